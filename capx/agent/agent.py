@@ -20,9 +20,17 @@ from capx.agent.actor import acting
 from capx.agent.ask_queue import AskQueue
 from capx.agent.next_asks import AskOutcome, NextAsks, is_limited_grant
 from capx.agent.protocols import ActsForHolder, AgentAuthority
+from capx.agent.unproven_grants import UnprovenGrants
 from capx.api.messages.agents import AgentStatus
 from capx.background import in_event_loop, run_in_thread, wait_async
-from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
+from capx.errors import (
+    CapxError,
+    ConfigurationProblem,
+    InvalidCaveat,
+    InvalidRequest,
+    MalformedToken,
+    Unavailable,
+)
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
 from capx.tokens.lineage import AUTHORITY
@@ -71,6 +79,7 @@ class Agent:
         self._lock = threading.Lock()
         self._authority = _agent_authority(authority, bundle)
         self._queue = AskQueue(self._ask, self._hold)
+        self._unproven = UnprovenGrants()
 
     @classmethod
     def from_env(cls, *, wait: float = WAIT, **client: Any) -> Self:
@@ -96,6 +105,11 @@ class Agent:
     def bundle(self) -> Bundle:
         """The bundle that it holds now: a secret."""
         return self._bundle
+
+    @property
+    def unproven(self) -> UnprovenGrants:
+        """The grants with which no call has passed yet; after a few in vain at an audience, calls there ask no more."""
+        return self._unproven
 
     def http(self, origins: Mapping[str, str] | None = None, **client: Any) -> "httpx.Client":
         """Make a client that acts as this agent; the keywords are those of `capx.agent.httpx_client.client`."""
@@ -243,13 +257,21 @@ class Agent:
         raise InvalidRequest("an agent cannot be pickled, because it holds a secret: pass on the text of its bundle")
 
     def _ask(self, ask: Ask, wait: float) -> Answer:
-        return self._demand_authority().ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
+        authority = self._demand_authority()
+        try:
+            return authority.ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
+        except CapxError as error:
+            if _is_answer(error) or isinstance(error, Unavailable):
+                raise
+            raise Unavailable(f"the authority gave no answer to the ask: {error}") from error
 
     def _hold(self, ask: Ask, capability: "Capability") -> None:
         with self._lock:
             # Grants may arrive in several threads at once; without the lock, one would overwrite another.
             # The same ask gets another grant when the one before is used up, or the policy has changed.
             used_up = [one for one in self._bundle if one != capability and is_limited_grant(one, ask)]
+            if capability not in self._bundle:
+                self._unproven.add(capability)
             self._bundle = self._bundle.without(*used_up).holding(capability)
 
     def _asks(self, wanted: NextAsks) -> tuple[Ask, ...]:
@@ -323,6 +345,14 @@ def _outcome(ask: Ask, answer: Answer | CapxError) -> AskOutcome:
         # A new exception for each caller: several may wait for the same answer, and each adds its own traceback.
         raise Pending(answer.ask, request=answer.request, until=answer.until, approvers=answer.approvers)
     return AskOutcome(ask, answer)
+
+
+def _is_answer(error: CapxError) -> bool:
+    """Whether the authority said with this error that it does not grant the ask, now or later."""
+    if isinstance(error, Denied):
+        # 503: the authority cannot judge now whether the bundle may ask.
+        return error.status != 503
+    return isinstance(error, InvalidRequest | InvalidCaveat | MalformedToken)
 
 
 def _seconds(wait: float) -> float:

@@ -2,7 +2,8 @@
 
 Laws: without a bundle no function runs. The guard presents the arguments as the caller gave them, and judges the
 arguments that the function gets, with the defaults filled in. If a call of an agent is denied, the agent asks for what
-it lacks, at most twice. The guard judges the call again after each grant, before the function runs.
+it lacks, at most twice. The guard judges the call again after each grant, before the function runs. A call that nobody
+can judge now, or for which an authority that is away was to be asked, is Unavailable and not denied.
 """
 
 import functools
@@ -12,21 +13,20 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from msgspec.structs import replace
 
 from capx.agent.actor import bundle_of, current_actor
-from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
+from capx.agent.call_asks import CallAsks
 from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
 from capx.tokens.binding import ToolCall
-from capx.tokens.bundle import Bundle
+from capx.tokens.bundle import Bundle, permits
 from capx.tokens.capability import Capability
 from capx.tokens.grants import audience_of
 from capx.verify.admitted import Admitted
-from capx.verify.ask import Granted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Allow, Call
+from capx_caveats import JSON, Call
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -52,8 +52,9 @@ class ToolGuard:
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Guard a plain or async function: it runs if the call is allowed, and raises Denied otherwise.
 
-        `audience` is the action's first label by default. `tenant`, `attributes` and `cost` (by unit) state facts of
-        the call: constants, or functions whose parameters have the names of arguments. Inside the function,
+        If nobody can say now whether it is allowed, Unavailable is raised, and its cause is the Denied. `audience` is
+        the action's first label by default. `tenant`, `attributes` and `cost` (by unit) state facts of the call:
+        constants, or functions whose parameters have the names of arguments. Inside the function,
         `capx.current_allowed()` returns the decision. Raises ConfigurationProblem for functions whose calls cannot be
         judged as a whole: generators, and functions that take `*args` or `**kwargs`.
         """
@@ -130,54 +131,37 @@ async def _judge(
 ) -> Allowed:
     """Return the decision to allow the call, after asks for what it lacks; awaits nothing unless `is_async`."""
     actor = current_actor()
-    gained: AskOutcome | None = None
-    # At most two grants: after one that is pinned to arguments, `_next_asks` suggests nothing more.
+    asks = CallAsks(actor, verifier.audience)
+    # At most two grants: after one that is pinned to arguments, `asks` has nothing more to ask for.
     while True:
         held = None if actor is None else bundle_of(actor)
         try:
-            return await _judged(tool, verifier, bound, sent, held, is_async=is_async)
+            allowed, passed = await _judged(tool, verifier, bound, sent, held, is_async=is_async)
         except Denied as denied:
-            wanted = _next_asks(denied, verifier, gained)
+            wanted = asks.next([denied])
             if actor is None or isinstance(actor, Bundle) or wanted is None:
-                raise
+                asks.raise_denied(denied)
             outcome = await actor.seek_async(wanted) if is_async else actor.seek(wanted)
-            gained = _gained(outcome, held, denied)
-            if gained is None:
-                raise
-
-
-def _next_asks(denied: Denied, verifier: Verifier, gained: AskOutcome | None) -> NextAsks | None:
-    """Return the asks that could help the denied call; a grant that did not help is noted on the denial."""
-    if gained is not None:
-        denied.add_note(gained.sentence())
-    summary = DenialSummary(denied.ask, tuple(refusal.code for refusal in denied.refusals))
-    return next_asks(verifier.audience, [summary], None if gained is None else gained.ask)
-
-
-def _gained(outcome: AskOutcome | None, held: Bundle | None, denied: Denied) -> AskOutcome | None:
-    """Return the outcome if it is a new capability; otherwise note on the denial why there is none."""
-    if outcome is None:
-        return None
-    # A capability that the bundle already held was presented already: another round would change nothing.
-    if isinstance(outcome.answer, Granted) and (held is None or outcome.answer.capability not in held):
-        return outcome
-    denied.add_note(outcome.sentence())
-    return None
+            if asks.gained(outcome, held or ()) is None:
+                asks.raise_denied(denied)
+        else:
+            asks.passed(passed)
+            return allowed
 
 
 async def _judged(
     tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None, *, is_async: bool
-) -> Allowed:
-    """Return the decision to allow the call with a capability that the bundle holds now."""
+) -> tuple[Allowed, Capability]:
+    """Return the decision to allow the call, and the capability of the bundle with which it passed."""
     first: Denied | None = None
     for candidate in _candidates(verifier, sent, held):
         try:
             presented = candidate.present(sent).text
             if is_async:
                 admitted = await verifier.admit_async(presented, sent)
-                return await admitted.judge_async(tool.call(admitted, bound), sent=True)
+                return await admitted.judge_async(tool.call(admitted, bound), sent=True), candidate
             admitted = verifier.admit(presented, sent)
-            return admitted.judge(tool.call(admitted, bound), sent=True)
+            return admitted.judge(tool.call(admitted, bound), sent=True), candidate
         except Denied as denied:
             first = _first_denial(first, denied)
     raise first or _without(verifier, bound, sent, held)
@@ -195,16 +179,11 @@ def _candidates(verifier: Verifier, sent: ToolCall, held: Bundle | None) -> list
     if held is None or verifier.audience not in held.audiences:
         return []
     candidates = held.candidates(verifier.audience, sent)
-    if len(candidates) > 1 or _speaks_of(candidates[0], sent.action):
+    if len(candidates) > 1 or permits(candidates[0], sent.action):
         return candidates
     # No capability allows the call. One that allows its action shows what else denies it, and so what to ask for.
-    speaking = (one for one in held if one.audience == verifier.audience and _speaks_of(one, sent.action))
+    speaking = (one for one in held if one.audience == verifier.audience and permits(one, sent.action))
     return [*speaking][-1:] or candidates
-
-
-def _speaks_of(capability: Capability, action: str) -> bool:
-    allows = (caveat for block in capability.caveats for caveat in block if isinstance(caveat, Allow))
-    return all(allow.permits(action) for allow in allows)
 
 
 def _without(verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None) -> Denied:

@@ -159,13 +159,15 @@ class Denied(CapxError):
     """The call is denied; `decision` holds every reason, `code` and `status` are those of the first.
 
     The service must not execute the call, nor any part of it. `ask` is what the agent may ask the authority for so that
-    the call is allowed; None if no grant at run time could change the denial.
+    the call is allowed; None if no grant at run time could change the denial. `notes` say what an agent asked for after
+    the denial, and why that did not help. `str` of the denial has the sentences of the reasons and the notes.
     """
 
     def __init__(self, decision: Decision, ask: "Ask | None" = None) -> None:
         super().__init__(decision, ask)
         self.decision = decision
         self.ask = ask
+        self.notes: tuple[str, ...] = ()
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -188,10 +190,13 @@ class Denied(CapxError):
         more: dict[str, Any] = {"decision": self.decision.id, "reasons": reasons}
         if self.ask is not None:
             more["ask"] = self.ask.arguments()
-        return problem_details("reason", self.status, self.code, str(self), **more)
+        return problem_details("reason", self.status, self.code, self._reasons(), **more)
+
+    def _reasons(self) -> str:
+        return "; ".join(map(sentence, self.refusals))
 
     def __str__(self) -> str:
-        return "; ".join(map(sentence, self.refusals))
+        return "; ".join((self._reasons(), *self.notes))
 
 
 class Allowed(Struct, frozen=True, kw_only=True):
