@@ -31,10 +31,13 @@ class CallAsks:
         self._seeker = None if actor is None or isinstance(actor, Bundle) else actor
         self._audience = audience
         self._denied: Denied | None = None
-        self._grants: list[Capability] = []
-        self.granted: tuple[Ask, ...] = ()
-        """What was granted for this call."""
+        self._grants: list[tuple[Ask, Capability]] = []
         self.notes: tuple[str, ...] = ()
+
+    @property
+    def granted(self) -> tuple[Ask, ...]:
+        """What was granted for this call."""
+        return tuple(ask for ask, _ in self._grants)
 
     def next(self, denials: Sequence[Denied]) -> NextAsks | None:
         """Return what to ask for after the call was denied; None if there is nothing to ask for.
@@ -47,13 +50,14 @@ class CallAsks:
         wanted = next_asks(self._audience, summaries, self.granted[-1] if self.granted else None)
         if self._seeker is None or wanted is None:
             return None
-        if self._seeker.unproven.forbid_asks(self._audience):
-            self._note(
-                f"the agent did not ask for more, because the last {MAX_IN_VAIN} grants at {self._audience} did not "
-                "help the calls that asked for them: agent.ask still asks"
+        asks = tuple(ask for ask in wanted.asks if not self._seeker.unproven.forbids(ask))
+        if not asks:
+            self.note(
+                f"the agent did not ask for more, because {MAX_IN_VAIN} grants at {self._audience} did not help the "
+                "calls that asked for them: agent.ask still asks"
             )
             return None
-        return wanted
+        return NextAsks(asks)
 
     def gained(self, outcome: AskOutcome | None, presented: Iterable[Capability]) -> Capability | None:
         """Return the grant to present now; None if there is none, or if it was presented before.
@@ -63,15 +67,14 @@ class CallAsks:
         if outcome is None:
             return None
         # It is shown only if the call stays denied.
-        self._note(outcome.sentence())
+        self.note(outcome.sentence())
         if isinstance(outcome.answer, StoreProblem):
             why = f"{self._denied}; the agent could not ask for more: {outcome.answer}"
             raise Unavailable(f"{why}. {NOTHING_DONE}") from self._denied
         if isinstance(outcome.answer, Granted):
-            self.granted = (*self.granted, outcome.ask)
+            self._grants.append((outcome.ask, outcome.answer.capability))
             # A capability that was presented already would be denied again.
             if outcome.answer.capability not in tuple(presented):
-                self._grants.append(outcome.answer.capability)
                 return outcome.answer.capability
         return None
 
@@ -80,14 +83,15 @@ class CallAsks:
         if self._seeker is not None:
             self._seeker.unproven.prove(capability)
 
-    def _note(self, sentence: str) -> None:
+    def note(self, sentence: str) -> None:
+        """Add a note."""
         self.notes = (*self.notes, sentence)
 
     def failed(self) -> None:
         """Note that the call stays denied: what was granted for it was in vain."""
         if self._seeker is not None:
-            for grant in self._grants:
-                self._seeker.unproven.fail(grant)
+            for ask, capability in self._grants:
+                self._seeker.unproven.fail(ask, capability)
 
     def raise_denied(self, denied: Denied) -> NoReturn:
         """Raise the error with which the call ends: the denial with its notes, or Unavailable if it can say nothing."""

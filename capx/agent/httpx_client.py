@@ -195,10 +195,13 @@ class _Sending:
             yield self._attempt(self._grant)
             return
         untried = self._passed.order(self._kind, newest_first)
-        while untried and len(self._tried) < MAX_ATTEMPTS:
-            yield self._attempt(untried.pop(0))
+        while untried and (left := MAX_ATTEMPTS - len(self._tried)) > 0:
+            # Too many to try all: half of those tried are the newest, and half the oldest, which often allow most.
+            yield self._attempt(untried.pop(-1 if len(untried) > left <= MAX_ATTEMPTS // 2 else 0))
             # The service has named the action now, and perhaps the arguments.
             untried = [one for one in untried if _may_allow(one, self._denials)]
+        if untried:
+            self._asks.note(f"{len(untried)} more capabilities for {self._audience} were not tried")
 
     def answered(self, response: httpx.Response) -> httpx.Response:
         """Note which capability the request passed with."""

@@ -192,6 +192,16 @@ def test_a_locked_store_of_the_authority_is_no_refusal(twin: Twin) -> None:
     assert away.value.__cause__.code == "action_not_allowed"
 
 
+def test_a_tool_whose_own_guard_cannot_say_is_unavailable(twin: Twin) -> None:
+    task, tools = refund(twin.lab), Tools(twin.lab)
+    twin.lab.close()
+    with pytest.raises(Unavailable) as away:
+        Agent(task.bundle, authority=twin.asked).tool(tools.tickets)()
+    assert isinstance(away.value.__cause__, Denied)
+    assert away.value.__cause__.status == 503
+    assert not tools.ran
+
+
 # Refusals.
 
 
