@@ -183,7 +183,7 @@ def test_a_loop_of_trio_that_has_ended_hears_of_no_result() -> None:
 
 
 @pytest.mark.parametrize("library", ["asyncio", "trio"])
-def test_who_is_cancelled_outlasts_the_work_and_is_cancelled_then(library: str) -> None:
+def test_who_is_cancelled_outlasts_the_work_first(library: str) -> None:
     done: list[bool] = []
 
     def work() -> None:

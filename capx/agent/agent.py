@@ -5,7 +5,8 @@
 
 Laws: an agent asks for what a denial names, only at the audience that it meant to call, and at most twice for one call.
 It holds a grant before it tries the call again. A caller that stops waiting, or is cancelled, returns at once; the
-agent still holds what is granted later. An agent never blocks an event loop to wait for a person.
+agent still holds what is granted later. An agent never blocks an event loop to wait for a person. An authority that
+gives no answer is Unavailable, and never a refusal.
 """
 
 import functools
@@ -60,9 +61,11 @@ class Agent:
 
     When a call of a client of `http` or a tool of `tool` is denied, the agent asks for what the denial names. If that
     is granted, it makes the call again. If then the arguments are denied, it asks for exactly these, and makes the call
-    a last time. A call that stays denied says why: notes on the Denied, or the extensions `capx_ask` and `capx_granted`
-    of the response, say why nothing was granted, or what was granted and did not help. Pending is raised when a person
-    has not answered in time: nothing was done, and the caller can make the same call again later.
+    a last time. A call that stays denied says why: `notes` of the Denied, or the extensions `capx_notes`, `capx_ask`
+    and `capx_granted` of the response, say why nothing was granted, or what was granted and did not help. Pending is
+    raised when a person has not answered in time, and Unavailable, caused by the Denied, when the authority has given
+    no answer: nothing was done, and the caller can make the same call again later. After a few grants that did not help
+    at one audience, calls there ask no more: see `capx.agent.unproven_grants`.
     """
 
     def __init__(
@@ -160,7 +163,7 @@ class Agent:
 
         It waits up to `wait` seconds for a person. The audience is the first label of the action unless `audience`
         names another. With `args`, even empty ones, the ask is for these arguments only. Denied if the bundle may not
-        ask for it.
+        ask for it, Unavailable if the authority gives no answer.
         """
         return self._queue.run(Ask.of(action, audience, args), self._patience(wait))
 

@@ -167,9 +167,7 @@ def test_under_trio_a_plain_tool_waits_for_no_person(lab: Authority, task: Opene
     assert time.monotonic() - began < 10
 
 
-def test_under_trio_a_sub_agent_is_revoked_if_its_block_is_cancelled(
-    lab: Authority, task: OpenedTask, tools: Tools
-) -> None:
+def test_under_trio_a_cancelled_block_revokes_its_sub_agent(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     agent = Agent(task.bundle, authority=lab)
 
     helpers: list[Agent] = []
