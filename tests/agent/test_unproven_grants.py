@@ -1,5 +1,8 @@
 """What services whose denials are lies can make an agent do: a few requests for each call, and a few asks in all."""
 
+# How much is remembered is seen only there.
+# pyright: reportPrivateUsage=false
+
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -75,6 +78,10 @@ def one_action(hostile: Hostile) -> dict[str, Any]:
     return denial("action_not_allowed", action=ACTION)
 
 
+def nothing_named(hostile: Hostile) -> dict[str, Any]:
+    return denial("action_not_allowed")
+
+
 LIES: list[Lie] = [other_arguments, action_then_arguments, arguments_said_late, arguments_in_turn]
 
 
@@ -119,7 +126,7 @@ def laden(lab: Authority, task: OpenedTask) -> Agent:
     return Agent(Bundle([*task.bundle, *more][: MAX_TOKENS - 1]), authority=lab, wait=0)
 
 
-@pytest.mark.parametrize("lie", [*LIES, lambda _: denial("action_not_allowed")])
+@pytest.mark.parametrize("lie", [*LIES, nothing_named])
 def test_many_capabilities_get_a_hostile_service_no_more(laden: Agent, lie: Lie) -> None:
     hostile = Hostile(lie)
     with served(hostile, lifespan="off") as origin, laden.http({origin: "crm"}) as client:
