@@ -1,21 +1,27 @@
-"""Runs work in a new thread, for which another thread or an event loop can wait; renews objects in a forked child.
+"""Runs work in a thread, for which another thread or an async task can wait; renews objects in a forked child.
 
-Laws: the work runs to its end, even if nobody waits for it any more. It blocks no event loop, and no thread of a shared
-pool. A forked child has none of its parent's threads, so it must not use a lock that one of them may have held.
+Laws: the work runs to its end, even if nobody waits for it any more. It blocks no event loop, and `run_in_thread` no
+thread of a shared pool. A task waits under asyncio and under trio; under any other library it gets a
+ConfigurationProblem. A forked child has none of its parent's threads, so it must not use a lock that one of them may
+have held.
 """
 
 import os
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from capx.errors import Unavailable
+from capx.errors import ConfigurationProblem, Unavailable
 
 if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import Future
+
+    import trio
 
 T = TypeVar("T")
 
@@ -69,11 +75,82 @@ def run_in_thread(work: Callable[[], T], *, name: str) -> "Future[T]":
     return future
 
 
-def wait_async(future: "Future[T]") -> "asyncio.Future[T]":
-    """Return a future for the running event loop; its cancellation ends the wait, and not the work."""
+async def wait_async(future: "Future[T]", seconds: float | None = None) -> T:
+    """Wait in an async task for a future, and return its result; raises TimeoutError after so many seconds.
+
+    The cancellation of the task ends the wait, and not the work.
+    """
+    if in_trio():
+        import trio
+
+        with trio.move_on_after(float("inf") if seconds is None else seconds):
+            await _done_in_trio(future).wait()
+            return future.result()
+        raise TimeoutError
     import asyncio
 
-    loop = asyncio.get_running_loop()
+    waiting = _asyncio_future(future)
+    async with asyncio.timeout(seconds):
+        return await waiting
+
+
+async def outlast(future: "Future[Any]", seconds: float) -> BaseException | None:
+    """Wait in an async task until a future is done, at most so many seconds, also if the task is cancelled meanwhile.
+
+    Return that cancellation, which the caller must raise in the end; None if the task was not cancelled.
+    """
+    return await (_outlast_in_trio if in_trio() else _outlast_in_asyncio)(future, time.monotonic() + seconds)
+
+
+async def in_pool(work: Callable[[], T]) -> T:
+    """Run short work, such as one access to a store, in a thread of the event loop's pool, and return its result."""
+    if in_trio():
+        import trio
+
+        return await trio.to_thread.run_sync(work)
+    import asyncio
+
+    _asyncio_loop()
+    return await asyncio.to_thread(work)
+
+
+def in_trio() -> bool:
+    """Whether the running code is a task of trio."""
+    # Nobody runs trio who has not imported it, so capx does not depend on it.
+    if "trio" not in sys.modules:
+        return False
+    import trio
+
+    with suppress(RuntimeError):
+        trio.lowlevel.current_task()
+        return True
+    return False
+
+
+def in_event_loop() -> bool:
+    """Whether this thread runs an event loop of asyncio or trio, which no wait may block."""
+    import asyncio
+
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        return True
+    return in_trio()
+
+
+def _asyncio_loop() -> "asyncio.AbstractEventLoop":
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationProblem(
+            "capx waits for its threads under asyncio and trio only: run this code under one of them"
+        ) from None
+
+
+def _asyncio_future(future: "Future[T]") -> "asyncio.Future[T]":
+    """Return a future for the running event loop; its cancellation ends the wait, and not the work."""
+    loop = _asyncio_loop()
     waiting: asyncio.Future[T] = loop.create_future()
 
     def pass_on() -> None:
@@ -92,3 +169,47 @@ def wait_async(future: "Future[T]") -> "asyncio.Future[T]":
 
     future.add_done_callback(wake_loop)
     return waiting
+
+
+def _done_in_trio(future: "Future[Any]") -> "trio.Event":
+    """Return an event that is set when the future is done."""
+    import trio
+
+    done, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+    def wake_loop(_: object) -> None:
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(done.set)
+
+    future.add_done_callback(wake_loop)
+    return done
+
+
+async def _outlast_in_asyncio(future: "Future[Any]", ends: float) -> BaseException | None:
+    import asyncio
+
+    waiting = _asyncio_future(future)
+    cancelled: BaseException | None = None
+    while not waiting.done() and (left := ends - time.monotonic()) > 0:
+        try:
+            # `wait` keeps the future alive when this task is cancelled; awaiting the future itself would cancel it.
+            await asyncio.wait([waiting], timeout=left)
+        except asyncio.CancelledError as cancellation:
+            cancelled = cancellation
+    if waiting.done():
+        # Look at its error, or asyncio logs that nobody did. The caller reads the result of the future itself.
+        waiting.exception()
+    waiting.cancel()
+    return cancelled
+
+
+async def _outlast_in_trio(future: "Future[Any]", ends: float) -> BaseException | None:
+    import trio
+
+    with trio.move_on_after(max(0.0, ends - time.monotonic()), shield=True):
+        await _done_in_trio(future).wait()
+    try:
+        await trio.lowlevel.checkpoint_if_cancelled()
+    except trio.Cancelled as cancellation:
+        return cancellation
+    return None

@@ -6,14 +6,17 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+import trio
 
 from capx import background
-from capx.background import begin_in_each_process, run_in_thread, wait_async
-from capx.errors import Unavailable
+from capx.background import begin_in_each_process, in_event_loop, in_pool, outlast, run_in_thread, wait_async
+from capx.errors import ConfigurationProblem, Unavailable
 from tests.labs.processes import in_a_child
 
 
@@ -121,9 +124,11 @@ def test_work_that_gets_no_thread_is_unavailable(monkeypatch: pytest.MonkeyPatch
 
 def test_a_closed_loop_hears_of_no_result(caplog: pytest.LogCaptureFixture) -> None:
     go = threading.Event()
+    left: list[asyncio.Task[bool]] = []
 
     async def leave() -> None:
-        wait_async(future)
+        left.append(asyncio.create_task(wait_async(future)))
+        await asyncio.sleep(0)
 
     future = run_in_thread(lambda: go.wait(5), name="capx-work")
     asyncio.run(leave())
@@ -134,3 +139,100 @@ def test_a_closed_loop_hears_of_no_result(caplog: pytest.LogCaptureFixture) -> N
     assert heard.wait(5)
     # A future logs what is raised by those who wait for it.
     assert caplog.records == []
+
+
+# Under trio.
+
+
+def test_a_task_of_trio_waits_for_a_thread() -> None:
+    go = threading.Event()
+
+    def work() -> str:
+        assert go.wait(5)
+        return "done"
+
+    def fail() -> None:
+        raise LookupError("lost")
+
+    async def wait() -> str:
+        future = run_in_thread(work, name="capx-work")
+        with pytest.raises(TimeoutError):
+            await wait_async(future, 0.01)
+        with trio.move_on_after(0.01) as scope:
+            await wait_async(future)
+        assert scope.cancelled_caught
+        with pytest.raises(LookupError, match=r"^lost$"):
+            await wait_async(run_in_thread(fail, name="capx-work"))
+        go.set()
+        return await wait_async(future)
+
+    assert trio.run(wait) == "done"
+
+
+def test_a_loop_of_trio_that_has_ended_hears_of_no_result() -> None:
+    go = threading.Event()
+    future = run_in_thread(lambda: go.wait(5), name="capx-work")
+
+    async def leave() -> None:
+        with trio.move_on_after(0.01):
+            await wait_async(future)
+
+    trio.run(leave)
+    go.set()
+    assert future.result(5)
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_who_is_cancelled_outlasts_the_work_first(library: str) -> None:
+    done: list[bool] = []
+
+    def work() -> None:
+        time.sleep(0.2)
+        done.append(True)
+
+    async def leave() -> None:
+        cancelled = await outlast(run_in_thread(work, name="capx-work"), 5)
+        assert cancelled is not None
+        raise cancelled
+
+    async def cancel_asyncio() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(leave(), 0.01)
+
+    async def cancel_trio() -> None:
+        with trio.move_on_after(0.01) as scope:
+            await leave()
+        assert scope.cancelled_caught
+
+    asyncio.run(cancel_asyncio()) if library == "asyncio" else trio.run(cancel_trio)
+    assert done
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_work_is_outlasted_no_longer_than_was_said(library: str) -> None:
+    go = threading.Event()
+
+    async def leave() -> None:
+        future = run_in_thread(lambda: go.wait(5), name="capx-work")
+        began = time.monotonic()
+        assert await outlast(future, 0.05) is None
+        assert time.monotonic() - began < 2
+        assert not future.done()
+        go.set()
+
+    asyncio.run(leave()) if library == "asyncio" else trio.run(leave)
+
+
+def test_each_thread_knows_whether_it_runs_an_event_loop() -> None:
+    async def look() -> tuple[bool, bool]:
+        return in_event_loop(), await in_pool(in_event_loop)
+
+    assert not in_event_loop()
+    assert trio.run(look) == (True, False)
+    assert asyncio.run(look()) == (True, False)
+
+
+@pytest.mark.parametrize("wait", [lambda: in_pool(int), lambda: wait_async(run_in_thread(int, name="capx-work"))])
+def test_a_task_of_another_library_is_told_where_capx_waits(wait: Callable[[], Coroutine[Any, Any, int]]) -> None:
+    with pytest.raises(ConfigurationProblem, match="under asyncio and trio only"):
+        wait().send(None)

@@ -15,6 +15,8 @@ Modules:
     context_block            a `with` block for which a context variable has a value
     unfinished_work          functions that return before their work is done
     next_asks, ask_queue     what to ask for after a denial; the asks of an agent that wait for an answer
+    call_asks                the asks of one call, and how the call ends
+    unproven_grants          the grants that have not helped yet: after a few in vain, an agent asks no more
     httpx_client             an httpx client that presents each request
     response_peek            the beginning of a response, read without using it up
     authority_client         the authority over HTTP

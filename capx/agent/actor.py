@@ -21,6 +21,7 @@ from capx.tokens.bundle import Bundle
 
 if TYPE_CHECKING:
     from capx.agent.next_asks import AskOutcome, NextAsks
+    from capx.agent.unproven_grants import UnprovenGrants
 
 
 class Seeker(Protocol):
@@ -29,6 +30,11 @@ class Seeker(Protocol):
     @property
     def bundle(self) -> Bundle:
         """The bundle that it holds now."""
+        ...
+
+    @property
+    def unproven(self) -> "UnprovenGrants":
+        """The grants with which no call has passed yet: a guard or a client notes there how calls end."""
         ...
 
     def seek(self, wanted: "NextAsks", /) -> "AskOutcome | None":

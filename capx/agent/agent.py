@@ -5,10 +5,10 @@
 
 Laws: an agent asks for what a denial names, only at the audience that it meant to call, and at most twice for one call.
 It holds a grant before it tries the call again. A caller that stops waiting, or is cancelled, returns at once; the
-agent still holds what is granted later. An agent never blocks an event loop to wait for a person.
+agent still holds what is granted later. An agent never blocks an event loop to wait for a person. An authority that
+gives no answer is Unavailable, and never a refusal.
 """
 
-import asyncio
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -19,14 +19,23 @@ from capx.agent.actor import run_as
 from capx.agent.ask_queue import AskQueue
 from capx.agent.next_asks import AskOutcome, NextAsks, is_limited_grant
 from capx.agent.protocols import ActsForHolder, AgentAuthority
+from capx.agent.unproven_grants import UnprovenGrants
 from capx.api.messages.agents import AgentStatus
-from capx.background import run_in_thread, wait_async
-from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
+from capx.background import in_event_loop, run_in_thread, wait_async
+from capx.errors import (
+    CapxError,
+    ConfigurationProblem,
+    InvalidCaveat,
+    InvalidRequest,
+    MalformedToken,
+    Unavailable,
+)
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
 from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask, Pending
+from capx.verify.decision import Denied
 from capx_caveats import JSON
 
 if TYPE_CHECKING:
@@ -51,9 +60,11 @@ class Agent:
 
     When a call of a client of `http` or a tool of `tool` is denied, the agent asks for what the denial names. If that
     is granted, it makes the call again. If then the arguments are denied, it asks for exactly these, and makes the call
-    a last time. A call that stays denied says why: notes on the Denied, or the extensions `capx_ask` and `capx_granted`
-    of the response, say why nothing was granted, or what was granted and did not help. Pending is raised when a person
-    has not answered in time: nothing was done, and the caller can make the same call again later.
+    a last time. A call that stays denied says why: `notes` of the Denied, or the extensions `capx_notes`, `capx_ask`
+    and `capx_granted` of the response, say why nothing was granted, or what was granted and did not help. Pending is
+    raised when a person has not answered in time, and Unavailable, caused by the Denied, when the authority has given
+    no answer: nothing was done, and the caller can make the same call again later. After a few grants that did not help
+    at one audience, calls there ask no more: see `capx.agent.unproven_grants`.
     """
 
     def __init__(
@@ -70,6 +81,7 @@ class Agent:
         self._lock = threading.Lock()
         self._authority = _agent_authority(authority, bundle)
         self._queue = AskQueue(self._ask, self._hold)
+        self._unproven = UnprovenGrants()
 
     @classmethod
     def from_env(cls, *, wait: float = WAIT, **client: Any) -> Self:
@@ -95,6 +107,11 @@ class Agent:
     def bundle(self) -> Bundle:
         """The bundle that it holds now: a secret."""
         return self._bundle
+
+    @property
+    def unproven(self) -> UnprovenGrants:
+        """The grants with which no call has passed yet; after a few in vain at an audience, calls there ask no more."""
+        return self._unproven
 
     def http(self, origins: Mapping[str, str] | None = None, **client: Any) -> "httpx.Client":
         """Make a client that acts as this agent; the keywords are those of `capx.agent.httpx_client.client`."""
@@ -138,7 +155,7 @@ class Agent:
 
         It waits up to `wait` seconds for a person. The audience is the first label of the action unless `audience`
         names another. With `args`, even empty ones, the ask is for these arguments only. Denied if the bundle may not
-        ask for it.
+        ask for it, Unavailable if the authority gives no answer.
         """
         return self._queue.run(Ask.of(action, audience, args), self._patience(wait))
 
@@ -234,13 +251,21 @@ class Agent:
         raise InvalidRequest("an agent cannot be pickled, because it holds a secret: pass on the text of its bundle")
 
     def _ask(self, ask: Ask, wait: float) -> Answer:
-        return self._demand_authority().ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
+        authority = self._demand_authority()
+        try:
+            return authority.ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
+        except CapxError as error:
+            if _is_answer(error) or isinstance(error, Unavailable):
+                raise
+            raise Unavailable(f"the authority gave no answer to the ask: {error}") from error
 
     def _hold(self, ask: Ask, capability: "Capability") -> None:
         with self._lock:
             # Grants may arrive in several threads at once; without the lock, one would overwrite another.
             # The same ask gets another grant when the one before is used up, or the policy has changed.
             used_up = [one for one in self._bundle if one != capability and is_limited_grant(one, ask)]
+            if capability not in self._bundle:
+                self._unproven.add(capability)
             self._bundle = self._bundle.without(*used_up).holding(capability)
 
     def _asks(self, wanted: NextAsks) -> tuple[Ask, ...]:
@@ -268,11 +293,9 @@ class Agent:
 
     def _patience(self, wait: float | None) -> float:
         """Return for how many seconds this thread may wait for a person: none in an event loop."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            return self.wait if wait is None else _seconds(wait)
-        return 0.0
+        if in_event_loop():
+            return 0.0
+        return self.wait if wait is None else _seconds(wait)
 
 
 class Delegated:
@@ -316,6 +339,14 @@ def _outcome(ask: Ask, answer: Answer | CapxError) -> AskOutcome:
         # A new exception for each caller: several may wait for the same answer, and each adds its own traceback.
         raise Pending(answer.ask, request=answer.request, until=answer.until, approvers=answer.approvers)
     return AskOutcome(ask, answer)
+
+
+def _is_answer(error: CapxError) -> bool:
+    """Whether the authority said with this error that it does not grant the ask, now or later."""
+    if isinstance(error, Denied):
+        # 503: the authority cannot judge now whether the bundle may ask.
+        return error.status != 503
+    return isinstance(error, InvalidRequest | InvalidCaveat | MalformedToken)
 
 
 def _seconds(wait: float) -> float:

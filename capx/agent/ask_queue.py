@@ -49,16 +49,13 @@ class AskQueue:
         return answer
 
     async def run_async(self, ask: Ask, wait: float) -> Answer:
-        """`run` in an event loop; a caller that is cancelled returns at once."""
-        import asyncio
-
+        """`run` in an async task; a caller that is cancelled returns at once."""
         ends = time.monotonic() + wait
         queued = self._joined(ask, ends)
         answer = await wait_async(queued.first)
         if isinstance(answer, Pending):
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, ends - time.monotonic())):
-                    answer = await wait_async(queued.last)
+                answer = await wait_async(queued.last, max(0.0, ends - time.monotonic()))
         return answer
 
     def close(self) -> None:

@@ -3,7 +3,9 @@
 Laws: the audience comes from the caller's own map of origins, never from a response or a redirect. A redirect raises an
 error, because a server must not choose where authority goes next. The client sends exactly the bytes that it digested.
 It tries a newer capability before one that passed earlier. When a request is denied, an agent asks for what it lacks,
-at most twice and only at that audience, and the client presents the request again after each grant.
+at most twice and only at that audience, and the client presents the request again with each grant. So whatever a
+service answers, one call sends it at most MAX_ATTEMPTS + 2 requests. A call that nobody can allow or refuse now is
+Unavailable.
 """
 
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
@@ -12,13 +14,17 @@ from typing import Any, Final
 import httpx
 
 from capx.agent.actor import Actor, bundle_of, current_actor, demand_open_block, why_nobody_acts
-from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
+from capx.agent.call_asks import NOTHING_DONE, CallAsks
+from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks
 from capx.agent.response_peek import peeked, peeked_async
-from capx.errors import CapxError, InvalidRequest
+from capx.api.problems import capx_detail, from_denial
+from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.binding import HttpRequest
-from capx.tokens.bundle import Bundle
+from capx.tokens.bundle import Bundle, is_ruled_out, permits
 from capx.tokens.capability import Capability
-from capx.verify.ask import Ask, Granted
+from capx.verify.ask import Granted
+from capx.verify.decision import Denied
+from capx_caveats import Call
 
 MAX_BODY: Final = 1 << 20
 """The most bytes of a request's body: the client buffers it to digest it."""
@@ -28,6 +34,12 @@ ASK_EXTENSION: Final = "capx_ask"
 
 GRANTED_EXTENSION: Final = "capx_granted"
 """The extension of a 403 response with the asks that were granted and not enough: a tuple of capx.verify.Ask."""
+
+NOTES_EXTENSION: Final = "capx_notes"
+"""The extension of a 403 response with the sentences that `Denied.notes` has: a tuple of texts."""
+
+MAX_ATTEMPTS: Final = 8
+"""With how many capabilities a client presents one request, besides what is granted for it."""
 
 _MAX_KINDS: Final = 256
 """For how many kinds of requests a client remembers which capability passed."""
@@ -46,26 +58,40 @@ class Redirected(CapxError):
 
 
 def client(
-    origins: Mapping[str, str], actor: Actor | None = None, *, max_body: int = MAX_BODY, **client: Any
+    origins: Mapping[str, str],
+    actor: Actor | None = None,
+    *,
+    max_body: int = MAX_BODY,
+    raise_denied: bool = False,
+    **client: Any,
 ) -> httpx.Client:
     """Make a client that presents each request to an origin of the map, at the audience that the map names for it.
 
     It acts with this bundle, or as this agent; without one, with the actor of the `acting` block around each request.
-    The other keywords are those of httpx. After a 403 response of capx, it tries the next capability. If all are
-    denied, it returns the first answer that says more than "this action is not allowed", otherwise the first one.
-    Before that, an agent asks for what all of them lack: see `capx.Agent`.
+    The other keywords are those of httpx. After a 403 response of capx, it tries the next capability that may allow
+    what the response names, up to MAX_ATTEMPTS. If all are denied, it returns the first answer that says more than
+    "this action is not allowed", otherwise the first one. Before that, an agent asks for what all of them lack: see
+    `capx.Agent`. If the authority gives no answer, Unavailable is raised, caused by the Denied.
+
+    With `raise_denied`, a client raises what a guarded tool raises: Denied for an answer of capx with 401 or 403, and
+    Unavailable for one with 503.
     """
-    presenter = _Presenter(origins, actor, max_body)
+    presenter = _Presenter(origins, actor, max_body, raise_denied=raise_denied)
     settings = _settings(client)
     inner = client.pop("transport", None) or httpx.HTTPTransport(**settings)
     return httpx.Client(transport=_Transport(presenter, inner), **client)
 
 
 def async_client(
-    origins: Mapping[str, str], actor: Actor | None = None, *, max_body: int = MAX_BODY, **client: Any
+    origins: Mapping[str, str],
+    actor: Actor | None = None,
+    *,
+    max_body: int = MAX_BODY,
+    raise_denied: bool = False,
+    **client: Any,
 ) -> httpx.AsyncClient:
     """`client` for async code."""
-    presenter = _Presenter(origins, actor, max_body)
+    presenter = _Presenter(origins, actor, max_body, raise_denied=raise_denied)
     settings = _settings(client)
     inner = client.pop("transport", None) or httpx.AsyncHTTPTransport(**settings)
     return httpx.AsyncClient(transport=_AsyncTransport(presenter, inner), **client)
@@ -89,10 +115,11 @@ def _settings(client: dict[str, Any]) -> dict[str, Any]:
 class _Presenter:
     """The parts that both transports share; no I/O."""
 
-    def __init__(self, origins: Mapping[str, str], actor: Actor | None, max_body: int) -> None:
+    def __init__(self, origins: Mapping[str, str], actor: Actor | None, max_body: int, *, raise_denied: bool) -> None:
         self._audiences = {demand_origin(origin): audience for origin, audience in origins.items()}
         self._actor = actor
         self.max_body = max_body
+        self.raise_denied = raise_denied
         self.passed = _Passed()
 
     def audience(self, request: httpx.Request) -> str | None:
@@ -151,30 +178,38 @@ class _Sending:
         self._actor = actor
         self._passed = passed
         self._kind = (audience, request.method, *filter(_is_fixed, request.url.path.split("/")))
-        self._held = bundle_of(actor)
-        self._newest = self._tried = b""
-        self._granted: tuple[Ask, ...] = ()
-        self._denials: list[DenialSummary] | None = []
-        self._informative = False
+        self._asks = CallAsks(actor, audience)
+        self._tried: list[Capability] = []
+        self._grant: Capability | None = None
+        self._newest = b""
+        self._denials: list[Denied] | None = []
+        self._told = 0
         self.refusal: httpx.Response | None = None
         """The most informative refusal of those that were read whole."""
 
     def attempts(self) -> Iterator[httpx.Request]:
-        """Yield the request, presented with each capability in turn that the actor holds now."""
-        self._held = bundle_of(self._actor)
-        self._denials, self._informative, self.refusal = [], False, None
-        newest_first = self._held.candidates(self._audience, self._received)
+        """Yield the request, presented with each capability in turn that may allow it; after a grant, with that one."""
+        # After a grant, only a refusal that says more replaces the one before.
+        self._denials, self._told = [], min(self._told, 1)
+        newest_first = bundle_of(self._actor).candidates(self._audience, self._received)
         self._newest = newest_first[0].id
-        for capability in self._passed.order(self._kind, newest_first):
-            # The caller may have been cancelled while a person decided.
-            demand_open_block()
-            self._tried = capability.id
-            yield _presented(self._request, capability, self._received)
+        if self._grant is not None:
+            yield self._attempt(self._grant)
+            return
+        untried = self._passed.order(self._kind, newest_first)
+        while untried and (left := MAX_ATTEMPTS - len(self._tried)) > 0:
+            # Too many to try all: half of those tried are the newest, and half the oldest, which often allow most.
+            yield self._attempt(untried.pop(-1 if len(untried) > left <= MAX_ATTEMPTS // 2 else 0))
+            # The service has named the action now, and perhaps the arguments.
+            untried = [one for one in untried if _may_allow(one, self._denials)]
+        if untried:
+            self._asks.note(f"{len(untried)} more capabilities for {self._audience} were not tried")
 
     def answered(self, response: httpx.Response) -> httpx.Response:
         """Note which capability the request passed with."""
         if response.is_success:
-            self._passed.note(self._kind, self._newest, self._tried)
+            self._passed.note(self._kind, self._newest, self._tried[-1].id)
+            self._asks.passed(self._tried[-1])
         return response
 
     def refused(self, response: httpx.Response, problem: bytes | None) -> None:
@@ -185,36 +220,52 @@ class _Sending:
         if problem is None:
             self._denials = None
             return
-        summary = DenialSummary.parse(problem)
-        informative = summary is not None and not summary.of_action_only
-        if self.refusal is None or (informative and not self._informative):
-            self.refusal, self._informative = response, informative
-        if summary is not None and self._denials is not None:
-            self._denials.append(summary)
+        denied = from_denial(problem, self._audience)
+        told = 0 if denied is None else 1 if DenialSummary.of(denied).of_action_only else 2
+        if self.refusal is None or told > self._told:
+            self.refusal, self._told = response, told
+        if denied is not None and self._denials is not None:
+            self._denials.append(denied)
 
     def next_asks(self, response: httpx.Response) -> NextAsks | None:
-        """Return what to ask for after a response; a denial also gets the list of what was granted in vain."""
-        if not _refused(response):
+        """Return what to ask for after a response; None if there is nothing to ask for."""
+        if not _refused(response) or not self._denials:
             return None
-        if self._granted:
-            response.extensions[GRANTED_EXTENSION] = self._granted
-        if not self._denials:
-            return None
-        return next_asks(self._audience, self._denials, self._granted[-1] if self._granted else None)
+        return self._asks.next(self._denials)
 
     def gained(self, outcome: AskOutcome | None, response: httpx.Response) -> bool:
-        """Return whether there is a new capability to present; if not, note the reason on the response."""
-        if outcome is None:
-            return False
-        if not isinstance(outcome.answer, Granted):
+        """Return whether there is a new capability to present; if not, note the reason on the response.
+
+        Raises Unavailable if the authority has not answered.
+        """
+        self._grant = self._asks.gained(outcome, self._tried)
+        if outcome is not None and not isinstance(outcome.answer, Granted):
             response.extensions[ASK_EXTENSION] = outcome.answer
-            return False
-        self._granted = (*self._granted, outcome.ask)
-        # The authority gave the same capability again: presenting it would be denied again.
-        if outcome.answer.capability in self._held:
-            response.extensions[GRANTED_EXTENSION] = self._granted
-            return False
-        return True
+        return self._grant is not None
+
+    def ended(self, response: httpx.Response) -> httpx.Response:
+        """Return the response of the call; a denial gets the notes why the call stays denied."""
+        if _refused(response):
+            self._asks.failed()
+            if self._asks.granted:
+                response.extensions[GRANTED_EXTENSION] = self._asks.granted
+            if self._asks.notes:
+                response.extensions[NOTES_EXTENSION] = self._asks.notes
+        return response
+
+    def raise_problem(self, status: int, content: bytes | None) -> None:
+        """Raise the error that an answer of capx describes; return if it describes none."""
+        denied = None if content is None else from_denial(content, self._audience)
+        if status == 503 and content is not None and (detail := capx_detail(content)) is not None:
+            raise Unavailable(f"{denied or detail}. {NOTHING_DONE}") from denied
+        if denied is not None:
+            self._asks.raise_denied(denied)
+
+    def _attempt(self, capability: Capability) -> httpx.Request:
+        # The caller may have been cancelled while a person decided.
+        demand_open_block()
+        self._tried.append(capability)
+        return _presented(self._request, capability, self._received)
 
 
 class _Transport(httpx.BaseTransport):
@@ -237,10 +288,11 @@ class _Transport(httpx.BaseTransport):
         while True:
             response = self._presented(sending)
             wanted = sending.next_asks(response)
-            if wanted is None or isinstance(actor, Bundle):
-                return response
-            if not sending.gained(actor.seek(wanted), response):
-                return response
+            if wanted is None or isinstance(actor, Bundle) or not sending.gained(actor.seek(wanted), response):
+                break
+        if self._presenter.raise_denied and _is_problem(response):
+            sending.raise_problem(response.status_code, peeked(response))
+        return sending.ended(response)
 
     def _presented(self, sending: _Sending) -> httpx.Response:
         unread: httpx.Response | None = None
@@ -289,9 +341,12 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
             response = await self._presented(sending)
             wanted = sending.next_asks(response)
             if wanted is None or isinstance(actor, Bundle):
-                return response
+                break
             if not sending.gained(await actor.seek_async(wanted), response):
-                return response
+                break
+        if self._presenter.raise_denied and _is_problem(response):
+            sending.raise_problem(response.status_code, await peeked_async(response))
+        return sending.ended(response)
 
     async def _presented(self, sending: _Sending) -> httpx.Response:
         unread: httpx.Response | None = None
@@ -355,6 +410,23 @@ def _presented(request: httpx.Request, capability: Capability, received: HttpReq
 def _refused(response: httpx.Response) -> bool:
     """Whether capx denied the request. A 403 of the service itself may come after effects: never repeat that."""
     return response.status_code == 403 and response.headers.get("www-authenticate") == "Capx"
+
+
+def _is_problem(response: httpx.Response) -> bool:
+    """Whether the head of a response looks like a denial or a problem of capx; its body decides."""
+    if response.status_code == 503:
+        return bool(response.headers.get("content-type") == "application/problem+json")
+    return response.status_code in (401, 403) and response.headers.get("www-authenticate") == "Capx"
+
+
+def _may_allow(capability: Capability, denials: Sequence[Denied] | None) -> bool:
+    """Whether a capability may allow what the last denial names. A service that lies wastes only its own answer."""
+    ask = denials[-1].ask if denials else None
+    if ask is None:
+        return True
+    if ask.args is None:
+        return permits(capability, ask.action)
+    return not is_ruled_out(capability, Call(ask.action, ask.args))
 
 
 def _redirected(request: httpx.Request, response: httpx.Response) -> Redirected:

@@ -5,12 +5,9 @@ call: for the action, and then for the action pinned to the arguments.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
-import msgspec
 from msgspec import UNSET, Struct
 
-from capx.api.messages.agents import SuggestedAsk
 from capx.errors import CapxError
 from capx.tokens.capability import Capability
 from capx.tokens.uses_counter import is_uses_counter
@@ -107,26 +104,6 @@ class DenialSummary(Struct, frozen=True):
         return all(code == "action_not_allowed" for code in self.codes)
 
     @classmethod
-    def parse(cls, problem: bytes) -> "DenialSummary | None":
-        """Read problem details; None if they are not those of a denial. An ask that cannot be made is left out."""
-        try:
-            found = msgspec.json.decode(problem, type=_ProblemBody)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
-        return cls(_ask_of(found.ask), tuple(reason.code for reason in found.reasons))
-
-
-def _ask_of(found: Any) -> Ask | None:
-    try:
-        return msgspec.convert(found, SuggestedAsk).ask()
-    except (msgspec.MsgspecError, RecursionError, CapxError):
-        return None
-
-
-class _ReasonBody(Struct, frozen=True):
-    code: str
-
-
-class _ProblemBody(Struct, frozen=True):
-    reasons: tuple[_ReasonBody, ...]
-    ask: Any = None
+    def of(cls, denied: Denied) -> "DenialSummary":
+        """The summary of a denial."""
+        return cls(denied.ask, tuple(refusal.code for refusal in denied.refusals))

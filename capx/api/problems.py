@@ -1,14 +1,19 @@
 """Errors as problem details (RFC 9457), and back.
 
 Laws: a problem carries only sentences of capx's own errors. It says nothing about any other error. A client raises the
-error that the authority raised. A denial of a bearer has the same form as at every guard.
+error that the authority raised. A denial of a bearer has the same form as at every guard. What a sender wrote into a
+denial is read as text for people: without control characters, and up to a length.
 """
 
+import time
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
+from capx.api.messages.agents import Reason, SuggestedAsk
 from capx.api.messages.base import Problem
 from capx.errors import (
     BrokenLog,
@@ -22,7 +27,18 @@ from capx.errors import (
     UnknownRequest,
     UnknownTask,
 )
+from capx.verify.ask import Ask
+from capx.verify.decision import Decision, Denied
+from capx.verify.evaluator import MAX_REPORTED
 from capx.verify.problem_details import problem_details
+from capx_caveats import Refusal
+from capx_caveats.values import printable
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""The errors of reading JSON that is not what belongs there."""
+
+_MOST: Final = 2000
+"""Characters of a sender's sentence that a denial repeats."""
 
 RETRY_AFTER = 1
 """Seconds after which a client may try again."""
@@ -95,6 +111,69 @@ def from_problem(status: int, problem: Problem | None, where: str) -> CapxError:
             return kind(problem.detail)
     kind = InvalidRequest if 400 <= status < 500 else StoreProblem
     return kind(problem.detail)
+
+
+def capx_detail(content: bytes) -> str | None:
+    """Return the sentence of a problem or denial of capx, for people; None if the content is neither."""
+    try:
+        found = msgspec.json.decode(content, type=Problem)
+    except UNREADABLE:
+        return None
+    return _text(found.detail) if found.type.startswith("urn:capx:") else None
+
+
+class _Reason(Reason, frozen=True):
+    """A reason as any sender writes it. Only its code decides anything, so a missing sentence does not spoil it."""
+
+    sentence: str = ""
+
+
+class _DenialBody(Struct, frozen=True):
+    reasons: tuple[_Reason, ...]
+    decision: str = ""
+    ask: Any = None
+    advice: str = ""
+
+
+def from_denial(content: bytes, audience: str) -> Denied | None:
+    """Return the denial by this audience that an answer describes; None if it describes none.
+
+    An ask that the agent cannot make, or that is for another audience, is left out.
+    """
+    try:
+        found = msgspec.json.decode(content, type=_DenialBody)
+    except UNREADABLE:
+        return None
+    # A denial of capx always has a reason, so something else has answered.
+    if not found.reasons:
+        return None
+    refusals = tuple(map(_refusal, found.reasons[:MAX_REPORTED]))
+    decision = Decision(
+        id=_text(found.decision), at=int(time.time()), allowed=False, audience=audience, refusals=refusals
+    )
+    return Denied(decision, _suggested(found.ask, audience), _text(found.advice))
+
+
+def _refusal(reason: _Reason) -> Refusal:
+    read = reason.refusal()
+    return Refusal(
+        _text(read.code), _text(read.sentence or read.code), _text(read.wanted), read.given, read.hop, read.hop_name
+    )
+
+
+def _text(sent: str) -> str:
+    return printable(sent[:_MOST])
+
+
+def _suggested(found: Any, audience: str) -> Ask | None:
+    try:
+        ask = msgspec.convert(found, SuggestedAsk).ask()
+    except (msgspec.MsgspecError, RecursionError, CapxError):
+        return None
+    # Any other audience is ignored: a hostile service must not choose where the agent gets authority.
+    if ask.audience != audience:
+        return None
+    return ask
 
 
 def _problem_response(

@@ -4,7 +4,8 @@ Laws: without a bundle no function runs, nor after the `acting` block of the cal
 arguments as the caller gave them, and judges the arguments that the function gets, with the defaults filled in; it
 denies the call if one of them has changed since. If a call of an agent is denied, the agent asks for what it lacks, at
 most twice. The guard judges the call again after each grant, before the function runs. A function that returns before
-its work is done is refused: it would work later, after the decision.
+its work is done is refused: it would work later, after the decision. A call that nobody can judge now, or for which an
+authority that is away was to be asked, is Unavailable and not denied.
 """
 
 import functools
@@ -15,8 +16,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.agent.actor import Actor, bundle_of, current_actor, run_as, why_nobody_acts
+from capx.agent.call_asks import CallAsks
 from capx.agent.context_block import ContextBlock
-from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
 from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
 from capx.crypto.canonical_json import canonical
 from capx.errors import ConfigurationProblem, InvalidRequest
@@ -24,16 +25,15 @@ from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
 from capx.tokens.binding import ToolCall
-from capx.tokens.bundle import Bundle
+from capx.tokens.bundle import Bundle, permits
 from capx.tokens.capability import Capability
 from capx.tokens.grants import audience_of
 from capx.tokens.guarded_function import carry_guard, guard_of
 from capx.verify.admitted import Admitted
-from capx.verify.ask import Granted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Allow, Call, Refusal
+from capx_caveats import JSON, Call, Refusal
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -59,8 +59,9 @@ class ToolGuard:
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Guard a plain or async function: it runs if the call is allowed, and raises Denied otherwise.
 
-        `audience` is the action's first label by default. `tenant`, `attributes` and `cost` (by unit) state facts of
-        the call: constants, or functions whose parameters have the names of arguments. Inside the function,
+        If nobody can say now whether it is allowed, Unavailable is raised, and its cause is the Denied. `audience` is
+        the action's first label by default. `tenant`, `attributes` and `cost` (by unit) state facts of the call:
+        constants, or functions whose parameters have the names of arguments. Inside the function,
         `capx.current_allowed()` returns the decision. Raises ConfigurationProblem for functions whose calls cannot be
         judged as a whole: generators, and functions that take `*args` or `**kwargs`. A call raises it if a plain
         function returns an awaitable or a generator, whose work would run after the decision.
@@ -213,47 +214,30 @@ async def _judge(
     tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, *, is_async: bool
 ) -> _AllowedCall:
     """Return the call once it is allowed, after asks for what it lacks; awaits nothing unless `is_async`."""
-    gained: AskOutcome | None = None
-    # At most two grants: after one that is pinned to arguments, `_next_asks` suggests nothing more.
+    asks = CallAsks(current_actor(), verifier.audience)
+    # At most two grants: after one that is pinned to arguments, `CallAsks` suggests nothing more.
     while True:
         # Anew each time: while a person decided, the caller may have been cancelled.
         actor = current_actor()
         held = None if actor is None else bundle_of(actor)
         try:
-            return await _judged(tool, verifier, bound, sent, held, is_async=is_async)
+            allowed, passed = await _judged(tool, verifier, bound, sent, held, is_async=is_async)
         except Denied as denied:
-            wanted = _next_asks(denied, verifier, gained)
+            wanted = asks.next([denied])
             if actor is None or isinstance(actor, Bundle) or wanted is None:
-                raise
+                asks.raise_denied(denied)
             outcome = await actor.seek_async(wanted) if is_async else actor.seek(wanted)
-            gained = _gained(outcome, held, denied)
-            if gained is None:
-                raise
-
-
-def _next_asks(denied: Denied, verifier: Verifier, gained: AskOutcome | None) -> NextAsks | None:
-    """Return the asks that could help the denied call; a grant that did not help is noted on the denial."""
-    if gained is not None:
-        denied.add_note(gained.sentence())
-    summary = DenialSummary(denied.ask, tuple(refusal.code for refusal in denied.refusals))
-    return next_asks(verifier.audience, [summary], None if gained is None else gained.ask)
-
-
-def _gained(outcome: AskOutcome | None, held: Bundle | None, denied: Denied) -> AskOutcome | None:
-    """Return the outcome if it is a new capability; otherwise note on the denial why there is none."""
-    if outcome is None:
-        return None
-    # A capability that the bundle already held was presented already: another round would change nothing.
-    if isinstance(outcome.answer, Granted) and (held is None or outcome.answer.capability not in held):
-        return outcome
-    denied.add_note(outcome.sentence())
-    return None
+            if asks.gained(outcome, held or ()) is None:
+                asks.raise_denied(denied)
+        else:
+            asks.passed(passed)
+            return allowed
 
 
 async def _judged(
     tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None, *, is_async: bool
-) -> _AllowedCall:
-    """Return the call, allowed with a capability that the bundle holds now."""
+) -> tuple[_AllowedCall, Capability]:
+    """Return the call, allowed with this capability that the bundle holds now."""
     first: Denied | None = None
     for candidate in _candidates(verifier, sent, held):
         _demand_actor(verifier)
@@ -262,7 +246,7 @@ async def _judged(
             admitted = await verifier.admit_async(presented, sent) if is_async else verifier.admit(presented, sent)
             call = tool.call(admitted, bound)
             allowed = await admitted.judge_async(call, sent=True) if is_async else admitted.judge(call, sent=True)
-            return _AllowedCall(verifier, admitted, call, bound, allowed)
+            return _AllowedCall(verifier, admitted, call, bound, allowed), candidate
         except Denied as denied:
             first = _first_denial(first, denied)
     raise first or _without(verifier, bound, sent, held)
@@ -280,16 +264,11 @@ def _candidates(verifier: Verifier, sent: ToolCall, held: Bundle | None) -> list
     if held is None or verifier.audience not in held.audiences:
         return []
     candidates = held.candidates(verifier.audience, sent)
-    if len(candidates) > 1 or _speaks_of(candidates[0], sent.action):
+    if len(candidates) > 1 or permits(candidates[0], sent.action):
         return candidates
     # No capability allows the call. One that allows its action shows what else denies it, and so what to ask for.
-    speaking = (one for one in held if one.audience == verifier.audience and _speaks_of(one, sent.action))
+    speaking = (one for one in held if one.audience == verifier.audience and permits(one, sent.action))
     return [*speaking][-1:] or candidates
-
-
-def _speaks_of(capability: Capability, action: str) -> bool:
-    allows = (caveat for block in capability.caveats for caveat in block if isinstance(caveat, Allow))
-    return all(allow.permits(action) for allow in allows)
 
 
 def _without(verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None) -> Denied:

@@ -192,7 +192,7 @@ class Bundle:
         if not isinstance(received, ToolCall):
             return newest_first
         call = Call(received.action, received.args)
-        return [c for c in newest_first if not _ruled_out(c, call)] or newest_first[:1]
+        return [c for c in newest_first if not is_ruled_out(c, call)] or newest_first[:1]
 
     def present(self, audience: str, received: ToolCall | HttpRequest, *, now: int | None = None) -> Presentation:
         """Bind the best candidate to one request, to be sent once; InvalidRequest if there is none."""
@@ -268,7 +268,13 @@ def _least(held: Sequence[Capability], now: int) -> int:
     return min(range(len(held)), key=importance)
 
 
-def _ruled_out(capability: Capability, call: Call) -> bool:
+def permits(capability: Capability, action: str) -> bool:
+    """Whether all `allow` caveats have an entry for this action, whatever its arguments are; not verified."""
+    return all(caveat.permits(action) for block in capability.caveats for caveat in block if isinstance(caveat, Allow))
+
+
+def is_ruled_out(capability: Capability, call: Call) -> bool:
+    """Whether an `allow` caveat excludes this call. This is a prediction without a key; the resource decides."""
     # Too costly to predict: then the resource decides.
     if is_too_much(call.args, lambda: sum(map(asked_of_each, capability.caveats))):
         return False

@@ -7,14 +7,12 @@ Laws:
 - A cancellation during the revocation is passed on after the revocation, or after PATIENCE.
 """
 
-import asyncio
 import threading
-import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Generic, Protocol, TypeVar
 
-from capx.background import run_in_thread, wait_async
+from capx.background import outlast, run_in_thread
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
 from capx.tokens.wording import label
@@ -88,22 +86,13 @@ class Delegation(Generic[C]):
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None:
-        child, ends = self._held(), time.monotonic() + PATIENCE
+        child = self._held()
         # In a thread of its own: tools of the block may occupy all threads of the pool.
-        revoking = wait_async(run_in_thread(lambda: self._authority.revoke(child), name="capx-revoke"))
+        revoking = run_in_thread(lambda: self._authority.revoke(child), name="capx-revoke")
+        cancelled = await outlast(revoking, PATIENCE)
         failed: BaseException | None = Unavailable(f"the authority did not answer within {PATIENCE:g} s")
-        cancelled: asyncio.CancelledError | None = None
-        while not revoking.done() and time.monotonic() < ends:
-            try:
-                # `wait` keeps the future alive when this task is cancelled, so the child is still revoked; awaiting
-                # the future itself would cancel it.
-                await asyncio.wait([revoking], timeout=max(0.0, ends - time.monotonic()))
-            except asyncio.CancelledError as cancellation:
-                cancelled = cancellation
         if revoking.done():
             failed = revoking.exception()
-        else:
-            revoking.cancel()
         if failed is not None:
             if cancelled is None and raised is None:
                 raise failed

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from capx import diagnostics
+from capx.background import in_pool
 from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.lineage import Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied, giving_back
@@ -135,9 +136,7 @@ class Admitted:
         """`judge` for async code: it runs in a thread when it may wait for a disk or a database."""
         if not self.spends:
             return self.judge(call, sent=sent)
-        import asyncio
-
-        return await asyncio.to_thread(self.judge, call, sent=sent)
+        return await in_pool(lambda: self.judge(call, sent=sent))
 
     def decide(self, call: Call) -> Decision:
         """Steps 6-9; returns the Decision and does not raise Denied. It checks revocations again (step 6)."""

@@ -160,15 +160,17 @@ class Denied(CapxError):
     """The call is denied; `decision` holds every reason, `code` and `status` are those of the first.
 
     The service must not execute the call, nor any part of it. `ask` is what the agent may ask the authority for so that
-    the call is allowed; None if no grant at run time could change the denial. `note` says to the agent what the
-    ask cannot say. It ends the text of the denial, and is not recorded.
+    the call is allowed; None if no grant at run time could change the denial. `advice` says to the agent what the ask
+    cannot say; it is not recorded. `notes` say what an agent asked for after the denial, and why that did not help.
+    `str` of the denial has the sentences of the reasons, the advice and the notes.
     """
 
-    def __init__(self, decision: Decision, ask: "Ask | None" = None, note: str = "") -> None:
-        super().__init__(decision, ask, note)
+    def __init__(self, decision: Decision, ask: "Ask | None" = None, advice: str = "") -> None:
+        super().__init__(decision, ask, advice)
         self.decision = decision
         self.ask = ask
-        self.note = note
+        self.advice = advice
+        self.notes: tuple[str, ...] = ()
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -191,10 +193,16 @@ class Denied(CapxError):
         more: dict[str, Any] = {"decision": self.decision.id, "reasons": reasons}
         if self.ask is not None:
             more["ask"] = self.ask.arguments()
-        return problem_details("reason", self.status, self.code, str(self), **more)
+        if self.advice:
+            more["advice"] = self.advice
+        return problem_details("reason", self.status, self.code, self._told(), **more)
+
+    def _told(self) -> str:
+        """The text for the bearer: the sentences of the reasons, and the advice."""
+        return "; ".join([*map(sentence, self.refusals), *filter(None, [self.advice])])
 
     def __str__(self) -> str:
-        return "; ".join([*map(sentence, self.refusals), *filter(None, [self.note])])
+        return "; ".join((self._told(), *self.notes))
 
 
 class Allowed(Struct, frozen=True, kw_only=True, dict=True):

@@ -26,6 +26,7 @@ from typing import NoReturn
 
 from msgspec import Struct
 
+from capx.background import in_pool
 from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.tokens import chain, wire
@@ -163,9 +164,7 @@ class Verifier:
         """`admit` for async code: a burn that may wait for a disk runs in a thread."""
         admitted, burn = self._fitting(token, received)
         if self._replay.blocking:
-            import asyncio
-
-            admitted.refuse_unrecorded_if(await asyncio.to_thread(burn))
+            admitted.refuse_unrecorded_if(await in_pool(burn))
         else:
             admitted.refuse_unrecorded_if(burn())
         admitted.demand_alive()

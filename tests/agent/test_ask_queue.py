@@ -4,13 +4,19 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
+import trio
+from fastapi import FastAPI
 
 from capx.agent.agent import Agent
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import InvalidRequest
+from capx.guard.fastapi import GRANTED, FastAPIGuard
 from capx.verify.ask import Answer, Granted, Pending
+from capx.verify.decision import Denied
+from capx_caveats import budget
 from tests.labs.asking_agent import Tools, consent, noting
 from tests.labs.waiting import until, until_async
 
@@ -109,3 +115,94 @@ def test_an_agent_that_is_closed_waits_for_nobody_any_more(lab: Authority, task:
 def test_a_wait_is_a_number_of_seconds(task: OpenedTask, wait: float) -> None:
     with pytest.raises(InvalidRequest, match="number of seconds"):
         Agent(task.bundle, wait=wait)
+
+
+# Under trio.
+
+
+def test_under_trio_a_tool_asks_waits_and_runs(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task, wait=30)
+
+    async def consenting() -> None:
+        while not (waiting := lab.requests(task=task.id, pending=True)):
+            await trio.sleep(0.01)
+        consent(lab, waiting[0].id)
+
+    async def act() -> list[str]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(consenting)
+            deleted = await agent.tool(tools.delete_async)("Acme")
+        assert (await agent.status_async()).state == "active"
+        return [deleted, await agent.tool(tools.accounts_async)("Acme")]
+
+    assert trio.run(act) == ["delete Acme", "accounts Acme"]
+
+
+def test_under_trio_who_is_cancelled_leaves_at_once(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task, wait=30)
+
+    async def act() -> None:
+        with trio.move_on_after(0.5) as scope:
+            await agent.tool(tools.delete_async)("Acme")
+        assert scope.cancelled_caught
+        agent.wait = 0
+        with pytest.raises(Pending):
+            await agent.tool(tools.delete_async)("Acme")
+
+    began = time.monotonic()
+    trio.run(act)
+    assert time.monotonic() - began < 10
+    assert not tools.ran
+
+
+def test_under_trio_a_plain_tool_waits_for_no_person(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent, _ = noting(lab, task, wait=30)
+
+    async def act() -> None:
+        with pytest.raises(Pending):
+            agent.tool(tools.delete)("Acme")
+
+    began = time.monotonic()
+    trio.run(act)
+    assert time.monotonic() - began < 10
+
+
+def test_under_trio_a_cancelled_block_revokes_its_sub_agent(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+    agent = Agent(task.bundle, authority=lab)
+
+    helpers: list[Agent] = []
+
+    async def act() -> None:
+        with trio.CancelScope() as scope:
+            async with agent.delegated(to="helper", may_ask=["crm.accounts.read"]) as helper:
+                helpers.append(helper)
+                assert await helper.tool(tools.accounts_async)() == "accounts Acme"
+                scope.cancel()
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+
+    trio.run(act)
+    with pytest.raises(Denied) as dead:
+        helpers[0].tool(tools.accounts)()
+    assert dead.value.code == "revoked"
+
+
+def test_under_trio_a_client_asks_and_a_service_counts(lab: Authority, task: OpenedTask) -> None:
+    app = FastAPI(openapi_url=None)
+    guard = FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.get("/accounts/{account}")
+    @guard.action("crm.accounts.read", tenant=GRANTED)
+    async def account(account: int) -> int:
+        return account
+
+    child = task.bundle.delegate(to="helper", audiences=["crm", "authority"], may_ask=["crm.*"])
+    counted = Agent(child.attenuate(budget("calls", 5)), authority=lab)
+
+    async def act() -> list[int]:
+        transport = httpx.ASGITransport(app)
+        async with counted.async_http({"http://crm": "crm"}, transport=transport) as client:
+            return [(await client.get(f"http://crm/accounts/{number}")).json() for number in range(2)]
+
+    assert trio.run(act) == [0, 1]

@@ -75,7 +75,7 @@ def test_a_call_refused_after_a_grant_says_that_it_was_granted(lab: Authority, t
         agent.tool(tools.refund)(501)
     assert authority.asked == [REFUND, REFUND_501]
     assert refused.value.code == "argument_refused"
-    granted, more = refused.value.__notes__
+    granted, more = refused.value.notes
     assert granted == SHORT
     assert more.startswith("the agent asked for more and did not get it: the policy offers")
 
@@ -88,7 +88,7 @@ def test_what_is_granted_already_and_does_not_suffice_is_told() -> None:
         with pytest.raises(Denied) as refused:
             pay(10)
     assert refused.value.code == "budget_exhausted"
-    assert refused.value.__notes__ == [SHORT]
+    assert refused.value.notes == (SHORT,)
     assert authority.asked == [REFUND, REFUND]
 
 
@@ -120,7 +120,7 @@ def test_a_grant_that_cannot_suffice_is_asked_for_once() -> None:
 
         with pytest.raises(Denied) as refused:
             agent.tool(pay)(10)
-    assert (refused.value.code, refused.value.__notes__) == ("budget_exhausted", [SHORT])
+    assert (refused.value.code, refused.value.notes) == ("budget_exhausted", (SHORT,))
     assert authority.asked == [REFUND]
 
 
@@ -151,7 +151,7 @@ def test_what_may_only_be_asked_with_arguments_is_pinned_to_them(
         {"name": "Acme", "deep": False},
         {"name": "Initech", "deep": False},
     ]
-    assert "hop 1 (helper)" in refused.value.__notes__[0]
+    assert "hop 1 (helper)" in refused.value.notes[0]
 
 
 DELETE: tuple[str, dict[str, JSON] | None] = ("crm.accounts.delete@crm", None)
@@ -202,7 +202,7 @@ def test_an_async_tool_asks_with_its_arguments_too(lab: Authority, task: OpenedT
             assert await tools.accounts_async("Acme") == "accounts Acme"
             with pytest.raises(Denied) as refused:
                 await tools.accounts_async("Initech")
-            assert "hop 1 (helper)" in refused.value.__notes__[0]
+            assert "hop 1 (helper)" in refused.value.notes[0]
 
     asyncio.run(act())
     assert [args for _, args in authority.asked] == [None, {"name": "Acme"}, {"name": "Initech"}]

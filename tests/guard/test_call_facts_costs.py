@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from capx.agent import httpx_client
 from capx.agent.actor import acting
 from capx.authority.authority import Authority
-from capx.errors import ConfigurationProblem
+from capx.errors import ConfigurationProblem, Unavailable
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.guard.current import current_allowed
@@ -53,6 +53,14 @@ def newly_spent(lab: Authority, act: Callable[[], object]) -> list[tuple[str, De
 
 def of_price(price: str) -> dict[str, str]:
     return {"eur": price}
+
+
+def cause_of(act: Callable[[], object]) -> str:
+    """The code of the denial for which nobody can say whether an act is allowed."""
+    with pytest.raises(Unavailable) as away:
+        act()
+    assert isinstance(away.value.__cause__, Denied)
+    return away.value.__cause__.code
 
 
 def code_of(act: Callable[[], object]) -> str:
@@ -258,14 +266,14 @@ def test_store_gone_and_nothing_runs(lab: Authority, meter: Watched, gone: str) 
     guard = ToolGuard(lambda audience: lab.verifier(audience, meter=meter))
     pay = guard.tool("pay.out")(lambda: pytest.fail("it ran"))
     with acting(lab.open(allow=["pay.out"], caveats=[budget("calls", 1)]).bundle):
-        assert code_of(pay) == "unavailable"
+        assert cause_of(pay) == "unavailable"
 
 
 def test_without_a_meter_nothing_runs(lab: Authority) -> None:
     guard = ToolGuard(lambda audience: lab.verifier(audience, meter=None))
     pay = guard.tool("pay.out")(lambda: pytest.fail("it ran"))
     with acting(lab.open(allow=["pay.out"], caveats=[budget("calls", 1)]).bundle):
-        assert code_of(pay) == "no_meter"
+        assert cause_of(pay) == "no_meter"
 
 
 # FastAPI

@@ -3,12 +3,12 @@
 The authority is real, in this process; nothing is faked but who waits for whom.
 """
 
-import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from anyio.lowlevel import checkpoint
 
 from capx.agent.agent import Agent
 from capx.authority.authority import Authority
@@ -80,7 +80,7 @@ class Tools:
 
         @lab.tool("crm.accounts.read", tenant="Acme")
         async def accounts_async(name: str = "Acme") -> str:
-            await asyncio.sleep(0)
+            await checkpoint()
             return self._noted(f"accounts {name}")
 
         @lab.tool("crm.accounts.delete", tenant="Acme")
@@ -89,7 +89,7 @@ class Tools:
 
         @lab.tool("crm.accounts.delete", tenant="Acme")
         async def delete_async(name: str) -> str:
-            await asyncio.sleep(0)
+            await checkpoint()
             return self._noted(f"delete {name}")
 
         @lab.tool("billing.refund", tenant="Acme")
@@ -98,7 +98,7 @@ class Tools:
 
         @lab.tool("billing.refund", tenant="Acme")
         async def refund_async(amount: float) -> str:
-            await asyncio.sleep(0)
+            await checkpoint()
             return self._noted(f"refund {amount}")
 
         @lab.tool("crm.export", tenant="Acme")

@@ -13,7 +13,8 @@ import uvicorn
 @contextlib.contextmanager
 def served(app: Any, **settings: Any) -> Generator[str]:
     """Serve an ASGI application on a free port for the block; gives its origin."""
-    with socket.socket() as listening:
+    # TCP by name: asyncio switches off the delay of small writes only for sockets that say so.
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", **settings))
         thread = threading.Thread(target=_run, args=[server, listening])

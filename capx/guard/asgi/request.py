@@ -49,11 +49,11 @@ class GuardedRequest:
     """The state of one request in a guard.
 
     `admitted` is None on a public path without a token. `allowed` is the last decision that allowed a call, `denied`
-    the first denial. If `entered` is true, an endpoint that must have its call judged has begun. `note` is what a
+    the first denial. If `entered` is true, an endpoint that must have its call judged has begun. `advice` is what a
     denial adds to the ask that it suggests.
     """
 
-    __slots__ = ("_verifier", "admitted", "allowed", "denied", "entered", "note", "public")
+    __slots__ = ("_verifier", "admitted", "advice", "allowed", "denied", "entered", "public")
 
     def __init__(self, verifier: Verifier, *, public: bool) -> None:
         self._verifier = verifier
@@ -62,7 +62,7 @@ class GuardedRequest:
         self.allowed: Allowed | None = None
         self.denied: Denied | None = None
         self.entered = False
-        self.note = ""
+        self.advice = ""
 
     async def screen_naming(self, action: str, args: Callable[[], Awaitable[Mapping[str, JSON] | None]]) -> None:
         """Raise Denied unless the request was admitted and its token can allow the action at all.
@@ -154,7 +154,7 @@ class GuardedRequest:
             yield
         except Denied as denied:
             if denied.ask is not None:
-                denied.note = self.note
+                denied.advice = self.advice
             self.denied = self.denied or denied
             raise
 

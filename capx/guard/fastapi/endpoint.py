@@ -77,7 +77,7 @@ class EndpointSpec:
         self._denied = DeniedArguments(self.signature, own, self._source.read) if readable else None
 
     @property
-    def note(self) -> str:
+    def advice(self) -> str:
         """What a denial adds to the ask that it suggests; empty if it can name the arguments."""
         if self._source.sent:
             return ""

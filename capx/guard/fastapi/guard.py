@@ -144,7 +144,7 @@ class FastAPIGuard:
         endpoint = connection.scope.get("endpoint")
         spec = spec_of(endpoint)
         if spec is not None and spec.gate == self._gate:
-            current.note = spec.note
+            current.advice = spec.advice
             await current.screen_naming(spec.action, functools.partial(spec.denied_args, connection))
         elif not (current.public and any(routes.is_open(endpoint) for routes in self._route_tables)):
             # At start the route table found every route. A route that was added since has no decision.

@@ -1,0 +1,102 @@
+"""What one call of an actor asks for after its denials, and how it ends: for guards, and for clients.
+
+Laws: a call ends in one of four ways, whether a tool makes it or a client. It passes. It is refused: Denied, and its
+notes say why nothing helped. It waits for a person: Pending. Or nobody can say now: Unavailable, whose cause is the
+Denied. An authority that gives no answer has refused nothing. A call asks at most twice, and for nothing where earlier
+grants were in vain.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, NoReturn
+
+from capx.agent.actor import Actor
+from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
+from capx.agent.unproven_grants import MAX_IN_VAIN
+from capx.errors import StoreProblem, Unavailable
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.verify.ask import Ask, Granted
+from capx.verify.decision import Denied
+
+NOTHING_DONE: Final = "Nothing was done: try the very same call again later."
+"""What to do after Unavailable, for people and for models."""
+_CANNOT_SAY: Final = 503
+"""The status of a denial that says only that the call cannot be judged now."""
+
+
+class CallAsks:
+    """The asks of one call of an actor at one audience; `notes` say why the call stays denied."""
+
+    def __init__(self, actor: Actor | None, audience: str) -> None:
+        self._seeker = None if actor is None or isinstance(actor, Bundle) else actor
+        self._audience = audience
+        self._denied: Denied | None = None
+        self._grants: list[tuple[Ask, Capability]] = []
+        self.notes: tuple[str, ...] = ()
+
+    @property
+    def granted(self) -> tuple[Ask, ...]:
+        """What was granted for this call."""
+        return tuple(ask for ask, _ in self._grants)
+
+    def next(self, denials: Sequence[Denied]) -> NextAsks | None:
+        """Return what to ask for after the call was denied; None if there is nothing to ask for.
+
+        `denials` has one denial for each capability that was tried: at least one.
+        """
+        summaries = list(map(DenialSummary.of, denials))
+        telling = (denied for denied, one in zip(denials, summaries, strict=True) if not one.of_action_only)
+        self._denied = next(telling, denials[0])
+        wanted = next_asks(self._audience, summaries, self.granted[-1] if self.granted else None)
+        if self._seeker is None or wanted is None:
+            return None
+        asks = tuple(ask for ask in wanted.asks if not self._seeker.unproven.forbids(ask))
+        if not asks:
+            self.note(
+                f"the agent did not ask for more, because {MAX_IN_VAIN} grants at {self._audience} did not help the "
+                "calls that asked for them: agent.ask still asks"
+            )
+            return None
+        return NextAsks(asks)
+
+    def gained(self, outcome: AskOutcome | None, presented: Iterable[Capability]) -> Capability | None:
+        """Return the grant to present now; None if there is none, or if it was presented before.
+
+        Raises Unavailable, caused by the denial, if the authority has not answered.
+        """
+        if outcome is None:
+            return None
+        # It is shown only if the call stays denied.
+        self.note(outcome.sentence())
+        if isinstance(outcome.answer, StoreProblem):
+            why = f"{self._denied}; the agent could not ask for more: {outcome.answer}"
+            raise Unavailable(f"{why}. {NOTHING_DONE}") from self._denied
+        if isinstance(outcome.answer, Granted):
+            self._grants.append((outcome.ask, outcome.answer.capability))
+            # A capability that was presented already would be denied again.
+            if outcome.answer.capability not in tuple(presented):
+                return outcome.answer.capability
+        return None
+
+    def passed(self, capability: Capability) -> None:
+        """Note with which capability the call passed."""
+        if self._seeker is not None:
+            self._seeker.unproven.prove(capability)
+
+    def note(self, sentence: str) -> None:
+        """Add a note."""
+        self.notes = (*self.notes, sentence)
+
+    def failed(self) -> None:
+        """Note that the call stays denied: what was granted for it was in vain."""
+        if self._seeker is not None:
+            for ask, capability in self._grants:
+                self._seeker.unproven.fail(ask, capability)
+
+    def raise_denied(self, denied: Denied) -> NoReturn:
+        """Raise the error with which the call ends: the denial with its notes, or Unavailable if it can say nothing."""
+        if denied.status == _CANNOT_SAY:
+            raise Unavailable(f"{denied}. {NOTHING_DONE}") from denied
+        self.failed()
+        denied.notes = (*denied.notes, *self.notes)
+        raise denied

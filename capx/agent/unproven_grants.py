@@ -1,0 +1,68 @@
+"""What an agent remembers of grants that did not help, so that it stops asking for them.
+
+Laws: a grant is in vain if the call that asked for it is denied all the same. After MAX_IN_VAIN new grants in vain at
+one audience, calls there ask for nothing. They ask again once a call there has passed with a grant that is not proven
+yet: one of those, or one that the program itself asked for with `Agent.ask`. After MAX_IN_VAIN calls that one ask did
+not help, calls do not send that ask again until any call has passed at its audience. So a service whose denials are
+lies costs an agent a few asks, and not one for each call. The memory is bounded: for each audience, it has MAX_TOKENS
+grants and as many asks.
+"""
+
+import threading
+from typing import Final
+
+from capx.tokens.bundle import MAX_TOKENS
+from capx.tokens.capability import Capability
+from capx.verify.ask import Ask
+
+MAX_IN_VAIN: Final = 4
+"""New grants in vain at one audience, after which calls there ask for nothing; and calls that one ask did not help."""
+
+_AskKey = tuple[str, bytes | None]
+
+
+class UnprovenGrants:
+    """The grants of one agent with which no call has passed yet, and the asks in vain; several threads may use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._in_vain: dict[str, dict[bytes, bool]] = {}
+        self._unhelpful: dict[str, dict[_AskKey, int]] = {}
+
+    def add(self, capability: Capability) -> None:
+        """Note a new grant."""
+        with self._lock:
+            unproven = self._in_vain.setdefault(capability.audience, {})
+            unproven.setdefault(capability.id, False)
+            if len(unproven) > MAX_TOKENS:
+                # One that is not in vain: a flood of grants must not make room for more asks.
+                fresh = (one for one, in_vain in unproven.items() if not in_vain and one != capability.id)
+                del unproven[next(fresh, next(iter(unproven)))]
+
+    def fail(self, ask: Ask, capability: Capability) -> None:
+        """Note that a call is denied although this ask was granted for it, with this capability."""
+        with self._lock:
+            unproven = self._in_vain.get(capability.audience, {})
+            if capability.id in unproven:
+                unproven[capability.id] = True
+            unhelpful = self._unhelpful.setdefault(ask.audience, {})
+            unhelpful[_key(ask)] = unhelpful.pop(_key(ask), 0) + 1
+            if len(unhelpful) > MAX_TOKENS:
+                del unhelpful[next(iter(unhelpful))]
+
+    def prove(self, capability: Capability) -> None:
+        """Note that a call passed with this capability."""
+        with self._lock:
+            self._unhelpful.pop(capability.audience, None)
+            if capability.id in self._in_vain.get(capability.audience, {}):
+                del self._in_vain[capability.audience]
+
+    def forbids(self, ask: Ask) -> bool:
+        """Whether calls do not send this ask, because grants were in vain."""
+        with self._lock:
+            in_vain = sum(self._in_vain.get(ask.audience, {}).values())
+            return max(in_vain, self._unhelpful.get(ask.audience, {}).get(_key(ask), 0)) >= MAX_IN_VAIN
+
+
+def _key(ask: Ask) -> _AskKey:
+    return ask.action, ask.pinned
