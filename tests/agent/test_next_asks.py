@@ -187,8 +187,9 @@ def test_the_agent_is_told_which_argument_cannot_be_pinned(lab: Authority, task:
     with pytest.raises(Denied) as denied:
         agent.tool(delete)([["Acme"]])
     assert [args for _, args in authority.asked] == [None, {"names": [["Acme"]]}]
-    assert 'the argument "names" cannot be pinned' in denied.value.__notes__[0]
-    assert "pinned = [ … ]" in denied.value.__notes__[0]
+    (note,) = denied.value.notes
+    assert 'the argument "names" cannot be pinned' in note
+    assert "pinned = [ … ]" in note
 
 
 def test_an_async_tool_asks_with_its_arguments_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
