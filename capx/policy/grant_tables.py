@@ -166,7 +166,7 @@ def _pinned(raw: object, path: str) -> bool | tuple[str, ...]:
         return raw
     if not isinstance(raw, list):
         raise wrong(path, "must be true, false, or an array of names of arguments")
-    found = name_list(is_label, "the name of an argument", "names of arguments")(raw, path)
+    found = name_list(is_label, "the name of an argument", "names of arguments")(cast("object", raw), path)
     if "*" in found:
         raise wrong(path, "has *, which is no argument: write pinned = true to pin all of them")
     return found

@@ -1,7 +1,7 @@
 """Reports the decisions of a resource without a store to the authority, pays and gives back there, over HTTP.
 
 Laws: the key of the resource's audience proves each request. It is safe to send one twice: the authority writes a
-decision once, and one presentation pays once and gives back once.
+decision once, and one admission of a presentation pays once and gives back once.
 """
 
 import time

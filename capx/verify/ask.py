@@ -81,10 +81,9 @@ class Ask(Struct, frozen=True, kw_only=True):
 
     def of_arguments(self, names: Iterable[str]) -> "Ask":
         """The same ask with only those of its arguments that have these names."""
-        args = {} if self.args is None else self.args
-        return Ask(
-            audience=self.audience, action=self.action, args={name: args[name] for name in names if name in args}
-        )
+        named = self.args or {}
+        args = {name: named[name] for name in names if name in named}
+        return Ask(audience=self.audience, action=self.action, args=args)
 
     def arguments(self) -> dict[str, JSON]:
         """The arguments of the call `grant.request` that makes this ask at the authority."""

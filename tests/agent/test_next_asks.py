@@ -294,4 +294,4 @@ def test_a_used_up_grant_with_free_arguments_is_asked_for_again() -> None:
         assert sent == ["ben one", "ben two"]
         assert len(lab.requests(task=task.id)) == 1
         assert lab.requests(task=task.id)[0].round == 2
-        assert {args["to"] for _, args in authority.asked if args is not None} == {"ben"}
+        assert all(args["to"] == "ben" for _, args in authority.asked if args is not None)

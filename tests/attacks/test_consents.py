@@ -128,7 +128,7 @@ def test_sixteen_processes_that_race_one_consent_make_one_call(world: World) -> 
 
 def test_a_call_that_was_paid_and_killed_is_made_never_twice(world: World) -> None:
     task = world.remote.open(world.office.signed(world.remote))
-    bundles = []
+    bundles: list[Bundle] = []
     for _ in range(2):
         pending = world.asked(task)
         assert isinstance(pending, Pending)

@@ -183,7 +183,10 @@ def test_free_arguments_are_not_asked_for_where_they_were_pinned(lab: GrantingLa
     assert lab.codes(granted, "billing.refund", {"amount": 11}, cost={"refunds": "1"}) == ("argument_refused",)
 
 
-@pytest.mark.parametrize("args", [{"x": [[1]]}, {"x": [{}]}, {"x": [1, ""]}, {"x": {"*": 1}}, {"x": {"": 1}}])
+UNPINNABLE: list[Any] = [{"x": [[1]]}, {"x": [{}]}, {"x": [1, ""]}, {"x": {"*": 1}}, {"x": {"": 1}}]
+
+
+@pytest.mark.parametrize("args", UNPINNABLE)
 def test_arguments_that_no_grant_can_hold_a_call_to_are_refused(lab: GrantingLab, args: Any) -> None:
     answer = lab.ask(lab.open().bundle, QUERY, args)
     assert isinstance(answer, Refused)
