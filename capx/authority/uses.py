@@ -3,7 +3,8 @@
 Laws:
 
 - A grant that a rule limits has a budget of `calls` with a counter of its own. The counter follows from the request and
-  its round, and has a form that no other counter has (`capx.tokens.uses_counter`). So a grant that is minted again, under whatever key, shares it.
+  its round, and `capx.tokens.uses_counter` gives it a form that no other counter has. So a grant that is minted again,
+  under whatever key, shares it.
 - When all uses are used up, the same ask begins the next round: another counter, another block, another consent.
 - A use that was given back is none. If the next round has begun by then, this frees a use of the round before, to which
   a person consented as well.
