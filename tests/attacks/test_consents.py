@@ -69,6 +69,15 @@ class World:
         inquiry = self.remote.inquiry(pending.request)
         self.remote.answer(Verdict.sign(inquiry, self.office.ben, yes=True, at=int(time.time())))
 
+    def agreed(self, task: OpenedTask) -> Bundle:
+        """The grant of the refund, which waits for a person, once the person has consented."""
+        pending = self.asked(task)
+        assert isinstance(pending, Pending)
+        self.consent(pending)
+        granted = self.asked(task)
+        assert isinstance(granted, Granted)
+        return Bundle([granted.capability])
+
     def race(self, bundle: Bundle, count: int = 16) -> int:
         """How many calls so many processes are allowed, each of which tries three times."""
         racers = self._services(bundle, count)
@@ -118,41 +127,21 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 def test_sixteen_processes_that_race_one_consent_make_one_call(world: World) -> None:
     task = world.remote.open(world.office.signed(world.remote))
     for _ in range(2):
-        pending = world.asked(task)
-        assert isinstance(pending, Pending)
-        world.consent(pending)
-        granted = world.asked(task)
-        assert isinstance(granted, Granted)
-        assert world.race(Bundle([granted.capability])) == 1
+        assert world.race(world.agreed(task)) == 1
 
 
 def test_a_call_that_was_paid_and_killed_is_made_never_twice(world: World) -> None:
     task = world.remote.open(world.office.signed(world.remote))
     bundles: list[Bundle] = []
     for _ in range(2):
-        pending = world.asked(task)
-        assert isinstance(pending, Pending)
-        world.consent(pending)
-        granted = world.asked(task)
-        assert isinstance(granted, Granted)
-        bundles.append(Bundle([granted.capability]))
+        bundles.append(world.agreed(task))
         # Nobody knows whether it did the refund. The consent is used up; a person decides about another one.
         assert world.killed_after_payment(bundles[-1]) == 1
         assert [world.race(bundle, count=2) for bundle in bundles] == [0] * len(bundles)
-    pending = world.asked(task)
-    assert isinstance(pending, Pending)
-    world.consent(pending)
-    granted = world.asked(task)
-    assert isinstance(granted, Granted)
-    assert world.race(Bundle([granted.capability]), count=2) == 1
+    assert world.race(world.agreed(task), count=2) == 1
 
 
 def test_a_delegated_consent_is_no_second_one(world: World) -> None:
     task = world.remote.open(world.office.signed(world.remote))
-    pending = world.asked(task)
-    assert isinstance(pending, Pending)
-    world.consent(pending)
-    granted = world.asked(task)
-    assert isinstance(granted, Granted)
-    children = [granted.capability.delegate(to=f"child-{nth}") for nth in range(3)]
-    assert sum(world.race(Bundle([child]), count=2) for child in children) == 1
+    granted = world.agreed(task)
+    assert sum(world.race(granted.delegate(to=f"child-{nth}"), count=2) for nth in range(3)) == 1

@@ -110,6 +110,24 @@ ROOMS: Final = {
     "next_asks": _capx(
         "agent/next_asks", "agent/test_next_asks", "agent/test_httpx_client_asks", "verify/test_suggestion"
     ),
+    "pins": _capx("verify/pins", "verify/test_pins", "verify/test_ask", "attacks/test_pins"),
+    "suggestion": _capx("verify/suggestion", "verify/test_suggestion"),
+    "inquiry": _capx(
+        "authority/requests/inquiry", "authority/test_verdict", "authority/test_uses", "attacks/test_pins"
+    ),
+    "lookalikes": _capx("authority/requests/lookalikes", "authority/test_lookalikes"),
+    "outdated": _capx("authority/requests/outdated", "authority/test_outdated"),
+    "request_state": _capx(
+        "authority/requests/request_state", "authority/test_request_state", "authority/test_verdict"
+    ),
+    "context_block": _capx("agent/context_block", "agent/test_context_block", "agent/test_actor"),
+    "actor": _capx("agent/actor", "agent/test_actor", "attacks/test_who_acts"),
+    "unfinished_work": _capx("agent/unfinished_work", "agent/test_unfinished_work", "attacks/test_who_acts"),
+    "call_asks": _capx("agent/call_asks", "agent/test_call_asks", "agent/test_next_asks"),
+    "unproven_grants": _capx("agent/unproven_grants", "agent/test_unproven_grants"),
+    "guarded_function": _capx("tokens/guarded_function", "tokens/test_guarded_function", "attacks/test_who_acts"),
+    "argument_sources": _capx("guard/fastapi/argument_sources", "guard/test_argument_sources", "guard/test_endpoint"),
+    "model_values": _capx("guard/fastapi/model_values", "guard/test_model_values", "guard/test_argument_sources"),
     "report_client": _capx("resource/report_client", "resource/test_report_client", "server/test_resources"),
     "opening": _capx(
         "authority/opening", "authority/test_opening", "authority/test_intent_use", "authority/test_granting"
