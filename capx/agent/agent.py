@@ -255,7 +255,7 @@ class Agent:
         try:
             return authority.ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
         except CapxError as error:
-            if _is_answer(error) or isinstance(error, Unavailable):
+            if _is_refusal(error) or isinstance(error, Unavailable):
                 raise
             raise Unavailable(f"the authority gave no answer to the ask: {error}") from error
 
@@ -341,7 +341,7 @@ def _outcome(ask: Ask, answer: Answer | CapxError) -> AskOutcome:
     return AskOutcome(ask, answer)
 
 
-def _is_answer(error: CapxError) -> bool:
+def _is_refusal(error: CapxError) -> bool:
     """Whether the authority said with this error that it does not grant the ask, now or later."""
     if isinstance(error, Denied):
         # 503: the authority cannot judge now whether the bundle may ask.

@@ -68,7 +68,7 @@ class AskQueue:
                     queued.last.set_result(queued.first.result())
 
     def _joined(self, ask: Ask, ends: float) -> "_QueuedAsk":
-        key = (ask.audience, ask.action, ask.pinned)
+        key = ask.key
         with self._lock:
             queued = self._under_way.get(key)
             if queued is not None:

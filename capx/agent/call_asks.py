@@ -1,7 +1,7 @@
 """What one call of an actor asks for after its denials, and how it ends: for guards, and for clients.
 
-Laws: a call ends in one of four ways, whether a tool makes it or a client. It passes. It is refused: Denied, and its
-notes say why nothing helped. It waits for a person: Pending. Or nobody can say now: Unavailable, whose cause is the
+Laws: a call ends in one of four ways, whether a tool makes it or a client. It passes. It is denied: Denied, whose notes
+say why nothing helped. It waits for a person: Pending. Or nobody can say now: Unavailable, whose cause is the
 Denied. An authority that gives no answer has refused nothing. A call asks at most twice, and for nothing where earlier
 grants were in vain.
 """
@@ -11,7 +11,6 @@ from typing import Final, NoReturn
 
 from capx.agent.actor import Actor
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, next_asks
-from capx.agent.unproven_grants import MAX_IN_VAIN
 from capx.errors import StoreProblem, Unavailable
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
@@ -53,8 +52,8 @@ class CallAsks:
         asks = tuple(ask for ask in wanted.asks if not self._seeker.unproven.forbids(ask))
         if not asks:
             self.note(
-                f"the agent did not ask for more, because {MAX_IN_VAIN} grants at {self._audience} did not help the "
-                "calls that asked for them: agent.ask still asks"
+                f"the agent did not ask for more, because what was granted at {self._audience} before did not help: "
+                "agent.ask still asks"
             )
             return None
         return NextAsks(asks)

@@ -41,7 +41,7 @@ class ContextBlock(Generic[T]):
     ) -> None:
         found = innermost(self._variable)
         self.is_left = True
-        if found is self and innermost(self._variable) is not self:
+        if found is self and self.reset():
             return
         # A generator that is closed raises GeneratorExit, which nobody would see with its note.
         if raised is None or isinstance(raised, GeneratorExit):
@@ -73,8 +73,8 @@ class ContextBlock(Generic[T]):
 def innermost(variable: "ContextVar[Any]") -> Any:
     """Return the innermost block of this context; None if there is none.
 
-    It has not been left, or else this context is a copy, made in the block: what was set around the block is not for
-    the code that was started in it.
+    It resets left blocks first. If the block that it returns has been left all the same, this context is a copy that
+    was made in it: what was set around the block is not for the code that was started in it.
     """
     # A block that was left elsewhere, or while an inner one was open, is still set here.
     while (block := variable.get()) is not None and block.is_left and block.reset():

@@ -14,11 +14,11 @@ from typing import Any, Final
 import httpx
 
 from capx.agent.actor import Actor, bundle_of, current_actor, demand_open_block, why_nobody_acts
-from capx.agent.call_asks import NOTHING_DONE, CallAsks
+from capx.agent.call_asks import CallAsks
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks
 from capx.agent.response_peek import peeked, peeked_async
-from capx.api.problems import capx_detail, from_denial
-from capx.errors import CapxError, InvalidRequest, Unavailable
+from capx.api.problems import from_denial
+from capx.errors import CapxError, InvalidRequest
 from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle, is_ruled_out, permits
 from capx.tokens.capability import Capability
@@ -253,11 +253,9 @@ class _Sending:
                 response.extensions[NOTES_EXTENSION] = self._asks.notes
         return response
 
-    def raise_problem(self, status: int, content: bytes | None) -> None:
-        """Raise the error that an answer of capx describes; return if it describes none."""
+    def raise_denial(self, content: bytes | None) -> None:
+        """Raise the error with which a denied call ends; return if this is no denial."""
         denied = None if content is None else from_denial(content, self._audience)
-        if status == 503 and content is not None and (detail := capx_detail(content)) is not None:
-            raise Unavailable(f"{denied or detail}. {NOTHING_DONE}") from denied
         if denied is not None:
             self._asks.raise_denied(denied)
 
@@ -290,8 +288,8 @@ class _Transport(httpx.BaseTransport):
             wanted = sending.next_asks(response)
             if wanted is None or isinstance(actor, Bundle) or not sending.gained(actor.seek(wanted), response):
                 break
-        if self._presenter.raise_denied and _is_problem(response):
-            sending.raise_problem(response.status_code, peeked(response))
+        if self._presenter.raise_denied and _is_denial(response):
+            sending.raise_denial(peeked(response))
         return sending.ended(response)
 
     def _presented(self, sending: _Sending) -> httpx.Response:
@@ -344,8 +342,8 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
                 break
             if not sending.gained(await actor.seek_async(wanted), response):
                 break
-        if self._presenter.raise_denied and _is_problem(response):
-            sending.raise_problem(response.status_code, await peeked_async(response))
+        if self._presenter.raise_denied and _is_denial(response):
+            sending.raise_denial(await peeked_async(response))
         return sending.ended(response)
 
     async def _presented(self, sending: _Sending) -> httpx.Response:
@@ -412,11 +410,9 @@ def _refused(response: httpx.Response) -> bool:
     return response.status_code == 403 and response.headers.get("www-authenticate") == "Capx"
 
 
-def _is_problem(response: httpx.Response) -> bool:
-    """Whether the head of a response looks like a denial or a problem of capx; its body decides."""
-    if response.status_code == 503:
-        return bool(response.headers.get("content-type") == "application/problem+json")
-    return response.status_code in (401, 403) and response.headers.get("www-authenticate") == "Capx"
+def _is_denial(response: httpx.Response) -> bool:
+    """Whether the head of a response looks like a denial of capx; its body decides."""
+    return response.status_code in (401, 403, 503) and response.headers.get("www-authenticate") == "Capx"
 
 
 def _may_allow(capability: Capability, denials: Sequence[Denied] | None) -> bool:

@@ -13,7 +13,7 @@ from capx.tokens.capability import Capability
 from capx.tokens.uses_counter import is_uses_counter
 from capx.verify.ask import NOT_PINNED, Ask, Granted, Refused
 from capx.verify.decision import Denied
-from capx.verify.suggestion import OF_ARGUMENTS
+from capx.verify.suggestion import ABOUT_ARGUMENTS
 from capx_caveats import Allow, Budget, Call, Entry
 
 
@@ -51,12 +51,12 @@ def next_asks(audience: str, denials: Iterable["DenialSummary"], after: Ask | No
     the policy may demand it, or may not let the agent ask for the action only. `after` is the ask that was granted for
     this call before. If it was for the action only, and now the arguments are denied, the next ask is pinned to them.
     """
-    asks, of_arguments = _suggested_at(audience, denials)
+    asks, repairs = _suggested_at(audience, denials)
     if after is not None:
-        of_arguments = [ask for ask in of_arguments if after.args is None and ask.action == after.action]
-        return NextAsks((of_arguments[0],)) if of_arguments else None
-    if of_arguments:
-        return NextAsks((of_arguments[0],))
+        repairs = [ask for ask in repairs if after.args is None and ask.action == after.action]
+        return NextAsks((repairs[0],)) if repairs else None
+    if repairs:
+        return NextAsks((repairs[0],))
     if not asks:
         return None
     pinned = [ask for ask in asks if ask.args is not None and ask.action == asks[0].action]
@@ -83,8 +83,8 @@ def _is_for(entry: Entry, ask: Ask) -> bool:
 def _suggested_at(audience: str, denials: Iterable["DenialSummary"]) -> tuple[list[Ask], list[Ask]]:
     """Return the asks that denials suggest at an audience, and of these the pinned ones whose arguments were denied."""
     # Any other audience is ignored: a hostile service must not choose where the agent gets authority.
-    found = [(one.ask, one.of_arguments) for one in denials if one.ask is not None and one.ask.audience == audience]
-    return [ask for ask, _ in found], [ask for ask, of_arguments in found if of_arguments and ask.args is not None]
+    found = [(one.ask, one) for one in denials if one.ask is not None and one.ask.audience == audience]
+    return [ask for ask, _ in found], [ask for ask, one in found if one.about_arguments and ask.args is not None]
 
 
 class DenialSummary(Struct, frozen=True):
@@ -94,9 +94,9 @@ class DenialSummary(Struct, frozen=True):
     codes: tuple[str, ...]
 
     @property
-    def of_arguments(self) -> bool:
+    def about_arguments(self) -> bool:
         """Whether the arguments were denied."""
-        return not OF_ARGUMENTS.isdisjoint(self.codes)
+        return not ABOUT_ARGUMENTS.isdisjoint(self.codes)
 
     @property
     def of_action_only(self) -> bool:

@@ -113,15 +113,6 @@ def from_problem(status: int, problem: Problem | None, where: str) -> CapxError:
     return kind(problem.detail)
 
 
-def capx_detail(content: bytes) -> str | None:
-    """Return the sentence of a problem or denial of capx, for people; None if the content is neither."""
-    try:
-        found = msgspec.json.decode(content, type=Problem)
-    except UNREADABLE:
-        return None
-    return _text(found.detail) if found.type.startswith("urn:capx:") else None
-
-
 class _Reason(Reason, frozen=True):
     """A reason as any sender writes it. Only its code decides anything, so a missing sentence does not spoil it."""
 

@@ -10,7 +10,8 @@ authority that is away was to be asked, is Unavailable and not denied.
 
 import functools
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,8 +20,9 @@ from capx.agent.actor import Actor, bundle_of, current_actor, run_as, why_nobody
 from capx.agent.call_asks import CallAsks
 from capx.agent.context_block import ContextBlock
 from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
+from capx.background import in_pool
 from capx.crypto.canonical_json import canonical
-from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
@@ -37,6 +39,9 @@ from capx_caveats import JSON, Call, Refusal
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
+
+_NOT_RUN: Final = "the function did not run"
+"""Why a call gives back what it has spent, for the log."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -156,12 +161,10 @@ class _FunctionGuard:
         return call_async
 
     def _threaded(self) -> Callable[..., Any]:
-        import asyncio
-
         @functools.wraps(self._plain)
         async def call_in_thread(*args: Any, **kwargs: Any) -> Any:
             allowed = await self._allowed(args, kwargs, is_async=True)
-            return await asyncio.to_thread(allowed.run, self._plain)
+            return await in_pool(lambda: allowed.run(self._plain))
 
         return call_in_thread
 
@@ -180,13 +183,27 @@ class _AllowedCall(Struct, frozen=True):
     allowed: Allowed
 
     def run(self, function: Callable[..., Any]) -> Any:
-        """Run the function."""
-        with self._running():
+        """Run the function; a call that is denied after all gives back what it has spent."""
+        try:
+            block = self._running()
+        except Denied:
+            if self.allowed.spent:
+                with suppress(CapxError):
+                    self.allowed.give_back(_NOT_RUN)
+            raise
+        with block:
             return demand_finished(function, function(*self.bound.args, **self.bound.kwargs))
 
     async def run_async(self, function: Callable[..., Any]) -> Any:
         """`run` for an async function."""
-        with self._running():
+        try:
+            block = self._running()
+        except Denied:
+            if self.allowed.spent:
+                with suppress(CapxError):
+                    await self.allowed.give_back_async(_NOT_RUN)
+            raise
+        with block:
             return demand_finished(function, await function(*self.bound.args, **self.bound.kwargs))
 
     def _running(self) -> ContextBlock[Allowed]:

@@ -10,10 +10,12 @@
     ask = [{ call = "billing.refund", with = { ticket = "T-1", amount = 80 } }]
     never = ["billing.export", { call = "billing.refund", with = { ticket = "T-2", amount = 20 } }]
 
-Laws: a call without `with` is asked for by its action only, as an agent does at first. Where a consent is pinned to the
-arguments, `ask` then says that a person is asked as soon as the agent names them. A case
-that expects nothing is refused, and so is a file without cases, because they would test nothing. `opens = false`
-expects that the policy refuses the intent; such a case can expect nothing else.
+Laws:
+
+- A call without `with` is asked for by its action only, as an agent does at first. If the policy pins consents, such a
+  call in `ask` means: a person is asked once the agent names the arguments.
+- A case that expects nothing is refused, and so is a file without cases, because they would test nothing.
+- `opens = false` expects that the policy refuses the intent. Such a case can expect nothing else.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -137,7 +139,7 @@ def unknown(policy: Policy, case: Case) -> Iterator[str]:
 def _ungrantable(terms: Terms, match: Match, ask: Ask) -> bool:
     """Whether no token could hold the grant together with a copy of the ask."""
     try:
-        wanted = ask.entry(match.rule.listed)
+        wanted = ask.entry(match.rule.pinned_names)
     except InvalidRequest:
         return True
     return grant_problem(terms, match.rule, match.offer, wanted) is not None

@@ -69,7 +69,9 @@ def pins_in_words(pinned: bool | tuple[str, ...]) -> str:
     """Describe to which arguments of the call a consent is pinned."""
     if pinned is True:
         return "with the arguments that they see"
-    return f"with the {listed(pinned)} that they see, and any other arguments" if pinned else "with any arguments"
+    if pinned:
+        return f"with the {listed(pinned)} that they see, and any other arguments"
+    return "with the arguments that they see, or with any if they see none"
 
 
 def consenting(policy: Policy, approvers: Sequence[str]) -> str:

@@ -97,9 +97,12 @@ def _reused(grant: RuleTemplate) -> Iterator[str]:
 def _loosely_pinned(grant: RuleTemplate) -> Iterator[str]:
     """Warn if one consent is good for calls with other arguments than those that the person sees."""
     if grant.how == "ask" and grant.pinned is not True:
-        free = f"all but {listed(grant.pinned)}" if grant.pinned else "any"
-        advice = "remove the key to pin a consent to the whole call"
-        yield f"{grant.place}.pinned: the agent may change {free} of the arguments after the consent: {advice}"
+        loose = (
+            f"the agent may change all arguments but {listed(grant.pinned)} after the consent"
+            if grant.pinned
+            else "the agent may ask without naming arguments, and the consent is then good for any"
+        )
+        yield f"{grant.place}.pinned: {loose}: remove the key to pin a consent to the whole call"
 
 
 def _sole_approver(grant: RuleTemplate, asking: set[str], answering: dict[str, set[str]]) -> Iterator[str]:

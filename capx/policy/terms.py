@@ -55,7 +55,7 @@ class Rule(Struct, frozen=True, kw_only=True):
         return self.how == "ask" and self.pinned is not False
 
     @property
-    def listed(self) -> tuple[str, ...] | None:
+    def pinned_names(self) -> tuple[str, ...] | None:
         """The names of the arguments to pin, if the rule lists them; None if an ask is pinned to all that it names."""
         return self.pinned if self.how == "ask" and isinstance(self.pinned, tuple) else None
 

@@ -113,8 +113,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     """A request of an agent at run time, and its outcome; times in Unix seconds, ids in base64url.
 
     `ids`, `kid` and `issued` are those of the token that asked, `path` and `labels` its nodes and their labels. `args`
-    are the arguments that the grant is pinned to, as canonical JSON, or None if it is pinned to none. If the policy
-    lists those to pin, `call` are all arguments of the ask. `asked` is the time of the last ask, and somebody has to
+    are the arguments that the grant is pinned to, as canonical JSON, or None if it is pinned to none. `all_args` are
+    all arguments of the ask, if the policy lists those to pin. `asked` is the time of the last ask, and somebody has to
     answer before `until`. `block` is the JSON of the first block that the grant has, or would have. `excluded` are the
     approvers who could not consent when it was asked. `answered` is the time of the answer, and `signed` the time that
     its `signature` covers.
@@ -157,7 +157,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     capability: str | None = None
     earlier: tuple[str, ...] = ()
     round: Annotated[int, Meta(ge=1, lt=2**31)] = 1
-    call: str | None = None
+    all_args: str | None = None
 
     @property
     def node(self) -> str:

@@ -9,7 +9,8 @@ Laws:
 - An ask names one action at one audience, never a pattern.
 - With `args`, even empty ones, it is for a call with these arguments. The grant is pinned to all of them, or to those
   that the policy lists.
-- The same ask with the same token is one request with one answer, however often it is made.
+- The same ask with the same token is one request with one answer, however often it is made. If the policy lists
+  arguments to pin, only these count.
 """
 
 from collections.abc import Iterable, Mapping
@@ -68,7 +69,7 @@ class Ask(Struct, frozen=True, kw_only=True):
         return _ask, (self.audience, self.action, None if self.args is None else dict(self.args))
 
     @property
-    def pinned(self) -> bytes | None:
+    def canonical_args(self) -> bytes | None:
         """The arguments as canonical JSON; None if the ask is for any arguments."""
         return None if self.args is None else canonical(dict(self.args))
 
@@ -79,7 +80,7 @@ class Ask(Struct, frozen=True, kw_only=True):
         """
         return Entry(self.action) if self.args is None else pinned_entry(self.action, self.args, names)
 
-    def of_arguments(self, names: Iterable[str]) -> "Ask":
+    def only(self, names: Iterable[str]) -> "Ask":
         """The same ask with only those of its arguments that have these names."""
         named = self.args or {}
         args = {name: named[name] for name in names if name in named}
@@ -90,10 +91,15 @@ class Ask(Struct, frozen=True, kw_only=True):
         named: dict[str, JSON] = {"audience": self.audience, "action": self.action}
         return named if self.args is None else {**named, "args": dict(self.args)}
 
+    @property
+    def key(self) -> tuple[str, str, bytes | None]:
+        """Equal for equal asks: the audience, the action and the arguments."""
+        return self.audience, self.action, self.canonical_args
+
     def request(self, token: bytes) -> str:
         """The id of this ask's request, when the capability with the id `token` (16 bytes) makes it."""
-        pinned = self.pinned
-        parts = (self.audience.encode(), self.action.encode(), *(() if pinned is None else (pinned,)))
+        args = self.canonical_args
+        parts = (self.audience.encode(), self.action.encode(), *(() if args is None else (args,)))
         return b64u(hashing.digest(b"capx/1/request", token, *parts)[:16])
 
     def sentence(self) -> str:

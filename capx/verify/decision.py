@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import msgspec
 from msgspec import Struct
 
+from capx.background import in_pool
 from capx.crypto.base64url import b64u
 from capx.errors import CapxError, InvalidRequest
 from capx.tokens.lineage import Lineage
@@ -235,7 +236,8 @@ class Allowed(Struct, frozen=True, kw_only=True, dict=True):
         `give_back_async`.
 
         InvalidRequest, and nothing is given back: if the call spent nothing, the token has expired or is revoked, this
-        object is a copy, or the reason has another form. StoreProblem if the meter cannot be written: try again.
+        object is a copy, or the reason has another form. StoreProblem if the meter cannot be written, or refuses: its
+        text says whether to try again.
         """
         if not is_label(reason):
             raise InvalidRequest("give a reason of 1 to 128 characters, none of them hidden: it goes into the log")
@@ -248,9 +250,7 @@ class Allowed(Struct, frozen=True, kw_only=True, dict=True):
 
     async def give_back_async(self, reason: str) -> dict[str, str]:
         """`give_back` for async code: it runs in a thread, because a disk or a database may be slow."""
-        import asyncio
-
-        return await asyncio.to_thread(self.give_back, reason)
+        return await in_pool(lambda: self.give_back(reason))
 
 
 # Beside the fields, so that it is no part of what an Allowed equals and shows, and no copy has it.

@@ -17,9 +17,9 @@ from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Ask
 from capx_caveats import JSON, Refusal, is_action
 
-OF_ARGUMENTS: Final = frozenset({"argument_refused", "argument_not_named"})
+ABOUT_ARGUMENTS: Final = frozenset({"argument_refused", "argument_not_named"})
 """The reasons that are about the arguments of a call."""
-_REQUESTABLE: Final = frozenset({"action_not_allowed", "budget_exhausted", *OF_ARGUMENTS})
+_REQUESTABLE: Final = frozenset({"action_not_allowed", "budget_exhausted", *ABOUT_ARGUMENTS})
 
 
 def suggested_ask(

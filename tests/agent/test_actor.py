@@ -236,7 +236,7 @@ def test_a_run_cancelled_while_a_person_decides_runs_nothing(lab: Authority, tas
     assert all("has ended" in str(error) for error in later)
 
 
-def test_neither_does_one_whose_tools_are_of_the_agent(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+def test_a_cancelled_run_runs_no_tool_of_the_agent(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     agent, _ = noting(lab, task, wait=30)
     cancelled = Cancelled(lab, task)
     delete, call_delete = agent.tool(tools.delete), agent.calling(tools.delete)

@@ -292,7 +292,7 @@ def test_the_memory_is_bounded_and_keeps_what_was_in_vain(lab: Authority, task: 
     for number, one in enumerate(many):
         memory.add(one)
         memory.fail(ask(number), many[0])
-    assert len(memory._in_vain["crm"]) == len(memory._unhelpful["crm"]) == MAX_TOKENS
+    assert len(memory._unproven["crm"]) == len(memory._unhelpful["crm"]) == MAX_TOKENS
     assert memory.forbids(ask(1))
     assert not memory.forbids(Ask.of("billing.read"))
     memory.prove(many[-1])

@@ -47,7 +47,7 @@ def test_an_unpinned_grant_is_reported_once_consents_are_pinned(lab: GrantingLab
     bundle = lab.open().bundle
     granted, _ = agreed(lab, bundle), agreed(lab, bundle, MAIL)
     lab.policy = policy(rule("ask", SEND, pinned=True))
-    assert outdated(lab) == [(b64u(granted.ids[-1]), "it is good for any arguments")]
+    assert outdated(lab) == [(b64u(granted.ids[-1]), "it is good for any arguments, and the policy now pins them")]
     assert lab.codes(granted, SEND, {"to": "eve"}) == ()
     lab.authority.revoke(outdated(lab)[0][0])
     assert lab.codes(granted, SEND, {"to": "eve"}) == ("revoked",)
@@ -59,7 +59,7 @@ def test_a_grant_for_more_calls_is_reported(lab: GrantingLab, before: int | None
     lab.policy = policy(rule("ask", SEND, uses=before, pinned=True))
     bundle = lab.open().bundle
     granted = agreed(lab, bundle, MAIL)
-    told = [(b64u(granted.ids[-1]), f"it is good for {why}")]
+    told = [(b64u(granted.ids[-1]), f"it is good for {why}, and the policy now gives 2")]
     lab.policy = policy(rule("ask", SEND, uses=2, pinned=True))
     assert outdated(lab) == told
     # Also when the request has been made again, on the new terms.

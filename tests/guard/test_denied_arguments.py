@@ -269,7 +269,7 @@ def test_a_function_that_returns_what_was_sent_is_named(call: Call) -> None:
     assert late.json()["ask"]["args"] == {"sku": "a"}
 
 
-def test_what_needs_a_dependency_is_not_named(call: Call) -> None:
+def test_arguments_that_need_a_dependency_are_not_named(call: Call) -> None:
     assert named(call("POST", "/kept", json={"sku": "a"})) is None
     # With the dependency's part of the body, the whole body would be read in another way.
     assert named(call("POST", "/parts", json={"order": {"sku": "a"}, "user": {"sku": "b"}})) is None

@@ -28,7 +28,7 @@ def seen(value: Any) -> Any:
     return plain("x", value, converted)
 
 
-def test_null_against_left_out() -> None:
+def test_null_and_left_out_differ() -> None:
     assert seen(Patch.model_validate({})) == {"amount": 1, "lines": []}
     assert seen(Patch.model_validate({"note": None, "to": None})) == {
         "amount": 1,
@@ -38,7 +38,7 @@ def test_null_against_left_out() -> None:
     }
 
 
-def test_null_against_left_out_in_a_model_within() -> None:
+def test_null_and_left_out_differ_in_a_nested_model() -> None:
     sent: list[dict[str, Any]] = [{"street": "a"}, {"street": "a", "zip": None}]
     for address in sent:
         assert seen(Patch.model_validate({"to": address, "lines": [address]})) == {

@@ -112,7 +112,7 @@ def test_any_other_argument_is_told_as_such() -> None:
         ("true", "the arguments that they see"),
         ('["ticket"]', 'the "ticket" that they see, and any other arguments'),
         ('["ticket", "amount"]', 'the "ticket" and "amount" that they see, and any other arguments'),
-        ("false", "any arguments"),
+        ("false", "the arguments that they see, or with any if they see none"),
     ],
 )
 def test_it_is_told_to_what_a_consent_is_pinned(pinned: str, words: str) -> None:

@@ -72,11 +72,16 @@ def test_a_consent_for_several_calls_is_remarked_upon(uses: str, good: str) -> N
     assert list(warnings(read_policy(changed('within = "30m"', 'within = "30m"\nuses = 1')))) == []
 
 
-@pytest.mark.parametrize(("pinned", "free"), [("false", "any"), ('["ticket"]', 'all but "ticket"')])
-def test_a_consent_to_other_arguments_is_remarked_upon(pinned: str, free: str) -> None:
+@pytest.mark.parametrize(
+    ("pinned", "loose"),
+    [
+        ("false", "the agent may ask without naming arguments, and the consent is then good for any"),
+        ('["ticket"]', 'the agent may change all arguments but "ticket" after the consent'),
+    ],
+)
+def test_a_consent_to_other_arguments_is_remarked_upon(pinned: str, loose: str) -> None:
     text = changed('within = "30m"', f'within = "30m"\npinned = {pinned}')
-    advice = "remove the key to pin a consent to the whole call"
     assert list(warnings(read_policy(text))) == [
-        f"purpose.refund.grant[2].pinned: the agent may change {free} of the arguments after the consent: {advice}"
+        f"purpose.refund.grant[2].pinned: {loose}: remove the key to pin a consent to the whole call"
     ]
     assert list(warnings(read_policy(changed('within = "30m"', 'within = "30m"\npinned = true')))) == []

@@ -45,7 +45,7 @@ def test_arguments_nested_too_deeply_are_not_asked_for() -> None:
 
 def test_no_arguments_are_another_thing_than_any() -> None:
     free, none = Ask(audience="crm", action="crm.read"), Ask(audience="crm", action="crm.read", args={})
-    assert (free.pinned, none.pinned) == (None, b"{}")
+    assert (free.canonical_args, none.canonical_args) == (None, b"{}")
     assert free.arguments() == {"audience": "crm", "action": "crm.read"}
     assert none.arguments() == {"audience": "crm", "action": "crm.read", "args": {}}
     assert free.request(TOKEN) != none.request(TOKEN)
@@ -68,7 +68,7 @@ def test_whoever_changes_the_arguments_later_changes_nothing() -> None:
     args: dict[str, Any] = {"id": 1}
     ask = Ask(audience="crm", action="crm.read", args=args)
     args["id"] = 2
-    assert ask.pinned == b'{"id":1}'
+    assert ask.canonical_args == b'{"id":1}'
     with pytest.raises(TypeError):
         ask.args["id"] = 3  # type: ignore[index] # that is what is tried
 
@@ -170,5 +170,5 @@ def test_arguments_that_no_call_can_have_are_not_asked_for(args: Any) -> None:
 
 def test_an_ask_has_only_the_arguments_that_are_listed() -> None:
     ask = Ask.of("mail.send", args={"to": "a", "body": "b"})
-    assert ask.of_arguments(("to", "subject")) == Ask.of("mail.send", args={"to": "a"})
+    assert ask.only(("to", "subject")) == Ask.of("mail.send", args={"to": "a"})
     assert ask.entry(("to", "subject")) == pinned_entry("mail.send", {"to": "a", "body": "b"}, ("to", "subject"))

@@ -150,13 +150,13 @@ def _is_agreed_to(reading: Reading, policy: Policy, request: RequestRecord, offe
 
 def _request(policy: Policy, asker: Asker, offered: Offered, earlier: tuple[str, ...], *, now: int) -> RequestRecord:
     rule, ask = offered.match.rule, offered.ask
-    pinned = ask.pinned
+    args = ask.canonical_args
     return RequestRecord(
         id=ask.request(asker.ids[-1]),
         task=asker.task,
         audience=ask.audience,
         action=ask.action,
-        args=None if pinned is None else pinned.decode(),
+        args=None if args is None else args.decode(),
         ids=tuple(map(b64u, asker.ids)),
         kid=asker.kid,
         issued=asker.issued,
@@ -169,7 +169,7 @@ def _request(policy: Policy, asker: Asker, offered: Offered, earlier: tuple[str,
         excluded=excluded(policy, rule.approvers, offered.intent, asker.labels),
         earlier=earlier,
         round=offered.round,
-        call=offered.call,
+        all_args=offered.all_args,
     )
 
 

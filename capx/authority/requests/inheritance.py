@@ -175,7 +175,7 @@ def _kept(request: RequestRecord) -> Asker:
         claims=tuple(pieces[: tags.index("allow")]),
         inherited=tuple(pieces[expires + 1 :]),
         # As when it was asked: the grant was pinned to all arguments, or the record has the others, too.
-        pins_all=request.call is None,
+        pins_all=request.all_args is None,
     )
 
 

@@ -2,9 +2,9 @@
 
 Laws:
 
-- A sign is a look-alike if the confusables of Unicode (UTS 39) map it to one sign of ASCII. It is marked in a word that
-  also has ASCII letters or digits, or of whose signs more than two in three are look-alikes. So a word that is plainly
-  in another script is not marked.
+- A character is a look-alike if the confusables of Unicode (UTS 39) map it to one of ASCII. It is marked in a word that
+  also has ASCII letters or digits, or of which more than two in three characters are look-alikes. So a word that is
+  plainly in another script is not marked.
 - Look-alikes within ASCII, such as l and 1, are not marked: every reader knows them.
 - A text with letters that are written from right to left is marked, because its parts may be shown in another order.
 """
@@ -16,7 +16,7 @@ from unicodedata import bidirectional
 
 _WORD: Final = re.compile(r"[^\s\"'(),;]+")
 _MARKS: Final = "./:@-_"
-"""The signs of ASCII, besides letters and digits, whose look-alikes change what a name or an address means."""
+"""The characters of ASCII, besides letters and digits, whose look-alikes change what a name or an address means."""
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
 
 
@@ -27,24 +27,26 @@ def remarks(text: str) -> Iterator[str]:
         return
     for word in dict.fromkeys(_WORD.findall(text)):
         if found := _lookalikes(word):
-            like = ", ".join(f"{sign} (U+{ord(sign):04X}) looks like {other}" for sign, other in found.items())
+            like = ", ".join(
+                f"{character} (U+{ord(character):04X}) looks like {other}" for character, other in found.items()
+            )
             yield f'look closely at "{word}": {like}'
-        if any(bidirectional(sign) in _RIGHT_TO_LEFT for sign in word):
+        if any(bidirectional(character) in _RIGHT_TO_LEFT for character in word):
             yield f'look closely at "{word}": it is written from right to left, so it may be shown in another order'
 
 
 def _lookalikes(word: str) -> dict[str, str]:
-    """Return the signs of a word that look like a sign of ASCII, and that sign; none in a word of another script."""
-    found = {sign: other for sign in word if not sign.isascii() and (other := _ascii(sign))}
-    others = [sign for sign in word if sign.isalnum() and sign not in found]
-    alike = sum(sign in found for sign in word)
+    """Return the characters of a word that look like one of ASCII, and that one; none in a word of another script."""
+    found = {character: other for character in word if not character.isascii() and (other := _ascii(character))}
+    others = [character for character in word if character.isalnum() and character not in found]
+    alike = sum(character in found for character in word)
     return found if any(map(str.isascii, others)) or 2 * len(others) < alike else {}
 
 
-def _ascii(sign: str) -> str | None:
-    """Return the letter, digit or mark of ASCII for which a sign may be taken."""
+def _ascii(character: str) -> str | None:
+    """Return the letter, digit or mark of ASCII for which a character may be taken."""
     from confusable_homoglyphs import confusables
 
-    listed = confusables.is_confusable(sign, greedy=True) or []
+    listed = confusables.is_confusable(character, greedy=True) or []
     likes = [one["c"] for entry in listed for one in entry["homoglyphs"]]
     return next((one for one in likes if one.isascii() and len(one) == 1 and (one.isalnum() or one in _MARKS)), None)

@@ -90,14 +90,14 @@ def ask_refusal(code: str, why: str = "") -> Refusal:
 class Offered(Struct, frozen=True):
     """The rule and the offer that decide, the intent of the task, and the block of the grant as JSON text.
 
-    `ask` has the arguments to which the grant is pinned: by these the request is known. `call` are all arguments of
+    `ask` has the arguments to which the grant is pinned: by these the request is known. `all_args` are all arguments of
     the ask (canonical JSON), if the policy lists those to pin. `round` counts the grants of the request, from 1 on: the
     next one begins when the uses of the last are used up.
     """
 
     match: Match
     ask: Ask
-    call: str | None
+    all_args: str | None
     intent: Intent
     round: int
     block: str
@@ -125,17 +125,17 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     match = terms.match(ask.audience, ask.action, ask.args)
     if match is None:
         raise NotOffered(ask_refusal("not_offered", ask.sentence()))
-    names = None if asker.pins_all else match.rule.listed
+    names = None if asker.pins_all else match.rule.pinned_names
     wanted = _wanted(match.rule, ask, names)
-    pinned = ask if names is None else ask.of_arguments(names)
-    call = None if names is None or ask.pinned is None else ask.pinned.decode()
+    pinned = ask if names is None else ask.only(names)
+    all_args = None if names is None or ask.canonical_args is None else ask.canonical_args.decode()
     id_ = pinned.request(asker.ids[-1])
     made = reading.request(id_)
     round_ = round_of(reading, made, match.rule.uses)
     uses = () if match.rule.uses is None else (uses_budget(match.rule.uses, id_, round_),)
     block = _block(asker, match, wanted, uses)
     _demand_usable(block, ask)
-    return Offered(match, pinned, call, intent, round_, block)
+    return Offered(match, pinned, all_args, intent, round_, block)
 
 
 def _wanted(rule: Rule, ask: Ask, names: tuple[str, ...] | None) -> Entry:

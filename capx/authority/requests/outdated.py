@@ -78,8 +78,9 @@ def _more(minted: CapabilityMinted, request: RequestRecord, rule: Rule | None) -
     if rule is None:
         return "the policy no longer gives it"
     if request.args is None and rule.needs_arguments:
-        return "it is good for any arguments"
+        return "it is good for any arguments, and the policy now pins them"
     uses = next((int(budget.limit) for budget in minted.budgets if is_uses_counter(budget.counter)), None)
-    if rule.uses is not None and uses is None:
-        return "it is good for any number of calls"
-    return f"it is good for {uses} calls" if rule.uses is not None and uses is not None and uses > rule.uses else None
+    if rule.uses is None or (uses is not None and uses <= rule.uses):
+        return None
+    good = "any number of calls" if uses is None else f"{uses} calls"
+    return f"it is good for {good}, and the policy now gives {rule.uses}"

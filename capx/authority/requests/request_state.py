@@ -86,14 +86,14 @@ def signed_inquiry(reading: Reading, request: RequestRecord) -> Inquiry:
 def ask_of(request: RequestRecord) -> Ask:
     """The ask that led to a request, read from its record."""
     # All arguments that the agent named: the policy decides by them, also if it pins only some.
-    named = request.args if request.call is None else request.call
+    named = request.args if request.all_args is None else request.all_args
     args = None if named is None else json.loads(named)
     return Ask(audience=request.audience, action=request.action, args=args)
 
 
 def is_same(request: RequestRecord, ask: Ask) -> bool:
     """Whether a request is for exactly this ask, as it is pinned, whichever agent made it."""
-    args = None if ask.pinned is None else ask.pinned.decode()
+    args = None if ask.canonical_args is None else ask.canonical_args.decode()
     return _what(request) == (ask.audience, ask.action, args)
 
 

@@ -58,8 +58,8 @@ def ask(
     """Ask for an action that the token does not allow yet, and write the wider token to standard output.
 
     The policy says what the authority grants at once, and what a person must consent to. Nobody gets more than each
-    delegator lets the token ask for. Without --with and --no-args, the ask is for any arguments. What needs the consent
-    of a person needs them: the person consents to a call that they see.
+    delegator lets the token ask for. Without --with and --no-args, the ask is for any arguments. An ask that needs
+    a person's consent must name its arguments, unless the policy leaves them free.
 
     If nothing is granted, the exit code is 1 and nothing is written. Ask again when somebody has answered, or use
     --wait. Do not write to the file that the token is read from: the shell empties it before capx reads it.
