@@ -134,7 +134,7 @@ class _Presenter:
             )
         if not isinstance(actor, Bundle) and audience not in actor.bundle.audiences:
             # Without a capability there is nothing to present, so no denial can say what the call needs.
-            ask = f"agent.ask(ACTION, audience={audience!r})"
+            ask = f"agent.ask(ACTION, audience={audience!r}, args={{…}})"
             raise InvalidRequest(f"the agent has no capability for {audience!r} yet: ask for an action with {ask}")
         return actor
 

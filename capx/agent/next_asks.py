@@ -40,7 +40,8 @@ class AskOutcome(Struct, frozen=True):
         """Say why the call stays denied."""
         if isinstance(self.answer, Granted):
             return f"{self.ask.sentence()} was granted, but is not enough for this call"
-        return f"the agent asked for more and did not get it: {self.answer}"
+        unnamed = " (the service did not name them: perhaps they are not valid)" if self.needs_arguments else ""
+        return f"the agent asked for more and did not get it: {self.answer}{unnamed}"
 
 
 def next_asks(audience: str, denials: Iterable["DenialSummary"], after: Ask | None = None) -> NextAsks | None:

@@ -77,6 +77,8 @@ class Bundle:
     @classmethod
     def parse(cls, text: str) -> "Bundle":
         """The bundle in a text, tokens joined by commas, not verified; MalformedToken or InvalidRequest if invalid."""
+        if text != text.strip():
+            raise MalformedToken("there is white space around the text of the bundle: strip it, such as a line's end")
         if text.count(",") >= MAX_TOKENS:
             raise MalformedToken(f"a bundle holds at most {MAX_TOKENS} capabilities", "too_large")
         return cls(map(Capability.parse, text.split(",")))

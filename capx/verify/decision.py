@@ -21,7 +21,7 @@ from capx.errors import CapxError, InvalidRequest
 from capx.tokens.lineage import Lineage
 from capx.tokens.wording import sentence
 from capx.verify.problem_details import problem_details
-from capx.verify.spending import NOTHING_SPENT, Spent
+from capx.verify.spending import Spent
 from capx_caveats import Call, Refusal, is_label
 
 if TYPE_CHECKING:
@@ -235,18 +235,19 @@ class Allowed(Struct, frozen=True, kw_only=True, dict=True):
         presentation stays used. To call it again changes nothing. It writes to the meter, so async code uses
         `give_back_async`.
 
-        InvalidRequest, and nothing is given back: if the call spent nothing, the token has expired or is revoked, this
-        object is a copy, or the reason has another form. StoreProblem if the meter cannot be written, or refuses: its
-        text says whether to try again.
+        If the token has no budget, nothing was spent, and nothing happens. InvalidRequest, and nothing is given back,
+        if the token has expired or is revoked, this object is a copy, or the reason has another form. StoreProblem if
+        the meter cannot be written, or refuses: its text says whether to try again.
         """
         if not is_label(reason):
             raise InvalidRequest("give a reason of 1 to 128 characters, none of them hidden: it goes into the log")
+        # Whether the token has a budget is not the tool's affair: it may always give back.
+        if not self.spent:
+            return {}
         how: Callable[[str], dict[str, str]] | None = vars(self).get(_GIVES_BACK)
-        if how is not None:
-            return how(reason)
-        if self.spent:
+        if how is None:
             raise InvalidRequest("this is a copy of a decision: only the one that `judge` returned can give back")
-        raise InvalidRequest(NOTHING_SPENT)
+        return how(reason)
 
     async def give_back_async(self, reason: str) -> dict[str, str]:
         """`give_back` for async code: it runs in a thread, because a disk or a database may be slow."""

@@ -17,10 +17,14 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from capx.errors import InvalidRequest, StoreProblem
+from capx.errors import StoreProblem
 from capx.tokens.lineage import Allotment, attributed
 from capx.verify.meter import Meter, Payer, Spend
 from capx_caveats import Call, Refusal, rest_of, shown_amount
+
+_GIVEN_BACK: Final = Refusal(
+    "replayed", "this presentation gave back what it had spent", "a fresh presentation for each call"
+)
 
 Totals = Mapping[tuple[str, str], Decimal]
 """The amount in each counter, by its id and unit."""
@@ -119,11 +123,11 @@ class Payment:
     def give_back(self, decision: str, reason: str, *, now: int) -> dict[str, str]:
         """Give back all that was paid; returns it by unit, as decimal text.
 
-        If it is called again, it returns the same and changes nothing. InvalidRequest if nothing was paid. StoreProblem
-        when the meter cannot be read or written, or refuses.
+        If it is called again, it returns the same and changes nothing. StoreProblem when the meter cannot be read or
+        written, or refuses.
         """
         if self._lock is None or self._meter is None or self._payer is None:
-            raise InvalidRequest(NOTHING_SPENT)
+            return {}
         with self._lock:
             # First: if the answer is lost, the meter may have given everything back.
             self._given_back = True
@@ -139,12 +143,6 @@ class Payment:
         """The part of the cost that this presentation has not paid before."""
         paid = self._paid.get((spend.counter, spend.unit))
         return spend if paid is None else replace(spend, cost=rest_of(spend.cost, Decimal(paid.cost)))
-
-
-NOTHING_SPENT: Final = "this call spent nothing from a budget, so there is nothing to give back"
-_GIVEN_BACK: Final = Refusal(
-    "replayed", "this presentation gave back what it had spent", "a fresh presentation for each call"
-)
 
 
 def receipt(spends: Iterable[Spend], totals: Iterable[Decimal]) -> tuple[Spent, ...]:

@@ -130,7 +130,8 @@ def test_people_see_what_is_left_of_budgets_beside_what_they_sign(lab: GrantingL
     ]
     assert lab.authority.answer(signed).state == "approved"
     assert lab.codes(lab.granted(bundle, SEND, {"to": "ben"}), SEND, {"to": "ben"}, cost={"refunds": "2"}) == ()
-    assert any(": 0 of 3 refunds;" in one for one in lab.authority.inquiry(pending.request).sentences())
+    spent = f"left at {shown_instant(NOW + 60)}: 0 of 3 refunds; no call can use a consent now"
+    assert spent in lab.authority.inquiry(pending.request).sentences()
 
 
 @pytest.mark.parametrize("how", ["node", "above", "id", "instant"])

@@ -131,7 +131,9 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
         yield "the agent that asks was revoked, so nobody can consent any more"
     at = shown_instant(inquiry.at)
     for budget in inquiry.budgets:
-        yield f"left at {at}: {budget.left} of {budget.limit} {budget.unit}; other calls may use it up before this one"
+        left = f"left at {at}: {budget.left} of {budget.limit} {budget.unit}"
+        none = budget.left == "0"
+        yield f"{left}; {'no call can use a consent now' if none else 'other calls may use it up before this one'}"
     if request.round > 1:
         yield f"it was granted before, {_times(request.round - 1)}"
     elif request.capability is None and request.earlier:
