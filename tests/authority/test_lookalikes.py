@@ -16,6 +16,14 @@ from capx.authority.requests.lookalikes import remarks
         ("\u039fmega", "\u039f (U+039F) looks like O"),
         ("evil\u2024example", "\u2024 (U+2024) looks like ."),
         ("acme.example\u2215path", "\u2215 (U+2215) looks like /"),
+        ("jos\uff20x.com", "\uff20 (U+FF20) looks like @"),
+        ("x\u3002com", "\u3002 (U+3002) looks like ."),
+        ("1\u03360\u03360", "\u0336 (U+0336) is a mark on a letter"),
+        ("jose\u0301", "\u0301 (U+0301) is a mark on a letter"),
+        ("1\u2070\u2460", "\u2070 (U+2070) looks like 0, \u2460 (U+2460) looks like 1"),
+        ("\ufb01nance", "\ufb01 (U+FB01) looks like fi"),
+        ("refund\u02ba", "\u02ba (U+02BA) looks like a quote"),
+        ("\u201cquoted\u201d", "\u201c (U+201C) looks like a quote, \u201d (U+201D) looks like a quote"),
     ],
 )
 def test_a_look_alike_is_told(text: str, like: str) -> None:
@@ -31,9 +39,10 @@ def test_a_look_alike_is_told(text: str, like: str) -> None:
         "caf\u00e9 stra\u00dfe \u0142\u00f3d\u017a s\u00f8ren na\u00efve",
         "\u041f\u043e\u0436\u0430\u043b\u0443\u0439\u0441\u0442\u0430 \u043e\u0441\u0435\u043d\u044c",
         "\u65e5\u672c \u682a\u5f0f\u4f1a\u793e",
-        "it\u2019s \u201cquoted\u201d \u2026 40 \u20ac",
+        "it\u2019s \u2026 40 \u20ac \u00bd",
+        "\u0928\u092e\u0938\u094d\u0924\u0947 \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35",
     ],
-    ids=["ASCII", "accents", "Cyrillic", "Han", "signs"],
+    ids=["ASCII", "accents", "Cyrillic", "Han", "signs", "marks of other scripts"],
 )
 def test_a_text_that_is_plainly_what_it_is_is_not_remarked_upon(text: str) -> None:
     assert list(remarks(text)) == []

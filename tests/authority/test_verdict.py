@@ -112,7 +112,7 @@ def test_people_see_who_denied_it_and_whose_consent_is_none(lab: GrantingLab) ->
     lab.decide(lab.pending(one, SEND).request, yes=False)
     *_, excluded, denied = lab.authority.inquiry(lab.pending(other, SEND).request).sentences()
     assert excluded.startswith("cara cannot consent: ")
-    assert denied == f"bob denied the same to one at {shown_instant(NOW)}"
+    assert denied == f'bob denied the same to "one" at {shown_instant(NOW)}'
 
 
 def test_people_see_what_is_left_of_budgets_beside_what_they_sign(lab: GrantingLab) -> None:

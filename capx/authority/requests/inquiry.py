@@ -14,10 +14,11 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from msgspec import UNSET, Struct
 
+from capx.authority.requests.inheritance import spelt
 from capx.authority.requests.lookalikes import remarks
 from capx.authority.uses import EarlierUse, uses_budget, uses_of
 from capx.crypto.canonical_json import canonical
@@ -27,7 +28,22 @@ from capx.policy.describe import uses_in_words
 from capx.store.records import RequestRecord
 from capx.verify.ask import Ask
 from capx.verify.pins import OTHERS
-from capx_caveats import DEFAULT, Allow, Caveat, Entry, Holder, Root, Task, Tenant, UntilCompleted, shown, shown_instant
+from capx_caveats import (
+    DEFAULT,
+    Allow,
+    Caveat,
+    Entry,
+    Holder,
+    Root,
+    Task,
+    Tenant,
+    UntilCompleted,
+    is_amount,
+    is_attribute,
+    is_id,
+    shown,
+    shown_instant,
+)
 from capx_caveats import Intent as OnIntent
 from capx_caveats.values import whole
 
@@ -38,12 +54,17 @@ _SHOWN: Final = (
 )
 
 
-class Denial(Struct, frozen=True):
-    """An earlier denial of the same ask in the same task: who denied it, when (Unix seconds), and which agent asked."""
+class SameAsk(Struct, frozen=True):
+    """Another request in the same task for the same, by whichever token or agent: its state, and who answered it.
 
-    approver: str
-    at: int
+    `at` is when that was, or when it was made (Unix seconds); `labels` say which agent asked.
+    """
+
+    request: str
+    state: Literal["pending", "approved", "granted", "denied"]
     labels: tuple[str, ...]
+    approver: str | None
+    at: int
 
 
 class BudgetLeft(Struct, frozen=True):
@@ -57,14 +78,14 @@ class BudgetLeft(Struct, frozen=True):
 class Inquiry(Struct, frozen=True):
     """A request with the intent that its task was opened on (canonical JSON): all that a person needs to answer it.
 
-    `denials` are earlier denials of the same ask in the same task. `uses` are the calls for which an earlier consent to
+    `others` are other requests of the same task for the same. `uses` are the calls for which an earlier consent to
     this request was used. `budgets` are those on which the grant would draw, apart from its uses, as they are at `at`
     (Unix seconds). If `asker_revoked`, the agent that asks was revoked.
     """
 
     request: RequestRecord
     document: str
-    denials: tuple[Denial, ...] = ()
+    others: tuple[SameAsk, ...] = ()
     uses: tuple[EarlierUse, ...] = ()
     budgets: tuple[BudgetLeft, ...] = ()
     at: int = 0
@@ -131,6 +152,7 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
         yield "the agent that asks was revoked, so nobody can consent any more"
     at = shown_instant(inquiry.at)
     for budget in inquiry.budgets:
+        _demand(is_attribute(budget.unit) and is_amount(budget.left) and is_amount(budget.limit), request)
         left = f"left at {at}: {budget.left} of {budget.limit} {budget.unit}"
         none = budget.left == "0"
         yield f"{left}; {'no call can use a consent now' if none else 'other calls may use it up before this one'}"
@@ -139,10 +161,26 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
     elif request.capability is None and request.earlier:
         yield "it was granted before on other terms, and that grant may still be good"
     for use in inquiry.uses:
+        _demand(is_id(use.decision), request)
         at = shown_instant(use.at)
         yield f"{request.audience} reports that decision {use.decision} allowed a call with it at {at}"
-    for denial in inquiry.denials:
-        yield f"{_name(denial.approver)} denied the same to {_agents(denial.labels)} at {shown_instant(denial.at)}"
+    for other in inquiry.others:
+        _demand(is_id(other.request), request)
+        yield _same(other)
+
+
+def _same(other: SameAsk) -> str:
+    agents, at = _agents(other.labels), shown_instant(other.at)
+    if other.state == "pending":
+        return f"request {other.request} of {agents} waits for the same, since {at}"
+    who = "the policy" if other.approver is None else _name(other.approver)
+    return f"{who} {'denied' if other.state == 'denied' else 'granted'} the same to {agents} at {at}"
+
+
+def _demand(good: bool, request: RequestRecord) -> None:
+    """Raise InvalidRequest for a text that capx does not write: whoever sent the inquiry could hide words in it."""
+    if not good:
+        raise InvalidRequest(f"request {request.id} is shown with a text that capx does not write: do not answer it")
 
 
 def _times(count: int) -> str:
@@ -150,7 +188,8 @@ def _times(count: int) -> str:
 
 
 def _agents(labels: tuple[str, ...]) -> str:
-    return " > ".join(map(_name, labels)) or "the first agent"
+    # Always in quotes: a delegator chose them, and may call an agent like a person.
+    return " > ".join(map(shown, labels)) or "the first agent"
 
 
 def _wanted(intent: Intent) -> str:
@@ -176,7 +215,8 @@ def _allowed(inquiry: Inquiry) -> tuple[str, Entry]:
     args: dict[str, Any] | None = None if request.args is None else json.loads(request.args)
     pinned = Ask(audience=request.audience, action=request.action, args=args).entry(names)
     free = () if names is None or args is None else args.keys() - set(names)
-    if free or asked != Allow((pinned,)):
+    # As they are spelt: in Python, True equals 1.
+    if free or not isinstance(asked, Allow) or spelt(asked) != spelt(Allow((pinned,))):
         raise InvalidRequest(f"request {request.id} shows other arguments than its grant would have: do not answer it")
     # A service's own constraint is not understood here. It is shown as it is written.
     words = "; ".join(entry.sentence() for entry in offered.entries) if isinstance(offered, Allow) else None

@@ -1,10 +1,12 @@
-"""Marks letters that look like other letters, and right-to-left letters, in a text that a person agrees to.
+"""Marks what a person could misread in a text that they agree to: look-alike letters, marks on letters, direction.
 
 Laws:
 
-- A character is a look-alike if the confusables of Unicode (UTS 39) map it to one of ASCII. It is marked in a word that
-  also has ASCII letters or digits, or of which more than two in three characters are look-alikes. So a word that is
-  plainly in another script is not marked.
+- A character is a look-alike if the confusables of Unicode (UTS 39), or its compatibility form (NFKC), map it to ASCII.
+  It is marked in a word that also has ASCII letters or digits, or of which more than two in three characters are
+  look-alikes. So a word that is plainly in another script is not marked.
+- A mark that is put on an ASCII letter (a combining character) is marked: it can strike out a digit, or move a dot.
+- A look-alike of the double quote is always marked, because values stand in quotes.
 - Look-alikes within ASCII, such as l and 1, are not marked: every reader knows them.
 - A text with letters that are written from right to left is marked, because its parts may be shown in another order.
 """
@@ -12,11 +14,14 @@ Laws:
 import re
 from collections.abc import Iterator
 from typing import Final
-from unicodedata import bidirectional
+from unicodedata import bidirectional, combining, normalize
 
 _WORD: Final = re.compile(r"[^\s\"'(),;]+")
-_MARKS: Final = "./:@-_"
+_MARKS: Final = "./:@-_?#%&=+"
 """The characters of ASCII, besides letters and digits, whose look-alikes change what a name or an address means."""
+_QUOTES: Final = frozenset("\u02ba\u02ee\u201c\u201d\u201e\u201f\u2033\u2036\u3003\u301d\u301e\uff02")
+_DOTS: Final = frozenset("\u3002\uff61")
+"""The other dots of host names (IDNA)."""
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
 
 
@@ -27,26 +32,36 @@ def remarks(text: str) -> Iterator[str]:
         return
     for word in dict.fromkeys(_WORD.findall(text)):
         if found := _lookalikes(word):
-            like = ", ".join(
-                f"{character} (U+{ord(character):04X}) looks like {other}" for character, other in found.items()
-            )
+            like = ", ".join(f"{one} (U+{ord(one):04X}) {what}" for one, what in found.items())
             yield f'look closely at "{word}": {like}'
-        if any(bidirectional(character) in _RIGHT_TO_LEFT for character in word):
+        if any(bidirectional(one) in _RIGHT_TO_LEFT for one in word):
             yield f'look closely at "{word}": it is written from right to left, so it may be shown in another order'
 
 
 def _lookalikes(word: str) -> dict[str, str]:
-    """Return the characters of a word that look like one of ASCII, and that one; none in a word of another script."""
-    found = {character: other for character in word if not character.isascii() and (other := _ascii(character))}
-    others = [character for character in word if character.isalnum() and character not in found]
-    alike = sum(character in found for character in word)
-    return found if any(map(str.isascii, others)) or 2 * len(others) < alike else {}
+    """Return the characters of a word to look at, each with the reason."""
+    quotes = {one: "looks like a quote" for one in word if one in _QUOTES}
+    alike = {one: f"looks like {other}" for one in word if not one.isascii() and (other := _ascii(one))}
+    others = [one for one in word if one.isalnum() and one not in alike]
+    if any(map(str.isascii, others)):
+        return {**alike, **{one: "is a mark on a letter" for one in word if combining(one)}, **quotes}
+    return alike | quotes if 2 * len(others) < sum(one in alike for one in word) else quotes
 
 
 def _ascii(character: str) -> str | None:
-    """Return the letter, digit or mark of ASCII for which a character may be taken."""
+    """Return the ASCII text for which a character may be taken."""
+    if character in _DOTS:
+        return "."
+    plain = normalize("NFKC", character)
+    if plain.isascii() and _is_telling(plain):
+        return plain
     from confusable_homoglyphs import confusables
 
     listed = confusables.is_confusable(character, greedy=True) or []
     likes = [one["c"] for entry in listed for one in entry["homoglyphs"]]
-    return next((one for one in likes if one.isascii() and len(one) == 1 and (one.isalnum() or one in _MARKS)), None)
+    return next((one for one in likes if one.isascii() and len(one) == 1 and _is_telling(one)), None)
+
+
+def _is_telling(text: str) -> bool:
+    """Whether it changes what a name, a number or an address means."""
+    return text.isalnum() or (len(text) == 1 and text in _MARKS)

@@ -14,7 +14,7 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from capx.authority.requests.inheritance import Asker, asker_of, is_dead
-from capx.authority.requests.inquiry import BudgetLeft, Denial, Inquiry
+from capx.authority.requests.inquiry import BudgetLeft, Inquiry, SameAsk
 from capx.authority.uses import earlier_uses
 from capx.errors import InvalidRequest, UnknownRequest
 from capx.store.events import RequestExpired
@@ -36,15 +36,19 @@ def known_request(reading: Reading, id_: str) -> RequestRecord:
 
 def inquire(reading: Reading, request: RequestRecord, *, now: int) -> Inquiry:
     """A request, the intent that its task was opened on, and what stands beside it at `now` (Unix seconds)."""
-    denials = tuple(
-        Denial(one.approver, one.answered, one.labels)
+    others = (
+        as_of(reading, one, now)
         for one in reading.requests(task=request.task)
-        if one.state == "denied" and one.id != request.id and _what(one) == _what(request)
-        if one.approver is not None and one.answered is not None
+        if one.id != request.id and _what(one) == _what(request)
     )
     return replace(
         signed_inquiry(reading, request),
-        denials=denials,
+        # By any token: an agent narrows its own, and then the same ask is another request.
+        others=tuple(
+            SameAsk(one.id, one.state, one.labels, one.approver, one.answered or one.minted or one.asked)
+            for one in others
+            if one.state != "expired"
+        ),
         uses=tuple(earlier_uses(reading, request)),
         budgets=tuple(_budgets_left(reading, request)),
         at=now,
