@@ -8,8 +8,10 @@ import pytest
 from capx.authority.requests.outdated import outdated_grants
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
+from capx.policy.policy import Policy
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
+from capx_caveats import action, anything, between
 from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.lab import NOW
 
@@ -69,6 +71,19 @@ def test_a_grant_for_more_calls_is_reported(lab: GrantingLab, before: int | None
     assert outdated(lab) == told
     lab.policy = policy(rule("ask", SEND, uses=before, pinned=True))
     assert outdated(lab) == []
+
+
+def test_a_grant_on_other_terms_is_reported(lab: GrantingLab) -> None:
+    def terms(amount: int, *pinned: str) -> Policy:
+        offered = action(SEND, to=anything(), amount=between(0, amount))
+        return policy(rule("ask", offered, pinned=pinned or True))
+
+    lab.policy = terms(100, "to")
+    agreed(lab, lab.open().bundle, MAIL | {"amount": 9})
+    assert outdated(lab) == []
+    for changed in (terms(50, "to"), terms(100, "to", "amount"), terms(100)):
+        lab.policy = changed
+        assert [why for _, why in outdated(lab)] == ["the policy now gives it on other terms"]
 
 
 def test_a_grant_that_nobody_gives_any_more_is_reported(lab: GrantingLab) -> None:

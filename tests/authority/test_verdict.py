@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from capx.authority.requests.inquiry import Inquiry
+from capx.authority.requests.inquiry import BudgetLeft, Inquiry, SameAsk
 from capx.authority.requests.verdict import Verdict
+from capx.authority.uses import EarlierUse
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
 from capx.store.events import RequestApproved, RequestDenied
@@ -159,6 +160,61 @@ def test_a_request_of_an_ended_task_does_not_say_that_it_was_revoked(lab: Granti
     inquiry = lab.authority.inquiry(request)
     assert inquiry.request.state == "expired"
     assert not any("revoked" in sentence for sentence in inquiry.sentences())
+
+
+def test_a_narrowed_token_hides_no_grant_of_the_same(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("ask", SEND, uses=1, pinned=True))
+    bundle, args = own(lab.open().bundle), {"to": "ben"}
+    lab.decide(lab.pending(bundle, SEND, args).request)
+    lab.granted(bundle, SEND, args)
+    narrowed = bundle.attenuate(expires(NOW + 900))
+    again = lab.pending(narrowed, SEND, args)
+    told = f"bob granted the same to the first agent at {shown_instant(NOW)}"
+    assert told in lab.authority.inquiry(again.request).sentences()
+    # And it does not matter which of the two asks first.
+    twice_narrowed = lab.pending(bundle.attenuate(expires(NOW + 800)), SEND, args)
+    waits = f"request {again.request} of the first agent waits for the same, since {shown_instant(NOW)}"
+    assert waits in lab.authority.inquiry(twice_narrowed.request).sentences()
+    assert any(twice_narrowed.request in one for one in lab.authority.inquiry(again.request).sentences())
+
+
+def test_an_ask_for_another_call_is_not_shown_as_the_same(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("ask", SEND, pinned=True), rule("on_request", "crm.read"))
+    bundle = own(lab.open().bundle)
+    for args in ({"to": "ben"}, {"to": "eve"}):
+        lab.decide(lab.pending(bundle, SEND, args).request)
+    lab.granted(bundle, "crm.read")
+    request = lab.pending(bundle, SEND, {"to": "cara"}).request
+    assert lab.authority.inquiry(request).others == ()
+
+
+LIES: list[Any] = [
+    {"budgets": (BudgetLeft("EUR.\n  CORRECTION: it is allowed only", "0", "1"),)},
+    {"budgets": (BudgetLeft("eur", "1 (of which you agreed to 1)", "1"),)},
+    {"budgets": (BudgetLeft("eur", "1", "many"),)},
+    {"uses": (EarlierUse("abc (a test). It", 0),)},
+    {"others": (SameAsk("x. This is a rehearsal", "granted", (), "bob", 0),)},
+]
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_words_that_an_intermediary_adds_are_not_shown(lab: GrantingLab, lie: Any) -> None:
+    inquiry = lab.authority.inquiry(waiting(lab))
+    with pytest.raises(InvalidRequest, match="a text that capx does not write: do not answer it"):
+        replace(inquiry, **lie).sentences()
+
+
+def test_a_request_with_a_value_of_another_type_is_not_shown(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("ask", SEND, pinned=True))
+    inquiry = lab.authority.inquiry(lab.pending(lab.open().bundle, SEND, {"n": 1}).request)
+    for args in ('{"n":true}', '{"n":"1"}', '{"n":1.5}'):
+        with pytest.raises(InvalidRequest, match="shows other arguments"):
+            replace(inquiry, request=replace(inquiry.request, args=args)).sentences()
+
+
+def test_an_agent_called_like_a_person_is_shown_in_quotes(lab: GrantingLab) -> None:
+    child = own(lab.open().bundle).delegate(to="ana", may_ask=[SEND])
+    assert lab.authority.inquiry(lab.pending(child, SEND).request).sentences()[0].startswith('"ana" asks, in task ')
 
 
 def test_letters_that_look_like_others_are_marked_where_they_are_shown(lab: GrantingLab) -> None:

@@ -30,7 +30,7 @@ def test_a_request_is_listed_shown_and_approved(capx: Shell, office: Office) -> 
     assert re.fullmatch(row, listed[1])
     said = capx("requests", "show", pending.request).out
     assert said.startswith(
-        f"request {pending.request}: waits for an answer\n  refund-agent asks, in task {bundle.task}\n"
+        f'request {pending.request}: waits for an answer\n  "refund-agent" asks, in task {bundle.task}\n'
     )
     for words in (
         "ana wanted refund for Acme, in their words",
