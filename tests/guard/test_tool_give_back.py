@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
+import trio
 from fastapi import FastAPI, HTTPException
 
 from capx.agent import httpx_client
@@ -16,6 +17,7 @@ from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.guard.current import current_allowed
 from capx.guard.fastapi import GRANTED, Check, FastAPIGuard, SyncCheck
+from capx.guard.tool import on_loop
 from capx.verify.decision import Allowed, Denied
 from capx_caveats import budget
 from tests.labs.serving import served
@@ -184,3 +186,53 @@ def test_an_asgi_application_gives_back(lab: Authority) -> None:
         with agent:
             assert [agent.get("/").text for _ in range(2)] == ["{'calls': '1', 'eur': '2'}"] * 2
     assert spent(lab, task) == {"calls": 0, "eur": 0}
+
+
+@pytest.mark.parametrize("run", [lambda act: asyncio.run(act()), trio.run], ids=["asyncio", "trio"])
+def test_a_twin_and_a_give_back_work_in_any_event_loop(lab: Authority, run: Any) -> None:
+    @lab.tool("pay.out", cost=of_price)
+    def pay(eur: str) -> str:
+        return f"paid {eur}"
+
+    @lab.tool("pay.back", cost=of_price)
+    async def back(eur: str) -> dict[str, str]:
+        allowed = current_allowed()
+        assert allowed is not None
+        return await allowed.give_back_async(AWAY)
+
+    task = lab.open(allow=["pay.out", "pay.back"], caveats=[budget("eur", "5"), budget("calls", 1)])
+
+    async def act() -> None:
+        with acting(task.bundle):
+            assert await back("5") == {"calls": "1", "eur": "5"}
+            assert await on_loop(pay)("5") == "paid 5"
+            with pytest.raises(Denied, match="calls"):
+                await on_loop(pay)("1")
+
+    run(act)
+    assert spent(lab, task.id) == {"calls": 1, "eur": 5}
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_call_that_is_denied_after_its_payment_costs_nothing(lab: Authority, *, is_async: bool) -> None:
+    ran: list[list[str]] = []
+
+    def changing(rows: list[str]) -> dict[str, str]:
+        # Between the judgement of the arguments and the call, as another thread would.
+        rows.append("more")
+        return {"eur": "1"}
+
+    def note(rows: list[str]) -> None:
+        ran.append(rows)
+
+    async def note_async(rows: list[str]) -> None:
+        ran.append(rows)
+
+    tool = lab.tool("pay.out", cost=changing)(note_async if is_async else note)
+    task = lab.open(allow=["pay.out"], caveats=[budget("eur", "5"), budget("calls", 1)])
+    call: Any = (lambda: asyncio.run(cast("Any", tool([])))) if is_async else (lambda: tool([]))
+    with acting(task.bundle), pytest.raises(Denied, match="changed after the call was judged"):
+        call()
+    assert ran == []
+    assert spent(lab, task.id) == {"calls": 0, "eur": 0}
+    assert [event.kind for event in lab.log(since=task.position)].count("given_back") == 1
