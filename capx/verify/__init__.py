@@ -22,6 +22,7 @@ Modules:
     spending, meter  payment from budgets, and the counters behind them
     decision         the answers, and the record of a decision
     ask, suggestion  an agent's ask for more, and the ask that a denial suggests
+    pins             the entry of an allowlist that holds an ask to its arguments
     protocols        the parts that a verifier needs: revocations, replay memory, recorder
     cache            facts that were read from a token before
     problem_details  an error in the form of RFC 9457

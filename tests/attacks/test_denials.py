@@ -127,9 +127,9 @@ def test_what_args_derives_is_not_told(lab: Authority, origin: str) -> None:
     assert refused["ask"] == {"audience": "crm", "action": "crm.jobs.run"}
 
 
-def test_an_object_is_not_asked_for(lab: Authority, origin: str) -> None:
+def test_an_object_is_asked_for_with_its_members(lab: Authority, origin: str) -> None:
     refused = problem(lab, origin, "POST", "/whole", allowed=action("crm.whole", job="x"), json={"job": {"title": "a"}})
-    assert refused["ask"] == {"audience": "crm", "action": "crm.whole"}
+    assert refused["ask"]["args"] == {"job": {"title": "a", "draft": True}}
 
 
 def test_a_row_of_ours_says_what_to_ask_for_and_no_other_does(lab: Authority, origin: str) -> None:

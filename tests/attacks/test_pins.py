@@ -145,7 +145,7 @@ def test_a_list_frees_no_argument_that_a_delegator_bound(lab: GrantingLab, pinne
         assert lab.codes(granted, SEND, {"to": "ben", "subject": "Report"} | other) != ()
 
 
-def test_a_delegator_that_binds_no_arguments_frees_what_the_list_frees(lab: GrantingLab) -> None:
+def test_a_list_frees_what_no_delegator_bound(lab: GrantingLab) -> None:
     lists(lab, "to")
     child = first(lab).delegate(to="sub", may_ask=[SEND])
     assert lab.codes(agreed(lab, child, SEND, MAIL), SEND, MAIL | {"body": "x"}) == ()
@@ -217,7 +217,7 @@ def test_an_unpinned_consent_of_before_is_not_fetched(lab: GrantingLab) -> None:
     assert isinstance(lab.ask(bundle, SEND, MAIL), Pending)
 
 
-def test_a_consent_to_the_whole_call_holds_if_the_policy_pins_fewer(lab: GrantingLab) -> None:
+def test_a_consent_to_a_whole_call_holds_if_fewer_are_pinned(lab: GrantingLab) -> None:
     bundle = first(lab)
     waiting = lab.pending(bundle, SEND, MAIL)
     lists(lab, "to", uses=None)
@@ -227,7 +227,7 @@ def test_a_consent_to_the_whole_call_holds_if_the_policy_pins_fewer(lab: Grantin
     assert isinstance(lab.ask(bundle, SEND, MAIL), Pending)
 
 
-def test_a_consent_to_some_arguments_falls_if_the_policy_pins_all(lab: GrantingLab) -> None:
+def test_a_consent_to_some_arguments_falls_if_all_are_pinned(lab: GrantingLab) -> None:
     lists(lab, "to")
     waiting = lab.pending(first(lab), SEND, MAIL)
     lab.policy = policy(rule("ask", SEND, pinned=True))
@@ -238,7 +238,7 @@ def test_a_consent_to_some_arguments_falls_if_the_policy_pins_all(lab: GrantingL
 # A service's own constraint.
 
 
-def test_what_is_given_at_open_with_an_own_constraint_is_asked_for(lab: GrantingLab) -> None:
+def test_what_an_own_constraint_gives_at_open_is_asked_for(lab: GrantingLab) -> None:
     lab.policy = policy(rule("at_open", action("crm.read", id=Odd())))
     bundle = lab.open().bundle
     answer = lab.ask(bundle, "crm.read")

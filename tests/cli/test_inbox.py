@@ -24,7 +24,7 @@ def test_the_inbox_is_watched(capx: Shell, office: Office, place: str, shape: st
         at = ("--authority", served.place) if place == "served" else ()
         watching = Following(capx, "requests", "watch", *options, *at)
         watching.until(lambda out, _: before.request in out)
-        after = asks(office, bundle, amount=20)
+        after = asks(office, bundle, amount=30)
         watching.until(lambda out, _: after.request in out)
         with Authority.open_home(office.home) as authority:
             # What the policy gives by itself asks nobody.
@@ -34,7 +34,7 @@ def test_the_inbox_is_watched(capx: Shell, office: Office, place: str, shape: st
         capx("requests", "approve", after.request, *as_(office, "ben"), "--yes")
         watching.until(told(after.request, "approved", "was approved by ben"))
         with Authority.open_home(office.home) as authority:
-            assert isinstance(authority.ask(bundle, "billing.refund", args={"amount": 20}), Granted)
+            assert isinstance(authority.ask(bundle, "billing.refund", args={"amount": 30}), Granted)
         watching.until(told(after.request, "granted", "and granted"))
         assert watching.end() == 0
     assert watching.said[watching.err] == ""

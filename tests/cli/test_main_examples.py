@@ -58,7 +58,7 @@ capx intent sign qbr.json --key-file ana.key > qbr.intent
 capx intent new --principal ana --purpose qbr --statement "Another one" --tenant Acme > another.json
 capx intent sign another.json --key-file ana.key > another.intent
 capx task open --intent another.intent > another.token
-capx ask slides.publish --token-file another.token || test $? = 1
+capx ask slides.publish --with deck=d --token-file another.token || test $? = 1
 cp home/policy.toml draft.toml
 cat > cases.toml <<'TOML'
 [[case]]

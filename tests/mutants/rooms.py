@@ -113,7 +113,7 @@ ROOMS: Final = {
     "pins": _capx("verify/pins", "verify/test_pins", "verify/test_ask", "attacks/test_pins"),
     "suggestion": _capx("verify/suggestion", "verify/test_suggestion"),
     "inquiry": _capx(
-        "authority/requests/inquiry", "authority/test_verdict", "authority/test_uses", "attacks/test_pins"
+        "authority/requests/inquiry", "authority/test_inquiry", "authority/test_uses", "attacks/test_pins"
     ),
     "lookalikes": _capx("authority/requests/lookalikes", "authority/test_lookalikes"),
     "outdated": _capx("authority/requests/outdated", "authority/test_outdated"),

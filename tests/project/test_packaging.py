@@ -82,7 +82,18 @@ def test_the_licence_travels_with_the_wheel(wheel: Path) -> None:
 
 EMBEDDED = ("msgspec", "google-re2", "PyNaCl", "rfc8785")
 """All that a service installs that embeds verifiers, guards and agents, and wants no command line."""
-WITHOUT = ("click", "rich", "tomlkit", "pymacaroons", "httpx", "fastapi", "starlette", "uvicorn", "psycopg")
+WITHOUT = (
+    "click",
+    "rich",
+    "tomlkit",
+    "pymacaroons",
+    "confusable_homoglyphs",
+    "httpx",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "psycopg",
+)
 
 
 def needed(names: Iterable[str]) -> set[str]:
@@ -200,7 +211,14 @@ def test_what_is_installed_by_default_gives_a_command_that_works(wheel: Path) ->
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         wanted = [Requirement(line) for line in message_from_bytes(archive.read(name)).get_all("Requires-Dist", [])]
     always = {canonicalize_name(one.name) for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})}
-    assert always == {*map(canonicalize_name, EMBEDDED), "click", "pymacaroons", "rich", "tomlkit"}
+    assert always == {
+        *map(canonicalize_name, EMBEDDED),
+        "click",
+        "confusable_homoglyphs",
+        "pymacaroons",
+        "rich",
+        "tomlkit",
+    }
 
 
 def test_the_wheel_has_the_public_names_of_the_checkout(installed: Path) -> None:
