@@ -214,7 +214,7 @@ def test_what_is_installed_by_default_gives_a_command_that_works(wheel: Path) ->
     assert always == {
         *map(canonicalize_name, EMBEDDED),
         "click",
-        "confusable_homoglyphs",
+        "confusable-homoglyphs",
         "pymacaroons",
         "rich",
         "tomlkit",
