@@ -45,7 +45,7 @@ from capx.policy.toml_reader import (
     wrong,
 )
 from capx.verify.ask import Ask
-from capx_caveats import JSON, demand_json, is_attribute, is_label, shown
+from capx_caveats import JSON, Call, demand_json, is_attribute, is_label, shown
 
 NEVER: Final = "never"
 _INTENT_KEYS = ("principal", "purpose", "tenant", "agent", "statement", "parameters")
@@ -106,11 +106,16 @@ def failing(policy: Policy, case: Case) -> Sequence[Failing]:
         return [Failing(case, case.path, f"the policy refuses the intent: {refusal}")] if case.opens else []
     if not case.opens:
         return [Failing(case, key(case.path, "opens"), "the policy accepts the intent, but must refuse it")]
-    return [
-        Failing(case, expected.path, f"{expected.ask.sentence()}: expected {expected.how}, but the policy says {how}")
-        for expected in case.expected
-        if (how := decided(terms, expected.ask)) != expected.how
-    ]
+    failing = [one for one in case.expected if decided(terms, one.ask) != one.how]
+    return [Failing(case, one.path, _sentence(terms, one)) for one in failing]
+
+
+def _sentence(terms: Terms, expected: Expected) -> str:
+    """Say what the policy decides instead, and, if it never gives it, why no grant of the action covers the call."""
+    how = decided(terms, expected.ask)
+    why = _misfits(terms, expected.ask) if how == NEVER else ()
+    says = "; ".join([f"the policy says {how}", *why])
+    return f"{expected.ask.sentence()}: expected {expected.how}, but {says}"
 
 
 def decided(terms: Terms, ask: Ask) -> str:
@@ -120,6 +125,16 @@ def decided(terms: Terms, ask: Ask) -> str:
     if match is None or (match.rule.how != "at_open" and _ungrantable(terms, match, ask)):
         return NEVER
     return match.rule.how
+
+
+def _misfits(terms: Terms, ask: Ask) -> Iterator[str]:
+    """Yield, for each grant of the action, why it does not cover the arguments."""
+    call = Call(ask.action, ask.args or {})
+    for rule in terms.rules:
+        for offer in rule.offers:
+            misfit = offer.entry.misfit(call) if offer.covers(ask.audience, ask.action, None) else None
+            if misfit is not None:
+                yield f"{rule.place} {offer.entry.refused(misfit).sentence}"
 
 
 def unknown(policy: Policy, case: Case) -> Iterator[str]:

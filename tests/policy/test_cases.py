@@ -53,7 +53,9 @@ def test_cases_that_hold_fail_nothing() -> None:
             "amount = 800",
             (
                 'case[1].ask[1]: billing.refund at billing, with ticket "T-1" and amount 800: expected ask, '
-                "but the policy says never"
+                "but the policy says never; purpose.refund.grant[1] allows billing.refund only where amount is between "
+                '0.01 and 50; "amount" is 800; purpose.refund.grant[2] allows billing.refund only where amount is '
+                'between 50 and 500; "amount" is 800'
             ),
         ),
         (
