@@ -43,7 +43,8 @@ def _hidden_in(annotation: Any, seen: dict[tuple[int, bool], Any], *, told_apart
         told_apart = told_apart or is_told_apart(metadata)
     if not told_apart and (problem := alike(annotation)):
         yield problem
-    if inspect.isclass(kind) and kind not in UNIONS:
+    # Python implements some special forms as classes.
+    if inspect.isclass(kind) and kind not in (Annotated, *UNIONS):
         told_apart = False
         yield from _kept(kind)
         try:
@@ -71,9 +72,13 @@ def _parts(kind: type[object]) -> list[Any]:
     """Return the types of what values of a class hold; as fields, where these may state a discriminator."""
     if issubclass(kind, BaseModel):
         return [*kind.model_fields.values(), *_extras(kind)]
-    if any(hasattr(kind, sign) for sign in ("__dataclass_fields__", "__total__", "_fields")):
-        return list(get_type_hints(kind, include_extras=True).values())
-    return []
+    if not any(hasattr(kind, sign) for sign in ("__dataclass_fields__", "__total__", "_fields")):
+        return []
+    hints = get_type_hints(kind, include_extras=True)
+    fields = getattr(kind, "__dataclass_fields__", {})
+    # A dataclass may state a discriminator as `Field(…)` in place of a default.
+    stated = {name: field.default for name, field in fields.items() if isinstance(field.default, FieldInfo)}
+    return [Annotated[hint, stated[name]] if name in stated else hint for name, hint in hints.items()]
 
 
 def _extras(kind: type[BaseModel]) -> Iterator[Any]:

@@ -83,9 +83,20 @@ def is_told_apart(metadata: Iterable[object]) -> bool:
 
     Pydantic then demands this member, and caveats see it. A function as discriminator could read anything.
     """
-    stated = [one.discriminator for one in metadata if isinstance(one, FieldInfo | Discriminator) and one.discriminator]
-    names = [one.discriminator if isinstance(one, Discriminator) else one for one in stated]
+    names = list(_discriminators(metadata))
     return bool(names) and all(isinstance(name, str) for name in names)
+
+
+def _discriminators(metadata: Iterable[object]) -> Iterator[object]:
+    for one in metadata:
+        if isinstance(one, Discriminator):
+            yield one.discriminator
+        elif isinstance(one, FieldInfo):
+            yield from _discriminators(one.metadata)
+            if isinstance(one.discriminator, Discriminator):
+                yield one.discriminator.discriminator
+            elif one.discriminator is not None:
+                yield one.discriminator
 
 
 def _looks(annotation: Any) -> Iterator[Look]:
@@ -114,11 +125,11 @@ def _looks(annotation: Any) -> Iterator[Look]:
 
 def _looks_of_class(kind: type[Any], annotation: Any) -> Iterator[Look]:
     if issubclass(kind, Enum):
-        yield from ((look, kind) for value in kind for look, _ in _looks(type(value.value)))
+        yield from ((look[0], kind) for value in kind for look in _looks(type(value.value)))
     elif issubclass(kind, RootModel):
         root = kind.model_fields["root"]
         looks = [("object", kind)] if is_told_apart([root]) else _looks(root.annotation)
-        yield from ((look, kind) for look, _ in looks)
+        yield from ((look[0], kind) for look in looks)
     elif kind is NoneType:
         yield "null", kind
     elif kind is bool:
