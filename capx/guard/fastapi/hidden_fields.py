@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 from capx.guard.fastapi.unions import UNIONS, alike, is_told_apart
 
 _SECRETS: Final = (Secret, SecretBytes, SecretStr)
+_FORMS: Final[tuple[Any, ...]] = (Annotated, *UNIONS)
+"""Special forms that Python implements as classes."""
 _BEHIND: Final = ("__value__", "__supertype__", "__bound__")
 """The attributes with the underlying type of an alias, a NewType and a type variable."""
 
@@ -43,8 +45,7 @@ def _hidden_in(annotation: Any, seen: dict[tuple[int, bool], Any], *, told_apart
         told_apart = told_apart or is_told_apart(metadata)
     if not told_apart and (problem := alike(annotation)):
         yield problem
-    # Python implements some special forms as classes.
-    if inspect.isclass(kind) and kind not in (Annotated, *UNIONS):
+    if inspect.isclass(kind) and kind not in _FORMS:
         told_apart = False
         yield from _kept(kind)
         try:

@@ -128,8 +128,10 @@ def _looks_of_class(kind: type[Any], annotation: Any) -> Iterator[Look]:
         yield from ((look[0], kind) for value in kind for look in _looks(type(value.value)))
     elif issubclass(kind, RootModel):
         root = kind.model_fields["root"]
-        looks = [("object", kind)] if is_told_apart([root]) else _looks(root.annotation)
-        yield from ((look[0], kind) for look in looks)
+        if is_told_apart([root]):
+            yield "object", kind
+        else:
+            yield from ((look[0], kind) for look in _looks(root.annotation))
     elif kind is NoneType:
         yield "null", kind
     elif kind is bool:
