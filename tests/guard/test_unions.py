@@ -98,6 +98,17 @@ class Telling(BaseModel):
     pets: list[Annotated[Cat | Dog, Field(discriminator="kind")]] = []
 
 
+class Nested(BaseModel):
+    kind: Literal["nested"]
+    op: Send | Draft
+
+
+@dataclasses.dataclass
+class NestedRecord:
+    kind: Literal["record"]
+    op: Send | Draft
+
+
 class Extras(BaseModel):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Send | Draft]  # pyright: ignore[reportIncompatibleVariableOverride] # as documented
@@ -250,13 +261,10 @@ def test_a_discriminator_of_the_parameter_counts(guard: FastAPIGuard) -> None:
     guard.action("crm.x", args={"pet": "x.pet", "pets": "x.pets"})(taking(Annotated[Telling, Body(embed=True)]))
 
 
-def test_a_discriminator_does_not_reach_into_a_member(guard: FastAPIGuard) -> None:
-    class Nested(BaseModel):
-        kind: Literal["nested"]
-        op: Send | Draft
-
+@pytest.mark.parametrize("member", [Nested, NestedRecord])
+def test_a_discriminator_does_not_reach_into_a_member(guard: FastAPIGuard, member: Any) -> None:
     with pytest.raises(ConfigurationProblem, match="Send and Draft"):
-        guard.action("crm.x")(taking(Annotated[Cat | Nested, Body(embed=True, discriminator="kind")]))
+        guard.action("crm.x")(taking(Annotated[Cat | member, Body(embed=True, discriminator="kind")]))
 
 
 def test_a_date_in_the_query_that_could_be_text(guard: FastAPIGuard) -> None:
