@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx_caveats import JSON
 
@@ -61,7 +62,11 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
         if kind not in _BARE:
             _demand_plain(value)
-        return _object(value, hook) if issubclass(kind, dict) else [_seen(element, hook) for element in value]
+        if issubclass(kind, dict):
+            return _object(value, hook)
+        elements = [_seen(element, hook) for element in value]
+        # A set has another order in each process. A consent would be for one of them.
+        return sorted(elements, key=canonical) if issubclass(kind, (set, frozenset)) else elements
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError("it is bytes, and the service has not stated how to judge them")
     if isinstance(value, msgspec.Struct):

@@ -46,7 +46,7 @@ def origin(lab: Authority) -> Iterator[str]:
     guard.protect(app)
 
     @app.post("/accounts/{region}")
-    @guard.action("crm.accounts.list", tenant=GRANTED)
+    @guard.action("crm.accounts.list", tenant=GRANTED, args={"region": "region", "note": "note", "limit": "limit"})
     def accounts(
         region: str,
         note: Annotated[str, Body(embed=True)],

@@ -125,7 +125,11 @@ def app(guard: FastAPIGuard) -> FastAPI:  # noqa: C901 # one application, with m
         return customer
 
     @app.post("/fields/{customer}")
-    @guard.action("crm.fields.write", tenant=its_tenant)
+    @guard.action(
+        "crm.fields.write",
+        tenant=its_tenant,
+        args={"customer": "customer", "name": "name", "size": "size", "deck-id": "deck"},
+    )
     async def fields(  # noqa: PLR0917 # FastAPI passes all of them by name
         customer: str,
         tasks: BackgroundTasks,

@@ -1,7 +1,7 @@
 """The arguments of an endpoint over real HTTP: members of a body model, paths of a table, a function of the service."""
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import pytest
@@ -24,12 +24,12 @@ class Address(BaseModel):
 
 
 class Cat(BaseModel):
-    kind: str
+    kind: Literal["cat"]
     lives: int
 
 
 class Dog(BaseModel):
-    kind: str
+    kind: Literal["dog"]
     tricks: list[str]
 
 
@@ -41,7 +41,7 @@ class Refund(BaseModel):
     currency: str = Field("eur", alias="cur")
     note: str | None = None
     to: Address | None = None
-    pet: Cat | Dog | None = None
+    pet: Cat | Dog | None = Field(None, discriminator="kind")
     lines: list[Address] = []
     labels: Labels = Labels({})
 

@@ -76,7 +76,7 @@ def named_endpoints(app: FastAPI, guard: FastAPIGuard) -> None:
     """Add the endpoints whose denials name arguments."""
 
     @app.put("/orders/{region}", dependencies=[Depends(yielding)])
-    @guard.action("crm.orders")
+    @guard.action("crm.orders", args={"region": "region", "sku": "sku", "amount": "amount", "deck": "deck"})
     async def orders(
         region: str,
         sku: Annotated[str, Body()],

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Generic, NamedTuple, NewType, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 
 import fastapi.dependencies.utils
 import httpx
@@ -115,13 +115,13 @@ class Posing(Summed):
 
 
 class Cat(BaseModel):
-    kind: Annotated[str, Field(pattern="cat")] = "cat"
+    kind: Literal["cat"] = "cat"
 
 
 class Dog(BaseModel):
     model_config = LOOSE
 
-    kind: Annotated[str, Field(pattern="dog")] = "dog"
+    kind: Literal["dog"] = "dog"
 
 
 T = TypeVar("T")
@@ -227,7 +227,7 @@ def answer(lab: Authority, kind: Any, sent: Any, allow: str | Entry = "crm.x") -
         (Initiated, {"a": 1, "b": 2}, {"a": 1, "sent": {"a": 1, "b": 2}}),
         (Summed, {"a": 1}, {"a": 1}),
         (Posing, {"a": 1, "thrice": 7}, {"a": 1, "thrice": 7}),
-        (Cat | Dog, {"kind": "dog", "b": 2}, {"kind": "dog", "b": 2}),
+        (Annotated[Cat | Dog, Field(discriminator="kind")], {"kind": "dog", "b": 2}, {"kind": "dog", "b": 2}),
         (Dog, {"model_extra": 1, "root": 2, "_c": 3}, {"kind": "dog", "model_extra": 1, "root": 2, "_c": 3}),
         (Decimal, "100.0", "100.0"),
         (AnyUrl, "http://a:80", "http://a/"),

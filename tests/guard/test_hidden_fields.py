@@ -7,11 +7,12 @@ from fastapi import (
     Body,
     FastAPI,
 )
-from pydantic import BaseModel, ConfigDict, Field, RootModel, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, model_serializer
 
 from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.guard.fastapi import FastAPIGuard
+from capx.guard.fastapi.hidden_fields import hidden_fields
 from capx.verify.decision import Allowed
 from tests.labs.orders import refusal
 from tests.labs.serving import served
@@ -73,3 +74,20 @@ def test_a_member_posing_as_a_field_of_another_name_is_refused(lab: Authority) -
     ):
         assert client.post("/x", json={"o": {"amt": 7}}).json() == 7
         assert refusal(client.post("/x", json={"o": {"amt": 7, "amount": 1}})) == (403, "argument_refused")
+
+
+class Early(BaseModel):
+    later: "list[Late] | None" = None  # type: ignore[name-defined] # noqa: F821 # the fact under test
+
+
+class SecretExtras(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, SecretStr]  # pyright: ignore[reportIncompatibleVariableOverride] # as documented
+
+
+def test_a_type_that_was_not_there_yet_is_not_trusted() -> None:
+    assert any("holds list[Late] | None, which cannot be read" in problem for problem in hidden_fields(Early))
+
+
+def test_secrets_among_extra_members_are_found() -> None:
+    assert any("a secret" in problem for problem in hidden_fields(SecretExtras))

@@ -7,6 +7,7 @@ import fastapi.dependencies.utils
 import pytest
 from fastapi import (
     Body,
+    Cookie,
     Depends,
     Form,
     Header,
@@ -47,6 +48,23 @@ def with_a_dependency(page: Annotated[int, Depends(paged)]) -> None: ...
 
 
 def with_a_header(x_tenant: Annotated[str, Header()]) -> None: ...
+
+
+def with_a_cookie(amount: Annotated[int, Cookie()] = 1) -> None: ...
+
+
+class Headers(BaseModel):
+    amount: int = 1
+
+
+def with_a_model_of_headers(headers: Annotated[Headers, Header()]) -> None: ...
+
+
+def authenticated(authorization: Annotated[str, Header()], session: Annotated[str, Cookie()]) -> str:
+    return authorization + session
+
+
+def with_headers_of_a_dependency(user: Annotated[str, Depends(authenticated)]) -> None: ...
 
 
 class Login(BaseModel):
@@ -143,6 +161,24 @@ def test_a_file_needs_args_and_a_form_s_field_does_not(guard: FastAPIGuard, monk
     with pytest.raises(ConfigurationProblem, match="a file"):
         guard.action("crm.x")(with_a_file)
     guard.action("crm.x")(with_one_field)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "which"),
+    [
+        (with_a_header, "x_tenant is a header"),
+        (with_a_cookie, "amount is a cookie"),
+        (with_a_model_of_headers, "headers is a header"),
+    ],
+)
+def test_a_header_with_which_the_call_would_run_unjudged(guard: FastAPIGuard, endpoint: Any, which: str) -> None:
+    with pytest.raises(ConfigurationProblem, match=f"the parameter {which}, .* take it out .*`args=`"):
+        guard.action("crm.x")(endpoint)
+    guard.action("crm.x", args={})(endpoint)
+
+
+def test_headers_of_a_dependency_are_the_service_s_own_affair(guard: FastAPIGuard) -> None:
+    guard.action("crm.x")(with_headers_of_a_dependency)
 
 
 def test_an_endpoint_that_can_be_judged_can_be_made(guard: FastAPIGuard) -> None:

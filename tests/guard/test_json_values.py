@@ -2,6 +2,9 @@
 
 import dataclasses
 import enum
+import os
+import subprocess
+import sys
 from collections import OrderedDict, defaultdict, namedtuple
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -215,3 +218,20 @@ def test_a_default_does_not_pass_as_absent(lab: Authority) -> None:
         with pytest.raises(Denied) as refused:
             transferred(Transfer("ann"))
         assert refused.value.code == "argument_refused"
+
+
+@pytest.mark.parametrize("kind", ["set", "frozenset"])
+def test_a_set_judged_in_another_order_by_each_worker(kind: str) -> None:
+    program = f"from capx.guard.json_values import plain; print(plain('x', {kind}({[*'abcdefgh', 10, 9]})))"
+    orders = {
+        subprocess.run(
+            [sys.executable, "-c", program], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in "123"
+    }
+    assert orders == {b"['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 10, 9]\n"}
+
+
+def test_a_set_of_what_has_no_spelling_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="'x' cannot be judged"):
+        plain("x", {float("nan"), 1})

@@ -25,6 +25,7 @@ Modules:
     inputs              inputs of an endpoint that have no name as arguments
     model_values        what a pydantic model holds, by the names that callers use
     hidden_fields       parameter types that could hide input from the caveats
+    unions              unions whose members look alike to caveats
 """
 
 from capx.guard.fastapi.guard import GRANTED, Check, FastAPIGuard, SyncCheck

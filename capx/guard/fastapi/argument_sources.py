@@ -16,6 +16,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Protocol, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import demand_derivation, derive
@@ -76,20 +77,20 @@ class OwnArguments:
 class ArgsTable:
     """A table of arguments: each is read from a parameter, or from a field of a model in it.
 
-    `types` are the types of the endpoint's path, query and body parameters. Raises ConfigurationProblem for a path that
-    leads nowhere.
+    `own` are the endpoint's path, query and body parameters, as pydantic describes fields. Raises ConfigurationProblem
+    for a path that leads nowhere.
     """
 
     sent = True
 
-    def __init__(self, table: Any, types: Mapping[str, Any]) -> None:
+    def __init__(self, table: Any, own: Mapping[str, FieldInfo]) -> None:
         if not isinstance(table, Mapping):
             raise ConfigurationProblem(
                 '`args=` is neither a table nor a function: give a table of paths such as {"deck": "job.deck"}, or a '
                 "function that returns names and values"
             )
         paths = cast("Mapping[str, Any]", table)
-        self._paths = {name: _checked(name, path, types) for name, path in paths.items()}
+        self._paths = {name: _checked(name, path, own) for name, path in paths.items()}
 
     def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
         """Return what each path leads to; an argument whose field was left out is missing."""
@@ -122,7 +123,7 @@ class ArgsFunction:
         return {name: plain(name, value, converted) for name, value in cast("Mapping[str, Any]", stated).items()}
 
 
-def _checked(name: Any, path: Any, types: Mapping[str, Any]) -> list[str]:
+def _checked(name: Any, path: Any, own: Mapping[str, FieldInfo]) -> list[str]:
     if not is_label(name):
         raise ConfigurationProblem(f"`args=` names {name!r:.80}, which cannot be the name of an argument")
     if not isinstance(path, str):
@@ -131,19 +132,20 @@ def _checked(name: Any, path: Any, types: Mapping[str, Any]) -> list[str]:
             "function"
         )
     root, *fields = path.split(".")
-    if root not in types:
+    if root not in own:
         raise ConfigurationProblem(
             f"`args=` reads {path} for {name}, but {root} is not a path, query or body parameter of the function"
         )
-    kinds = [types[root]]
+    ends = [own[root]]
     for field in fields:
-        found = [None if model is None else model.model_fields.get(field) for kind in kinds for model in _models(kind)]
+        models = [model for end in ends for model in _models(end.annotation)]
+        found = [None if model is None else model.model_fields.get(field) for model in models]
         if not found or None in found:
             raise ConfigurationProblem(
                 f"`args=` reads {path} for {name}, but {field} is not a field of a model there: use the names in Python"
             )
-        kinds = [one.annotation for one in found if one is not None]
-    if problem := next((problem for kind in kinds for problem in hidden_fields(kind)), None):
+        ends = [one for one in found if one is not None]
+    if problem := next((problem for end in ends for problem in hidden_fields(end)), None):
         raise ConfigurationProblem(f"`args=` reads {path} for {name}, which {problem}")
     return [root, *fields]
 

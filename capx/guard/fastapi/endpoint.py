@@ -3,9 +3,9 @@
 Laws:
 
 - The gate comes first, so a caller who is not allowed never reaches other dependencies, validation or the schema.
-- Then the validated arguments are judged: path, query and body. Headers, cookies and injected values are not.
+- Then the validated arguments are judged: path, query and body. Injected values are not.
 - If the guard cannot see an input as an argument, `args=` must name what is judged. Otherwise the endpoint cannot be
-  made.
+  made. Headers and cookies are such inputs.
 """
 
 import functools
@@ -71,7 +71,7 @@ class EndpointSpec:
         elif callable(args):
             self._source = ArgsFunction(args, visible, sent=sent)
         else:
-            self._source = ArgsTable(args, {name: field.field_info.annotation for name, field in own.items()})
+            self._source = ArgsTable(args, {name: field.field_info for name, field in own.items()})
         # A dependency that takes a part of the body would change how FastAPI reads the rest of it.
         readable = self._source.sent and not any(map(has_body, dependant.dependencies))
         self._denied = DeniedArguments(self.signature, own, self._source.read) if readable else None

@@ -1,42 +1,59 @@
 """Finds parameter types whose values may hold input that caveats cannot see.
 
 Law: the guard checks the type when the endpoint is made. If it cannot read a type, it reports that the type may hide
-something.
+something. Two types that look alike to caveats hide which one of them a value is.
 """
 
 import dataclasses
 import inspect
 from collections.abc import Iterator
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, ForwardRef, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+from pydantic.fields import FieldInfo
+
+from capx.guard.fastapi.unions import UNIONS, alike, is_told_apart
 
 _SECRETS: Final = (Secret, SecretBytes, SecretStr)
+_FORMS: Final[tuple[Any, ...]] = (Annotated, *UNIONS)
+"""Special forms that Python implements as classes."""
 _BEHIND: Final = ("__value__", "__supertype__", "__bound__")
 """The attributes with the underlying type of an alias, a NewType and a type variable."""
 
 
-def hidden_fields(annotation: Any) -> Iterator[str]:
-    """Report what a type, or a type in it, hides from caveats: each is the end of a sentence about the parameter."""
-    yield from _hidden_in(annotation, {})
+def hidden_fields(field: Any) -> Iterator[str]:
+    """Report what a type or a field, or a type in it, hides from caveats: ends of sentences about the parameter."""
+    yield from _hidden_in(field, {}, told_apart=False)
 
 
-def _hidden_in(annotation: Any, seen: dict[int, Any]) -> Iterator[str]:
+def _hidden_in(annotation: Any, seen: dict[tuple[int, bool], Any], *, told_apart: bool) -> Iterator[str]:
+    """Report what a type hides; `told_apart` if a discriminator tells the members of a union apart."""
     # Models may hold themselves. Keep each type that was seen: after its end, another one could get its id.
-    if id(annotation) in seen:
+    if (id(annotation), told_apart) in seen:
         return
-    seen[id(annotation)] = annotation
+    seen[id(annotation), told_apart] = annotation
+    if isinstance(annotation, FieldInfo):
+        yield from _hidden_in(annotation.annotation, seen, told_apart=is_told_apart([annotation]))
+        return
+    if isinstance(annotation, ForwardRef):
+        yield f"holds {annotation.__forward_arg__}, which cannot be read: name what is judged with `args=`"
     kind: Any = get_origin(annotation) or annotation
     inner = [*get_args(annotation), *(getattr(kind, name, None) for name in _BEHIND)]
     inner += getattr(kind, "__constraints__", ())
-    if inspect.isclass(kind):
+    if kind is Annotated:
+        inner, metadata = inner[:1], inner[1:]
+        told_apart = told_apart or is_told_apart(metadata)
+    if not told_apart and (problem := alike(annotation)):
+        yield problem
+    if inspect.isclass(kind) and kind not in _FORMS:
+        told_apart = False
         yield from _kept(kind)
         try:
             inner += _parts(kind)
         except (NameError, TypeError, AttributeError, SyntaxError) as error:
             yield f"holds a {kind.__name__}, whose fields cannot be read ({error}): name what is judged with `args=`"
     for part in inner:
-        yield from _hidden_in(part, seen)
+        yield from _hidden_in(part, seen, told_apart=told_apart)
 
 
 def _kept(kind: type[object]) -> Iterator[str]:
@@ -53,8 +70,20 @@ def _kept(kind: type[object]) -> Iterator[str]:
 
 
 def _parts(kind: type[object]) -> list[Any]:
+    """Return the types of what values of a class hold; as fields, where these may state a discriminator."""
     if issubclass(kind, BaseModel):
-        return [field.annotation for field in kind.model_fields.values()]
-    if any(hasattr(kind, sign) for sign in ("__dataclass_fields__", "__total__", "_fields")):
-        return list(get_type_hints(kind, include_extras=True).values())
-    return []
+        return [*kind.model_fields.values(), *_extras(kind)]
+    if not any(hasattr(kind, sign) for sign in ("__dataclass_fields__", "__total__", "_fields")):
+        return []
+    hints = get_type_hints(kind, include_extras=True)
+    fields = getattr(kind, "__dataclass_fields__", {})
+    # A dataclass may state a discriminator as `Field(…)` in place of a default.
+    stated = {name: field.default for name, field in fields.items() if isinstance(field.default, FieldInfo)}
+    return [Annotated[hint, stated[name]] if name in stated else hint for name, hint in hints.items()]
+
+
+def _extras(kind: type[BaseModel]) -> Iterator[Any]:
+    """Yield the types that a model states for extra members."""
+    for each in kind.__mro__[: kind.__mro__.index(BaseModel)]:
+        extra = inspect.get_annotations(each).get("__pydantic_extra__")
+        yield ForwardRef(extra) if isinstance(extra, str) else extra

@@ -21,6 +21,12 @@ def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Ite
     """Report the inputs of an endpoint that can only be judged if `args=` names them, one sentence each."""
     if whole := _connection(dependant):
         yield f"the parameter {whole} gives access to the whole request: name what is judged with `args=`"
+    for place, fields in (("header", dependant.header_params), ("cookie", dependant.cookie_params)):
+        for field in fields:
+            yield (
+                f"the parameter {field.name} is a {place}, which caveats and consents never cover: take it out of the "
+                "endpoint, or name what is judged with `args=`"
+            )
     yield from _below(dependant, gate)
     yield from _misnamed(dependant)
     by_members = spread(dependant)
@@ -88,7 +94,7 @@ def _misnamed(dependant: Dependant) -> Iterator[str]:
         for place, name in names:
             if (other := named.setdefault(name, place)) != place:
                 yield f"callers spell the parameters {other} and {place} both as {name}: rename one of them"
-        if problem := next(hidden_fields(field.field_info.annotation), None):
+        if problem := next(hidden_fields(field.field_info), None):
             yield f"the parameter {field.name} {problem}"
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import AliasChoices, AliasPath, AnyUrl, BaseModel, RootModel
 
-_SPELT: Final = (
+SPELT: Final = (
     AnyUrl,
     PurePath,
     IPv4Address,
@@ -32,7 +32,7 @@ def converted(value: Any) -> Any:
     """Return the members of a model, or the text of an address or a path; TypeError for values of other types."""
     if isinstance(value, BaseModel):
         return _held(value)
-    if isinstance(value, _SPELT):
+    if isinstance(value, SPELT):
         return str(value)
     raise TypeError(f"a {type(value).__name__} is not converted to JSON")
 
