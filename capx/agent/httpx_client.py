@@ -61,7 +61,7 @@ class Redirected(CapxError):
         self.url = url
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Redirected, (self.url,)
+        return type(self), (self.url,), vars(self)
 
 
 def client(

@@ -55,6 +55,9 @@ class NotThere(InvalidRequest):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.code), vars(self)
+
 
 class HttpRefusal(CapxError):
     """The authority does not serve this HTTP request: the status, code and sentence of its answer."""
@@ -63,6 +66,9 @@ class HttpRefusal(CapxError):
         super().__init__(detail)
         self.status = status
         self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.status, self.code, str(self)), vars(self)
 
 
 class ProblemResponse(Struct, frozen=True):
