@@ -48,7 +48,7 @@ def errors() -> Iterator[CapxError]:
         if kind not in seen and kind.__module__.startswith("capx"):
             seen.add(kind)
             waiting += kind.__subclasses__()
-            yield MADE.get(kind, lambda kind=kind: kind("one sentence"))()  # type: ignore[misc]
+            yield MADE.get(kind, lambda kind=kind: kind("one sentence"))()
 
 
 def test_every_error_can_be_pickled_with_all_that_it_says() -> None:

@@ -4,14 +4,12 @@ Laws: a text is one line of visible characters, up to a length, however long and
 be what it says is no number. Nothing here decides anything.
 """
 
-from typing import Final, TypeVar
+from typing import Final
 
 from capx.tokens.wire import MAX_BLOCKS
-from capx_caveats import JSON
+from capx_caveats import JSON, shown
 from capx_caveats.names import LABEL_LENGTH
 from capx_caveats.values import evidence, printable
-
-T = TypeVar("T")
 
 SENTENCE: Final = 2000
 """The most characters of a sentence."""
@@ -38,4 +36,7 @@ def hop(sent: int | None) -> int | None:
 def value(sent: JSON) -> JSON:
     """Return a value if it is short, otherwise its beginning; a text in visible characters."""
     short = evidence(sent)
-    return text(short) if isinstance(short, str) else short
+    if isinstance(short, str):
+        return text(short)
+    # A number is shown in a few characters, however many digits it has.
+    return short if len(str(short)) <= DETAIL else shown(sent)
