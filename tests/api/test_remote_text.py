@@ -8,7 +8,7 @@ from capx.api import remote_text
 from capx.api.problems import from_denial
 
 
-def test_a_text_is_one_line_of_visible_characters_up_to_a_length() -> None:
+def test_a_text_is_one_bounded_line_of_visible_characters() -> None:
     assert remote_text.text("\x1b[2J\n" * 100_000).isprintable()
     assert len(remote_text.text("\x1b" * 100_000)) == 2000
     assert len(remote_text.label("\x1b" * 100_000)) == 128
