@@ -21,8 +21,11 @@
         ├── Unwritable       one row that no store of this kind can hold (capx.store.records)
         └── Unavailable      no slot, no memory, no answer in time: try again later
 
-An error has its evidence as attributes, and a sentence with which a person can act.
+An error has its evidence as attributes, and a sentence with which a person can act. It can be pickled, so it also comes
+out of another process.
 """
+
+from typing import Any
 
 from capx_caveats import CapxError, InvalidCaveat
 
@@ -87,3 +90,6 @@ class BrokenLog(StoreProblem):
         super().__init__(f"the log is broken at position {position}: {why}")
         self.position = position
         self.why = why
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.position, self.why), vars(self)

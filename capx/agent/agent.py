@@ -29,6 +29,8 @@ from capx.errors import (
     InvalidRequest,
     MalformedToken,
     Unavailable,
+    UnknownRequest,
+    UnknownTask,
 )
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
@@ -82,6 +84,7 @@ class Agent:
         self._authority = _agent_authority(authority, bundle)
         self._queue = AskQueue(self._ask, self._hold)
         self._unproven = UnprovenGrants()
+        self._closed = False
 
     @classmethod
     def from_env(cls, *, wait: float = WAIT, **client: Any) -> Self:
@@ -157,6 +160,7 @@ class Agent:
         names another. With `args`, even empty ones, the ask is for these arguments only. Denied if the bundle may not
         ask for it, Unavailable if the authority gives no answer.
         """
+        self._demand_open()
         return self._queue.run(Ask.of(action, audience, args), self._patience(wait))
 
     async def ask_async(
@@ -168,13 +172,15 @@ class Agent:
         wait: float | None = None,
     ) -> Answer:
         """`ask`, for async code."""
+        self._demand_open()
         patience = self.wait if wait is None else _seconds(wait)
         return await self._queue.run_async(Ask.of(action, audience, args), patience)
 
     def seek(self, wanted: NextAsks) -> AskOutcome | None:
         """Send the next asks, for a guard or a client, and hold what is granted.
 
-        Return the outcome; None if there is no authority to ask. Raise Pending if a person has not answered in time.
+        Return the outcome; None if there is no authority to ask. Raise Pending if a person has not answered in time,
+        and InvalidRequest if the agent is closed.
         """
         outcome: AskOutcome | None = None
         for ask in self._asks(wanted):
@@ -227,7 +233,8 @@ class Agent:
         return await wait_async(run_in_thread(self.status, name="capx-status"))
 
     def close(self) -> None:
-        """Stop waiting for people, and close the connections to the authority."""
+        """Stop waiting for people, and close the connections to the authority; the agent asks for nothing any more."""
+        self._closed = True
         self._queue.close()
         if self._authority is not None:
             self._authority.close()
@@ -258,6 +265,9 @@ class Agent:
             if _is_refusal(error) or isinstance(error, Unavailable):
                 raise
             raise Unavailable(f"the authority gave no answer to the ask: {error}") from error
+        except OSError as error:
+            # Its text may be anything, and it goes to models.
+            raise Unavailable(f"the authority gave no answer to the ask ({type(error).__name__})") from error
 
     def _hold(self, ask: Ask, capability: "Capability") -> None:
         with self._lock:
@@ -272,10 +282,15 @@ class Agent:
         """Return what it can ask for: nothing without an authority, or without a capability to present there."""
         if self._authority is None or AUTHORITY not in self._bundle.audiences:
             return ()
+        self._demand_open()
         # What was granted on an ask may be used up, and then only this very ask gets it again: it comes first. Of two,
         # that is the pinned one, since the other gives less.
         granted = [ask for ask in reversed(wanted.asks) if any(is_limited_grant(one, ask) for one in self._bundle)]
         return (*granted, *(ask for ask in wanted.asks if ask not in granted))
+
+    def _demand_open(self) -> None:
+        if self._closed:
+            raise InvalidRequest("the agent is closed, so it cannot ask for more: call within its `with` block")
 
     def _other(self, bundle: Bundle) -> "Agent":
         return Agent(bundle, authority=self._authority, wait=self.wait, origins=self.origins)
@@ -346,7 +361,9 @@ def _is_refusal(error: CapxError) -> bool:
     if isinstance(error, Denied):
         # 503: the authority cannot judge now whether the bundle may ask.
         return error.status != 503
-    return isinstance(error, InvalidRequest | InvalidCaveat | MalformedToken)
+    # What is not there (404) says nothing about the ask: the URL may be wrong, or the authority just restored.
+    missing = isinstance(error, UnknownTask | UnknownRequest)
+    return isinstance(error, InvalidRequest | InvalidCaveat | MalformedToken) and not missing
 
 
 def _seconds(wait: float) -> float:

@@ -15,6 +15,7 @@ import httpx
 from msgspec import Struct
 
 from capx.agent import httpx_client
+from capx.api import remote_text
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.agents import AgentStatus, Answered, AskMore, AskPending, AskRefused, RevokeBelow
 from capx.api.messages.base import encode
@@ -24,7 +25,8 @@ from capx.errors import InvalidRequest, StoreProblem
 from capx.tokens.bundle import Bundle, hops_between
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
-from capx_caveats import JSON
+from capx.verify.evaluator import MAX_REPORTED
+from capx_caveats import JSON, SAFE_INTEGER
 
 T = TypeVar("T")
 
@@ -35,15 +37,19 @@ _LONGEST_WAIT: Final = 25
 """The most seconds for which one request asks the authority to wait for a person."""
 _PAUSE: Final = 1.0
 """The least seconds between two requests for the same ask."""
+_MAX_APPROVERS: Final = 32
+"""The most approvers of an answer that the client reads."""
 _BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 """Errors of a connection that broke, perhaps after the authority had answered."""
+_NO_ANSWER: Final = (httpx.HTTPError, httpx.StreamError, OSError)
+"""Errors of a request without an answer. A transport of the caller may raise errors that are not httpx's."""
 
 
 class AuthorityClient:
     """The authority at `url`, an origin such as https://authority.internal:8411, for the holder of the bundle.
 
     The other keywords are those of httpx; `timeout` is for a whole answer, by default 30 seconds. Denied says why the
-    authority does not allow a request; Unavailable says that it cannot be reached.
+    authority does not allow a request; Unavailable says that it cannot be reached. InvalidRequest if it is closed.
     """
 
     def __init__(self, url: str, bundle: Bundle, **client: Any) -> None:
@@ -125,14 +131,16 @@ class AuthorityClient:
             # The authority may have granted it already: the same ask gets the same answer.
             try:
                 answer = self._ask_once(ask, wait)
-            except httpx.HTTPError as error:
+            except _NO_ANSWER as error:
                 raise unreachable(self.url, error) from None
-        except httpx.HTTPError as error:
+        except _NO_ANSWER as error:
             raise unreachable(self.url, error) from None
         if isinstance(answer, AskPending):
-            return Pending(ask, request=answer.request, until=answer.until, approvers=tuple(answer.approvers))
+            return _pending(ask, answer)
         if isinstance(answer, AskRefused):
-            return Refused(tuple(reason.refusal() for reason in answer.reasons))
+            if not answer.reasons:
+                raise StoreProblem(f"the server at {self.url} refused without a reason: look at its URL")
+            return Refused(tuple(reason.refusal() for reason in answer.reasons[:MAX_REPORTED]))
         granted = answer.capability
         # Never hold a capability of another task or node: the agent would act with someone else's authority.
         if (granted.audience, granted.task, granted.node) != (ask.audience, self._bundle.task, self._bundle.node):
@@ -147,7 +155,7 @@ class AuthorityClient:
     def _answer_to(self, method: str, path: str, message: Struct | None, kind: type[T]) -> T:
         try:
             answer = self._sent(method, path, message)
-        except httpx.HTTPError as error:
+        except _NO_ANSWER as error:
             raise unreachable(self.url, error) from None
         return read_response(answer, kind, self.url)
 
@@ -160,6 +168,8 @@ class AuthorityClient:
         longer: int = 0,
     ) -> WholeResponse:
         """Send a request; the whole answer must come within the timeout and `longer` more seconds."""
+        if self._client.is_closed:
+            raise InvalidRequest("this client of the authority is closed: make another one")
         timeout = self._client.timeout
         return whole_response(
             self._client,
@@ -176,6 +186,13 @@ class AuthorityClient:
                 pool=timeout.pool,
             ),
         )
+
+
+def _pending(ask: Ask, answer: AskPending) -> Pending:
+    # Its text goes to a model, so no server may write there what it likes.
+    approvers = tuple(map(remote_text.label, answer.approvers[:_MAX_APPROVERS]))
+    until = min(max(answer.until, 0), SAFE_INTEGER)
+    return Pending(ask, request=remote_text.label(answer.request), until=until, approvers=approvers)
 
 
 class _BorrowedTransport(httpx.BaseTransport):

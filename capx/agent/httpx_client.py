@@ -17,6 +17,7 @@ from capx.agent.actor import Actor, bundle_of, current_actor, demand_open_block,
 from capx.agent.call_asks import CallAsks
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks
 from capx.agent.response_peek import peeked, peeked_async
+from capx.api import remote_text
 from capx.api.problems import from_denial
 from capx.errors import CapxError, InvalidRequest
 from capx.tokens.binding import HttpRequest
@@ -50,11 +51,17 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class Redirected(CapxError):
-    """A service answered with a redirect to `url`. The client did not follow it."""
+    """A service answered with a redirect to `url`. The client did not follow it. The text shows only its beginning."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(f"the service redirects to {url}, which this client does not follow: if it is right, call it")
+        shown = remote_text.text(url, remote_text.DETAIL)
+        super().__init__(
+            f"the service redirects to {shown}, which this client does not follow: if it is right, call it"
+        )
         self.url = url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url,), vars(self)
 
 
 def client(

@@ -15,6 +15,7 @@ Modules:
     responses        a response as a message, or as the error that it describes
     deadline         a whole response within a time limit
     watchdog         shuts down a connection on which nothing comes
+    remote_text      what a remote party wrote, made safe to show
     resource_auth    how a resource proves a report: a MAC under its audience's key
 
 Law: an answer that is incomplete, or too late, does not count.

@@ -2,7 +2,8 @@
 
 Laws: a problem carries only sentences of capx's own errors. It says nothing about any other error. A client raises the
 error that the authority raised. A denial of a bearer has the same form as at every guard. What a sender wrote into a
-denial is read as text for people: without control characters, and up to a length.
+problem is read as text for people: without control characters, and up to a length. Only an answer that says that it is
+of capx, with the status that belongs to its code, is an error of capx.
 """
 
 import time
@@ -13,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from capx.api import remote_text
 from capx.api.messages.agents import Reason, SuggestedAsk
 from capx.api.messages.base import Problem
 from capx.errors import (
@@ -27,18 +29,20 @@ from capx.errors import (
     UnknownRequest,
     UnknownTask,
 )
+from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Ask
 from capx.verify.decision import Decision, Denied
 from capx.verify.evaluator import MAX_REPORTED
 from capx.verify.problem_details import problem_details
-from capx_caveats import Refusal
-from capx_caveats.values import printable
+from capx_caveats import SAFE_INTEGER
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """The errors of reading JSON that is not what belongs there."""
 
-_MOST: Final = 2000
-"""Characters of a sender's sentence that a denial repeats."""
+_DENIALS: Final = (401, 403, 503)
+"""The statuses of denials."""
+_OURS: Final = "urn:capx:"
+"""How the type of each problem and denial of capx begins."""
 
 RETRY_AFTER = 1
 """Seconds after which a client may try again."""
@@ -51,6 +55,9 @@ class NotThere(InvalidRequest):
         super().__init__(message)
         self.code = code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.code), vars(self)
+
 
 class HttpRefusal(CapxError):
     """The authority does not serve this HTTP request: the status, code and sentence of its answer."""
@@ -59,6 +66,9 @@ class HttpRefusal(CapxError):
         super().__init__(detail)
         self.status = status
         self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.status, self.code, str(self)), vars(self)
 
 
 class ProblemResponse(Struct, frozen=True):
@@ -100,17 +110,25 @@ def to_problem(error: Exception) -> ProblemResponse:
 
 
 def from_problem(status: int, problem: Problem | None, where: str) -> CapxError:
-    """Return the error that a problem describes; a StoreProblem if the answer is not a problem of capx."""
-    if problem is None:
+    """Return the error that a problem describes; a StoreProblem if the answer is not a problem of capx.
+
+    HttpRefusal for 4xx with a code that stands for no other error: the request as such was not served.
+    """
+    if problem is None or not problem.type.startswith(_OURS):
         return StoreProblem(f"the server at {where} is not a capx authority: it answered {status}")
-    if problem.code == "broken_log" and problem.position is not None:
-        return BrokenLog(problem.position, problem.why or problem.detail)
-    for kind, _, code in _CODES:
-        # A BrokenLog needs a position, which this problem lacks.
-        if code == problem.code and kind is not BrokenLog:
-            return kind(problem.detail)
-    kind = InvalidRequest if 400 <= status < 500 else StoreProblem
-    return kind(problem.detail)
+    detail = remote_text.text(problem.detail)
+    for kind, usual, code in _CODES:
+        # A proxy may put a status of its own on an answer of capx. Then nobody knows what the authority said.
+        if (usual, code) != (status, problem.code):
+            continue
+        if kind is not BrokenLog:
+            return kind(detail)
+        # A BrokenLog needs a position.
+        if problem.position is not None and 0 <= problem.position <= SAFE_INTEGER:
+            return BrokenLog(problem.position, remote_text.text(problem.why or problem.detail))
+    if 400 <= status < 500:
+        return HttpRefusal(status, remote_text.label(problem.code), detail)
+    return StoreProblem(detail)
 
 
 class _Reason(Reason, frozen=True):
@@ -121,39 +139,38 @@ class _Reason(Reason, frozen=True):
 
 class _DenialBody(Struct, frozen=True):
     reasons: tuple[_Reason, ...]
+    type: str = ""
     decision: str = ""
     ask: Any = None
     advice: str = ""
 
 
-def from_denial(content: bytes, audience: str) -> Denied | None:
+def from_denial_by_authority(status: int, content: bytes) -> Denied | None:
+    """Return the denial that an authority answered with this status; None if the answer is none."""
+    if status not in _DENIALS:
+        return None
+    denied = from_denial(content, AUTHORITY, only_ours=True)
+    # 503 says that nobody can judge now, whatever else the answer says, and no other status says it.
+    return None if denied is None or (denied.status == 503) != (status == 503) else denied
+
+
+def from_denial(content: bytes, audience: str, *, only_ours: bool = False) -> Denied | None:
     """Return the denial by this audience that an answer describes; None if it describes none.
 
-    An ask that the agent cannot make, or that is for another audience, is left out.
+    An ask that the agent cannot make, or that is for another audience, is left out. `only_ours` demands that the type
+    of the answer is one of capx.
     """
     try:
         found = msgspec.json.decode(content, type=_DenialBody)
     except UNREADABLE:
         return None
     # A denial of capx always has a reason, so something else has answered.
-    if not found.reasons:
+    if not found.reasons or (only_ours and not found.type.startswith(_OURS)):
         return None
-    refusals = tuple(map(_refusal, found.reasons[:MAX_REPORTED]))
-    decision = Decision(
-        id=_text(found.decision), at=int(time.time()), allowed=False, audience=audience, refusals=refusals
-    )
-    return Denied(decision, _suggested(found.ask, audience), _text(found.advice))
-
-
-def _refusal(reason: _Reason) -> Refusal:
-    read = reason.refusal()
-    return Refusal(
-        _text(read.code), _text(read.sentence or read.code), _text(read.wanted), read.given, read.hop, read.hop_name
-    )
-
-
-def _text(sent: str) -> str:
-    return printable(sent[:_MOST])
+    refusals = tuple(reason.refusal() for reason in found.reasons[:MAX_REPORTED])
+    id = remote_text.label(found.decision)
+    decision = Decision(id=id, at=int(time.time()), allowed=False, audience=audience, refusals=refusals)
+    return Denied(decision, _suggested(found.ask, audience), remote_text.text(found.advice))
 
 
 def _suggested(found: Any, audience: str) -> Ask | None:

@@ -1,31 +1,30 @@
 """Reads the answer of an authority over HTTP: a value, or the error that it describes."""
 
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import httpx
 import msgspec
 
+from capx.api import remote_text
 from capx.api.deadline import WholeResponse
 from capx.api.messages.base import Problem, decode
-from capx.api.problems import UNREADABLE, from_denial, from_problem
+from capx.api.problems import UNREADABLE, from_denial_by_authority, from_problem
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
-from capx.tokens.lineage import AUTHORITY
-from capx_caveats.values import printable
 
 T = TypeVar("T")
 
-# Characters of a sender's sentence that an error repeats.
-_MOST: Final = 300
-
 
 def read_response(answer: WholeResponse, kind: type[T], url: str) -> T:
-    """Return the value; raises Denied, InvalidRequest or StoreProblem, as the authority answered."""
+    """Return the value; raises Denied, InvalidRequest, StoreProblem or HttpRefusal, as the authority answered."""
     if answer.status != 200:
-        raise from_denial(answer.content, AUTHORITY) or from_problem(answer.status, problem_of(answer), url)
+        denied = from_denial_by_authority(answer.status, answer.content)
+        raise denied or from_problem(answer.status, problem_of(answer), url)
     try:
         return decode(answer.content, kind)
     except InvalidRequest as error:
-        raise StoreProblem(f"the authority at {url} is of another version: {error}") from None
+        # The error repeats words of the answer.
+        why = remote_text.text(str(error), remote_text.DETAIL)
+        raise StoreProblem(f"the authority at {url} is of another version: {why}") from None
 
 
 def problem_of(answer: WholeResponse) -> Problem | None:
@@ -39,15 +38,15 @@ def problem_of(answer: WholeResponse) -> Problem | None:
 def detail(answer: WholeResponse) -> str:
     """Return the sentence of a problem, or the status of an answer that is not one."""
     problem = problem_of(answer)
-    # Printable: it goes to a log, and a hostile sender must not write lines of its own there.
-    return f"it answered {answer.status}" if problem is None else printable(problem.detail[:_MOST])
+    # It goes to a log, and a hostile sender must not write lines of its own there.
+    return f"it answered {answer.status}" if problem is None else remote_text.text(problem.detail, remote_text.DETAIL)
 
 
 class NoAnswer(StoreProblem):
     """The request was sent and no answer came: the authority may have done what it was asked."""
 
 
-def unreachable(url: str, error: httpx.HTTPError) -> StoreProblem:
+def unreachable(url: str, error: Exception) -> StoreProblem:
     """Return the error for a request without an answer."""
     # Without a connection nothing was done: Unavailable. After it, the authority may have done the work.
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):

@@ -57,6 +57,9 @@ class InvalidFile(ConfigurationProblem):
         self.name = name
         self.lines = lines
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.lines), vars(self)
+
 
 class Field(Struct, frozen=True):
     """How to read one key of a table; the key may be absent unless it is `needed`."""

@@ -8,6 +8,7 @@ Laws:
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack
 
@@ -168,14 +169,15 @@ class Bundle:
         """This bundle with one more capability, as the newest; InvalidRequest for a capability of another node.
 
         A bundle that holds it already stays as it is. A full bundle drops one capability: an expired one first, then
-        the oldest that was granted at run time, because the agent can ask for it again. It drops the capabilities for
-        the authority itself last.
+        one that was granted at run time, because the agent can ask for it again. That is the oldest of the audience
+        with the most such grants, this one included, so that no service drives out what is for others. It drops the
+        capabilities for the authority itself last.
         """
         if capability in self._capabilities:
             return self
         held = list(self._capabilities)
         if len(held) >= MAX_TOKENS:
-            del held[_least(held, int(time.time()) if now is None else now)]
+            del held[_least(held, capability.audience, int(time.time()) if now is None else now)]
         return Bundle((*held, capability))
 
     def without(self, *capabilities: Capability) -> "Bundle":
@@ -257,15 +259,19 @@ def _of_the_authority(allow: Sequence[str | Entry] | None) -> tuple[str | Entry,
     return tuple(one for one in allow if (one.pattern if isinstance(one, Entry) else one) in _OWN_ACTIONS)
 
 
-def _least(held: Sequence[Capability], now: int) -> int:
-    """The index of the capability to drop."""
+def _least(held: Sequence[Capability], coming: str, now: int) -> int:
+    """The index of the capability to drop for another one, whose audience is `coming`."""
     # Grants at run time come after the capability that asked for them, so they are those behind its index.
     asked_with = max((index for index, one in enumerate(held) if one.audience == AUTHORITY), default=-1)
 
-    def importance(index: int) -> tuple[bool, bool, bool, int, int]:
-        one = held[index]
+    grants = Counter([coming, *(one.audience for one in held[asked_with + 1 :])])
+
+    def importance(index: int) -> tuple[bool, bool, bool, int, int, int]:
+        one, opened = held[index], index < asked_with
         expired = any(caveat.at <= now for block in one.caveats for caveat in block if isinstance(caveat, Expires))
-        return one.audience == AUTHORITY, not expired, index < asked_with, one.issued_at, index
+        # A service chooses what the agent asks for there, so its grants make room for each other.
+        crowd = 0 if opened else grants[one.audience]
+        return one.audience == AUTHORITY, not expired, opened, -crowd, one.issued_at, index
 
     return min(range(len(held)), key=importance)
 

@@ -19,7 +19,7 @@ def label(name: str) -> str:
 def whose(hop: int, name: str | None) -> str:
     """The owner of a restriction in words: the task's grant, its first holder, or a hop with its label."""
     if hop == 0:
-        return "the task's grant" if name is None else name
+        return "the task's grant" if name is None else label(name)
     return f"hop {hop} ({label(name or '?')})"
 
 

@@ -145,7 +145,7 @@ class Pending(CapxError):
         self.approvers = approvers
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _pending, (self.ask, self.request, self.until, self.approvers)
+        return _pending, (self.ask, self.request, self.until, self.approvers), vars(self)
 
     def __str__(self) -> str:
         return (

@@ -9,22 +9,25 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from capx.agent.agent import Agent
 from capx.agent.authority_client import AuthorityClient
 from capx.agent.httpx_client import ASK_EXTENSION, NOTES_EXTENSION
 from capx.authority.authority import Authority
+from capx.authority.in_process import InProcess
 from capx.authority.opening import OpenedTask
 from capx.crypto.keys import KeyRing, RootKey
-from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
+from capx.errors import CapxError, ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.guard.tool import ToolGuard
 from capx.policy.file import read_policy
 from capx.policy.policy import Policy
 from capx.resource.replay import Replay
 from capx.store.sqlite.store import SQLiteStore
-from capx.verify.ask import Pending
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Answer, Pending
 from capx.verify.decision import Denied
 from capx.verify.verifier import Verifier
 from tests.labs.asking_agent import POLICY, Tools, noting
@@ -90,6 +93,21 @@ AWAY: dict[str, Callable[[], Iterable[bytes]]] = {
     "no policy": lambda: problem(503, code="configuration_problem"),
     "a denial that cannot say": lambda: unable("unavailable"),
     "stale news": lambda: unable("stale_liveness"),
+    "a body that was too slow": lambda: problem(408, code="body_too_slow"),
+    "a client that has gone": lambda: problem(400, code="client_gone"),
+    "a request that cannot be read": lambda: problem(400, code="bad_request"),
+    "a code of tomorrow": lambda: problem(400, code="of_tomorrow"),
+    "a gateway's 429": lambda: problem(429, type="about:blank", code="rate_limited"),
+    "a gateway's 400": lambda: problem(400, type="about:blank", code="invalid_request"),
+    "another path": lambda: problem(404, code="not_found"),
+    "a task that is not there": lambda: problem(404, code="unknown_task"),
+    "another method": lambda: problem(405, code="method_not_allowed"),
+    "a body that was too large": lambda: problem(413, code="body_too_large"),
+    "a crash with a code of ours": lambda: problem(500, code="invalid_request"),
+    "a proxy's 502 with reasons": lambda: problem(502, reasons=reasons("expired")),
+    "503 with reasons for 403": lambda: problem(503, reasons=reasons("expired")),
+    "a gateway's 403 with reasons": lambda: problem(403, type="about:blank", reasons=reasons("expired")),
+    "a refusal without reasons": lambda: answer(b'{"answer": "refused", "reasons": []}'),
     "a redirect": lambda: answer(b"", "302 Found", "Location: http://127.0.0.1:9/"),
 }
 
@@ -127,6 +145,68 @@ def test_a_client_without_raise_denied_is_unavailable_too(task: OpenedTask, orig
     ):
         client.get(f"{origin}/crm.accounts.read")
     assert isinstance(away.value.__cause__, Denied)
+
+
+class Broken(httpx.BaseTransport):
+    """A transport whose errors are not httpx's."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        raise OSError("\x1b[2J")
+
+
+def test_a_transport_with_errors_of_its_own_is_unavailable(task: OpenedTask, tools: Tools, call: Call) -> None:
+    with (
+        AuthorityClient("http://authority", task.bundle, transport=Broken()) as authority,
+        Agent(task.bundle, authority=authority) as agent,
+    ):
+        with pytest.raises(Unavailable) as away:
+            call(agent)
+        with pytest.raises(StoreProblem, match="did not answer"):
+            authority.status()
+    assert str(away.value).isprintable()
+    assert not tools.ran
+
+
+class Failing(InProcess):
+    """An authority that fails with an error that is not ours."""
+
+    def acting_for(self, bundle: Bundle, /) -> "Failing":
+        return Failing(self._authority, bundle)
+
+    def ask(self, action: str, *, audience: str | None = None, args: object = None, wait: float = 0.0) -> Answer:
+        raise TimeoutError
+
+
+def test_an_authority_with_errors_of_its_own_is_unavailable(lab: Authority, task: OpenedTask, call: Call) -> None:
+    agent = Agent(task.bundle, authority=Failing(lab, task.bundle))
+    with pytest.raises(Unavailable, match="TimeoutError"):
+        call(agent)
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_an_agent_that_is_closed_says_so(lab: Authority, task: OpenedTask, call: Call, *, elsewhere: bool) -> None:
+    agent = Agent(task.bundle, authority="http://127.0.0.1:9" if elsewhere else lab)
+    agent.close()
+    ways: tuple[Call, ...] = (call, by_ask, by_async_ask)
+    for asks in ways:
+        with pytest.raises(InvalidRequest, match="the agent is closed"):
+            asks(agent)
+
+
+def by_ask(agent: Agent) -> Answer:
+    return agent.ask("crm.accounts.read")
+
+
+def by_async_ask(agent: Agent) -> Answer:
+    return asyncio.run(agent.ask_async("crm.accounts.read"))
+
+
+def test_a_client_of_an_authority_that_is_closed_says_so(task: OpenedTask) -> None:
+    client = AuthorityClient("http://127.0.0.1:9", task.bundle)
+    client.close()
+    for asks in (lambda: client.ask("crm.accounts.read"), client.status):
+        with pytest.raises(InvalidRequest, match="is closed"):
+            asks()
 
 
 @pytest.mark.parametrize("says", [AWAY["no room"], AWAY["stale news"], AWAY["a redirect"], AWAY["no policy"]])
@@ -258,6 +338,43 @@ def test_pending_is_raised_by_a_client_that_raises(lab: Authority, task: OpenedT
     agent, _ = noting(lab, task)
     with agent.http({origin: "crm"}, raise_denied=True) as client, pytest.raises(Pending):
         client.get(f"{origin}/crm.accounts.delete")
+
+
+# Authorities that write what they like.
+
+STRANGE = "\x1b[2J\n" * 12_500
+
+
+def strange_answer(**said: object) -> list[bytes]:
+    return answer(json.dumps(said).encode())
+
+
+STRANGE_ANSWERS: dict[str, Callable[[], Iterable[bytes]]] = {
+    "detail": lambda: problem(400, code="invalid_request", detail=STRANGE),
+    "detail of 503": lambda: problem(503, code="unavailable", detail=STRANGE),
+    "code": lambda: problem(400, code=STRANGE, detail=STRANGE),
+    "broken log": lambda: problem(503, code="broken_log", position=3, why=STRANGE),
+    "position": lambda: problem(503, code="broken_log", position=10**4000, why="x"),
+    "denied": lambda: problem(403, reasons=[strange_reason()] * 3),
+    "refused": lambda: strange_answer(answer="refused", reasons=[strange_reason()] * 200),
+    "pending": lambda: strange_answer(answer="pending", request=STRANGE, until=10**4000, approvers=[STRANGE] * 9),
+    "approvers": lambda: strange_answer(answer="pending", request="r", until=1, approvers=["Ben"] * 50_000),
+    "another message": lambda: strange_answer(answer=STRANGE),
+}
+
+
+def strange_reason() -> dict[str, object]:
+    return {"code": STRANGE, "sentence": STRANGE, "wanted": STRANGE, "hop": 0, "hop_name": STRANGE, "given": STRANGE}
+
+
+@pytest.mark.parametrize("says", STRANGE_ANSWERS.values(), ids=STRANGE_ANSWERS.keys())
+def test_what_an_authority_writes_is_one_bounded_line(
+    task: OpenedTask, call: Call, says: Callable[[], Iterable[bytes]]
+) -> None:
+    with at_url(says) as url, asking(task, url) as agent, pytest.raises(CapxError) as ended:
+        call(agent)
+    assert str(ended.value).isprintable()
+    assert len(str(ended.value)) < 80_000
 
 
 # Services that cannot say.

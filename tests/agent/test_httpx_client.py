@@ -167,6 +167,18 @@ def test_a_redirect_by_a_service_takes_no_authority_along(elsewhere: str, bundle
     assert [path for path, _ in received] == ["/to"]
 
 
+@pytest.mark.parametrize("to", ["http://crm.internal/" + "a" * 60_000, "http://[" + "\x7f" * 60_000])
+def test_a_redirect_cannot_write_a_long_text(bundle: Bundle, to: str) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(302, headers={"location": to}))
+    with (
+        httpx_client.client({"http://crm": "crm"}, bundle, transport=transport) as client,
+        pytest.raises(Redirected) as redirected,
+    ):
+        client.get("http://crm/x")
+    assert str(redirected.value).isprintable()
+    assert len(str(redirected.value)) < 500
+
+
 def test_an_authorization_that_is_there_stays(crm: str, elsewhere: str, bundle: Bundle) -> None:
     with httpx_client.client({elsewhere: "crm", crm: "crm"}, bundle, auth=("user", "secret")) as client:
         client.get(f"{elsewhere}/x")

@@ -18,7 +18,6 @@ ELSEWHERE = {
     # Protocols and records: they have nothing of their own to run.
     "capx.agent.protocols": "agent/test_agent.py",
     "capx.authority.graph.impact": "authority/test_graph.py",
-    "capx.errors": "project/test_exports.py",
     "capx.store.records": "store/test_store.py",
     "capx.verify.problem_details": "verify/test_decision.py",
     "capx.verify.protocols": "verify/test_verifier.py",

@@ -101,6 +101,30 @@ def test_a_full_bundle_lets_go_of_the_oldest_runtime_grant() -> None:
     assert list(once.holding(more[1], now=NOW)) == [CRM, SLIDES, OWN, *held[5:], *more]
 
 
+def test_grants_of_one_service_drive_out_no_other_grants() -> None:
+    others = [numbered(count, audience=f"a{count % 2}") for count in range(12)]
+    bundle = Bundle([CRM, SLIDES, OWN, *others])
+    for count in range(12, 112):
+        bundle = bundle.holding(numbered(count), now=NOW)
+    rest = MAX_TOKENS - 3 - len(others)
+    assert list(bundle) == [CRM, SLIDES, OWN, *others, *map(numbered, range(112 - rest, 112))]
+
+
+def test_the_grant_that_comes_counts_for_its_service() -> None:
+    # As many for crm as for a1: with the one that comes, crm has more, so its own oldest makes room.
+    others = [numbered(count, audience="a1") for count in range(15)]
+    own = [*map(numbered, range(15, 29))]
+    bundle = Bundle([SLIDES, OWN, *others, *own, numbered(29)])
+    assert list(bundle.holding(numbered(30), now=NOW)) == [SLIDES, OWN, *others, *own[1:], numbered(29), numbered(30)]
+
+
+def test_of_services_with_as_many_grants_the_oldest_goes() -> None:
+    older = [numbered(count, audience="a1") for count in range(15)]
+    newer = [numbered(count, audience="a2") for count in range(15, 30)]
+    bundle = Bundle([SLIDES, OWN, *newer[:1], *older, *newer[1:]])
+    assert list(bundle.holding(numbered(30), now=NOW)) == [SLIDES, OWN, *older, *newer[1:], numbered(30)]
+
+
 def test_a_full_bundle_keeps_what_is_for_the_authority() -> None:
     held = [minted(audience="authority", expires=NOW + 1), *map(numbered, range(MAX_TOKENS - 1))]
     granted = numbered(MAX_TOKENS)

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from capx.api import remote_text
 from capx.api.messages.base import RequestBody
 from capx.tokens.capability import Capability
 from capx.tokens.wire import MAX_BLOCKS
@@ -69,9 +70,18 @@ class Reason(Struct, frozen=True):
         return cls(refusal.code, sentence(refusal), refusal.wanted, refusal.given, refusal.hop, refusal.hop_name)
 
     def refusal(self) -> Refusal:
-        """The refusal. Its sentence no longer says whose restriction it is, because `hop` does."""
-        whole = self.sentence if self.hop is None else self.sentence.removeprefix(f"{whose(self.hop, self.hop_name)} ")
-        return Refusal(self.code, whole, self.wanted, self.given, self.hop, self.hop_name)
+        """The refusal, whose texts can be shown. Its sentence does not say whose restriction it is: `hop` does."""
+        hop, said = remote_text.hop(self.hop), self.sentence
+        if hop is not None:
+            said = said.removeprefix(f"{whose(hop, self.hop_name)} ")
+        return Refusal(
+            remote_text.label(self.code),
+            remote_text.text(said or self.code),
+            remote_text.text(self.wanted),
+            UNSET if self.given is UNSET else remote_text.value(self.given),
+            hop,
+            None if self.hop_name is None else remote_text.label(self.hop_name),
+        )
 
 
 class AskGranted(Struct, frozen=True, tag_field="answer", tag="granted"):
