@@ -1,6 +1,7 @@
 """Asks at once are one ask; whoever waits holds up nobody else."""
 
 import asyncio
+import os
 import signal
 import threading
 import time
@@ -17,7 +18,7 @@ from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import InvalidRequest
 from capx.guard.fastapi import GRANTED, FastAPIGuard
-from capx.verify.ask import Answer, Ask, Granted, Pending
+from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx.verify.decision import Denied
 from capx_caveats import budget
 from tests.labs.asking_agent import Tools, consent, noting
@@ -212,23 +213,28 @@ def test_under_trio_a_client_asks_and_a_service_counts(lab: Authority, task: Ope
     assert trio.run(act) == [0, 1]
 
 
-def test_a_child_forked_while_an_ask_waits_asks_anew(lab: Authority, task: OpenedTask) -> None:
-    agent, authority = noting(lab, task)
+def test_a_child_forked_while_an_ask_waits_asks_anew() -> None:
+    parent, asked, answered = os.getpid(), threading.Event(), threading.Event()
+
+    def answer(ask: Ask, _: float) -> Answer:
+        asked.set()
+        if os.getpid() == parent:
+            assert answered.wait(30)
+        return Refused(())
 
     def holds() -> bool:
         signal.alarm(20)
-        # Another one: a thread of the parent may have held the lock of this one.
-        authority.open = threading.Event()
-        authority.open.set()
-        return isinstance(agent.ask("crm.accounts.read"), Granted)
+        return queue.run(Ask.of("crm.export"), 0.0) == Refused(())
 
-    authority.open.clear()
+    queue = AskQueue(answer, lambda _, __: None)
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(agent.ask, "crm.accounts.read")
-        until(lambda: authority.asked)
-        assert in_a_child(holds)
-        authority.open.set()
-        assert isinstance(asked.result(30), Granted)
+        waiting = pool.submit(queue.run, Ask.of("crm.export"), 0.0)
+        assert asked.wait(30)
+        # Whatever its threads did: the lock of the parent may have been held.
+        with queue._lock:
+            assert in_a_child(holds)
+        answered.set()
+        assert waiting.result(30) == Refused(())
 
 
 def test_a_child_of_an_agent_that_was_closed_waits_for_no_person() -> None:
