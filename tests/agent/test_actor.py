@@ -13,6 +13,7 @@ import pytest
 
 from capx.agent.actor import acting, current_actor
 from capx.agent.agent import Agent
+from capx.agent.unproven_grants import MAX_IN_VAIN
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import CapxError, InvalidRequest, StoreProblem, Unavailable
@@ -206,13 +207,13 @@ class Cancelled:
 
         return asyncio.to_thread(work)
 
-    async def meet(self, run: Coroutine[Any, Any, object], *, calls: int) -> None:
-        """Cancel the run while a person decides, let the person agree, and wait until the calls have ended."""
+    async def meet(self, run: Coroutine[Any, Any, object], *, calls: int, yes: bool = True) -> None:
+        """Cancel the run while a person decides, let the person answer, and wait until the calls have ended."""
         running = asyncio.ensure_future(run)
         await until_async(lambda: self.lab.requests(task=self.task.id, pending=True))
         running.cancel()
         await asyncio.sleep(0.05)
-        consent(self.lab, self.lab.requests(task=self.task.id)[0].id)
+        consent(self.lab, self.lab.requests(task=self.task.id, pending=True)[0].id, yes=yes)
         with pytest.raises(asyncio.CancelledError):
             await running
         await until_async(lambda: len(self.outcomes) == calls)
@@ -264,6 +265,25 @@ def test_one_call_of_a_run_is_cancelled_by_a_block_of_its_own(lab: Authority, ta
 
     assert asyncio.run(run()) == "tickets"
     assert tools.ran == ["tickets"]
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_cancelled_runs_do_not_silence_their_agent(
+    lab: Authority, task: OpenedTask, tools: Tools, *, yes: bool
+) -> None:
+    agent, _ = noting(lab, task, wait=30)
+
+    async def run(cancelled: Cancelled, name: str) -> None:
+        with acting(agent):
+            await cancelled.in_thread(lambda: tools.delete(name))
+
+    for number in range(MAX_IN_VAIN):
+        cancelled = Cancelled(lab, task)
+        asyncio.run(cancelled.meet(run(cancelled, f"row {number}"), calls=1, yes=yes))
+        (ended,) = cancelled.outcomes
+        assert isinstance(ended, Denied)
+        assert (ended.code, ended.notes) == ("no_token", ())
+    assert agent.calling(tools.accounts)("Acme") == "accounts Acme False"
 
 
 def test_a_run_that_waits_for_its_thread_needs_the_twin(lab: Authority, task: OpenedTask, tools: Tools) -> None:
