@@ -52,8 +52,7 @@ def demand_finished(function: Callable[..., Any], result: R) -> R:
 
 
 def _is_lazy(found: object) -> bool:
-    iterators = (kind for kind in type(found).__mro__ if issubclass(kind, (Iterator, AsyncIterator)))
-    return any(kind.__module__ in _LAZY for kind in iterators)
+    return any(kind.__module__ in _LAZY and issubclass(kind, (Iterator, AsyncIterator)) for kind in type(found).__mro__)
 
 
 def _code_of(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -267,6 +267,20 @@ def test_one_call_of_a_run_is_cancelled_by_a_block_of_its_own(lab: Authority, ta
     assert tools.ran == ["tickets"]
 
 
+def test_a_call_made_in_a_block_does_not_run_after_it(task: OpenedTask, tools: Tools) -> None:
+    helper = task.bundle.delegate(to="helper")
+    with acting(task.bundle):
+        call, call_async = helper.calling(tools.tickets), helper.calling(on_loop(tools.tickets))
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(call).result(30) == "tickets"
+    with ThreadPoolExecutor() as pool, pytest.raises(InvalidRequest, match="has ended"):
+        pool.submit(call).result(30)
+    with pytest.raises(InvalidRequest, match="has ended"):
+        asyncio.run(call_async())
+    assert tools.ran == ["tickets"]
+    assert helper.calling(tools.tickets)() == "tickets"
+
+
 @pytest.mark.parametrize("yes", [True, False])
 def test_cancelled_runs_do_not_silence_their_agent(
     lab: Authority, task: OpenedTask, tools: Tools, *, yes: bool
