@@ -71,9 +71,9 @@ def acting(actor: A, *, across_yield: bool = False) -> AbstractContextManager[A]
     """Act with this bundle, or as this agent, within the `with` block; after it, the previous actor acts again.
 
     Tasks that are started in the block act too, until it ends, and so does `asyncio.to_thread`. Other threads do not:
-    use `bundle.calling(tool)` there, or `contextvars.copy_context().run`. Nor does a forked child. When the block has ended, for example because
-    its task was cancelled, nobody acts any more in what was started in it: a call that is waiting for a person does not
-    run, and no new block can be entered there.
+    use `bundle.calling(tool)` there, or `contextvars.copy_context().run`. Nor does a forked child. When the block has
+    ended, for example because its task was cancelled, nobody acts any more in what was started in it: a call that is
+    waiting for a person does not run, and no new block can be entered there.
 
     A generator cannot enter it (InvalidRequest), because the code that it yields to would act too, and generators that
     take turns would act for each other. This is seen where the `with` is in the generator itself, or behind

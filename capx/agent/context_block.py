@@ -65,10 +65,6 @@ class ContextBlock(Generic[T]):
     ) -> None:
         # First of all: a signal may raise an exception after each line.
         self.is_left = True
-        if self._mark is not None and not self.is_of_this_process:
-            # A child that was forked in the block leaves it too. It has no order to keep.
-            self.reset()
-            return
         found = _first_open(self._variable, or_this=self)
         if found is self and self.reset():
             return

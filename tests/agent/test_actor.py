@@ -1,6 +1,7 @@
 """Whoever acts asks for what a guarded function is refused, and waits for a person."""
 
 import asyncio
+import contextvars
 import functools
 import pickle
 import threading
@@ -298,6 +299,26 @@ def test_cancelled_runs_do_not_silence_their_agent(
         assert isinstance(ended, Denied)
         assert (ended.code, ended.notes) == ("no_token", ())
     assert agent.calling(tools.accounts)("Acme") == "accounts Acme False"
+
+
+def test_a_call_denied_after_its_block_ended_has_not_failed(lab: Authority, task: OpenedTask) -> None:
+    agent, authority = noting(lab, task)
+    block = acting(agent)
+
+    def ending() -> str:
+        # The grant is held by now.
+        with pytest.raises(InvalidRequest, match="in another task, thread or context"):
+            contextvars.Context().run(block.__exit__, None, None, None)
+        return "Globex"
+
+    @lab.tool("crm.accounts.read", tenant=ending)
+    def accounts() -> None: ...
+
+    block.__enter__()
+    with pytest.raises(Denied) as refused:
+        accounts()
+    assert (refused.value.code, refused.value.notes) == ("no_token", ())
+    assert authority.asked == [("crm.accounts.read@crm", None)]
 
 
 def test_a_run_that_waits_for_its_thread_needs_the_twin(lab: Authority, task: OpenedTask, tools: Tools) -> None:
