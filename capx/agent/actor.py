@@ -71,9 +71,9 @@ def acting(actor: A, *, across_yield: bool = False) -> AbstractContextManager[A]
     """Act with this bundle, or as this agent, within the `with` block; after it, the previous actor acts again.
 
     Tasks that are started in the block act too, until it ends, and so does `asyncio.to_thread`. Other threads do not:
-    use `bundle.calling(tool)` there, or `contextvars.copy_context().run`. When the block has ended, for example because
-    its task was cancelled, nobody acts any more in what was started in it: a call that is waiting for a person does not
-    run, and no new block can be entered there.
+    use `bundle.calling(tool)` there, or `contextvars.copy_context().run`. Nor does a forked child. When the block has
+    ended, for example because its task was cancelled, nobody acts any more in what was started in it: a call that is
+    waiting for a person does not run, and no new block can be entered there.
 
     A generator cannot enter it (InvalidRequest), because the code that it yields to would act too, and generators that
     take turns would act for each other. This is seen where the `with` is in the generator itself, or behind
@@ -123,7 +123,10 @@ def current_actor() -> Actor | None:
 
 def demand_open_block() -> None:
     """Raise InvalidRequest if the `acting` block in which the running code was started has ended."""
-    block = innermost(_current)
+    _demand_open(innermost(_current))
+
+
+def _demand_open(block: "_Acting[Any] | None") -> None:
     if block is not None and not block.is_open:
         raise InvalidRequest(_ENDED)
 
@@ -140,13 +143,18 @@ def bundle_of(actor: Actor) -> Bundle:
 
 
 def run_as(actor: Actor, function: Callable[P, R]) -> Callable[P, R]:
-    """Return the function, plain or async, run as this actor; ConfigurationProblem if its work outlives its call."""
+    """Return the function, plain or async, run as this actor; ConfigurationProblem if its work outlives its call.
+
+    If it is made in an `acting` block, a call raises InvalidRequest after that block has ended, wherever it is made.
+    """
     demand_no_generator(function)
+    made_in: _Acting[Any] | None = innermost(_current)
     if returns_coroutine(function):
         # A coroutine runs after the call has returned, so its block must stay open until it has ended.
 
         @functools.wraps(function)
         async def act_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            _demand_open(made_in)
             with acting(actor):
                 return demand_finished(function, await cast("Any", function(*args, **kwargs)))
 
@@ -154,6 +162,7 @@ def run_as(actor: Actor, function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def act(*args: P.args, **kwargs: P.kwargs) -> R:
+        _demand_open(made_in)
         with acting(actor):
             return demand_finished(function, function(*args, **kwargs))
 
@@ -168,8 +177,8 @@ def _demand_no_generator_frame(frame: FrameType | None) -> None:
         return
     raise InvalidRequest(
         f"{frame.f_code.co_qualname} is a generator, and whoever it yields to would act for it: call guarded tools "
-        "with `bundle.calling(tool)`, or, if it is a context manager, a fixture or a dependency, pass "
-        "`across_yield=True`"
+        "with `bundle.calling(tool)`, or, if it is a context manager, a fixture, a dependency or a streaming body, "
+        "pass `across_yield=True`"
     )
 
 

@@ -2,7 +2,8 @@
 
 Laws: the queue never asks for the same thing twice at a time. A caller that stops waiting does not disturb the others.
 The agent holds what is granted, even if no caller waits any more. A caller waits without a limit for the first answer
-of the authority, but for the answer of a person only as many seconds as it gave.
+of the authority, but for the answer of a person only as many seconds as it gave. A forked child has none of the threads
+that wait, so it asks anew.
 """
 
 import threading
@@ -12,7 +13,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final
 
-from capx.background import run_in_thread, wait_async
+from capx.background import begin_in_each_process, run_in_thread, wait_async
 from capx.errors import StoreProblem
 from capx.tokens.capability import Capability
 from capx.verify.ask import Answer, Ask, Granted, Pending
@@ -34,9 +35,16 @@ class AskQueue:
     def __init__(self, ask: Callable[[Ask, float], Answer], hold: Callable[[Ask, Capability], None]) -> None:
         self._ask = ask
         self._hold = hold
+        self._closed = threading.Event()
+        begin_in_each_process(self._begin)
+
+    def _begin(self) -> None:
+        was_closed = self._closed.is_set()
         self._under_way: dict[_Key, _QueuedAsk] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        if was_closed:
+            self._closed.set()
 
     def run(self, ask: Ask, wait: float) -> Answer:
         """Return the answer to an ask; it waits for a person up to `wait` seconds."""

@@ -23,6 +23,7 @@ from capx.errors import CapxError, InvalidRequest
 from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle, is_ruled_out, permits
 from capx.tokens.capability import Capability
+from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Granted
 from capx.verify.decision import Denied
 from capx_caveats import Call
@@ -245,6 +246,8 @@ class _Sending:
 
         Raises Unavailable if the authority has not answered.
         """
+        # Before the asks are counted: a call that has ended has not failed.
+        self._demand_open_block()
         self._grant = self._asks.gained(outcome, self._tried)
         if outcome is not None and not isinstance(outcome.answer, Granted):
             response.extensions[ASK_EXTENSION] = outcome.answer
@@ -267,10 +270,15 @@ class _Sending:
             self._asks.raise_denied(denied)
 
     def _attempt(self, capability: Capability) -> httpx.Request:
-        # The caller may have been cancelled while a person decided.
-        demand_open_block()
+        self._demand_open_block()
         self._tried.append(capability)
         return _presented(self._request, capability, self._received)
+
+    def _demand_open_block(self) -> None:
+        # The caller may have been cancelled while a person decided. At the authority it must still clean up: revoke its
+        # sub-agents, and end its task.
+        if self._audience != AUTHORITY:
+            demand_open_block()
 
 
 class _Transport(httpx.BaseTransport):

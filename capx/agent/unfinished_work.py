@@ -7,16 +7,15 @@ work would run later, as whoever acts then.
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
-from types import AsyncGeneratorType, GeneratorType
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, TypeVar
 
 from capx.errors import ConfigurationProblem
 
 R = TypeVar("R")
 
-_UNFINISHED: Final = (GeneratorType, AsyncGeneratorType, map, filter)
-"""Types of results that call functions only when somebody reads them."""
+_LAZY: Final = frozenset({"builtins", "itertools"})
+"""The modules whose iterators call functions only when somebody reads them. A file or a cursor is of another module."""
 
 
 def returns_coroutine(function: Callable[..., Any]) -> bool:
@@ -35,8 +34,8 @@ def demand_no_generator(function: Callable[..., Any]) -> None:
 def demand_finished(function: Callable[..., Any], result: R) -> R:
     """Return the result of a function; ConfigurationProblem if its work is still to be done.
 
-    Known are awaitables, generators, and `map` and `filter`. Unknown is what holds one of them, such as a list of
-    coroutines or an iterator of another type.
+    Known are awaitables, and the iterators of Python itself: generators, `map`, `zip`, `iter(…)`, `itertools`. Unknown
+    is what holds one of them, such as a list of coroutines or an iterator of another module.
     """
     found: object = result
     # Out of the way: a coroutine that nobody awaits would warn, and a task would go on.
@@ -44,12 +43,16 @@ def demand_finished(function: Callable[..., Any], result: R) -> R:
         found.close()
     elif isinstance(found, asyncio.Future):
         found.cancel()
-    elif not (inspect.isawaitable(found) or isinstance(found, _UNFINISHED)):
+    elif not (inspect.isawaitable(found) or _is_lazy(found)):
         return result
     raise ConfigurationProblem(
         f"{_name(function)} returned a {type(result).__name__}, whose work is still to be done, as whoever acts then: "
         "make it an `async def` that awaits, or return a list"
     )
+
+
+def _is_lazy(found: object) -> bool:
+    return any(kind.__module__ in _LAZY and issubclass(kind, (Iterator, AsyncIterator)) for kind in type(found).__mro__)
 
 
 def _code_of(function: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -8,6 +8,7 @@ refused. Bytes are refused, because any text in their place differs from what th
 import enum
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from types import BuiltinFunctionType
 from typing import Any, Final, cast
 
 import msgspec
@@ -58,6 +59,7 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
     if kind in _SCALARS:
         return value  # type: ignore[no-any-return] # one of the scalars of JSON
     if isinstance(value, enum.Enum):
+        _demand_own_content(value)
         return _seen(value.value, hook)
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
         if kind not in _BARE:
@@ -75,6 +77,14 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
         return _object(_members(value, declared), hook)
     converted: JSON = msgspec.to_builtins(value, enc_hook=None if hook is None else lambda odd: _seen(hook(odd), hook))
     return converted
+
+
+def _demand_own_content(value: enum.Enum) -> None:
+    """Raise TypeError if this member of an Enum is a text or a number of another content than its value."""
+    # Of the base, because the Enum may define its own.
+    bases: list[Any] = [base for base in type(value).__mro__ if base in _SCALARS]
+    if any(base.__eq__(value, value.value) is not True for base in bases):
+        raise TypeError(f"{type(value).__name__}.{value.name} has another content than its value: pass one of the two")
 
 
 def _demand_plain(value: Any) -> None:
@@ -116,7 +126,17 @@ def _declared(kind: Any) -> list[str] | None:
     if hasattr(kind, "__dataclass_fields__"):
         import dataclasses
 
+        _demand_no_content(kind)
         return [field.name for field in dataclasses.fields(kind)]
     if hasattr(kind, "__attrs_attrs__"):
+        _demand_no_content(kind)
         return [attribute.name for attribute in kind.__attrs_attrs__]
     return None
+
+
+def _demand_no_content(kind: type[object]) -> None:
+    """Raise TypeError if values of this class have content besides their fields, as a subclass of Decimal has."""
+    # A class of Python has no content of its own; only a built-in `__new__` makes some.
+    for base in kind.__mro__:
+        if base is not object and isinstance(vars(base).get("__new__"), BuiltinFunctionType):
+            raise TypeError(f"a {kind.__name__} has the content of {base.__name__}, which its fields do not show")

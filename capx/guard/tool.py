@@ -68,8 +68,9 @@ class ToolGuard:
         the action's first label by default. `tenant`, `attributes` and `cost` (by unit) state facts of the call:
         constants, or functions whose parameters have the names of arguments. Inside the function,
         `capx.current_allowed()` returns the decision. Raises ConfigurationProblem for functions whose calls cannot be
-        judged as a whole: generators, and functions that take `*args` or `**kwargs`. A call raises it if a plain
-        function returns an awaitable or a generator, whose work would run after the decision.
+        judged as a whole: generators, functions that take `*args` or `**kwargs`, and methods in the body of a class,
+        whose `self` would be an argument. A call raises it if a plain function returns an awaitable or an iterator that
+        is still to be read, whose work would run after the decision.
         """
         spec = CallSpec(action, tenant, attributes, cost)
 
@@ -240,10 +241,13 @@ async def _judge(
         try:
             allowed, passed = await _judged(tool, verifier, bound, sent, held, is_async=is_async)
         except Denied as denied:
+            # The call has ended, and not failed: its grants may help the next one.
+            _demand_actor(verifier)
             wanted = asks.next([denied])
             if actor is None or isinstance(actor, Bundle) or wanted is None:
                 asks.raise_denied(denied)
             outcome = await actor.seek_async(wanted) if is_async else actor.seek(wanted)
+            _demand_actor(verifier)
             if asks.gained(outcome, held or ()) is None:
                 asks.raise_denied(denied)
         else:
@@ -321,8 +325,21 @@ def _judgeable(function: Callable[..., Any]) -> "Signature":
     # The token could expire, or be revoked, between the call and the first value.
     demand_no_generator(function)
     signature = inspect.signature(function)
+    if _is_unbound(function, next(iter(signature.parameters), "")):
+        # The object would be an argument: the model, the approver and the store would read all that it holds.
+        name = function.__name__
+        raise ConfigurationProblem(
+            f"{function.__qualname__} is a method, and would pass its object as an argument: guard the bound method "
+            f"in __init__, as in self.{name} = lab.tool(…)(self.{name})"
+        )
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             # Caveats find arguments by their names.
             raise ConfigurationProblem(f"*{parameter.name} takes arguments that the signature does not name: name each")
     return signature
+
+
+def _is_unbound(function: Callable[..., Any], first: str) -> bool:
+    """Whether this is a function in the body of a class whose first parameter is the object or the class."""
+    around, _, _ = getattr(function, "__qualname__", "").rpartition(".")
+    return first in {"self", "cls"} and bool(around) and not around.endswith("<locals>")

@@ -1,6 +1,7 @@
 """Whoever acts asks for what a guarded function is refused, and waits for a person."""
 
 import asyncio
+import contextvars
 import functools
 import pickle
 import threading
@@ -13,6 +14,7 @@ import pytest
 
 from capx.agent.actor import acting, current_actor
 from capx.agent.agent import Agent
+from capx.agent.unproven_grants import MAX_IN_VAIN
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import CapxError, InvalidRequest, StoreProblem, Unavailable
@@ -206,13 +208,13 @@ class Cancelled:
 
         return asyncio.to_thread(work)
 
-    async def meet(self, run: Coroutine[Any, Any, object], *, calls: int) -> None:
-        """Cancel the run while a person decides, let the person agree, and wait until the calls have ended."""
+    async def meet(self, run: Coroutine[Any, Any, object], *, calls: int, yes: bool = True) -> None:
+        """Cancel the run while a person decides, let the person answer, and wait until the calls have ended."""
         running = asyncio.ensure_future(run)
         await until_async(lambda: self.lab.requests(task=self.task.id, pending=True))
         running.cancel()
         await asyncio.sleep(0.05)
-        consent(self.lab, self.lab.requests(task=self.task.id)[0].id)
+        consent(self.lab, self.lab.requests(task=self.task.id, pending=True)[0].id, yes=yes)
         with pytest.raises(asyncio.CancelledError):
             await running
         await until_async(lambda: len(self.outcomes) == calls)
@@ -264,6 +266,59 @@ def test_one_call_of_a_run_is_cancelled_by_a_block_of_its_own(lab: Authority, ta
 
     assert asyncio.run(run()) == "tickets"
     assert tools.ran == ["tickets"]
+
+
+def test_a_call_made_in_a_block_does_not_run_after_it(task: OpenedTask, tools: Tools) -> None:
+    helper = task.bundle.delegate(to="helper")
+    with acting(task.bundle):
+        call, call_async = helper.calling(tools.tickets), helper.calling(on_loop(tools.tickets))
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(call).result(30) == "tickets"
+    with ThreadPoolExecutor() as pool, pytest.raises(InvalidRequest, match="has ended"):
+        pool.submit(call).result(30)
+    with pytest.raises(InvalidRequest, match="has ended"):
+        asyncio.run(call_async())
+    assert tools.ran == ["tickets"]
+    assert helper.calling(tools.tickets)() == "tickets"
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_cancelled_runs_do_not_silence_their_agent(
+    lab: Authority, task: OpenedTask, tools: Tools, *, yes: bool
+) -> None:
+    agent, _ = noting(lab, task, wait=30)
+
+    async def run(cancelled: Cancelled, name: str) -> None:
+        with acting(agent):
+            await cancelled.in_thread(lambda: tools.delete(name))
+
+    for number in range(MAX_IN_VAIN):
+        cancelled = Cancelled(lab, task)
+        asyncio.run(cancelled.meet(run(cancelled, f"row {number}"), calls=1, yes=yes))
+        (ended,) = cancelled.outcomes
+        assert isinstance(ended, Denied)
+        assert (ended.code, ended.notes) == ("no_token", ())
+    assert agent.calling(tools.accounts)("Acme") == "accounts Acme False"
+
+
+def test_a_call_denied_after_its_block_ended_has_not_failed(lab: Authority, task: OpenedTask) -> None:
+    agent, authority = noting(lab, task)
+    block = acting(agent)
+
+    def ending() -> str:
+        # The grant is held by now.
+        with pytest.raises(InvalidRequest, match="in another task, thread or context"):
+            contextvars.Context().run(block.__exit__, None, None, None)
+        return "Globex"
+
+    @lab.tool("crm.accounts.read", tenant=ending)
+    def accounts() -> None: ...
+
+    block.__enter__()
+    with pytest.raises(Denied) as refused:
+        accounts()
+    assert (refused.value.code, refused.value.notes) == ("no_token", ())
+    assert authority.asked == [("crm.accounts.read@crm", None)]
 
 
 def test_a_run_that_waits_for_its_thread_needs_the_twin(lab: Authority, task: OpenedTask, tools: Tools) -> None:

@@ -1,6 +1,9 @@
 """Asks at once are one ask; whoever waits holds up nobody else."""
 
 import asyncio
+import os
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,14 +13,16 @@ import trio
 from fastapi import FastAPI
 
 from capx.agent.agent import Agent
+from capx.agent.ask_queue import AskQueue
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import InvalidRequest
 from capx.guard.fastapi import GRANTED, FastAPIGuard
-from capx.verify.ask import Answer, Granted, Pending
+from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx.verify.decision import Denied
 from capx_caveats import budget
 from tests.labs.asking_agent import Tools, consent, noting
+from tests.labs.processes import in_a_child
 from tests.labs.waiting import until, until_async
 
 
@@ -206,3 +211,38 @@ def test_under_trio_a_client_asks_and_a_service_counts(lab: Authority, task: Ope
             return [(await client.get(f"http://crm/accounts/{number}")).json() for number in range(2)]
 
     assert trio.run(act) == [0, 1]
+
+
+def test_a_child_forked_while_an_ask_waits_asks_anew() -> None:
+    parent, asked, answered = os.getpid(), threading.Event(), threading.Event()
+
+    def answer(ask: Ask, _: float) -> Answer:
+        asked.set()
+        if os.getpid() == parent:
+            assert answered.wait(30)
+        return Refused(())
+
+    def holds() -> bool:
+        signal.alarm(20)
+        return queue.run(Ask.of("crm.export"), 0.0) == Refused(())
+
+    queue = AskQueue(answer, lambda _, __: None)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(queue.run, Ask.of("crm.export"), 0.0)
+        assert asked.wait(30)
+        # Whatever its threads did: the lock of the parent may have been held.
+        with queue._lock:  # pyright: ignore[reportPrivateUsage] # no caller holds it for long enough
+            assert in_a_child(holds)
+        answered.set()
+        assert waiting.result(30) == Refused(())
+
+
+def test_a_child_of_an_agent_that_was_closed_waits_for_no_person() -> None:
+    queue = AskQueue(lambda ask, _: Pending(ask, request="r", until=0, approvers=()), lambda _, __: None)
+    queue.close()
+
+    def holds() -> bool:
+        signal.alarm(20)
+        return isinstance(queue.run(Ask.of("crm.export"), 60.0), Pending)
+
+    assert in_a_child(holds)

@@ -1,13 +1,18 @@
 """A block's value is its own: set within it, gone after it, and never another's."""
 
 import contextvars
+import signal
 from contextvars import ContextVar
+from multiprocessing import get_context
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from capx.agent import context_block
 from capx.agent.context_block import ContextBlock, innermost
 from capx.errors import InvalidRequest
+from tests.labs.processes import in_a_child
 
 VARIABLE: ContextVar[Any] = ContextVar("test", default=None)
 
@@ -84,3 +89,74 @@ def test_a_block_that_was_not_entered_is_not_left() -> None:
         with pytest.raises(InvalidRequest, match="than it was entered in"):
             block("other").__exit__(None, None, None)
         assert current() == "outer"
+
+
+def test_a_child_forked_in_a_block_has_none_and_enters_its_own() -> None:
+    def holds() -> bool:
+        before = current()
+        with block("child"):
+            within = current()
+        return (before, within, current()) == (None, "child", None)
+
+    with block("parent"):
+        assert in_a_child(holds)
+        assert current() == "parent"
+
+
+def test_a_child_leaves_the_block_in_which_it_was_forked() -> None:
+    def holds() -> bool:
+        parents.__exit__(None, None, None)
+        with block("child"):
+            return current() == "child"
+
+    parents = block("parent")
+    with parents:
+        assert in_a_child(holds)
+
+
+def test_a_worker_forked_in_a_block_serves_all_without_it() -> None:
+    with block("first"):
+        pool = get_context("fork").Pool(1)
+    with pool, block("second"):
+        assert pool.apply(current) is None
+
+
+class Interrupting:
+    """A context variable in whose `set` a signal arrives, which raises an exception."""
+
+    def get(self) -> Any:
+        return VARIABLE.get()
+
+    def set(self, value: Any) -> Any:
+        token = VARIABLE.set(value)
+        signal.raise_signal(signal.SIGUSR1)
+        return token
+
+
+def test_an_exception_of_a_signal_while_entering_leaves_nothing() -> None:
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    variable: Any = Interrupting()
+    try:
+        with block("outer"):
+            with pytest.raises(TimeoutError):
+                ContextBlock(variable, "inner", what="block").__enter__()
+            assert current() == "outer"
+        assert current() is None
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_block_is_left_whatever_happens_while_it_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object, **__: object) -> None:
+        raise TimeoutError
+
+    left = block("left")
+    left.__enter__()
+    with monkeypatch.context() as patched:
+        patched.setattr(context_block, "_first_open", interrupted)
+        with pytest.raises(TimeoutError):
+            left.__exit__(None, None, None)
+    assert current() is None

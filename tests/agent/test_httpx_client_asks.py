@@ -1,7 +1,10 @@
 """A client that is refused asks, and sends once more; what services say is not believed."""
 
 import asyncio
+import contextvars
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -9,16 +12,17 @@ import pytest
 
 from capx.agent import httpx_client
 from capx.agent.actor import acting
+from capx.agent.agent import Agent
 from capx.agent.httpx_client import ASK_EXTENSION, GRANTED_EXTENSION, MAX_BODY
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import Receive, Scope, Send
-from capx.verify.ask import Ask, Pending, Refused
+from capx.verify.ask import Answer, Ask, Pending, Refused
 from capx_caveats import JSON
-from tests.labs.asking_agent import Liar, consent, noting
+from tests.labs.asking_agent import Liar, Noting, consent, noting
 from tests.labs.serving import served
-from tests.labs.waiting import until_async
+from tests.labs.waiting import until, until_async
 
 REFUND: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", None)
 REFUND_100: tuple[str, dict[str, JSON] | None] = ("billing.refund@billing", {"amount": 100})
@@ -91,6 +95,32 @@ def test_a_client_of_whoever_acts_asks_for_them(lab: Authority, task: OpenedTask
             assert client.get(f"{origin}/crm.accounts.read").status_code == 403
         with acting(agent):
             assert client.get(f"{origin}/crm.accounts.read").status_code == 200
+
+
+def test_a_request_refused_after_its_block_ended_has_not_failed(lab: Authority, task: OpenedTask, refunds: str) -> None:
+    decided = threading.Event()
+
+    class Slow(Noting):
+        def ask(self, action: str, *, audience: str | None = None, args: Any = None, wait: float = 0.0) -> Answer:
+            answer = super().ask(action, audience=audience, args=args, wait=wait)
+            assert args is None or decided.wait(30)
+            return answer
+
+    authority = Slow(lab, task.bundle)
+    agent = Agent(task.bundle, authority=authority, wait=0)
+    agent.ask("billing.rates.read")
+
+    def send() -> None:
+        origins = {str(httpx.URL(refunds).join("/")): "billing"}
+        with agent.http(origins) as client, pytest.raises(InvalidRequest, match="has ended"):
+            client.get(f"{refunds}?501")
+
+    with ThreadPoolExecutor() as pool:
+        with acting(agent):
+            sent = pool.submit(contextvars.copy_context().run, send)
+            until(lambda: REFUND_501 in authority.asked)
+        decided.set()
+        sent.result(30)
 
 
 @pytest.mark.parametrize("is_agents_own", [True, False])

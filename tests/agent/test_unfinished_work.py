@@ -1,6 +1,9 @@
 """Functions whose calls return before their work is done, and what they return."""
 
+import csv
 import functools
+import io
+import itertools
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
@@ -64,12 +67,34 @@ def test_a_generator_is_found_behind_partials_and_objects(function: Callable[...
         demand_no_generator(function)
 
 
-@pytest.mark.parametrize("result", [None, "done", ["done"], iter(["done"]), {"done": 1}, range(3), plain])
+@pytest.mark.parametrize(
+    "result", [None, "done", ["done"], {"done": 1}, range(3), plain, io.StringIO("done"), csv.reader([])]
+)
 def test_a_result_that_is_done_is_passed_on(result: object) -> None:
     assert demand_finished(plain, result) is result
 
 
-@pytest.mark.parametrize("unfinished", [coroutine, generator, async_generator, lambda: filter(None, [1])])
+class Mapped(map):  # type: ignore[type-arg]
+    pass
+
+
+@pytest.mark.parametrize(
+    "unfinished",
+    [
+        coroutine,
+        generator,
+        async_generator,
+        lambda: filter(None, [1]),
+        lambda: Mapped(str, ()),
+        lambda: zip(generator(), strict=True),
+        lambda: enumerate(generator()),
+        lambda: iter(plain, "never"),
+        lambda: reversed([1]),
+        lambda: itertools.starmap(plain, [()]),
+        lambda: itertools.chain(generator()),
+        lambda: itertools.tee(generator())[0],
+    ],
+)
 def test_a_result_with_work_to_be_done_is_refused(unfinished: Callable[[], object]) -> None:
     with pytest.raises(ConfigurationProblem, match=r"^plain returned a .*, whose work is still to be done"):
         demand_finished(plain, unfinished())

@@ -124,6 +124,36 @@ class OwnMissing(dict[str, str]):
         return "eve"
 
 
+class Shown(str, enum.Enum):  # noqa: UP042 # as much code spells it
+    """A text that is another one than the value of its member."""
+
+    def __new__(cls, text: str, value: str) -> Any:
+        member = str.__new__(cls, text)
+        member._value_ = value
+        return member
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+    DECK = "deck-eve", "deck-42"
+
+
+class Same(str, enum.Enum):  # noqa: UP042 # as above
+    DECK = "deck-42"
+
+
+@dataclasses.dataclass(init=False, eq=False)
+class Money(Decimal):
+    currency: str = "eur"
+
+
+@attrs.define(init=False, eq=False)
+class Tagged(str):
+    tag: str = "none"
+
+
 # Its fields are methods of other tuples, which type checkers do not like.
 Counted = cast("Any", namedtuple)("Counted", "count index")
 
@@ -147,6 +177,7 @@ def grown(value: Any, **more: Any) -> Any:
         (grown(Narrow(1), role="admin"), {"id": 1, "role": "admin"}),
         (Pair(1, Row(2)), [1, {"_id": 2, "inner": None}]),
         ({Colour.RED: {Size.BIG}}, {"red": [3]}),
+        (Same.DECK, "deck-42"),
         (Named(a=1), {"a": 1}),
         (Harmless("ann"), {"to": "ann"}),
         (Counted(1, 2), [1, 2]),
@@ -185,6 +216,9 @@ def holding_itself() -> list[Any]:
         {(1, 2): 3},
         holding_itself(),
         type("T", (str,), {}),
+        Shown.DECK,
+        Money("1000000"),
+        Tagged("eve"),
         OwnIteration(["eve"]),
         OwnItems(to="eve"),
         OwnItem(["ann"]),

@@ -336,6 +336,42 @@ def test_what_cannot_be_judged_whole_is_refused_when_guarded(lab: Authority, fun
         lab.tool("crm.export")(function)
 
 
+class Crm:
+    def __init__(self, lab: Authority) -> None:
+        self.key = "secret"
+        self.erase = lab.tool("crm.delete")(self.delete)
+
+    def delete(self, row: int) -> str:
+        allowed = current_allowed()
+        assert allowed is not None
+        return f"{self.key} {row} {dict(allowed.call.args)}"
+
+    @classmethod
+    def drop(cls, row: int) -> int:
+        return row
+
+    @staticmethod
+    def look(row: int) -> int:
+        return row
+
+
+@pytest.mark.parametrize("method", [Crm.delete, vars(Crm)["drop"].__func__])
+def test_a_method_does_not_send_its_object_as_an_argument(lab: Authority, method: Any) -> None:
+    with pytest.raises(ConfigurationProblem, match=rf"in __init__, as in self\.{method.__name__} = lab\.tool"):
+        lab.tool("crm.delete")(method)
+
+
+def test_a_bound_method_and_a_static_one_are_guarded(lab: Authority) -> None:
+    def about(self: str) -> str:
+        return self
+
+    guard = lab.tool("crm.delete")
+    with acting(lab.open(allow=["crm.delete"]).bundle):
+        assert Crm(lab).erase(3) == "secret 3 {'row': 3}"
+        assert guard(Crm.drop)(3) == guard(Crm.look)(3) == 3
+        assert guard(about)("me") == "me"
+
+
 async def looked_up(customer: str) -> str:
     return customer
 

@@ -1,5 +1,6 @@
 """What an agent can do at the authority itself, and what it cannot, over real HTTP."""
 
+import contextvars
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ import httpx
 import pytest
 
 from capx.agent import httpx_client
+from capx.agent.actor import acting
 from capx.agent.authority_client import AuthorityClient
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
@@ -110,6 +112,25 @@ def test_a_delegated_block_revokes_over_http(shared: Served, operator: RemoteAut
             pass
         assert child.node is not None
         assert operator.revoke(child.node, dry_run=True).killed[0].again
+
+
+def test_a_run_that_was_cancelled_still_revokes_and_completes(
+    shared: Served, operator: RemoteAuthority, task: OpenedTask
+) -> None:
+    with acting(task.bundle):
+        ended = contextvars.copy_context()
+
+    def clean_up() -> Bundle:
+        with task.bundle.delegated(to="child", at=client) as child:
+            pass
+        client.complete()
+        return child
+
+    with AuthorityClient(shared.url, task.bundle) as client:
+        child = ended.run(clean_up)
+    assert child.node is not None
+    assert operator.revoke(child.node, dry_run=True).killed[0].again
+    assert operator.task(task.id).state == "completed"
 
 
 def test_hops_lead_only_down(task: OpenedTask, operator: RemoteAuthority) -> None:
