@@ -1,50 +1,47 @@
 """HTTP clients for agents: they present each request to a configured origin, and send no token anywhere else.
 
 Laws: the audience comes from the caller's own map of origins, never from a response or a redirect. A redirect raises an
-error, because a server must not choose where authority goes next. The client sends exactly the bytes that it digested.
-It tries a newer capability before one that passed earlier. When a request is denied, an agent asks for what it lacks,
-at most twice and only at that audience, and the client presents the request again with each grant. So whatever a
-service answers, one call sends it at most MAX_ATTEMPTS + 2 requests. A call that nobody can allow or refuse now is
+error, because a server must not choose where authority goes next. When a request is denied, an agent asks for what it
+lacks, at most twice and only at that audience, and the client presents the request again with each grant. So whatever a
+service answers, one call sends it at most MAX_ATTEMPTS + 2 requests. A call that nobody can allow or deny now is
 Unavailable.
 """
 
-from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any, Final
 
 import httpx
 
-from capx.agent.actor import Actor, bundle_of, current_actor, demand_open_block, why_nobody_acts
-from capx.agent.call_asks import CallAsks
-from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks
+from capx.agent.actor import Actor, current_actor, why_nobody_acts
+from capx.agent.presented_request import (
+    ASK_EXTENSION,
+    GRANTED_EXTENSION,
+    MAX_ATTEMPTS,
+    NOTES_EXTENSION,
+    PassedCapabilities,
+    PresentedRequest,
+    is_denial,
+    is_refusal,
+)
 from capx.agent.response_peek import peeked, peeked_async
 from capx.api import remote_text
-from capx.api.problems import from_denial
 from capx.errors import CapxError, InvalidRequest
-from capx.tokens.binding import HttpRequest
-from capx.tokens.bundle import Bundle, is_ruled_out, permits
-from capx.tokens.capability import Capability
-from capx.tokens.lineage import AUTHORITY
-from capx.verify.ask import Granted
-from capx.verify.decision import Denied
-from capx_caveats import Call
+from capx.tokens.bundle import Bundle
+
+__all__ = [
+    "ASK_EXTENSION",
+    "GRANTED_EXTENSION",
+    "MAX_ATTEMPTS",
+    "MAX_BODY",
+    "NOTES_EXTENSION",
+    "Redirected",
+    "async_client",
+    "client",
+    "demand_origin",
+]
 
 MAX_BODY: Final = 1 << 20
 """The most bytes of a request's body: the client buffers it to digest it."""
-
-ASK_EXTENSION: Final = "capx_ask"
-"""The extension of a 403 response that says why nothing was granted: capx.Refused, or the error of the ask."""
-
-GRANTED_EXTENSION: Final = "capx_granted"
-"""The extension of a 403 response with the asks that were granted and not enough: a tuple of capx.verify.Ask."""
-
-NOTES_EXTENSION: Final = "capx_notes"
-"""The extension of a 403 response with the sentences that `Denied.notes` has: a tuple of texts."""
-
-MAX_ATTEMPTS: Final = 8
-"""With how many capabilities a client presents one request, besides what is granted for it."""
-
-_MAX_KINDS: Final = 256
-"""For how many kinds of requests a client remembers which capability passed."""
 
 _TRANSPORT_SETTINGS = ("verify", "cert", "http1", "http2", "limits", "proxy")
 _Origin = tuple[str, bytes, int | None]
@@ -128,7 +125,7 @@ class _Presenter:
         self._actor = actor
         self.max_body = max_body
         self.raise_denied = raise_denied
-        self.passed = _Passed()
+        self.passed = PassedCapabilities()
 
     def audience(self, request: httpx.Request) -> str | None:
         return self._audiences.get(_origin(request.url))
@@ -147,140 +144,6 @@ class _Presenter:
         return actor
 
 
-class _Passed:
-    """Remembers which capability passed for the last request of a kind, to try it first, after all newer ones.
-
-    Requests are of one kind if they have the same audience and method, and the same path except segments with a digit.
-    """
-
-    def __init__(self) -> None:
-        self._ids: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
-
-    def order(self, kind: tuple[str, ...], newest_first: Sequence[Capability]) -> list[Capability]:
-        ids = [capability.id for capability in newest_first]
-        newest, passed = self._ids.get(kind, (b"", b""))
-        newer = ids.index(newest) if newest in ids else len(ids)
-        rest = sorted(newest_first[newer:], key=lambda capability: capability.id != passed)
-        return [*newest_first[:newer], *rest]
-
-    def note(self, kind: tuple[str, ...], newest: bytes, passed: bytes) -> None:
-        # Forgetting all is enough: the only cost is one more denied attempt for each kind.
-        if len(self._ids) >= _MAX_KINDS:
-            self._ids.clear()
-        self._ids[kind] = newest, passed
-
-
-class _Sending:
-    """One request to one audience: the denials that it got, and what the actor asks for because of them."""
-
-    def __init__(self, request: httpx.Request, audience: str, body: bytes, actor: Actor, passed: _Passed) -> None:
-        self._request = request
-        self._received = HttpRequest(
-            method=request.method,
-            target=_target(request.url),
-            content_type=_single(request, "content-type"),
-            content_encoding=_single(request, "content-encoding"),
-            body=body,
-        )
-        self._audience = audience
-        self._actor = actor
-        self._passed = passed
-        self._kind = (audience, request.method, *filter(_is_fixed, request.url.path.split("/")))
-        self._asks = CallAsks(actor, audience)
-        self._tried: list[Capability] = []
-        self._grant: Capability | None = None
-        self._newest = b""
-        self._denials: list[Denied] | None = []
-        self._told = 0
-        self.refusal: httpx.Response | None = None
-        """The most informative refusal of those that were read whole."""
-
-    def attempts(self) -> Iterator[httpx.Request]:
-        """Yield the request, presented with each capability in turn that may allow it; after a grant, with that one."""
-        # After a grant, only a refusal that says more replaces the one before.
-        self._denials, self._told = [], min(self._told, 1)
-        newest_first = bundle_of(self._actor).candidates(self._audience, self._received)
-        self._newest = newest_first[0].id
-        if self._grant is not None:
-            yield self._attempt(self._grant)
-            return
-        untried = self._passed.order(self._kind, newest_first)
-        while untried and (left := MAX_ATTEMPTS - len(self._tried)) > 0:
-            # Too many to try all: half of those tried are the newest, and half the oldest, which often allow most.
-            yield self._attempt(untried.pop(-1 if len(untried) > left <= MAX_ATTEMPTS // 2 else 0))
-            # The service has named the action now, and perhaps the arguments.
-            untried = [one for one in untried if _may_allow(one, self._denials)]
-        if untried:
-            self._asks.note(f"{len(untried)} more capabilities for {self._audience} were not tried")
-
-    def answered(self, response: httpx.Response) -> httpx.Response:
-        """Note which capability the request passed with."""
-        if response.is_success:
-            self._passed.note(self._kind, self._newest, self._tried[-1].id)
-            self._asks.passed(self._tried[-1])
-        return response
-
-    def refused(self, response: httpx.Response, problem: bytes | None) -> None:
-        """Note what a denial says.
-
-        A body that was not read whole is not kept, and the agent then asks for nothing.
-        """
-        if problem is None:
-            self._denials = None
-            return
-        denied = from_denial(problem, self._audience)
-        told = 0 if denied is None else 1 if DenialSummary.of(denied).of_action_only else 2
-        if self.refusal is None or told > self._told:
-            self.refusal, self._told = response, told
-        if denied is not None and self._denials is not None:
-            self._denials.append(denied)
-
-    def next_asks(self, response: httpx.Response) -> NextAsks | None:
-        """Return what to ask for after a response; None if there is nothing to ask for."""
-        if not _refused(response) or not self._denials:
-            return None
-        return self._asks.next(self._denials)
-
-    def gained(self, outcome: AskOutcome | None, response: httpx.Response) -> bool:
-        """Return whether there is a new capability to present; if not, note the reason on the response.
-
-        Raises Unavailable if the authority has not answered.
-        """
-        # Before the asks are counted: a call that has ended has not failed.
-        self._demand_open_block()
-        self._grant = self._asks.gained(outcome, self._tried)
-        if outcome is not None and not isinstance(outcome.answer, Granted):
-            response.extensions[ASK_EXTENSION] = outcome.answer
-        return self._grant is not None
-
-    def ended(self, response: httpx.Response) -> httpx.Response:
-        """Return the response of the call; a denial gets the notes why the call stays denied."""
-        if _refused(response):
-            self._asks.failed()
-            if self._asks.granted:
-                response.extensions[GRANTED_EXTENSION] = self._asks.granted
-            if self._asks.notes:
-                response.extensions[NOTES_EXTENSION] = self._asks.notes
-        return response
-
-    def raise_denial(self, content: bytes | None) -> None:
-        """Raise the error with which a denied call ends; return if this is no denial."""
-        denied = None if content is None else from_denial(content, self._audience)
-        if denied is not None:
-            self._asks.raise_denied(denied)
-
-    def _attempt(self, capability: Capability) -> httpx.Request:
-        self._demand_open_block()
-        self._tried.append(capability)
-        return _presented(self._request, capability, self._received)
-
-    def _demand_open_block(self) -> None:
-        # The caller may have been cancelled while a person decided. At the authority it must still clean up: revoke its
-        # sub-agents, and end its task.
-        if self._audience != AUTHORITY:
-            demand_open_block()
-
-
 class _Transport(httpx.BaseTransport):
     def __init__(self, presenter: _Presenter, inner: httpx.BaseTransport) -> None:
         self._presenter = presenter
@@ -297,24 +160,24 @@ class _Transport(httpx.BaseTransport):
         body = _Body(self._presenter.max_body)
         for chunk in stream:
             body.add(chunk)
-        sending = _Sending(request, audience, body.whole(), actor, self._presenter.passed)
+        sending = PresentedRequest(request, audience, body.whole(), actor, self._presenter.passed)
         while True:
             response = self._presented(sending)
             wanted = sending.next_asks(response)
             if wanted is None or isinstance(actor, Bundle) or not sending.gained(actor.seek(wanted), response):
                 break
-        if self._presenter.raise_denied and _is_denial(response):
+        if self._presenter.raise_denied and is_denial(response):
             sending.raise_denial(peeked(response))
         return sending.ended(response)
 
-    def _presented(self, sending: _Sending) -> httpx.Response:
+    def _presented(self, sending: PresentedRequest) -> httpx.Response:
         unread: httpx.Response | None = None
         for attempt in sending.attempts():
             # A denial that was not read whole holds its connection. Free it before the next attempt.
             if unread is not None:
                 unread.close()
             response = self._sent(attempt)
-            if not _refused(response):
+            if not is_refusal(response):
                 return sending.answered(response)
             problem = peeked(response)
             unread = response if problem is None else None
@@ -349,7 +212,7 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
         body = _Body(self._presenter.max_body)
         async for chunk in stream:
             body.add(chunk)
-        sending = _Sending(request, audience, body.whole(), actor, self._presenter.passed)
+        sending = PresentedRequest(request, audience, body.whole(), actor, self._presenter.passed)
         while True:
             response = await self._presented(sending)
             wanted = sending.next_asks(response)
@@ -357,17 +220,17 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
                 break
             if not sending.gained(await actor.seek_async(wanted), response):
                 break
-        if self._presenter.raise_denied and _is_denial(response):
+        if self._presenter.raise_denied and is_denial(response):
             sending.raise_denial(await peeked_async(response))
         return sending.ended(response)
 
-    async def _presented(self, sending: _Sending) -> httpx.Response:
+    async def _presented(self, sending: PresentedRequest) -> httpx.Response:
         unread: httpx.Response | None = None
         for attempt in sending.attempts():
             if unread is not None:
                 await unread.aclose()
             response = await self._sent(attempt)
-            if not _refused(response):
+            if not is_refusal(response):
                 return sending.answered(response)
             problem = await peeked_async(response)
             unread = response if problem is None else None
@@ -403,43 +266,6 @@ class _Body:
         return b"".join(self._chunks)
 
 
-def _presented(request: httpx.Request, capability: Capability, received: HttpRequest) -> httpx.Request:
-    headers = request.headers.copy()
-    presentation = capability.present(received)
-    # The service has its own use for Authorization: do not change it.
-    if "authorization" in headers:
-        headers["Capx-Token"] = presentation.text
-    else:
-        headers["Authorization"] = presentation.authorization
-    return httpx.Request(
-        request.method,
-        request.url,
-        headers=headers,
-        stream=httpx.ByteStream(received.body),
-        extensions=request.extensions,
-    )
-
-
-def _refused(response: httpx.Response) -> bool:
-    """Whether capx denied the request. A 403 of the service itself may come after effects: never repeat that."""
-    return response.status_code == 403 and response.headers.get("www-authenticate") == "Capx"
-
-
-def _is_denial(response: httpx.Response) -> bool:
-    """Whether the head of a response looks like a denial of capx; its body decides."""
-    return response.status_code in (401, 403, 503) and response.headers.get("www-authenticate") == "Capx"
-
-
-def _may_allow(capability: Capability, denials: Sequence[Denied] | None) -> bool:
-    """Whether a capability may allow what the last denial names. A service that lies wastes only its own answer."""
-    ask = denials[-1].ask if denials else None
-    if ask is None:
-        return True
-    if ask.args is None:
-        return permits(capability, ask.action)
-    return not is_ruled_out(capability, Call(ask.action, ask.args))
-
-
 def _redirected(request: httpx.Request, response: httpx.Response) -> Redirected:
     location = response.headers["location"]
     try:
@@ -448,29 +274,10 @@ def _redirected(request: httpx.Request, response: httpx.Response) -> Redirected:
         return Redirected(repr(location))
 
 
-def _is_fixed(segment: str) -> bool:
-    """Whether a segment of a path may be the same for all requests of a kind: one with a digit names one row."""
-    return not any(map(str.isdigit, segment))
-
-
 def _demand_response(response: httpx.Response | None) -> httpx.Response:
     if response is None:
         raise AssertionError("a bundle always has a candidate")
     return response
-
-
-def _single(request: httpx.Request, name: str) -> str | None:
-    wanted = name.encode()
-    values = [value for key, value in request.headers.raw if key.lower() == wanted]
-    if len(values) > 1:
-        raise InvalidRequest(f"cannot present a request with several {name} headers: send one")
-    return values[0].decode("latin-1").strip(" \t") if values else None
-
-
-def _target(url: httpx.URL) -> str:
-    # A service sees no difference between an empty query and none, so the presentation must not have one either.
-    path, _, query = url.raw_path.decode("ascii").partition("?")
-    return f"{path}?{query}" if query else path
 
 
 def _origin(url: httpx.URL) -> _Origin:

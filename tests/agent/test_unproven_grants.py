@@ -218,7 +218,7 @@ def misled(lab: Authority, task: OpenedTask) -> tuple[Agent, Noting]:
     agent, authority = noting(lab, task)
     (note,) = in_vain(agent, MAX_IN_VAIN + 1)
     assert note == (
-        f"the agent did not ask for more, because {MAX_IN_VAIN} grants at crm did not help the calls that asked for "
+        "the agent did not ask for more, because what was granted at crm before did not helpcalls that asked for "
         "them: agent.ask still asks"
     )
     authority.asked.clear()

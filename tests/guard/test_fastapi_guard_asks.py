@@ -2,18 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from capx.agent import httpx_client
 from capx.agent.agent import Agent
 from capx.authority.authority import Authority
 from capx.authority.in_process import InProcess
 from capx.guard.fastapi import GRANTED, FastAPIGuard
 from capx.policy.file import read_policy
-from capx.verify.ask import Granted, Pending
+from capx.verify.ask import Pending
 from tests.labs.asking_agent import consent
 from tests.labs.refunds import grant, policy, refund
 from tests.labs.serving import served
@@ -21,7 +21,13 @@ from tests.labs.serving import served
 POLICY = policy(grant("at_open", "billing.rates.read"), grant("ask", "billing.refund"))
 
 
+class Clerk(BaseModel):
+    name: str
+    desk: str = "3"
+
+
 class Refund(BaseModel):
+    by: Clerk
     amount: float
     currency: str = Field("eur", alias="cur")
     note: str | None = None
@@ -42,39 +48,42 @@ def origin(lab: Authority) -> Iterator[str]:
     @app.post("/refunds/{ticket}")
     @guard.action("billing.refund", tenant=GRANTED)
     async def pay(ticket: str, body: Refund) -> str:
-        return f"{body.amount} {body.currency} to {body.to[0]} for {ticket}"
+        return f"{body.amount} {body.currency} to {body.to[0]} for {ticket}, by {body.by.name}"
 
     with served(app) as found:
         yield found
 
 
-SENT = {"amount": 400, "to": ["Acme"]}
+SENT: dict[str, Any] = {"amount": 400, "to": ["Acme"], "by": {"name": "Bo"}}
 
 
 def test_a_body_model_is_asked_approved_and_passed(lab: Authority, origin: str) -> None:
     task = refund(lab)
     url, origins = f"{origin}/refunds/T-1", {origin: "billing"}
-    with Agent(task.bundle, authority=InProcess(lab, task.bundle), origins=origins, wait=0) as agent:
-        with httpx_client.client(origins, agent.bundle) as client:
-            denied = client.post(url, json=SENT)
-        ask = denied.json()["ask"]
-        shown = {"ticket": "T-1", "amount": 400, "cur": "eur", "to": ["Acme"]}
-        assert ask == {"audience": "billing", "action": "billing.refund", "args": shown}
-        pending = agent.ask(ask["action"], args=ask["args"])
-        assert isinstance(pending, Pending)
-        assert json.loads(lab.inquiry(pending.request).request.args or "") == shown
-        consent(lab, pending.request)
-        assert isinstance(agent.ask(ask["action"], args=ask["args"]), Granted)
-        with httpx_client.client(origins, agent.bundle) as client:
-            # Not for another call: other values, another row, a null that was left out, or a member more.
-            for path, more in (
-                ("T-1", {"amount": 401}),
-                ("T-2", {}),
-                ("T-1", {"note": None}),
-                ("T-1", {"note": "x"}),
-                ("T-1", {"to": ["Acme", "Initech"]}),
-            ):
-                assert client.post(f"{origin}/refunds/{path}", json={**SENT, **more}).status_code == 403
-            # A member that the model ignores changes nothing that the endpoint gets.
-            assert client.post(url, json={**SENT, "cur": "eur", "ignored": 1}).json() == "400.0 eur to Acme for T-1"
-            assert client.post(url, json=SENT).json()["code"] == "budget_exhausted"
+    with (
+        Agent(task.bundle, authority=InProcess(lab, task.bundle), origins=origins, wait=0) as agent,
+        agent.http() as client,
+    ):
+        with pytest.raises(Pending) as pending:
+            client.post(url, json=SENT)
+        shown = {"ticket": "T-1", "amount": 400, "cur": "eur", "to": ["Acme"], "by": {"name": "Bo", "desk": "3"}}
+        assert json.loads(lab.inquiry(pending.value.request).request.args or "") == shown
+        consent(lab, pending.value.request)
+        # Not for another call: other values, another row, a null that was left out, or a member more.
+        for path, more in (
+            ("T-1", {"amount": 401}),
+            ("T-2", {}),
+            ("T-1", {"note": None}),
+            ("T-1", {"note": "x"}),
+            ("T-1", {"to": ["Acme", "Initech"]}),
+            ("T-1", {"by": {"name": "Bo", "desk": "4"}}),
+        ):
+            with pytest.raises(Pending) as other:
+                client.post(f"{origin}/refunds/{path}", json={**SENT, **more})
+            assert other.value.request != pending.value.request
+        # A member that the model ignores changes nothing that the endpoint gets.
+        again = {**SENT, "cur": "eur", "ignored": 1}
+        assert client.post(url, json=again).json() == "400.0 eur to Acme for T-1, by Bo"
+        with pytest.raises(Pending) as once_more:
+            client.post(url, json=SENT)
+        assert once_more.value.request == pending.value.request

@@ -27,6 +27,7 @@ ELSEWHERE = {
     # The other half tests them, mostly over HTTP: a client and its server, a writer and its reader.
     "capx.api.messages": "server/test_openapi.py",
     "capx.api.problems": "server/test_openapi.py",
+    "capx.agent.presented_request": "agent/test_httpx_client_asks.py",
     "capx.authority.in_process": "agent/test_actor.py",
     "capx.authority.remote": "server/test_operators.py",
     "capx.crypto.strict_json": "intents/test_intent.py",
