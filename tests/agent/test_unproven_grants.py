@@ -218,8 +218,7 @@ def misled(lab: Authority, task: OpenedTask) -> tuple[Agent, Noting]:
     agent, authority = noting(lab, task)
     (note,) = in_vain(agent, MAX_IN_VAIN + 1)
     assert note == (
-        "the agent did not ask for more, because what was granted at crm before did not helpcalls that asked for "
-        "them: agent.ask still asks"
+        "the agent did not ask for more, because what was granted at crm before did not help: agent.ask still asks"
     )
     authority.asked.clear()
     return agent, authority
