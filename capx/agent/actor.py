@@ -127,7 +127,8 @@ def demand_open_block() -> None:
 
 
 def _demand_open(block: "_Acting[Any] | None") -> None:
-    if block is not None and not block.is_open:
+    # In a forked child, nobody hears that the block of the parent has ended.
+    if block is not None and not (block.is_open and block.is_of_this_process):
         raise InvalidRequest(_ENDED)
 
 

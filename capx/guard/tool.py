@@ -184,10 +184,10 @@ class _AllowedCall(Struct, frozen=True):
     allowed: Allowed
 
     def run(self, function: Callable[..., Any]) -> Any:
-        """Run the function; a call that is denied after all gives back what it has spent."""
+        """Run the function; if it does not run after all, the call gives back what it has spent."""
         try:
             block = self._running()
-        except Denied:
+        except (Denied, InvalidRequest):
             if self.allowed.spent:
                 with suppress(CapxError):
                     self.allowed.give_back(_NOT_RUN)
@@ -199,7 +199,7 @@ class _AllowedCall(Struct, frozen=True):
         """`run` for an async function."""
         try:
             block = self._running()
-        except Denied:
+        except (Denied, InvalidRequest):
             if self.allowed.spent:
                 with suppress(CapxError):
                     await self.allowed.give_back_async(_NOT_RUN)

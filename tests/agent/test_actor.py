@@ -24,6 +24,7 @@ from capx.verify.ask import Answer, Granted, Pending
 from capx.verify.decision import Denied
 from capx_caveats import JSON, where
 from tests.labs.asking_agent import Noting, Tools, consent, noting
+from tests.labs.processes import in_a_child
 from tests.labs.waiting import until, until_async
 
 # Tools.
@@ -280,6 +281,19 @@ def test_a_call_made_in_a_block_does_not_run_after_it(task: OpenedTask, tools: T
         asyncio.run(call_async())
     assert tools.ran == ["tickets"]
     assert helper.calling(tools.tickets)() == "tickets"
+
+
+def test_a_call_made_in_a_block_does_not_run_in_a_forked_child(task: OpenedTask, tools: Tools) -> None:
+    # Nobody tells the child that the block has ended.
+    with acting(task.bundle):
+        call = task.bundle.calling(tools.tickets)
+
+        def holds() -> bool:
+            with pytest.raises(InvalidRequest, match="has ended"):
+                call()
+            return True
+
+        assert in_a_child(holds)
 
 
 @pytest.mark.parametrize("yes", [True, False])

@@ -10,9 +10,10 @@ from capx.authority.requests.inquiry import Inquiry
 from capx.errors import InvalidRequest
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
+from capx.tokens.grants import ask_entries
 from capx.verify.ask import Granted, Pending, Refused
 from capx.verify.decision import Denied
-from capx_caveats import action, anything, between, one_of
+from capx_caveats import action, allow, anything, between, one_of
 from tests.labs.granting_lab import BOB, CARA, GrantingLab, policy, rule
 from tests.labs.own_constraints import Odd
 
@@ -192,6 +193,66 @@ def test_a_request_that_shows_other_arguments_is_not_signed(lab: GrantingLab) ->
         shown = replace(inquiry, request=replace(inquiry.request, args=args))
         with pytest.raises(InvalidRequest, match="shows other arguments than its grant would have"):
             shown.sentences()
+
+
+# The same call, pinned otherwise.
+
+
+def narrowed(bundle: Bundle) -> Bundle:
+    """The same agent, which lets itself ask only with arguments: then all that it names is pinned."""
+    any_mail = action(SEND, args=dict.fromkeys(MAIL, anything()))
+    return Bundle([one.attenuate(allow(*ask_entries([any_mail]))) for one in bundle])
+
+
+def told(lab: GrantingLab, request: str) -> str:
+    return "\n".join(lab.authority.inquiry(request).sentences())
+
+
+def test_a_no_to_any_body_is_a_no_to_each_body(lab: GrantingLab) -> None:
+    lists(lab, "to")
+    bundle = first(lab)
+    lab.decide(lab.pending(bundle, SEND, MAIL).request, yes=False)
+    for body in ("All is well.", "Another."):
+        assert lab.refused(bundle, SEND, MAIL | {"body": body}) == ("request_denied",)
+        assert lab.refused(narrowed(bundle), SEND, MAIL | {"body": body}) == ("request_denied",)
+    assert isinstance(lab.ask(narrowed(bundle), SEND, MAIL | {"to": "cara"}), Pending)
+
+
+def test_a_no_to_one_body_is_no_step_to_any_body(lab: GrantingLab) -> None:
+    lists(lab, "to")
+    bundle = first(lab)
+    lab.decide(lab.pending(narrowed(bundle), SEND, MAIL).request, yes=False)
+    assert lab.refused(bundle, SEND, MAIL) == ("request_denied",)
+    # A person decides about another mail, and sees the no.
+    other = lab.pending(bundle, SEND, MAIL | {"body": "Another."})
+    assert "bob denied the same" in told(lab, other.request)
+
+
+@pytest.mark.parametrize(("before", "now"), [(True, ("to",)), (("to",), ("to", "body")), (("to",), True)])
+def test_a_no_outlives_a_policy_that_pins_otherwise(lab: GrantingLab, before: Any, now: Any) -> None:
+    lab.policy = policy(rule("ask", SEND, pinned=before))
+    bundle = first(lab)
+    lab.decide(lab.pending(bundle, SEND, MAIL).request, yes=False)
+    lab.policy = policy(rule("ask", SEND, pinned=now))
+    assert lab.refused(bundle, SEND, MAIL) == ("request_denied",)
+
+
+def test_a_revoked_grant_is_not_had_by_pinning_otherwise(lab: GrantingLab) -> None:
+    lists(lab, "to")
+    bundle = first(lab)
+    granted = agreed(lab, bundle, SEND, MAIL)
+    lab.authority.revoke(granted.id)
+    assert lab.refused(narrowed(bundle), SEND, MAIL) == ("grant_revoked",)
+    child = bundle.delegate(to="sub", may_ask=[action(SEND, args=dict.fromkeys(MAIL, anything()))])
+    assert lab.refused(child, SEND, MAIL) == ("grant_revoked",)
+
+
+def test_a_helper_that_pins_otherwise_does_not_hide_a_no(lab: GrantingLab) -> None:
+    lists(lab, "to")
+    bundle = first(lab)
+    lab.decide(lab.pending(bundle, SEND, MAIL).request, yes=False)
+    child = bundle.delegate(to="sub", may_ask=[action(SEND, args=dict.fromkeys(MAIL, anything()))])
+    assert "bob denied the same to the first agent" in told(lab, lab.pending(child, SEND, MAIL).request)
 
 
 # A policy that pins more than it did.

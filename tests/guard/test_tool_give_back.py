@@ -13,6 +13,7 @@ from fastapi import FastAPI, HTTPException
 from capx.agent import httpx_client
 from capx.agent.actor import acting
 from capx.authority.authority import Authority
+from capx.errors import InvalidRequest
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.guard.current import current_allowed
@@ -240,3 +241,18 @@ def test_a_call_that_is_denied_after_its_payment_costs_nothing(lab: Authority, *
     assert ran == []
     assert spent(lab, task.id) == {"calls": 0, "eur": 0}
     assert [event.kind for event in lab.log(since=task.position)].count("given_back") == 1
+
+
+def test_a_call_whose_argument_is_no_json_any_more_costs_nothing(lab: Authority) -> None:
+    def spoiling(rows: list[Any]) -> dict[str, str]:
+        rows.append(object())
+        return {"eur": "1"}
+
+    @lab.tool("pay.out", cost=spoiling)
+    def pay(rows: list[Any]) -> None:
+        raise AssertionError(rows)
+
+    task = lab.open(allow=["pay.out"], caveats=[budget("eur", "5"), budget("calls", 1)])
+    with acting(task.bundle), pytest.raises(InvalidRequest, match="cannot be judged"):
+        pay([])
+    assert spent(lab, task.id) == {"calls": 0, "eur": 0}

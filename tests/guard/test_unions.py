@@ -7,11 +7,12 @@ from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import PurePath
-from typing import Annotated, Any, Literal, NamedTuple, NewType, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 from uuid import UUID
 
 import msgspec
 import pytest
+import typing_extensions
 from fastapi import Body, Query
 from pydantic import (
     AnyUrl,
@@ -134,6 +135,13 @@ Alias = TypeAliasType("Alias", Send | Draft)
 Renamed = NewType("Renamed", list[Alias])
 Pet = TypeAliasType("Pet", Cat | Dog)
 Either = TypeVar("Either", Send, Draft)
+Otherwise = typing_extensions.TypeVar("Otherwise", default=Send | Draft)
+
+
+class Generous(BaseModel, Generic[Otherwise]):
+    of: Otherwise
+
+
 BY_FUNCTION = Annotated[Annotated[Cat, Tag("cat")] | Annotated[Dog, Tag("dog")], Discriminator(by_kind)]
 BY_NAME = Annotated[Cat | Dog, Field(discriminator="kind")]
 DESCRIBED = Annotated[BY_NAME, Field(description="a pet")]
@@ -166,6 +174,7 @@ def taking(kind: Any) -> Callable[..., Any]:
         (Alias | None, "Send and Draft"),
         (Renamed, "Send and Draft"),
         (Either, "Send and Draft"),
+        (Generous, "Send and Draft"),
         (Cat | Dog, "Cat and Dog"),
         (BY_FUNCTION, "Cat and Dog"),
         (LooseKennel, "Cat and Dog"),

@@ -83,7 +83,7 @@ def _answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker
         if standing is not None:
             return standing
     # A request belongs to one token. Another token of the same agent must not get round a denial or a revocation.
-    _demand_undecided(transaction, asker, offered.ask)
+    _demand_undecided(transaction, asker, ask)
     if request is not None and _holds(transaction, policy, request, offered):
         return _mint(transaction, keyring, asker, request, offered, policy=policy, now=now)
     # Requests that nobody can answer any more must not take the room of this one.

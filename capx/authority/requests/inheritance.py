@@ -33,6 +33,7 @@ from capx_caveats import (
     Budget,
     Call,
     Caveat,
+    Entry,
     Expires,
     Facts,
     Fresh,
@@ -177,6 +178,17 @@ def _kept(request: RequestRecord) -> Asker:
         # As when it was asked: the grant was pinned to all arguments, or the record has the others, too.
         pins_all=request.all_args is None,
     )
+
+
+def asked_entry(request: RequestRecord) -> Entry:
+    """The entry of a request's block that pins the grant to what was asked."""
+    pieces = _elements.decode(request.block.encode())
+    # The policy's own `allow` is first, and may hold a constraint that is not understood here.
+    _, asked, *_ = [piece for piece in pieces if msgspec.json.decode(piece)[0] == "allow"]
+    (allow,) = DEFAULT.decode(b"[" + bytes(asked) + b"]")
+    if not isinstance(allow, Allow):
+        raise Damaged("the store holds a request that capx did not write: restore it from a backup")
+    return allow.entries[0]
 
 
 def is_dead(reading: Reading, asker: Asker) -> bool:

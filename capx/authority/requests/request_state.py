@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from capx.authority.requests.inheritance import Asker, asker_of, is_dead
+from capx.authority.requests.inheritance import Asker, asked_entry, asker_of, is_dead
 from capx.authority.requests.inquiry import BudgetLeft, Inquiry, SameAsk
 from capx.authority.uses import earlier_uses
 from capx.errors import InvalidRequest, UnknownRequest
@@ -23,7 +23,7 @@ from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord
 from capx.tokens.uses_counter import is_uses_counter
 from capx.verify.ask import Ask
-from capx_caveats import DEFAULT, Budget, is_id, rest_of, shown, shown_amount, shown_instant
+from capx_caveats import DEFAULT, Budget, Call, is_id, rest_of, shown, shown_amount, shown_instant
 
 
 def known_request(reading: Reading, id_: str) -> RequestRecord:
@@ -36,10 +36,11 @@ def known_request(reading: Reading, id_: str) -> RequestRecord:
 
 def inquire(reading: Reading, request: RequestRecord, *, now: int) -> Inquiry:
     """A request, the intent that its task was opened on, and what stands beside it at `now` (Unix seconds)."""
+    asked = ask_of(request)
     others = (
         as_of(reading, one, now)
         for one in reading.requests(task=request.task)
-        if one.id != request.id and _what(one) == _what(request)
+        if one.id != request.id and (is_same(one, asked) or is_same(request, ask_of(one)))
     )
     return replace(
         signed_inquiry(reading, request),
@@ -96,13 +97,18 @@ def ask_of(request: RequestRecord) -> Ask:
 
 
 def is_same(request: RequestRecord, ask: Ask) -> bool:
-    """Whether a request is for exactly this ask, as it is pinned, whichever agent made it."""
-    args = None if ask.canonical_args is None else ask.canonical_args.decode()
-    return _what(request) == (ask.audience, ask.action, args)
+    """Whether a request is for the call of this ask, whichever agent made it, and with whatever token.
 
-
-def _what(request: RequestRecord) -> tuple[str, str, str | None]:
-    return request.audience, request.action, request.args
+    It names the same arguments, or it pins fewer and its grant would allow the call. Which arguments are pinned depends
+    on the token, which the agent can narrow, and on the policy.
+    """
+    if (request.audience, request.action) != (ask.audience, ask.action):
+        return False
+    if ask_of(request).canonical_args == ask.canonical_args:
+        return True
+    if request.all_args is None or ask.args is None:
+        return False
+    return asked_entry(request).misfit(Call(ask.action, ask.args)) is None
 
 
 def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:

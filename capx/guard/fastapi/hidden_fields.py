@@ -17,8 +17,8 @@ from capx.guard.fastapi.unions import UNIONS, alike, is_told_apart
 _SECRETS: Final = (Secret, SecretBytes, SecretStr)
 _FORMS: Final[tuple[Any, ...]] = (Annotated, *UNIONS)
 """Special forms that Python implements as classes."""
-_BEHIND: Final = ("__value__", "__supertype__", "__bound__")
-"""The attributes with the underlying type of an alias, a NewType and a type variable."""
+_BEHIND: Final = ("__value__", "__supertype__", "__bound__", "__default__")
+"""The attributes with the underlying type of an alias and a NewType, and the bound and default of a type variable."""
 
 
 def hidden_fields(field: Any) -> Iterator[str]:

@@ -111,7 +111,9 @@ def _looks(annotation: Any) -> Iterator[Look]:
         for value in get_args(annotation):
             yield from _looks(type(value))
     elif isinstance(kind, TypeVar):
-        for choice in kind.__constraints__ or (kind.__bound__ or Any,):
+        # Pydantic takes the default (PEP 696), if there is one, for a generic model without parameters.
+        bounds = [one for one in (kind.__bound__, *_default(kind)) if one is not None]
+        for choice in kind.__constraints__ or bounds or (Any,):
             yield from _looks(choice)
     elif (behind := getattr(kind, "__value__", None) or getattr(kind, "__supertype__", None)) is not None:
         yield from _looks(behind)
@@ -121,6 +123,11 @@ def _looks(annotation: Any) -> Iterator[Look]:
         yield from _looks_of_class(_NO_CLASSES_OF_VALUES.get(kind, kind), annotation)
     else:
         yield from _ANY.items()
+
+
+def _default(variable: Any) -> tuple[Any, ...]:
+    found = getattr(variable, "__default__", None)
+    return () if found is None or type(found).__name__ == "NoDefaultType" else (found,)
 
 
 def _looks_of_class(kind: type[Any], annotation: Any) -> Iterator[Look]:
