@@ -49,6 +49,10 @@ def standing_answer(
     reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int
 ) -> Answer | None:
     """The answer that an ask already has, if it still holds and nothing has to be written; else None."""
+    # Most asks are new. Look first, because an offer is slow to make; but a list of pins gives the request another id.
+    listed = ask.args is not None and any(purpose.lists_pins for purpose in policy.purposes.values())
+    if not listed and reading.request(ask.request(asker.ids[-1])) is None:
+        return None
     try:
         offered = offer(reading, keyring, policy, asker, ask, now=now)
         request = reading.request(offered.ask.request(asker.ids[-1]))
