@@ -580,3 +580,21 @@ def test_what_was_granted_before_is_kept_with_what_is_now(lab: GrantingLab) -> N
     second = lab.granted(opened.bundle, QUERY)
     (request,) = lab.authority.requests()
     assert set(request.granted) == {b64u(id_) for one in (first, second) for id_ in one.ids}
+
+
+def test_a_request_with_listed_pins_is_found_without_a_transaction(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("ask", "mail.send", pinned=("to",)))
+    asker = admitted_asker(lab, lab.open().bundle)
+
+    def standing(body: str) -> object:
+        ask = Ask.of("mail.send", args={"to": "ben", "body": body})
+        with lab.authority.store.read() as reading:
+            return standing_answer(reading, lab.authority.keyring, lab.policy, asker, ask, now=int(lab.clock.now))
+
+    assert standing("one") is None
+    first = lab.authority.answer_asker(asker, Ask.of("mail.send", args={"to": "ben", "body": "one"}))
+    assert isinstance(first, Pending)
+    for body in ("one", "two"):
+        found = standing(body)
+        assert isinstance(found, Pending)
+        assert found.request == first.request
