@@ -58,6 +58,14 @@ class CallAsks:
             return None
         return NextAsks(asks)
 
+    def seek(self, wanted: NextAsks) -> AskOutcome | None:
+        """Have the actor send the next asks, and hold what is granted; None if it asks for nothing."""
+        return None if self._seeker is None else self._seeker.seek(wanted)
+
+    async def seek_async(self, wanted: NextAsks) -> AskOutcome | None:
+        """`seek`, for async code."""
+        return None if self._seeker is None else await self._seeker.seek_async(wanted)
+
     def gained(self, outcome: AskOutcome | None, presented: Iterable[Capability]) -> Capability | None:
         """Return the grant to present now; None if there is none, or if it was presented before.
 

@@ -164,7 +164,7 @@ class _Transport(httpx.BaseTransport):
         while True:
             response = self._presented(sending)
             wanted = sending.next_asks(response)
-            if wanted is None or isinstance(actor, Bundle) or not sending.gained(actor.seek(wanted), response):
+            if wanted is None or not sending.gained(sending.asks.seek(wanted), response):
                 break
         if self._presenter.raise_denied and is_denial(response):
             sending.raise_denial(peeked(response))
@@ -216,9 +216,9 @@ class _AsyncTransport(httpx.AsyncBaseTransport):
         while True:
             response = await self._presented(sending)
             wanted = sending.next_asks(response)
-            if wanted is None or isinstance(actor, Bundle):
+            if wanted is None:
                 break
-            if not sending.gained(await actor.seek_async(wanted), response):
+            if not sending.gained(await sending.asks.seek_async(wanted), response):
                 break
         if self._presenter.raise_denied and is_denial(response):
             sending.raise_denial(await peeked_async(response))

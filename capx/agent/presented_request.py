@@ -82,7 +82,7 @@ class PresentedRequest:
         self._actor = actor
         self._passed = passed
         self._kind = (audience, request.method, *filter(_is_fixed, request.url.path.split("/")))
-        self._asks = CallAsks(actor, audience)
+        self.asks = CallAsks(actor, audience)
         self._tried: list[Capability] = []
         self._grant: Capability | None = None
         self._newest = b""
@@ -107,13 +107,13 @@ class PresentedRequest:
             # The service has named the action now, and perhaps the arguments.
             untried = [one for one in untried if _may_allow(one, self._denials)]
         if untried:
-            self._asks.note(f"{len(untried)} more capabilities for {self._audience} were not tried")
+            self.asks.note(f"{len(untried)} more capabilities for {self._audience} were not tried")
 
     def answered(self, response: httpx.Response) -> httpx.Response:
         """Note which capability the request passed with."""
         if response.is_success:
             self._passed.remember(self._kind, self._newest, self._tried[-1].id)
-            self._asks.passed(self._tried[-1])
+            self.asks.passed(self._tried[-1])
         return response
 
     def refused(self, response: httpx.Response, problem: bytes | None) -> None:
@@ -135,7 +135,7 @@ class PresentedRequest:
         """Return what to ask for after a response; None if there is nothing to ask for."""
         if not is_refusal(response) or not self._denials:
             return None
-        return self._asks.next(self._denials)
+        return self.asks.next(self._denials)
 
     def gained(self, outcome: AskOutcome | None, response: httpx.Response) -> bool:
         """Return whether there is a new capability to present; if not, note the reason on the response.
@@ -144,7 +144,7 @@ class PresentedRequest:
         """
         # Before the asks are counted: a call that has ended has not failed.
         self._demand_open_block()
-        self._grant = self._asks.gained(outcome, self._tried)
+        self._grant = self.asks.gained(outcome, self._tried)
         if outcome is not None and not isinstance(outcome.answer, Granted):
             response.extensions[ASK_EXTENSION] = outcome.answer
         return self._grant is not None
@@ -152,18 +152,18 @@ class PresentedRequest:
     def ended(self, response: httpx.Response) -> httpx.Response:
         """Return the response of the call; a denial gets the notes why the call stays denied."""
         if is_refusal(response):
-            self._asks.failed()
-            if self._asks.granted:
-                response.extensions[GRANTED_EXTENSION] = self._asks.granted
-            if self._asks.notes:
-                response.extensions[NOTES_EXTENSION] = self._asks.notes
+            self.asks.failed()
+            if self.asks.granted:
+                response.extensions[GRANTED_EXTENSION] = self.asks.granted
+            if self.asks.notes:
+                response.extensions[NOTES_EXTENSION] = self.asks.notes
         return response
 
     def raise_denial(self, content: bytes | None) -> None:
         """Raise the error with which a denied call ends; return if this is no denial."""
         denied = None if content is None else from_denial(content, self._audience)
         if denied is not None:
-            self._asks.raise_denied(denied)
+            self.asks.raise_denied(denied)
 
     def _attempt(self, capability: Capability) -> httpx.Request:
         self._demand_open_block()

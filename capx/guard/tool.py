@@ -244,9 +244,9 @@ async def _judge(
             # The call has ended, and not failed: its grants may help the next one.
             _demand_actor(verifier)
             wanted = asks.next([denied])
-            if actor is None or isinstance(actor, Bundle) or wanted is None:
+            if wanted is None:
                 asks.raise_denied(denied)
-            outcome = await actor.seek_async(wanted) if is_async else actor.seek(wanted)
+            outcome = await asks.seek_async(wanted) if is_async else asks.seek(wanted)
             _demand_actor(verifier)
             if asks.gained(outcome, held or ()) is None:
                 asks.raise_denied(denied)
