@@ -7,16 +7,16 @@ import pytest
 
 from capx.agent.actor import acting
 from capx.agent.agent import Agent
-from capx.agent.next_asks import is_limited_grant
+from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks, is_limited_grant, next_asks
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.policy.file import read_policy
 from capx.tokens.binding import ToolCall
 from capx.verify.admitted import Admitted
-from capx.verify.ask import Ask, Granted, Pending
+from capx.verify.ask import Ask, Granted, Pending, Refused
 from capx.verify.decision import Denied
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, action
+from capx_caveats import JSON, Refusal, action
 from tests.labs.asking_agent import SPENT, Noting, Tools, consent, noting
 from tests.labs.refunds import grant, policy, refund
 from tests.labs.waiting import until_async
@@ -295,3 +295,47 @@ def test_a_used_up_grant_with_free_arguments_is_asked_for_again() -> None:
         assert len(lab.requests(task=task.id)) == 1
         assert lab.requests(task=task.id)[0].round == 2
         assert all(args["to"] == "ben" for _, args in authority.asked if args is not None)
+
+
+def test_a_used_up_grant_without_arguments_is_asked_for_again() -> None:
+    unpinned = grant("ask") + 'pinned = false\nallow = ["mail.send"]\n'
+    with Authority.temporary(policy=read_policy(policy(unpinned))) as lab:
+        task = refund(lab)
+        agent, authority = noting(lab, task)
+
+        @lab.tool("mail.send", tenant="Acme")
+        def send(to: str) -> None:
+            del to
+
+        for _ in range(2):
+            with pytest.raises(Pending) as pending:
+                agent.tool(send)("ben")
+            consent(lab, pending.value.request)
+            agent.tool(send)("ben")
+            assert len(agent.bundle) == len(task.bundle) + 1
+        assert {args is None for _, args in authority.asked} == {True}
+
+
+def test_a_capability_that_was_minted_with_the_task_is_no_limited_grant(task: OpenedTask) -> None:
+    assert not any(is_limited_grant(one, Ask.of("crm.tickets.read")) for one in task.bundle)
+
+
+def test_several_suggestions_are_asked_for_once() -> None:
+    ask = Ask.of("crm.read", "crm", {"name": "Acme"})
+    denials = [DenialSummary(ask, ("action_not_allowed",))] * 2
+    assert next_asks("crm", denials) == NextAsks((Ask.of("crm.read", "crm"), ask))
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (None, "not_pinned", "(the service did not name them: perhaps they are not valid)"),
+        (None, "not_offered", "None of it is offered."),
+        ({"name": "Acme"}, "not_pinned", "None of it is offered."),
+    ],
+)
+def test_an_agent_that_lacks_the_arguments_is_told_so(args: dict[str, JSON] | None, code: str, told: str) -> None:
+    refused = Refused((Refusal(code, "None of it is offered."),))
+    sentence = AskOutcome(Ask.of("crm.read", "crm", args), refused).sentence()
+    assert sentence.startswith("the agent asked for more and did not get it: ")
+    assert sentence.endswith(told)

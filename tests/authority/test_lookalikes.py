@@ -23,6 +23,7 @@ from capx.authority.requests.lookalikes import remarks
         ("1\u2070\u2460", "\u2070 (U+2070) looks like 0, \u2460 (U+2460) looks like 1"),
         ("\ufb01nance", "\ufb01 (U+FB01) looks like fi"),
         ("refund\u02ba", "\u02ba (U+02BA) looks like a quote"),
+        ("\u0430\u0436\u0441\u0435", "\u0430 (U+0430) looks like a, \u0441 (U+0441) looks like c, \u0435 (U+0435)"),
         ("\u201cquoted\u201d", "\u201c (U+201C) looks like a quote, \u201d (U+201D) looks like a quote"),
     ],
 )
@@ -39,10 +40,11 @@ def test_a_look_alike_is_told(text: str, like: str) -> None:
         "caf\u00e9 stra\u00dfe \u0142\u00f3d\u017a s\u00f8ren na\u00efve",
         "\u041f\u043e\u0436\u0430\u043b\u0443\u0439\u0441\u0442\u0430 \u043e\u0441\u0435\u043d\u044c",
         "\u65e5\u672c \u682a\u5f0f\u4f1a\u793e",
+        "\u0430\u0436\u0441",
         "it\u2019s \u2026 40 \u20ac \u00bd",
         "\u0928\u092e\u0938\u094d\u0924\u0947 \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35",
     ],
-    ids=["ASCII", "accents", "Cyrillic", "Han", "signs", "marks of other scripts"],
+    ids=["ASCII", "accents", "Cyrillic", "two in three", "Han", "signs", "marks of other scripts"],
 )
 def test_a_text_that_is_plainly_what_it_is_is_not_remarked_upon(text: str) -> None:
     assert list(remarks(text)) == []

@@ -11,7 +11,7 @@ from capx.crypto.keys import RootKey
 from capx.policy.policy import Policy
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
-from capx_caveats import action, anything, between
+from capx_caveats import Expires, action, anything, between
 from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.lab import NOW
 
@@ -112,4 +112,78 @@ def test_a_grant_that_is_dead_is_not_reported(lab: GrantingLab, end: str) -> Non
             old = lab.authority.keyring.active.kid
             lab.authority.rekey(lab.authority.keyring.added(fresh).activated(fresh.kid))
             lab.authority.revoke(kid=old)
+    assert outdated(lab) == []
+
+
+def test_a_grant_under_a_newer_key_dies_with_that_key(lab: GrantingLab) -> None:
+    bundle = lab.open().bundle
+    first, fresh = lab.authority.keyring.active.kid, RootKey.generate()
+    lab.authority.rekey(lab.authority.keyring.added(fresh).activated(fresh.kid))
+    agreed(lab, bundle)
+    lab.policy = policy(rule("ask", SEND, pinned=True))
+    assert len(outdated(lab)) == 1
+    lab.authority.rekey(lab.authority.keyring.activated(first))
+    lab.authority.revoke(kid=fresh.kid)
+    assert outdated(lab) == []
+
+
+def test_a_grant_that_expires_before_its_task_is_not_reported(lab: GrantingLab) -> None:
+    bundle = lab.open().bundle.delegate(
+        to="helper", audiences=["authority"], may_ask=[SEND], caveats=[Expires(NOW + 60)]
+    )
+    agreed(lab, bundle)
+    lab.policy = policy(rule("ask", SEND, pinned=True))
+    lab.clock.now = NOW + 59
+    assert len(outdated(lab)) == 1
+    lab.clock.now = NOW + 60
+    assert outdated(lab) == []
+
+
+def test_each_task_has_its_own_grants(lab: GrantingLab) -> None:
+    granted = [agreed(lab, lab.open().bundle) for _ in range(2)]
+    lab.policy = policy(rule("ask", SEND, pinned=True))
+    with lab.authority.store.read() as reading:
+        found = list(outdated_grants(reading, lab.policy, now=NOW))
+        tasks = {task.id for task in reading.tasks()}
+    assert {one.capability for one in found} == {b64u(one.ids[-1]) for one in granted}
+    assert len(found) == 2
+    assert {one.request.task for one in found} == tasks
+
+
+def test_a_grant_that_no_person_agreed_to_is_not_reported(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("on_request", SEND))
+    lab.granted(lab.open().bundle, SEND)
+    lab.policy = policy(rule("ask", SEND, pinned=True))
+    assert outdated(lab) == []
+
+
+def test_the_arguments_of_a_grant_choose_its_rule(lab: GrantingLab) -> None:
+    def terms(uses: int, most: int) -> Policy:
+        small = rule("ask", action(SEND, amount=between(0, 10)), uses=uses, pinned=True)
+        return policy(small, rule("ask", action(SEND, amount=between(10, most)), uses=5, pinned=True))
+
+    lab.policy = terms(1, 100)
+    agreed(lab, lab.open().bundle, {"amount": 50})
+    assert outdated(lab) == []
+    lab.policy = terms(1, 40)
+    assert [why for _, why in outdated(lab)] == ["the policy no longer gives it"]
+
+
+def test_of_an_older_grant_the_terms_are_not_compared(lab: GrantingLab) -> None:
+    def terms(amount: int) -> Policy:
+        return policy(rule("ask", action(SEND, to=anything(), amount=between(0, amount)), pinned=True))
+
+    bundle, args = lab.open().bundle, MAIL | {"amount": 9}
+    lab.policy = terms(100)
+    agreed(lab, bundle, args)
+    lab.policy = terms(50)
+    newer = agreed(lab, bundle, args)
+    lab.policy = terms(100)
+    assert outdated(lab) == [(b64u(newer.ids[-1]), "the policy now gives it on other terms")]
+
+
+def test_what_a_delegator_allows_is_no_difference(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("ask", action(SEND, to=anything()), pinned=("to",)))
+    bundle = lab.open().bundle.delegate(to="helper", audiences=["authority"], may_ask=[action(SEND, to="ben")])
+    agreed(lab, bundle, MAIL)
     assert outdated(lab) == []

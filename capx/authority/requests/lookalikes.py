@@ -57,7 +57,7 @@ def _ascii(character: str) -> str | None:
         return plain
     from confusable_homoglyphs import confusables
 
-    listed = confusables.is_confusable(character, greedy=True) or []
+    listed = confusables.is_confusable(character) or []
     likes = [one["c"] for entry in listed for one in entry["homoglyphs"]]
     return next((one for one in likes if one.isascii() and len(one) == 1 and _is_telling(one)), None)
 
