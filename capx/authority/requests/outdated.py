@@ -94,6 +94,6 @@ def _other_terms(request: RequestRecord, match: Match) -> str | None:
     allowed = [caveat for caveat in DEFAULT.decode(request.block.encode()) if isinstance(caveat, Allow)]
     ask, rule = ask_of(request), match.rule
     wanted = ask.entry(None if request.all_args is None else rule.pinned_names)
-    if list(map(spelt, allowed[:2])) == [spelt(Allow((match.offer.entry,))), spelt(Allow((wanted,)))]:
+    if list(map(spelt, allowed)) == [spelt(Allow((match.offer.entry,))), spelt(Allow((wanted,)))]:
         return None
     return "the policy now gives it on other terms"
