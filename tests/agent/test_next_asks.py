@@ -316,7 +316,7 @@ def test_a_used_up_grant_without_arguments_is_asked_for_again() -> None:
         assert {args is None for _, args in authority.asked} == {True}
 
 
-def test_a_capability_that_was_minted_with_the_task_is_no_limited_grant(task: OpenedTask) -> None:
+def test_what_was_minted_with_the_task_is_no_limited_grant(task: OpenedTask) -> None:
     assert not any(is_limited_grant(one, Ask.of("crm.tickets.read")) for one in task.bundle)
 
 

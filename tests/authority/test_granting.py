@@ -582,7 +582,7 @@ def test_what_was_granted_before_is_kept_with_what_is_now(lab: GrantingLab) -> N
     assert set(request.granted) == {b64u(id_) for one in (first, second) for id_ in one.ids}
 
 
-def test_a_request_with_listed_pins_is_found_without_a_transaction(lab: GrantingLab) -> None:
+def test_a_request_with_listed_pins_needs_no_transaction(lab: GrantingLab) -> None:
     lab.policy = policy(rule("ask", "mail.send", pinned=("to",)))
     asker = admitted_asker(lab, lab.open().bundle)
 
