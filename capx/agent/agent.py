@@ -21,7 +21,7 @@ from capx.agent.next_asks import AskOutcome, NextAsks, is_limited_grant
 from capx.agent.protocols import ActsForHolder, AgentAuthority
 from capx.agent.unproven_grants import UnprovenGrants
 from capx.api.messages.agents import AgentStatus
-from capx.background import in_event_loop, run_in_thread, wait_async
+from capx.background import begin_in_each_process, in_event_loop, run_in_thread, wait_async
 from capx.errors import (
     CapxError,
     ConfigurationProblem,
@@ -80,11 +80,15 @@ class Agent:
         self.wait = _seconds(wait)
         self.origins = None if origins is None else dict(origins)
         self._bundle = bundle
-        self._lock = threading.Lock()
+        begin_in_each_process(self._begin)
         self._authority = _agent_authority(authority, bundle)
         self._queue = AskQueue(self._ask, self._hold)
         self._unproven = UnprovenGrants()
         self._closed = False
+
+    def _begin(self) -> None:
+        # As in UnprovenGrants: the thread that holds the lock at the fork is not in the child.
+        self._lock = threading.Lock()
 
     @classmethod
     def from_env(cls, *, wait: float = WAIT, **client: Any) -> Self:

@@ -14,6 +14,7 @@ So a service whose denials are lies costs an agent a few asks, and not one for e
 import threading
 from typing import Final
 
+from capx.background import begin_in_each_process
 from capx.tokens.bundle import MAX_TOKENS
 from capx.tokens.capability import Capability
 from capx.verify.ask import Ask
@@ -26,10 +27,14 @@ class UnprovenGrants:
     """The grants of one agent with which no call has passed yet, and the asks in vain; several threads may use it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        begin_in_each_process(self._begin)
         # By audience and id: whether it was in vain.
         self._unproven: dict[str, dict[bytes, bool]] = {}
         self._unhelpful: dict[str, dict[tuple[str, str, bytes | None], int]] = {}
+
+    def _begin(self) -> None:
+        # A thread of the parent may hold the lock at the fork, and it is not in the child to release it.
+        self._lock = threading.Lock()
 
     def add(self, capability: Capability) -> None:
         """Remember a new grant."""

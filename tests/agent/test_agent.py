@@ -1,20 +1,28 @@
 """An agent: what it asks for by hand, what it passes on, and how it ends."""
 
+# Which locks a fork can find held is seen only there.
+# pyright: reportPrivateUsage=false
+
 import asyncio
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from capx.agent.agent import Agent
 from capx.authority.authority import Authority
+from capx.authority.in_process import InProcess
 from capx.authority.opening import OpenedTask
 from capx.errors import InvalidRequest
-from capx.verify.ask import Granted, Pending, Refused
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Answer, Granted, Pending, Refused
 from capx.verify.decision import Denied
 from tests.labs.asking_agent import Tools, noting
+from tests.labs.processes import in_a_child
 
 # What is asked for by hand.
 
@@ -155,3 +163,25 @@ def test_a_keyword_that_narrows_nothing_is_refused_at_the_call(
 ) -> None:
     with Agent(task.bundle, authority=lab) as agent, pytest.raises(TypeError, match="unexpected keyword argument"):
         delegate(agent, to="helper", **wrong)
+
+
+def test_a_child_forked_while_a_grant_arrives_holds_its_own(lab: Authority, task: OpenedTask) -> None:
+    (granted,) = lab.mint(task.id, allow=["crm.read"])
+
+    class Granting(InProcess):
+        def acting_for(self, bundle: Bundle, /) -> "Granting":
+            return Granting(self._authority, bundle)
+
+        def ask(self, action: str, *, audience: str | None = None, args: Any = None, wait: float = 0.0) -> Answer:
+            return Granted(granted)
+
+    def holds() -> bool:
+        signal.alarm(20)
+        return isinstance(agent.ask("crm.read"), Granted) and granted in agent.bundle
+
+    agent = Agent(task.bundle, authority=Granting(lab, task.bundle))
+    for lock in (agent._lock, agent._unproven._lock):
+        # A thread of the parent could hold it at the fork.
+        with lock:
+            assert in_a_child(holds)
+    assert granted not in agent.bundle
