@@ -14,6 +14,7 @@ from capx.tokens.capability import Capability
 from capx_caveats import Expires, action, anything, between
 from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.lab import NOW
+from tests.labs.own_constraints import Odd
 
 SEND = "mail.send"
 MAIL: dict[str, Any] = {"to": "ben"}
@@ -187,3 +188,11 @@ def test_what_a_delegator_allows_is_no_difference(lab: GrantingLab) -> None:
     bundle = lab.open().bundle.delegate(to="helper", audiences=["authority"], may_ask=[action(SEND, to="ben")])
     agreed(lab, bundle, MAIL)
     assert outdated(lab) == []
+
+
+def test_a_constraint_of_a_service_is_no_difference(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("ask", action(SEND, to=anything(), amount=Odd())))
+    agreed(lab, lab.open().bundle, MAIL | {"amount": 9})
+    assert outdated(lab) == []
+    lab.policy = policy(rule("ask", action(SEND, to=anything(), amount=between(0, 100))))
+    assert [why for _, why in outdated(lab)] == ["the policy now gives it on other terms"]

@@ -180,12 +180,18 @@ def _kept(request: RequestRecord) -> Asker:
     )
 
 
+def allowlists(request: RequestRecord) -> tuple[bytes, bytes]:
+    """The `allow` of a request's block that the policy gives, and the one for what was asked, both as JSON."""
+    pieces = map(bytes, _elements.decode(request.block.encode()))
+    # By tag, as above: the policy's own may not be understood here.
+    offered, asked = [piece for piece in pieces if msgspec.json.decode(piece)[0] == "allow"]
+    return offered, asked
+
+
 def asked_entry(request: RequestRecord) -> Entry:
     """The entry of a request's block that pins the grant to what was asked."""
-    pieces = _elements.decode(request.block.encode())
-    # The policy's own `allow` is first, and may hold a constraint that is not understood here.
-    _, asked, *_ = [piece for piece in pieces if msgspec.json.decode(piece)[0] == "allow"]
-    (allow,) = DEFAULT.decode(b"[" + bytes(asked) + b"]")
+    _, asked = allowlists(request)
+    (allow,) = DEFAULT.decode(b"[" + asked + b"]")
     if not isinstance(allow, Allow):
         raise Damaged("the store holds a request that capx did not write: restore it from a backup")
     return allow.entries[0]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from capx.authority.ending import as_of
-from capx.authority.requests.inheritance import spelt
+from capx.authority.requests.inheritance import allowlists, spelt
 from capx.authority.requests.request_state import ask_of
 from capx.crypto.base64url import unb64u
 from capx.errors import InvalidRequest
@@ -25,7 +25,7 @@ from capx.store.protocols import Reading
 from capx.store.records import RequestRecord, TaskRecord
 from capx.tokens.revocation_key import of_kid
 from capx.tokens.uses_counter import is_uses_counter
-from capx_caveats import DEFAULT, Allow
+from capx_caveats import Allow
 
 
 class OutdatedGrant(Struct, frozen=True):
@@ -91,9 +91,8 @@ def _more(minted: CapabilityMinted, request: RequestRecord, match: Match | None)
 
 def _other_terms(request: RequestRecord, match: Match) -> str | None:
     """Whether the block of a grant allows other calls than the policy would now."""
-    allowed = [caveat for caveat in DEFAULT.decode(request.block.encode()) if isinstance(caveat, Allow)]
     ask, rule = ask_of(request), match.rule
     wanted = ask.entry(None if request.all_args is None else rule.pinned_names)
-    if list(map(spelt, allowed)) == [spelt(Allow((match.offer.entry,))), spelt(Allow((wanted,)))]:
+    if allowlists(request) == (spelt(Allow((match.offer.entry,))), spelt(Allow((wanted,)))):
         return None
     return "the policy now gives it on other terms"
