@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from capx.authority.requests.inheritance import allowlists
 from capx.authority.requests.outdated import outdated_grants
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
 from capx.policy.policy import Policy
+from capx.store.records import Damaged
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx_caveats import Expires, action, anything, between
@@ -196,3 +199,11 @@ def test_a_constraint_of_a_service_is_no_difference(lab: GrantingLab) -> None:
     assert outdated(lab) == []
     lab.policy = policy(rule("ask", action(SEND, to=anything(), amount=between(0, 100))))
     assert [why for _, why in outdated(lab)] == ["the policy now gives it on other terms"]
+
+
+@pytest.mark.parametrize("block", ["", "[]", '[["allow",["mail.send"]]]'])
+def test_a_block_that_capx_did_not_write_is_told(lab: GrantingLab, block: str) -> None:
+    agreed(lab, lab.open().bundle)
+    (request,) = lab.authority.requests()
+    with pytest.raises(Damaged, match="did not write"):
+        allowlists(replace(request, block=block))

@@ -64,6 +64,7 @@ _HEEDED: Final[frozenset[type[Caveat]]] = frozenset(
 )
 """Caveats that are understood here. `allow`, hops and signatures are checked when the ask is judged; a grant gets the
 others."""
+_NOT_OURS: Final = "the store holds a request that capx did not write: restore it from a backup"
 _elements = msgspec.json.Decoder(list[Raw])
 
 
@@ -152,7 +153,7 @@ def asker_of(request: RequestRecord) -> Asker:
     try:
         return _kept(request)
     except (ValueError, msgspec.MsgspecError, CapxError):
-        raise Damaged("the store holds a request that capx did not write: restore it from a backup") from None
+        raise Damaged(_NOT_OURS) from None
 
 
 def _kept(request: RequestRecord) -> Asker:
@@ -181,10 +182,16 @@ def _kept(request: RequestRecord) -> Asker:
 
 
 def allowlists(request: RequestRecord) -> tuple[bytes, bytes]:
-    """The `allow` of a request's block that the policy gives, and the one for what was asked, both as JSON."""
-    pieces = map(bytes, _elements.decode(request.block.encode()))
-    # By tag, as above: the policy's own may not be understood here.
-    offered, asked = [piece for piece in pieces if msgspec.json.decode(piece)[0] == "allow"]
+    """The `allow` of a request's block that the policy gives, and the one for what was asked, both as JSON.
+
+    Damaged if the record cannot be read.
+    """
+    try:
+        pieces = map(bytes, _elements.decode(request.block.encode()))
+        # By tag, as above: the policy's own may not be understood here.
+        offered, asked = [piece for piece in pieces if msgspec.json.decode(piece)[0] == "allow"]
+    except (ValueError, msgspec.MsgspecError):
+        raise Damaged(_NOT_OURS) from None
     return offered, asked
 
 
@@ -193,7 +200,7 @@ def asked_entry(request: RequestRecord) -> Entry:
     _, asked = allowlists(request)
     (allow,) = DEFAULT.decode(b"[" + asked + b"]")
     if not isinstance(allow, Allow):
-        raise Damaged("the store holds a request that capx did not write: restore it from a backup")
+        raise Damaged(_NOT_OURS)
     return allow.entries[0]
 
 
