@@ -13,7 +13,7 @@ from capx.tokens.capability import Capability
 from capx.tokens.uses_counter import is_uses_counter
 from capx.verify.ask import NOT_PINNED, Ask, Granted, Refused
 from capx.verify.decision import Denied
-from capx.verify.suggestion import ABOUT_ARGUMENTS
+from capx.verify.disclosure import ABOUT_ARGUMENTS
 from capx_caveats import Allow, Budget, Call, Entry
 
 

@@ -170,7 +170,8 @@ def from_denial(content: bytes, audience: str, *, only_ours: bool = False) -> De
     refusals = tuple(reason.refusal() for reason in found.reasons[:MAX_REPORTED])
     id = remote_text.label(found.decision)
     decision = Decision(id=id, at=int(time.time()), allowed=False, audience=audience, refusals=refusals)
-    return Denied(decision, _suggested(found.ask, audience), remote_text.text(found.advice))
+    # It was told to this bearer, so nothing is left to hide.
+    return Denied(decision, _suggested(found.ask, audience), remote_text.text(found.advice), sent=True)
 
 
 def _suggested(found: Any, audience: str) -> Ask | None:

@@ -121,7 +121,7 @@ def present_and_judge(
         try:
             authentic = verifier.authenticate(capability.present(call, now=now).text)
             admitted = verifier.admit(authentic, call)
-            admitted.judge(Call(call.action, call.args, tenant=admitted.tenant))
+            admitted.judge(Call(call.action, call.args, tenant=admitted.tenant), sent=True)
         except Denied as denied:
             denials.append(denied)
         else:

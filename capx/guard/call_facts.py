@@ -1,6 +1,9 @@
 """The facts of a call that a guard states: its action, arguments, tenant, attributes and cost.
 
-Law: a guard states the arguments with which the function will run, with the defaults filled in.
+Laws:
+
+- A guard states the arguments with which the function will run, with the defaults filled in.
+- The tenant comes first. If it is not the one that the authority named, no other fact is derived, read or judged.
 """
 
 import enum
@@ -99,15 +102,21 @@ class CallSpec(Struct, frozen=True):
             except InvalidCaveat as error:
                 raise ConfigurationProblem(f"`{what}=`: {error}") from None
 
-    def facts(self, args: Mapping[str, JSON], arguments: Mapping[str, Any], *, sent: bool = False) -> "CallFacts":
-        """Return the facts of the call with these arguments.
+    def own_tenant(self, admitted: Admitted, arguments: Mapping[str, Any]) -> str | None:
+        """Return the tenant of the call with these arguments; raises Denied unless it is the token's."""
+        return own_tenant(admitted, self.action, derive(self.tenant, arguments))
+
+    def facts(
+        self, tenant: str | None, args: Mapping[str, JSON], arguments: Mapping[str, Any], *, sent: bool = False
+    ) -> "CallFacts":
+        """Return the facts of the call with these arguments, whose tenant is known.
 
         `arguments` are Python values, as the function gets them. `args` are JSON values, as caveats see them.
         """
         return CallFacts(
             self.action,
             args,
-            tenant=derive(self.tenant, arguments),
+            tenant=tenant,
             attributes=derive(self.attributes, arguments),
             cost=_by_unit(derive(self.cost, arguments)),
             sent=sent,
@@ -151,28 +160,49 @@ class CallFacts(Struct, frozen=True):
         The bearer may have chosen the value: an argument, what is derived from one, or an action that an application
         takes from the path. That is why this is a denial and not an error of the service.
         """
-        tenant = admitted.granted_tenant() if isinstance(self.tenant, GrantedTenant) else self.tenant
+        action = self.action if is_action(self.action) else None
+        if action is None:
+            raise Denied(admitted.refused((_NO_ACTION,)))
+        tenant = own_tenant(admitted, action, self.tenant)
         try:
-            return Call(self.action, self.args, tenant, self.attributes or {}, self.cost or {})
+            return Call(action, self.args, tenant, self.attributes or {}, self.cost or {})
         except InvalidCaveat:
             # Out of this block: the denial that the bearer sees does not carry the error as its context.
-            refusal = self._refusal(tenant)
-        raise Denied(admitted.refused((refusal,), self.action))
+            refusal = self._refusal(action)
+        raise Denied(admitted.refused((refusal,), action), sent=self.sent)
 
-    def _refusal(self, tenant: str | None) -> Refusal:
+    def _refusal(self, action: str) -> Refusal:
         """Say which part cannot be part of a call."""
         # Part by part, in a fixed order: the error of the whole call does not say which part it is about.
-        parts: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
-            ("argument_refused", "the action is not valid", "an action", {}),
-            ("argument_refused", "an argument cannot be judged", "JSON values", {"args": self.args}),
-            ("wrong_tenant", "the tenant is not valid", "a tenant", {"tenant": tenant}),
-            ("argument_refused", "an attribute cannot be judged", "JSON values", {"attributes": self.attributes or {}}),
-            ("argument_refused", "the cost cannot be counted", "amounts", {"cost": self.cost or {}}),
+        try:
+            Call(action, self.args)
+        except InvalidCaveat as error:
+            return unjudgeable(str(error))
+        parts: tuple[tuple[str, str, dict[str, Any]], ...] = (
+            ("an attribute cannot be judged", "JSON values", {"attributes": self.attributes or {}}),
+            ("the cost cannot be counted", "amounts", {"cost": self.cost or {}}),
         )
-        for code, sentence, wanted, part in parts:
+        for sentence, wanted, part in parts:
             try:
-                Call(self.action, **part)
+                Call(action, **part)
             except InvalidCaveat as error:
-                return Refusal(code, f"{sentence}: {error}", wanted)
+                return Refusal("argument_refused", sentence, wanted, detail=str(error))
         # Each part is good now, so one of them has changed since the whole call was refused.
         return Refusal("argument_refused", "a fact changed while it was read", "JSON values")
+
+
+_NO_ACTION: Final = Refusal("argument_refused", "the action is not valid", "an action")
+
+
+def own_tenant(admitted: Admitted, action: str, tenant: str | GrantedTenant | None) -> str | None:
+    """Return the tenant of a call of this token; raises Denied if the token is not for the call's tenant."""
+    named = admitted.granted_tenant() if isinstance(tenant, GrantedTenant) else tenant
+    if named != admitted.tenant:
+        raise admitted.foreign(action, named)
+    return named
+
+
+def unjudgeable(why: str) -> Refusal:
+    """Return the refusal of an argument that is not JSON; `why` may name it and its value."""
+    general = "an argument cannot be judged"
+    return Refusal("argument_refused", f"{general}: {why}", "JSON values", general=general)

@@ -116,7 +116,8 @@ class _Tool:
         args = _json(bound)
         # Screen first: a caller who may not use the action at all must not make functions derive facts.
         admitted.screen(self._spec.action, args)
-        return self._spec.facts(args, bound.arguments).call(admitted)
+        tenant = self._spec.own_tenant(admitted, bound.arguments)
+        return self._spec.facts(tenant, args, bound.arguments, sent=True).call(admitted)
 
 
 class _FunctionGuard:
@@ -212,7 +213,7 @@ class _AllowedCall(Struct, frozen=True):
         _demand_actor(self.verifier)
         if canonical(_json(self.bound)) != canonical(dict(self.call.args)):
             changed = Refusal("argument_refused", "an argument changed after the call was judged", "constant arguments")
-            raise Denied(self.admitted.refused((changed,), self.call.action))
+            raise Denied(self.admitted.refused((changed,), self.call.action), sent=True)
         return allowed_by(self.allowed)
 
 
@@ -301,7 +302,8 @@ def _without(verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: 
     if held is None:
         return _nobody(verifier)
     denied = verifier.denial(replace(NO_TOKEN, wanted=f"a bundle that holds a capability for {audience}"))
-    return Denied(denied.decision, suggested_ask((), audience=audience, action=sent.action, args=_json(bound)))
+    ask = suggested_ask((), audience=audience, action=sent.action, args=_json(bound))
+    return Denied(denied.decision, ask, sent=True)
 
 
 def _demand_actor(verifier: Verifier) -> None:

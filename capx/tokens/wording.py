@@ -25,6 +25,5 @@ def whose(hop: int, name: str | None) -> str:
 
 def sentence(refusal: Refusal) -> str:
     """One refusal as a sentence that names the hop whose restriction refuses."""
-    if refusal.hop is None:
-        return refusal.sentence
-    return f"{whose(refusal.hop, refusal.hop_name)} {refusal.sentence}"
+    said = f"{refusal.sentence}; {refusal.detail}" if refusal.detail else refusal.sentence
+    return said if refusal.hop is None else f"{whose(refusal.hop, refusal.hop_name)} {said}"

@@ -13,6 +13,8 @@ Laws:
 from collections.abc import Mapping
 from functools import partial
 
+from msgspec.structs import replace
+
 from capx import diagnostics
 from capx.background import in_pool
 from capx.errors import CapxError, InvalidRequest, Unavailable
@@ -22,7 +24,7 @@ from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
 from capx.verify.meter import Payer
 from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
-from capx_caveats import CALLS, JSON, Allow, Call, Refusal, shown_instant
+from capx_caveats import JSON, Allow, Call, Refusal, shown_instant
 
 _UNCOUNTED = Refusal("unavailable", "the cost of this call could not be counted", "try again later")
 
@@ -91,11 +93,6 @@ class Admitted:
         """The labels along the path. Delegators chose them, so do not decide by them."""
         return self._lineage.hops
 
-    @property
-    def units(self) -> frozenset[str]:
-        """The units in which a call must state its cost: all that its budgets count, except `calls`."""
-        return frozenset(allotment.budget.unit for allotment in self._lineage.allotments) - {CALLS}
-
     def granted_tenant(self) -> str:
         """The tenant that the authority named; raises Denied (incomplete_authority) when it named none.
 
@@ -120,6 +117,20 @@ class Admitted:
         if refusals:
             raise self._denied(self.refused(refusals, action), action, sent)
 
+    def foreign(self, action: str, tenant: object) -> Denied:
+        """Record and return the denial of a call of this tenant, which is not the one that the authority named.
+
+        Nothing else of the call is judged: the bearer must not learn any other fact of another tenant. So the denial is
+        the same for every tenant but None, and for a row that does not exist.
+        """
+        refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, tenant)
+        return Denied(self.refused(tuple(refusals), action))
+
+    def as_foreign(self, decision: Decision, tenant: object) -> Denied:
+        """Return what the bearer is told of a denial that is recorded already, as if the call were of this tenant."""
+        refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, tenant)
+        return Denied(replace(decision, refusals=tuple(refusals)))
+
     def judge(self, call: Call, *, sent: bool = False) -> Allowed:
         """Check every caveat against the call as it is about to be executed; raises Denied with all refusals.
 
@@ -127,6 +138,8 @@ class Admitted:
         that the arguments come from the bearer or are defaults of the action, and hold nothing that only the service
         knows. A denial may then name them in the ask that it suggests.
         """
+        if call.tenant != self._lineage.tenant:
+            raise self.foreign(call.action, call.tenant)
         decision = self.decide(call)
         if not decision.allowed:
             raise self._denied(decision, call.action, call.args if sent else None)
@@ -170,7 +183,7 @@ class Admitted:
         # A list that was cut may lack a refusal that no grant can cure: then no ask is suggested.
         whole = len(decision.refusals) < MAX_REPORTED
         ask = suggested_ask(decision.refusals, audience=decision.audience, action=action, args=args) if whole else None
-        return Denied(decision, ask)
+        return Denied(decision, ask, sent=args is not None)
 
     def _allowed(self, decision: Decision, call: Call) -> Allowed:
         lineage = self._lineage
@@ -200,10 +213,9 @@ class Admitted:
             raise InvalidRequest(f"this token gives nothing back: {refusal.sentence}")
         return self._payment.give_back(decision, reason, now=now)
 
-    def refuse_unrecorded_if(self, refusal: Refusal | None) -> None:
-        """Raise Denied if there is a refusal. It is not recorded: before the burn, anybody could send it endlessly."""
-        if refusal is not None:
-            raise Denied(self._decision((refusal,)))
+    def unrecorded(self, refusal: Refusal) -> Decision:
+        """A denial that is not recorded: before the burn, anybody could send the presentation endlessly."""
+        return self._decision((refusal,))
 
     def demand_alive(self) -> None:
         """Step 6: raise Denied if something was revoked, or if news of revocations is missing or too old."""

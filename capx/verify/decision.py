@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capx.background import in_pool
 from capx.crypto.base64url import b64u
 from capx.errors import CapxError, InvalidRequest
 from capx.tokens.lineage import Lineage
 from capx.tokens.wording import sentence
+from capx.verify.disclosure import disclosed
 from capx.verify.problem_details import problem_details
 from capx.verify.spending import Spent
 from capx_caveats import Call, Refusal, is_label
@@ -153,30 +155,28 @@ class Decision(Struct, frozen=True, kw_only=True):
 
 def reason(refusal: Refusal) -> dict[str, Any]:
     """One refusal as JSON values; its sentence names the hop."""
-    values: dict[str, Any] = msgspec.to_builtins(refusal)
+    values: dict[str, Any] = msgspec.to_builtins(replace(refusal, general="", detail=""))
     return {**values, "sentence": sentence(refusal)}
 
 
 class Denied(CapxError):
-    """The call is denied; `decision` holds every reason, `code` and `status` are those of the first.
+    """The call is denied; `code` and `status` are those of the first reason.
 
-    The service must not execute the call, nor any part of it. `ask` is what the agent may ask the authority for so that
-    the call is allowed; None if no grant at run time could change the denial. `advice` says to the agent what the ask
-    cannot say; it is not recorded. `notes` say what an agent asked for after the denial, and why that did not help.
-    `str` of the denial has the sentences of the reasons, the advice and the notes.
+    The service must not execute the call, nor any part of it. `decision` is for the service and its log. Everything
+    else is for the bearer: `refusals` are the reasons as it may see them, with the values of arguments only if `sent`
+    says that it sent the arguments. `ask` is what the agent may ask the authority for so that the call is allowed; None
+    if no grant at run time could change the denial. `advice` says to the agent what the ask cannot say; it is not
+    recorded. `notes` say what an agent asked for after the denial, and why that did not help. `str` of the denial has
+    the sentences of the reasons, the advice and the notes.
     """
 
-    def __init__(self, decision: Decision, ask: "Ask | None" = None, advice: str = "") -> None:
-        super().__init__(decision, ask, advice)
+    def __init__(self, decision: Decision, ask: "Ask | None" = None, advice: str = "", sent: bool = False) -> None:
+        super().__init__(decision, ask, advice, sent)
         self.decision = decision
+        self.refusals = disclosed(decision.refusals, sent=sent)
         self.ask = ask
         self.advice = advice
         self.notes: tuple[str, ...] = ()
-
-    @property
-    def refusals(self) -> tuple[Refusal, ...]:
-        """All refusals, each with its hop, what was wanted and what was given."""
-        return self.decision.refusals
 
     @property
     def code(self) -> str:

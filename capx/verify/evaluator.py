@@ -14,15 +14,20 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem, Unavailable
 from capx.tokens.lineage import Lineage, Section, attributed
 from capx.tokens.revocation_key import RevocationKey, is_lasting
+from capx.verify.dead_tokens import DeadTokens
 from capx.verify.decision import Decision
 from capx.verify.meter import Meter
 from capx.verify.protocols import Liveness, Recorder
 from capx.verify.spending import Spent, exhausted
-from capx_caveats import Call, Facts, Refusal, is_too_much
+from capx_caveats import Call, Caveat, Expires, Facts, Refusal, Tenant, is_label, is_too_much, shown
+from capx_caveats.constraint import is_own
 
 MAX_REPORTED = 32
 """Refusals that one denial reports: a token can hold thousands of caveats."""
@@ -49,6 +54,7 @@ class Evaluator:
         self._clock = clock
         self._latest = 0
         self._lock = threading.Lock()
+        self._dead_tokens = DeadTokens()
 
     def age(self) -> float:
         """Seconds since the last news of revocations, after looking for newer ones."""
@@ -93,6 +99,17 @@ class Evaluator:
 
     def revocation_refusals(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
         """Step 6: the revocations that end this chain, and a refusal if news of them is missing or too old."""
+        found = self.death_refusals(lineage, presentation)
+        # Fail closed: without fresh news, this token may be revoked without this service knowing.
+        if age == math.inf:
+            found.append(_NO_NEWS)
+        elif age > self._max_staleness:
+            stale = f"this service has had no news of revocations for {age:.0f} s"
+            found.append(Refusal("stale_liveness", stale, f"news at most {self._max_staleness:g} s old"))
+        return found
+
+    def death_refusals(self, lineage: Lineage, presentation: bytes | None) -> list[Refusal]:
+        """The revocations that end this chain, as far as they are known without a look for newer ones."""
         deaths = self._liveness.deaths
         revocation_keys = lineage.revocation_keys if presentation is None else (*lineage.revocation_keys, presentation)
         found: list[Refusal] = []
@@ -103,13 +120,19 @@ class Evaluator:
             )
         if lineage.issued <= self._liveness.revoked_until:
             found.append(_ISSUED_TOO_EARLY)
-        # Fail closed: without fresh news, this token may be revoked without this service knowing.
-        if age == math.inf:
-            found.append(_NO_NEWS)
-        elif age > self._max_staleness:
-            stale = f"this service has had no news of revocations for {age:.0f} s"
-            found.append(Refusal("stale_liveness", stale, f"news at most {self._max_staleness:g} s old"))
         return found
+
+    def end_refusals(self, lineage: Lineage, presentation: bytes | None, now: int) -> list[Refusal]:
+        """The head's part of step 4: why this token allows nothing any more, at most MAX_REPORTED refusals."""
+        found = self.death_refusals(lineage, presentation)
+        if now >= lineage.expires:
+            found.extend(_expired(lineage, now))
+        return found[:MAX_REPORTED]
+
+    def foreign_refusals(self, lineage: Lineage, presentation: bytes | None, tenant: object) -> list[Refusal]:
+        """Step 6, and the refusal of a call of another tenant than the authority's block names, or of none."""
+        found = self.revocation_refusals(lineage, presentation, self.age())[: MAX_REPORTED - 1]
+        return [*found, _foreign(lineage, tenant)]
 
     def now(self) -> int:
         """The time in whole Unix seconds; it never steps back."""
@@ -150,6 +173,14 @@ class Evaluator:
         self.recorder.record(decision)
         return decision
 
+    def recorded_once(self, decision: Decision, capability: bytes) -> Decision:
+        """A denial at the head; it is the one of this minute that was recorded for these reasons, if there is one."""
+        codes = tuple(refusal.code for refusal in decision.refusals)
+        known = self._dead_tokens.recorded(capability, codes, decision.id, decision.at)
+        if known == decision.id:
+            return self.recorded(decision)
+        return decision if known is None else replace(decision, id=known)
+
 
 def unavailable(problem: StoreProblem) -> Refusal:
     """The refusal for a call that cannot be judged or recorded now."""
@@ -182,7 +213,41 @@ def caveat_refusals(sections: Iterable[Section], facts: Facts) -> Iterator[Refus
             except Exception:  # noqa: BLE001 - a service's own caveat may raise anything, and allows nothing by it
                 answer = _NOT_EVALUATED
             if answer is not None:
-                yield attributed(answer if type(answer) is Refusal else _NOT_EVALUATED, section)
+                refusal = answer if type(answer) is Refusal else _NOT_EVALUATED
+                yield attributed(_without_facts(refusal, caveat) if is_own(type(caveat)) else refusal, section)
+
+
+def in_words(caveat: Caveat) -> str:
+    """The sentence of a caveat, which a service's own caveat may be unable to give."""
+    try:
+        return caveat.sentence()
+    except Exception:  # noqa: BLE001 - a service's own caveat may raise anything
+        return f"a {type(caveat).__name__} that cannot be put into words"
+
+
+def _without_facts(refusal: Refusal, caveat: Caveat) -> Refusal:
+    """The refusal of a service's own caveat: the bearer is told the demand, and the log what the caveat said."""
+    words = in_words(caveat)
+    given = "" if refusal.given is UNSET else f" (given {shown(refusal.given)})"
+    return Refusal(refusal.code, f"demands {words}", words, detail=f"{refusal.sentence}{given}")
+
+
+def _foreign(lineage: Lineage, tenant: object) -> Refusal:
+    if lineage.tenant is None:
+        return _NO_TENANT
+    claim, held = Tenant(lineage.tenant), isinstance(tenant, str) and is_label(tenant)
+    # Decision 6: a call without a tenant is not a call of another one.
+    refusal = replace(claim.refused(named=tenant is not None), hop=0)
+    return (
+        refusal if held or tenant is None else replace(refusal, detail="the service states a tenant that is no label")
+    )
+
+
+def _expired(lineage: Lineage, now: int) -> Iterator[Refusal]:
+    for section in lineage.sections:
+        for caveat in section.caveats:
+            if isinstance(caveat, Expires) and now >= caveat.at:
+                yield attributed(caveat.refused(), section)
 
 
 TOO_MUCH = Refusal("argument_refused", "the arguments hold too many values for the rules of this token", "fewer values")

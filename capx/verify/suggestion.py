@@ -15,10 +15,9 @@ from msgspec import UNSET
 from capx.errors import InvalidRequest
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Ask
+from capx.verify.disclosure import ABOUT_ARGUMENTS
 from capx_caveats import JSON, Refusal, is_action
 
-ABOUT_ARGUMENTS: Final = frozenset({"argument_refused", "argument_not_named"})
-"""The reasons that are about the arguments of a call."""
 _REQUESTABLE: Final = frozenset({"action_not_allowed", "budget_exhausted", *ABOUT_ARGUMENTS})
 
 
@@ -27,9 +26,11 @@ def suggested_ask(
 ) -> Ask | None:
     """The ask whose grant would cure these refusals; None if no grant can.
 
-    `args` are arguments that came from the bearer. Give None if they are not known, or hold data of the service.
+    `args` are arguments that came from the bearer. Give None if they are not known, or hold data of the service: then
+    the answer depends on the codes alone.
     """
-    if audience == AUTHORITY or not is_action(action) or not all(map(_is_requestable, refusals)):
+    curable = all(_is_requestable(refusal, by_code=args is None) for refusal in refusals)
+    if audience == AUTHORITY or not is_action(action) or not curable:
         return None
     try:
         return Ask(audience=audience, action=action, args=args)
@@ -37,8 +38,8 @@ def suggested_ask(
         return Ask(audience=audience, action=action)
 
 
-def _is_requestable(refusal: Refusal) -> bool:
-    if refusal.code == "argument_refused":
+def _is_requestable(refusal: Refusal, *, by_code: bool) -> bool:
+    if refusal.code == "argument_refused" and not by_code:
         # Without `given`, the refusal is about data of the service, or about a missing value.
         return refusal.given is not UNSET
     return refusal.code in _REQUESTABLE

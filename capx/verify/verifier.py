@@ -3,7 +3,7 @@
     1  limits of the wire, strict decoding                       wire.decode
     2  our audience, and a live key                              Verifier._authentic
     3  the MAC chain over all blocks, in constant time           chain.tail_of, chain.verify_mac
-    4  marks are at their places, the presentation fits          lineage.read_lineage, _mismatch
+    4  marks are at their places, nothing has ended, it fits     lineage.read_lineage, Verifier._ended, _mismatch
     5  the presentation is burnt, whatever the decision will be  Verifier._burn
     6  nothing on its path is revoked, and the news are fresh    Evaluator.revocation_refusals
     7  every caveat of every block, and max_hops                 Evaluator.refusals
@@ -14,7 +14,11 @@ Laws:
 
 - Before the MAC is checked (step 3), the verifier interprets only the identifier.
 - Steps 1-5 stop at the first refusal. Steps 6 and 7 report all their refusals together.
-- Nothing is recorded before the burn: a caller who cannot make a fresh presentation must not be able to fill the log.
+- A token that allows nothing any more has no power: it is denied before the body is read, it burns nothing, and it
+  does not fill the log. Nothing else is recorded before the burn: a caller who cannot make a fresh presentation must
+  not be able to fill the log.
+- No error carries a tail, a key, or a presentation that is not burnt: not in its text, nor in the variables of the
+  functions that it passed.
 - The cache keeps facts that follow from the bytes and the key. It never keeps a decision or a key.
 - The clock never steps back.
 """
@@ -35,7 +39,7 @@ from capx.tokens.lineage import Lineage, Section, TokenRefused, caveats_of, may_
 from capx.verify.admitted import Admitted
 from capx.verify.cache import Cache
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
-from capx.verify.evaluator import TOO_MUCH, Evaluator, caveat_refusals
+from capx.verify.evaluator import TOO_MUCH, Evaluator, caveat_refusals, in_words
 from capx.verify.meter import Meter, Payer
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
 from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary, is_too_much
@@ -49,23 +53,29 @@ _REQUIRABLE = frozenset({"tenant", "intent"})
 
 
 class Authentic(Struct, frozen=True):
-    """A token whose MAC chain is correct (steps 1-3).
+    """A token whose MAC chain and shape are correct, and that had not ended when it came (the head of step 4).
 
     It was minted under a key of this audience, and only narrowed since. Do not conclude more from it: it may be
-    expired, revoked, replayed, or presented for another call.
+    replayed, or presented for another call, and a revocation of it may not be known yet.
     """
 
     frame: wire.Frame
     key: AudienceKey
-    tail: bytes
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.frame!r}, {self.key!r})"
 
 
-class _Known(Authentic, frozen=True):
+_Read = tuple[Authentic, Lineage, Presented | None]
+"""A token, its lineage, and its presentation, if it has one."""
+
+
+class _Known(Struct, frozen=True):
     """A verified body as the cache keeps it; `tail` and `lineage` are valid only under this very key object."""
 
+    frame: wire.Frame
+    key: AudienceKey
+    tail: bytes
     lineage: Lineage
 
 
@@ -134,16 +144,19 @@ class Verifier:
         )
         self._cache: Cache[_Known] = Cache(cache_size)
 
-    def authenticate(self, token: str) -> Authentic:
-        """Steps 1-3, for a service that decides by them whether to read the body of a request; raises Denied.
+    def authenticate(self, token: str, *, or_ended: bool = False) -> Authentic:
+        """The head: all that can be checked before the body of a request is read; raises Denied.
 
-        After it, the token is authentic and nothing more: it may be revoked, expired, replayed or for another call.
-        Pass the result to `admit`, `verify` or `decide`, which do not check the MAC again.
+        After it, the token is authentic, and has not ended as far as this service knows by now: it is not expired, not
+        known to be revoked, and its presentation is not older than a minute. It may be replayed or for another call.
+        Pass the result to `admit`, `verify` or `decide`, which do not check the MAC again. `or_ended` leaves out the
+        expiry, the revocations and the age, for a tool that only needs to know whose token it is: never act on it.
         """
-        try:
-            return self._authentic(token)
-        except TokenRefused as refused:
-            raise self.denial(refused.refusal) from None
+        found = self._head(token, or_ended=or_ended)
+        if isinstance(found, Decision):
+            token = ""
+            raise Denied(found)
+        return found[0]
 
     def denial(self, refusal: Refusal) -> Denied:
         """A denial for a caller who has shown no authority. It is not recorded, or anybody could fill the log."""
@@ -156,17 +169,20 @@ class Verifier:
         revoked. (A bare token, if the verifier accepts them, is authentic and not revoked.) No caveat was checked yet,
         so nothing is allowed until `judge` of the result returns.
         """
-        admitted = self._burnt(token, received)
+        found = self._burnt(token, received)
+        token = ""
+        admitted = _demanded(found)
         admitted.demand_alive()
         return admitted
 
     async def admit_async(self, token: str | Authentic, received: Received) -> Admitted:
         """`admit` for async code: a burn that may wait for a disk runs in a thread."""
-        admitted, burn = self._fitting(token, received)
-        if self._replay.blocking:
-            admitted.refuse_unrecorded_if(await in_pool(burn))
-        else:
-            admitted.refuse_unrecorded_if(burn())
+        fitting = self._fitting(token, received)
+        token = ""
+        if isinstance(fitting, Decision):
+            raise Denied(fitting)
+        refusal = await in_pool(fitting.burn) if self._replay.blocking else fitting.burn()
+        admitted = _demanded(fitting.after(refusal))
         admitted.demand_alive()
         return admitted
 
@@ -175,14 +191,15 @@ class Verifier:
 
         When it returns, exactly this call may be made, once and now. It is recorded, and its budgets are spent.
         """
-        return self._burnt(token, received).judge(call)
+        found = self._burnt(token, received)
+        token = ""
+        return _demanded(found).judge(call)
 
     def decide(self, token: str | Authentic, received: Received, call: Call) -> Decision:
         """`verify`, but it returns a denial as a Decision and does not raise Denied."""
-        try:
-            return self._burnt(token, received).decide(call)
-        except Denied as denied:
-            return denied.decision
+        found = self._burnt(token, received)
+        token = ""
+        return found if isinstance(found, Decision) else found.decide(call)
 
     def explain(self, token: str, call: Call, received: Received | None = None) -> Explanation:
         """Why this call would be allowed or denied; burns, spends and records nothing.
@@ -192,27 +209,60 @@ class Verifier:
         """
         now = self._evaluator.now()
         try:
-            authentic = self._authentic(token)
-            lineage, mark = self._lineage(authentic)
+            authentic, lineage, mark = self._read(token)
         except TokenRefused as refused:
             return Explanation((), (refused.refusal,), None)
         if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
-        presentation = _presentation(lineage, authentic, mark)
+        presentation = _presentation(authentic, lineage, mark)
         facts = self._evaluator.facts(call)
+        ended = self._evaluator.end_refusals(lineage, presentation, facts.now)
         beside = self._evaluator.claim_refusals(lineage, presentation, facts)
         if is_too_much(call.args, lambda: lineage.asked_of_each):
-            return Explanation((), (*beside, TOO_MUCH), lineage)
+            return Explanation((), tuple(ended) or (*beside, TOO_MUCH), lineage)
         walk = tuple(_restrictions(lineage, facts, self._evaluator.unaffordable(lineage, call)))
         refusals = (*beside, *(each.refusal for each in walk if each.refusal is not None))
-        return Explanation(walk, refusals, lineage)
+        return Explanation(walk, tuple(ended) or refusals, lineage)
 
-    def _authentic(self, token: str | Authentic) -> Authentic:
-        if isinstance(token, Authentic):
-            # By identity: what was verified under another key object, even with the same kid, proves nothing here.
-            if self._keys.get(token.key.kid) is not token.key:
-                raise TokenRefused(_NOT_AUTHENTIC)
-            return token
+    def _head(self, token: str | Authentic, action: str | None = None, *, or_ended: bool = False) -> _Read | Decision:
+        """Steps 1-4, as far as they need nothing but the token: what was read, or the decision that denies it.
+
+        It returns the denial, as do all private methods here. An exception would carry their variables, among them the
+        tail, with which anybody can make presentations of this token.
+        """
+        try:
+            found = self._read(token)
+        except TokenRefused as refused:
+            refusal = refused.refusal
+        else:
+            # What came as an Authentic was looked at before the body was read.
+            ended = None if or_ended or found[0] is token else self._ended(found, action)
+            return found if ended is None else ended
+        return self._evaluator.decision((refusal,), action=action)
+
+    def _ended(self, found: _Read, action: str | None) -> Decision | None:
+        """Deny a token that allows nothing any more, or whose presentation is too old; None if it is neither."""
+        evaluator, (_, lineage, mark) = self._evaluator, found
+        now, presentation = evaluator.now(), _presentation(*found)
+        refusals = evaluator.end_refusals(lineage, presentation, now)
+        if not refusals and mark is not None and now > mark.at + WINDOW_AFTER:
+            refusals = [_outside(mark, now)]
+        if not refusals:
+            return None
+        denial = evaluator.decision(tuple(refusals), lineage=lineage, presentation=presentation, action=action, now=now)
+        return evaluator.recorded_once(denial, lineage.ids[-1])
+
+    def _read(self, token: str | Authentic) -> _Read:
+        """Steps 1-3, and the shape of step 4; raises TokenRefused."""
+        if not isinstance(token, Authentic):
+            return self._authentic(token)
+        # By identity: what was verified under another key object, even with the same kid, proves nothing here.
+        if self._keys.get(token.key.kid) is not token.key:
+            raise TokenRefused(_NOT_AUTHENTIC)
+        # Anew: another verifier may have read it, with another vocabulary and other required claims.
+        return token, *self._lineage(token.frame, token.key, None)
+
+    def _authentic(self, token: str) -> _Read:
         if not token:
             raise TokenRefused(NO_TOKEN)
         try:
@@ -238,7 +288,7 @@ class Verifier:
         tail = known.tail if known else chain.tail_of(key, frame.identifier_bytes, frame.blocks[:-1])
         if not chain.verify_mac(tail, frame.blocks[-1], frame.signature):
             raise TokenRefused(_NOT_AUTHENTIC)
-        return Authentic(frame, key, tail)
+        return Authentic(frame, key), *self._lineage(frame, key, tail)
 
     def _known(self, frame: wire.Frame, key: AudienceKey) -> _Known | None:
         known = self._cache.get(frame.body)
@@ -248,43 +298,44 @@ class Verifier:
         known = self._cache.get(body)
         return None if known is None else known.frame
 
-    def _lineage(self, authentic: Authentic) -> tuple[Lineage, Presented | None]:
+    def _lineage(self, frame: wire.Frame, key: AudienceKey, tail: bytes | None) -> tuple[Lineage, Presented | None]:
         """Step 4, shape: the lineage, and the presentation, if the last block is one; raises TokenRefused."""
-        frame = authentic.frame
         mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
         if mark is None:
             # Not cached: the cache key leaves out the last block, and here that block is part of the lineage.
             return read_lineage(frame, frame.blocks, self._vocabulary, self._require), None
-        if known := self._known(frame, authentic.key):
+        if known := self._known(frame, key):
             return known.lineage, mark
         lineage = read_lineage(frame, frame.blocks[:-1], self._vocabulary, self._require)
-        self._cache.put(frame.body, _Known(frame, authentic.key, authentic.tail, lineage))
+        if tail is not None:
+            self._cache.put(frame.body, _Known(frame, key, tail, lineage))
         return lineage, mark
 
-    def _burnt(self, token: str | Authentic, received: Received) -> Admitted:
-        """Steps 1-5."""
-        admitted, burn = self._fitting(token, received)
-        admitted.refuse_unrecorded_if(burn())
-        return admitted
+    def _burnt(self, token: str | Authentic, received: Received) -> Admitted | Decision:
+        """Steps 1-5: what was admitted, or the decision that denies it."""
+        fitting = self._fitting(token, received)
+        if isinstance(fitting, Decision):
+            return fitting
+        return fitting.after(fitting.burn())
 
-    def _fitting(self, token: str | Authentic, received: Received) -> tuple[Admitted, Burn]:
+    def _fitting(self, token: str | Authentic, received: Received) -> "_Fitting | Decision":
         """Steps 1-4, and the burn of step 5, for the caller to run: inline, or in a thread if it may wait."""
         action = received.action if isinstance(received, ToolCall) else None
-        try:
-            authentic = self._authentic(token)
-            lineage, mark = self._lineage(authentic)
-        except TokenRefused as refused:
-            raise Denied(self._evaluator.decision((refused.refusal,), action=action)) from None
-        presentation = _presentation(lineage, authentic, mark)
+        found = self._head(token, action)
+        if isinstance(found, Decision):
+            return found
+        authentic, lineage, mark = found
+        presentation = _presentation(*found)
         payer = self._payer(authentic, lineage, presentation) if lineage.allotments else None
         admitted = Admitted(self._evaluator, lineage, presentation, action, payer)
         now = self._evaluator.now()
         if mark is None or presentation is None:
-            admitted.refuse_unrecorded_if(None if self._bearer else _BEARER_REFUSED)
-            return admitted, _nothing_to_burn
+            return _Fitting(admitted, _nothing_to_burn) if self._bearer else admitted.unrecorded(_BEARER_REFUSED)
         # Before the burn: a presentation for another call must not use up the memory of presentations.
-        admitted.refuse_unrecorded_if(_mismatch(mark, received, now))
-        return admitted, lambda: self._burn(presentation, mark.at + WINDOW_AFTER, now)
+        if misfit := _mismatch(mark, received, now):
+            return admitted.unrecorded(misfit)
+        until = mark.at + WINDOW_AFTER
+        return _Fitting(admitted, lambda: self._burn(presentation, until, now))
 
     def _payer(self, authentic: Authentic, lineage: Lineage, presentation: bytes | None) -> Payer:
         frame, admission = authentic.frame, os.urandom(16)
@@ -315,6 +366,23 @@ _BEARER_REFUSED = Refusal(
 )
 
 
+class _Fitting(Struct, frozen=True):
+    """A token after step 4, and its burn."""
+
+    admitted: Admitted
+    burn: Burn
+
+    def after(self, refusal: Refusal | None) -> Admitted | Decision:
+        """What was admitted, after a burn without a refusal; else the decision that denies it."""
+        return self.admitted if refusal is None else self.admitted.unrecorded(refusal)
+
+
+def _demanded(found: Admitted | Decision) -> Admitted:
+    if isinstance(found, Decision):
+        raise Denied(found)
+    return found
+
+
 def _nothing_to_burn() -> None:
     return None
 
@@ -330,14 +398,7 @@ def _restrictions(lineage: Lineage, facts: Facts, unaffordable: Iterable[Refusal
                     # Taken even if the caveat itself refuses: one of them belongs to each budget, in order.
                     exhausted = next(budget_refusals, None)
                     refusal = refusal or exhausted
-                yield Restriction(section.hop, section.name, _in_words(caveat), refusal)
-
-
-def _in_words(caveat: Caveat) -> str:
-    try:
-        return caveat.sentence()
-    except Exception:  # noqa: BLE001 - a service's own caveat may raise anything
-        return f"a {type(caveat).__name__} that cannot be put into words"
+                yield Restriction(section.hop, section.name, in_words(caveat), refusal)
 
 
 def _mark(last: tuple[Caveat, ...]) -> Presented | None:
@@ -351,17 +412,20 @@ def _mark(last: tuple[Caveat, ...]) -> Presented | None:
     return mark
 
 
-def _presentation(lineage: Lineage, authentic: Authentic, mark: Presented | None) -> bytes | None:
+def _presentation(authentic: Authentic, lineage: Lineage, mark: Presented | None) -> bytes | None:
     """The id of the presentation, 16 bytes; None for a bare token."""
-    if mark is None:
-        return None
-    return chain.block_digest(lineage.digest, authentic.frame.blocks[-1])[:16]
+    return None if mark is None else chain.block_digest(lineage.digest, authentic.frame.blocks[-1])[:16]
 
 
 def _mismatch(mark: Presented, received: Received, now: int) -> Refusal | None:
     if mark.profile != received.profile or mark.digest != received.digest():
         return Refusal("call_mismatch", "this presentation is for another call", "one made for this call")
-    if not mark.at - WINDOW_BEFORE <= now <= mark.at + WINDOW_AFTER:
-        when = "is from the future" if now < mark.at else "is too old"
-        return Refusal("call_window", f"this presentation {when}", f"one made within {WINDOW_AFTER} s", given=mark.at)
-    return None
+    return None if mark.at - WINDOW_BEFORE <= now <= mark.at + WINDOW_AFTER else _outside(mark, now)
+
+
+def _outside(mark: Presented, now: int) -> Refusal:
+    # With its size: both clocks may be wrong, and only a person can tell which one.
+    age = now - mark.at
+    when = f"{age} s old" if age > 0 else f"{-age} s in the future"
+    sentence = f"this presentation is {when}, by the clock of this service"
+    return Refusal("call_window", sentence, f"one made within {WINDOW_AFTER} s", given=mark.at)

@@ -14,8 +14,9 @@ from capx_caveats.values import JSON
 class Refusal(Struct, frozen=True, omit_defaults=True):
     """The reason why a caveat denies a call: a stable code, a sentence, what was wanted and what was given.
 
-    `given` is only ever a value that the bearer sent, or a default of the action. It never shows the resource's own
-    data. `hop` and `hop_name` say whose restriction denied the call. Hop 0 is the authority's block.
+    `given` and `sentence` may hold arguments of the call, and nothing else of it. `general` is the sentence without
+    them, for a bearer who did not send the arguments; empty if the sentence holds none. `detail` is for the log alone.
+    `hop` and `hop_name` say whose restriction denied the call. Hop 0 is the authority's block.
     """
 
     code: str
@@ -24,6 +25,8 @@ class Refusal(Struct, frozen=True, omit_defaults=True):
     given: JSON | UnsetType = UNSET
     hop: int | None = None
     hop_name: str | None = None
+    general: str = ""
+    detail: str = ""
 
 
 class Caveat(Wire, frozen=True):

@@ -53,8 +53,10 @@ class Expires(Caveat, frozen=True, tag="expires"):
     at: Natural
 
     def refusal(self, facts: Facts) -> Refusal | None:
-        if facts.now < self.at:
-            return None
+        return None if facts.now < self.at else self.refused()
+
+    def refused(self) -> Refusal:
+        """Return the refusal for every call from this time on."""
         return Refusal("expired", f"expired at {shown_instant(self.at)}", self.sentence())
 
     def sentence(self) -> str:
@@ -98,13 +100,14 @@ class Tenant(Caveat, frozen=True, tag="tenant"):
         demand_tenant(self.name)
 
     def refusal(self, facts: Facts) -> Refusal | None:
-        if facts.call.tenant == self.name:
-            return None
-        if facts.call.tenant is None:
-            return Refusal(
-                "attribute_missing", f"is for tenant {shown(self.name)}, and this call has none", self.sentence()
-            )
-        return Refusal("wrong_tenant", f"is for tenant {shown(self.name)}, not for this call's", self.sentence())
+        return None if facts.call.tenant == self.name else self.refused(named=facts.call.tenant is not None)
+
+    def refused(self, *, named: bool) -> Refusal:
+        """Return the refusal for a call of another tenant, or of none if `named` is false."""
+        code, which = (
+            ("wrong_tenant", "not for this call's") if named else ("attribute_missing", "and this call has none")
+        )
+        return Refusal(code, f"is for tenant {shown(self.name)}, {which}", self.sentence())
 
     def sentence(self) -> str:
         return f"tenant is {shown(self.name)}"
@@ -147,12 +150,15 @@ class Entry(Wire, frozen=True):
         name = shown(misfit.name)
         if misfit.pair is None:
             sentence = f"allows {self.pattern} without an argument {name}"
-            return Refusal("argument_not_named", sentence, self.sentence(), given=misfit.name)
-        sentence = f"allows {self.pattern} only where {misfit.pair.sentence()}; {name} is "
+            general = f"allows {self.pattern} without an argument that it does not name"
+            return Refusal("argument_not_named", sentence, self.sentence(), given=misfit.name, general=general)
+        general = f"allows {self.pattern} only where {misfit.pair.sentence()}"
         if misfit.value is MISSING:
-            return Refusal("argument_refused", sentence + "not given", self.sentence())
-        sentence += _as_judged(misfit.value, misfit.said)
-        return Refusal("argument_refused", sentence, self.sentence(), given={misfit.name: evidence(misfit.value)})
+            sentence = f"{general}; {name} is not given"
+            return Refusal("argument_refused", sentence, self.sentence(), general=general)
+        sentence = f"{general}; {name} is {_as_judged(misfit.value, misfit.said)}"
+        given = {misfit.name: evidence(misfit.value)}
+        return Refusal("argument_refused", sentence, self.sentence(), given=given, general=general)
 
     def sentence(self) -> str:
         """`slides.write where deck is "deck-42"`."""
@@ -225,8 +231,8 @@ class Where(Caveat, frozen=True, tag="where"):
         if not of_argument:
             # An attribute is the resource's own data, so its value is not shown to the bearer.
             return Refusal("argument_refused", sentence, self.sentence())
-        sentence += f"; {shown(name)} is {_as_judged(value, said)}"
-        return Refusal("argument_refused", sentence, self.sentence(), given={name: evidence(value)})
+        told = f"{sentence}; {shown(name)} is {_as_judged(value, said)}"
+        return Refusal("argument_refused", told, self.sentence(), given={name: evidence(value)}, general=sentence)
 
     def sentence(self) -> str:
         return f"{told_name(self.attribute)} {self.constraint.sentence()}"

@@ -10,15 +10,15 @@ from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import GRANTED, CallFacts, CallSpec
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.verify.admitted import Admitted
-from capx.verify.decision import Denied
+from capx.verify.decision import Denied, reason
 from capx_caveats import JSON, Amount, Call
 
-BAD: Mapping[str, Any] = {"args": {"": 1}, "tenant": "", "attributes": {"A b": 1}, "cost": {"calls": 1}}
+BAD: Mapping[str, Any] = {"tenant": "", "args": {"": 1}, "attributes": {"A b": 1}, "cost": {"calls": 1}}
 """For each part of a call, what no call may have."""
 
 TOLD = {
     "args": ("argument_refused", "an argument cannot be judged", "JSON values"),
-    "tenant": ("wrong_tenant", "the tenant is not valid", "a tenant"),
+    "tenant": ("wrong_tenant", 'is for tenant "Acme", not for this call\'s', 'tenant is "Acme"'),
     "attributes": ("argument_refused", "an attribute cannot be judged", "JSON values"),
     "cost": ("argument_refused", "the cost cannot be counted", "amounts"),
 }
@@ -43,7 +43,10 @@ def test_the_refusal_names_the_first_part_that_no_call_has(admitted: Admitted, p
     (refusal,) = caught.value.refusals
     code, sentence, wanted = TOLD[part]
     assert (refusal.code, refusal.wanted) == (code, wanted)
-    assert refusal.sentence.startswith(f"{sentence}: ")
+    assert refusal.sentence == sentence
+    assert refusal.detail == ""
+    logged = reason(caught.value.decision.refusals[0])["sentence"]
+    assert len(logged) > len(sentence) + 10 or refusal.code == "wrong_tenant"
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
@@ -56,7 +59,7 @@ class Changing(dict[str, Any]):
 
 def test_a_fact_that_changes_while_it_is_read_is_denied(admitted: Admitted) -> None:
     with pytest.raises(Denied, match="a fact changed while it was read") as caught:
-        CallFacts("crm.read", Changing(bad=1)).call(admitted)
+        CallFacts("crm.read", Changing(bad=1), "Acme").call(admitted)
     assert (caught.value.code, caught.value.refusals[0].wanted) == ("argument_refused", "JSON values")
 
 
@@ -65,7 +68,7 @@ def test_an_action_that_is_none_is_denied_as_that(admitted: Admitted) -> None:
         CallFacts("not an action!", {"": 1}).call(admitted)
     (refusal,) = caught.value.refusals
     assert (refusal.code, refusal.wanted) == ("argument_refused", "an action")
-    assert refusal.sentence.startswith("the action is not valid: ")
+    assert refusal.sentence == "the action is not valid"
 
 
 def test_a_whole_call_is_made_once(admitted: Admitted, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +92,7 @@ def test_facts_are_constants_or_come_from_the_arguments() -> None:
         return {"eur": price}
 
     spec = CallSpec("crm.read", tenant_of, {"kind": "x"}, cost_of)
-    facts = spec.facts({"id": 1}, {"id": 1, "tenant": "Acme", "price": "2"}, sent=True)
+    facts = spec.facts("Acme", {"id": 1}, {"id": 1, "price": "2"}, sent=True)
     assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, sent=True)
     with pytest.raises(ConfigurationProblem, match="which the guard cannot give it"):
         spec.demand_derivable(["id", "tenant"])
@@ -103,6 +106,16 @@ def test_the_denial_of_a_request_names_the_action_it_meant() -> None:
         with pytest.raises(Denied) as caught:
             CallFacts("crm.read", {"": 1}).call(admitted)
         assert caught.value.decision.action == "crm.read"
+
+
+def test_an_argument_that_is_no_json_is_named_if_it_was_sent(admitted: Admitted) -> None:
+    said = dict[bool, str]()
+    for sent in (True, False):
+        with pytest.raises(Denied) as caught:
+            CallFacts("crm.read", {"id": {"x" * 9: float("nan")}}, "Acme", sent=sent).call(admitted)
+        said[sent] = str(caught.value)
+    assert said[True] == "an argument cannot be judged: a number is beyond ±(2^53 - 1) or not finite: pass it as text"
+    assert said[False] == "an argument cannot be judged"
 
 
 def test_the_denial_of_a_call_names_its_action(admitted: Admitted) -> None:
@@ -125,7 +138,7 @@ def of_tenant(tenant: str) -> str:
 
 def test_attributes_come_from_the_arguments_that_they_take() -> None:
     spec = CallSpec("crm.read", attributes=of_kind)
-    facts = spec.facts({"id": 1}, {"id": 1, "kind": "x"})
+    facts = spec.facts(None, {"id": 1}, {"id": 1, "kind": "x"})
     assert facts == CallFacts("crm.read", {"id": 1}, attributes={"kind": "x"}, sent=False)
 
 

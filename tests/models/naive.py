@@ -52,6 +52,13 @@ def codes(token: str, audience: str, keys: Any, received: Any, call: Any, **worl
         tail, ids = chained(keys[kid], identifier, blocks)
         demand(hmac.compare_digest(tail, signature), "not_authentic")
         claims, caveats, presented = shaped(blocks, world.get("require", ()))
+        past = [
+            one for one in world["deaths"] if str(one)[:7] == "issued:" and int(one[7:]) >= json.loads(identifier)[4]
+        ]
+        dead = deaths(claims, caveats, [*ids, f"kid:{kid}", *past[:1]], world["deaths"])
+        if over := dead + ["expired" for caveat in caveats if caveat[0] == "expires" and now >= caveat[1]]:
+            return over[:32]
+        demand(not presented or now <= presented[3] + 60, "call_window")
         demand(presented or world.get("bearer"), "bearer_refused")
         if presented:
             covered = {name: value for name, value in received.items() if name not in {"profile", "body"}}
@@ -63,8 +70,7 @@ def codes(token: str, audience: str, keys: Any, received: Any, call: Any, **worl
             demand(ids[-1] not in seen, "replayed")
     except PermissionError as stop:
         return [str(stop)]
-    past = [key for key in world["deaths"] if str(key)[:7] == "issued:" and int(key[7:]) >= json.loads(identifier)[4]]
-    told = standing(claims, caveats, [*ids, f"kid:{kid}", *past[:1]], call, world)
+    told = standing(claims, caveats, call, world)
     told += ["needs_discharge"] * any(type(one) is tuple for one in blocks)
     judged = [one for one in caveats if named != "authority" or not re.search(r"\.|^(where|budget)$", one[0])]
     return (told + [code for caveat in judged if (code := refusal(caveat, call, now, age))])[:32]
@@ -172,14 +178,17 @@ def read(block: Any) -> list[Any]:
     return [UNKNOWN]
 
 
-def standing(claims: Any, caveats: Any, ids: list[Any], call: Any, world: Any) -> list[str]:
+def deaths(claims: Any, caveats: Any, ids: list[Any], known: Any) -> list[str]:
     nodes = [hashed(b"capx/1/root", claims["root"][1].encode())[:16]]
     granted = [step[1] for steps in claims["root"][2:] for step in steps]
     for nonce in granted + [caveat[2] for caveat in caveats if caveat[0] == "hop"]:
         nodes.append(hashed(b"capx/1/node", nodes[-1], nonce.encode())[:16])
     tasks = [claims["task"][1]] + [caveat[1] for caveat in caveats if caveat[0] == "until_completed"]
-    told = [world["deaths"][key] for key in dict.fromkeys([*tasks, *nodes, *ids]) if key in world["deaths"]]
-    told += ["unknown_liveness"] if world["age"] == float("inf") else ["stale_liveness"] if world["age"] > 30 else []
+    return [known[key] for key in dict.fromkeys([*tasks, *nodes, *ids]) if key in known]
+
+
+def standing(claims: Any, caveats: Any, call: Any, world: Any) -> list[str]:
+    told = ["unknown_liveness"] if world["age"] == float("inf") else ["stale_liveness"] if world["age"] > 30 else []
     told += ["incomplete_authority"] if call["tenant"] is not None and "tenant" not in claims else []
     for at, (tag, *fields) in enumerate(caveats):  # a hop is the first of its block
         hops = [later[0] for later in caveats[at:]].count("hop")

@@ -142,7 +142,9 @@ class Grant:
         chain, caveats = self.chain, [*self.caveats, *[["hop", "below", "AAAAAAAAAAA"]] * hops_below]
         past = [key for key in deaths if str(key)[:7] == "issued:" and int(key[7:]) >= chain.issued]
         mortal = [*chain.ids, *chain.nodes(), f"kid:{chain.kid}", *past]
-        if naive.standing(chain.claims, caveats, mortal, call, {"now": now, "age": 0, "deaths": deaths}):
+        if naive.deaths(chain.claims, caveats, mortal, deaths) or naive.standing(
+            chain.claims, caveats, call, {"age": 0}
+        ):
             return True
         if not self.is_for(call):
             return True

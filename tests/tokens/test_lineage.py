@@ -33,6 +33,7 @@ from capx_caveats import (
     Hop,
     Intent,
     MaxHops,
+    NotBefore,
     Presented,
     Refusal,
     Root,
@@ -156,7 +157,7 @@ def test_a_token_without_any_block_grants_nothing() -> None:
 
 def test_every_refusal_is_told_with_whose_it_is() -> None:
     capability = minted(Tenant("Acme")).delegate(
-        to="research", nonce=NONCES[0], allow=["a.write"], caveats=[Expires(NOW)]
+        to="research", nonce=NONCES[0], allow=["a.write"], caveats=[NotBefore(NOW + 1)]
     )
     capability = capability.attenuate(max_hops(0)).delegate(to="slides", nonce=NONCES[1], allow=["a.x"])
     lab = Lab()
@@ -165,14 +166,14 @@ def test_every_refusal_is_told_with_whose_it_is() -> None:
         ("too_many_hops", 1, "research"),
         ("wrong_tenant", 0, None),
         ("action_not_allowed", 1, "research"),
-        ("expired", 1, "research"),
+        ("not_yet", 1, "research"),
         ("action_not_allowed", 2, "slides"),
     ]
     assert str(Denied(decision)) == (
         "hop 1 (research) allows at most 0 more delegations, but 1 followed; "
         """the task's grant is for tenant "Acme", not for this call's; """
         "hop 1 (research) allows only a.write; "
-        "hop 1 (research) expired at 2026-11-25T09:46:40Z; "
+        "hop 1 (research) is not valid before 2026-11-25T09:46:41Z; "
         "hop 2 (slides) allows only a.x"
     )
 

@@ -246,7 +246,7 @@ def test_a_known_death_is_told_even_when_news_is_stale() -> None:
     lab = Lab()
     lab.deaths.years = 100.0
     lab.deaths.deaths["T1"] = "task_completed"
-    assert lab.codes(minted()) == ("task_completed", "stale_liveness")
+    assert lab.codes(minted()) == ("task_completed",)
 
 
 def test_staleness_recovers() -> None:

@@ -60,10 +60,10 @@ STEPS = {
     "audience": "wrong_audience",
     "mac": "not_authentic",
     "shape": "misplaced",
-    "fit": "call_mismatch",
-    "window": "call_window",
-    "replay": "replayed",
     "death": "task_completed",
+    "window": "call_window",
+    "fit": "call_mismatch",
+    "replay": "replayed",
     "call": "action_not_allowed",
 }
 
@@ -88,9 +88,7 @@ def test_the_steps_go_in_order_and_the_first_refusal_is_told(defects: tuple[str,
     if "death" in defects:
         lab.deaths.deaths["T1"] = "task_completed"
     said = codes(lab.verifier.decide(token, ToolCall(wanted), Call(wanted)))
-    expected = [STEPS[defect] for defect in STEPS if defect in defects]
-    together = [code for code in expected if code in {"task_completed", "action_not_allowed"}]
-    assert said == tuple(together if together == expected else expected[:1])
+    assert said == tuple(STEPS[defect] for defect in STEPS if defect in defects)[:1]
 
 
 class Watched(Vocabulary):
@@ -341,7 +339,7 @@ def test_a_presentation_for_another_call_is_told_what_would_do() -> None:
     assert "this call" in refusal.wanted
 
 
-@pytest.mark.parametrize(("at", "when"), [(NOW + 6, "from the future"), (NOW - 61, "too old")])
+@pytest.mark.parametrize(("at", "when"), [(NOW + 6, "6 s in the future"), (NOW - 61, "61 s old")])
 def test_a_presentation_outside_its_window_is_told_which_side(at: int, when: str) -> None:
     (refusal,) = Lab().decide(TOKEN.present(READ, now=at).text).refusals
     assert (refusal.code, refusal.wanted, refusal.given) == ("call_window", "one made within 60 s", at)

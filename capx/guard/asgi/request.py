@@ -4,25 +4,22 @@ Law: a denial is final for the request. If the code behind the guard catches it 
 with the denial, or withholds the answer of that code.
 """
 
-import os
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Final, NoReturn, Unpack
+from typing import Any, Final, NoReturn, Unpack
 
 from msgspec import UNSET
 
-from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import CallFacts, StatedFacts
+from capx.guard.call_facts import CallFacts, CallSpec, StatedFacts
 from capx.verify.admitted import Admitted
-from capx.verify.decision import NO_TOKEN, Allowed, Denied
+from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Amount, Refusal
+from capx_caveats import JSON, Refusal
 
 KEY: Final = "capx.passage"
 """The key under which an ASGI scope holds the guarded request."""
-
-_INDEPENDENT_OF_ROW = frozenset(
+_INDEPENDENT_OF_ROW: Final = frozenset(
     {
         "action_not_allowed",
         "argument_not_named",
@@ -42,7 +39,9 @@ _INDEPENDENT_OF_ROW = frozenset(
         "unknown_liveness",
     }
 )
-"""Codes of denials that would be the same for any row, so that they show nothing about the row."""
+"""Codes of denials that would be the same for any row of the tenant, so that they show nothing about the row."""
+_NOBODY: Final = "nobody"
+"""Stands for the tenant of a row that does not exist. It is compared with nothing."""
 
 
 class GuardedRequest:
@@ -110,37 +109,48 @@ class GuardedRequest:
             return self.allowed
 
     def judge_row(self, facts: CallFacts) -> Allowed:
-        """Judge a call with facts of a stored row; a denial because of the row reads as if the row did not exist."""
+        """Judge a call with facts of a stored row of the token's tenant.
+
+        If the row may be the reason of a denial, the bearer is told what it is told of a missing row. The decision in
+        the log has the real reasons.
+        """
         try:
             return self.judge_call(facts)
         except Denied as denied:
-            self._demand_about_row(denied)
-        # Outside the block: the denial of `miss` must not carry the denial with the row's data as its context.
-        return self.miss(facts)
+            decision = self._about_row(denied)
+        # Outside the block: what is raised must not carry the denial with the row's data as its context.
+        raise self._as_missing(decision)
 
     async def judge_row_async(self, facts: CallFacts) -> Allowed:
         """Do the same as `judge_row`, with blocking work in a thread."""
         try:
             return await self.judge_call_async(facts)
         except Denied as denied:
-            self._demand_about_row(denied)
-        return self.miss(facts)
+            decision = self._about_row(denied)
+        raise self._as_missing(decision)
 
-    def miss(self, facts: CallFacts) -> NoReturn:
-        """Deny the call as for a row of an unknown tenant; always raises Denied.
+    def demand_row(self, action: str, tenant: str | None) -> None:
+        """Raise the Denied of a missing row, unless a row of this tenant is the token's."""
+        if tenant != self._admitted_or_denied().tenant:
+            self.miss(action)
 
-        The bearer cannot tell a missing row from a row of another tenant.
+    def miss(self, action: str) -> NoReturn:
+        """Deny the call as for a row of another tenant; always raises Denied.
+
+        So the bearer cannot tell a missing row from a row of another tenant.
         """
-        # State a cost of 0 in every unit: a denial for a missing unit would show that no row was read.
-        nothing: dict[str, Amount] = dict.fromkeys(self._admitted_or_denied().units, "0")
-        # A random tenant: nobody can hold a token for it.
-        self.judge_call(CallFacts(facts.action, facts.args, tenant=os.urandom(12).hex(), cost=nothing))
-        raise ConfigurationProblem("the token names no tenant, so a missing row cannot be denied: issue one that does")
+        with self._keeping_denial():
+            raise self._admitted_or_denied().foreign(action, _NOBODY)
 
-    def refuse(self, action: str, refusal: Refusal) -> NoReturn:
+    def own_tenant(self, call: CallSpec, arguments: Mapping[str, Any]) -> str | None:
+        """Return the tenant of a call with these arguments; raises Denied unless it is the token's."""
+        with self._keeping_denial():
+            return call.own_tenant(self._admitted_or_denied(), arguments)
+
+    def refuse(self, action: str, refusal: Refusal, *, sent: bool) -> NoReturn:
         """Deny a call whose facts could not be stated, and record the decision; always raises Denied."""
         with self._keeping_denial():
-            raise Denied(self._admitted_or_denied().refused((refusal,), action))
+            raise Denied(self._admitted_or_denied().refused((refusal,), action), sent=sent)
 
     def _admitted_or_denied(self) -> Admitted:
         if self.admitted is None:
@@ -158,16 +168,19 @@ class GuardedRequest:
             self.denied = self.denied or denied
             raise
 
-    def _demand_about_row(self, denied: Denied) -> None:
-        """Forget a denial that the row may have caused; raise any other."""
-        if not any(map(_may_be_about_row, denied.refusals)):
+    def _about_row(self, denied: Denied) -> Decision:
+        """Return the decision of a denial that the row may have caused; raise any other denial."""
+        if not any(map(_may_be_about_row, denied.decision.refusals)):
             raise denied
-        # `miss` sets it anew, to a denial without facts of the row.
-        self.denied = None
+        return denied.decision
+
+    def _as_missing(self, decision: Decision) -> Denied:
+        self.denied = self._admitted_or_denied().as_foreign(decision, _NOBODY)
+        return self.denied
 
 
 def _may_be_about_row(refusal: Refusal) -> bool:
-    # The refusal of an argument that the bearer sent holds its value; one about the row's data holds none.
+    # The refusal of an argument holds its value; one about an attribute holds none.
     if refusal.code == "argument_refused":
         return refusal.given is UNSET
     # By the list of what is independent: a code that is not known here counts as one that depends on the row.

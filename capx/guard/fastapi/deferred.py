@@ -1,12 +1,12 @@
 """The checks with which a deferred endpoint has its call judged, after it has read the row.
 
-Law: the bearer gets the same answer for a row that it may not see and for a row that does not exist.
+Law: the bearer gets the same answer for a row of another tenant, for a row without a tenant, for a row that its token
+does not reach, and for a row that does not exist. Each is one decision. No other fact is read of a row of another
+tenant.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
-
-from msgspec.structs import replace
 
 from capx.guard.asgi.request import GuardedRequest
 from capx.guard.call_facts import CallFacts
@@ -15,15 +15,25 @@ from capx_caveats import JSON, Amount
 
 
 class _RowCheck:
-    """Holds the facts of the call that are known before the row."""
+    """Holds what is known of the call before the row; `args` returns the arguments, or denies the call."""
 
-    def __init__(self, current: GuardedRequest, facts: CallFacts) -> None:
+    def __init__(
+        self, current: GuardedRequest, action: str, args: Callable[[], Mapping[str, JSON]], *, sent: bool
+    ) -> None:
         self._request = current
-        self._facts = facts
+        self._action = action
+        self._args = args
+        self._sent = sent
 
     def missing(self) -> NoReturn:
         """Deny the call as for a row of another tenant, so that the bearer does not learn whether the row exists."""
-        self._request.miss(self._facts)
+        self._request.miss(self._action)
+
+    def _facts(
+        self, tenant: str | None, attributes: Mapping[str, JSON] | None, cost: Mapping[str, Amount] | None
+    ) -> CallFacts:
+        self._request.demand_row(self._action, tenant)
+        return CallFacts(self._action, self._args(), tenant, attributes, cost, self._sent)
 
 
 class SyncCheck(_RowCheck):
@@ -37,7 +47,7 @@ class SyncCheck(_RowCheck):
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which the endpoint must not catch."""
-        return self._request.judge_row(replace(self._facts, tenant=tenant, attributes=attributes, cost=cost))
+        return self._request.judge_row(self._facts(tenant, attributes, cost))
 
 
 class Check(_RowCheck):
@@ -51,5 +61,4 @@ class Check(_RowCheck):
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which the endpoint must not catch."""
-        facts = replace(self._facts, tenant=tenant, attributes=attributes, cost=cost)
-        return await self._request.judge_row_async(facts)
+        return await self._request.judge_row_async(self._facts(tenant, attributes, cost))

@@ -20,13 +20,13 @@ from starlette.requests import HTTPConnection
 
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.asgi.request import GuardedRequest
-from capx.guard.call_facts import CallFacts, CallSpec
+from capx.guard.call_facts import CallFacts, CallSpec, unjudgeable
 from capx.guard.fastapi.argument_sources import Args, ArgsFunction, ArgsTable, ArgumentSource, OwnArguments
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.denied_arguments import DeniedArguments
 from capx.guard.fastapi.inputs import has_body, own_fields, shown, spread, unnamed
 from capx.verify.decision import Allowed
-from capx_caveats import JSON, Refusal
+from capx_caveats import JSON
 
 GATE: Final = "capx_passage"
 """The name of the parameter through which the wrapper gets the guarded request."""
@@ -106,16 +106,28 @@ class EndpointSpec:
         """Return the facts of the call; None if the injected check will state them."""
         # Before anything can fail: from here on, even an error of this endpoint needs a decision to leave.
         current.entered = True
-        try:
-            args = self._source.read(arguments)
-        except InvalidRequest as error:
-            current.refuse(self.action, Refusal("argument_refused", str(error), "JSON values"))
         sent = self._source.sent
-        if self.deferred:
-            facts = CallFacts(self.action, args, sent=sent)
-            arguments.update((name, kind(current, facts)) for name, kind in self.injected.items())
-            return None
-        return self._call.facts(args, arguments, sent=sent)
+        if not self.deferred:
+            # First of all: nothing may be derived from a row of another tenant, nor refused because of it.
+            tenant = current.own_tenant(self._call, arguments)
+            return self._call.facts(tenant, self._args(current, arguments), arguments, sent=sent)
+        read = functools.partial(self._args, current, dict(arguments))
+        if sent:
+            # Now, before the endpoint can change them. What is derived waits until the tenant of the row is known.
+            args = read()
+            read = functools.partial(lambda: args)
+        checks = {name: kind(current, self.action, read, sent=sent) for name, kind in self.injected.items()}
+        arguments.update(checks)
+        return None
+
+    def _args(self, current: GuardedRequest, arguments: dict[str, Any]) -> Mapping[str, JSON]:
+        """Return the arguments that caveats judge; raises Denied if one is not JSON."""
+        try:
+            return self._source.read(arguments)
+        except InvalidRequest as error:
+            problem = unjudgeable(str(error))
+        # Out of the block: the denial does not carry the error, which may show a value of the service.
+        return current.refuse(self.action, problem, sent=self._source.sent)
 
     def outer(self) -> inspect.Signature:
         """Return the signature that FastAPI sees: the gate first, without the parameters that the wrapper injects."""

@@ -114,8 +114,8 @@ class AgentRoute:
         operation, service = self._operation, self._service
         admitted = service.verifier.admit(authentic, received)
         args = _arguments(operation, received, request)
-        facts = CallFacts(self._action, args, tenant=admitted.tenant)
-        allowed = admitted.judge(facts.call(admitted))
+        facts = CallFacts(self._action, args, tenant=admitted.tenant, sent=True)
+        allowed = admitted.judge(facts.call(admitted), sent=True)
         own = Own(authentic, admitted, allowed)
         if operation.asks is None:
             if args:

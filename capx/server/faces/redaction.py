@@ -28,8 +28,8 @@ def redacted_error(error: Exception) -> Exception:
 
 def redacted_denial(denied: Denied) -> Denied:
     """A denial with only sentences that a stranger may see."""
-    refusals = tuple(map(_redacted_refusal, denied.decision.refusals))
-    return Denied(msgspec.structs.replace(denied.decision, refusals=refusals))
+    refusals = tuple(map(_redacted_refusal, denied.refusals))
+    return Denied(msgspec.structs.replace(denied.decision, refusals=refusals), sent=True)
 
 
 def _redacted_refusal(refusal: Refusal) -> Refusal:

@@ -109,8 +109,8 @@ def blocks() -> Iterator[Case]:
     yield told("no UTF-8 in the authority's block", "incomplete_authority", grant=grant)
     yield told(
         "what is not understood does not hide its neighbours",
-        "expired not_understood wrong_tenant",
-        [["expires", NOW], ["near", 1], ["tenant", "Globex"]],
+        "not_yet not_understood wrong_tenant",
+        [["not_before", NOW + 1], ["near", 1], ["tenant", "Globex"]],
         grant=[*WHOLE, ["tenant", "Acme"]],
         call={"tenant": "Acme"},
     )

@@ -150,7 +150,16 @@ def caveats() -> Iterator[Case]:
     yield told("17 budgets", "too_large", [["budget", "calls", "1"]] * 16, [["budget", "eur", "1"]])
     yield told(
         "one denial tells all",
-        "task_completed revoked stale_liveness too_many_hops needs_discharge expired action_not_allowed",
+        "stale_liveness too_many_hops needs_discharge not_yet action_not_allowed",
+        [HOP, ["not_before", NOW + 1]],
+        (b"vid", b"cid"),
+        [["allow", [["crm.export"]]]],
+        grant=[*WHOLE, ["max_hops", 0]],
+        age=99,
+    )
+    yield told(
+        "a token that has ended tells nothing else",
+        "task_completed revoked expired",
         [HOP, ["expires", 1]],
         (b"vid", b"cid"),
         [["allow", [["crm.export"]]]],
@@ -162,7 +171,8 @@ def caveats() -> Iterator[Case]:
 
 def presentations() -> Iterator[Case]:
     yield told("a bare token", "bearer_refused", token=token(WHOLE))
-    yield told("a bare token that refuses besides", "bearer_refused", token=token(WHOLE, [["expires", 0]]))
+    yield told("a bare token that refuses besides", "bearer_refused", token=token(WHOLE, [["not_before", NOW + 1]]))
+    yield told("a bare token that has expired", "expired", token=token(WHOLE, [["expires", 0]]))
     yield told("a bare token where it is accepted", "", token=token(WHOLE), bearer=True)
     yield told(
         "a bare token where it is accepted, judged", "expired", token=token(WHOLE, [["expires", 0]]), bearer=True
@@ -191,7 +201,8 @@ def presentations() -> Iterator[Case]:
         yield told(f"presented {at - NOW:+} s from now", expected, at=at)
     presented = ids(WHOLE, [mark(READ)])[-1]
     yield told("presented before", "replayed", seen=[presented])
-    yield told("presented before, and refused besides", "replayed", seen=[presented], deaths=dead(T1="task_completed"))
+    yield told("presented before, and without news", "replayed", seen=[presented], age=None)
+    yield told("presented before, and dead", "task_completed", seen=[presented], deaths=dead(T1="task_completed"))
     yield told("another presentation was seen", "", seen=ids(WHOLE, [mark(READ, NOW - 1)])[-1:])
     yield told("a memory that cannot tell", "unavailable", seen=None)
 
@@ -247,7 +258,10 @@ def presentations() -> Iterator[Case]:
     yield misfit("for a tool call, and a request came", READ, GET, **facts)
     swapped = token(WHOLE, [["call", "http", *mark(READ)[2:]]])
     yield told("the digest of a tool call under the other profile", "call_mismatch", token=swapped)
-    yield misfit("another call is told before a window that has passed", tool("crm.write"), READ, now=NOW + 99)
+    late: Case = {"expected": "call_window", "now": NOW + 99}
+    yield misfit("a window that has passed is told before another call", tool("crm.write"), READ, **late)
+    yield misfit("another call is told before a window that has not begun", tool("crm.write"), READ, now=NOW - 9)
+    yield told("an expiry is told before a window that has passed", "expired", [["expires", NOW + 98]], now=NOW + 99)
     yield told(
         "caveats judge what is executed, not what was sent",
         "argument_refused",
@@ -294,8 +308,11 @@ def deaths() -> Iterator[Case]:
         grant=[*but("root"), ["root", "T1"]],
         deaths=dead(T1="task_completed"),
     )
-    yield told("deaths and stale news", "revoked stale_liveness", deaths=dead(made[0]), age=31)
-    yield told("deaths and caveats are told together", "revoked expired", [["expires", 0]], deaths=dead(made[0]))
+    yield told("a death is told without stale news", "revoked", deaths=dead(made[0]), age=31)
+    yield told("a death and an expiry are told together", "revoked expired", [["expires", 0]], deaths=dead(made[0]))
+    yield told("a death is told without other refusals", "revoked", [["not_before", NOW + 1]], deaths=dead(made[0]))
+    yield told("a death is told before another call", "revoked", deaths=dead(made[0]), received=tool("crm.write"))
+    yield told("every expiry is told", "expired expired", [["expires", 1]], [HOP, ["expires", 0]])
 
 
 def keys_and_instants() -> Iterator[Case]:
@@ -321,8 +338,8 @@ def keys_and_instants() -> Iterator[Case]:
     yield told("an instant before, of two", "", deaths=dead_up_to(0, ISSUED_AT - 1))
     yield told("a hop made after an instant revoked", "revoked", [HOP], deaths=dead_up_to(ISSUED_AT))
     yield told(
-        "an instant is told after its kid, and before stale news",
-        "task_withdrawn revoked stale_liveness",
+        "an instant is told after its kid, and without stale news",
+        "task_withdrawn revoked",
         deaths=dead_up_to(ISSUED_AT, kids={own: "task_withdrawn"}),
         age=31,
     )
@@ -428,8 +445,8 @@ def third_parties() -> Iterator[Case]:
     yield told("a third-party caveat between hops", "needs_discharge", [HOP], third, [HOP2])
     yield told("an empty third-party caveat", "needs_discharge", (b"", b""))
     yield told("a third-party caveat last", "bearer_refused", token=token(WHOLE, third))
-    yield told("a third-party caveat, and what else refuses", "needs_discharge expired", [["expires", 0]], third)
     yield told(
-        "the id of a third-party caveat revoked", "revoked needs_discharge", third, deaths=dead(ids(WHOLE, third)[-1])
+        "a third-party caveat, and what else refuses", "needs_discharge not_yet", [["not_before", NOW + 1]], third
     )
+    yield told("the id of a third-party caveat revoked", "revoked", third, deaths=dead(ids(WHOLE, third)[-1]))
     yield told("a cid that is a block of caveats", "needs_discharge", (b"vid", b'[["expires",0]]'))

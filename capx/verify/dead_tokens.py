@@ -1,0 +1,47 @@
+"""Remembers the denials of dead tokens that were recorded lately, so that dead tokens cannot fill the log.
+
+Law: a denial at the head of a request costs its sender nothing. So it is recorded at most once for each capability,
+reasons and minute, and no more than 1024 are recorded in a minute. The others are counted.
+"""
+
+import threading
+from typing import Final
+
+from capx import diagnostics
+from capx.background import begin_in_each_process
+
+MOST: Final = 1024
+"""The most denials that are recorded in one minute."""
+
+
+class DeadTokens:
+    """The recorded denials of this minute. Safe with several threads."""
+
+    def __init__(self) -> None:
+        self._minute = -1
+        self._recorded: dict[tuple[bytes, tuple[str, ...]], str] = {}
+        self._unrecorded = 0
+        begin_in_each_process(self._begin)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+
+    def recorded(self, capability: bytes, codes: tuple[str, ...], new: str, now: int) -> str | None:
+        """Return the id of this minute's recorded decision for a capability (its last id) and the codes of a denial.
+
+        If that is `new`, there was none, and the caller records it under this id. None if nothing more is recorded.
+        """
+        with self._lock:
+            if now // 60 != self._minute:
+                self._tell()
+                self._minute, self._unrecorded = now // 60, 0
+                self._recorded.clear()
+            if len(self._recorded) < MOST:
+                return self._recorded.setdefault((capability, codes), new)
+            found = self._recorded.get((capability, codes))
+            self._unrecorded += found is None
+            return found
+
+    def _tell(self) -> None:
+        if self._unrecorded:
+            diagnostics.warn_once(f"{self._unrecorded} denials of dead tokens were not recorded: too many in a minute")
