@@ -107,11 +107,18 @@ class CallSpec(Struct, frozen=True):
         return own_tenant(admitted, self.action, derive(self.tenant, arguments))
 
     def facts(
-        self, tenant: str | None, args: Mapping[str, JSON], arguments: Mapping[str, Any], *, sent: bool = False
+        self,
+        tenant: str | None,
+        args: Mapping[str, JSON],
+        arguments: Mapping[str, Any],
+        *,
+        sent: bool = False,
+        defaults: Mapping[str, JSON] | None = None,
     ) -> "CallFacts":
         """Return the facts of the call with these arguments, whose tenant is known.
 
-        `arguments` are Python values, as the function gets them. `args` are JSON values, as caveats see them.
+        `arguments` are Python values, as the function gets them. `args` and `defaults` are JSON values, as caveats see
+        them.
         """
         return CallFacts(
             self.action,
@@ -120,6 +127,7 @@ class CallSpec(Struct, frozen=True):
             attributes=derive(self.attributes, arguments),
             cost=_by_unit(derive(self.cost, arguments)),
             sent=sent,
+            defaults=defaults,
         )
 
 
@@ -130,6 +138,7 @@ class StatedFacts(TypedDict, total=False):
     attributes: Mapping[str, JSON] | None
     cost: Mapping[str, Amount] | None
     sent: bool
+    defaults: Mapping[str, JSON] | None
 
 
 def _by_unit(cost: object) -> Mapping[str, Amount] | None:
@@ -144,7 +153,7 @@ class CallFacts(Struct, frozen=True):
 
     `tenant` may be GRANTED. `cost` is the cost in each unit except `calls`. If `sent` is true, the arguments are what
     the bearer sent, or defaults of the action: then a denial may name their values. Otherwise they may come from the
-    service's own data, which the bearer must not learn.
+    service's own data, which the bearer must not learn. `defaults` are the arguments that the bearer left out.
     """
 
     action: str
@@ -153,6 +162,7 @@ class CallFacts(Struct, frozen=True):
     attributes: Mapping[str, JSON] | None = None
     cost: Mapping[str, Amount] | None = None
     sent: bool = False
+    defaults: Mapping[str, JSON] | None = None
 
     def call(self, admitted: Admitted) -> Call:
         """Return the call, or raise Denied if it holds a value that capx does not accept.
@@ -165,7 +175,7 @@ class CallFacts(Struct, frozen=True):
             raise Denied(admitted.refused((_NO_ACTION,)))
         tenant = own_tenant(admitted, action, self.tenant)
         try:
-            return Call(action, self.args, tenant, self.attributes or {}, self.cost or {})
+            return Call(action, self.args, tenant, self.attributes or {}, self.cost or {}, self.defaults or {})
         except InvalidCaveat:
             # Out of this block: the denial that the bearer sees does not carry the error as its context.
             refusal = self._refusal(action)
@@ -175,7 +185,7 @@ class CallFacts(Struct, frozen=True):
         """Say which part cannot be part of a call."""
         # Part by part, in a fixed order: the error of the whole call does not say which part it is about.
         try:
-            Call(action, self.args)
+            Call(action, self.args, defaults=self.defaults or {})
         except InvalidCaveat as error:
             return unjudgeable(str(error))
         parts: tuple[tuple[str, str, dict[str, Any]], ...] = (

@@ -18,7 +18,7 @@ from capx.tokens.capability import Capability, Presentation, new_nonce
 from capx.tokens.grants import ASK, OWN_ENTRIES, Grant, ask_entries
 from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
-from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, asked_of_each, is_too_much
+from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, cost, is_too_much
 
 if TYPE_CHECKING:
     from capx.tokens.delegation import Delegation, Revoker
@@ -184,18 +184,19 @@ class Bundle:
         """This bundle without these capabilities, as far as it holds them."""
         return Bundle(one for one in self._capabilities if one not in capabilities)
 
-    def candidates(self, audience: str, received: Received | None = None) -> list[Capability]:
+    def candidates(self, audience: str, received: Received | Call | None = None) -> list[Capability]:
         """The capabilities for an audience, newest first, without those whose `allow` caveats exclude the call.
 
         If all exclude it, only the newest: the resource then explains and records the denial. InvalidRequest if there
-        is none for the audience. This is a prediction without a key; the resource decides.
+        is none for the audience. This is a prediction without a key; the resource decides. Give a Call if the arguments
+        that are left out are known.
         """
         newest_first = [c for c in reversed(self._capabilities) if c.audience == audience]
         if not newest_first:
             raise InvalidRequest(f"this bundle holds nothing for {audience!r}, only for {', '.join(self.audiences)}")
-        if not isinstance(received, ToolCall):
+        if received is None or isinstance(received, HttpRequest):
             return newest_first
-        call = Call(received.action, received.args)
+        call = Call(received.action, received.args) if isinstance(received, ToolCall) else received
         return [c for c in newest_first if not is_ruled_out(c, call)] or newest_first[:1]
 
     def present(self, audience: str, received: ToolCall | HttpRequest, *, now: int | None = None) -> Presentation:
@@ -284,15 +285,11 @@ def permits(capability: Capability, action: str) -> bool:
 def is_ruled_out(capability: Capability, call: Call) -> bool:
     """Whether an `allow` caveat excludes this call. This is a prediction without a key; the resource decides."""
     # Too costly to predict: then the resource decides.
-    if is_too_much(call.args, lambda: sum(map(asked_of_each, capability.caveats))):
+    caveats = [caveat for block in capability.caveats for caveat in block]
+    if is_too_much(call, len(capability.text), lambda: cost(caveats), lambda: caveats):
         return False
     facts = Facts(call, 0, 0.0)
-    return any(
-        caveat.refusal(facts) is not None
-        for block in capability.caveats
-        for caveat in block
-        if isinstance(caveat, Allow)
-    )
+    return any(caveat.refusal(facts) is not None for caveat in caveats if isinstance(caveat, Allow))
 
 
 def hops_between(above: Bundle, below: Bundle) -> list[str]:

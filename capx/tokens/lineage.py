@@ -23,10 +23,14 @@ from capx.tokens.revocation_key import of_kid
 from capx.tokens.wire import Frame
 from capx_caveats import (
     DEFAULT,
+    MAX_PATTERNS,
     PLACES,
+    SMALL_TOKEN,
     Allow,
     Budget,
+    Call,
     Caveat,
+    Cost,
     Expires,
     Holder,
     Hop,
@@ -44,7 +48,8 @@ from capx_caveats import (
     UntilCompleted,
     Vocabulary,
     Where,
-    asked_of_each,
+    cost,
+    is_too_much,
     misplaced,
 )
 
@@ -96,7 +101,7 @@ class Lineage(Struct, frozen=True, dict=True):
     `revocation_keys` are the keys of all revocations that would end it: tasks, nodes, ids (16 bytes each), and its kid,
     in the order in which a denial reports them. A revocation of all tokens up to a time ends it too, if `issued` is not
     after that time. `standing` are refusals that apply to every call. `digest` is d of the last block. `expires` and
-    `issued` are in Unix seconds.
+    `issued` are in Unix seconds. `size` is the number of bytes of all blocks.
     """
 
     task: str
@@ -113,11 +118,21 @@ class Lineage(Struct, frozen=True, dict=True):
     expires: int
     issued: int
     allotments: tuple[Allotment, ...] = ()
+    size: int = 0
 
     @cached_property
-    def asked_of_each(self) -> int:
-        """The number of checks for each value of a call; computed for the first call that holds many values."""
-        return sum(asked_of_each(section.caveats) for section in self.sections)
+    def cost(self) -> Cost:
+        """What all caveats cost together; computed for the first call that is not small."""
+        return cost(self.caveats)
+
+    @property
+    def caveats(self) -> Iterator[Caveat]:
+        """All caveats, from first to last."""
+        return (caveat for section in self.sections for caveat in section.caveats)
+
+    def is_too_costly(self, call: Call) -> bool:
+        """Whether the caveats together would cost too much work for this call."""
+        return is_too_much(call, self.size, lambda: self.cost, lambda: self.caveats)
 
     @property
     def demands(self) -> tuple[Demand, ...]:
@@ -137,7 +152,8 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
     At the authority itself, `where`, `budget` and caveats of services restrict nothing: they are about the calls that
     the authority grants elsewhere.
     """
-    decoded = [caveats_of(block, vocabulary) for block in blocks]
+    size = sum(len(block) for block in blocks if isinstance(block, bytes))
+    decoded = _decoded(blocks, vocabulary, bounded=size > SMALL_TOKEN)
     for at, caveats in enumerate(decoded):
         if found := misplaced(caveats, authority=at == 0):
             raise TokenRefused(Refusal("misplaced", f"`{found.sentence()}` is not allowed at its place in this token"))
@@ -189,6 +205,7 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
         expires=min(expires),
         issued=frame.identifier.issued_at,
         allotments=tuple(allotments),
+        size=size,
     )
 
 
@@ -239,6 +256,19 @@ def caveats_of(block: Block, vocabulary: Vocabulary) -> tuple[Caveat, ...]:
         return vocabulary.decode(block)
     except TooLarge as error:
         raise TokenRefused(Refusal("too_large", str(error))) from None
+
+
+def _decoded(blocks: Iterable[Block], vocabulary: Vocabulary, *, bounded: bool) -> list[tuple[Caveat, ...]]:
+    """The caveats of each block. If `bounded`, TokenRefused (too_large) at the block with one pattern too many."""
+    decoded: list[tuple[Caveat, ...]] = []
+    patterns = 0
+    for block in blocks:
+        decoded.append(caveats_of(block, vocabulary))
+        # To read a pattern is to build its program, which takes much longer than to read anything else.
+        patterns += cost(decoded[-1]).weight if bounded else 0
+        if patterns > MAX_PATTERNS:
+            raise TokenRefused(Refusal("too_large", "the patterns of a token are too large together", "fewer patterns"))
+    return decoded
 
 
 class _Claims(Struct, frozen=True):

@@ -142,7 +142,7 @@ class Admitted:
             raise self.foreign(call.action, call.tenant)
         decision = self.decide(call)
         if not decision.allowed:
-            raise self._denied(decision, call.action, call.args if sent else None)
+            raise self._denied(decision, call.action, call.arguments if sent else None)
         return self._allowed(decision, call)
 
     async def judge_async(self, call: Call, *, sent: bool = False) -> Allowed:

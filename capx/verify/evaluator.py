@@ -26,7 +26,7 @@ from capx.verify.decision import Decision
 from capx.verify.meter import Meter
 from capx.verify.protocols import Liveness, Recorder
 from capx.verify.spending import Spent, exhausted
-from capx_caveats import Call, Caveat, Expires, Facts, Refusal, Tenant, is_label, is_too_much, shown
+from capx_caveats import Call, Caveat, Expires, Facts, Refusal, Tenant, is_label, shown
 from capx_caveats.constraint import is_own
 
 MAX_REPORTED = 32
@@ -67,8 +67,11 @@ class Evaluator:
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Steps 6 and 7: all refusals, revocations first, at most MAX_REPORTED."""
         found = self.claim_refusals(lineage, presentation, facts)
-        # Before the caveats: their work grows with the number of values times the rules for each of them.
-        if is_too_much(facts.call.args, lambda: lineage.asked_of_each):
+        # Before the caveats: nothing is judged half-way.
+        if lineage.is_too_costly(facts.call):
+            # But after the tenant: whether a row of another one is too large is none of the bearer's business.
+            named = tuple(caveat for caveat in lineage.sections[0].caveats if isinstance(caveat, Tenant))
+            found.extend(caveat_refusals([Section(0, None, named)], facts))
             return [*found, TOO_MUCH][:MAX_REPORTED]
         for refusal in caveat_refusals(lineage.sections, facts):
             found.append(refusal)
@@ -204,12 +207,15 @@ def _revoked(key: RevocationKey, code: str, lineage: Lineage) -> Refusal:
 def caveat_refusals(sections: Iterable[Section], facts: Facts) -> Iterator[Refusal]:
     """The refusals of all caveats, each with its hop.
 
-    A caveat that raises an error, or returns anything but a Refusal or None, refuses with `not_understood`.
+    A caveat that raises an error, or returns anything but a Refusal or None, refuses with `not_understood`. A service's
+    own caveat sees defaults as arguments.
     """
+    call = facts.call
+    whole = replace(facts, call=replace(call, args=call.arguments, defaults={})) if call.defaults else facts
     for section in sections:
         for caveat in section.caveats:
             try:
-                answer = caveat.refusal(facts)
+                answer = caveat.refusal(whole if is_own(type(caveat)) else facts)
             except Exception:  # noqa: BLE001 - a service's own caveat may raise anything, and allows nothing by it
                 answer = _NOT_EVALUATED
             if answer is not None:

@@ -42,7 +42,7 @@ from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.evaluator import TOO_MUCH, Evaluator, caveat_refusals, in_words
 from capx.verify.meter import Meter, Payer
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
-from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary, is_too_much
+from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary
 
 MAX_STALENESS = 30.0
 """Seconds for which a verifier goes on without news of revocations."""
@@ -218,7 +218,7 @@ class Verifier:
         facts = self._evaluator.facts(call)
         ended = self._evaluator.end_refusals(lineage, presentation, facts.now)
         beside = self._evaluator.claim_refusals(lineage, presentation, facts)
-        if is_too_much(call.args, lambda: lineage.asked_of_each):
+        if lineage.is_too_costly(call):
             return Explanation((), tuple(ended) or (*beside, TOO_MUCH), lineage)
         walk = tuple(_restrictions(lineage, facts, self._evaluator.unaffordable(lineage, call)))
         refusals = (*beside, *(each.refusal for each in walk if each.refusal is not None))

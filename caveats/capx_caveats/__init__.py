@@ -29,7 +29,7 @@ from capx_caveats.caveats import (
 from capx_caveats.chain_caveats import ChainCaveat, Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Step, Task
 from capx_caveats.constraint import Constraint, Judgement
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
-from capx_caveats.cost_bound import asked_of_each, is_too_much
+from capx_caveats.cost_bound import MAX_PATTERNS, SMALL_TOKEN, Cost, cost, is_too_much
 from capx_caveats.errors import CapxError, InvalidCaveat
 from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
 from capx_caveats.network import Cidr, Host, Url
@@ -56,9 +56,11 @@ __all__ = [
     "CALLS",
     "DEFAULT",
     "JSON",
+    "MAX_PATTERNS",
     "MISSING",
     "PLACES",
     "SAFE_INTEGER",
+    "SMALL_TOKEN",
     "Absent",
     "AllOf",
     "Allow",
@@ -76,6 +78,7 @@ __all__ = [
     "Cidr",
     "Constraint",
     "Contains",
+    "Cost",
     "Each",
     "Entry",
     "Eq",
@@ -126,7 +129,7 @@ __all__ = [
     "amount",
     "as_constraint",
     "as_entry",
-    "asked_of_each",
+    "cost",
     "demand_json",
     "encode_block",
     "is_action",

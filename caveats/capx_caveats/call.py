@@ -4,7 +4,7 @@ Law: nothing in a call comes from what the bearer says about itself. The argumen
 defaults filled in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Final
@@ -25,8 +25,9 @@ CALLS: Final = "calls"
 class Call(Struct, frozen=True):
     """One action that is about to be executed, with everything that caveats may judge.
 
-    `cost` is the cost in each unit that a budget may count. Every call also costs 1 in the unit `calls`. Raises
-    InvalidCaveat for invalid names, values or amounts.
+    `cost` is the cost in each unit that a budget may count. Every call also costs 1 in the unit `calls`. `defaults` are
+    the arguments that the caller left out, with the values with which the action is executed. Caveats need not name
+    them. Raises InvalidCaveat for invalid names, values or amounts.
     """
 
     action: str
@@ -34,6 +35,7 @@ class Call(Struct, frozen=True):
     tenant: str | None = None
     attributes: Mapping[str, JSON] = NOTHING
     cost: Mapping[str, Amount] = FREE
+    defaults: Mapping[str, JSON] = NOTHING
 
     def __post_init__(self) -> None:
         demand(is_action(self.action), "an action (labels joined by dots)", self.action)
@@ -42,6 +44,11 @@ class Call(Struct, frozen=True):
         for name, value in self.args.items():
             demand_argument(name)
             demand_json(value)
+        for name, value in self.defaults.items():
+            demand_argument(name)
+            demand_json(value)
+            if name in self.args:
+                raise InvalidCaveat(f"the argument {name!r:.80} was given, so it has no default")
         for name, value in self.attributes.items():
             demand_attribute(name)
             demand_json(value)
@@ -50,6 +57,21 @@ class Call(Struct, frozen=True):
             if unit == CALLS:
                 raise InvalidCaveat("a call always costs 1 in `calls`: leave that unit out of `cost`")
             amount(cost)
+
+    @property
+    def arguments(self) -> Mapping[str, JSON]:
+        """All arguments with which the action is executed: those that were given, and the defaults of the others."""
+        return {**self.defaults, **self.args} if self.defaults else self.args
+
+    def seen_by(self, names: Iterable[str]) -> Mapping[str, JSON]:
+        """The arguments that a rule sees which names these; with `*`, it sees all.
+
+        A default is no argument that the caller gave, so a rule that does not speak of it does not see it.
+        """
+        named = {*names}
+        if "*" in named:
+            return self.arguments
+        return {**{name: value for name, value in self.defaults.items() if name in named}, **self.args}
 
     def cost_in(self, unit: str) -> Decimal | None:
         """Return the cost in this unit; None if the call does not state it."""

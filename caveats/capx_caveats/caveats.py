@@ -138,7 +138,8 @@ class Entry(Wire, frozen=True):
         """Return the first argument that this entry does not allow; None if it allows all of them."""
         if self.args is UNSET:
             return None
-        return next(misfits(self.args, call.args), None)
+        seen = call.seen_by([pair.name for pair in self.args]) if call.defaults else call.args
+        return next(misfits(self.args, seen), None)
 
     def passed(self, misfit: Misfit) -> int:
         """Return how many pairs for named arguments say yes before this misfit; more means a closer entry."""
@@ -221,7 +222,7 @@ class Where(Caveat, frozen=True, tag="where"):
     def refusal(self, facts: Facts) -> Refusal | None:
         of_argument = self.attribute.startswith("args.")
         name = self.attribute[5:] if of_argument else self.attribute
-        value: Value = (facts.call.args if of_argument else facts.call.attributes).get(name, MISSING)
+        value: Value = (facts.call.arguments if of_argument else facts.call.attributes).get(name, MISSING)
         said = self.constraint.judge(value)
         if said is True:
             return None

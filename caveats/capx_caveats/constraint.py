@@ -122,6 +122,10 @@ class Constraint(Wire, frozen=True):
 
     about_absence: ClassVar[bool] = False
     """Whether it can judge a missing value. Such a constraint is allowed only where an argument has a name."""
+    once: ClassVar[int] = 128
+    """The highest cost of judging one value, without what `each` and `weight` say; one unit is about 3 ns."""
+    each: ClassVar[int] = 0
+    """The highest cost for each value within that value; 0 for a constraint that does not look into values."""
     weight: ClassVar[int] = 0
     """The highest cost of reading one character of a value; 0 for a constraint that does not read whole texts."""
 

@@ -30,6 +30,10 @@ class Each(Constraint, frozen=True, tag="each"):
         demand_presence(self.constraint, "an element is never missing")
 
     @property
+    def each(self) -> int:  # type: ignore[override] # derived from the part
+        return Constraint.once + self.constraint.once + self.constraint.each
+
+    @property
     def weight(self) -> int:  # type: ignore[override] # derived from the part
         return self.constraint.weight
 
@@ -51,6 +55,14 @@ class _Several(Constraint, frozen=True):
     @property
     def about_absence(self) -> bool:  # type: ignore[override] # derived from the parts
         return any(part.about_absence for part in self.constraints)
+
+    @property
+    def once(self) -> int:  # type: ignore[override] # derived from the parts
+        return Constraint.once + sum(part.once for part in self.constraints)
+
+    @property
+    def each(self) -> int:  # type: ignore[override] # derived from the parts
+        return sum(part.each for part in self.constraints)
 
     @property
     def weight(self) -> int:  # type: ignore[override] # derived from the parts
@@ -85,6 +97,14 @@ class Not(Constraint, frozen=True, tag="not"):
     @property
     def about_absence(self) -> bool:  # type: ignore[override] # derived from the part
         return self.constraint.about_absence
+
+    @property
+    def once(self) -> int:  # type: ignore[override] # derived from the part
+        return Constraint.once + self.constraint.once
+
+    @property
+    def each(self) -> int:  # type: ignore[override] # derived from the part
+        return self.constraint.each
 
     @property
     def weight(self) -> int:  # type: ignore[override] # derived from the part
@@ -126,6 +146,15 @@ class Fields(Constraint, frozen=True, tag="fields"):
 
     def __post_init__(self) -> None:
         demand_distinct(self.pairs)
+
+    @property
+    def once(self) -> int:  # type: ignore[override] # derived from the parts
+        return Constraint.once + sum(pair.constraint.once for pair in self.pairs)
+
+    @property
+    def each(self) -> int:  # type: ignore[override] # derived from the parts
+        others = sum(pair.constraint.once for pair in self.pairs if pair.name == "*")
+        return Constraint.once + others + sum(pair.constraint.each for pair in self.pairs)
 
     @property
     def weight(self) -> int:  # type: ignore[override] # derived from the parts

@@ -1,63 +1,124 @@
-"""The bound on the work of judging one call: the restrictions of a token times the values of the call.
+"""The bound on the work of judging one call by all caveats of a token together.
 
-Law: a holder of a token can append restrictions, and a caller chooses the arguments. Other modules bound each of the
-two. This module bounds their product, over the whole token.
+Each constraint has three costs: to judge one value (`once`), for each value within it (`each`), and for each character
+within it (`weight`). The cost of a call is the sum over all caveats that judge something of it.
+
+Laws:
+
+- A holder of a token can append caveats, and a caller chooses the arguments. Other modules bound each of the two. This
+  module bounds what they cost together.
+- It is a sum, computed before anything is judged: a caveat that is appended can only add to it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, cast
 
-from msgspec import UNSET
+from msgspec import UNSET, json
 
+from capx_caveats.call import Call
 from capx_caveats.caveat import Caveat
-from capx_caveats.caveats import Entry
-from capx_caveats.constraint import Wire
-from capx_caveats.constraints import Each, Fields, Pair
-from capx_caveats.value_constraints import Contains
+from capx_caveats.caveats import Allow, Where
+from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.values import JSON
 
-MAX_JUDGEMENTS = 2**18
-"""The highest product: values of a call times the questions that a token asks about each of them."""
-FEW = 16
-"""A call with at most so many values is always judged: even the largest token is cheap for so few."""
+MAX_COST = 2**23
+"""The highest cost of a call. One unit is about 3 ns: what RE2 needs, at worst, for one character and instruction."""
+MAX_PATTERNS = 2**16
+"""The most instructions that the patterns of one token may have together; to build one takes about 200 ns."""
+SMALL_TOKEN = 4096
+SMALL_CALL = 128
+"""A call of so many bytes of JSON is always judged, if the blocks of its token have so many bytes: it is cheap."""
 
 
-def asked_of_each(caveats: Sequence[Caveat]) -> int:
-    """Return how many questions these caveats ask about each element of an array or each argument without a name."""
-    return sum(_cost(caveat, False) for caveat in caveats)
+class Cost(NamedTuple):
+    """What caveats cost: for a call, for each value of it, and for each character of it."""
+
+    once: int
+    each: int
+    weight: int
 
 
-def is_too_much(args: Mapping[str, JSON], asked: Callable[[], int]) -> bool:
-    """Whether these arguments hold too many values for a token that asks so many questions about each of them.
+def cost(caveats: Iterable[Caveat]) -> Cost:
+    """Return the most that these caveats can cost."""
+    once = each = weight = 0
+    for caveat in caveats:
+        for place, asked in _questions(caveat):
+            once += asked.once
+            each += asked.each + (asked.once if place == _EVERY else 0)
+            weight += asked.weight
+    return Cost(once, each, weight)
 
-    `asked` is called only if the call holds more than 16 values: most calls hold fewer, and counting costs time.
+
+def is_too_much(call: Call, size: int, most: Callable[[], Cost], caveats: Callable[[], Iterable[Caveat]]) -> bool:
+    """Whether it costs too much to judge this call by these caveats, whose blocks have so many bytes together.
+
+    `most` is their `cost`. It and `caveats` are called only if the call could be too large: nearly every call is small.
     """
-    held = _held_values(args)
-    return held > FEW and held * asked() > MAX_JUDGEMENTS
+    written = len(json.encode((dict(call.args), dict(call.defaults), dict(call.attributes))))
+    if written <= SMALL_CALL and size <= SMALL_TOKEN:
+        return False
+    # Each value takes two bytes or more, and each character one or more.
+    once, each, weight = most()
+    if once + each * written // 2 + weight * written <= MAX_COST:
+        return False
+    return _exact(call, caveats()) > MAX_COST
 
 
-def _held_values(args: Mapping[str, JSON]) -> int:
+def _exact(call: Call, caveats: Iterable[Caveat]) -> int:
+    sizes = {f"args.{name}": _size(value) for name, value in call.arguments.items()}
+    every = _Size(sum(size.values for size in sizes.values()), sum(size.characters for size in sizes.values()))
+    sizes.update((name, _size(value)) for name, value in call.attributes.items())
+    total = 0
+    for caveat in caveats:
+        for place, asked in _questions(caveat, call.action):
+            times, size = (len(call.arguments), every) if place == _EVERY else (1, sizes.get(place, _NOTHING))
+            total += asked.once * times + asked.each * size.values + asked.weight * size.characters
+    return total
+
+
+_EVERY = "args.*"
+"""The place of a question about each argument."""
+_LOOK = Cost(16, 0, 0)
+"""The cost of finding out that an argument has a name."""
+_OWN = Cost(Constraint.once, 0, 0)
+"""A service's own caveat may look at every argument."""
+
+
+def _questions(caveat: Caveat, action: str | None = None) -> Iterator[tuple[str, Cost | Constraint]]:
+    """Yield what a caveat asks about a call of this action, or of any: the place of the value, and the costs."""
+    if isinstance(caveat, Where):
+        yield caveat.attribute, caveat.constraint
+    elif isinstance(caveat, Allow):
+        for entry in caveat.entries:
+            if entry.args is not UNSET and (action is None or entry.matches(action)):
+                yield from ((f"args.{pair.name}", pair.constraint) for pair in entry.args)
+                # An argument that no pair names is looked at, too.
+                yield _EVERY, _LOOK
+    elif is_own(type(caveat)):
+        yield _EVERY, _OWN
+
+
+class _Size(NamedTuple):
+    values: int
+    characters: int
+
+
+_NOTHING = _Size(0, 0)
+
+
+def _size(value: JSON) -> _Size:
+    """Return the number of values in this one, itself among them, and of the characters of all texts."""
     # A loop, not recursion: the caller chooses how deep the values nest.
-    held = len(args)
-    waiting: list[Any] = [value for value in args.values() if type(value) in _HOLDING]
+    values = characters = 0
+    waiting: list[JSON] = [value]
     while waiting:
         found = waiting.pop()
-        elements: list[Any] = list(found.values() if isinstance(found, dict) else found)  # pyright: ignore[reportUnknownArgumentType] # of anything
-        held += len(elements)
-        waiting += [element for element in elements if type(element) in _HOLDING]
-    return held
-
-
-_HOLDING = frozenset({list, tuple, dict})
-
-
-def _cost(held: object, of_each: bool) -> int:
-    if isinstance(held, tuple):
-        return sum(_cost(element, of_each) for element in cast("tuple[object, ...]", held))
-    if not isinstance(held, Wire):
-        return int(of_each)
-    if isinstance(held, Each | Contains | Fields) or (isinstance(held, Pair) and held.name == "*"):
-        of_each = True
-    # An entry with pairs looks at each argument, also at those that no pair names.
-    closed = isinstance(held, Entry) and held.args is not UNSET
-    return (of_each or closed) + sum(_cost(getattr(held, field), of_each) for field in held.__struct_fields__)
+        values += 1
+        if isinstance(found, str):
+            characters += len(found)
+        elif isinstance(found, Mapping):
+            waiting += found.values()
+            characters += sum(map(len, found))
+        elif isinstance(found, list | tuple):
+            waiting += cast("Sequence[JSON]", found)
+    return _Size(values, characters)

@@ -83,6 +83,7 @@ class Host(Constraint, frozen=True, tag="host"):
     machine, such as localhost, are judged like any other name; `url` does not judge them.
     """
 
+    once = 2048
     patterns: Texts
 
     def __post_init__(self) -> None:
@@ -106,6 +107,8 @@ class Url(Constraint, frozen=True, tag="url"):
     address or a name of this machine or of a metadata service, or if its scheme is not http, https or one of these.
     """
 
+    # An address or a name that was not read before takes this long.
+    once = 8192
     weight = 8
     schemes: Texts
     hosts: Texts
@@ -154,6 +157,7 @@ class Cidr(Constraint, frozen=True, tag="cidr"):
     a zone or contains an IPv4 address.
     """
 
+    once = 8192
     networks: Texts
 
     def __post_init__(self) -> None:

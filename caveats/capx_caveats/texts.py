@@ -22,6 +22,8 @@ MAX_TEXT = 4096
 MAX_PROGRAM = 2**14
 """The most bytes that RE2 may use for one pattern; a pattern that needs more is refused when it is built."""
 
+_MATCH = 1024
+"""The cost of handing one text to RE2, in the units of `Constraint.once`."""
 _WILD = re.compile(r"(\*\*?|\?)")
 # `\p` or `\P` after an even number of backslashes; after an odd number, the `p` is plain text.
 _UNICODE_CLASS = re.compile(r"(?<!\\)(?:\\\\)*\\[pP]")
@@ -46,6 +48,7 @@ class Glob(Constraint, frozen=True, tag="glob"):
     are plain text too: use `path` where `..` could lead out of a folder.
     """
 
+    once = _MATCH
     text: Text
 
     def __post_init__(self) -> None:
@@ -72,6 +75,7 @@ class Regex(Constraint, frozen=True, tag="regex"):
     characters times the instructions of the program are more than 2¹⁹.
     """
 
+    once = _MATCH
     text: Text
 
     def __post_init__(self) -> None:
@@ -130,8 +134,14 @@ class Argv(Constraint, frozen=True, tag="argv"):
     words cannot be judged.
     """
 
+    each = 32
     programs: Texts
     arguments: Annotated[tuple[Texts, ...], Meta(min_length=1)] | UnsetType = UNSET
+
+    @property
+    def once(self) -> int:  # type: ignore[override] # each program and each list is compared
+        lists = () if self.arguments is UNSET else self.arguments
+        return Constraint.once + 64 * (len(self.programs) + len(lists))
 
     def judge(self, value: Value) -> Judgement:
         words = as_array(value)

@@ -7,6 +7,8 @@ from capx_caveats.constraint import MAX_VALUES, Constraint, Judgement, every, so
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Value, as_array, same, shown
 
+_COMPARISON = 32
+"""The cost of comparing two values, in the units of `Constraint.once`."""
 MAX_COMPARISONS = 64 * MAX_VALUES
 """The most comparisons (elements times literals) that `contains` makes."""
 
@@ -27,6 +29,10 @@ class In(Constraint, frozen=True, tag="in"):
     """The value equals one of the literals; a value cannot be judged if no literal has its type."""
 
     literals: Literals
+
+    @property
+    def once(self) -> int:  # type: ignore[override] # each literal is compared
+        return Constraint.once + _COMPARISON * len(self.literals)
 
     def judge(self, value: Value) -> Judgement:
         judgement: Judgement = None
@@ -74,6 +80,10 @@ class Contains(Constraint, frozen=True, tag="contains"):
     """
 
     literals: Literals
+
+    @property
+    def each(self) -> int:  # type: ignore[override] # each element is compared with each literal
+        return _COMPARISON * (1 + len(self.literals))
 
     def judge(self, value: Value) -> Judgement:
         elements = as_array(value)

@@ -9,24 +9,41 @@ Laws:
 - Two values never share a name: the call is denied instead.
 - A denial names arguments only if they come from what the bearer sent and from defaults. That is so for parameters and
   tables. Of a function, the service must say it.
+- A default that the caller did not touch is stated beside the arguments. So a token whose entry names all arguments is
+  still good when an endpoint gets a new one. A parameter that has exactly its default counts as one that was left out,
+  because an endpoint cannot tell the two apart. Of a model it can, so its members count only if they were left out.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from types import NoneType, UnionType
-from typing import Annotated, Any, Protocol, Union, cast, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, Protocol, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.crypto.canonical_json import canonical
+from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import demand_derivation, derive
 from capx.guard.fastapi.hidden_fields import hidden_fields
-from capx.guard.fastapi.model_values import converted, left_out
+from capx.guard.fastapi.model_values import converted, left_out, untouched
 from capx.guard.json_values import plain
 from capx_caveats import JSON, is_label
 
 Args = Mapping[str, str] | Callable[..., Mapping[str, JSON]] | None
 """What `args=` takes: a table of paths, or a function whose parameters have the names of the endpoint's."""
+
+
+class StatedArguments(NamedTuple):
+    """The arguments of a call, and the defaults of those that the caller left out."""
+
+    args: Mapping[str, JSON]
+    defaults: Mapping[str, JSON]
+
+    @property
+    def everything(self) -> Mapping[str, JSON]:
+        """The arguments and the defaults."""
+        return {**self.defaults, **self.args}
 
 
 class ArgumentSource(Protocol):
@@ -37,7 +54,7 @@ class ArgumentSource(Protocol):
         """Whether they hold only what the bearer sent, and defaults."""
         ...
 
-    def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
+    def read(self, values: Mapping[str, Any]) -> StatedArguments:
         """Return the arguments, from the values of the endpoint's parameters; InvalidRequest if one is not JSON."""
         ...
 
@@ -45,33 +62,57 @@ class ArgumentSource(Protocol):
 class OwnArguments:
     """The path, query and body parameters: `names` are those that callers use, by parameter.
 
-    A parameter in `spread` has no name in the request: its value is an object, whose members are arguments.
+    A parameter in `spread` has no name in the request: its value is a model, whose members are arguments.
     """
 
     sent = True
 
-    def __init__(self, names: Mapping[str, str], spread: Collection[str]) -> None:
+    def __init__(self, own: Mapping[str, FieldInfo], names: Mapping[str, str], spread: Collection[str]) -> None:
         self._names = names
         self._spread = spread
+        self._defaults = Defaults(own)
 
-    def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
+    def read(self, values: Mapping[str, Any]) -> StatedArguments:
         """Return each parameter, and each member of one that is spread."""
-        found: dict[str, JSON] = {}
-        for name, value in self._named(values):
-            if name in found:
+        args: dict[str, JSON] = {}
+        defaults: dict[str, JSON] = {}
+        for name, value, by_default in self._named(values):
+            if name in args or name in defaults:
                 raise InvalidRequest(f"two arguments have the name {name!r:.80}, so a caveat could not see both")
-            found[name] = value
-        return found
+            (defaults if by_default else args)[name] = value
+        return StatedArguments(args, defaults)
 
-    def _named(self, values: Mapping[str, Any]) -> Iterator[tuple[str, JSON]]:
+    def _named(self, values: Mapping[str, Any]) -> Iterator[tuple[str, JSON, bool]]:
         for parameter, name in self._names.items():
             value = plain(name, values[parameter], converted)
             if parameter not in self._spread:
-                yield name, value
+                yield name, value, self._defaults.has(parameter, value)
             elif isinstance(value, Mapping):
-                yield from value.items()
+                left_out = untouched(values[parameter])
+                yield from ((member, inner, member in left_out) for member, inner in value.items())
             else:
                 raise InvalidRequest(f"{name} cannot be judged by its members, because it is not an object")
+
+
+class Defaults:
+    """The defaults of parameters that have one and the same for each call."""
+
+    def __init__(self, own: Mapping[str, FieldInfo]) -> None:
+        found: dict[str, bytes] = {}
+        for name, field in own.items():
+            # The default of a function is another value each time.
+            if not field.is_required() and field.default_factory is None:
+                with suppress(InvalidRequest, InvalidCaveat):
+                    found[name] = canonical(plain(name, field.default, converted))
+        self._written = found
+
+    def has(self, parameter: str, value: JSON) -> bool:
+        """Whether a parameter has its default; InvalidRequest for a value that is not JSON."""
+        written = self._written.get(parameter)
+        try:
+            return written is not None and canonical(value) == written
+        except InvalidCaveat as error:
+            raise InvalidRequest(f"the argument {parameter!r} cannot be judged: {error}") from None
 
 
 class ArgsTable:
@@ -91,15 +132,19 @@ class ArgsTable:
             )
         paths = cast("Mapping[str, Any]", table)
         self._paths = {name: _checked(name, path, own) for name, path in paths.items()}
+        self._defaults = Defaults(own)
 
-    def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
-        """Return what each path leads to; an argument whose field was left out is missing."""
-        found: dict[str, JSON] = {}
+    def read(self, values: Mapping[str, Any]) -> StatedArguments:
+        """Return what each path leads to; an argument whose field was left out and gives None is missing."""
+        args: dict[str, JSON] = {}
+        defaults: dict[str, JSON] = {}
         for name, path in self._paths.items():
-            there, value = _followed(path, values)
+            there, is_set, found = _followed(path, values)
             if there:
-                found[name] = plain(name, value, converted)
-        return found
+                value = plain(name, found, converted)
+                by_default = not is_set or (len(path) == 1 and self._defaults.has(path[0], value))
+                (defaults if by_default else args)[name] = value
+        return StatedArguments(args, defaults)
 
 
 class ArgsFunction:
@@ -113,14 +158,15 @@ class ArgsFunction:
         self._function = function
         self.sent = sent
 
-    def read(self, values: Mapping[str, Any]) -> Mapping[str, JSON]:
+    def read(self, values: Mapping[str, Any]) -> StatedArguments:
         """Return what the function returns; ConfigurationProblem if that is not a mapping."""
         stated: Any = derive(self._function, values)
         if not isinstance(stated, Mapping):
             raise ConfigurationProblem(
                 f"`args=` returned a {type(stated).__name__}: return a mapping of names to values"
             )
-        return {name: plain(name, value, converted) for name, value in cast("Mapping[str, Any]", stated).items()}
+        named = cast("Mapping[str, Any]", stated).items()
+        return StatedArguments({name: plain(name, value, converted) for name, value in named}, {})
 
 
 def _checked(name: Any, path: Any, own: Mapping[str, FieldInfo]) -> list[str]:
@@ -161,15 +207,16 @@ def _models(kind: Any) -> Iterator[type[BaseModel] | None]:
         yield kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
-def _followed(path: list[str], values: Mapping[str, Any]) -> tuple[bool, Any]:
-    """Return whether a path leads to a value, and the value."""
+def _followed(path: list[str], values: Mapping[str, Any]) -> tuple[bool, bool, Any]:
+    """Return whether a path leads to a value, whether callers set it, and the value."""
     root, *fields = path
-    value = values[root]
+    value, is_set = values[root], True
     for field in fields:
         # An explicit null on the way is a null at the end: it must not look as if it had been left out.
         if value is None:
             break
         model, value = value, getattr(value, field)
         if left_out(model, field, value):
-            return False, None
-    return True, value
+            return False, False, None
+        is_set = is_set and field in model.__pydantic_fields_set__
+    return True, is_set, value

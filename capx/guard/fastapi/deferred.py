@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from capx.guard.asgi.request import GuardedRequest
 from capx.guard.call_facts import CallFacts
+from capx.guard.fastapi.argument_sources import StatedArguments
 from capx.verify.decision import Allowed
 from capx_caveats import JSON, Amount
 
@@ -18,7 +19,7 @@ class _RowCheck:
     """Holds what is known of the call before the row; `args` returns the arguments, or denies the call."""
 
     def __init__(
-        self, current: GuardedRequest, action: str, args: Callable[[], Mapping[str, JSON]], *, sent: bool
+        self, current: GuardedRequest, action: str, args: Callable[[], StatedArguments], *, sent: bool
     ) -> None:
         self._request = current
         self._action = action
@@ -33,7 +34,8 @@ class _RowCheck:
         self, tenant: str | None, attributes: Mapping[str, JSON] | None, cost: Mapping[str, Amount] | None
     ) -> CallFacts:
         self._request.demand_row(self._action, tenant)
-        return CallFacts(self._action, self._args(), tenant, attributes, cost, self._sent)
+        args, defaults = self._args()
+        return CallFacts(self._action, args, tenant, attributes, cost, self._sent, defaults)
 
 
 class SyncCheck(_RowCheck):

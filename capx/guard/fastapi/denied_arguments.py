@@ -16,6 +16,7 @@ from fastapi import Response
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection, Request
 
+from capx.guard.fastapi.argument_sources import StatedArguments
 from capx_caveats import JSON
 
 _CONNECTION: Final = "capx_connection"
@@ -30,7 +31,7 @@ class DeniedArguments:
         self,
         signature: inspect.Signature,
         names: Collection[str],
-        args: Callable[[Mapping[str, Any]], Mapping[str, JSON]],
+        args: Callable[[Mapping[str, Any]], StatedArguments],
     ) -> None:
         self._parameters = {name: one for name, one in signature.parameters.items() if name in names}
         self._args = args
@@ -42,7 +43,7 @@ class DeniedArguments:
             return None
         try:
             await self._handler(self._parameters.keys() & connection.path_params.keys())(connection)
-            return self._args(connection.scope.pop(_FOUND))
+            return self._args(connection.scope.pop(_FOUND)).everything
         except Exception:  # noqa: BLE001 # validators are code of the service, and the call is denied already
             return None
 

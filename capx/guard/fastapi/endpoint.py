@@ -21,7 +21,14 @@ from starlette.requests import HTTPConnection
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.asgi.request import GuardedRequest
 from capx.guard.call_facts import CallFacts, CallSpec, unjudgeable
-from capx.guard.fastapi.argument_sources import Args, ArgsFunction, ArgsTable, ArgumentSource, OwnArguments
+from capx.guard.fastapi.argument_sources import (
+    Args,
+    ArgsFunction,
+    ArgsTable,
+    ArgumentSource,
+    OwnArguments,
+    StatedArguments,
+)
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.denied_arguments import DeniedArguments
 from capx.guard.fastapi.inputs import has_body, own_fields, shown, spread, unnamed
@@ -63,15 +70,17 @@ class EndpointSpec:
         visible = self.signature.parameters.keys() - self.injected.keys() - hidden
         call.demand_derivable(visible)
         own = {field.name: field for field in own_fields(dependant)}
+        infos = {name: field.field_info for name, field in own.items()}
         self._source: ArgumentSource
         if args is None:
             if problem := next(unnamed(dependant, self.gate), None):
                 raise self._problem(problem)
-            self._source = OwnArguments({name: shown(field) for name, field in own.items()}, spread(dependant))
+            names = {name: shown(field) for name, field in own.items()}
+            self._source = OwnArguments(infos, names, spread(dependant))
         elif callable(args):
             self._source = ArgsFunction(args, visible, sent=sent)
         else:
-            self._source = ArgsTable(args, {name: field.field_info for name, field in own.items()})
+            self._source = ArgsTable(args, infos)
         # A dependency that takes a part of the body would change how FastAPI reads the rest of it.
         readable = self._source.sent and not any(map(has_body, dependant.dependencies))
         self._denied = DeniedArguments(self.signature, own, self._source.read) if readable else None
@@ -110,17 +119,18 @@ class EndpointSpec:
         if not self.deferred:
             # First of all: nothing may be derived from a row of another tenant, nor refused because of it.
             tenant = current.own_tenant(self._call, arguments)
-            return self._call.facts(tenant, self._args(current, arguments), arguments, sent=sent)
+            args, defaults = self._args(current, arguments)
+            return self._call.facts(tenant, args, arguments, sent=sent, defaults=defaults)
         read = functools.partial(self._args, current, dict(arguments))
         if sent:
             # Now, before the endpoint can change them. What is derived waits until the tenant of the row is known.
-            args = read()
-            read = functools.partial(lambda: args)
+            stated = read()
+            read = functools.partial(lambda: stated)
         checks = {name: kind(current, self.action, read, sent=sent) for name, kind in self.injected.items()}
         arguments.update(checks)
         return None
 
-    def _args(self, current: GuardedRequest, arguments: dict[str, Any]) -> Mapping[str, JSON]:
+    def _args(self, current: GuardedRequest, arguments: dict[str, Any]) -> StatedArguments:
         """Return the arguments that caveats judge; raises Denied if one is not JSON."""
         try:
             return self._source.read(arguments)

@@ -42,6 +42,12 @@ def left_out(model: BaseModel, field: str, value: Any) -> bool:
     return value is None and field not in model.__pydantic_fields_set__
 
 
+def untouched(model: BaseModel) -> frozenset[str]:
+    """Return the members that callers left out, by the names that they would give them."""
+    spelt = spellings(type(model))
+    return frozenset(spelt.values()) - {spelt.get(name, name) for name in model.__pydantic_fields_set__}
+
+
 def spellings(model: type[BaseModel]) -> dict[str, str]:
     """Return the name that callers give each field; the first one if they can choose."""
     if model.model_config.get("validate_by_alias") is False:
