@@ -20,6 +20,14 @@ WINDOW_BEFORE = 5
 """Seconds by which the clock of the presenting agent may be ahead."""
 WINDOW_AFTER = 60
 """Seconds for which a presentation is good after it was made."""
+CLOCKS_APART = 10
+"""Seconds between the clocks of two resource processes, at most: each is within 5 seconds of the true time."""
+OPEN_WINDOWS = WINDOW_AFTER + WINDOW_BEFORE + CLOCKS_APART + 1
+"""Seconds from now, by the clock of any of these processes, within which every window ends that is open at one of them.
+
+The process whose clock is ahead takes presentations that were made WINDOW_BEFORE seconds after its own time. One second
+more, because times are whole seconds.
+"""
 
 
 class ToolCall(Struct, frozen=True):
