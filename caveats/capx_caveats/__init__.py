@@ -46,6 +46,7 @@ from capx_caveats.values import (
     Text,
     Texts,
     Value,
+    demand_dict,
     demand_json,
     shown,
 )
@@ -127,6 +128,7 @@ __all__ = [
     "as_constraint",
     "as_entry",
     "asked_of_each",
+    "demand_dict",
     "demand_json",
     "encode_block",
     "is_action",

@@ -14,7 +14,7 @@ from msgspec import Struct
 from capx_caveats.amount import Amount, amount
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand, demand_argument, demand_attribute, is_action, is_attribute, is_label
-from capx_caveats.values import JSON, demand_json
+from capx_caveats.values import JSON, demand_dict, demand_json
 
 NOTHING: Final[Mapping[str, JSON]] = MappingProxyType({})
 FREE: Final[Mapping[str, Amount]] = MappingProxyType({})
@@ -25,6 +25,7 @@ CALLS: Final = "calls"
 class Call(Struct, frozen=True):
     """One action that is about to be executed, with everything that caveats may judge.
 
+    `args`, `attributes` and `cost` are plain dicts, or read-only views of them (`MappingProxyType`).
     `cost` is the cost in each unit that a budget may count. Every call also costs 1 in the unit `calls`. Raises
     InvalidCaveat for invalid names, values or amounts.
     """
@@ -39,6 +40,8 @@ class Call(Struct, frozen=True):
         demand(is_action(self.action), "an action (labels joined by dots)", self.action)
         if self.tenant is not None:
             demand(is_label(self.tenant), "a tenant", self.tenant)
+        for stated in (self.args, self.attributes, self.cost):
+            demand_dict(stated)
         for name, value in self.args.items():
             demand_argument(name)
             demand_json(value)
