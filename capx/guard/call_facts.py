@@ -176,29 +176,22 @@ class CallFacts(Struct, frozen=True):
         tenant = own_tenant(admitted, action, self.tenant)
         try:
             return Call(action, self.args, tenant, self.attributes or {}, self.cost or {}, self.defaults or {})
-        except InvalidCaveat:
+        except InvalidCaveat as error:
             # Out of this block: the denial that the bearer sees does not carry the error as its context.
-            refusal = self._refusal(action)
+            refusal = self._refusal(action, str(error))
         raise Denied(admitted.refused((refusal,), action), sent=self.sent)
 
-    def _refusal(self, action: str) -> Refusal:
-        """Say which part cannot be part of a call."""
-        # Part by part, in a fixed order: the error of the whole call does not say which part it is about.
+    def _refusal(self, action: str, why: str) -> Refusal:
+        """Say which part cannot be part of a call: the arguments, the attributes or the cost."""
         try:
             Call(action, self.args, defaults=self.defaults or {})
         except InvalidCaveat as error:
             return unjudgeable(str(error))
-        parts: tuple[tuple[str, str, dict[str, Any]], ...] = (
-            ("an attribute cannot be judged", "JSON values", {"attributes": self.attributes or {}}),
-            ("the cost cannot be counted", "amounts", {"cost": self.cost or {}}),
-        )
-        for sentence, wanted, part in parts:
-            try:
-                Call(action, **part)
-            except InvalidCaveat as error:
-                return Refusal("argument_refused", sentence, wanted, detail=str(error))
-        # Each part is good now, so one of them has changed since the whole call was refused.
-        return Refusal("argument_refused", "a fact changed while it was read", "JSON values")
+        try:
+            Call(action, attributes=self.attributes or {})
+        except InvalidCaveat as error:
+            return Refusal("argument_refused", "an attribute cannot be judged", "JSON values", detail=str(error))
+        return Refusal("argument_refused", "the cost cannot be counted", "amounts", detail=why)
 
 
 _NO_ACTION: Final = Refusal("argument_refused", "the action is not valid", "an action")

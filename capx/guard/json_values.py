@@ -1,21 +1,37 @@
 """Converts the arguments of a function to the JSON that caveats judge.
 
-Laws: a value that is not JSON is converted by a documented rule, or refused. Caveats see every member of a value:
-declared or not, default or not, with a leading underscore or not. A value that holds more than caveats would see is
-refused. Bytes are refused, because any text in their place differs from what the function gets.
+    Decimal("12.50")                        12.5: the number of the same digits, 15 at most
+    datetime(2026, 11, 25, tzinfo=UTC)      1795564800: Unix seconds; without a time zone it is refused
+    date, time, timedelta                   text of ISO 8601
+    UUID                                    its text in lower case
+    set                                     an array in the order of its JSON
+    struct, dataclass, attrs class          an object
+
+Laws:
+
+- A value that is not JSON is converted by a documented rule, or refused. Numbers are exact: two decimals of different
+  values are never judged as one number.
+- Caveats see every member of a value: declared or not, default or not, with a leading underscore or not. A value that
+  holds more than caveats would see is refused.
+- A value is read as its built-in type, never by methods of a subclass. A subclass that could read differently is
+  refused.
+- Bytes are refused, because any text in their place differs from what the function gets.
 """
 
 import enum
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from types import BuiltinFunctionType
 from typing import Any, Final, cast
+from uuid import UUID
 
 import msgspec
 
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
-from capx_caveats import JSON
+from capx_caveats import JSON, SAFE_INTEGER
 
 Hook = Callable[[Any], Any]
 """Converts one value of a type that this module does not know; raises TypeError if it cannot."""
@@ -26,10 +42,15 @@ _HARMLESS: Final = frozenset(
     {"__class_getitem__", "__doc__", "__getnewargs__", "__hash__", "__init__", "__new__", "__repr__"}
 )
 """What a subclass of these may define anew: it changes nothing that a function reads."""
+_READ_BY: Final = frozenset({"__missing__", "__bool__"})
+"""What a subclass may not define either, although these do not define it themselves."""
+_DIGITS: Final = 15
+"""A double holds each decimal number of so many digits: written anew, it has the same digits."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def plain(name: str, value: Any, hook: Hook | None = None) -> JSON:
-    """Return the JSON value of an argument: times as RFC 3339, structs as objects.
+    """Return the JSON value of an argument; `hook` converts values of other types than those above.
 
     Raises InvalidRequest if the argument has no JSON value.
     """
@@ -58,9 +79,14 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
     # The exact type: a subclass of str or int may hold more than the scalar shows.
     if kind in _SCALARS:
         return value  # type: ignore[no-any-return] # one of the scalars of JSON
+    if (written := _WRITTEN.get(kind)) is not None:
+        return written(value)
     if isinstance(value, enum.Enum):
         _demand_own_content(value)
         return _seen(value.value, hook)
+    if (base := _base_with_content(kind)) is not None:
+        plainly = base.__name__
+        raise TypeError(f"{kind.__name__} is a subclass of {plainly} and may read differently: pass a plain {plainly}")
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
         if kind not in _BARE:
             _demand_plain(value)
@@ -75,15 +101,58 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
         return _struct(value, hook)
     if (declared := _declared(kind)) is not None:
         return _object(_members(value, declared), hook)
-    converted: JSON = msgspec.to_builtins(value, enc_hook=None if hook is None else lambda odd: _seen(hook(odd), hook))
-    return converted
+    if hook is None:
+        raise TypeError(f"a {kind.__name__} is not a JSON value: pass a plain dict, list, text or number")
+    return _seen(hook(value), hook)
+
+
+def _decimal(value: Decimal) -> int | float:
+    number = _number(value)
+    # Of the number, because it never has more than 17 digits.
+    digits = Decimal(repr(number)).as_tuple().digits
+    if len("".join(map(str, digits)).rstrip("0")) > _DIGITS:
+        raise TypeError(f"a JSON number holds no more than {_DIGITS} digits of a Decimal: pass it as text")
+    return number
+
+
+def _instant(value: datetime) -> int | float:
+    if value.utcoffset() is None:
+        raise TypeError("a datetime without a time zone names no instant: give it a tzinfo")
+    microseconds = (value - _EPOCH) // timedelta(microseconds=1)
+    # By its text: a sum or a quotient of Decimals is rounded in the context of the calling code.
+    return _number(Decimal(f"{microseconds}E-6"))
+
+
+def _number(exact: Decimal) -> int | float:
+    """Return the JSON number of this value; TypeError if no number is exactly that when it is read back."""
+    if not exact.is_finite() or not -SAFE_INTEGER <= (number := float(exact)) <= SAFE_INTEGER:
+        raise TypeError("a number is beyond ±(2^53 - 1) or not finite: pass it as text")
+    if Decimal(repr(number)) != exact:
+        raise TypeError("a JSON number would have other digits than this value: pass it as text")
+    return int(number) if number.is_integer() else number
+
+
+_WRITTEN: Final[dict[type[Any], Callable[[Any], JSON]]] = {
+    Decimal: _decimal,
+    datetime: _instant,
+    date: date.isoformat,
+    time: msgspec.to_builtins,
+    timedelta: msgspec.to_builtins,
+    UUID: str,
+}
+"""How values of exactly these types are written in JSON."""
+
+
+def _base_with_content(kind: type[object]) -> type[object] | None:
+    """The built-in type whose content the values of a subclass have; None if they have none."""
+    return next((base for base in kind.__mro__ if base in _SCALARS or base in _WRITTEN), None)
 
 
 def _demand_own_content(value: enum.Enum) -> None:
-    """Raise TypeError if this member of an Enum is a text or a number of another content than its value."""
+    """Raise TypeError if this member of an Enum is a text, a number or a time of another content than its value."""
+    base: Any = _base_with_content(type(value))
     # Of the base, because the Enum may define its own.
-    bases: list[Any] = [base for base in type(value).__mro__ if base in _SCALARS]
-    if any(base.__eq__(value, value.value) is not True for base in bases):
+    if base is not None and base.__eq__(value, value.value) is not True:
         raise TypeError(f"{type(value).__name__}.{value.name} has another content than its value: pass one of the two")
 
 
@@ -97,7 +166,7 @@ def _demand_plain(value: Any) -> None:
     own = {name for ancestor in ancestors[:known] for name in vars(ancestor)}
     # The fields of a named tuple may have names of methods, such as `count`.
     allowed = {*_HARMLESS, *getattr(kind, "_fields", ())}
-    if not own.isdisjoint({*vars(ancestors[known]), "__missing__"} - allowed):
+    if not own.isdisjoint({*vars(ancestors[known]), *_READ_BY} - allowed):
         raise TypeError(f"a {kind.__name__} may read differently than JSON shows it: pass a plain list or dict")
 
 
@@ -106,6 +175,8 @@ def _object(value: Mapping[Any, Any], hook: Hook | None) -> JSON:
     # Two keys such as 1 and "1" have one spelling in JSON: caveats would see only one of the two members.
     if len(seen) != len(value):
         raise TypeError("two of its names have the same spelling in JSON, so a caveat could not see both")
+    if any(type(name) is not str for name in seen):
+        raise TypeError("the names of the members of an object are texts: pass them as text")
     return seen
 
 

@@ -1,9 +1,10 @@
 """Remembers presentations, so that each is accepted once.
 
 Laws: a verifier burns a presentation when it first sees it, in one atomic step, whatever the decision is. The memory
-keeps it until its window has passed. If the memory cannot know whether a presentation was used, the call is denied.
-That is so if the memory is full, is younger than the presentation, or has forgotten its window, and if its store fails
-or has lost presentations.
+keeps it until its window has passed for every process that uses the memory: the clock of each is within 5 seconds of
+the true time. If the memory cannot know whether a presentation was used, the call is denied. That is so if the memory
+is full, is younger than the presentation, or has forgotten its window, and if its store fails or has lost
+presentations. A memory in one process compares times of its own clock only.
 """
 
 import math
@@ -15,10 +16,7 @@ from collections.abc import Callable
 from capx import diagnostics
 from capx.errors import StoreProblem, Unavailable
 from capx.store.protocols import ResourceStore
-from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
-
-# Every window that is open now ends within so many seconds. One second more, because times are whole seconds.
-_WINDOW = WINDOW_AFTER + WINDOW_BEFORE + 1
+from capx.tokens.binding import OPEN_WINDOWS, WINDOW_AFTER, WINDOW_BEFORE
 
 
 class Replay(ABC):
@@ -83,7 +81,7 @@ class ProcessReplay(Replay):
     def _forget(self, now: int) -> None:
         if now <= self._forgotten:
             # A clock was ahead, so ids may be forgotten whose windows are still open. All of those end before this.
-            self._forgotten = min(self._forgotten, now + _WINDOW)
+            self._forgotten = min(self._forgotten, now + OPEN_WINDOWS)
             return
         self._forgotten = now
         for end in [end for end in self._by_end if end < now]:
@@ -110,8 +108,9 @@ class StoreReplay(Replay):
             diagnostics.warn_once(f"presentations cannot be burnt: {problem}")
             raise Unavailable("cannot check for replay: the store is unavailable") from problem
         if not burnt.remembered:
-            # The store is a copy from before the last burn. For one window, it may have lost any presentation.
-            self._unknown_before = now + _WINDOW
+            # The store is a copy from before the last burn. It may have lost any presentation whose window is open,
+            # also one that a process burnt whose clock is ahead of this one.
+            self._unknown_before = now + OPEN_WINDOWS
             if self._last is last:
                 self._last = None
         if until < self._unknown_before:

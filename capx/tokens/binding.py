@@ -14,16 +14,27 @@ from msgspec import Struct
 from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
-from capx_caveats import JSON, demand_json, is_action
+from capx_caveats import JSON, demand_dict, demand_json, is_action
 
 WINDOW_BEFORE = 5
 """Seconds by which the clock of the presenting agent may be ahead."""
 WINDOW_AFTER = 60
 """Seconds for which a presentation is good after it was made."""
+CLOCKS_APART = 10
+"""Seconds between the clocks of two resource processes, at most: each is within 5 seconds of the true time."""
+OPEN_WINDOWS = WINDOW_AFTER + WINDOW_BEFORE + CLOCKS_APART + 1
+"""Seconds from now, by the clock of any of these processes, within which every window ends that is open at one of them.
+
+The process whose clock is ahead takes presentations that were made WINDOW_BEFORE seconds after its own time. One second
+more, because times are whole seconds.
+"""
 
 
 class ToolCall(Struct, frozen=True):
-    """An action and its arguments as they were sent, without the defaults that the service fills in."""
+    """An action and its arguments as they were sent, without the defaults that the service fills in.
+
+    `args` is a plain dict, or a read-only view of one. InvalidCaveat for arguments that are not JSON.
+    """
 
     profile: ClassVar[str] = "tool"
 
@@ -33,6 +44,7 @@ class ToolCall(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not is_action(self.action):
             raise InvalidRequest(f"{self.action!r:.80} is not an action: labels joined by dots")
+        demand_dict(self.args)
         demand_json(dict(self.args))
 
     def digest(self) -> str:

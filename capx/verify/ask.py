@@ -28,7 +28,7 @@ from capx.tokens.capability import Capability
 from capx.tokens.grants import audience_of, demand_audience
 from capx.tokens.wording import sentence
 from capx.verify.pins import pinned_entry
-from capx_caveats import JSON, Call, Entry, InvalidCaveat, Refusal, is_action, shown, shown_instant
+from capx_caveats import JSON, Call, Entry, InvalidCaveat, Refusal, demand_dict, is_action, shown, shown_instant
 from capx_caveats.names import told_name
 
 MAX_ARGS: Final = 16 * 1024
@@ -50,9 +50,10 @@ class Ask(Struct, frozen=True, kw_only=True):
         if not is_action(self.action):
             raise InvalidRequest(f"{self.action!r:.80} is not an action: ask for one action by its full name")
         if self.args is not None:
-            # A copy that cannot change: the id of the request is computed from it later.
-            force_setattr(self, "args", MappingProxyType(dict(self.args)))
             try:
+                demand_dict(self.args)
+                # A copy that cannot change: the id of the request is computed from it later.
+                force_setattr(self, "args", MappingProxyType(dict(self.args)))
                 Call(self.action, self.args)
                 size = len(canonical(dict(self.args)))
             except InvalidCaveat as error:

@@ -46,6 +46,7 @@ from capx_caveats.values import (
     Text,
     Texts,
     Value,
+    demand_dict,
     demand_json,
     shown,
 )
@@ -130,6 +131,7 @@ __all__ = [
     "as_constraint",
     "as_entry",
     "cost",
+    "demand_dict",
     "demand_json",
     "encode_block",
     "is_action",

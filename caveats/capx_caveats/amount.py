@@ -66,7 +66,7 @@ def _spelt(given: object) -> str | None:
         exponent = given.as_tuple().exponent
         few = isinstance(exponent, int) and exponent >= -6 and given.adjusted() < 15
         return format(given, "f") if few else None
-    return given if isinstance(given, str) else None
+    return given if type(given) is str else None
 
 
 def _quoted(given: object) -> str:

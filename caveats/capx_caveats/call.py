@@ -14,7 +14,7 @@ from msgspec import Struct
 from capx_caveats.amount import Amount, amount
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand, demand_argument, demand_attribute, is_action, is_attribute, is_label
-from capx_caveats.values import JSON, demand_json
+from capx_caveats.values import JSON, demand_dict, demand_json
 
 NOTHING: Final[Mapping[str, JSON]] = MappingProxyType({})
 FREE: Final[Mapping[str, Amount]] = MappingProxyType({})
@@ -25,9 +25,10 @@ CALLS: Final = "calls"
 class Call(Struct, frozen=True):
     """One action that is about to be executed, with everything that caveats may judge.
 
-    `cost` is the cost in each unit that a budget may count. Every call also costs 1 in the unit `calls`. `defaults` are
-    the arguments that the caller left out, with the values with which the action is executed. Caveats need not name
-    them. Raises InvalidCaveat for invalid names, values or amounts.
+    `args`, `attributes`, `cost` and `defaults` are plain dicts, or read-only views of them (`MappingProxyType`). `cost`
+    is the cost in each unit that a budget may count. Every call also costs 1 in the unit `calls`. `defaults` are the
+    arguments that the caller left out, with the values with which the action is executed. Caveats need not name them.
+    Raises InvalidCaveat for invalid names, values or amounts.
     """
 
     action: str
@@ -41,6 +42,8 @@ class Call(Struct, frozen=True):
         demand(is_action(self.action), "an action (labels joined by dots)", self.action)
         if self.tenant is not None:
             demand(is_label(self.tenant), "a tenant", self.tenant)
+        for stated in (self.args, self.defaults, self.attributes, self.cost):
+            demand_dict(stated)
         for name, value in self.args.items():
             demand_argument(name)
             demand_json(value)

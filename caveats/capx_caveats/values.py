@@ -4,12 +4,14 @@ Laws: `true` is not 1. 1 equals 1.0. A number that is not finite or is beyond ±
 converted.
 """
 
+import gc
 import math
 import re
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
+from types import MappingProxyType
 from typing import Annotated, Final, TypeAlias, TypeVar, cast
 
 from msgspec import UNSET, Meta, UnsetType
@@ -93,6 +95,24 @@ def demand_json(value: object, depth: int = _DEPTH) -> None:
             demand_json(element, depth - 1)
     else:
         raise InvalidCaveat(f"a {kind.__name__} is not a JSON value: convert it first")
+
+
+def demand_dict(value: object) -> None:
+    """Raise InvalidCaveat unless the value is a plain dict with texts as keys, or a read-only view of one.
+
+    Other mappings can hold more than they show, such as the repeated parameters of a query.
+    """
+    if type(value) is MappingProxyType:
+        # A view reads as what is behind it. Only the garbage collector tells the type of that.
+        (value,) = gc.get_referents(value)
+    if type(value) is not dict:
+        raise InvalidCaveat(
+            f"a {type(value).__name__} may hold more than it shows: pass a plain dict, in which a name that is "
+            "repeated has a list"
+        )
+    for name in cast("dict[object, object]", value):
+        if type(name) is not str:
+            raise InvalidCaveat(f"a name is a {type(name).__name__}: names are plain texts")
 
 
 def demand_unicode(text: str) -> None:

@@ -1,6 +1,8 @@
 """A call and what it costs."""
 
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -24,6 +26,37 @@ def test_a_cost_in_no_unit_or_in_calls_is_refused(unit: str) -> None:
         Call("a.read", cost={unit: 1})
 
 
+class Same(str):
+    """A text that equals every other one."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
+class MultiDict(dict[str, Any]):
+    """A dict that shows the first of several values, as that of werkzeug."""
+
+    def items(self) -> Any:
+        return [(name, values[0]) for name, values in super().items()]
+
+
+class Few(Mapping[str, int]):
+    """A mapping that is no dict."""
+
+    def __getitem__(self, name: str) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
+
+
 # The call
 
 ILL_FORMED: dict[str, dict[str, Any]] = {
@@ -42,6 +75,12 @@ ILL_FORMED: dict[str, dict[str, Any]] = {
     "2**53 deep inside": {"args": {"x": [{"y": 2**53}]}},
     "a lone surrogate": {"args": {"x": "\ud800"}},
     "a subclass of int": {"args": {"x": type("Id", (int,), {})(5)}},
+    "a text that equals every text": {"args": {"x": Same("eve")}},
+    "an argument name that equals every text": {"args": {Same("to"): 1}},
+    "an attribute that equals every text": {"attributes": {Same("region"): 1}},
+    "a unit that equals every text": {"cost": {Same("eur"): 1}},
+    "an amount that equals every text": {"cost": {"eur": Same("1")}},
+    "a list that shows the first of two": {"args": {"x": type("First", (list,), {})([1, 2])}},
     "an attribute in upper case": {"attributes": {"Region": "eu"}},
     "an attribute that is no JSON": {"attributes": {"region": object()}},
 }
@@ -52,3 +91,19 @@ def test_a_call_that_cannot_be_judged_cannot_be_stated(fields: dict[str, Any]) -
     base: dict[str, Any] = {} if "action" in fields else {"action": "a.read"}
     with pytest.raises(InvalidCaveat):
         Call(**base, **fields)
+
+
+MAPPINGS: list[Any] = [MultiDict(a=[1, 2]), Few(), MultiDict(), [("a", 1)], None, "a", 1]
+
+
+@pytest.mark.parametrize("mapping", [*MAPPINGS, *map(MappingProxyType, MAPPINGS[:3])], ids=lambda one: repr(one)[:30])
+@pytest.mark.parametrize("part", ["args", "attributes", "cost"])
+def test_a_mapping_that_shows_the_first_of_two_is_refused(part: str, mapping: Any) -> None:
+    with pytest.raises(InvalidCaveat, match="may hold more than it shows: pass a plain dict, in which a name that is"):
+        Call("a.read", **{part: mapping})
+
+
+@pytest.mark.parametrize("part", ["args", "attributes", "cost"])
+def test_a_view_of_a_dict_is_stated_as_the_dict(part: str) -> None:
+    stated: dict[str, Any] = {part: MappingProxyType({"a": 1})}
+    assert getattr(Call("a.read", **stated), part) == {"a": 1}

@@ -7,11 +7,13 @@ import httpx
 import pytest
 from fastapi import Body, Depends, FastAPI, Header, Query
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr
+from starlette.datastructures import MultiDict, QueryParams
 
 from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.fastapi import FastAPIGuard
+from capx.guard.fastapi.argument_sources import ArgsFunction
 from capx.verify.decision import Allowed
 from capx_caveats import Entry, absent, action, any_of, anything, between, fields, where
 from tests.labs.orders import noted, refusal
@@ -319,3 +321,10 @@ def test_a_table_that_leads_nowhere_stops_the_service(guard: FastAPIGuard, args:
 
 def test_a_table_may_follow_what_each_of_several_models_has(guard: FastAPIGuard) -> None:
     guard.action("crm.x", args={"kind": "pet.kind", "name": "login.name", "street": "body.to.street"})(with_all)
+
+
+@pytest.mark.parametrize("stated", [QueryParams("to=ann&to=eve"), [("to", "ann")], MultiDict(to="ann"), None])
+def test_a_function_that_returns_no_plain_dict_is_refused(stated: Any) -> None:
+    source = ArgsFunction(lambda: stated, [], sent=False)
+    with pytest.raises(ConfigurationProblem, match=r"returned no dict of names and values: a .+ pass a plain dict"):
+        source.read({})

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
+from starlette.datastructures import MultiDict, QueryParams
 
 from capx.authority.authority import Authority
 from capx.guard.asgi.guard import ASGIGuard, passage
@@ -409,6 +410,23 @@ def test_a_call_outside_json_is_refused_as_the_bearer_s(lab: Authority, capabili
 
     messages = drive(ASGIGuard(counting, lab.verifier("crm")), asked(presented(capability)))
     assert json.loads(messages[1]["body"])["code"] == "argument_refused"
+
+
+@pytest.mark.parametrize("part", ["args", "attributes", "cost"])
+@pytest.mark.parametrize("kind", [QueryParams, MultiDict])
+def test_a_query_with_a_parameter_twice_is_refused(
+    lab: Authority, capability: Capability, kind: Callable[[list[tuple[str, str]]], Mapping[str, str]], part: str
+) -> None:
+    query = kind([("to", "ann"), ("to", "eve")])
+    facts: dict[str, Any] = {"args": dict[str, str](), part: query}
+
+    async def judging(scope: Scope, receive: Receive, send: Send) -> None:
+        passage(scope).judge(ACTION, **facts)
+
+    messages = drive(ASGIGuard(judging, lab.verifier("crm")), asked(presented(capability)))
+    problem = json.loads(messages[1]["body"])
+    assert problem["code"] == "argument_refused"
+    assert f"a {kind.__name__} may hold more than it shows: pass a plain dict" in problem["detail"]
 
 
 def asked(

@@ -50,19 +50,6 @@ def test_the_refusal_names_the_first_part_that_no_call_has(admitted: Admitted, p
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
-class Changing(dict[str, Any]):
-    """Bad when it is read first, and good from then on."""
-
-    def items(self) -> Any:
-        return {"": self.pop("bad")}.items() if "bad" in self else super().items()
-
-
-def test_a_fact_that_changes_while_it_is_read_is_denied(admitted: Admitted) -> None:
-    with pytest.raises(Denied, match="a fact changed while it was read") as caught:
-        CallFacts("crm.read", Changing(bad=1), "Acme").call(admitted)
-    assert (caught.value.code, caught.value.refusals[0].wanted) == ("argument_refused", "JSON values")
-
-
 def test_an_action_that_is_none_is_denied_as_that(admitted: Admitted) -> None:
     with pytest.raises(Denied) as caught:
         CallFacts("not an action!", {"": 1}).call(admitted)

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from capx.agent import httpx_client
 from capx.agent.actor import acting
 from capx.authority.authority import Authority
-from capx.errors import ConfigurationProblem, Unavailable
+from capx.errors import ConfigurationProblem, InvalidRequest, Unavailable
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.guard.current import current_allowed
@@ -25,7 +25,7 @@ from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.bundle import Bundle
 from capx.verify.decision import Allowed, Denied, reason
 from capx.verify.meter import Payer, Spend, Tally
-from capx_caveats import budget, where
+from capx_caveats import action, between, budget, where
 from tests.labs.serving import served
 
 T = TypeVar("T")
@@ -93,6 +93,28 @@ def test_a_constant_cost_may_be_text_a_whole_number_or_a_decimal(lab: Authority)
         pay = lab.tool("pay.out", cost=cost)(lambda: None)
         with acting(lab.open(allow=["pay.out"], caveats=[budget("eur", 9)]).bundle):
             assert newly_spent(lab, pay) == [("eur", Decimal(cost["eur"]))]
+
+
+def test_a_decimal_is_judged_presented_and_paid_exactly(lab: Authority) -> None:
+    def in_euros(amount: Decimal) -> dict[str, Decimal]:
+        return {"eur": amount}
+
+    @lab.tool("pay.out", cost=in_euros)
+    def pay(amount: Decimal) -> Any:
+        allowed = current_allowed()
+        assert allowed is not None
+        return allowed.call.args["amount"]
+
+    may = action("pay.out", amount=between(0.1, 12.5))
+    with acting(lab.open(allow=[may], caveats=[budget("eur", "12.8")]).bundle):
+        # As floats, these three would cost more than 0.3.
+        assert [pay(Decimal("0.1")), pay(Decimal("0.10")), pay(Decimal("1E-1"))] == [0.1, 0.1, 0.1]
+        assert code_of(lambda: pay(Decimal("12.51"))) == "argument_refused"
+        assert code_of(lambda: pay(Decimal("0.0999999999999999"))) == "argument_refused"
+        assert pay(Decimal("12.50")) == 12.5
+        assert code_of(lambda: pay(Decimal("0.1"))) == "budget_exhausted"
+        with pytest.raises(InvalidRequest, match="pass it as text"):
+            pay(Decimal("0.1000000000000001"))
 
 
 ODD: dict[str, Any] = {

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
@@ -229,7 +230,9 @@ def answer(lab: Authority, kind: Any, sent: Any, allow: str | Entry = "crm.x") -
         (Posing, {"a": 1, "thrice": 7}, {"a": 1, "thrice": 7}),
         (Annotated[Cat | Dog, Field(discriminator="kind")], {"kind": "dog", "b": 2}, {"kind": "dog", "b": 2}),
         (Dog, {"model_extra": 1, "root": 2, "_c": 3}, {"kind": "dog", "model_extra": 1, "root": 2, "_c": 3}),
-        (Decimal, "100.0", "100.0"),
+        (Decimal, "100.0", 100),
+        (Decimal, 12.5, 12.5),
+        (datetime, "1970-01-02T01:00:00+01:00", 86400),
         (AnyUrl, "http://a:80", "http://a/"),
     ],
 )
@@ -251,10 +254,13 @@ def test_an_undeclared_member_is_refused_in_a_closed_world(lab: Authority, kind:
         (dict[bytes, int], {"a": 1}, "it is bytes"),
         (Annotated[str, AfterValidator(in_bytes)], "secret", "it is bytes"),
         (Annotated[str, AfterValidator(in_parts)], "secret", "it is bytes"),
-        (Annotated[str, AfterValidator(Text)], "a", "a Text is not converted"),
+        (Annotated[str, AfterValidator(Text)], "a", "a subclass of str"),
         (Annotated[Any, AfterValidator(made_private)], {"a": 1, "b": 2}, "private attributes"),
         (Annotated[list[int], AfterValidator(more_than_a_list)], [1], "attributes that JSON would lose"),
         (Annotated[int, AfterValidator(spelt_alike)], 1, "the same spelling"),
+        (Decimal, "1234567890123456", "pass it as text"),
+        (Decimal, 0.1 + 0.2, "pass it as text"),
+        (datetime, "1970-01-02T00:00:00", "names no instant"),
     ],
 )
 def test_what_is_not_seen_as_the_endpoint_gets_it_is_refused(lab: Authority, kind: Any, sent: Any, why: str) -> None:

@@ -1,27 +1,36 @@
 """What caveats see of the values that a function gets, as guarded functions are called."""
 
 import dataclasses
+import decimal
 import enum
+import json
 import os
 import subprocess
 import sys
 from collections import OrderedDict, defaultdict, namedtuple
-from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from fractions import Fraction
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import attrs
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.datastructures import QueryParams
 
 from capx.agent.actor import acting
 from capx.authority.authority import Authority
+from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx.guard.json_values import plain
 from capx.verify.decision import Denied
 from capx_caveats import absent, action, fields
+from tests.labs.counts import repeated
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +94,10 @@ class Size(enum.IntEnum):
     BIG = 3
 
 
+class Price(Decimal, enum.Enum):
+    LOW = Decimal("1.50")
+
+
 class Named(dict[str, int]): ...
 
 
@@ -117,6 +130,84 @@ class Harmless(dict[str, str]):
 
     def __repr__(self) -> str:
         return "Harmless()"
+
+
+class Untrue(list[str]):
+    def __bool__(self) -> bool:
+        return False
+
+
+class OwnEquality(str):
+    """A text that equals every other one."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = str.__hash__
+
+
+class OwnText(str):
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "eve"
+
+
+class OwnDigits(Decimal):
+    def as_tuple(self) -> Any:
+        return Decimal(1).as_tuple()
+
+    def __float__(self) -> float:
+        return 1.0
+
+
+class OwnInstant(datetime):
+    def utcoffset(self) -> timedelta:
+        return timedelta()
+
+
+class OwnNumber(UUID):
+    def __str__(self) -> str:
+        return str(UUID(int=1))
+
+
+class Dear(Decimal, enum.Enum):
+    """A decimal that is another one than the value of its member."""
+
+    def __new__(cls, text: str, value: str) -> Any:
+        member = Decimal.__new__(cls, text)
+        member._value_ = Decimal(value)
+        return member
+
+    LOW = "1000000", "1"
+
+
+class MultiDict(dict[str, Any]):
+    """A dict with several values of one name that shows the first one, as that of werkzeug."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        super().__init__({name: [value for other, value in pairs if other == name] for name, _ in pairs})
+
+    def __getitem__(self, name: str) -> str:
+        return cast("str", super().__getitem__(name)[0])
+
+    def items(self) -> Any:
+        return [(name, self[name]) for name in self]
+
+
+class Few(Mapping[str, int]):
+    """A mapping that is no dict."""
+
+    def __getitem__(self, name: str) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
 
 
 class OwnMissing(dict[str, str]):
@@ -182,10 +273,12 @@ def grown(value: Any, **more: Any) -> Any:
         (Harmless("ann"), {"to": "ann"}),
         (Counted(1, 2), [1, 2]),
         (OrderedDict([("a", 1)]), {"a": 1}),
-        (Decimal("100.0"), "100.0"),
         (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-        ((date(2026, 11, 25), timedelta(days=1)), ["2026-11-25", "P1D"]),
-        (datetime(2026, 11, 25, tzinfo=UTC), "2026-11-25T00:00:00Z"),
+        (UUID("ABCDEF00-0000-0000-0000-000000000001"), "abcdef00-0000-0000-0000-000000000001"),
+        ((date(2026, 11, 25), timedelta(days=1), time(1, 2, 3, 4)), ["2026-11-25", "P1D", "01:02:03.000004"]),
+        ({UUID(int=1): 1, date(2026, 11, 25): 2}, {"00000000-0000-0000-0000-000000000001": 1, "2026-11-25": 2}),
+        ({Decimal("0.5"), Decimal(2)}, [0.5, 2]),
+        (Price.LOW, 1.5),
     ],
 )
 def test_a_value_is_seen_whole(value: Any, seen: Any) -> None:
@@ -224,11 +317,180 @@ def holding_itself() -> list[Any]:
         OwnItem(["ann"]),
         OwnMissing(),
         defaultdict(str, to="eve"),
+        Untrue(["eve"]),
+        OwnEquality("eve"),
+        OwnText("ann"),
+        {OwnEquality("to"): 1},
+        OwnDigits("1000000"),
+        OwnInstant(2026, 11, 25),
+        OwnNumber(int=2),
+        type("Day", (date,), {})(2026, 11, 25),
+        type("Hour", (time,), {})(1),
+        type("Delay", (timedelta,), {})(1),
+        Dear.LOW,
+        Few(),
+        MappingProxyType({"a": 1}),
+        MultiDict([("to", "ann"), ("to", "eve")]),
+        QueryParams("to=eve&to=ann"),
+        {1: "a"},
+        {Decimal("1.5"): "a"},
+        {UUID(int=1): 1, str(UUID(int=1)): 2},
     ],
 )
 def test_what_cannot_be_seen_whole_is_no_argument(value: Any) -> None:
     with pytest.raises(InvalidRequest, match="'x' cannot be judged"):
         plain("x", value)
+
+
+DECIMALS: dict[str, Any] = {
+    "12.50": 12.5,
+    "400.00": 400,
+    "1E+3": 1000,
+    "-0": 0,
+    "-0.00": 0,
+    "0E+999999": 0,
+    "0.1": 0.1,
+    "-19.99": -19.99,
+    "123456789012.345": 123456789012.345,
+    "999999999999999": 999999999999999,
+    "9E+15": 9 * 10**15,
+    "1.000000000000000000000": 1,
+    "0.00000123456789012345": 0.00000123456789012345,
+    "1E-300": 1e-300,
+}
+
+
+@pytest.mark.parametrize("text", DECIMALS)
+def test_a_decimal_is_judged_as_the_number_of_its_digits(text: str) -> None:
+    # Whatever the calling code does with its own decimals.
+    with decimal.localcontext(decimal.Context(prec=1, traps=[decimal.Inexact, decimal.FloatOperation])):
+        number: Any = plain("x", Decimal(text))
+    assert (number, type(number)) == (DECIMALS[text], type(DECIMALS[text]))
+    assert str(number) != "-0.0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("NaN", "sNaN", "-NaN", "Infinity", "-Infinity"),
+        *("1234567890123456", "0.1234567890123456", "0.30000000000000004", "9007199254740991", "100000000000000.01"),
+        *("1E+16", "-1E+16", "9.1E+15", "1E+400", "1E+999999999"),
+        *("1E-400", "1E-999999999", "-1E-400", "1.2345678901234E-320"),
+    ],
+)
+def test_a_decimal_that_no_number_holds_exactly_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"'x' cannot be judged.*: pass it as text"):
+        plain("x", Decimal(text))
+    assert plain("x", text) == text
+
+
+def number_of(value: Any) -> Any:
+    """The number as which a value is judged; None if it is refused."""
+    try:
+        number = plain("x", value)
+    except InvalidRequest:
+        return None
+    # As it is over the wire, and where it is read again.
+    return json.loads(canonical(number))
+
+
+def decimal_of(digits: int, exponent: int) -> Decimal:
+    return Decimal(f"{digits}E{exponent}")
+
+
+TIGHT = st.decimals(allow_nan=True, allow_infinity=True) | st.builds(
+    decimal_of, st.integers(-(10**18), 10**18), st.integers(-340, 20)
+)
+"""All decimals, and many around the digits that a double holds."""
+
+
+@settings(max_examples=repeated(5_000))
+@given(TIGHT)
+def test_the_number_of_a_decimal_has_its_digits(value: Decimal) -> None:
+    number = number_of(value)
+    if number is not None:
+        assert Decimal(repr(number)) == value
+    elif value.is_finite() and abs(value) <= 2**53 - 1 and (value == 0 or abs(value) > Decimal("1E-300")):
+        assert len(str(value.normalize(decimal.Context(prec=2_000)).as_tuple().digits).split(",")) > 15
+
+
+@settings(max_examples=repeated(5_000))
+@given(TIGHT, st.integers(-2, 2), st.integers(0, 20))
+def test_two_decimals_are_never_judged_as_one_number(value: Decimal, change: int, place: int) -> None:
+    if not value.is_finite() or not -400 < value.adjusted() < 30:
+        return
+    exponent = cast("int", value.as_tuple().exponent)
+    with decimal.localcontext(decimal.Context(prec=2_000)):
+        other = value + Decimal(f"{change}E{exponent - place}")
+    one, two = number_of(value), number_of(other)
+    if value == other:
+        assert one == two
+    else:
+        assert one is None or one != two
+
+
+class Nowhere(tzinfo):
+    """A time zone that does not say its offset."""
+
+    def utcoffset(self, when: datetime | None, /) -> timedelta | None:
+        return None
+
+    dst = utcoffset
+
+    def tzname(self, when: datetime | None, /) -> None:
+        return None
+
+
+class SummerTimeEnds(Nowhere):
+    """A time zone in the hour that comes twice."""
+
+    def utcoffset(self, when: datetime | None, /) -> timedelta:
+        return timedelta(hours=1 if when is not None and when.fold else 2)
+
+
+INSTANTS = [
+    (datetime(1970, 1, 1, tzinfo=UTC), 0),
+    (datetime(2026, 11, 25, tzinfo=UTC), 1795564800),
+    (datetime(2026, 11, 25, 2, tzinfo=timezone(timedelta(hours=2))), 1795564800),
+    (datetime(2026, 11, 25, 0, 0, 0, 500_000, tzinfo=UTC), 1795564800.5),
+    (datetime(2026, 11, 25, 0, 0, 0, 1, tzinfo=UTC), 1795564800.000001),
+    (datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC), -0.000001),
+    (datetime(9999, 12, 31, tzinfo=UTC), 253402214400),
+    (datetime.min.replace(tzinfo=timezone(timedelta(hours=14))), -62135647200),
+    (datetime(2026, 10, 25, 2, 30, tzinfo=SummerTimeEnds()), 1792888200),
+    (datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=SummerTimeEnds()), 1792891800),
+]
+
+
+@pytest.mark.parametrize(("instant", "seconds"), INSTANTS)
+def test_a_time_is_judged_as_its_unix_seconds(instant: datetime, seconds: float) -> None:
+    number: Any = plain("x", instant)
+    assert (number, type(number)) == (seconds, type(seconds))
+
+
+@pytest.mark.parametrize("zone", [None, Nowhere()], ids=["no zone", "a zone without an offset"])
+def test_a_time_without_a_zone_is_refused(zone: tzinfo | None) -> None:
+    with pytest.raises(InvalidRequest, match="names no instant: give it a tzinfo"):
+        plain("x", datetime(2026, 11, 25, tzinfo=zone))
+
+
+def test_a_time_that_no_number_holds_exactly_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="other digits than this value: pass it as text"):
+        plain("x", datetime(9999, 12, 31, microsecond=1, tzinfo=UTC))
+
+
+ZONES: list[Any] = [UTC, SummerTimeEnds(), timezone(timedelta(hours=-9))]
+
+
+@settings(max_examples=repeated(5_000))
+@given(st.datetimes(timezones=st.sampled_from(ZONES)))
+def test_the_number_of_a_time_is_exactly_that_instant(instant: datetime) -> None:
+    number = number_of(instant)
+    if number is None:
+        assert instant.year > 2200 or instant.year < 1700
+    else:
+        since = instant - datetime(1970, 1, 1, tzinfo=UTC)
+        assert Fraction(repr(number)) == Fraction(since // timedelta(microseconds=1), 10**6)
 
 
 def test_a_field_with_an_underscore_is_refused_in_a_closed_world(lab: Authority) -> None:

@@ -716,13 +716,19 @@ def test_no_clock_of_a_resource_makes_others_forget(owner: PostgresStore, crm: P
     assert owner.burn(b"b" * 16, until=now + 60, now=now).new
 
 
-@pytest.mark.parametrize("ahead", [80, 10**6, 2**61])
+@pytest.mark.parametrize("ahead", [90, 10**6, 2**61])
 @pytest.mark.parametrize("clock", [0, 2**62])
 def test_a_resource_keeps_no_presentation_for_ever(crm: PostgresStore, ahead: int, clock: int) -> None:
     now = int(time.time())
     with pytest.raises(Unwritable, match="no presentation ends so late"):
         crm.burn(b"x" * 16, until=now + ahead, now=clock)
     assert crm.burn(b"x" * 16, until=now + 60, now=clock).new
+
+
+def test_a_presentation_burns_where_all_clocks_differ(crm: PostgresStore) -> None:
+    """The agent's clock is 5 seconds ahead of the resource's, and that one 10 seconds ahead of the server's."""
+    clock = int(time.time()) + 10
+    assert crm.burn(b"x" * 16, until=clock + 5 + 60, now=clock).new
 
 
 def test_a_resource_knows_of_no_death_to_come(owner: PostgresStore, crm: PostgresStore) -> None:

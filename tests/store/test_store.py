@@ -381,8 +381,9 @@ def test_what_was_forgotten_counts_as_burnt(store: Store) -> None:
     # Far enough on for its window to be forgotten.
     assert store.burn(b"b" * 16, until=NOW + 200, now=NOW + 140).new
     assert not store.burn(b"a" * 16, until=NOW + 60, now=NOW + 140).new
-    assert not store.burn(b"c" * 16, until=NOW + 139, now=NOW + 140).new
-    assert store.burn(b"d" * 16, until=NOW + 140, now=NOW + 140).new
+    # Until 10 seconds after its window has passed: the clock of another process may be behind.
+    assert not store.burn(b"c" * 16, until=NOW + 129, now=NOW + 140).new
+    assert store.burn(b"d" * 16, until=NOW + 130, now=NOW + 140).new
 
 
 def test_a_replay_is_refused_after_a_clock_was_ahead(store: Store) -> None:

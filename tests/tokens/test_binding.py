@@ -2,9 +2,11 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from starlette.datastructures import QueryParams
 
 from capx.errors import InvalidRequest
 from capx.resource.replay import Replay
@@ -29,6 +31,22 @@ def test_a_tool_call_names_an_action(action: str) -> None:
 def test_a_request_has_a_raw_target(target: str) -> None:
     with pytest.raises(InvalidRequest, match="raw path and query"):
         HttpRequest(method="GET", target=target)
+
+
+def test_a_query_with_a_parameter_twice_is_no_arguments() -> None:
+    query = QueryParams("id=1&id=2")
+    for args in (query, MappingProxyType(query), MultiDict(id=[1, 2])):
+        with pytest.raises(InvalidCaveat, match="pass a plain dict, in which a name that is repeated has a list"):
+            ToolCall("a.read", args)
+    view = MappingProxyType({"id": [1, 2]})
+    assert ToolCall("a.read", view).digest() == ToolCall("a.read", {"id": [1, 2]}).digest()
+
+
+class MultiDict(dict[str, Any]):
+    """A dict that shows the first of several values, as that of werkzeug."""
+
+    def items(self) -> Any:
+        return [(name, values[0]) for name, values in super().items()]
 
 
 # What it is for

@@ -1,9 +1,11 @@
 """What can be asked for at run time, which asks are one, and how they are put into words."""
 
 import pickle
+from types import MappingProxyType
 from typing import Any
 
 import pytest
+from starlette.datastructures import QueryParams
 
 from capx.authority.requests.offering import REASONS
 from capx.crypto import hashing
@@ -166,6 +168,12 @@ def test_an_argument_named_as_all_others_are_is_no_entry() -> None:
 def test_arguments_that_no_call_can_have_are_not_asked_for(args: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"no call of crm\.read can have these arguments"):
         Ask.of("crm.read", args=args)
+
+
+def test_a_query_with_a_parameter_twice_is_not_asked_for() -> None:
+    for args in (QueryParams("x=1&x=2"), MappingProxyType(QueryParams("x=1&x=2"))):
+        with pytest.raises(InvalidRequest, match="pass a plain dict, in which a name that is repeated has a list"):
+            Ask.of("crm.read", args=args)
 
 
 def test_an_ask_has_only_the_arguments_that_are_listed() -> None:

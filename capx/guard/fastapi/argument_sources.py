@@ -28,7 +28,7 @@ from capx.guard.call_facts import demand_derivation, derive
 from capx.guard.fastapi.hidden_fields import hidden_fields
 from capx.guard.fastapi.model_values import converted, left_out, untouched
 from capx.guard.json_values import plain
-from capx_caveats import JSON, is_label
+from capx_caveats import JSON, demand_dict, is_label
 
 Args = Mapping[str, str] | Callable[..., Mapping[str, JSON]] | None
 """What `args=` takes: a table of paths, or a function whose parameters have the names of the endpoint's."""
@@ -159,12 +159,12 @@ class ArgsFunction:
         self.sent = sent
 
     def read(self, values: Mapping[str, Any]) -> StatedArguments:
-        """Return what the function returns; ConfigurationProblem if that is not a mapping."""
+        """Return what the function returns; ConfigurationProblem if that is not a plain dict."""
         stated: Any = derive(self._function, values)
-        if not isinstance(stated, Mapping):
-            raise ConfigurationProblem(
-                f"`args=` returned a {type(stated).__name__}: return a mapping of names to values"
-            )
+        try:
+            demand_dict(stated)
+        except InvalidCaveat as error:
+            raise ConfigurationProblem(f"`args=` returned no dict of names and values: {error}") from None
         named = cast("Mapping[str, Any]", stated).items()
         return StatedArguments({name: plain(name, value, converted) for name, value in named}, {})
 

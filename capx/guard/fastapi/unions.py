@@ -36,7 +36,8 @@ from capx.guard.fastapi.model_values import SPELT
 
 UNIONS: Final = (Union, UnionType)
 
-_TEXTS: Final = (str, date, time, timedelta, UUID, Decimal, IPvAnyAddress, IPvAnyInterface, IPvAnyNetwork, *SPELT)
+_TEXTS: Final = (str, date, time, timedelta, UUID, IPvAnyAddress, IPvAnyInterface, IPvAnyNetwork, *SPELT)
+_NUMBERS: Final = (int, float, Decimal, datetime)
 _NO_CLASSES_OF_VALUES: Final[dict[Any, type[object]]] = {
     EmailStr: str,
     PastDate: date,
@@ -143,7 +144,8 @@ def _looks_of_class(kind: type[Any], annotation: Any) -> Iterator[Look]:
         yield "null", kind
     elif kind is bool:
         yield "boolean", kind
-    elif issubclass(kind, int | float):
+    # Before the texts: a datetime is a date, too.
+    elif issubclass(kind, _NUMBERS):
         # 1 and 1.0 are one number to caveats, and to JSON.
         yield "number", float if kind in (int, float) else kind
     elif issubclass(kind, _TEXTS):

@@ -24,14 +24,12 @@ from capx.store.records import (
     Unwritable,
 )
 from capx.store.sql.rows import HEAD, SqlRows, head_of
-from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
+from capx.tokens.binding import CLOCKS_APART, OPEN_WINDOWS
 from capx.tokens.revocation_key import RevocationKey
 from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx_caveats import is_amount, plus, rest_of
 
 _FORGET_EVERY = 60
-# Every window that is open now ends before now + _WINDOW (seconds).
-_WINDOW = WINDOW_AFTER + WINDOW_BEFORE + 1
 
 _COUNTER = "SELECT counter, unit, spent, last FROM counters"
 
@@ -218,14 +216,16 @@ class Rows(SqlRows):
         row = self._row("SELECT until FROM forgotten")
         before: int = row[0] if row else 0
         forgotten = before
+        # The window of a presentation may still be open for a process whose clock is behind this one.
+        passed = now - CLOCKS_APART
         # Not at every call: one deletion in a minute costs less than one for each presentation.
-        if now >= before + _FORGET_EVERY:
-            forgotten = now
-            self._db.execute("DELETE FROM burnt WHERE until < ?", (now,))
-        elif before > now + _WINDOW:
-            # A clock was ahead, and nobody knows which open windows it cleared away. All windows that are open now end
-            # before now + _WINDOW, so after that time nothing can be missing.
-            forgotten = now + _WINDOW
+        if passed >= before + _FORGET_EVERY:
+            forgotten = passed
+            self._db.execute("DELETE FROM burnt WHERE until < ?", (passed,))
+        elif before > now + OPEN_WINDOWS:
+            # A clock was ahead, and nobody knows which open windows it cleared away. All windows that are open now at
+            # any process end before now + OPEN_WINDOWS, so after that time nothing can be missing.
+            forgotten = now + OPEN_WINDOWS
         if forgotten != before:
             self._db.execute("UPDATE forgotten SET until = ?", (forgotten,))
         return forgotten

@@ -33,8 +33,10 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
     """Write the key file of one audience: a secret, only for that resource.
 
     The file has one key for each live root key. With it the resource verifies tokens by itself. It cannot verify or
-    mint for any other audience. A service reads the file when it starts: export again, and restart it, before `capx
-    keys activate`. Without --out the secret goes to standard output, for a pipe, but never to a terminal.
+    mint for any other audience. A presentation is for an audience, not for a host: all services with this file must
+    share one memory of presentations. Give a staging system an audience of its own, such as crm.staging. A service
+    reads the file when it starts: export again, and restart it, before `capx keys activate`. Without --out the secret
+    goes to standard output, for a pipe, but never to a terminal.
 
     Example: capx keys export crm --out crm.keys --replace
     """
