@@ -77,6 +77,11 @@ class CallSpec(Struct, frozen=True):
         if not is_action(self.action):
             raise ConfigurationProblem(f"{self.action!r:.80} is not an action: labels joined by dots")
 
+    @property
+    def derives(self) -> bool:
+        """Whether a function of the service derives a fact from the arguments."""
+        return callable(self.tenant) or callable(self.attributes) or callable(self.cost)
+
     def demand_derivable(self, names: Iterable[str]) -> None:
         """Raise ConfigurationProblem unless every fact can be derived from arguments with these names."""
         # A constant that is wrong would deny every call, so it is an error at start.

@@ -60,7 +60,7 @@ def plain(name: str, value: Any, hook: Hook | None = None) -> JSON:
         raise InvalidRequest(f"the argument {name!r} cannot be judged, because it is not JSON: {error}") from None
 
 
-def _members(value: Any, declared: Iterable[str]) -> dict[str, Any]:
+def members(value: Any, declared: Iterable[str]) -> dict[str, Any]:
     """The members of a value by name: the declared ones that are set, and all others that it holds."""
     there = {name: getattr(value, name) for name in declared if hasattr(value, name)}
     return _state(value) | there
@@ -99,8 +99,8 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
         raise TypeError("it is bytes, and the service has not stated how to judge them")
     if isinstance(value, msgspec.Struct):
         return _struct(value, hook)
-    if (declared := _declared(kind)) is not None:
-        return _object(_members(value, declared), hook)
+    if (declared := declared_fields(kind)) is not None:
+        return _object(members(value, declared), hook)
     if hook is None:
         raise TypeError(f"a {kind.__name__} is not a JSON value: pass a plain dict, list, text or number")
     return _seen(hook(value), hook)
@@ -183,7 +183,7 @@ def _object(value: Mapping[Any, Any], hook: Hook | None) -> JSON:
 def _struct(value: msgspec.Struct, hook: Hook | None) -> JSON:
     config = value.__struct_config__
     spelt = dict(zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True))
-    held = {spelt.get(name, name): member for name, member in _members(value, spelt).items()}
+    held = {spelt.get(name, name): member for name, member in members(value, spelt).items()}
     # The tag goes first, so that a member of that name overwrites it: caveats see the member that the function gets.
     if config.tag_field is not None:
         held = {config.tag_field: config.tag} | held
@@ -191,7 +191,7 @@ def _struct(value: msgspec.Struct, hook: Hook | None) -> JSON:
     return [_seen(member, hook) for member in held.values()] if config.array_like else _object(there, hook)
 
 
-def _declared(kind: Any) -> list[str] | None:
+def declared_fields(kind: Any) -> list[str] | None:
     """The field names of a dataclass or an attrs class; None for other types."""
     # By attribute and not by import: a service may have no attrs.
     if hasattr(kind, "__dataclass_fields__"):

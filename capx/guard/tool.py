@@ -1,15 +1,20 @@
 """Guards functions of this process: each call is presented, admitted and judged before the function runs.
 
-Laws: without a bundle no function runs, nor after the `acting` block of the caller has ended. The guard presents the
-arguments as the caller gave them, and judges the arguments that the function gets, with the defaults filled in; it
-denies the call if one of them has changed since. If a call of an agent is denied, the agent asks for what it lacks, at
-most twice. The guard judges the call again after each grant, before the function runs. A function that returns before
-its work is done is refused: it would work later, after the decision. A call that nobody can judge now, or for which an
-authority that is away was to be asked, is Unavailable and not denied.
+Laws:
+
+- Without a bundle no function runs, nor after the `acting` block of the caller has ended.
+- The guard copies the arguments when the call is made. It presents what the caller gave, judges the copy with the
+  defaults filled in, and the function gets the copy: whatever the caller changes meanwhile, what was judged is what
+  runs.
+- If a call of an agent is denied, the agent asks for what it lacks, at most twice. The guard judges the call again
+  after each grant, before the function runs.
+- A function that returns before its work is done is refused: it would work later, after the decision.
+- A call that nobody can judge now, or for which an authority that is away was to be asked, is Unavailable and not
+  denied.
 """
 
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
@@ -18,11 +23,10 @@ from msgspec.structs import replace
 
 from capx.agent.actor import Actor, bundle_of, current_actor, run_as, why_nobody_acts
 from capx.agent.call_asks import CallAsks
-from capx.agent.context_block import ContextBlock
 from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
 from capx.background import in_pool
-from capx.crypto.canonical_json import canonical
 from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
+from capx.guard.argument_copy import own_copy
 from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
@@ -35,7 +39,7 @@ from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Allowed, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Call, Refusal
+from capx_caveats import JSON, Call
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -103,21 +107,39 @@ class _Tool:
         spec.demand_derivable(self.signature.parameters)
         self._spec = spec
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "tuple[BoundArguments, ToolCall]":
-        """Return the arguments with the defaults filled in, and the call as the caller made it."""
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_BoundCall":
+        """Return a copy of the arguments with the defaults filled in, and what caveats see of them."""
         bound = self.signature.bind(*args, **kwargs)
-        # Before the defaults are filled in: a presentation covers what the caller gave.
-        sent = ToolCall(self._spec.action, _json(bound))
+        given = {*bound.arguments}
         bound.apply_defaults()
-        return bound, sent
+        bound.arguments = _copies(bound.arguments)
+        judged = {name: plain(name, value) for name, value in bound.arguments.items()}
+        # A presentation covers what the caller gave.
+        sent = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
+        return _BoundCall(bound, sent, {name: value for name, value in judged.items() if name not in given})
 
-    def call(self, admitted: Admitted, bound: "BoundArguments") -> Call:
+    def call(self, admitted: Admitted, bound: "_BoundCall") -> Call:
         """Return the call that is about to run."""
-        args = _json(bound)
         # Screen first: a caller who may not use the action at all must not make functions derive facts.
-        admitted.screen(self._spec.action, args)
-        tenant = self._spec.own_tenant(admitted, bound.arguments)
-        return self._spec.facts(tenant, args, bound.arguments, sent=True).call(admitted)
+        admitted.screen(self._spec.action, bound.everything)
+        # A copy of its own: a function that derives a fact must not change what runs.
+        values = _copies(bound.arguments.arguments) if self._spec.derives else {}
+        tenant = self._spec.own_tenant(admitted, values)
+        facts = self._spec.facts(tenant, bound.sent.args, values, sent=True, defaults=bound.defaults)
+        return facts.call(admitted)
+
+
+class _BoundCall(Struct, frozen=True):
+    """The arguments with which the function runs, and what caveats see of them. Only the guard holds them."""
+
+    arguments: "BoundArguments"
+    sent: ToolCall
+    defaults: dict[str, JSON]
+
+    @property
+    def everything(self) -> dict[str, JSON]:
+        """What caveats see of all arguments."""
+        return {**self.defaults, **self.sent.args}
 
 
 class _FunctionGuard:
@@ -171,50 +193,39 @@ class _FunctionGuard:
         return call_in_thread
 
     async def _allowed(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool) -> "_AllowedCall":
-        bound, sent = self._tool.bind(args, kwargs)
-        return await _judge(self._tool, self._verifier_for(), bound, sent, is_async=is_async)
+        return await _judge(self._tool, self._verifier_for(), self._tool.bind(args, kwargs), is_async=is_async)
 
 
 class _AllowedCall(Struct, frozen=True):
     """A call that was allowed, and has not run yet."""
 
     verifier: Verifier
-    admitted: Admitted
-    call: Call
     bound: "BoundArguments"
     allowed: Allowed
 
     def run(self, function: Callable[..., Any]) -> Any:
         """Run the function; if it does not run after all, the call gives back what it has spent."""
         try:
-            block = self._running()
-        except (Denied, InvalidRequest):
+            _demand_actor(self.verifier)
+        except Denied:
             if self.allowed.spent:
                 with suppress(CapxError):
                     self.allowed.give_back(_NOT_RUN)
             raise
-        with block:
+        with allowed_by(self.allowed):
             return demand_finished(function, function(*self.bound.args, **self.bound.kwargs))
 
     async def run_async(self, function: Callable[..., Any]) -> Any:
         """`run` for an async function."""
         try:
-            block = self._running()
-        except (Denied, InvalidRequest):
+            _demand_actor(self.verifier)
+        except Denied:
             if self.allowed.spent:
                 with suppress(CapxError):
                     await self.allowed.give_back_async(_NOT_RUN)
             raise
-        with block:
+        with allowed_by(self.allowed):
             return demand_finished(function, await function(*self.bound.args, **self.bound.kwargs))
-
-    def _running(self) -> ContextBlock[Allowed]:
-        """Return the block in which the function runs; Denied if the caller or an argument is not as it was judged."""
-        _demand_actor(self.verifier)
-        if canonical(_json(self.bound)) != canonical(dict(self.call.args)):
-            changed = Refusal("argument_refused", "an argument changed after the call was judged", "constant arguments")
-            raise Denied(self.admitted.refused((changed,), self.call.action), sent=True)
-        return allowed_by(self.allowed)
 
 
 def _result(work: Coroutine[Any, Any, _AllowedCall]) -> _AllowedCall:
@@ -229,9 +240,7 @@ def _result(work: Coroutine[Any, Any, _AllowedCall]) -> _AllowedCall:
     raise RuntimeError("a plain function cannot wait for an event loop")
 
 
-async def _judge(
-    tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, *, is_async: bool
-) -> _AllowedCall:
+async def _judge(tool: _Tool, verifier: Verifier, bound: _BoundCall, *, is_async: bool) -> _AllowedCall:
     """Return the call once it is allowed, after asks for what it lacks; awaits nothing unless `is_async`."""
     asks = CallAsks(current_actor(), verifier.audience)
     # At most two grants: after one that is pinned to arguments, `CallAsks` suggests nothing more.
@@ -240,7 +249,7 @@ async def _judge(
         actor = current_actor()
         held = None if actor is None else bundle_of(actor)
         try:
-            allowed, passed = await _judged(tool, verifier, bound, sent, held, is_async=is_async)
+            allowed, passed = await _judged(tool, verifier, bound, held, is_async=is_async)
         except Denied as denied:
             # The call has ended, and not failed: its grants may help the next one.
             _demand_actor(verifier)
@@ -257,21 +266,22 @@ async def _judge(
 
 
 async def _judged(
-    tool: _Tool, verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None, *, is_async: bool
+    tool: _Tool, verifier: Verifier, bound: _BoundCall, held: Bundle | None, *, is_async: bool
 ) -> tuple[_AllowedCall, Capability]:
     """Return the call, allowed with this capability that the bundle holds now."""
     first: Denied | None = None
-    for candidate in _candidates(verifier, sent, held):
+    sent = bound.sent
+    for candidate in _candidates(verifier, bound, held):
         _demand_actor(verifier)
         try:
             presented = candidate.present(sent).text
             admitted = await verifier.admit_async(presented, sent) if is_async else verifier.admit(presented, sent)
             call = tool.call(admitted, bound)
             allowed = await admitted.judge_async(call, sent=True) if is_async else admitted.judge(call, sent=True)
-            return _AllowedCall(verifier, admitted, call, bound, allowed), candidate
+            return _AllowedCall(verifier, bound.arguments, allowed), candidate
         except Denied as denied:
             first = _first_denial(first, denied)
-    raise first or _without(verifier, bound, sent, held)
+    raise first or _without(verifier, bound, held)
 
 
 def _first_denial(first: Denied | None, denied: Denied) -> Denied:
@@ -282,18 +292,19 @@ def _first_denial(first: Denied | None, denied: Denied) -> Denied:
     return first or denied
 
 
-def _candidates(verifier: Verifier, sent: ToolCall, held: Bundle | None) -> list[Capability]:
+def _candidates(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> list[Capability]:
     if held is None or verifier.audience not in held.audiences:
         return []
-    candidates = held.candidates(verifier.audience, sent)
-    if len(candidates) > 1 or permits(candidates[0], sent.action):
+    action = bound.sent.action
+    candidates = held.candidates(verifier.audience, Call(action, bound.sent.args, defaults=bound.defaults))
+    if len(candidates) > 1 or permits(candidates[0], action):
         return candidates
     # No capability allows the call. One that allows its action shows what else denies it, and so what to ask for.
-    speaking = (one for one in held if one.audience == verifier.audience and permits(one, sent.action))
+    speaking = (one for one in held if one.audience == verifier.audience and permits(one, action))
     return [*speaking][-1:] or candidates
 
 
-def _without(verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: Bundle | None) -> Denied:
+def _without(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> Denied:
     """Return the denial of a call for which there is nothing to present.
 
     If the caller holds a bundle, the denial suggests what to ask for.
@@ -302,7 +313,7 @@ def _without(verifier: Verifier, bound: "BoundArguments", sent: ToolCall, held: 
     if held is None:
         return _nobody(verifier)
     denied = verifier.denial(replace(NO_TOKEN, wanted=f"a bundle that holds a capability for {audience}"))
-    ask = suggested_ask((), audience=audience, action=sent.action, args=_json(bound))
+    ask = suggested_ask((), audience=audience, action=bound.sent.action, args=bound.everything)
     return Denied(denied.decision, ask, sent=True)
 
 
@@ -317,8 +328,8 @@ def _nobody(verifier: Verifier) -> Denied:
     return verifier.denial(replace(NO_TOKEN, sentence=sentence, wanted="run it inside `with capx.acting(bundle):`"))
 
 
-def _json(bound: "BoundArguments") -> dict[str, JSON]:
-    return {name: plain(name, value) for name, value in bound.arguments.items()}
+def _copies(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: own_copy(name, value) for name, value in arguments.items()}
 
 
 def _judgeable(function: Callable[..., Any]) -> "Signature":

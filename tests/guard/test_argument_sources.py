@@ -65,27 +65,27 @@ class Login(BaseModel):
 
 
 async def refund(body: Refund, allowed: Allowed) -> Any:
-    return allowed.call.args
+    return allowed.call.arguments
 
 
 async def patch(id: int, patch: Refund, allowed: Allowed, dry: bool = False) -> Any:
-    return allowed.call.args
+    return allowed.call.arguments
 
 
 async def loose(id: int, body: Loose, allowed: Allowed) -> Any:
-    return allowed.call.args
+    return allowed.call.arguments
 
 
 async def missing(allowed: Allowed, body: Loose = None) -> Any:  # type: ignore[assignment] # the fact under test
-    return allowed.call.args
+    return allowed.call.arguments
 
 
 async def listed(filters: Annotated[Filters, Query()], allowed: Allowed) -> Any:
-    return allowed.call.args
+    return allowed.call.arguments
 
 
 async def tabled(id: int, body: Refund, allowed: Allowed, unnamed: str | None = None) -> Any:
-    return allowed.call.args
+    return allowed.call.arguments
 
 
 TABLE = {"id": "id", "amount": "body.amount", "currency": "body.currency", "street": "body.to.street", "to": "body.to"}

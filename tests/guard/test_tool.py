@@ -101,19 +101,17 @@ def test_a_default_is_judged_although_it_was_not_sent(lab: Authority) -> None:
     assert refused.value.refusals[0].given == {"limit": 1000}
 
 
-def test_arguments_changed_in_admission_are_judged_as_they_run(lab: Authority) -> None:
+def test_arguments_changed_after_the_call_do_not_run(lab: Authority) -> None:
     @lab.tool("crm.mail")
-    async def mail(to: list[str]) -> None:
-        pytest.fail(f"it ran with {to}")
+    async def mail(to: list[str]) -> list[str]:
+        return to
 
     async def race() -> None:
         to = ["ann"]
         call = asyncio.ensure_future(mail(to))
         await asyncio.sleep(0)
         to.append("eve")
-        with pytest.raises(Denied) as refused:
-            await call
-        assert code_of(refused) == "argument_refused"
+        assert await call == ["ann"]
 
     with acting(lab.open(allow=[action("crm.mail", to=each("ann"))]).bundle):
         asyncio.run(race())

@@ -13,7 +13,6 @@ from fastapi import FastAPI, HTTPException
 from capx.agent import httpx_client
 from capx.agent.actor import acting
 from capx.authority.authority import Authority
-from capx.errors import InvalidRequest
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.guard.current import current_allowed
@@ -222,9 +221,9 @@ def test_a_twin_and_a_give_back_work_in_any_event_loop(lab: Authority, run: Any)
 def test_a_call_that_is_denied_after_its_payment_costs_nothing(lab: Authority, *, is_async: bool) -> None:
     ran: list[list[str]] = []
 
-    def changing(rows: list[str]) -> dict[str, str]:
-        # Between the judgement of the arguments and the call, as another thread would.
-        rows.append("more")
+    def leaving(rows: list[str]) -> dict[str, str]:
+        # Between the first look at who acts and the call, as another thread would.
+        block.__exit__(None, None, None)
         return {"eur": "1"}
 
     def note(rows: list[str]) -> None:
@@ -233,26 +232,35 @@ def test_a_call_that_is_denied_after_its_payment_costs_nothing(lab: Authority, *
     async def note_async(rows: list[str]) -> None:
         ran.append(rows)
 
-    tool = lab.tool("pay.out", cost=changing)(note_async if is_async else note)
+    tool = lab.tool("pay.out", cost=leaving)(note_async if is_async else note)
     task = lab.open(allow=["pay.out"], caveats=[budget("eur", "5"), budget("calls", 1)])
-    call: Any = (lambda: asyncio.run(cast("Any", tool([])))) if is_async else (lambda: tool([]))
-    with acting(task.bundle), pytest.raises(Denied, match="changed after the call was judged"):
-        call()
+    block = acting(task.bundle)
+
+    async def call_async() -> None:
+        block.__enter__()
+        await cast("Any", tool([]))
+
+    def call() -> None:
+        block.__enter__()
+        tool([])
+
+    with pytest.raises(Denied, match="no token was presented"):
+        asyncio.run(call_async()) if is_async else call()
     assert ran == []
     assert spent(lab, task.id) == {"calls": 0, "eur": 0}
     assert [event.kind for event in lab.log(since=task.position)].count("given_back") == 1
 
 
-def test_a_call_whose_argument_is_no_json_any_more_costs_nothing(lab: Authority) -> None:
+def test_what_a_derived_cost_changes_does_not_run(lab: Authority) -> None:
     def spoiling(rows: list[Any]) -> dict[str, str]:
         rows.append(object())
         return {"eur": "1"}
 
     @lab.tool("pay.out", cost=spoiling)
-    def pay(rows: list[Any]) -> None:
-        raise AssertionError(rows)
+    def pay(rows: list[Any]) -> list[Any]:
+        return rows
 
     task = lab.open(allow=["pay.out"], caveats=[budget("eur", "5"), budget("calls", 1)])
-    with acting(task.bundle), pytest.raises(InvalidRequest, match="cannot be judged"):
-        pay([])
-    assert spent(lab, task.id) == {"calls": 0, "eur": 0}
+    rows = ["one"]
+    with acting(task.bundle):
+        assert pay(rows) == rows == ["one"]
