@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -92,6 +92,20 @@ async def wait_async(future: "Future[T]", seconds: float | None = None) -> T:
     waiting = _asyncio_future(future)
     async with asyncio.timeout(seconds):
         return await waiting
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Await the work in an async task; after so many seconds, cancel it and raise TimeoutError."""
+    if in_trio():
+        import trio
+
+        with trio.move_on_after(seconds):
+            return await work
+        raise TimeoutError
+    import asyncio
+
+    async with asyncio.timeout(seconds):
+        return await work
 
 
 async def outlast(future: "Future[Any]", seconds: float) -> BaseException | None:

@@ -30,6 +30,7 @@ from capx.guard.argument_copy import own_copy
 from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
+from capx.guard.observer import Observer, OnDecision
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle, permits
 from capx.tokens.capability import Capability
@@ -52,10 +53,14 @@ R = TypeVar("R")
 
 
 class ToolGuard:
-    """Guards functions of this process; `verifier_for` gives the verifier of a function's audience."""
+    """Guards functions of this process; `verifier_for` gives the verifier of a function's audience.
 
-    def __init__(self, verifier_for: Callable[[str], Verifier]) -> None:
+    `on_decision` gets the decision of each call: the one that allowed it, or the one that its caller is told.
+    """
+
+    def __init__(self, verifier_for: Callable[[str], Verifier], *, on_decision: OnDecision | None = None) -> None:
         self._verifier_for = verifier_for
+        self._observer = Observer(on_decision)
 
     def tool(
         self,
@@ -80,7 +85,7 @@ class ToolGuard:
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
             name = audience_of(action) if audience is None else audience
-            guard = _FunctionGuard(function, _Tool(function, spec), lambda: self._verifier_for(name))
+            guard = _FunctionGuard(function, _Tool(function, spec), lambda: self._verifier_for(name), self._observer)
             return cast("Callable[P, R]", guard.function)
 
         return guarded
@@ -150,12 +155,14 @@ class _FunctionGuard:
         plain: Callable[..., Any],
         tool: _Tool,
         verifier_for: Callable[[], Verifier],
+        observer: Observer,
         *,
         in_thread: bool = False,
     ) -> None:
         self._plain = plain
         self._tool = tool
         self._verifier_for = verifier_for
+        self._observer = observer
         if in_thread:
             self.function = self._threaded()
         else:
@@ -168,7 +175,7 @@ class _FunctionGuard:
 
     def twin(self) -> "_FunctionGuard":
         """Return the guard of the same function, called from an event loop and run in a thread."""
-        return _FunctionGuard(self._plain, self._tool, self._verifier_for, in_thread=True)
+        return _FunctionGuard(self._plain, self._tool, self._verifier_for, self._observer, in_thread=True)
 
     def _sync(self) -> Callable[..., Any]:
         @functools.wraps(self._plain)
@@ -193,7 +200,14 @@ class _FunctionGuard:
         return call_in_thread
 
     async def _allowed(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool) -> "_AllowedCall":
-        return await _judge(self._tool, self._verifier_for(), self._tool.bind(args, kwargs), is_async=is_async)
+        started = self._observer.started()
+        try:
+            call = await _judge(self._tool, self._verifier_for(), self._tool.bind(args, kwargs), is_async=is_async)
+        except Denied as denied:
+            self._observer.decided(denied.decision, started)
+            raise
+        self._observer.decided(call.allowed.decision, started)
+        return call
 
 
 class _AllowedCall(Struct, frozen=True):

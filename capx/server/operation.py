@@ -3,7 +3,6 @@
 Law: the whole request is read and checked before the operation runs. The operation runs in a thread.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -18,14 +17,12 @@ from capx.api.operation import JSON_TYPE, Operation
 from capx.api.problems import HttpRefusal, to_problem
 from capx.api.query_string import NoQuery, decode_query
 from capx.errors import InvalidRequest
-from capx.guard.asgi.messages import MAX_BODY, Gone, TooMuch, read_body
+from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Gone, TooMuch, TooSlow, read_body
 from capx.server.service import Service
 from capx.server.workers import Workers
 
 PROBLEM_TYPE: Final = "application/problem+json"
 NO_STORE: Final = {"Cache-Control": "no-store"}
-BODY_SECONDS: Final = 20.0
-"""Seconds for the whole body of a request."""
 ROUTE: Final = "capx.route"
 """The key of an ASGI scope that holds the path of the operation."""
 
@@ -109,11 +106,10 @@ async def read_request(operation: AnyOperation, request: Request) -> Any:
 async def whole_body(request: Request, receive: Receive, limit: int = MAX_BODY) -> bytes:
     """Read the whole body; HttpRefusal if it is too large, too slow, or incomplete."""
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await read_body(request.scope, receive, limit)
+        return await read_body(request.scope, receive, limit)
     except TooMuch:
         raise HttpRefusal(413, "body_too_large", f"a body may have at most {limit} bytes") from None
-    except TimeoutError:
+    except TooSlow:
         raise HttpRefusal(408, "body_too_slow", f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
     except Gone:
         raise HttpRefusal(400, "client_gone", "the client closed the connection before the end of its body") from None

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from capx.errors import ConfigurationProblem
 from capx.guard.asgi.messages import (
+    BODY_SECONDS,
     MAX_BODY,
     App,
     Gone,
@@ -21,6 +22,7 @@ from capx.guard.asgi.messages import (
     Scope,
     Send,
     TooMuch,
+    TooSlow,
     UnreadableHead,
     answer_denied,
     answer_problem,
@@ -31,17 +33,19 @@ from capx.guard.asgi.messages import (
 )
 from capx.guard.asgi.request import KEY, GuardedRequest
 from capx.guard.asgi.response_gate import PathRules, ResponseGate, ResponseRules, Withheld
+from capx.guard.observer import LOGGER, Observer, OnDecision
 from capx.verify.decision import Denied
 from capx.verify.verifier import Verifier
 
-_log = logging.getLogger("capx.guard")
+_log = logging.getLogger(LOGGER)
 
 
 class ASGIGuard:
     """Middleware that admits each request before the application sees it.
 
     The application must have its call judged: `passage(scope).judge(action, args, tenant=…)`. `prefix` is the part
-    that a proxy removes from the front of each path without a trace in the request. `max_body` is in bytes.
+    that a proxy removes from the front of each path without a trace in the request. `max_body` is in bytes, and
+    `body_seconds` is the time within which a body has to arrive. `on_decision` gets each decision.
     """
 
     def __init__(
@@ -53,12 +57,16 @@ class ASGIGuard:
         policy: ResponseRules | None = None,
         prefix: str = "",
         max_body: int = MAX_BODY,
+        body_seconds: float = BODY_SECONDS,
+        on_decision: OnDecision | None = None,
     ) -> None:
         self._app = app
         self._verifier = verifier
         self._policy = policy or PathRules(public)
         self._prefix = prefix.rstrip("/")
         self._max_body = max_body
+        self._body_seconds = body_seconds
+        self._observer = Observer(on_decision)
         self._checked = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,16 +99,19 @@ class ASGIGuard:
                 await self._withhold(scope, send, problem)
                 return
             self._checked = True
-        current = GuardedRequest(self._verifier, public=self._policy.public(scope))
+        current = GuardedRequest(self._verifier, self._observer, public=self._policy.public(scope))
         scope[KEY] = current
         try:
             admitted_receive = await self._admit(scope, receive, current)
         except Denied as denied:
-            await answer_denied(scope, send, denied)
+            await self._deny(scope, send, current, denied)
         except UnreadableHead as head:
-            await answer_denied(scope, send, self._verifier.denial(head.refusal))
+            await self._deny(scope, send, current, self._verifier.denial(head.refusal))
         except TooMuch:
             await answer_problem(scope, send, 413, "body_too_large", f"a body may have {self._max_body} bytes")
+        except TooSlow:
+            late = f"the body did not arrive within {self._body_seconds:g} s"
+            await answer_problem(scope, send, 408, "body_too_slow", late)
         except ConfigurationProblem as error:
             await self._withhold(scope, send, str(error))
         except Gone:
@@ -117,7 +128,7 @@ class ASGIGuard:
         authentic = self._verifier.authenticate(presented)
         body = b""
         if scope["type"] == "http":
-            body = await read_body(scope, receive, self._max_body)
+            body = await read_body(scope, receive, self._max_body, self._body_seconds)
             receive = replayed(body, receive)
         received = http_request(scope, body, self._prefix)
         current.admitted = await self._verifier.admit_async(authentic, received)
@@ -135,7 +146,7 @@ class ASGIGuard:
             # After a denial the bearer gets the denial, also if a handler of errors tried to answer it and the gate
             # stopped that. If the code caught the denial and went on to answer, it is at fault: withhold and log.
             if current.denied is not None and (reason is None or _from_refusal(error)):
-                await answer_denied(scope, send, current.denied)
+                await self._deny(scope, send, current, current.denied)
             elif reason is not None:
                 await self._withhold(scope, send, reason, trace=error.__context__ is not None)
             elif current.allowed is None and (current.entered or not current.public):
@@ -146,6 +157,10 @@ class ASGIGuard:
         else:
             if gate.withheld is not None:
                 await self._withhold(scope, send, gate.withheld)
+
+    async def _deny(self, scope: Scope, send: Send, current: GuardedRequest, denied: Denied) -> None:
+        self._observer.decided(denied.decision, current.started)
+        await answer_denied(scope, send, denied)
 
     async def _withhold(self, scope: Scope, send: Send, reason: str, *, trace: bool = False) -> None:
         name = scope.get("method", scope["type"])

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from capx.background import within
 from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import Denied
@@ -30,6 +31,10 @@ MAX_BODY: Final = 1 << 20
 """The most bytes of a request's body that a guard buffers: the digest covers all of it, so all is in memory."""
 
 
+BODY_SECONDS: Final = 20.0
+"""The seconds within which a body has to arrive: while it trickles, it holds a connection and its memory."""
+
+
 class UnreadableHead(CapxError):
     """A head with several credentials, or whose content is ambiguous: `refusal` says which."""
 
@@ -43,6 +48,10 @@ class UnreadableHead(CapxError):
 
 class TooMuch(CapxError):
     """The body is longer than the limit."""
+
+
+class TooSlow(CapxError):
+    """The body did not arrive in time."""
 
 
 class Gone(CapxError):
@@ -112,11 +121,19 @@ def _single(scope: Scope, name: str, code: str) -> str | None:
     return values[0].decode("latin-1").strip(" \t") if values else None
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float = BODY_SECONDS) -> bytes:
     """Return the whole body.
 
-    Raises TooMuch if it is longer than `limit` bytes, at once if the head says so; Gone if the client disconnected.
+    Raises TooMuch if it is longer than `limit` bytes, at once if the head says so; TooSlow if it does not arrive within
+    so many seconds; Gone if the client disconnected.
     """
+    try:
+        return await within(seconds, _read_body(scope, receive, limit))
+    except TimeoutError:
+        raise TooSlow from None
+
+
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     declared = _single(scope, "content-length", "malformed")
     # Of the first 20 digits: a number of thousands of digits would be slow to read.
     if declared is not None and declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
@@ -158,7 +175,10 @@ async def answer_denied(scope: Scope, send: Send, denied: Denied) -> None:
 
 async def answer_problem(scope: Scope, send: Send, status: int, code: str, detail: str) -> None:
     """Answer that the request cannot be served, as problem details."""
-    await _answer(scope, send, status, problem_details("problem", status, code, detail), ())
+    # The rest of an unread body must not hold the connection. HTTP/2 has no such header.
+    unread = status in (408, 413) and scope.get("http_version", "").startswith("1")
+    headers = [(b"connection", b"close")] if unread else []
+    await _answer(scope, send, status, problem_details("problem", status, code, detail), headers)
 
 
 async def _answer(

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn, Unpack
 from msgspec import UNSET
 
 from capx.guard.call_facts import CallFacts, CallSpec, StatedFacts
+from capx.guard.observer import Observer
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.suggestion import suggested_ask
@@ -52,10 +53,12 @@ class GuardedRequest:
     denial adds to the ask that it suggests.
     """
 
-    __slots__ = ("_verifier", "admitted", "advice", "allowed", "denied", "entered", "public")
+    __slots__ = ("_observer", "_verifier", "admitted", "advice", "allowed", "denied", "entered", "public", "started")
 
-    def __init__(self, verifier: Verifier, *, public: bool) -> None:
+    def __init__(self, verifier: Verifier, observer: Observer, *, public: bool) -> None:
         self._verifier = verifier
+        self._observer = observer
+        self.started = observer.started()
         self.public = public
         self.admitted: Admitted | None = None
         self.allowed: Allowed | None = None
@@ -99,15 +102,13 @@ class GuardedRequest:
         """Do the same as `judge`, for facts that were stated already."""
         with self._keeping_denial():
             admitted = self._admitted_or_denied()
-            self.allowed = admitted.judge(facts.call(admitted), sent=facts.sent)
-            return self.allowed
+            return self._noted(admitted.judge(facts.call(admitted), sent=facts.sent))
 
     async def judge_call_async(self, facts: CallFacts) -> Allowed:
         """Do the same as `judge_call`, with blocking work in a thread."""
         with self._keeping_denial():
             admitted = self._admitted_or_denied()
-            self.allowed = await admitted.judge_async(facts.call(admitted), sent=facts.sent)
-            return self.allowed
+            return self._noted(await admitted.judge_async(facts.call(admitted), sent=facts.sent))
 
     def judge_row(self, facts: CallFacts) -> Allowed:
         """Judge a call with facts of a stored row of the token's tenant.
@@ -157,6 +158,12 @@ class GuardedRequest:
         if self.admitted is None:
             raise self._verifier.denial(NO_TOKEN)
         return self.admitted
+
+    def _noted(self, allowed: Allowed) -> Allowed:
+        self.allowed = allowed
+        # A denial is reported when it is answered.
+        self._observer.decided(allowed.decision, self.started)
+        return allowed
 
     @contextmanager
     def _keeping_denial(self) -> Generator[None]:

@@ -22,7 +22,7 @@ from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
 from capx.guard.asgi.guard import ASGIGuard, passage
-from capx.guard.asgi.messages import MAX_BODY, Scope
+from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Scope
 from capx.guard.asgi.request import GuardedRequest
 from capx.guard.asgi.response_gate import Withheld
 from capx.guard.call_facts import GRANTED, CallSpec, Costs, Derived, Tenancy
@@ -30,6 +30,7 @@ from capx.guard.fastapi.argument_sources import Args
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.endpoint import EndpointSpec, spec_of, wrapped
 from capx.guard.fastapi.routes import RouteTable, path_of
+from capx.guard.observer import OnDecision
 from capx.resource.connection import Connection, connect_from_env
 from capx.verify.verifier import Verifier
 from capx_caveats import DEFAULT, Vocabulary
@@ -44,13 +45,23 @@ class FastAPIGuard:
     """Guards the endpoints of one audience.
 
     `prefix` is the part that a proxy removes from the front of each path without a trace in the request. `max_body` is
-    in bytes.
+    in bytes, and `body_seconds` is the time within which a body has to arrive. `on_decision` gets each decision.
     """
 
-    def __init__(self, verifier: Verifier, *, prefix: str = "", max_body: int = MAX_BODY) -> None:
+    def __init__(
+        self,
+        verifier: Verifier,
+        *,
+        prefix: str = "",
+        max_body: int = MAX_BODY,
+        body_seconds: float = BODY_SECONDS,
+        on_decision: OnDecision | None = None,
+    ) -> None:
         self._verifier = verifier
         self._prefix = prefix
         self._max_body = max_body
+        self._body_seconds = body_seconds
+        self._on_decision = on_decision
         self._route_tables: list[RouteTable] = []
         self.connection: Connection | None = None
         """The connection of its verifier, if `from_env` made one: look at its health, and close it at the end."""
@@ -63,7 +74,15 @@ class FastAPIGuard:
         self._gate = gate
 
     @classmethod
-    def from_env(cls, *, prefix: str = "", max_body: int = MAX_BODY, vocabulary: Vocabulary = DEFAULT) -> Self:
+    def from_env(
+        cls,
+        *,
+        prefix: str = "",
+        max_body: int = MAX_BODY,
+        body_seconds: float = BODY_SECONDS,
+        on_decision: OnDecision | None = None,
+        vocabulary: Vocabulary = DEFAULT,
+    ) -> Self:
         """Make the guard that the environment describes; `vocabulary` as for `Verifier`.
 
         CAPX_AUDIENCE names the audience and CAPX_KEY_FILE its key file. One of CAPX_STORE, CAPX_FEED and CAPX_SNAPSHOT
@@ -71,7 +90,8 @@ class FastAPIGuard:
         CAPX_MAX_STALENESS is in seconds. Raises ConfigurationProblem if a setting is missing or cannot be used.
         """
         connection = connect_from_env()
-        guard = cls(connection.verifier(vocabulary=vocabulary), prefix=prefix, max_body=max_body)
+        verifier = connection.verifier(vocabulary=vocabulary)
+        guard = cls(verifier, prefix=prefix, max_body=max_body, body_seconds=body_seconds, on_decision=on_decision)
         guard.connection = connection
         return guard
 
@@ -92,6 +112,8 @@ class FastAPIGuard:
             policy=_RouteRules(routes, self._states),
             prefix=self._prefix,
             max_body=self._max_body,
+            body_seconds=self._body_seconds,
+            on_decision=self._on_decision,
         )
 
     def action(

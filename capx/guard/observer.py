@@ -1,0 +1,91 @@
+"""Tells whoever runs a service what its guard decides: a log line for each denial, a callback, and a span.
+
+Laws:
+
+- What is told holds no argument, no value of the service and no token: only ids, codes, the action and the audience.
+- Telling changes no decision. A callback that fails is logged, and the request goes on.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from capx.verify.decision import Decision
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+OnDecision = Callable[[Decision], None]
+"""Gets each decision of a guard. It must not block: it runs where the guard does, perhaps on an event loop."""
+
+LOGGER: Final = "capx.guard"
+_log = logging.getLogger(LOGGER)
+
+
+class Observer:
+    """Where a guard reports its decisions."""
+
+    def __init__(self, on_decision: OnDecision | None = None) -> None:
+        self._on_decision = on_decision
+
+    def started(self) -> int:
+        """The time at which the guard began with a call, for `decided`: Unix time in nanoseconds."""
+        return time.time_ns()
+
+    def decided(self, decision: Decision, started: int) -> None:
+        """Report a decision about a call that the guard began with at `started`."""
+        code = "" if decision.allowed else decision.refusals[0].code
+        if not decision.allowed:
+            _log.warning("denied %s: %s, decision %s", decision.action or "a request", code, decision.id)
+        if (tracer := _tracer()) is not None:
+            attributes = {
+                "capx.audience": decision.audience,
+                "capx.action": decision.action,
+                "capx.outcome": decision.outcome,
+                "capx.code": code or None,
+                "capx.decision": decision.id,
+                "capx.task": decision.task,
+            }
+            stated = {name: value for name, value in attributes.items() if value is not None}
+            tracer.start_span("capx.guard", start_time=started, attributes=stated).end()
+        if self._on_decision is not None:
+            try:
+                self._on_decision(decision)
+            except Exception:  # noqa: BLE001 # code of the service, which must change no decision
+                _log.exception("on_decision failed for decision %s", decision.id)
+
+
+class DecisionCounter:
+    """Counts decisions for Prometheus: `on_decision=DecisionCounter()`. Needs prometheus-client.
+
+    The metric is `capx_guard_decisions_total`, with the labels `audience`, `outcome` (`allowed` or `denied`) and `code`
+    (of the first reason; empty if allowed). The action is no label, because a bearer may choose it where an application
+    takes it from a path. `registry` is a `CollectorRegistry`; without it, the default one.
+    """
+
+    def __init__(self, registry: Any = None) -> None:
+        from prometheus_client import REGISTRY, Counter
+
+        self._counter = Counter(
+            "capx_guard_decisions",
+            "Decisions of a guard.",
+            ("audience", "outcome", "code"),
+            registry=REGISTRY if registry is None else registry,
+        )
+
+    def __call__(self, decision: Decision) -> None:
+        """Count a decision."""
+        code = "" if decision.allowed else decision.refusals[0].code
+        self._counter.labels(decision.audience, decision.outcome, code).inc()
+
+
+@cache
+def _tracer() -> "Tracer | None":
+    """Return the tracer of OpenTelemetry; None if it is not installed."""
+    try:
+        from opentelemetry.trace import get_tracer
+    except ImportError:
+        return None
+    return get_tracer("capx")
