@@ -130,9 +130,10 @@ class History:
         """The events of the decisions that match, in order; with `limit`, only the newest of them.
 
         Give a query, or its fields as keywords: `agent` (a label on the path of the caller), `node` (the id of a node
-        on that path), `action` (may be a pattern), `tenant`, `task`, `presentation`, `since` (Unix seconds), and
-        `denied` (leaves out what was allowed). Only positions behind `after`, up to `until`, are searched. Read in
-        pieces, as by `log`. InvalidRequest for a value that no decision can have.
+        on that path), `action` (may be a pattern), `tenant`, `task`, `presentation`, `since` (Unix seconds), `denied`
+        (leaves out what was allowed), and `reasons` (codes, of which a denial must have one). Only positions behind
+        `after`, up to `until`, are searched. Read in pieces, as by `log`; `capx.store.decision_groups.grouped` groups
+        the decisions about one call. InvalidRequest for a value that no decision can have.
         """
         query = structs.replace(query, **fields)
         if query.task is not None:

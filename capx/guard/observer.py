@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from capx.verify.decision import Decision
 
@@ -55,30 +55,6 @@ class Observer:
                 self._on_decision(decision)
             except Exception:  # noqa: BLE001 # code of the service, which must change no decision
                 _log.exception("on_decision failed for decision %s", decision.id)
-
-
-class DecisionCounter:
-    """Counts decisions for Prometheus: `on_decision=DecisionCounter()`. Needs prometheus-client.
-
-    The metric is `capx_guard_decisions_total`, with the labels `audience`, `outcome` (`allowed` or `denied`) and `code`
-    (of the first reason; empty if allowed). The action is no label, because a bearer may choose it where an application
-    takes it from a path. `registry` is a `CollectorRegistry`; without it, the default one.
-    """
-
-    def __init__(self, registry: Any = None) -> None:
-        from prometheus_client import REGISTRY, Counter
-
-        self._counter = Counter(
-            "capx_guard_decisions",
-            "Decisions of a guard.",
-            ("audience", "outcome", "code"),
-            registry=REGISTRY if registry is None else registry,
-        )
-
-    def __call__(self, decision: Decision) -> None:
-        """Count a decision."""
-        code = "" if decision.allowed else decision.refusals[0].code
-        self._counter.labels(decision.audience, decision.outcome, code).inc()
 
 
 @cache

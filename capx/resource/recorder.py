@@ -6,8 +6,8 @@ Laws:
 - Then recording never fails and never waits, so a slow disk does not change a decision.
 - The writer writes decisions in the order in which they were recorded, each once. While the store fails, it keeps them
   and tries again.
-- If no log can hold a decision, the writer leaves out its values, and if need be its reasons. Other decisions do not
-  wait for it. No error ends the writer.
+- If no log can hold a decision, the writer leaves out the digest of its arguments, then its values, and if need be its
+  reasons. Other decisions do not wait for it. No error ends the writer.
 """
 
 import atexit
@@ -204,12 +204,14 @@ class StoreRecorder:
 
 def _bodies(decision: Decision) -> Iterator[bytes]:
     """Give the bodies of a decision's event that can be encoded, each shorter than the one before."""
+    # An authority of an older version does not accept the digest.
+    older = replace(decision, args_digest=None)
     # A service's own caveat may refuse with a value that is not JSON.
-    without_given = tuple(replace(refusal, given=UNSET) for refusal in decision.refusals)
-    for refusals in (decision.refusals, without_given):
+    without_given = replace(older, refusals=tuple(replace(refusal, given=UNSET) for refusal in decision.refusals))
+    for each in (decision, older, without_given):
         with suppress(Exception):
-            yield json.encode(replace(decision, refusals=refusals).body())
-    yield json.encode(replace(decision, refusals=()).body())
+            yield json.encode(each.body())
+    yield json.encode(replace(older, refusals=()).body())
 
 
 _open_recorders: "weakref.WeakSet[StoreRecorder]" = weakref.WeakSet()

@@ -15,6 +15,7 @@ Modules:
     protocols, records       the operations of a store, and the rows that it takes and returns
     log, events, lifecycle   the hash-chained log, its entries, and the states of a task
     decision_query           a search for recorded decisions
+    decision_groups          the decisions that are about one call
     continuity, check        checks: does a store continue what a follower knows, and is its log whole?
     backup, replace, restore_checks, atomic_file    copies of a store
     factory                  opens or creates a store by its path or URL

@@ -4,7 +4,7 @@ Laws: only the fields that the query uses are decoded. Values are compared exact
 delegator, so a label that only looks alike is another label.
 """
 
-from typing import Final, TypedDict
+from typing import Any, Final, TypedDict
 
 from msgspec import Struct
 
@@ -28,6 +28,10 @@ class Recorded(Struct, frozen=True, kw_only=True):
     presentation: str | None = None
 
 
+class _WithReasons(Recorded, frozen=True, kw_only=True):
+    reasons: tuple[dict[str, Any], ...] = ()
+
+
 class QueryFields(TypedDict, total=False):
     """The fields of a `Query`, as keyword arguments."""
 
@@ -38,6 +42,7 @@ class QueryFields(TypedDict, total=False):
     node: str | None
     presentation: str | None
     denied: bool
+    reasons: tuple[str, ...]
     since: int
 
 
@@ -46,7 +51,8 @@ class Query(Struct, frozen=True, kw_only=True):
 
     `agent` is a label anywhere on the path to the agent that acted. `action` is an action, or a pattern such as
     `crm.*`. `since` is in Unix seconds. `node` is the id of the node that acted, or of one above it. `presentation` is
-    the id of the presentation. `denied` leaves out the allowed decisions.
+    the id of the presentation. `denied` leaves out the allowed decisions. `reasons` are codes: a denial matches if one
+    of its reasons has one of them.
     """
 
     agent: str | None = None
@@ -56,6 +62,7 @@ class Query(Struct, frozen=True, kw_only=True):
     node: str | None = None
     presentation: str | None = None
     denied: bool = False
+    reasons: tuple[str, ...] = ()
     since: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +73,7 @@ class Query(Struct, frozen=True, kw_only=True):
             ("a task id", self.task, is_id),
             ("the id of a node", self.node, is_id),
             ("the id of a presentation", self.presentation, is_id),
+            *(("the code of a reason", code, is_label) for code in self.reasons),
         ):
             if text is not None and not fits(text):
                 raise InvalidRequest(f"{text!r:.80} is not {what}: no decision can match it")
@@ -74,7 +82,7 @@ class Query(Struct, frozen=True, kw_only=True):
         """Whether the event recorded such a decision, or a decision that cannot be read."""
         if event.kind != "decision" or event.at < self.since:
             return False
-        recorded = event.read_if(Recorded)
+        recorded = event.read_if(_WithReasons if self.reasons else Recorded)
         # A decision that cannot be read matches every query: otherwise a resource could hide it by writing nonsense.
         return recorded is None or self._fits(recorded)
 
@@ -87,7 +95,11 @@ class Query(Struct, frozen=True, kw_only=True):
             and (self.agent is None or self.agent in recorded.hops)
             and (self.action is None or (recorded.action is not None and Entry(self.action).matches(recorded.action)))
             and not (self.denied and recorded.outcome == "allowed")
+            and (not isinstance(recorded, _WithReasons) or self._has_reason(recorded))
         )
+
+    def _has_reason(self, recorded: _WithReasons) -> bool:
+        return any(reason.get("code") in self.reasons for reason in recorded.reasons)
 
 
 ANY_DECISION: Final = Query()

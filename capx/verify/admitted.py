@@ -109,13 +109,16 @@ class Admitted:
         For a service that does not know the arguments yet. If it returns, nothing is allowed: `judge` decides. `sent`
         are the arguments, if they are known already and come from the bearer: a denial may then name them.
         """
-        refusals = tuple(
+        if refusals := self.ruled_out(action):
+            raise self._denied(self.refused(refusals, action, self._args_digest(action, sent)), action, sent)
+
+    def ruled_out(self, action: str) -> tuple[Refusal, ...]:
+        """The refusals of the allowlists that have no entry for the action; nothing is recorded."""
+        return tuple(
             attributed(demand.caveat.ruled_out(action), demand)
             for demand in self._lineage.demands
             if isinstance(demand.caveat, Allow) and not demand.caveat.permits(action)
         )
-        if refusals:
-            raise self._denied(self.refused(refusals, action), action, sent)
 
     def foreign(self, action: str, tenant: object) -> Denied:
         """Record and return the denial of a call of this tenant, which is not the one that the authority named.
@@ -155,19 +158,21 @@ class Admitted:
         """Steps 6-9; returns the Decision and does not raise Denied. It checks revocations again (step 6)."""
         evaluator = self._evaluator
         facts = evaluator.facts(call)
+        # Before anything is spent: an argument that cannot be read must not break the record of a payment.
+        args_digest = self._args_digest(call.action, call.arguments)
         if refusals := evaluator.refusals(self._lineage, self._presentation, facts):
-            return self.refused(tuple(refusals), call.action)
+            return self.refused(tuple(refusals), call.action, args_digest)
         # The slot comes first: if spending came first, a call could be paid for and then not be recordable.
         try:
             evaluator.recorder.reserve()
         except Unavailable as problem:
-            return self.refused((unavailable(problem),), call.action)
-        refusals, spent = self._paid(call, facts.now)
-        decision = self._decision(tuple(refusals), call.action, facts.now, spent)
+            return self.refused((unavailable(problem),), call.action, args_digest)
+        refusals, spent = self._paid(call, facts.now, args_digest)
+        decision = self._decision(tuple(refusals), call.action, facts.now, spent, args_digest)
         evaluator.recorder.record(decision)
         return decision
 
-    def _paid(self, call: Call, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
+    def _paid(self, call: Call, now: int, args_digest: str | None) -> tuple[list[Refusal], tuple[Spent, ...]]:
         """Step 8: spend what the call costs, or return the refusals."""
         try:
             return self._payment.pay(call, now=now)
@@ -176,7 +181,8 @@ class Admitted:
             return [_UNCOUNTED], ()
         except BaseException:
             # The reserved slot must be used, or the recorder would have one slot less for ever.
-            self._evaluator.recorder.record(self._decision((_UNCOUNTED,), call.action, now))
+            decision = self._decision((_UNCOUNTED,), call.action, now, args_digest=args_digest)
+            self._evaluator.recorder.record(decision)
             raise
 
     def _denied(self, decision: Decision, action: str, args: Mapping[str, JSON] | None) -> Denied:
@@ -223,9 +229,15 @@ class Admitted:
         if refusals := evaluator.revocation_refusals(self._lineage, self._presentation, evaluator.age()):
             raise Denied(self.refused(tuple(refusals)))
 
-    def refused(self, refusals: tuple[Refusal, ...], action: str | None = None) -> Decision:
+    def refused(
+        self, refusals: tuple[Refusal, ...], action: str | None = None, args_digest: str | None = None
+    ) -> Decision:
         """A denial with these refusals, at most MAX_REPORTED, recorded if there is room."""
-        return self._evaluator.recorded(self._decision(refusals[:MAX_REPORTED], action))
+        decision = self._decision(refusals[:MAX_REPORTED], action, args_digest=args_digest)
+        return self._evaluator.recorded(decision)
+
+    def _args_digest(self, action: str, args: Mapping[str, JSON] | None) -> str | None:
+        return None if args is None else self._evaluator.args_digest(self._lineage.path[-1], action, args)
 
     def _decision(
         self,
@@ -233,6 +245,7 @@ class Admitted:
         action: str | None = None,
         now: int | None = None,
         spent: tuple[Spent, ...] = (),
+        args_digest: str | None = None,
     ) -> Decision:
         return self._evaluator.decision(
             refusals,
@@ -241,4 +254,5 @@ class Admitted:
             action=action or self._action,
             now=now,
             spent=spent,
+            args_digest=args_digest,
         )

@@ -98,6 +98,8 @@ class Decision(Struct, frozen=True, kw_only=True):
     """The id of the presentation, 16 bytes; None for a bare token."""
     spent: tuple[Spent, ...] = ()
     """The amounts that the call has spent, each from one counter."""
+    args_digest: str | None = None
+    """The digest of the arguments, as in capx.verify.args_digest; None if they were not known."""
 
     @property
     def task(self) -> str | None:
@@ -145,6 +147,7 @@ class Decision(Struct, frozen=True, kw_only=True):
             "hops": list(self.hops),
             "ids": list(self.ids),
             "presentation": self.presentation,
+            **({} if self.args_digest is None else {"args_digest": self.args_digest}),
             "spent": [msgspec.to_builtins(one) for one in self.spent],
             "reasons": [reason(refusal) for refusal in self.refusals],
         }

@@ -12,21 +12,23 @@ Laws:
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from capx.crypto.base64url import b64u
+from capx.crypto.keys import AudienceKeys
 from capx.errors import StoreProblem, Unavailable
 from capx.tokens.lineage import Lineage, Section, attributed
 from capx.tokens.revocation_key import RevocationKey, is_lasting
+from capx.verify.args_digest import args_digest
 from capx.verify.dead_tokens import DeadTokens
 from capx.verify.decision import Decision
 from capx.verify.meter import Meter
-from capx.verify.protocols import Liveness, Recorder
+from capx.verify.protocols import NO_RECORDER, Liveness, Recorder
 from capx.verify.spending import Spent, exhausted
-from capx_caveats import Call, Caveat, Expires, Facts, Refusal, Tenant, is_label, shown
+from capx_caveats import JSON, Call, Caveat, Expires, Facts, Refusal, Tenant, is_label, shown
 from capx_caveats.constraint import is_own
 
 MAX_REPORTED = 32
@@ -38,7 +40,7 @@ class Evaluator:
 
     def __init__(
         self,
-        audience: str,
+        keys: AudienceKeys,
         *,
         liveness: Liveness,
         recorder: Recorder,
@@ -48,7 +50,7 @@ class Evaluator:
     ) -> None:
         self.recorder = recorder
         self.meter = meter
-        self._audience = audience
+        self._keys = keys
         self._liveness = liveness
         self._max_staleness = max_staleness
         self._clock = clock
@@ -153,19 +155,28 @@ class Evaluator:
         action: str | None = None,
         now: int | None = None,
         spent: tuple[Spent, ...] = (),
+        args_digest: str | None = None,
     ) -> Decision:
         """A new decision with an id of its own; it allows the call if there are no refusals."""
         return Decision(
             id=b64u(os.urandom(16)),
             at=self.now() if now is None else now,
             allowed=not refusals,
-            audience=self._audience,
+            audience=self._keys.audience,
             action=action,
             refusals=refusals,
             lineage=lineage,
             presented=presentation,
             spent=spent,
+            args_digest=args_digest,
         )
+
+    def args_digest(self, node: bytes, action: str, args: Mapping[str, JSON]) -> str | None:
+        """The digest of the arguments of a call at a node, for its decision; None if no decision is recorded."""
+        if self.recorder is NO_RECORDER:
+            return None
+        # The first key and not the token's: an agent may hold capabilities under several keys.
+        return next((args_digest(key, node, action, args) for key in self._keys.live), None)
 
     def recorded(self, decision: Decision) -> Decision:
         """A denial, recorded if the recorder has room. Without room it is still a denial, so nothing is at risk."""

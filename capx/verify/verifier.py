@@ -140,7 +140,7 @@ class Verifier:
         self._vocabulary = vocabulary
         self._bearer = bearer
         self._evaluator = Evaluator(
-            audience, liveness=liveness, recorder=recorder, meter=meter, max_staleness=max_staleness, clock=clock
+            keys, liveness=liveness, recorder=recorder, meter=meter, max_staleness=max_staleness, clock=clock
         )
         self._cache: Cache[_Known] = Cache(cache_size)
 

@@ -71,10 +71,18 @@ def kids(_: click.Context) -> Iterable[tuple[str, str]]:
 @_quietly
 def decisions(_: click.Context) -> Iterable[tuple[str, str]]:
     """Return the ids of the newest decisions, and `last`."""
-    yield "last", "the newest denial"
+    yield "last", "the newest call that stayed denied"
     for event in _recent("decision"):
         facts = event.facts()
         yield facts["id"], f"{facts['outcome']} {facts['action'] or ''}".rstrip()
+
+
+@_quietly
+def reasons(_: click.Context) -> Iterable[tuple[str, str]]:
+    """Return the codes of reasons; a service may have others."""
+    from capx.verify.decision import STATUS
+
+    return ((code, "") for code in STATUS)
 
 
 @_quietly

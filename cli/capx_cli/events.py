@@ -18,6 +18,7 @@ from capx_cli import phrases, screen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from capx.store.decision_groups import Group
     from capx.store.log import Event
     from capx_cli.target import Operations
 
@@ -45,10 +46,15 @@ class Decided(Recorded, frozen=True, kw_only=True):
     @property
     def line(self) -> str:
         """One line: outcome, id, the call, reasons, the node that acted, and its path."""
+        return self.line_after(0)
+
+    def line_after(self, denials: int) -> str:
+        """The same line, with the number of denials of the same call before this decision."""
         codes = ", ".join(dict.fromkeys(str(reason.get("code")) for reason in self.reasons))
         why = f", {codes}" if codes else ""
+        before = f", after {denials} denial{'s' if denials > 1 else ''}" if denials else ""
         node = f", node {self.node}" if self.node else ""
-        return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{node}, by {phrases.holder(self.hops)}"
+        return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{before}{node}, by {phrases.holder(self.hops)}"
 
 
 UNREADABLE = "(not a decision as capx writes it: a resource wrote this, or somebody changed it)"
@@ -67,17 +73,19 @@ _STYLES = {
 }
 
 
-def say_event(event: "Event") -> None:
-    """Show an event of any kind: position, time, kind, and what it is about."""
-    line = f"{event.position:<6}  {shown_instant(event.at)}  {event.kind:17}  {_about(event)}"
+def say_event(group: "Group") -> None:
+    """Show the last event of a group, of any kind: position, time, kind, and what it is about."""
+    event = group.last
+    line = f"{event.position:<6}  {shown_instant(event.at)}  {event.kind:17}  {_about(group)}"
     screen.say(line, _STYLES.get(event.kind, ""))
 
 
-def say_decision(event: "Event") -> None:
-    """Show a decision: time, outcome, id, who wanted what, and the node that acted."""
+def say_decision(group: "Group") -> None:
+    """Show the last decision of a group: time, outcome, id, who wanted what, and the node that acted."""
+    event = group.last
     decision = event.read_if(Decided)
     style = "" if decision is not None and decision.outcome == "allowed" else screen.BAD
-    line = f"position {event.position}  {UNREADABLE}" if decision is None else decision.line
+    line = f"position {event.position}  {UNREADABLE}" if decision is None else _line(decision, group)
     screen.say(f"{shown_instant(event.at)}  {line}", style)
 
 
@@ -104,6 +112,21 @@ def decision_as_json(event: "Event") -> dict[str, Any]:
     }
 
 
+def last_as_json(group: "Group") -> dict[str, Any]:
+    """Return the last decision of a group as JSON values."""
+    return decision_as_json(group.last)
+
+
+def group_as_json(group: "Group") -> dict[str, Any]:
+    """Return the last decision of a group as JSON values, and the ids of all its decisions."""
+    return {**last_as_json(group), "same_call": ids(group)}
+
+
+def ids(group: "Group") -> list[str]:
+    """Return the ids of the decisions of a group; none for a decision that cannot be read."""
+    return [decided.id for event in group.events if (decided := event.read_if(Decided)) is not None]
+
+
 def demand_no_decision(authority: "Operations", typed: str, command: str) -> None:
     """Raise UsageError for the id of a decision where one of a node is meant; it names the command with the node."""
     event = authority.decision(typed)
@@ -114,12 +137,17 @@ def demand_no_decision(authority: "Operations", typed: str, command: str) -> Non
         raise click.UsageError(f"{typed} is the id of a decision, not of a node; {cure}")
 
 
-def _about(event: "Event") -> str:
+def _about(group: "Group") -> str:
+    event = group.last
     if event.kind == "decision":
         decision = event.read_if(Decided)
-        return UNREADABLE if decision is None else decision.line
+        return UNREADABLE if decision is None else _line(decision, group)
     kind = _KINDS.get(event.kind)
     return shown(event.facts()) if kind is None else _SAID[kind](event.read(kind))
+
+
+def _line(decision: Decided, group: "Group") -> str:
+    return decision.line_after(len(group.events) - 1)
 
 
 def _opened(opened: events.TaskOpened) -> str:

@@ -17,7 +17,7 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey
-from capx_caveats import Call, budget
+from capx_caveats import Call, allow, budget
 
 
 @pytest.fixture
@@ -70,6 +70,20 @@ def test_offline_hops_appear_when_first_used(authority: Authority) -> None:
     assert (seen.id, seen.allowed, seen.denied) == (b64u(reader.node), 1, 1)
     assert [capability.id for capability in seen.capabilities] == [b64u(next(iter(reader)).id)]
     assert (named(graph, "planner").allowed, named(graph, "planner").capabilities) == (0, ())
+
+
+def test_a_denial_that_its_call_outlived_does_not_count(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    reader = opened.bundle.delegate(to="reader")
+    narrow = reader.attenuate(allow("crm.notes.read"))
+    for bundle in (narrow, narrow, reader, reader, narrow):
+        use(authority, bundle)
+    seen = named(drawn(authority), "reader")
+    assert (seen.allowed, seen.denied) == (2, 1)
+    # What was held at the denials is shown all the same.
+    assert {capability.id for capability in seen.capabilities} == {
+        b64u(next(one for one in bundle if one.audience == "crm").id) for bundle in (reader, narrow)
+    }
 
 
 def test_below_a_dead_node_all_is_dead_and_siblings_live(authority: Authority) -> None:

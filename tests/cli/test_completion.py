@@ -27,6 +27,7 @@ def test_commands_subcommands_and_options_are_offered(capx: Any) -> None:
     assert offered(capx, "capx keys ") == ["export", "list", "add", "activate", "retire"]
     assert "--denied" in offered(capx, "capx find --")
     assert "--version" in offered(capx, "capx --")
+    assert offered(capx, "capx find --reason task_") == ["task_completed", "task_withdrawn", "task_expired"]
 
 
 def test_to_complete_a_command_loads_no_other_nor_capx_nor_rich(capx: Any) -> None:

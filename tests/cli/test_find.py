@@ -13,20 +13,24 @@ import pytest
 from capx.authority.authority import Authority
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import Denied
-from tests.cli.conftest import COMMAND, first
+from capx_caveats import allow
+from tests.cli.conftest import COMMAND, Shell, first
 from tests.labs.processes import ended_with_test
+from tests.server.conftest import serving
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  (allowed|denied )  [\w-]{22}  .+")
 
 
 def fill(home: Any, count: int) -> None:
-    """Many more decisions, in the log of a home."""
+    """Many more allowed calls, in the log of a home."""
     with Authority.open_home(home.home) as authority:
         *_, last = authority.find()
         facts = last.facts()
         with authority.store.write() as transaction:
             for number in range(count):
-                transaction.append("decision", msgspec.json.encode({**facts, "id": f"{number:022}"}), at=last.at)
+                own = {"id": f"{number:022}", "args_digest": f"{number:016}"}
+                body: dict[str, Any] = {**facts, **own, "outcome": "allowed", "reasons": []}
+                transaction.append("decision", msgspec.json.encode(body), at=last.at)
 
 
 def test_from_a_denial_to_the_end_of_whoever_caused_it(busy: Any) -> None:
@@ -86,6 +90,9 @@ def test_a_refusal_before_the_action_was_known_says_so(home: Any) -> None:
         (("--since", "1h", "--limit", "3"), 3),
         (("--since", "2099-01-01T00:00:00Z"), 0),
         (("--agent", "reader", "--denied", "--tenant", "Globex", "--task", "last"), 1),
+        (("--reason", "action_not_allowed"), 2),
+        (("--reason", "expired", "--reason", "action_not_allowed", "--limit", "1"), 1),
+        (("--reason", "revoked"), 0),
     ],
 )
 def test_what_is_found_is_what_was_asked_for(busy: Any, asked: tuple[str, ...], count: int) -> None:
@@ -97,6 +104,94 @@ def test_what_is_found_is_what_was_asked_for(busy: Any, asked: tuple[str, ...], 
     positions = [each["position"] for each in found]
     assert positions == sorted(positions)
     assert [line.split()[2] for line in said.out.splitlines()] == [each["id"] for each in found]
+
+
+@pytest.fixture
+def retried(kept: Shell) -> tuple[Shell, list[str]]:
+    """A home, and its decisions: a call that is denied twice and then allowed, the same call again, and a denial."""
+    token = kept("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
+    narrow = first(token).attenuate(allow("crm.notes.read")).text
+    made = [kept.decide(each, "crm.read", "Acme", id=7).id for each in (narrow, narrow, token, token)]
+    made.append(kept.decide(narrow, "crm.read", "Acme", id=8).id)
+    return kept, made
+
+
+def found(home: Shell, *options: str) -> list[str]:
+    said = [line.split()[2] for line in home("find", *options).out.splitlines()]
+    assert said == [each["id"] for each in home("find", *options, "--json").json]
+    return said
+
+
+def test_a_call_that_passed_in_the_end_did_not_stay_denied(retried: tuple[Shell, list[str]]) -> None:
+    home, (one, two, passed, again, stayed) = retried
+    assert found(home) == found(home, "--limit", "9") == [passed, again, stayed]
+    assert found(home, "--limit", "2") == [again, stayed]
+    assert found(home, "--denied") == found(home, "--reason", "action_not_allowed") == [stayed]
+    assert found(home, "--denied", "--limit", "5") == [stayed]
+    assert found(home, "--denied", "--each") == found(home, "--each", "--reason", "action_not_allowed")
+    assert found(home, "--denied", "--each") == [one, two, stayed]
+    assert found(home, "--each") == [one, two, passed, again, stayed]
+    assert found(home, "--decision", one) == [one]
+    (line, *_) = home("find").out.splitlines()
+    assert f"allowed  {passed}  crm.read at crm, after 2 denials, node " in line
+    groups = [each["same_call"] for each in home("find", "--json").json]
+    assert groups == [[one, two, passed], [again], [stayed]]
+    assert all("same_call" not in each for each in home("find", "--each", "--json").json)
+
+
+def test_each_decision_of_a_call_shows_the_others(retried: tuple[Shell, list[str]]) -> None:
+    home, (one, two, passed, again, stayed) = retried
+    said = home("why", one).out
+    assert f"  same call: denied   {two}  crm.read at crm, action_not_allowed" in said
+    assert f"  same call: allowed  {passed}  crm.read at crm" in said
+    assert again not in said
+    facts = home("why", two, "--json").json
+    assert facts["same_call"] == [one, two, passed]
+    assert [each["id"] for each in facts["beside"]["same_call"]] == [one, passed]
+    assert home("why", "last", "--json").json["id"] == stayed
+    assert "same call" not in home("why", stayed).out
+
+
+def test_the_graph_counts_calls_that_stayed_denied(retried: tuple[Shell, list[str]]) -> None:
+    home, _ = retried
+    assert "2 allowed, 1 denied" in home("graph").out
+    assert home("store", "check").out
+
+
+def test_an_authority_elsewhere_shows_the_same_calls(home: Shell) -> None:
+    token = home("task", "open", "--allow", "crm.read").token
+    narrow = first(token).attenuate(allow("crm.notes.read")).text
+    one, passed, stayed = (
+        home.decide(each, "crm.read", id=nth).id for each, nth in ((narrow, 7), (token, 7), (narrow, 8))
+    )
+    with serving(home.home) as served:
+        for options, ids in (
+            ((), [passed, stayed]),
+            (("--limit", "1"), [stayed]),
+            (("--denied",), [stayed]),
+            (("--denied", "--limit", "9"), [stayed]),
+            (("--reason", "action_not_allowed", "--each"), [one, stayed]),
+            (("--reason", "revoked"), []),
+        ):
+            assert found(home, *options, "--authority", served.place) == ids
+        assert home("why", "last", "--authority", served.place).out.startswith("DENIED")
+        assert home("why", one, "--json", "--authority", served.place).json["same_call"] == [one, passed]
+
+
+def test_a_code_that_looks_like_another_one_is_questioned(busy: Any) -> None:
+    said = busy("find", "--reason", "action_not_alowed", "--reason", "quota")
+    assert said.err == (
+        "no such decision was recorded: reason action_not_alowed or quota; did you mean action_not_allowed?\n"
+    )
+    assert busy("find", "--reason", "revoked").err == "no such decision was recorded: reason revoked\n"
+
+
+def test_a_code_of_a_service_is_found(home: Any) -> None:
+    body = {"id": "A" * 22, "audience": "crm", "outcome": "denied", "reasons": [{"code": "expired_card"}]}
+    with Authority.open_home(home.home) as authority, authority.store.write() as transaction:
+        transaction.append("decision", msgspec.json.encode(body), at=1)
+    said = home("find", "--reason", "expired_card")
+    assert (said.out.split()[2], said.err) == ("A" * 22, "")
 
 
 def test_json_is_one_array_an_element_a_line(busy: Any) -> None:
@@ -121,7 +216,8 @@ def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_p
         (("log", "--limit", "9" * 5000), 2, "is not a valid integer range"),
         (("find", "--task", "last"), 2, "no task was opened yet"),
         (("find", "--task", "nobody"), 2, "there is no task"),
-        (("why", "last"), 2, "no denial was recorded yet"),
+        (("why", "last"), 2, "no call stayed denied yet; capx find --denied --each shows all denials"),
+        (("find", "--reason", ""), 2, "no decision can match it"),
     ):
         said = home(*args, code=code)
         assert says in said.err, said.err

@@ -22,8 +22,9 @@ def test_decisions_are_found_by_node_presentation_and_id(home: Shell, spending: 
     assert len(home("find", "--node", node, "--json").json) == len(home("find", "--node", root, "--json").json) == 3
     assert home("find", "--node", node, "--denied", "--limit", "1", "--json").json == decided[2:]
     assert home("find", "--node", node, "--limit", "2", "--json").json == decided[1:]
-    assert home("find", "--presentation", decided[1]["presentation"], "--json").json == decided[1:2]
-    assert home("find", "--decision", decided[0]["id"], "--json").json == decided[:1]
+    singly = home("find", "--each", "--json").json
+    assert home("find", "--presentation", decided[1]["presentation"], "--json").json == singly[1:2]
+    assert home("find", "--decision", decided[0]["id"], "--json").json == singly[:1]
     assert home("find", "--decision", decided[0]["id"], "--denied", "--json").json == []
     assert home("find", "--node", "A" * 22, "--denied").err == (
         f"no such decision was recorded: node {'A' * 22}, denied\n"

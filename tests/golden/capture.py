@@ -21,6 +21,7 @@ MASKS = (
     ("TOKEN", re.compile(r"\b(?:capx1_|AgED)[\w-]+")),
     ("SIGNATURE", re.compile(r"(?<![\w-])[\w-]{86}(?![\w-])")),
     ("HASH", re.compile(r"(?<![\w-])[\w-]{43}(?![\w-])")),
+    ("DIGEST", re.compile(r'(?<="args_digest":")[\w-]{16}(?=")|(?<="args_digest": ")[\w-]{16}(?=")')),
     ("EPOCH", re.compile(r"(?<![\w-])(?=[\w-]*[A-Z\d])[\w-]{22}\.\d{10}\b")),
     # In DOT, one stands behind the two characters of a line's end.
     ("ID", re.compile(r"(?:(?<![\w-])|(?<=\\n))(?=[\w-]*[A-Z\d])[\w-]{22}(?![\w-])")),

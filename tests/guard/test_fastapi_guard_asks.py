@@ -57,6 +57,10 @@ def origin(lab: Authority) -> Iterator[str]:
 SENT: dict[str, Any] = {"amount": 400, "to": ["Acme"], "by": {"name": "Bo"}}
 
 
+def decisions(lab: Authority, action: str) -> list[dict[str, Any]]:
+    return [event.facts() for event in lab.find(action=action)]
+
+
 def test_a_body_model_is_asked_approved_and_passed(lab: Authority, origin: str) -> None:
     task = refund(lab)
     url, origins = f"{origin}/refunds/T-1", {origin: "billing"}
@@ -84,6 +88,14 @@ def test_a_body_model_is_asked_approved_and_passed(lab: Authority, origin: str) 
         # A member that the model ignores changes nothing that the endpoint gets.
         again = {**SENT, "cur": "eur", "ignored": 1}
         assert client.post(url, json=again).json() == "400.0 eur to Acme for T-1, by Bo"
+        assert lab.flush()
+        # The first denial came from the gate, before the endpoint had its arguments.
+        (allowed,) = (one for one in decisions(lab, "billing.refund") if one["outcome"] == "allowed")
+        denied = [one for one in decisions(lab, "billing.refund") if one["outcome"] == "denied"]
+        assert denied[0]["reasons"][0]["code"] == "action_not_allowed"
+        same = [one for one in denied if one.get("args_digest") == allowed["args_digest"]]
+        assert same[0] == denied[0]
+        assert len({one["args_digest"] for one in denied}) == 7
         with pytest.raises(Pending) as once_more:
             client.post(url, json=SENT)
         assert once_more.value.request == pending.value.request

@@ -1,5 +1,6 @@
 """How decisions reach the log."""
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from capx.errors import StoreProblem, Unavailable
 from capx.resource.recorder import StoreRecorder
 from capx.store.log import check
-from capx.store.records import DecisionRecord
+from capx.store.records import DecisionRecord, Unwritable
 from capx.store.sqlite.store import SQLiteStore
 from capx.verify.decision import Decision
 from capx.verify.protocols import NO_RECORDER
@@ -128,6 +129,30 @@ def test_a_value_that_cannot_be_written_is_left_out_of_the_log(
     (reason,) = event.facts()["reasons"]
     assert (reason["code"], reason["wanted"], reason["hop"]) == ("too_big", "less", 1)
     assert "given" not in reason
+
+
+class Older:
+    """An authority of an older version: it accepts no field that it does not know."""
+
+    def __init__(self) -> None:
+        self.taken: list[DecisionRecord] = []
+
+    def record(self, decisions: Sequence[DecisionRecord]) -> None:
+        if any(b"args_digest" in one.body for one in decisions):
+            raise Unwritable("the authority does not accept this request: unknown field `args_digest`")
+        self.taken += decisions
+
+
+def test_an_older_authority_gets_decisions_without_digest() -> None:
+    older = Older()
+    recorder = StoreRecorder(older)
+    refusal = Refusal("odd", "is odd", given=["a value"])
+    for number in range(20):
+        recorder.reserve()
+        recorder.record(msgspec.structs.replace(decision(number), refusals=(refusal,), args_digest="A" * 16))
+    assert recorder.close()
+    assert [one.id for one in older.taken] == [f"dec-{number}" for number in range(20)]
+    assert all(json.loads(one.body)["reasons"][0]["given"] == ["a value"] for one in older.taken)
 
 
 def test_a_sentence_that_cannot_be_written_leaves_the_verdict(store: SQLiteStore, recorder: StoreRecorder) -> None:

@@ -211,6 +211,8 @@ def test_decisions_are_found_by_what_they_were(both: Both) -> None:
     assert ids() == [first, second, third]
     assert ids(agent="child") == [second]
     assert ids(action="crm.*", denied=True) == [third]
+    assert ids(reasons=("expired", "action_not_allowed")) == [third]
+    assert ids(reasons=("expired",)) == []
     assert ids(tenant="Acme", task=opened.id, limit=2) == [second, third]
     assert ids(limit=0) == []
     assert child.node is not None

@@ -260,6 +260,8 @@ SPOILT: list[dict[str, Any]] = [
     {"reasons": [{}]},
     {"reasons": [5]},
     {"tenant": ""},
+    {"args_digest": "no digest!"},
+    {"args_digest": None},
     {"more": 1},
 ]
 

@@ -22,6 +22,7 @@ BODY = {
     "hops": ["planner", "reader"],
     "path": ["root", "N1", "N2"],
     "presentation": "P",
+    "reasons": [{"code": "expired"}, {"code": "wrong_tenant", "given": [1]}],
 }
 
 
@@ -44,6 +45,8 @@ def event(kind: str = "decision", at: int = 1_000, **facts: object) -> Event:
         {"node": "N1"},
         {"presentation": "P"},
         {"denied": True},
+        {"reasons": ("expired",)},
+        {"reasons": ("too_big", "wrong_tenant")},
         {"since": 1_000},
         {"agent": "reader", "tenant": "Acme", "action": "crm.*", "task": "T", "denied": True, "since": 999},
     ],
@@ -66,6 +69,8 @@ def test_a_decision_that_fits_is_found(asked: dict[str, Any]) -> None:
         {"node": "N"},
         {"node": "N3"},
         {"presentation": "Q"},
+        {"reasons": ("expire",)},
+        {"reasons": ("revoked", "too_big")},
         {"since": 1_001},
         {"agent": "reader", "tenant": "Globex"},
     ],
@@ -92,6 +97,8 @@ def test_an_unknown_outcome_fits_nothing_that_is_asked_for() -> None:
         {"task": "/"},
         {"node": ""},
         {"presentation": "a b"},
+        {"reasons": ("expired", "")},
+        {"reasons": ("a\u202eb",)},
     ],
 )
 def test_what_no_decision_can_be_is_refused(asked: dict[str, Any]) -> None:
@@ -103,6 +110,17 @@ def test_a_decision_that_cannot_be_read_is_told_and_not_missed() -> None:
     broken = Event(7, 1, "decision", b'{"outcome": 3}', bytes(32))
     assert Query(denied=True).matches(broken)
     assert not Query(since=2).matches(broken)
+
+
+@pytest.mark.parametrize("reasons", [5, ["expired"], None])
+def test_reasons_that_cannot_be_read_count_only_if_asked_for(reasons: object) -> None:
+    assert not Query(task="U").matches(event(reasons=reasons))
+    assert Query(task="U", reasons=("expired",)).matches(event(reasons=reasons))
+
+
+@pytest.mark.parametrize("reasons", [[], [{}], [{"code": ["expired"]}], [{"sentence": "expired"}]])
+def test_reasons_without_that_code_do_not_match(reasons: object) -> None:
+    assert not Query(reasons=("expired",)).matches(event(reasons=reasons))
 
 
 @pytest.fixture

@@ -146,6 +146,7 @@ def test_a_decision_says_what_was_decided_of_whom() -> None:
         "hops": ["a"],
         "ids": list(map(b64u, presentation.ids[:-1])),
         "presentation": b64u(presentation.id),
+        "args_digest": decision.args_digest,
         "spent": [],
         "reasons": [],
     }

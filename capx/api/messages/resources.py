@@ -3,7 +3,7 @@
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from capx.api.messages.base import Count, Id, Label, Text
 from capx.tokens.lineage import MAX_BUDGETS
@@ -17,7 +17,7 @@ MOST_DECISIONS = 1_000
 
 
 class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One decision of a resource, as `Decision.body` gives it."""
+    """One decision of a resource, as `Decision.body` gives it. A decision without known arguments has no digest."""
 
     id: Id
     at: Count
@@ -32,6 +32,7 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     hops: Annotated[list[Label], Meta(max_length=256)]
     ids: Annotated[list[Text], Meta(max_length=256)]
     presentation: Text | None
+    args_digest: Id | UnsetType = UNSET
     spent: Annotated[list[Spent], Meta(max_length=64)]
     reasons: Annotated[list[dict[str, Any]], Meta(max_length=1_024)]
 

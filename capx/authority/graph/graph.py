@@ -5,7 +5,8 @@ Laws:
 - The root of a task is in the graph when the task was opened. What agents delegated offline is in it when it was used.
   A run-time grant is at the node of its asker.
 - A node is what can be revoked. Its labels are the names that delegators gave it: claims, not proven.
-- A decision counts at the node that acted, if its task and its root were opened together.
+- A decision counts at the node that acted, if its task and its root were opened together. A denial does not count if
+  a later decision was about the same call (capx.store.decision_groups).
 - Everything below a dead node is dead of the same death. The end of a task is the death of its root.
 - A resource records its own decisions, and may write anything into them. An impossible decision is skipped, and hides
   nothing else.
@@ -18,6 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.crypto.base64url import b64u, is_bytes, unb64u
+from capx.store.decision_groups import grouped
 from capx.store.decision_query import Recorded
 from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
 from capx.store.log import Event
@@ -189,7 +191,7 @@ class _Task:
         if holder is not None:
             holder.capabilities[minted.ids[-1]] = (minted.audience, minted.ids)
 
-    def decided(self, decided: _Decided) -> None:
+    def decided(self, decided: _Decided, *, counts: bool) -> None:
         # A resource may name this task and the root of another one. Such a call happened at no node of this task.
         if decided.root != self.opened.root or decided.path[:1] != (self.root,):
             return
@@ -200,9 +202,9 @@ class _Task:
         if acting is None:
             return
         if decided.outcome == "allowed":
-            acting.allowed += 1
+            acting.allowed += counts
         else:
-            acting.denied += 1
+            acting.denied += counts
         # The last id is of the capability that the agent held. The presentation, good for one call, is not in `ids`.
         if ids := decided.ids:
             acting.capabilities[ids[-1]] = (decided.audience, ids)
@@ -282,7 +284,7 @@ def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, 
     counters. `now` is in Unix seconds.
     """
     tasks: dict[str, _Task] = {}
-    for event in events:
+    for event, is_last in ((event, event is group.last) for group in grouped(events) for event in group.events):
         if event.kind == TaskOpened.kind:
             opened = event.read(TaskOpened)
             if task_id in {None, opened.task}:
@@ -296,5 +298,5 @@ def build(events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, 
             # own: if one of these cannot be read, the log is broken.
             decided = event.read_if(_Decided)
             if decided is not None and decided.task in tasks:
-                tasks[decided.task].decided(decided)
+                tasks[decided.task].decided(decided, counts=is_last)
     return Graph(tuple(task.tree(dead, counters, now) for task in tasks.values()))

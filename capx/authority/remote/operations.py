@@ -147,7 +147,7 @@ def log(authority: Authority, asked: messages.LogQuery) -> Events:
 
 @operation("GET", "/decisions", problems=(404,))
 def find(authority: Authority, asked: messages.FindQuery) -> Events:
-    """Find recorded decisions by agent, tenant, action, task, node, presentation or time."""
+    """Find recorded decisions by agent, tenant, action, task, node, presentation, reason or time."""
     # The end comes first: an event that is written during the search lies after it, and the next page finds that one.
     end = authority.end()
     if asked.after is None:

@@ -73,15 +73,11 @@ class GuardedRequest:
         defaults of the action; None if they are not known.
         """
         with self._keeping_denial():
-            try:
-                self._admitted_or_denied().screen(action)
-            except Denied as denied:
-                # The same denial, which is recorded already: only the ask is told to the bearer alone.
-                if denied.ask is not None:
-                    denied.ask = suggested_ask(
-                        denied.refusals, audience=denied.ask.audience, action=action, args=await args()
-                    )
-                raise
+            admitted = self._admitted_or_denied()
+            refusals = admitted.ruled_out(action)
+            # The arguments are read only if an ask can name them: reading them is work for the service.
+            ask = suggested_ask(refusals, audience=self._verifier.audience, action=action) if refusals else None
+            admitted.screen(action, None if ask is None else await args())
 
     def judge(self, action: str, args: Mapping[str, JSON], **facts: Unpack[StatedFacts]) -> Allowed:
         """Judge the call that is about to run, and return the decision; raises Denied.

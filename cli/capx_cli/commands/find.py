@@ -11,6 +11,7 @@ from capx_cli.view import show_each
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from capx.store.decision_groups import Group
     from capx.store.log import Event
 
 
@@ -18,19 +19,37 @@ if TYPE_CHECKING:
 @click.option("--agent", metavar="LABEL", help="Only of this agent, and of agents below it.")
 @click.option("--tenant", metavar="NAME", help="Only of tasks of this tenant.")
 @click.option("--action", metavar="PATTERN", help="Only this action: crm.read, or crm.* for all below.")
-@click.option("--denied", is_flag=True, help="Only denials.")
+@click.option("--denied", is_flag=True, help="Only calls that stayed denied; with --each, all denials.")
+@click.option(
+    "--reason",
+    "reasons",
+    metavar="CODE",
+    multiple=True,
+    shell_complete=completion.reasons,
+    help="Only what stayed denied for this reason, such as expired; with --each, all such denials. Repeatable: any of "
+    "them.",
+)
+@click.option(
+    "--each", is_flag=True, help="Each decision singly, also denials that another one of their call followed."
+)
 @click.option("--since", metavar="WHEN", help="Only from then on: 1h is an hour ago; or 2026-11-25T12:00:00Z.")
 @click.option(
     "--task", metavar="TASK", shell_complete=completion.tasks, help="Only of this task; `last` is the newest."
 )
 @click.option("--node", metavar="ID", help="Only where this node acted, or one below it.")
-@click.option("--presentation", metavar="ID", help="Only about this presentation.")
-@click.option("--decision", metavar="ID", help="Only the decision with this id.")
+@click.option("--presentation", metavar="ID", help="Only about this presentation, each decision singly.")
+@click.option("--decision", metavar="ID", help="Only the decision with this id, whatever followed.")
 @click.option("--limit", type=phrases.COUNT, metavar="N", help="Only the newest N.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, one decision a line.")
 @target.authority_option
-def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) -> None:
+def find(
+    *, since: str | None, task: str | None, reasons: tuple[str, ...], each: bool, as_json: bool, **asked: Any
+) -> None:
     """Find recorded decisions, one line each, the newest last: time, outcome, id, who wanted what, and the node.
+
+    Decisions about one call are one line, that of the last: denials, and what followed within a minute, with the same
+    node, action, audience and arguments. So --denied does not show a call that passed at the second try. --each shows
+    each decision. In JSON, `same_call` has the ids of a line's decisions.
 
     A decision must match all options that are given. An agent's label is the name that its delegator gave it. It proves
     nothing. Use the ids of a line with capx why ID, capx graph TASK and capx revoke NODE.
@@ -42,29 +61,67 @@ def find(*, since: str | None, task: str | None, as_json: bool, **asked: Any) ->
     after = 0 if since is None else phrases.past(since)
     with target.authority() as authority:
         meant = None if task is None else phrases.task_id(authority, task)
-        found = screen.awaited("reading the log", lambda: _found(authority, task=meant, since=after, **asked))
+        each = each or asked["decision"] is not None or asked["presentation"] is not None
+        found = screen.awaited(
+            "reading the log",
+            lambda: _found(authority, each=each, task=meant, reasons=reasons, since=after, **asked),
+        )
         first = list(islice(found, 1))
         if not first and asked["node"] is not None:
             # The id of a decision looks like a node's, and nothing is below it.
             events.demand_no_decision(authority, asked["node"], "capx find --node")
         looked_for = ", ".join(
             name if value is True else f"{name} {value}"
-            for name, value in {**asked, "task": meant, "since": since}.items()
-            if value not in {None, False} and name != "limit"
+            for name, value in {**asked, "reason": " or ".join(reasons), "task": meant, "since": since}.items()
+            if value not in {None, False, ""} and name != "limit"
         )
-        nothing = f"no such decision was recorded{f': {looked_for}' if looked_for else ''}"
+        nothing = f"no such decision was recorded{f': {looked_for}' if looked_for else ''}{_similar(reasons)}"
         found = chain(first, found)
-        show_each(found, as_json, facts=events.decision_as_json, say=events.say_decision, nothing=nothing)
+        facts = events.last_as_json if each else events.group_as_json
+        show_each(found, as_json, facts=facts, say=events.say_decision, nothing=nothing)
+
+
+def _similar(reasons: tuple[str, ...]) -> str:
+    """Return a question about codes that look like another one, or nothing; a service's own codes may be any."""
+    from difflib import get_close_matches
+
+    from capx.verify.decision import STATUS
+
+    meant = [match for code in reasons if code not in STATUS for match in get_close_matches(code, STATUS, n=1)]
+    return f"; did you mean {' or '.join(meant)}?" if meant else ""
 
 
 def _found(
-    authority: "target.Operations", *, decision: str | None, limit: int | None, **query: Any
-) -> "Iterator[Event]":
+    authority: "target.Operations", *, each: bool, decision: str | None, limit: int | None, **query: Any
+) -> "Iterator[Group]":
+    from capx.store.decision_groups import Group
+
     for what in ("node", "presentation"):
         phrases.demand_id(what, query[what])
-    if decision is None:
-        return authority.find(limit=limit, **query)
-    return _one(authority, decision, query)
+    if decision is not None:
+        return (Group((event,)) for event in _one(authority, decision, query))
+    if each:
+        return (Group((event,)) for event in authority.find(limit=limit, **query))
+    return _calls(authority, limit=limit, **query)
+
+
+def _calls(
+    authority: "target.Operations", *, denied: bool, reasons: tuple[str, ...], limit: int | None, **query: Any
+) -> "Iterator[Group]":
+    from capx.store.decision_groups import grouped, newest
+    from capx.store.decision_query import Query
+
+    outcome, end = Query(denied=denied, reasons=reasons), authority.end()
+
+    def read(after: int) -> "Iterator[Event]":
+        return authority.find(after=after, until=end, **query)
+
+    def matches(group: "Group") -> bool:
+        return outcome.matches(group.last)
+
+    if limit is None:
+        return filter(matches, grouped(read(0)))
+    return iter(newest(read, end=end, limit=limit, keep=matches))
 
 
 def _one(authority: "target.Operations", decision: str, query: dict[str, Any]) -> "Iterator[Event]":

@@ -13,6 +13,7 @@ from capx_cli.view import show_each
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from capx.store.decision_groups import Group
     from capx.store.log import Event
 
 _LAST = 2**53 - 1
@@ -33,16 +34,19 @@ class _Begin(NamedTuple):
     help="Only events after a position, 120, or since a time: 1h is an hour ago; or 2026-11-25T12:00:00Z.",
 )
 @click.option("--limit", type=phrases.COUNT, metavar="N", help="Only the newest N.")
+@click.option("--each", is_flag=True, help="Show each decision, also denials that another one of their call followed.")
 @click.option("--follow", is_flag=True, help="Then show what happens from now on, until Ctrl-C.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Write JSON: an array, one event a line. With --follow: one value a line."
 )
 @target.authority_option
-def log(since: str | None, limit: int | None, follow: bool, as_json: bool) -> None:
+def log(since: str | None, limit: int | None, each: bool, follow: bool, as_json: bool) -> None:
     """Show the events of the log, one line each, the newest last: position, time, kind, and what it is about.
 
-    Positions have no gaps. A program that remembers the last one it saw can go on with --since. With --follow, standard
-    error says when the store cannot be read. When it can be read again, the missed events follow.
+    A denial is left out if another decision about the same call followed within a minute; that one says how many there
+    were. --each, --follow and --json show all events: their positions have no gaps. So a program that remembers the
+    last one it saw can go on with --since. With --follow, standard error says when the store cannot be read. When it
+    can be read again, the missed events follow.
 
     Example: capx log --since 1h --limit 20
     """
@@ -54,9 +58,16 @@ def log(since: str | None, limit: int | None, follow: bool, as_json: bool) -> No
     from capx_cli import events
 
     with target.authority() as authority:
-        found = screen.awaited("reading the log", lambda: _chosen(authority, begin, limit))
+        chosen = _each if each or as_json else _calls
+        found = screen.awaited("reading the log", lambda: chosen(authority, begin, limit))
         nothing = "nothing happened since" if since else "nothing has happened yet"
-        show_each(found, as_json, facts=events.event_as_json, say=events.say_event, nothing=nothing)
+        show_each(
+            found,
+            as_json,
+            facts=lambda group: events.event_as_json(group.last),
+            say=events.say_event,
+            nothing=nothing,
+        )
 
 
 def _begin(since: str | None) -> _Begin:
@@ -78,6 +89,25 @@ def _chosen(authority: "target.Operations", begin: _Begin, limit: int | None) ->
     return reversed(list(islice((event for event in after if event.at >= at), limit)))
 
 
+def _each(authority: "target.Operations", begin: _Begin, limit: int | None) -> "Iterator[Group]":
+    from capx.store.decision_groups import Group
+
+    return (Group((event,)) for event in _chosen(authority, begin, limit))
+
+
+def _calls(authority: "target.Operations", begin: _Begin, limit: int | None) -> "Iterator[Group]":
+    from capx.store.decision_groups import grouped, newest
+
+    end = authority.end()
+
+    def read(after: int) -> "Iterator[Event]":
+        return (event for event in authority.log(after, max(0, end - after)) if event.at >= begin.at)
+
+    if limit is None:
+        return grouped(read(begin.position))
+    return iter(newest(read, end=end, limit=limit, after=begin.position))
+
+
 def _follow(begin: _Begin | None, limit: int | None, as_json: bool) -> None:
     """Show what has happened, then what happens."""
     with target.authority() as authority:
@@ -90,11 +120,12 @@ def _follow(begin: _Begin | None, limit: int | None, as_json: bool) -> None:
 
 
 def _say(found: "Iterable[Event]", as_json: bool) -> None:
+    from capx.store.decision_groups import Group
     from capx_cli import events
 
     for event in found:
         if as_json:
             screen.as_json_line(events.event_as_json(event))
         else:
-            events.say_event(event)
+            events.say_event(Group((event,)))
     sys.stdout.flush()

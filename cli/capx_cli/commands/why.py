@@ -7,12 +7,13 @@ import click
 from msgspec import Struct
 
 from capx_cli import completion, inbox, phrases, screen, target
-from capx_cli.events import Decided, decision_as_json, event_as_json, given_back
+from capx_cli.events import Decided, decision_as_json, event_as_json, given_back, ids
 from capx_cli.view import json_option, say_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from capx.store.decision_groups import Group
     from capx.store.log import Event
     from capx.store.records import RequestRecord
 
@@ -34,9 +35,10 @@ class _Identified(Struct):
 def why(decision: str, as_json: bool) -> None:
     """Explain a recorded decision: who asked for what, every reason, what it spent, and what came before and after.
 
-    DECISION is the id in a problem document, a response header, or the log. `last` is the newest denial; `capx find`
-    shows others. A call that is denied before its presentation is burnt (not authentic, misshapen, used before) gets an
-    answer, but is not recorded.
+    DECISION is the id in a problem document, a response header, or the log. `last` is the newest denial that no other
+    decision about the same call followed within a minute; `capx find` shows others. `same call` shows the other
+    decisions about it. A call that is denied before its presentation is burnt (not authentic, misshapen, used before)
+    gets an answer, but is not recorded.
 
     Example: capx why last
     """
@@ -44,7 +46,7 @@ def why(decision: str, as_json: bool) -> None:
         newest = decision == "last"
         event = _newest_denial(authority) if newest else authority.decision(decision)
         if event is None and newest:
-            raise click.UsageError("no denial was recorded yet")
+            raise click.UsageError("no call stayed denied yet; capx find --denied --each shows all denials")
         if event is None:
             phrases.demand_id("decision", decision)
             why_not = "it may still arrive, or it is of a kind that is not recorded (capx why --help)"
@@ -53,35 +55,49 @@ def why(decision: str, as_json: bool) -> None:
         if (decided := event.read_if(Decided)) is None:
             found = f"the event with this id, at position {event.position}, is not a decision as capx writes it"
             raise click.UsageError(f"{found}: capx log shows it, and capx store check finds whether it was changed")
-        beside = _beside(authority, event, decided)
+        around = list(_around(authority, event))
+        group = _group(around, event)
+        beside = _beside(around, group, event, decided)
         request = _granted_as(authority, decided)
         returned = _returned(authority, event, decided)
     if as_json:
         granted = None if request is None else inbox.as_json(request)
         back = None if returned is None else event_as_json(returned)
         beside_it = {**_as_json(beside), "granted_as": granted, "given_back": back}
-        screen.as_json({**decision_as_json(event), "beside": beside_it})
+        screen.as_json({**decision_as_json(event), "same_call": ids(group), "beside": beside_it})
     else:
         _show(event, decided, beside, request, returned)
 
 
 def _newest_denial(authority: "target.Operations") -> "Event | None":
+    from capx.store.decision_groups import newest
     from capx.store.decision_query import Query
 
-    denied = Query(denied=True)
-    return next(
-        (one for one in authority.newest_first() if denied.matches(one) and one.read_if(Decided) is not None), None
-    )
+    denied, end = Query(denied=True), authority.end()
+
+    def stayed_denied(group: "Group") -> bool:
+        return denied.matches(group.last) and group.last.read_if(Decided) is not None
+
+    found = newest(lambda after: authority.find(after=after, until=end), end=end, limit=1, keep=stayed_denied)
+    return found[0].last if found else None
 
 
-def _beside(authority: "target.Operations", event: "Event", about: Decided) -> "Neighbours":
-    """Return the neighbours: before and after it in its task, of the same presentation, and of the same id."""
-    found = list(_readable(_around(authority, event)))
+def _group(around: "Iterable[Event]", event: "Event") -> "Group":
+    from capx.store.decision_groups import Group, grouped
+
+    found = (group for group in grouped(around) if any(one.position == event.position for one in group.events))
+    return next(found, Group((event,)))
+
+
+def _beside(around: "Iterable[Event]", group: "Group", event: "Event", about: Decided) -> "Neighbours":
+    """Return the neighbours: before and after it in its task, of its call, its presentation, and its id."""
+    found = list(_readable(around))
     of_task = [each for each in found if each[1].task == about.task and about.task is not None]
     others = [each for each in found if each[0].position != event.position]
     return {
         "before": [one for one, (after, _) in pairwise(of_task) if after.position == event.position],
         "after": [one for (before, _), one in pairwise(of_task) if before.position == event.position],
+        "same_call": [one for one in _readable(group.events) if one[0].position != event.position],
         "same_presentation": [one for one in others if one[1].presentation == about.presentation is not None],
         # Any audience may record a decision with this id. Only one of them made it, so show all.
         "same_id": [one for one in others if one[1].id == about.id],

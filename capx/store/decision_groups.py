@@ -1,0 +1,165 @@
+"""Groups recorded decisions that are about one call. A group is a view: the log keeps each decision.
+
+A caller that holds several capabilities, or asks the authority after a denial, presents the same call several times.
+Each presentation has a decision of its own. These decisions have the same node, action, audience and digest of
+arguments.
+
+Laws:
+
+- A group has any number of denials, and at the end one decision that allowed the call, if there is one. So a group
+  never hides an allowed call, and it stayed denied if its last decision is a denial.
+- Each decision of a group is at most 60 seconds from its first one, and has a presentation of its own: decisions about
+  one presentation are several checks of one request, perhaps about different rows.
+- A decision without a digest is a group of its own: one that could not be read, that an older version recorded, or that
+  was made before the arguments were known.
+- Long logs are read piece by piece. At most 16 MiB of events wait for a later decision; then the oldest group ends.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import Any, Final
+
+from msgspec import Struct
+
+from capx.store.decision_query import Recorded
+from capx.store.log import Event
+
+WINDOW: Final = 60
+"""Seconds between the first decision of a group and its last one, at most."""
+
+_MOST_WAITING: Final = 16 << 20
+_PIECE: Final = 1_000
+_FASTER: Final = 8
+
+_Call = tuple[str, str, str, str]
+
+
+class Group(Struct, frozen=True):
+    """The decisions about one call, in the order of the log; or any other event of the log, as a group of one."""
+
+    events: tuple[Event, ...]
+
+    @property
+    def last(self) -> Event:
+        """The last event; its outcome is the outcome of the group."""
+        return self.events[-1]
+
+
+def grouped(events: Iterable[Event]) -> Iterator[Group]:
+    """Group the decisions among events of the log; the groups come in the order of their last events.
+
+    A later event can join a group. So a group that stayed denied, and all that follow it, come when the log has gone on
+    for a minute after it, or has ended.
+    """
+    groups = _Groups()
+    for event in events:
+        groups.add(event)
+        yield from groups.ended()
+    yield from groups.all()
+
+
+def newest(
+    events: Callable[[int], Iterable[Event]],
+    *,
+    end: int,
+    limit: int,
+    after: int = 0,
+    keep: Callable[[Group], bool] = lambda _: True,
+) -> list[Group]:
+    """The newest groups that `keep` accepts, at most `limit`, in order.
+
+    `events` gives the events after a position. They are read from further and further back, down to `after`.
+    """
+    reach = _PIECE
+    while True:
+        begin = max(after, end - reach)
+        read = iter(events(begin))
+        head = list(islice(read, 1))
+        found = deque(filter(keep, grouped(chain(head, read))), maxlen=limit)
+        # A group near the beginning may lack its first decisions.
+        whole = all(group.events[0].at > head[0].at + WINDOW for group in found)
+        if begin == after or (whole and len(found) == limit):
+            return list(found)
+        reach *= _FASTER
+
+
+class _Recorded(Recorded, frozen=True, kw_only=True):
+    # A role in a database may write anything here: only a text counts.
+    audience: Any = None
+    args_digest: Any = None
+
+    @property
+    def call(self) -> _Call | None:
+        """The call that this is about; None if nobody can tell."""
+        if self.action is None or not self.path:
+            return None
+        texts = isinstance(self.audience, str) and isinstance(self.args_digest, str)
+        return (self.path[-1], self.action, self.audience, self.args_digest) if texts else None
+
+
+class _Waiting:
+    """A group that was not given yet: decisions about `call` can join it until the log reaches `until`."""
+
+    def __init__(self, event: Event, call: _Call | None, until: int) -> None:
+        self.begin = event
+        self.call = call
+        self.until: int | None = until
+        self.events: list[Event] = []
+        self.presentations: set[str] = set()
+
+    def takes(self, event: Event, recorded: _Recorded) -> bool:
+        return recorded.presentation not in self.presentations and abs(event.at - self.begin.at) <= WINDOW
+
+
+class _Groups:
+    """The groups that were not given yet, in the order of their last events."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
+        self._open: dict[_Call, _Waiting] = {}
+        self._now = 0
+        self._size = 0
+
+    def add(self, event: Event) -> None:
+        # Services report late, and their clocks differ: the time of the log never goes back.
+        self._now = max(self._now, event.at)
+        self._size += len(event.body)
+        recorded = event.read_if(_Recorded) if event.kind == "decision" else None
+        call = None if recorded is None else recorded.call
+        group = _Waiting(event, call, self._now + WINDOW)
+        if recorded is not None and call is not None:
+            group = self._joined(event, recorded, call) or group
+            if recorded.presentation is not None:
+                group.presentations.add(recorded.presentation)
+        if recorded is None or call is None or recorded.outcome == "allowed":
+            group.until = None
+        else:
+            self._open[call] = group
+        group.events.append(event)
+        self._waiting[group.begin.position] = group
+        self._waiting.move_to_end(group.begin.position)
+
+    def ended(self) -> Iterator[Group]:
+        """Give the groups that nothing can join any more, up to the first one that is open."""
+        while self._waiting:
+            first = next(iter(self._waiting.values()))
+            if first.until is not None and self._now <= first.until and self._size <= _MOST_WAITING:
+                return
+            self._waiting.popitem(last=False)
+            self._size -= sum(len(event.body) for event in first.events)
+            if first.call is not None and self._open.get(first.call) is first:
+                del self._open[first.call]
+            yield Group(tuple(first.events))
+
+    def all(self) -> Iterator[Group]:
+        """Give all groups that are left: the log has ended."""
+        return (Group(tuple(group.events)) for group in self._waiting.values())
+
+    def _joined(self, event: Event, recorded: _Recorded, call: _Call) -> _Waiting | None:
+        """The open group about this call; None if there is none, or if this decision begins a new one."""
+        group = self._open.pop(call, None)
+        if group is None or group.takes(event, recorded):
+            return group
+        group.until = None
+        return None
