@@ -52,6 +52,13 @@ def test_an_amount_is_exact(given: Any) -> None:
     assert shown_amount(amount(given)) == AMOUNTS[given]
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [("20.000", "20"), ("100", "100"), ("1E+3", "1000"), ("0.00", "0"), ("1E-6", "0.000001")]
+)
+def test_an_amount_is_shown_in_its_shortest_form(value: str, text: str) -> None:
+    assert shown_amount(Decimal(value)) == text
+
+
 @pytest.mark.parametrize("given", NONE_AT_ALL, ids=lambda given: repr(given) if type(given) is not int else "a number")
 def test_what_is_no_amount_is_refused_wherever_it_is_given(given: Any) -> None:
     sentence = r"is not an amount: text such as '20' or '0\.5', a whole number or a Decimal"

@@ -5,6 +5,7 @@ import decimal
 import enum
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import OrderedDict, defaultdict, namedtuple
@@ -240,6 +241,16 @@ class Money(Decimal):
     currency: str = "eur"
 
 
+@dataclasses.dataclass(init=False, eq=False)
+class Turning(complex):
+    speed: int = 1
+
+
+@dataclasses.dataclass
+class Fixed:
+    size: int = dataclasses.field(init=False, default=5)
+
+
 @attrs.define(init=False, eq=False)
 class Tagged(str):
     tag: str = "none"
@@ -279,6 +290,7 @@ def grown(value: Any, **more: Any) -> Any:
         ({UUID(int=1): 1, date(2026, 11, 25): 2}, {"00000000-0000-0000-0000-000000000001": 1, "2026-11-25": 2}),
         ({Decimal("0.5"), Decimal(2)}, [0.5, 2]),
         (Price.LOW, 1.5),
+        (Fixed(), {"size": 5}),
     ],
 )
 def test_a_value_is_seen_whole(value: Any, seen: Any) -> None:
@@ -339,6 +351,25 @@ def holding_itself() -> list[Any]:
 )
 def test_what_cannot_be_seen_whole_is_no_argument(value: Any) -> None:
     with pytest.raises(InvalidRequest, match="'x' cannot be judged"):
+        plain("x", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (object(), "a object is not a JSON value: pass a plain dict, list, text or number"),
+        (OwnText("ann"), "OwnText is a subclass of str and may read differently: pass a plain str"),
+        (OwnInstant(2026, 11, 25), "OwnInstant is a subclass of datetime and may read differently"),
+        (Shown.DECK, "Shown.DECK has another content than its value: pass one of the two"),
+        (OwnItems(to="eve"), "a OwnItems may read differently than JSON shows it: pass a plain list or dict"),
+        (Turning(), "a Turning has the content of complex, which its fields do not show"),
+        ({1: "a"}, "the names of the members of an object are texts: pass them as text"),
+        (Decimal(1234567890123456), "a JSON number holds no more than 15 digits of a Decimal: pass it as text"),
+        (Decimal("NaN"), "a number is beyond ±(2^53 - 1) or not finite: pass it as text"),
+    ],
+)
+def test_what_is_refused_says_why_and_what_to_do(value: Any, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"'x' cannot be judged, because it is not JSON: {re.escape(why)}"):
         plain("x", value)
 
 

@@ -1,7 +1,11 @@
 """What caveats see of a pydantic model: the names that callers use, and null apart from what was left out."""
 
+import dataclasses
+from enum import Enum
+from pathlib import PurePosixPath
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, RootModel, field_validator
 from pydantic.alias_generators import to_camel
@@ -137,3 +141,34 @@ class Hooked(BaseModel):
 def test_two_members_of_one_name_are_no_argument(model: type[BaseModel], sent: Any) -> None:
     with pytest.raises(InvalidRequest, match="could not see both"):
         seen(model.model_validate(sent))
+
+
+class Folder(Enum):
+    HOME = PurePosixPath("/home")
+
+
+@dataclasses.dataclass
+class Kept:
+    at: PurePosixPath
+
+
+class Struct(msgspec.Struct):
+    at: PurePosixPath
+
+
+class Row(msgspec.Struct, array_like=True):
+    at: PurePosixPath
+
+
+@pytest.mark.parametrize(
+    ("value", "judged"),
+    [
+        (Folder.HOME, "/home"),
+        (Kept(PurePosixPath("/a")), {"at": "/a"}),
+        (Struct(PurePosixPath("/a")), {"at": "/a"}),
+        (Row(PurePosixPath("/a")), ["/a"]),
+        ([{"at": {PurePosixPath("/a")}}], [{"at": ["/a"]}]),
+    ],
+)
+def test_a_path_in_any_value_is_judged_as_its_text(value: Any, judged: Any) -> None:
+    assert seen(value) == judged

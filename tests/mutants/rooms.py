@@ -67,6 +67,8 @@ ROOMS: Final = {
         "caveats/test_extensions",
         "caveats/test_caveats_answers",
     ),
+    "amount": _caveats("amount", "caveats/test_amount"),
+    "call": _caveats("call", "caveats/test_call", "caveats/test_amount"),
     "placement": _caveats("placement", "caveats/test_placement", "caveats/test_chain_caveats"),
     "value_constraints": _caveats("value_constraints", "caveats/test_constraints", "caveats/test_caveats_answers"),
     "texts": _caveats("texts", "caveats/test_constraints", "caveats/test_caveats_answers"),
@@ -128,6 +130,10 @@ ROOMS: Final = {
     "guarded_function": _capx("tokens/guarded_function", "tokens/test_guarded_function", "attacks/test_who_acts"),
     "argument_sources": _capx("guard/fastapi/argument_sources", "guard/test_argument_sources", "guard/test_endpoint"),
     "model_values": _capx("guard/fastapi/model_values", "guard/test_model_values", "guard/test_argument_sources"),
+    "json_values": _capx(
+        "guard/json_values", "guard/test_json_values", "guard/test_model_values", "guard/test_endpoint"
+    ),
+    "replay": _capx("resource/replay", "resource/test_replay"),
     "report_client": _capx("resource/report_client", "resource/test_report_client", "server/test_resources"),
     "opening": _capx(
         "authority/opening", "authority/test_opening", "authority/test_intent_use", "authority/test_granting"

@@ -146,6 +146,13 @@ def test_a_full_process_refuses_and_recovers_when_windows_pass() -> None:
     assert replay.burn(b"c" * 16, NOW + 121, NOW + 61)
 
 
+def test_a_process_remembers_200_000_presentations() -> None:
+    replay = Replay.process(clock=Clock(NOW - 1_000))
+    assert all(replay.burn(number.to_bytes(16, "big"), NOW + 60, NOW) for number in range(200_000))
+    with pytest.raises(Unavailable, match="no room"):
+        replay.burn(b"c" * 16, NOW + 60, NOW)
+
+
 def test_a_process_forgets_what_no_window_admits() -> None:
     replay = Replay.process(capacity=100, clock=Clock(NOW - 1_000))
     for number in range(10_000):
@@ -189,6 +196,7 @@ def test_a_thread_after_its_window_was_forgotten_is_refused() -> None:
     assert replay.burn(b"b" * 16, NOW + 121, NOW + 61)
     with pytest.raises(Unavailable, match="forgotten"):
         replay.burn(b"a" * 16, NOW + 60, NOW + 60)
+    assert replay.burn(b"c" * 16, NOW + 61, NOW + 61), "its window has not passed"
 
 
 def test_what_a_process_forgot_by_a_clock_ahead_stays_refused() -> None:
@@ -255,6 +263,15 @@ def test_what_an_older_copy_may_have_burnt_is_refused(swapped: Swapped) -> None:
             swapped.replay.burn(b"a" * 16, NOW + 60, NOW)
         with pytest.raises(Unavailable, match="lost what was presented"):
             swapped.replay.burn(b"b" * 16, NOW + 75, NOW + 10)
+    assert swapped.replay.burn(b"c" * 16, NOW + 76, NOW + 11)
+
+
+def test_a_store_that_lost_presentations_is_trusted_again(swapped: Swapped) -> None:
+    copy = swapped.copy()
+    assert swapped.replay.burn(b"a" * 16, NOW + 60, NOW)
+    swapped.put(copy)
+    with pytest.raises(Unavailable, match="lost what was presented"):
+        swapped.replay.burn(b"b" * 16, NOW + 60, NOW)
     assert swapped.replay.burn(b"c" * 16, NOW + 76, NOW + 11)
 
 
