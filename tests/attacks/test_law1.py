@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 from msgspec.structs import replace
 
 import capx_caveats as caveats
@@ -22,7 +23,7 @@ from capx.tokens import chain, lineage, wire
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
 from capx.tokens.lineage import Demand, Lineage, Section
-from capx.verify import verifier
+from capx.verify import evaluator, verifier
 from capx_caveats import (
     DEFAULT,
     Allow,
@@ -37,6 +38,7 @@ from capx_caveats import (
     MaxHops,
     NotBefore,
     Presented,
+    Refusal,
     Root,
     Step,
     Task,
@@ -48,7 +50,9 @@ from capx_caveats import (
     action,
     allow,
     anything,
+    each,
     encode_block,
+    length,
     max_hops,
     not_,
     one_of,
@@ -61,6 +65,20 @@ from tests.models import naive
 
 Bytes = tuple[bytes, ...]
 
+
+class Noted(Caveat, frozen=True, tag="acme.noted"):
+    """A service's own caveat: the call has a note, or has none."""
+
+    wanted: bool
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        return None if ("note" in facts.call.args) == self.wanted else Refusal("noted", "has another note")
+
+    def sentence(self) -> str:
+        return "has a note" if self.wanted else "has no note"
+
+
+OWN = DEFAULT.extended(Noted)
 HOP = Hop("a", NONCES[0])
 WHOLE = grant()
 WHOLE_AGAIN = "the whole of an authority's block"
@@ -92,6 +110,13 @@ BLOCKS: dict[str, bytes] = {
                 Presented("tool", "A" * 43, NOW, "A" * 16),
                 Fresh(4),
                 Fresh(60),
+                allow(action("a.read", id=1, note=length(0, 0))),
+                allow(action("a.read", args={"id": 1, "*": length(0, 9)})),
+                where("args.note", length(0, 0)),
+                where("args.note", absent()),
+                Noted(True),  # as it stands on the wire
+                Noted(False),  # as above
+                where("args.id", each(1, min=0)),
             )
         )
     },
@@ -142,13 +167,25 @@ PARENTS: dict[str, Bytes] = {
     "an empty block": (*whole(), b"[]"),
     "junk": (*whole(), b"junk"),
     "nothing but junk": (b"junk",),
+    "an argument that is named": whole(allowed=allow(action("a.read", id=1))),
+    "a note that an own caveat wants": whole(Noted(True)),  # as it stands on the wire
+    "no note, by an own caveat": whole(Noted(False)),  # as above
+    "no note, by an own caveat further down": (*whole(), encode_block((Noted(False),))),  # as above
+    "a note by its default": whole(where("args.note", length(0, 0))),
+    "questions about each value": whole(*[where("args.id", each(one_of(*range(150))))] * 2),
+    "questions further down": (*whole(), *[encode_block((where("args.id", each(one_of(*range(150)))),))] * 3),
 }
 CALLS = {
     "plain": Call("a.read"),
     "with an argument": Call("a.read", {"id": 1}, attributes={"region": "eu"}),
     "of a tenant": Call("a.read", tenant="Acme"),
     "not allowed": Call("a.export"),
+    "with a default": Call("a.read", {"id": 1}, defaults={"note": ""}),
+    "by default alone": Call("a.read", defaults={"id": 1, "note": "x"}),
 }
+COSTLY = {"with many values": Call("a.read", {"id": [1] * 1000}, defaults={"note": ""})}
+"""What the naive verifier judges, and we refuse if a token asks too much about each value."""
+JUDGED = {**CALLS, **COSTLY}
 STATES: dict[str, dict[bytes | str, str]] = {
     "all alive": {},
     "the task ended": {"T1": "task_completed"},
@@ -176,7 +213,7 @@ class Judge:
     def allows(self, blocks: Bytes, call: str, state: str) -> bool:
         key = (blocks, call, state)
         if key not in self.known:
-            made = CALLS[call]
+            made = JUDGED[call]
             received = ToolCall(made.action, made.args)
             capability = raw(*blocks)
             token = capability.text if self.bearer else capability.present(received, now=NOW).text
@@ -186,12 +223,20 @@ class Judge:
     def widened(self) -> Iterator[tuple[str, str, str, str]]:
         """Every parent, block, call and state where the child is allowed and its parent is not."""
         for (parent, blocks), (name, block) in product(PARENTS.items(), BLOCKS.items()):
-            for call, state in product(CALLS, STATES):
+            for call, state in product(JUDGED, STATES):
                 if self.allows((*blocks, block), call, state) and not self.allows(blocks, call, state):
                     yield parent, name, call, state
 
 
-@pytest.mark.parametrize("options", [{}, {"require": ["tenant"]}, {"bearer": True}], ids=str)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "as usual": {},
+    "with a tenant": {"require": ["tenant"]},
+    "bare tokens": {"bearer": True},
+    "own caveats": {"vocabulary": OWN},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=list(OPTIONS))
 def test_no_block_cures_any_defect_of_its_parent(options: dict[str, Any]) -> None:
     judge = Judge(**options)
     assert list(judge.widened()) == []
@@ -288,6 +333,29 @@ def the_last_until_completed_wins(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(verifier, "read_lineage", reading(change))
 
 
+def a_default_that_any_entry_names_is_seen_by_all(patch: pytest.MonkeyPatch) -> None:
+    real = evaluator.caveat_refusals
+
+    def seen(sections: Iterable[Section], facts: Facts) -> Iterator[Refusal]:
+        sections, call = tuple(sections), facts.call
+        allows = (caveat for section in sections for caveat in section.caveats if isinstance(caveat, Allow))
+        pairs = (pair for one in allows for entry in one.entries if entry.args is not UNSET for pair in entry.args)
+        named = {pair.name for pair in pairs}
+        args = {**{name: value for name, value in call.defaults.items() if name in named}, **call.args}
+        return real(sections, replace(facts, call=replace(call, args=args, defaults={})))
+
+    patch.setattr(evaluator, "caveat_refusals", seen)
+
+
+def the_work_of_the_last_block_alone_is_bounded(patch: pytest.MonkeyPatch) -> None:
+    real = Lineage.is_too_costly
+
+    def is_too_costly(read: Lineage, call: Call) -> bool:
+        return real(replace(read, sections=read.sections[-1:]), call)
+
+    patch.setattr(Lineage, "is_too_costly", is_too_costly)
+
+
 def the_last_wins(kind: type[Caveat]) -> Mutate:
     def mutate(patch: pytest.MonkeyPatch) -> None:
         def change(read: Lineage, _: tuple[chain.Block, ...]) -> Lineage:
@@ -318,13 +386,15 @@ MUTANTS: dict[str, Mutate] = {
     "lets the last expires win": the_last_wins(Expires),
     "lets the last not_before win": the_last_wins(NotBefore),
     "takes the first block that reads for the authority's": the_first_block_that_reads_is_the_authoritys,
+    "shows all a default that one entry names": a_default_that_any_entry_names_is_seen_by_all,
+    "bounds the work of the last block alone": the_work_of_the_last_block_alone_is_bounded,
 }
 
 
 @pytest.mark.parametrize("mutate", MUTANTS.values(), ids=list(MUTANTS))
 def test_the_enumeration_finds_a_verifier_that(mutate: Mutate, monkeypatch: pytest.MonkeyPatch) -> None:
     mutate(monkeypatch)
-    assert next(Judge().widened(), None) is not None
+    assert next(Judge(vocabulary=OWN).widened(), None) is not None
 
 
 # Generated chains, and the naive verifier
@@ -368,6 +438,7 @@ chains = st.tuples(st.one_of(authorities, authorities, authorities, holders), st
 
 def naively(blocks: Bytes, call: Call, state: str) -> bool:
     facts = {"action": call.action, "args": dict(call.args), "tenant": call.tenant, "attributes": dict(call.attributes)}
+    facts["defaults"] = dict(call.defaults)
     received = {"profile": "tool", "action": call.action, "args": dict(call.args)}
     token = raw(*blocks).present(ToolCall(call.action, call.args), now=NOW).text
     keys = {KEY.kid: KEY._secret}

@@ -5,6 +5,7 @@ Everything is JSON as it stands in a block, so that what no class would build is
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from hypothesis import strategies as st
@@ -280,10 +281,17 @@ class Call(Struct, frozen=True):
     args: Mapping[str, Any]
     tenant: str | None
     attributes: Mapping[str, Any]
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
     def facts(self) -> dict[str, Any]:
         """The same as JSON."""
-        return {"action": self.action, "args": self.args, "tenant": self.tenant, "attributes": self.attributes}
+        stated = {"action": self.action, "args": self.args, "tenant": self.tenant, "attributes": self.attributes}
+        return {**stated, "defaults": self.untouched}
+
+    @property
+    def untouched(self) -> dict[str, Any]:
+        """The defaults of what was not given."""
+        return {name: value for name, value in self.defaults.items() if name not in self.args}
 
 
 calls: Strategy = st.builds(
@@ -292,6 +300,7 @@ calls: Strategy = st.builds(
     arguments,
     st.sampled_from([*[None] * 6, "Acme", "Globex"]),
     st.dictionaries(st.sampled_from(["region", "amount"]), values, max_size=2),
+    st.one_of(st.just({}), arguments),
 )
 """Facts of a call."""
 

@@ -198,18 +198,21 @@ def standing(claims: Any, caveats: Any, call: Any, world: Any) -> list[str]:
 
 
 def refusal(caveat: Any, call: Any, now: int, age: float) -> str | None:
+    defaults = call.get("defaults", {})
+    everything = {**defaults, **call["args"]}
     match caveat:
         case [tag, int(n)] if {"expires": now >= n, "not_before": now < n, "fresh": age > n}.get(tag):
             return {"expires": "expired", "not_before": "not_yet", "fresh": "stale_liveness"}[tag]
         case ["tenant", name] if call["tenant"] != name:
             return "attribute_missing" if call["tenant"] is None else "wrong_tenant"
         case ["where", fact, rule]:
-            facts, name = (call["args"], fact[5:]) if fact.startswith("args.") else (call["attributes"], fact)
+            facts, name = (everything, fact[5:]) if fact.startswith("args.") else (call["attributes"], fact)
             good = judge(rule, facts.get(name, MISSING)) is True
             return None if good else "argument_refused" if name in facts else "attribute_missing"
         case ["allow", entries]:
             closures = [[*pairs, FREE][0] for pattern, *pairs in entries if fnmatchcase(call["action"], pattern)]
-            faults = [first_fault(pairs, call["args"]) for pairs in closures]
+            seen = [{d: v for d, v in defaults.items() if {d, "*"} & {*dict(pairs)}} for pairs in closures]
+            faults = [first_fault(pairs, {**more, **call["args"]}) for pairs, more in zip(closures, seen, strict=True)]
             return None if None in faults else max([(-1, "action_not_allowed"), *faults], key=lambda one: one[0])[1]
         case _:
             return {"budget": "no_meter", UNKNOWN[0]: UNKNOWN[0]}.get(UNKNOWN[0] if "." in caveat[0] else caveat[0])

@@ -40,7 +40,7 @@ def told_twice(
     lab.clock.now = state.now
     lab.deaths.deaths.update(deaths or {})
     lab.deaths.years = state.age
-    stated = Stated(call.action, call.args, call.tenant, call.attributes)
+    stated = Stated(call.action, call.args, call.tenant, call.attributes, defaults=call.untouched)
     said = list(codes(lab.verifier.decide(token, as_received(received), stated)))
     keys = {KEY.kid: ROOT_KEY.audience_key(audience)._secret}
     world: dict[str, Any] = {"now": state.now, "deaths": deaths or {}, "age": state.age}

@@ -143,6 +143,7 @@ def facts(case: dict[str, Any]) -> dict[str, Any]:
         "args": received.get("args", {}),
         "tenant": None,
         "attributes": {},
+        "defaults": {},
     }
     return {**stated, **case.get("call", {})}
 

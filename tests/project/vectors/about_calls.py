@@ -123,6 +123,30 @@ def caveats() -> Iterator[Case]:
         "an argument name with an accent", "", [["crm.read", [["caf\u00e9 1", ["eq", 1]]]]], **{"caf\u00e9 1": 1}
     )
 
+    def untouched(name: str, expected: str, *caveats: Any, **args: Any) -> Case:
+        defaults = {name: value for name, value in {"note": "", "dry": False}.items() if name not in args}
+        more: Case = {"call": {"args": args, "defaults": defaults}}
+        return told(name, expected, [*caveats], received=tool(**args), **more)
+
+    def entry(*pairs: Any) -> Any:
+        return ["allow", [["crm.read", [*pairs]]]]
+
+    id_1, empty = ["id", ["eq", 1]], ["length", 0, 0]
+    false_or_empty = ["any", [["eq", False], empty]]
+    yield untouched("defaults that an entry does not speak of", "", entry(id_1), id=1)
+    yield untouched("defaults where no argument may be", "", entry())
+    yield untouched("a default that was given is an argument", "argument_not_named", entry(), dry=True)
+    yield untouched("a default as its pair has it", "", entry(id_1, ["note", empty]), id=1)
+    yield untouched("a default that its pair refuses", "argument_refused", entry(id_1, ["note", ["eq", "x"]]), id=1)
+    yield untouched("a default is not absent", "argument_refused", entry(id_1, ["note", ["absent"]]), id=1)
+    yield untouched("a pair for all others judges each default", "argument_refused", entry(id_1, ["*", empty]), id=1)
+    yield untouched("a pair for all others, and good", "", entry(id_1, ["*", false_or_empty]), id=1)
+    yield untouched("a where on a default", "", ["where", "args.note", empty], id=1)
+    yield untouched("a where that a default does not meet", "argument_refused", ["where", "args.dry", ["eq", True]])
+    yield untouched("a where on an argument without a default", "attribute_missing", ["where", "args.id", ["eq", 1]])
+    named = entry(id_1, ["note", empty], ["dry", ["eq", False]])
+    yield untouched("an entry does not see what another one names", "", named, entry(id_1), id=1)
+
     def where(name: str, expected: str, fact: str, rule: Any, attributes: Any = None, **args: Any) -> Case:
         more: Case = {"call": {"args": args, "attributes": attributes}} if attributes else {}
         return told(name, expected, [["where", fact, rule]], received=tool(**args), **more)

@@ -19,7 +19,7 @@ ABOUT = {
     "audience": "The verifier's.",
     "keys": "The verifier's audience keys by kid, in hex.",
     "received": "What came in: a tool call, or a request whose body is base64url. Its digest is what is presented.",
-    "call": "The facts that caveats judge; absent: action and args as received, no tenant, no attributes.",
+    "call": "The facts that caveats judge; absent: action and args as received, no tenant, no attributes, no defaults.",
     "now": "Unix seconds.",
     "age": "Seconds since deaths were last heard of; null: never.",
     "deaths": "By task, by id or node in base64url, by kid, and by the second up to which what was issued died, "
