@@ -6,7 +6,7 @@ an object that it passed. The copy is judged, and the function gets the copy.
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -36,7 +36,7 @@ _STRUCT: Any = msgspec.Struct
 
 
 def _copied(value: Any) -> Any:
-    kind: Any = type(value)
+    kind = cast("Any", type(value))
     bases = kind.__mro__
     # By the methods of the base types, because a subclass may have its own.
     if dict in bases:
