@@ -175,7 +175,7 @@ class Admitted:
     def _allowed(self, decision: Decision, call: Call) -> Allowed:
         lineage = self._lineage
         allowed = Allowed(
-            decision_id=decision.id,
+            decision=decision,
             call=call,
             task=lineage.task,
             tenant=lineage.tenant,

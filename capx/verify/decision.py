@@ -209,12 +209,12 @@ class Denied(CapxError):
 class Allowed(Struct, frozen=True, kw_only=True, dict=True):
     """This call may be made, now, and no other. Task, tenant, intent and root are the authority's claims.
 
-    `hops` are labels that delegators chose: show them, but do not decide by them. `expires` is the earliest expiry of
-    the chain, in Unix seconds. `spent` is what this presentation has spent, each from one counter. `remaining` is what
-    is left in each unit that a budget counts, as decimal text.
+    `decision` is what is recorded, as in `Denied`. `hops` are labels that delegators chose: show them, but do not
+    decide by them. `expires` is the earliest expiry of the chain, in Unix seconds. `spent` is what this presentation
+    has spent, each from one counter. `remaining` is what is left in each unit that a budget counts, as decimal text.
     """
 
-    decision_id: str
+    decision: Decision
     call: Call
     task: str
     tenant: str | None
@@ -225,6 +225,11 @@ class Allowed(Struct, frozen=True, kw_only=True, dict=True):
     expires: int
     spent: tuple[Spent, ...] = ()
     remaining: Mapping[str, str] = NOTHING_COUNTED
+
+    @property
+    def decision_id(self) -> str:
+        """The id of the decision, as `decision.id`."""
+        return self.decision.id
 
     def give_back(self, reason: str) -> dict[str, str]:
         """Give back what this call has spent, because it had no effect and will have none.

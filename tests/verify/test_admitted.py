@@ -64,6 +64,17 @@ def test_admitted_and_allowed_state_the_authoritys_claims() -> None:
     assert lab.records.decisions[-1].id == allowed.decision_id
 
 
+def test_allowed_and_denied_hold_the_decision_that_is_recorded() -> None:
+    lab = Lab()
+    admitted = lab.verifier.admit(lab.present(minted()), READ)
+    allowed = admitted.judge(Call("a.read"))
+    assert allowed.decision is lab.records.decisions[-1]
+    with pytest.raises(Denied) as caught:
+        admitted.judge(Call("b.read"))
+    assert caught.value.decision is lab.records.decisions[-1]
+    assert [one.allowed for one in (allowed.decision, caught.value.decision)] == [True, False]
+
+
 def test_a_tenant_that_only_a_holder_names_is_no_claim() -> None:
     lab = Lab()
     admitted = lab.verifier.admit(lab.present(minted().attenuate(tenant("Acme"))), READ)
