@@ -19,6 +19,7 @@ from capx_caveats import (
     action,
     allow,
     max_hops,
+    tenant,
     where,
 )
 from tests.labs.lab import NOW, Lab, appended, minted
@@ -73,6 +74,8 @@ def test_what_its_own_service_allows_is_not_foreseen_as_refused(token: Capabilit
         minted().attenuate(where("args.x", 3), Region("eu")),
         minted().attenuate(max_hops(0)).delegate(to="b", now=NOW),
         appended(minted(), b'[["task","another"]]'),
+        appended(minted(), b'[["moon","full"]]'),
+        minted().attenuate(tenant("Acme")),
     ],
 )
 def test_what_is_foreseen_as_refused_is_refused_by_every_service(token: Capability) -> None:

@@ -5,7 +5,7 @@ Laws:
 - There is no key here, so nothing is verified, and revocations are not known.
 - A restriction that only the resource can judge is left open. So is one that is unknown here: a service may have
   caveats and constraints of its own.
-- If a restriction refuses here, every resource denies the call.
+- If a restriction refuses here, every resource with this version of capx denies the call.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import Literal
 from msgspec import Struct
 
 from capx.tokens.capability import Token
-from capx.tokens.effective.effective import grant_untold
+from capx.tokens.effective.effective import grant_untold, of_another_version
 from capx.tokens.lineage import Demand, TokenRefused, unverified_lineage
 from capx.tokens.wording import sentence, whose
 from capx_caveats import DEFAULT, Call, Facts, NotUnderstood, Refusal, Tenant, Where
@@ -48,7 +48,7 @@ def predict(token: Token, call: Call, now: int) -> tuple[Prediction, ...]:
         return (Prediction(0, whose(0, None), sentence(refused.refusal), "refuses"),)
     # An infinite age, because there is no news of revocations here; a caveat that needs them is left open.
     facts = Facts(call, now, math.inf)
-    walk = [_predicted(demand, facts) for demand in lineage.demands]
+    walk = [_predicted(demand, facts, lineage.tenant) for demand in lineage.demands]
     if call.tenant is not None and lineage.tenant is None:
         walk.append(Prediction(0, whose(0, None), "names no tenant", "refuses", "the call is made for one"))
     return (*walk, *map(_standing, lineage.standing))
@@ -59,21 +59,28 @@ def certain_refusals(walk: tuple[Prediction, ...]) -> Iterator[Prediction]:
     return (each for each in walk if each.state == "refuses")
 
 
-def _predicted(demand: Demand, facts: Facts) -> Prediction:
+def _predicted(demand: Demand, facts: Facts, granted_tenant: str | None) -> Prediction:
     if isinstance(demand.caveat, NotUnderstood):
         return _unknown(demand)
     owner, words = whose(demand.hop, demand.name), demand.caveat.sentence()
     refusal = demand.caveat.refusal(facts)
     if refusal is None:
         return Prediction(demand.hop, owner, words, "ok")
+    if isinstance(demand.caveat, Tenant) and granted_tenant is None:
+        return Prediction(
+            demand.hop, owner, words, "refuses", "the task's grant names no tenant, so no call can have one"
+        )
     if _resource_decides(demand, refusal, facts):
         return Prediction(demand.hop, owner, words, "open", "the resource says")
     return Prediction(demand.hop, owner, words, "refuses", refusal.sentence)
 
 
 def _unknown(demand: Demand) -> Prediction:
+    owner, words = whose(demand.hop, demand.name), demand.caveat.sentence()
+    if of_another_version(demand.caveat):
+        return Prediction(demand.hop, owner, words, "refuses", "this version of capx does not know it")
     why = "unknown here: only the service that defines it can judge it"
-    return Prediction(demand.hop, whose(demand.hop, demand.name), demand.caveat.sentence(), "not_understood", why)
+    return Prediction(demand.hop, owner, words, "not_understood", why)
 
 
 def _standing(refusal: Refusal) -> Prediction:
