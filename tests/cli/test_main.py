@@ -262,19 +262,23 @@ def test_short_help_is_help_and_never_an_id(home: Any) -> None:
     assert "-hAAAAAAAAAAAAAAAAAAAA would be revoked" in home("revoke", "-hAAAAAAAAAAAAAAAAAAAA", "--dry-run").out
 
 
-def test_a_narrow_list_of_tasks_keeps_ids_whole(home: Any) -> None:
+def test_a_narrow_list_keeps_ids_and_says_what_it_leaves_out(home: Any) -> None:
     home("task", "open", "--allow", "crm.read", "--tenant", "Acme " * 20 + "Inc.", "--purpose", "qbr")
     (task,) = _tasks(home)
-    for columns, headings in (
-        ("200", ["TASK", "STATE", "TENANT", "PURPOSE", "OPENED", "EXPIRES"]),
-        ("80", ["TASK", "STATE", "TENANT", "EXPIRES"]),
-        ("60", ["TASK", "STATE", "TENANT"]),
-        ("34", ["TASK", "STATE"]),
+    for columns, headings, left_out in (
+        ("200", ["TASK", "STATE", "TENANT", "PURPOSE", "OPENED", "EXPIRES"], ""),
+        ("80", ["TASK", "STATE", "TENANT", "EXPIRES"], "PURPOSE, OPENED"),
+        ("60", ["TASK", "STATE", "TENANT"], "PURPOSE, OPENED, EXPIRES"),
+        ("34", ["TASK", "STATE"], "TENANT, PURPOSE, OPENED, EXPIRES"),
     ):
-        said = home("task", "list", COLUMNS=columns).out.splitlines()
+        listed = home("task", "list", COLUMNS=columns)
+        said = listed.out.splitlines()
         assert len(said) == 2
         assert said[0].split() == headings
         assert said[1].startswith(task["id"])
+        told = f"too narrow for {left_out}: use a wider terminal, or --json\n"
+        assert listed.err == (told if left_out else "")
+    assert home("task", "list", "--json", COLUMNS="34").err == ""
 
 
 def test_every_time_in_json_is_rfc_3339(home: Any) -> None:
