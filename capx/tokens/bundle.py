@@ -5,6 +5,7 @@ Laws:
 - A delegation writes the same hop nonce into every capability. So a sub-agent is one node at all audiences.
 - A child gets the capability for the authority itself only if the delegator names its actions, one by one.
 - A bundle is never sent to a resource. It presents one capability for one call.
+- A file with a bundle is its owner's alone, from the first moment.
 """
 
 import time
@@ -12,15 +13,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack
 
-from capx.errors import InvalidRequest, MalformedToken
+from capx.crypto import private_file
+from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
 from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.capability import Capability, Presentation, new_nonce
 from capx.tokens.grants import ASK, OWN_ENTRIES, Grant, ask_entries
 from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
+from capx.tokens.wire import MAX_TEXT
 from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, asked_of_each, is_too_much
 
 if TYPE_CHECKING:
+    from pathlib import Path  # slow to import: a caller that passes one has imported it already
+
     from capx.tokens.delegation import Delegation, Revoker
 
 P = ParamSpec("P")
@@ -28,6 +33,8 @@ R = TypeVar("R")
 
 MAX_TOKENS = 32
 """Most capabilities that a bundle may hold."""
+_MOST_BYTES = MAX_TOKENS * (MAX_TEXT + 1) + 2
+"""A longer file is no bundle, so no more of it is read: a line end and one byte too many are still seen."""
 _OWN_ACTIONS = tuple(entry.pattern for entry in OWN_ENTRIES if entry.pattern != ASK)
 
 
@@ -88,6 +95,28 @@ class Bundle:
     def text(self) -> str:
         """The secret text: tokens joined by commas."""
         return ",".join(capability.text for capability in self._capabilities)
+
+    @classmethod
+    def load(cls, path: "Path | str") -> "Bundle":
+        """Read the bundle in a file of `save` or of the command line; it is not verified.
+
+        ConfigurationProblem if the file cannot be read, or if other users can read or change it. MalformedToken or
+        InvalidRequest as in `parse`.
+        """
+        read = _read(path)
+        if isinstance(read, Bundle):
+            return read
+        raise read
+
+    def save(self, path: "Path | str", *, replace: bool = False) -> None:
+        """Write the bundle to a file that only its owner can read; a reader never sees a part of it.
+
+        ConfigurationProblem if it cannot be written, or, without `replace`, if there is a file already. After an error
+        the old file is as it was.
+        """
+        from pathlib import Path
+
+        private_file.save(Path(path), lambda: f"{self.text}\n".encode("ascii"), ConfigurationProblem, over=replace)
 
     @property
     def node(self) -> bytes | None:
@@ -248,6 +277,20 @@ class Bundle:
 
     def __reduce__(self) -> NoReturn:
         raise InvalidRequest("a bundle is a secret: pass its `text` on where it must go")
+
+
+def _read(path: "Path | str") -> "Bundle | MalformedToken | InvalidRequest":
+    """The bundle in a file, or the error for `load` to raise: the locals of this frame hold the secret."""
+    from pathlib import Path
+
+    with private_file.explained(ConfigurationProblem, f"cannot read the token file {path}"):
+        text = private_file.read_secret(Path(path), ConfigurationProblem, "token file", _MOST_BYTES)
+    try:
+        return Bundle.parse(text.decode("ascii", "replace").strip())
+    except MalformedToken as error:
+        return MalformedToken(f"{path}: {error}", error.code)
+    except InvalidRequest as error:
+        return InvalidRequest(f"{path}: {error}")
 
 
 def _of_the_authority(allow: Sequence[str | Entry] | None) -> tuple[str | Entry, ...]:

@@ -1,13 +1,16 @@
 import copy
+import os
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from traceback import TracebackException
 from typing import Any
 
 import pytest
 
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
-from capx.errors import InvalidRequest, MalformedToken
+from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import MAX_TOKENS, Bundle, frozen_narrowing, hops_between
 from capx.tokens.capability import Capability
@@ -56,6 +59,76 @@ def test_any_other_text_is_malformed(text: str) -> None:
 def test_a_presentation_within_a_bundle_is_malformed() -> None:
     with pytest.raises(MalformedToken):
         Bundle.parse(f"{CRM.text},{SLIDES.present(ToolCall('slides.read')).text}")
+
+
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_a_saved_bundle_is_its_owners_alone(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        BUNDLE.save(tmp_path / "token")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "token").read_text() == f"{BUNDLE.text}\n"
+    assert Bundle.load(tmp_path / "token") == Bundle.load(str(tmp_path / "token")) == BUNDLE
+
+
+def test_a_bundle_is_saved_over_another_one_only_on_demand(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    BUNDLE.save(file)
+    with pytest.raises(ConfigurationProblem, match=f"{file} is there already: choose another name"):
+        WHOLE.save(file)
+    assert Bundle.load(file) == BUNDLE
+    WHOLE.save(file, replace=True)
+    assert Bundle.load(file) == WHOLE
+    with pytest.raises(ConfigurationProblem, match="/none/token: No such file"):
+        BUNDLE.save(tmp_path / "none" / "token")
+    assert [each.name for each in tmp_path.iterdir()] == ["token"]
+
+
+def test_a_full_bundle_of_long_tokens_is_loaded(tmp_path: Path) -> None:
+    longest = CRM
+    while len(longest.text) < 12_000:
+        longest = longest.attenuate(allow(*(f"a.{'x' * 100}{n}" for n in range(25))))
+    full = Bundle([longest] * MAX_TOKENS)
+    full.save(tmp_path / "token")
+    assert Bundle.load(tmp_path / "token") == full
+
+
+def test_a_file_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    with pytest.raises(ConfigurationProblem, match=f"cannot read the token file {file}: No such file"):
+        Bundle.load(file)
+    BUNDLE.save(file)
+    file.chmod(0o640)
+    with pytest.raises(ConfigurationProblem, match=f"may be read or changed by others: chmod 600 {file}$"):
+        Bundle.load(file)
+    with pytest.raises(ConfigurationProblem, match="is not a regular file, so it cannot be a token file"):
+        Bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "error", "says"),
+    [
+        (b"", MalformedToken, "a token begins with capx1_"),
+        (BUNDLE.text[:-9].encode(), MalformedToken, "the token is cut short"),
+        (b"\xff" + BUNDLE.text.encode(), MalformedToken, "a token begins with capx1_"),
+        (b"x" * 2_000_000, MalformedToken, "more than 16384 characters"),
+        (f"{CRM.text},{CRM.delegate(to='a').text}".encode(), InvalidRequest, "belong to one task and one node"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_its_name(
+    tmp_path: Path, damaged: bytes, error: type[Exception], says: str
+) -> None:
+    file = tmp_path / "token"
+    file.touch(0o600)
+    file.write_bytes(damaged)
+    with pytest.raises(error, match=f"{file}: .*{says}") as caught:
+        Bundle.load(file)
+    told = TracebackException(type(caught.value), caught.value, caught.value.__traceback__, capture_locals=True)
+    inner = [frame.locals for frame in told.stack if frame.filename.endswith("capx/tokens/bundle.py")]
+    assert inner
+    assert "capx1_" not in str(inner).replace("begins with capx1_", "")
 
 
 def test_an_empty_bundle_cannot_be_built() -> None:
