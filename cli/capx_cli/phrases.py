@@ -289,6 +289,17 @@ def token_as_json(token: "Token") -> "dict[str, object]":
     }
 
 
+def bundle_as_json(bundle: "Bundle") -> "dict[str, object]":
+    """Return what a new token says about itself, not verified; never the token."""
+    from capx.crypto.base64url import b64u
+
+    return {
+        "task": bundle.task,
+        "node": None if bundle.node is None else b64u(bundle.node),
+        "tokens": list(map(token_as_json, bundle)),
+    }
+
+
 def said_reason(reason: "dict[str, object]") -> None:
     """Show one reason, as the log and problem documents hold it, and what was wanted."""
     screen.say(f"  {reason.get('code')}: {reason.get('sentence')}", screen.BAD)

@@ -66,11 +66,11 @@ def test_h_asks_for_help_also_of_commands_that_take_ids(capx: Any, name: str) ->
 
 
 WRITES_FOR_PROGRAMS = {
-    *("init", "task open", "mint", "delegate", "attenuate", "ask", "present", "call", "export", "import"),
-    *("principal new", "principal show", "principal add", "intent new", "intent sign"),
+    *("init", "call", "principal new", "principal show", "principal add", "intent new", "intent sign"),
     *("keys export", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
 }
-"""Commands that write a token, a key, an answer or nothing to standard output."""
+"""Commands that write a key, an answer or nothing to standard output."""
+MAKES_A_TOKEN = {"task open", "mint", "delegate", "attenuate", "ask", "present", "export", "import"}
 
 
 def test_every_view_for_people_is_there_as_json() -> None:
@@ -78,6 +78,8 @@ def test_every_view_for_people_is_there_as_json() -> None:
         if not isinstance(command, click.Group):
             json_too = any("--json" in parameter.opts for parameter in command.params)
             assert json_too == (name not in WRITES_FOR_PROGRAMS), name
+            in_a_file = {"--out", "--replace", "--json"} <= {each for one in command.params for each in one.opts}
+            assert in_a_file == (name in MAKES_A_TOKEN), name
 
 
 def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:
