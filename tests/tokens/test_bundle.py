@@ -15,7 +15,7 @@ from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import MAX_TOKENS, Bundle, frozen_narrowing, hops_between
 from capx.tokens.capability import Capability
 from capx.tokens.delegation import Delegation
-from capx.tokens.grants import OWN_ENTRIES
+from capx.tokens.grants import OWN_ENTRIES, audience_meant
 from capx_caveats import (
     Allow,
     Call,
@@ -299,6 +299,55 @@ def test_a_bundle_shows_no_token() -> None:
 def test_a_bundle_of_foreign_tokens_claims_nothing() -> None:
     bundle = Bundle([raw(b"[]")])
     assert (bundle.task, bundle.node, bundle.hops) == (None, None, ())
+
+
+def test_a_bundle_lists_what_each_capability_can_still_allow() -> None:
+    narrowed = WHOLE.attenuate(allow("slides.*", "task.*", "grant.request"), expires(NOW + 60))
+    crm, slides, own = narrowed.can(now=NOW)
+    assert [one.audience for one in (crm, slides, own)] == ["crm", "slides", "authority"]
+    assert (crm.sentences(), bool(crm.why_nothing)) == ((), True)
+    assert slides.sentences() == ("slides.write", "slides.read")
+    assert own.sentences()[-1] == "may ask for anything that its policy offers"
+    assert narrowed.can("slides", now=NOW) == (slides,)
+    assert narrowed.can("billing", now=NOW) == ()
+    assert [one.why_nothing[-1][:10] for one in narrowed.can()] == ["expired at"] * 3
+
+
+def test_a_bundle_foresees_a_call_at_the_audience_that_is_meant() -> None:
+    granted = SLIDES.attenuate(allow("slides.read"), now=NOW)
+    bundle = Bundle([CRM, SLIDES, granted, OWN])
+    write = bundle.explain(Call("slides.write"), now=NOW)
+    # The newest refuses it, and an older one does not.
+    assert (write.audience, write.refused, write.refusals) == ("slides", False, ())
+    assert bundle.explain(Call("slides.read"), now=NOW).restrictions[-1].sentence == "allows only slides.read"
+    assert bundle.explain(Call("task.complete"), now=NOW).audience == "authority"
+    away = bundle.explain(Call("slides.delete"), audience="slides", now=NOW)
+    assert [one.sentence for one in away.refusals] == [
+        "allows only slides.write; slides.read",
+        "allows only slides.read",
+    ]
+    with pytest.raises(TypeError, match="read its `refused`"):
+        bool(away)
+    assert bundle.explain(Call("slides.write")).refused
+    for call, audience in ((Call("billing.pay"), None), (Call("crm.read"), "billing")):
+        with pytest.raises(InvalidRequest, match="holds nothing for 'billing', only for crm, slides, authority"):
+            bundle.explain(call, audience=audience)
+
+
+@pytest.mark.parametrize(
+    ("held", "action", "audience"),
+    [
+        (("crm",), "accounts.read", "crm"),
+        (("crm", "authority"), "accounts.read", "crm"),
+        (("crm", "slides", "authority"), "slides.write", "slides"),
+        (("crm", "slides"), "accounts.read", "accounts"),
+        (("crm", "authority"), "task.complete", "authority"),
+        (("task", "authority"), "task.complete", "task"),
+        (("authority",), "grant.request", "authority"),
+    ],
+)
+def test_an_action_means_one_audience(held: tuple[str, ...], action: str, audience: str) -> None:
+    assert audience_meant(held, action) == audience
 
 
 def test_a_call_that_no_resource_would_judge_rules_nothing_out() -> None:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from capx.errors import InvalidRequest
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
-from capx.tokens.effective.prediction import certain_refusals, predict
+from capx.tokens.effective.prediction import certain_refusals, forecast, predict
 from capx_caveats import (
     DEFAULT,
     Budget,
@@ -94,3 +95,8 @@ def test_a_presentation_is_foreseen_as_its_capability() -> None:
     presented = capability.present(ToolCall("a.read", {"x": 2}), now=NOW)
     assert predict(presented, CALL, NOW) == predict(capability, CALL, NOW)
     assert {each.whose for each in predict(presented, CALL, NOW)} >= {"the task's grant"}
+
+
+def test_a_forecast_needs_a_capability_for_the_audience() -> None:
+    with pytest.raises(InvalidRequest, match="there is no capability for 'billing'"):
+        forecast([minted()], CALL, "billing", NOW)

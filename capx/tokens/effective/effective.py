@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from msgspec import UNSET, Struct, to_builtins
 
 from capx.tokens.capability import Token
+from capx.tokens.effective import may_ask
 from capx.tokens.effective.intersection import (
     constraint_in_common,
     entries_in_common,
@@ -24,7 +25,7 @@ from capx.tokens.effective.intersection import (
     size,
     work,
 )
-from capx.tokens.lineage import Allotment, Demand, Lineage, TokenRefused, caveats_of, unverified_lineage
+from capx.tokens.lineage import AUTHORITY, Allotment, Demand, Lineage, TokenRefused, caveats_of, unverified_lineage
 from capx.tokens.revocation_key import is_lasting
 from capx.tokens.wording import sentence, whose
 from capx_caveats import (
@@ -80,6 +81,12 @@ class Effective(Struct, frozen=True, kw_only=True):
     hops_left: int | None = None
     why_nothing: tuple[str, ...] = ()
     untold: bool = False
+
+    def sentences(self) -> tuple[str, ...]:
+        """What each entry allows, in words; empty for a token that allows nothing."""
+        entries = () if self.why_nothing else self.entries
+        own = self.audience == AUTHORITY
+        return tuple((own and may_ask.sentence(entry)) or entry.sentence() for entry in entries)
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON values; times as RFC 3339."""

@@ -9,18 +9,19 @@ Laws:
 """
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal, NoReturn
 
 from msgspec import Struct
 
+from capx.errors import InvalidRequest
 from capx.tokens.capability import Token
 from capx.tokens.effective.effective import grant_untold, of_another_version
 from capx.tokens.lineage import Demand, TokenRefused, unverified_lineage
 from capx.tokens.wording import sentence, whose
 from capx_caveats import DEFAULT, Call, Facts, NotUnderstood, Refusal, Tenant, Where
 
-State = Literal["ok", "refuses", "open", "not_understood"]
+Outlook = Literal["ok", "refuses", "open", "not_understood"]
 
 
 class Prediction(Struct, frozen=True):
@@ -29,8 +30,43 @@ class Prediction(Struct, frozen=True):
     hop: int
     whose: str
     sentence: str
-    state: State
+    state: Outlook
     why: str | None = None
+
+
+class Forecast(Struct, frozen=True):
+    """How the restrictions of one capability, which is for `audience`, judge a call.
+
+    A Forecast has no truth value: read `refused`.
+    """
+
+    audience: str
+    restrictions: tuple[Prediction, ...]
+
+    @property
+    def refusals(self) -> tuple[Prediction, ...]:
+        """The restrictions that refuse at every resource."""
+        return tuple(certain_refusals(self.restrictions))
+
+    @property
+    def refused(self) -> bool:
+        """Whether every resource denies the call. If not, that does not mean that one allows it."""
+        return bool(self.refusals)
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a Forecast is neither true nor false: read its `refused`")
+
+
+def forecast(tokens: Iterable[Token], call: Call, audience: str, now: int) -> Forecast:
+    """The forecast of the newest token for `audience` that does not refuse, else of the newest; the newest is last.
+
+    InvalidRequest if there is none for the audience.
+    """
+    walks = [predict(token, call, now) for token in tokens if token.audience == audience]
+    if not walks:
+        raise InvalidRequest(f"there is no capability for {audience!r:.80}")
+    newest_first = [Forecast(audience, walk) for walk in reversed(walks)]
+    return next((each for each in newest_first if not each.refused), newest_first[0])
 
 
 def predict(token: Token, call: Call, now: int) -> tuple[Prediction, ...]:
