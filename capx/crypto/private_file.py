@@ -5,6 +5,7 @@
     create(path, dump, KeyProblem)                 a new file, which only its owner can use
     with changing(path, KeyProblem) as file:       the file behind all links; no other process changes it
         replace(file, dump, KeyProblem)            a new file in place of the old one
+    save(path, dump, ConfigurationProblem, over=False)      a file as a whole, over an old one only if that is wanted
 
 Laws: the checks look at the open file, not at its name, because the name could mean another file a moment later. A link
 of another user is not followed. A pipe is refused, and its writer is not waited for. `dump` returns the bytes only at
@@ -155,13 +156,13 @@ def replace(
     one. `demand` is called last, just before the new file gets its name; it may raise to stop that. Call `replace`
     within `changing`.
     """
-    draft = path.with_name(f"{path.name}.new")
     with explained(problem, f"cannot write {path}"):
         old = path.lstat() if os.path.lexists(path) else None
         if old is not None:
             _demand_not_planted(path, old, problem)
             if not stat.S_ISREG(old.st_mode):
                 raise problem(f"{path} is not a regular file: choose another name")
+        draft = path.with_name(f"{path.name}.new")
         # A draft from a change that crashed. No process is writing it now: `changing` holds the lock.
         draft.unlink(missing_ok=True)
         try:
@@ -176,6 +177,20 @@ def replace(
     # The new name is on the disk only when its folder is. The old file is gone, so nothing can be undone here.
     with explained(problem, f"{path} was written, but its folder could not be synced: it may be lost in a crash"):
         sync(path.parent)
+
+
+def save(path: "Path", dump: Callable[[], bytes], problem: Problem, *, over: bool) -> None:
+    """Write a file that only its owner can use, as `replace` does; without `over`, a problem if there is one already.
+
+    Unlike `create`, a crash leaves no part of a file under this name.
+    """
+    with changing(path, problem) as file:
+        replace(file, dump, problem, demand=lambda: None if over else _demand_free(file, problem))
+
+
+def _demand_free(path: "Path", problem: Problem) -> None:
+    if os.path.lexists(path):
+        raise problem(f"{path} is there already: choose another name, or replace it")
 
 
 def _write(

@@ -5,6 +5,7 @@ Laws:
 - A delegation writes the same hop nonce into every capability. So a sub-agent is one node at all audiences.
 - A child gets the capability for the authority itself only if the delegator names its actions, one by one.
 - A bundle is never sent to a resource. It presents one capability for one call.
+- A file with a bundle is its owner's alone, from the first moment.
 """
 
 import time
@@ -12,23 +13,30 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack
 
-from capx.errors import InvalidRequest, MalformedToken
+from capx.crypto import private_file
+from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
 from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.capability import Capability, Presentation, new_nonce
-from capx.tokens.grants import ASK, OWN_ENTRIES, Grant, ask_entries
+from capx.tokens.grants import ASK, OWN_ACTIONS, Grant, ask_entries, audience_meant
 from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
+from capx.tokens.wire import MAX_TEXT
 from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, cost, is_too_much
 
 if TYPE_CHECKING:
+    from pathlib import Path  # slow to import: a caller that passes one has imported it already
+
     from capx.tokens.delegation import Delegation, Revoker
+    from capx.tokens.effective.effective import Effective
+    from capx.tokens.effective.prediction import Forecast
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_TOKENS = 32
 """Most capabilities that a bundle may hold."""
-_OWN_ACTIONS = tuple(entry.pattern for entry in OWN_ENTRIES if entry.pattern != ASK)
+_MOST_BYTES = MAX_TOKENS * (MAX_TEXT + 1) + 2
+"""A longer file is no bundle, so no more of it is read: a line end and one byte too many are still seen."""
 
 
 class Narrowing(TypedDict, total=False):
@@ -88,6 +96,28 @@ class Bundle:
     def text(self) -> str:
         """The secret text: tokens joined by commas."""
         return ",".join(capability.text for capability in self._capabilities)
+
+    @classmethod
+    def load(cls, path: "Path | str") -> "Bundle":
+        """Read the bundle in a file of `save` or of the command line; it is not verified.
+
+        ConfigurationProblem if the file cannot be read, or if other users can read or change it. MalformedToken or
+        InvalidRequest as in `parse`.
+        """
+        read = _read(path)
+        if isinstance(read, Bundle):
+            return read
+        raise read
+
+    def save(self, path: "Path | str", *, replace: bool = False) -> None:
+        """Write the bundle to a file that only its owner can read; a reader never sees a part of it.
+
+        ConfigurationProblem if it cannot be written, or, without `replace`, if there is a file already. After an error
+        the old file is as it was.
+        """
+        from pathlib import Path
+
+        private_file.save(Path(path), lambda: f"{self.text}\n".encode("ascii"), ConfigurationProblem, over=replace)
 
     @property
     def node(self) -> bytes | None:
@@ -177,7 +207,7 @@ class Bundle:
             return self
         held = list(self._capabilities)
         if len(held) >= MAX_TOKENS:
-            del held[_least(held, capability.audience, int(time.time()) if now is None else now)]
+            del held[_least(held, capability.audience, _now(now))]
         return Bundle((*held, capability))
 
     def without(self, *capabilities: Capability) -> "Bundle":
@@ -193,11 +223,40 @@ class Bundle:
         """
         newest_first = [c for c in reversed(self._capabilities) if c.audience == audience]
         if not newest_first:
-            raise InvalidRequest(f"this bundle holds nothing for {audience!r}, only for {', '.join(self.audiences)}")
+            raise self._holds_nothing(audience)
         if received is None or isinstance(received, HttpRequest):
             return newest_first
         call = Call(received.action, received.args) if isinstance(received, ToolCall) else received
         return [c for c in newest_first if not is_ruled_out(c, call)] or newest_first[:1]
+
+    def can(self, audience: str | None = None, *, now: int | None = None) -> "tuple[Effective, ...]":
+        """What each capability, or each for an audience, can still allow; as `capx can` and `capx inspect` show it.
+
+        It is read without a key, so nothing is verified, and revocations are not known. `sentences()` of each lists
+        the actions in words; `why_nothing` says why one allows nothing.
+        """
+        # Imported here: most holders only present.
+        from capx.tokens.effective.effective import effective
+
+        at = _now(now)
+        return tuple(effective(one, at) for one in self if audience in (None, one.audience))
+
+    def explain(self, call: Call, *, audience: str | None = None, now: int | None = None) -> "Forecast":
+        """How the token itself judges a call, restriction by restriction; as `capx explain` shows it.
+
+        If it is `refused`, every resource denies the call. If not, the resource decides. Nothing is verified, sent or
+        used up. Without `audience`, it is the authority for its own actions, the only resource, or the first label of
+        the action. InvalidRequest if the bundle has no capability for it.
+        """
+        from capx.tokens.effective.prediction import forecast
+
+        meant = audience_meant(self.audiences, call.action) if audience is None else audience
+        if meant not in self.audiences:
+            raise self._holds_nothing(meant)
+        return forecast(self, call, meant, _now(now))
+
+    def _holds_nothing(self, audience: str) -> InvalidRequest:
+        return InvalidRequest(f"this bundle holds nothing for {audience!r:.80}, only for {', '.join(self.audiences)}")
 
     def present(self, audience: str, received: ToolCall | HttpRequest, *, now: int | None = None) -> Presentation:
         """Bind the best candidate to one request, to be sent once; InvalidRequest if there is none."""
@@ -221,12 +280,12 @@ class Bundle:
         if named and not to_authority:
             raise InvalidRequest(
                 f"name what the child may do at the {AUTHORITY} itself: its actions in full in `allow` "
-                f"({', '.join(_OWN_ACTIONS)}), and what it may ask for in `may_ask`"
+                f"({', '.join(OWN_ACTIONS)}), and what it may ask for in `may_ask`"
             )
         if not wanted:
             raise InvalidRequest(
                 "no capability is left for the child: name an audience of this bundle, or name in `allow` what it may "
-                f"do at the {AUTHORITY} itself ({', '.join(_OWN_ACTIONS)})"
+                f"do at the {AUTHORITY} itself ({', '.join(OWN_ACTIONS)})"
             )
         return [capability for capability in self._capabilities if capability.audience in wanted]
 
@@ -251,13 +310,31 @@ class Bundle:
         raise InvalidRequest("a bundle is a secret: pass its `text` on where it must go")
 
 
+def _now(now: int | None) -> int:
+    return int(time.time()) if now is None else now
+
+
+def _read(path: "Path | str") -> "Bundle | MalformedToken | InvalidRequest":
+    """The bundle in a file, or the error for `load` to raise: the locals of this frame hold the secret."""
+    from pathlib import Path
+
+    with private_file.explained(ConfigurationProblem, f"cannot read the token file {path}"):
+        text = private_file.read_secret(Path(path), ConfigurationProblem, "token file", _MOST_BYTES)
+    try:
+        return Bundle.parse(text.decode("ascii", "replace").strip())
+    except MalformedToken as error:
+        return MalformedToken(f"{path}: {error}", error.code)
+    except InvalidRequest as error:
+        return InvalidRequest(f"{path}: {error}")
+
+
 def _of_the_authority(allow: Sequence[str | Entry] | None) -> tuple[str | Entry, ...]:
     """The entries for the authority's own actions. A pattern names none: it may be meant for other audiences."""
     if allow is None or isinstance(allow, str):
         return ()
     if any((one.pattern if isinstance(one, Entry) else one) == ASK for one in allow):
         raise InvalidRequest(f"do not name {ASK} in `allow`: name in `may_ask` what the child may ask for")
-    return tuple(one for one in allow if (one.pattern if isinstance(one, Entry) else one) in _OWN_ACTIONS)
+    return tuple(one for one in allow if (one.pattern if isinstance(one, Entry) else one) in OWN_ACTIONS)
 
 
 def _least(held: Sequence[Capability], coming: str, now: int) -> int:

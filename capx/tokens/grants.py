@@ -10,7 +10,7 @@ Laws:
   its budgets.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import UNSET, Struct
 
@@ -54,6 +54,8 @@ OWN_ENTRIES = (
     Entry(ASK, (Pair("audience", Anything()), Pair("action", Anything()), Pair("args", _MAYBE))),
 )
 """The actions of every task at the authority itself: end it, read its status, revoke nodes below, ask for more."""
+OWN_ACTIONS = tuple(entry.pattern for entry in OWN_ENTRIES if entry.pattern != ASK)
+"""Those that a delegator can name in `allow`."""
 
 Grant = str | Entry | tuple[str | Entry, str]
 """`"crm.accounts.read"`, `"accounts.read@crm"`, an entry, or one of these and its audience."""
@@ -112,6 +114,19 @@ def _ask_entry(audience: str, action: AnyConstraint, args: AnyConstraint) -> Ent
 def audience_of(action: str) -> str:
     """The audience of an action or pattern, if none is named: its first label."""
     return action.partition(".")[0]
+
+
+def audience_meant(held: Collection[str], action: str) -> str:
+    """The audience of a call by the holder of tokens for `held`, if none is named.
+
+    The authority for its own actions, if it is held and no resource has that name; the only resource; or the first
+    label of the action.
+    """
+    own = audience_of(action)
+    if action in OWN_ACTIONS and AUTHORITY in held and own not in held:
+        return AUTHORITY
+    resources = [each for each in held if each != AUTHORITY] or list(held)
+    return resources[0] if len(resources) == 1 else own
 
 
 def demand_audience(audience: str) -> str:

@@ -18,7 +18,6 @@ from capx_cli.tokens import read_tokens, token_option
 from capx_cli.view import json_option
 
 AUTHORITY = "authority"
-_AT_THE_AUTHORITY = frozenset({"task.complete", "task.status", "node.revoke"})
 
 _ACTION = partial(click.option, "--action", metavar="ACTION", help="The action of the call.")
 _ARG = repeatable("--arg", "args", "NAME=TEXT", "An argument: deck=deck-42 is text, limit:=10 is JSON.")
@@ -85,21 +84,18 @@ def judged_call(*, must_hold: bool) -> Callable[[Command], Command]:
 def chosen_audience(held: Collection[str], audience: str | None, action: str | None) -> str:
     """Return the audience of a call.
 
-    That is the one that was named; "authority" for its own actions, if held and the first label of the action is not;
-    the only other one held; or the first label of the action. UsageError without an action to choose by.
+    That is the one that was named, or the one that an action means. UsageError without an action to choose by.
     """
-    from capx.tokens.grants import audience_of
+    from capx.tokens.grants import audience_meant
 
     if audience is not None:
         return audience
-    if action in _AT_THE_AUTHORITY and AUTHORITY in held and audience_of(action) not in held:
-        return AUTHORITY
+    if action is not None:
+        return audience_meant(held, action)
     resources = [each for each in held if each != AUTHORITY] or list(held)
-    if len(resources) == 1:
-        return resources[0]
-    if action is None:
+    if len(resources) > 1:
         raise click.UsageError(f"this token is for {', '.join(held)}: choose one with --audience")
-    return audience_of(action)
+    return resources[0]
 
 
 def read_body(data: str | None, data_file: Path | None) -> bytes | None:

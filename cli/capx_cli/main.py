@@ -140,7 +140,8 @@ def capx() -> None:
 
     A task opens with what it may do. Agents narrow their tokens for sub-agents, offline. Resources check each call.
     When the task completes, all its tokens are dead. A command reads a token from standard input, --token-file,
-    CAPX_TOKEN_FILE or CAPX_TOKEN. It writes only the token to standard output, so commands can be piped.
+    CAPX_TOKEN_FILE or CAPX_TOKEN. It writes only the token to standard output, so commands can be piped; or, with --out
+    FILE, to a file that only you may read.
     """
 
 

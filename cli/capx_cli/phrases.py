@@ -144,7 +144,7 @@ def what_is_left(bundle: "Bundle") -> None:
             nothing += () if left.untold else left.why_nothing[:1]
             screen.note(f"  at {left.audience}: {nothing_at(left)} ({left.why_nothing[0]})", screen.QUIET)
         else:
-            screen.note(f"  at {left.audience}: {'; '.join(doing(left))}")
+            screen.note(f"  at {left.audience}: {'; '.join(left.sentences())}")
     if len(nothing) == len(listed):
         screen.note(f"this token allows nothing any more: {nothing[0]}", screen.BAD)
 
@@ -157,24 +157,15 @@ def what_it_may_ask(bundle: "Bundle") -> None:
     for capability in bundle:
         left = left_of(capability)
         if capability.audience == AUTHORITY and not left.why_nothing:
-            for entry, said in zip(left.entries, doing(left), strict=True):
+            for entry, said in zip(left.entries, left.sentences(), strict=True):
                 if entry.pattern == ASK:
                     screen.note(f"  {said}")
 
 
-def doing(left: "Effective") -> list[str]:
-    """Return what each entry allows; an entry for asking, in the words for asking if it has a usual form."""
-    from capx.tokens.lineage import AUTHORITY
-    from capx_cli.may_ask import sentence
-
-    own = left.audience == AUTHORITY
-    return [(own and sentence(entry)) or entry.sentence() for entry in left.entries]
-
-
 def done(sentences: "Iterable[str]") -> "Iterator[str]":
     """Return the same for a new task's capability at the authority, from the sentences in the log."""
+    from capx.tokens.effective.may_ask import ANYTHING
     from capx.tokens.grants import OWN_ENTRIES
-    from capx_cli.may_ask import ANYTHING
 
     for each in sentences:
         yield ANYTHING if each == OWN_ENTRIES[-1].sentence() else each
@@ -227,7 +218,7 @@ def lines(left: "Effective") -> "list[tuple[str, str]]":
 
     if left.why_nothing:
         return [("cannot tell" if left.untold else "allows nothing", why) for why in left.why_nothing]
-    said = [("may", each.removeprefix("may ")) for each in doing(left)]
+    said = [("may", each.removeprefix("may ")) for each in left.sentences()]
     said += [("and only where", demand) for demand in left.also]
     said.append(("for", "calls without a tenant" if left.tenant is None else f"tenant {shown(left.tenant)}"))
     if left.not_before is not None:
@@ -286,6 +277,17 @@ def token_as_json(token: "Token") -> "dict[str, object]":
         "ids": [b64u(id_) for id_ in token.ids],
         "blocks": [[caveat.sentence() for caveat in block] for block in token.caveats],
         "effective": left_of(token).as_json(),
+    }
+
+
+def bundle_as_json(bundle: "Bundle") -> "dict[str, object]":
+    """Return what a new token says about itself, not verified; never the token."""
+    from capx.crypto.base64url import b64u
+
+    return {
+        "task": bundle.task,
+        "node": None if bundle.node is None else b64u(bundle.node),
+        "tokens": list(map(token_as_json, bundle)),
     }
 
 

@@ -137,6 +137,7 @@ def table(
     """Draw rows under headings; a cell whose text is in `styles` gets that style.
 
     With `spare`, no cell is broken. If there is little room, those columns are shortened, then left out in that order.
+    A line on standard error then names those that are left out: `spare` is for commands that have `--json`.
     """
     from rich.table import Table
 
@@ -150,6 +151,8 @@ def table(
     for row in zip(*columns.values(), strict=True):
         drawn.add_row(*(text((cell, known.get(cell, ""))) for cell in row))
     draw(drawn)
+    if left_out := [heading for heading in headings if heading not in columns]:
+        note(f"too narrow for {', '.join(left_out)}: use a wider terminal, or --json", QUIET)
 
 
 def _fitting(columns: dict[str, tuple[str, ...]], spare: Sequence[str], room: int) -> dict[str, tuple[str, ...]]:

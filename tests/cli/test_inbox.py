@@ -44,6 +44,7 @@ def test_the_inbox_is_watched(capx: Shell, office: Office, place: str, shape: st
 def test_a_narrow_inbox_keeps_what_its_reader_chooses_by(capx: Shell, office: Office) -> None:
     pending = asks(office, opened(office).delegate(to="refund-agent", may_ask=["billing.*"]))
     drawn = on_terminal(capx, "", "requests", "list", width=80).decode().replace("\r\n", "\n")
-    heading, row = re.sub(r"\x1b\[[0-9;]*m", "", drawn).rstrip("\n").split("\n")
+    heading, row, left_out = re.sub(r"\x1b\[[0-9;]*m", "", drawn).rstrip("\n").split("\n")
     assert heading.split() == ["REQUEST", "ACTION", "WHO", "LEFT", "APPROVERS"]
     assert re.fullmatch(rf"{pending.request}  billing.refund@billing  refund-agent  \d+ min  finance *", row)
+    assert left_out == "too narrow for TASK: use a wider terminal, or --json"

@@ -66,11 +66,11 @@ def test_h_asks_for_help_also_of_commands_that_take_ids(capx: Any, name: str) ->
 
 
 WRITES_FOR_PROGRAMS = {
-    *("init", "task open", "mint", "delegate", "attenuate", "ask", "present", "call", "export", "import"),
-    *("principal new", "principal show", "principal add", "intent new", "intent sign"),
+    *("init", "call", "principal new", "principal show", "principal add", "intent new", "intent sign"),
     *("keys export", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
 }
-"""Commands that write a token, a key, an answer or nothing to standard output."""
+"""Commands that write a key, an answer or nothing to standard output."""
+MAKES_A_TOKEN = {"task open", "mint", "delegate", "attenuate", "ask", "present", "export", "import"}
 
 
 def test_every_view_for_people_is_there_as_json() -> None:
@@ -78,6 +78,8 @@ def test_every_view_for_people_is_there_as_json() -> None:
         if not isinstance(command, click.Group):
             json_too = any("--json" in parameter.opts for parameter in command.params)
             assert json_too == (name not in WRITES_FOR_PROGRAMS), name
+            in_a_file = {"--out", "--replace", "--json"} <= {each for one in command.params for each in one.opts}
+            assert in_a_file == (name in MAKES_A_TOKEN), name
 
 
 def test_help_loads_neither_capx_nor_msgspec_nor_rich() -> None:
@@ -262,19 +264,23 @@ def test_short_help_is_help_and_never_an_id(home: Any) -> None:
     assert "-hAAAAAAAAAAAAAAAAAAAA would be revoked" in home("revoke", "-hAAAAAAAAAAAAAAAAAAAA", "--dry-run").out
 
 
-def test_a_narrow_list_of_tasks_keeps_ids_whole(home: Any) -> None:
+def test_a_narrow_list_keeps_ids_and_says_what_it_leaves_out(home: Any) -> None:
     home("task", "open", "--allow", "crm.read", "--tenant", "Acme " * 20 + "Inc.", "--purpose", "qbr")
     (task,) = _tasks(home)
-    for columns, headings in (
-        ("200", ["TASK", "STATE", "TENANT", "PURPOSE", "OPENED", "EXPIRES"]),
-        ("80", ["TASK", "STATE", "TENANT", "EXPIRES"]),
-        ("60", ["TASK", "STATE", "TENANT"]),
-        ("34", ["TASK", "STATE"]),
+    for columns, headings, left_out in (
+        ("200", ["TASK", "STATE", "TENANT", "PURPOSE", "OPENED", "EXPIRES"], ""),
+        ("80", ["TASK", "STATE", "TENANT", "EXPIRES"], "PURPOSE, OPENED"),
+        ("60", ["TASK", "STATE", "TENANT"], "PURPOSE, OPENED, EXPIRES"),
+        ("34", ["TASK", "STATE"], "TENANT, PURPOSE, OPENED, EXPIRES"),
     ):
-        said = home("task", "list", COLUMNS=columns).out.splitlines()
+        listed = home("task", "list", COLUMNS=columns)
+        said = listed.out.splitlines()
         assert len(said) == 2
         assert said[0].split() == headings
         assert said[1].startswith(task["id"])
+        told = f"too narrow for {left_out}: use a wider terminal, or --json\n"
+        assert listed.err == (told if left_out else "")
+    assert home("task", "list", "--json", COLUMNS="34").err == ""
 
 
 def test_every_time_in_json_is_rfc_3339(home: Any) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from capx.crypto.private_file import (
     read_secret,
     read_trusted,
     replace,
+    save,
     shown_to_others,
 )
 from capx.errors import ConfigurationProblem, KeyProblem
@@ -209,6 +211,19 @@ def test_a_new_file_and_its_name_are_on_the_disk(tmp_path: Path, monkeypatch: py
     assert steps_of(lambda: create(tmp_path / "new", lambda: b"new", KeyProblem), monkeypatch) == ["file", "folder"]
 
 
+def test_a_whole_file_is_saved_over_another_one_only_on_demand(file: Path, tmp_path: Path) -> None:
+    save(tmp_path / "new", lambda: b"new", KeyProblem, over=False)
+    assert ((tmp_path / "new").read_bytes(), mode(tmp_path / "new")) == (b"new", 0o600)
+    for path in (file, tmp_path):
+        with pytest.raises(KeyProblem, match=f"^{path} is "):
+            save(path, lambda: b"newer", KeyProblem, over=False)
+    assert (file.read_bytes(), names(tmp_path)) == (b"old", ["new", "secret"])
+    save(file, lambda: b"newer", KeyProblem, over=True)
+    assert file.read_bytes() == b"newer"
+    with pytest.raises(KeyProblem, match="is not a regular file: choose another name"):
+        save(Path(), lambda: b"newer", KeyProblem, over=True)
+
+
 # In the place of an old one
 
 
@@ -336,7 +351,8 @@ def test_a_full_disk_leaves_no_new_file_and_no_draft(tmp_path: Path) -> None:
         old = disk / "old"
         create(old, lambda: b"old", KeyProblem)
         filler = fill(disk)
-        for write, path in ((create, disk / "new"), (replace, old)):
+        saving = partial(save, over=False)
+        for write, path in ((create, disk / "new"), (saving, disk / "new"), (replace, old)):
             with pytest.raises(KeyProblem, match=f"cannot write {path}: No space left on device"):
                 write(path, lambda: b"x" * 100_000, KeyProblem)
         assert (old.read_bytes(), names(disk)) == (b"old", ["filler", "old"])

@@ -81,12 +81,15 @@ def test_a_backup_that_finds_no_room_leaves_nothing(disk: Path, authority: Autho
     assert sorted(disk.iterdir()) == before
 
 
-def test_a_read_only_disk_is_told_and_nothing_is_lost(disk: Path, authority: Authority) -> None:
+def test_a_store_on_a_read_only_disk_is_read_and_nothing_is_lost(disk: Path, authority: Authority) -> None:
     task = authority.open(allow=["crm.read"])
     authority.store.close()
     assert mount("-o", "remount,ro", disk)
-    with pytest.raises(StoreProblem, match="look at the permissions of the file and its folder"):
-        SQLiteStore(disk / "capx.db")
+    with Authority(SQLiteStore(disk / "capx.db"), authority.keyring) as looking:
+        assert [one.id for one in looking.tasks()] == [task.id]
+        assert looking.check().position == 3
+        with pytest.raises(StoreProblem, match="is read-only here, so nothing was written"):
+            looking.complete(task.id)
     assert mount("-o", "remount,rw", disk)
     with Authority(SQLiteStore(disk / "capx.db"), authority.keyring) as again:
         assert again.complete(task.id).end == "completed"

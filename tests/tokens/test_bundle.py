@@ -1,18 +1,21 @@
 import copy
+import os
 import pickle
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from traceback import TracebackException
 from typing import Any
 
 import pytest
 
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
-from capx.errors import InvalidRequest, MalformedToken
+from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import MAX_TOKENS, Bundle, frozen_narrowing, hops_between
 from capx.tokens.capability import Capability
 from capx.tokens.delegation import Delegation
-from capx.tokens.grants import OWN_ENTRIES
+from capx.tokens.grants import OWN_ENTRIES, audience_meant
 from capx_caveats import (
     Allow,
     Call,
@@ -56,6 +59,76 @@ def test_any_other_text_is_malformed(text: str) -> None:
 def test_a_presentation_within_a_bundle_is_malformed() -> None:
     with pytest.raises(MalformedToken):
         Bundle.parse(f"{CRM.text},{SLIDES.present(ToolCall('slides.read')).text}")
+
+
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_a_saved_bundle_is_its_owners_alone(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        BUNDLE.save(tmp_path / "token")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "token").read_text() == f"{BUNDLE.text}\n"
+    assert Bundle.load(tmp_path / "token") == Bundle.load(str(tmp_path / "token")) == BUNDLE
+
+
+def test_a_bundle_is_saved_over_another_one_only_on_demand(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    BUNDLE.save(file)
+    with pytest.raises(ConfigurationProblem, match=f"{file} is there already: choose another name"):
+        WHOLE.save(file)
+    assert Bundle.load(file) == BUNDLE
+    WHOLE.save(file, replace=True)
+    assert Bundle.load(file) == WHOLE
+    with pytest.raises(ConfigurationProblem, match="/none/token: No such file"):
+        BUNDLE.save(tmp_path / "none" / "token")
+    assert [each.name for each in tmp_path.iterdir()] == ["token"]
+
+
+def test_a_full_bundle_of_long_tokens_is_loaded(tmp_path: Path) -> None:
+    longest = CRM
+    while len(longest.text) < 12_000:
+        longest = longest.attenuate(allow(*(f"a.{'x' * 100}{n}" for n in range(25))))
+    full = Bundle([longest] * MAX_TOKENS)
+    full.save(tmp_path / "token")
+    assert Bundle.load(tmp_path / "token") == full
+
+
+def test_a_file_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    with pytest.raises(ConfigurationProblem, match=f"cannot read the token file {file}: No such file"):
+        Bundle.load(file)
+    BUNDLE.save(file)
+    file.chmod(0o640)
+    with pytest.raises(ConfigurationProblem, match=f"may be read or changed by others: chmod 600 {file}$"):
+        Bundle.load(file)
+    with pytest.raises(ConfigurationProblem, match="is not a regular file, so it cannot be a token file"):
+        Bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "error", "says"),
+    [
+        (b"", MalformedToken, "a token begins with capx1_"),
+        (BUNDLE.text[:-9].encode(), MalformedToken, "the token is cut short"),
+        (b"\xff" + BUNDLE.text.encode(), MalformedToken, "a token begins with capx1_"),
+        (b"x" * 2_000_000, MalformedToken, "more than 16384 characters"),
+        (f"{CRM.text},{CRM.delegate(to='a').text}".encode(), InvalidRequest, "belong to one task and one node"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_its_name(
+    tmp_path: Path, damaged: bytes, error: type[Exception], says: str
+) -> None:
+    file = tmp_path / "token"
+    file.touch(0o600)
+    file.write_bytes(damaged)
+    with pytest.raises(error, match=f"{file}: .*{says}") as caught:
+        Bundle.load(file)
+    told = TracebackException(type(caught.value), caught.value, caught.value.__traceback__, capture_locals=True)
+    inner = [frame.locals for frame in told.stack if frame.filename.endswith("capx/tokens/bundle.py")]
+    assert inner
+    assert "capx1_" not in str(inner).replace("begins with capx1_", "")
 
 
 def test_an_empty_bundle_cannot_be_built() -> None:
@@ -226,6 +299,55 @@ def test_a_bundle_shows_no_token() -> None:
 def test_a_bundle_of_foreign_tokens_claims_nothing() -> None:
     bundle = Bundle([raw(b"[]")])
     assert (bundle.task, bundle.node, bundle.hops) == (None, None, ())
+
+
+def test_a_bundle_lists_what_each_capability_can_still_allow() -> None:
+    narrowed = WHOLE.attenuate(allow("slides.*", "task.*", "grant.request"), expires(NOW + 60))
+    crm, slides, own = narrowed.can(now=NOW)
+    assert [one.audience for one in (crm, slides, own)] == ["crm", "slides", "authority"]
+    assert (crm.sentences(), bool(crm.why_nothing)) == ((), True)
+    assert slides.sentences() == ("slides.write", "slides.read")
+    assert own.sentences()[-1] == "may ask for anything that its policy offers"
+    assert narrowed.can("slides", now=NOW) == (slides,)
+    assert narrowed.can("billing", now=NOW) == ()
+    assert [one.why_nothing[-1][:10] for one in narrowed.can()] == ["expired at"] * 3
+
+
+def test_a_bundle_foresees_a_call_at_the_audience_that_is_meant() -> None:
+    granted = SLIDES.attenuate(allow("slides.read"), now=NOW)
+    bundle = Bundle([CRM, SLIDES, granted, OWN])
+    write = bundle.explain(Call("slides.write"), now=NOW)
+    # The newest refuses it, and an older one does not.
+    assert (write.audience, write.refused, write.refusals) == ("slides", False, ())
+    assert bundle.explain(Call("slides.read"), now=NOW).restrictions[-1].sentence == "allows only slides.read"
+    assert bundle.explain(Call("task.complete"), now=NOW).audience == "authority"
+    away = bundle.explain(Call("slides.delete"), audience="slides", now=NOW)
+    assert [one.sentence for one in away.refusals] == [
+        "allows only slides.write; slides.read",
+        "allows only slides.read",
+    ]
+    with pytest.raises(TypeError, match="read its `refused`"):
+        bool(away)
+    assert bundle.explain(Call("slides.write")).refused
+    for call, audience in ((Call("billing.pay"), None), (Call("crm.read"), "billing")):
+        with pytest.raises(InvalidRequest, match="holds nothing for 'billing', only for crm, slides, authority"):
+            bundle.explain(call, audience=audience)
+
+
+@pytest.mark.parametrize(
+    ("held", "action", "audience"),
+    [
+        (("crm",), "accounts.read", "crm"),
+        (("crm", "authority"), "accounts.read", "crm"),
+        (("crm", "slides", "authority"), "slides.write", "slides"),
+        (("crm", "slides"), "accounts.read", "accounts"),
+        (("crm", "authority"), "task.complete", "authority"),
+        (("task", "authority"), "task.complete", "task"),
+        (("authority",), "grant.request", "authority"),
+    ],
+)
+def test_an_action_means_one_audience(held: tuple[str, ...], action: str, audience: str) -> None:
+    assert audience_meant(held, action) == audience
 
 
 def test_a_call_that_no_resource_would_judge_rules_nothing_out() -> None:

@@ -19,6 +19,7 @@ from capx_caveats import (
     Entry,
     Eq,
     Expires,
+    Holder,
     Judgement,
     Meant,
     Root,
@@ -32,6 +33,7 @@ from capx_caveats import (
     any_of,
     anything,
     between,
+    budget,
     expires,
     max_hops,
     not_,
@@ -43,6 +45,7 @@ from capx_caveats import (
     where,
 )
 from tests.labs.entries import LEAVES, grant, hop
+from tests.labs.lab import appended
 
 NOW = 1_800_000_000
 KEY = RootKey(bytes(range(32))).audience_key("crm")
@@ -78,6 +81,17 @@ def test_it_is_what_all_hops_have_in_common() -> None:
         (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", id=True)), "no action is left"),
         (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", x=1)), "no action is left"),
         (grant().attenuate(tenant("Other")), "no call has two tenants"),
+        (
+            hop(grant(to=None), "a", caveats=(tenant("Acme"),)),
+            'no call can have a tenant, because the task\'s grant names none: hop 1 (a) says tenant is "Acme"',
+        ),
+        (grant().attenuate(budget("calls", "0.5")), "no call fits into a budget: the first holder allows at most 0.5"),
+        (grant(Holder("A" * 43)), "names a key for its hop, and this verifier cannot check signatures"),
+        (
+            appended(grant(), b'[["moon","full"]]'),
+            'this version of capx denies all calls: the first holder has a caveat that this version does not know, ["m',
+        ),
+        (appended(grant(), b'[["tenant",7]]'), 'a caveat that this version does not know, ["tenant",7]'),
         (grant().attenuate(expires(NOW)), "expired at"),
         (grant().attenuate(not_before("2h"), now=NOW), "no time is left"),
         (hop(hop(grant().attenuate(max_hops(1)), "a"), "b"), "at most 1 more delegations, but 2 followed"),

@@ -2,9 +2,10 @@
 
 import pytest
 
+from capx.errors import InvalidRequest
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
-from capx.tokens.effective.prediction import certain_refusals, predict
+from capx.tokens.effective.prediction import certain_refusals, forecast, predict
 from capx_caveats import (
     DEFAULT,
     Budget,
@@ -19,6 +20,7 @@ from capx_caveats import (
     action,
     allow,
     max_hops,
+    tenant,
     where,
 )
 from tests.labs.lab import NOW, Lab, appended, minted
@@ -73,6 +75,8 @@ def test_what_its_own_service_allows_is_not_foreseen_as_refused(token: Capabilit
         minted().attenuate(where("args.x", 3), Region("eu")),
         minted().attenuate(max_hops(0)).delegate(to="b", now=NOW),
         appended(minted(), b'[["task","another"]]'),
+        appended(minted(), b'[["moon","full"]]'),
+        minted().attenuate(tenant("Acme")),
     ],
 )
 def test_what_is_foreseen_as_refused_is_refused_by_every_service(token: Capability) -> None:
@@ -91,3 +95,8 @@ def test_a_presentation_is_foreseen_as_its_capability() -> None:
     presented = capability.present(ToolCall("a.read", {"x": 2}), now=NOW)
     assert predict(presented, CALL, NOW) == predict(capability, CALL, NOW)
     assert {each.whose for each in predict(presented, CALL, NOW)} >= {"the task's grant"}
+
+
+def test_a_forecast_needs_a_capability_for_the_audience() -> None:
+    with pytest.raises(InvalidRequest, match="there is no capability for 'billing'"):
+        forecast([minted()], CALL, "billing", NOW)

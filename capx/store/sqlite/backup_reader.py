@@ -14,7 +14,7 @@ from typing import Any
 from capx.errors import StoreProblem
 from capx.store.protocols import Reading
 from capx.store.records import Damaged, NoStore
-from capx.store.sqlite.connection import Connection, connect, explained
+from capx.store.sqlite.connection import Connection, connect, demand_unchanged, explained
 from capx.store.sqlite.rows import Rows
 from capx.store.sqlite.schema import MIGRATIONS
 
@@ -33,6 +33,7 @@ def open_backup(path: Path) -> Generator[Reading]:
     try:
         with explained(path), contextlib.closing(_opened(path)) as connection:
             yield Rows(connection)
+            demand_unchanged(path, connection)
     except MemoryError as error:
         raise StoreProblem(f"there is not enough memory for what {path} holds: give another backup") from error
 

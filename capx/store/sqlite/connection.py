@@ -9,6 +9,8 @@ Laws:
   now means other files.
 - While a connection is open, no second one is opened beside another `-wal` or `-shm`. Within one process both would
   share the index of one `-wal` and read the other.
+- Where this user can write nothing, a store can be read all the same. SQLite needs a `-shm` for its locks, and cannot
+  make one there. So such a connection takes no locks, and nothing that was read counts if the files changed meanwhile.
 """
 
 import contextlib
@@ -36,6 +38,8 @@ BUSY_SECONDS = 5.0
 
 Identity = tuple[int, int]
 Companions = tuple[Identity | None, Identity | None]
+State = tuple[int, ...]
+States = tuple[State, State | None]
 
 
 def identity(path: Path) -> Identity:
@@ -60,10 +64,11 @@ def _identity_if_there(path: str) -> Identity | None:
 
 
 class Connection(sqlite3.Connection):
-    """A connection that remembers which files it uses."""
+    """A connection that remembers which files it uses; `unlocked` are their states if it takes no locks."""
 
     file: Identity | None = None
     beside: Companions = (None, None)
+    unlocked: States | None = None
 
     def close(self) -> None:
         """Close the connection, and forget which files it used."""
@@ -82,12 +87,31 @@ def demand_same_companions(path: Path, connection: Connection) -> None:
         )
 
 
+def demand_unchanged(path: Path, connection: Connection) -> None:
+    """Refuse what a connection without locks has read, if the files changed since it was opened."""
+    if connection.unlocked is not None and connection.unlocked != _states(path):
+        raise StoreProblem(f"the store {path} was changed while it was read where it cannot be locked: try again")
+
+
+def _states(path: Path) -> States:
+    """The states of the file and of its `-wal`, if there is one."""
+    with contextlib.suppress(FileNotFoundError):
+        return _state(path), _state(Path(f"{path}-wal"))
+    return _state(path), None
+
+
+def _state(path: Path) -> State:
+    # Without the time of the inode's change: SQLite changes the owner of a -wal that root opens, to the same one.
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def create(path: Path) -> None:
     """Write a new store at `path`, which only its owner can read; StoreProblem if there is one."""
     with explained(path):
         # SQLite would let the umask decide who can read the file. It copies the permissions to the -wal and the -shm.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        with contextlib.closing(_open(path, "rw", BUSY_SECONDS)) as connection:
+        with contextlib.closing(_open(path, "mode=rw", BUSY_SECONDS)) as connection:
             if connection.execute("PRAGMA user_version").fetchone() != (0,):
                 raise StoreProblem(f"there is a store at {path} already")
             _refuse_foreign(path, connection)
@@ -104,7 +128,7 @@ def create(path: Path) -> None:
 
 def migrate(path: Path) -> tuple[int, int]:
     """Bring the store at `path` up to this schema, all or nothing; gives the version before, and the version now."""
-    with explained(path), contextlib.closing(_open(path, "rw", BUSY_SECONDS)) as connection:
+    with explained(path), contextlib.closing(_open(path, "mode=rw", BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         # The lock before the look at the version: two migrations at once must not run the same step twice.
         connection.execute("BEGIN IMMEDIATE")
@@ -129,17 +153,43 @@ def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_S
         for other in [reference() for reference in _in_use.valuerefs()]:
             if other is not None and other.file == file:
                 demand_same_companions(path, other)
-        connection = _open(path, "ro" if read_only else "rw", busy_seconds)
         try:
-            _recognise(path, connection)
-            demand_private(path, path.stat(), StoreProblem)
-            # Now, not before: the first statement makes the -wal and the -shm if there are none.
-            connection.file, connection.beside = file, companions(path)
-            _in_use[id(connection)] = connection
-        except BaseException:
-            connection.close()
-            raise
+            connection = _recognised(path, _open(path, "mode=ro" if read_only else "mode=rw", busy_seconds))
+        except sqlite3.OperationalError as error:
+            if _code(error) not in _CANNOT_LOCK or _can_make_files_beside(path):
+                raise
+            return _connect_without_locks(path)
+        # Now, not before: the first statement makes the -wal and the -shm if there are none.
+        connection.file, connection.beside = file, companions(path)
+        _in_use[id(connection)] = connection
     return connection
+
+
+def _recognised(path: Path, connection: Connection) -> Connection:
+    try:
+        _recognise(path, connection)
+        demand_private(path, path.stat(), StoreProblem)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _connect_without_locks(path: Path) -> Connection:
+    states = _states(path)
+    if states[1] is not None:
+        # `immutable` would pass over the -wal, which holds what was committed last. With the exclusive mode SQLite
+        # keeps the index of the -wal in memory. That needs a lock, which `unix-none` only pretends to take.
+        connection = _open(path, "mode=ro&vfs=unix-none", 0)
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    else:
+        connection = _open(path, "mode=ro&immutable=1", 0)
+    connection.unlocked = states
+    return _recognised(path, connection)
+
+
+def _can_make_files_beside(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK | os.X_OK)
 
 
 class Idle:
@@ -204,19 +254,19 @@ def explained(path: Path) -> Generator[None]:
         # The body is nested deeper than SQLite can read. The error has no code of its own.
         if str(error) == "malformed JSON":
             raise Unwritable(f"the store {path} cannot hold this: {error}") from error
-        raise _kind(error)(f"the store {path} {_meaning(error)}") from error
+        raise _kind(error)(f"the store {path} {_meaning(error, path)}") from error
     except FileNotFoundError as error:
         raise NoStore(f"there is no store at {path}: create one with capx init") from error
     except OSError as error:
         raise StoreProblem(f"the store {path} cannot be opened: {error.strerror}") from error
 
 
-def _open(path: Path, mode: str, busy_seconds: float) -> Connection:
+def _open(path: Path, how: str, busy_seconds: float) -> Connection:
     # SQLite reports a missing file as "cannot open", like missing permissions.
     if not path.exists():
         raise FileNotFoundError(path)
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
+        f"{path.absolute().as_uri()}?{how}",
         uri=True,
         timeout=busy_seconds,
         # None: the module would otherwise begin transactions by itself.
@@ -263,7 +313,8 @@ _MEANINGS = {
     sqlite3.SQLITE_LOCKED: "is busy: another process held it for too long; try again",
     sqlite3.SQLITE_FULL: "cannot grow: the disk is full; free some space and try again",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened: look at the permissions of the file and its folder",
-    sqlite3.SQLITE_READONLY: "cannot be written: look at the permissions of the file and its folder",
+    sqlite3.SQLITE_READONLY: "is read-only here, so nothing was written: look at the permissions of the file and its "
+    "folder, and at how the disk is mounted",
     sqlite3.SQLITE_PERM: "cannot be used: look at the permissions of the file and its folder",
     sqlite3.SQLITE_NOTADB: "is not a database: restore it from a backup, or choose another place",
     sqlite3.SQLITE_CORRUPT: "is damaged: stop its services and restore it from a backup",
@@ -271,8 +322,15 @@ _MEANINGS = {
 }
 
 
-def _meaning(error: sqlite3.Error) -> str:
-    return _MEANINGS.get(_code(error)) or f"failed: {error}"
+_CANNOT_LOCK = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY})
+
+
+def _meaning(error: sqlite3.Error, path: Path) -> str:
+    code = _code(error)
+    # On a disk that is mounted read-only, SQLite says that it cannot open the file that it cannot make.
+    if code in _CANNOT_LOCK and not _can_make_files_beside(path):
+        code = sqlite3.SQLITE_READONLY
+    return _MEANINGS.get(code) or f"failed: {error}"
 
 
 def _kind(error: sqlite3.Error) -> type[StoreProblem]:

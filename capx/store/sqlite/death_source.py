@@ -16,7 +16,7 @@ from typing import Any
 from capx.errors import StoreProblem
 from capx.store.continuity import demand_whole, succeeding
 from capx.store.records import Head, News
-from capx.store.sqlite.connection import Connection, Idle, companions, connect, explained
+from capx.store.sqlite.connection import Connection, Idle, companions, connect, demand_unchanged, explained
 
 # A look happens during a verification. To go on with what is known is better than to make the call wait.
 _BUSY_SECONDS = 0.05
@@ -46,6 +46,7 @@ class SQLiteDeathSource:
                 news = _since(connection, known)
             finally:
                 connection.execute("ROLLBACK")
+            demand_unchanged(self.path, connection)
             self._last = news.head, version
             return news
 
@@ -61,7 +62,7 @@ class SQLiteDeathSource:
         file = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._idle.connections and file == self._opened_on:
             connection = self._idle.connections[0]
-            if connection.beside == companions(self.path):
+            if connection.unlocked is None and connection.beside == companions(self.path):
                 return connection
         self._idle.close()
         connection = connect(self.path, read_only=True, busy_seconds=_BUSY_SECONDS)

@@ -9,6 +9,7 @@ Laws:
   commits.
 - Connections come from a small pool, and belong to one transaction at a time. A connection is not used after a fork,
   on another file than the one it was opened on, or after its `-wal` was removed.
+- Where nothing can be written, the store can be read, and each write is a StoreProblem.
 """
 
 import contextlib
@@ -29,6 +30,7 @@ from capx.store.sqlite.connection import (
     connect,
     create,
     demand_same_companions,
+    demand_unchanged,
     explained,
     identity,
 )
@@ -161,7 +163,13 @@ class _Pool:
     def connection(self) -> Generator[Connection]:
         file, connection = self._lend()
         try:
-            yield connection
+            try:
+                yield connection
+            except sqlite3.Error:
+                # What changed while it was read may look damaged.
+                demand_unchanged(self._path, connection)
+                raise
+            demand_unchanged(self._path, connection)
         finally:
             self._take_back(file, connection)
 
@@ -207,6 +215,7 @@ class _Pool:
             keep = (
                 not self._closed
                 and file == self._opened_on
+                and connection.unlocked is None
                 and not connection.in_transaction
                 and len(self._idle.connections) < _IDLE
             )

@@ -8,12 +8,15 @@ Laws:
 - The work is bounded. A list that would take too long to combine is shown next to the others.
 """
 
+import re
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from msgspec import UNSET, Struct, to_builtins
 
 from capx.tokens.capability import Token
+from capx.tokens.effective import may_ask
 from capx.tokens.effective.intersection import (
     constraint_in_common,
     entries_in_common,
@@ -22,10 +25,11 @@ from capx.tokens.effective.intersection import (
     size,
     work,
 )
-from capx.tokens.lineage import Demand, Lineage, TokenRefused, caveats_of, unverified_lineage
+from capx.tokens.lineage import AUTHORITY, Allotment, Demand, Lineage, TokenRefused, caveats_of, unverified_lineage
 from capx.tokens.revocation_key import is_lasting
 from capx.tokens.wording import sentence, whose
 from capx_caveats import (
+    CALLS,
     DEFAULT,
     Allow,
     AnyConstraint,
@@ -78,6 +82,12 @@ class Effective(Struct, frozen=True, kw_only=True):
     why_nothing: tuple[str, ...] = ()
     untold: bool = False
 
+    def sentences(self) -> tuple[str, ...]:
+        """What each entry allows, in words; empty for a token that allows nothing."""
+        entries = () if self.why_nothing else self.entries
+        own = self.audience == AUTHORITY
+        return tuple((own and may_ask.sentence(entry)) or entry.sentence() for entry in entries)
+
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON values; times as RFC 3339."""
         return {
@@ -125,9 +135,11 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         why_nothing=(
             *disjoint,
             *(contradictory or (_starved(wheres) if entries and not left else ())),
-            *_two_tenants(lineage.demands),
+            *_no_tenant(lineage),
             *_no_time(lineage.expires, not_before, now),
+            *_no_calls(lineage.allotments),
             *(sentence(refusal) for refusal in lineage.standing),
+            *_foreign(lineage.demands),
         ),
     )
 
@@ -135,7 +147,16 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
 def grant_untold(refusal: Refusal, token: Token, vocabulary: Vocabulary) -> bool:
     """Whether a grant lacks its allowlist and has an unknown caveat: that caveat may be the allowlist."""
     lacks = refusal.code == "incomplete_authority" and refusal.wanted == "allow"
-    return lacks and any(isinstance(caveat, NotUnderstood) for caveat in caveats_of(token.blocks[0], vocabulary))
+    return lacks and any(
+        isinstance(caveat, NotUnderstood) and not of_another_version(caveat)
+        for caveat in caveats_of(token.blocks[0], vocabulary)
+    )
+
+
+def of_another_version(caveat: Caveat) -> bool:
+    """Whether no service with this version of capx can read a caveat; a service defines only names with a dot."""
+    found = _BUILT_IN.match(caveat.what) if isinstance(caveat, NotUnderstood) else None
+    return found is not None and found[1] not in _CONSTRAIN
 
 
 def hops_left(blocks: tuple[tuple[Caveat, ...], ...]) -> int | None:
@@ -221,12 +242,17 @@ def _starved(wheres: list[Demand]) -> list[str]:
     return ["no allowed action can satisfy the rules for every call: " + "; ".join(map(_whose, wheres))]
 
 
+_BUILT_IN = re.compile(r'\["([A-Za-z0-9_-]+)"')
+"""The beginning of a caveat whose name has no dot."""
+_CONSTRAIN = frozenset({"allow", "where"})
+"""These may hold a constraint that a service defines."""
 _KNOWN = frozenset({Allow, Where, Expires, NotBefore, Tenant})
 """Compared by exact type: a service's own caveat that is derived from one of these may mean more or less."""
 
 
 def _others(lineage: Lineage) -> list[str]:
-    return [_in_words(demand) for demand in lineage.demands if type(demand.caveat) not in _KNOWN]
+    others = (demand for demand in lineage.demands if type(demand.caveat) not in _KNOWN)
+    return [_in_words(demand) for demand in others if not of_another_version(demand.caveat)]
 
 
 def _in_words(demand: Demand) -> str:
@@ -241,8 +267,10 @@ def _all(lineage: Lineage, kind: type[C]) -> list[C]:
     return [caveat for caveat in caveats if isinstance(caveat, kind) and type(caveat) in _KNOWN]
 
 
-def _two_tenants(demands: Iterable[Demand]) -> list[str]:
-    named = [demand for demand in demands if type(demand.caveat) is Tenant]
+def _no_tenant(lineage: Lineage) -> list[str]:
+    named = [demand for demand in lineage.demands if type(demand.caveat) is Tenant]
+    if named and lineage.tenant is None:
+        return [f"no call can have a tenant, because the task's grant names none: {_whose(named[0])}"]
     other = [demand for demand in named if demand.caveat != named[0].caveat]
     return [f"no call has two tenants: {_whose(named[0])}; {_whose(other[0])}"] if other else []
 
@@ -251,6 +279,24 @@ def _no_time(expires: int, not_before: int | None, now: int) -> list[str]:
     if not_before is not None and not_before >= expires:
         return [f"no time is left: not before {shown_instant(not_before)}, and until {shown_instant(expires)}"]
     return [f"expired at {shown_instant(expires)}"] if now >= expires else []
+
+
+def _no_calls(allotments: Iterable[Allotment]) -> list[str]:
+    """The budgets that not even one call fits into."""
+    return [
+        f"no call fits into a budget: {whose(one.hop, one.name)} allows {one.budget.sentence()}"
+        for one in allotments
+        if one.budget.unit == CALLS and one.budget.exhausted(Decimal(0), Decimal(1))
+    ]
+
+
+def _foreign(demands: Iterable[Demand]) -> list[str]:
+    return [
+        f"every service with this version of capx denies all calls: {whose(demand.hop, demand.name)} has a caveat "
+        f"that this version does not know, {demand.caveat.what}"
+        for demand in demands
+        if isinstance(demand.caveat, NotUnderstood) and of_another_version(demand.caveat)
+    ]
 
 
 def _whose(demand: Demand) -> str:

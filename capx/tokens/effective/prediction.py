@@ -5,22 +5,23 @@ Laws:
 - There is no key here, so nothing is verified, and revocations are not known.
 - A restriction that only the resource can judge is left open. So is one that is unknown here: a service may have
   caveats and constraints of its own.
-- If a restriction refuses here, every resource denies the call.
+- If a restriction refuses here, every resource with this version of capx denies the call.
 """
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator
+from typing import Literal, NoReturn
 
 from msgspec import Struct
 
+from capx.errors import InvalidRequest
 from capx.tokens.capability import Token
-from capx.tokens.effective.effective import grant_untold
+from capx.tokens.effective.effective import grant_untold, of_another_version
 from capx.tokens.lineage import Demand, TokenRefused, unverified_lineage
 from capx.tokens.wording import sentence, whose
 from capx_caveats import DEFAULT, Call, Facts, NotUnderstood, Refusal, Tenant, Where
 
-State = Literal["ok", "refuses", "open", "not_understood"]
+Outlook = Literal["ok", "refuses", "open", "not_understood"]
 
 
 class Prediction(Struct, frozen=True):
@@ -29,8 +30,43 @@ class Prediction(Struct, frozen=True):
     hop: int
     whose: str
     sentence: str
-    state: State
+    state: Outlook
     why: str | None = None
+
+
+class Forecast(Struct, frozen=True):
+    """How the restrictions of one capability, which is for `audience`, judge a call.
+
+    A Forecast has no truth value: read `refused`.
+    """
+
+    audience: str
+    restrictions: tuple[Prediction, ...]
+
+    @property
+    def refusals(self) -> tuple[Prediction, ...]:
+        """The restrictions that refuse at every resource."""
+        return tuple(certain_refusals(self.restrictions))
+
+    @property
+    def refused(self) -> bool:
+        """Whether every resource denies the call. If not, that does not mean that one allows it."""
+        return bool(self.refusals)
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a Forecast is neither true nor false: read its `refused`")
+
+
+def forecast(tokens: Iterable[Token], call: Call, audience: str, now: int) -> Forecast:
+    """The forecast of the newest token for `audience` that does not refuse, else of the newest; the newest is last.
+
+    InvalidRequest if there is none for the audience.
+    """
+    walks = [predict(token, call, now) for token in tokens if token.audience == audience]
+    if not walks:
+        raise InvalidRequest(f"there is no capability for {audience!r:.80}")
+    newest_first = [Forecast(audience, walk) for walk in reversed(walks)]
+    return next((each for each in newest_first if not each.refused), newest_first[0])
 
 
 def predict(token: Token, call: Call, now: int) -> tuple[Prediction, ...]:
@@ -48,7 +84,7 @@ def predict(token: Token, call: Call, now: int) -> tuple[Prediction, ...]:
         return (Prediction(0, whose(0, None), sentence(refused.refusal), "refuses"),)
     # An infinite age, because there is no news of revocations here; a caveat that needs them is left open.
     facts = Facts(call, now, math.inf)
-    walk = [_predicted(demand, facts) for demand in lineage.demands]
+    walk = [_predicted(demand, facts, lineage.tenant) for demand in lineage.demands]
     if call.tenant is not None and lineage.tenant is None:
         walk.append(Prediction(0, whose(0, None), "names no tenant", "refuses", "the call is made for one"))
     return (*walk, *map(_standing, lineage.standing))
@@ -59,21 +95,28 @@ def certain_refusals(walk: tuple[Prediction, ...]) -> Iterator[Prediction]:
     return (each for each in walk if each.state == "refuses")
 
 
-def _predicted(demand: Demand, facts: Facts) -> Prediction:
+def _predicted(demand: Demand, facts: Facts, granted_tenant: str | None) -> Prediction:
     if isinstance(demand.caveat, NotUnderstood):
         return _unknown(demand)
     owner, words = whose(demand.hop, demand.name), demand.caveat.sentence()
     refusal = demand.caveat.refusal(facts)
     if refusal is None:
         return Prediction(demand.hop, owner, words, "ok")
+    if isinstance(demand.caveat, Tenant) and granted_tenant is None:
+        return Prediction(
+            demand.hop, owner, words, "refuses", "the task's grant names no tenant, so no call can have one"
+        )
     if _resource_decides(demand, refusal, facts):
         return Prediction(demand.hop, owner, words, "open", "the resource says")
     return Prediction(demand.hop, owner, words, "refuses", refusal.sentence)
 
 
 def _unknown(demand: Demand) -> Prediction:
+    owner, words = whose(demand.hop, demand.name), demand.caveat.sentence()
+    if of_another_version(demand.caveat):
+        return Prediction(demand.hop, owner, words, "refuses", "this version of capx does not know it")
     why = "unknown here: only the service that defines it can judge it"
-    return Prediction(demand.hop, whose(demand.hop, demand.name), demand.caveat.sentence(), "not_understood", why)
+    return Prediction(demand.hop, owner, words, "not_understood", why)
 
 
 def _standing(refusal: Refusal) -> Prediction:

@@ -8,9 +8,12 @@ import click
 
 from capx_cli import arguments, name_value, phrases, screen, target
 from capx_cli.failure import DENIED, DONE, Unusable
+from capx_cli.token_output import Output, output_options
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from capx.authority.authority import Authority
     from capx.tokens.bundle import Bundle
     from capx.verify.ask import Answer, Ask
@@ -45,6 +48,7 @@ def _no_place(context: click.Context, _: click.Parameter, place: str | None) -> 
     "home. CAPX_AUTHORITY is for operators.",
 )
 @click.option("--authority", hidden=True, expose_value=False, callback=_no_place, help="Only for operators.")
+@output_options
 @token_option
 def ask(
     *,
@@ -53,6 +57,7 @@ def ask(
     no_args: bool,
     wait: str | None,
     url: str | None,
+    output: Output,
     token_file: str | None,
 ) -> int:
     """Ask for an action that the token does not allow yet, and write the wider token to standard output.
@@ -61,10 +66,11 @@ def ask(
     delegator lets the token ask for. Without --with and --no-args, the ask is for any arguments. An ask that needs
     a person's consent must name its arguments, unless the policy leaves them free.
 
-    If nothing is granted, the exit code is 1 and nothing is written. Ask again when somebody has answered, or use
-    --wait. Do not write to the file that the token is read from: the shell empties it before capx reads it.
+    If nothing is granted, the exit code is 1, and no token is written. Ask again when somebody has answered, or use
+    --wait. To widen a token in its own file, use --out FILE --replace. With `> FILE` the shell would empty the file
+    before capx reads it.
 
-    Example: capx ask warehouse.stock.read --wait 30s > wider.token
+    Example: capx ask warehouse.stock.read --wait 30s --out wider.token
     """
     from capx.verify.ask import Ask
 
@@ -78,8 +84,9 @@ def ask(
     seconds = _seconds(wait)
     bundle = read_bundle(token_file)
     if why := _nothing_to_ask_with(bundle):
-        return _refused(why)
-    return _show_answer(bundle, _over_http(url, bundle, wanted, seconds) if url else _at_home(bundle, wanted, seconds))
+        return _refused([{"code": None, "sentence": why}], output)
+    answer = _over_http(url, bundle, wanted, seconds) if url else _at_home(bundle, wanted, seconds)
+    return _show_answer(bundle, answer, output)
 
 
 def _seconds(wait: str | None) -> float:
@@ -139,25 +146,36 @@ def _await(authority: "Authority", request: str, ends: float) -> None:
             time.sleep(min(_GLANCE, left))
 
 
-def _show_answer(bundle: "Bundle", answer: "Answer") -> int:
+def _show_answer(bundle: "Bundle", answer: "Answer", output: Output) -> int:
     from capx.verify.ask import Granted, Pending
     from capx.verify.decision import reason
 
     if isinstance(answer, Granted):
         fuller = bundle.holding(answer.capability)
-        screen.bare(fuller.text)
+        output.write(fuller.text)
+        granted = type(fuller)([answer.capability])
+        if output.as_json:
+            output.tell({"answer": "granted", **phrases.bundle_as_json(granted)})
+            return DONE
         screen.note("granted", screen.GOOD)
-        phrases.what_is_left(type(fuller)([answer.capability]))
+        phrases.what_is_left(granted)
         return DONE
     if isinstance(answer, Pending):
-        screen.note(f"pending: {answer}", screen.STRONG)
+        if output.as_json:
+            waiting = {"request": answer.request, "until": answer.until, "approvers": answer.approvers}
+            screen.as_json({"wrote": None, "answer": "pending", **phrases.with_instants(waiting)})
+        else:
+            screen.note(f"pending: {answer}", screen.STRONG)
         return DENIED
-    reasons = map(reason, answer.reasons)
-    return _refused(*(f"{said['code']}: {said['sentence']}" for said in reasons))
+    return _refused(list(map(reason, answer.reasons)), output)
 
 
-def _refused(*reasons: str) -> int:
+def _refused(reasons: "Sequence[Mapping[str, object]]", output: Output) -> int:
+    if output.as_json:
+        screen.as_json({"wrote": None, "answer": "refused", "reasons": reasons})
+        return DENIED
     screen.note("refused", screen.LOUD)
     for each in reasons:
-        screen.note(f"  {each}", screen.BAD)
+        code = "" if each["code"] is None else f"{each['code']}: "
+        screen.note(f"  {code}{each['sentence']}", screen.BAD)
     return DENIED

@@ -3,17 +3,20 @@
 import click
 
 from capx_cli import arguments, phrases, screen
+from capx_cli.token_output import Output, output_options
 from capx_cli.tokens import read_bundle, token_option
 
 
 @click.command(cls=arguments.Ordered)
 @arguments.allow_options()
 @arguments.caveat_options()
+@output_options
 @token_option
 def attenuate(
     *,
     allows: arguments.Allows,
     narrowing: arguments.Narrowing,
+    output: Output,
     token_file: str | None,
 ) -> None:
     """Narrow a token, and write the new one to standard output.
@@ -28,6 +31,9 @@ def attenuate(
     if not entries and not caveats:
         raise click.UsageError("there is nothing to narrow: give --allow, --expires, --tenant, --max-hops or --where")
     bundle = read_bundle(token_file).attenuate(*((allowing(*entries),) if entries else ()), *caveats)
-    screen.bare(bundle.text)
+    output.write(bundle.text)
+    if output.as_json:
+        output.tell(phrases.bundle_as_json(bundle))
+        return
     screen.note("narrowed", screen.GOOD)
     phrases.what_is_left(bundle)

@@ -45,7 +45,7 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
 def _may(left: "Effective") -> list[str]:
     """Return the sentence of each entry, without the demands on every call: they may be long."""
     besides = "; and only where all of --also hold" if left.also else ""
-    return [] if left.why_nothing else [f"{each}{besides}" for each in phrases.doing(left)]
+    return [f"{each}{besides}" for each in left.sentences()]
 
 
 def _demanded(left: "Effective") -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import click
 
 from capx_cli import arguments, completion, phrases, screen
+from capx_cli.token_output import Output, output_options
 from capx_cli.tokens import read_bundle, token_option
 
 
@@ -13,6 +14,7 @@ from capx_cli.tokens import read_bundle, token_option
 @arguments.repeatable(
     "--audience", "audiences", None, "Pass on only what is for this audience.", shell_complete=completion.held
 )
+@output_options
 @token_option
 def delegate(
     *,
@@ -20,6 +22,7 @@ def delegate(
     allows: arguments.Allows,
     narrowing: arguments.Narrowing,
     audiences: tuple[str, ...],
+    output: Output,
     token_file: str | None,
 ) -> None:
     """Narrow a token for another agent, and write the new one to standard output.
@@ -40,7 +43,10 @@ def delegate(
         caveats=narrowing.caveats(),
         audiences=audiences or None,
     )
-    screen.bare(child.text)
+    output.write(child.text)
+    if output.as_json:
+        output.tell(phrases.bundle_as_json(child))
+        return
     node = "-" if child.node is None else b64u(child.node)
     screen.note(f"delegated to {to}, node {node}", screen.GOOD)
     phrases.what_is_left(child)

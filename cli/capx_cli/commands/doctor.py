@@ -64,7 +64,9 @@ def _findings(home: Path) -> Iterator[Finding]:
     if (home / PLACE).exists():
         yield _tried("store", lambda: _reached(home))
     else:
-        yield _owned("store", home / STORE, "only you may read it")
+        yield (store := _owned("store", home / STORE, "only you may read it"))
+        if store[1] != FAIL and not all(os.access(path, os.W_OK) for path in (home, home / STORE)):
+            yield "store", WARNING, f"{home / STORE} is read-only here: it can be looked at, and nothing can be written"
     yield _tried("log", lambda: _log(home))
     yield _tried("epoch", lambda: _epoch(home))
     yield (policy := _tried("policy", lambda: _policy(home)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from capx.tokens.capability import Token
-    from capx.tokens.effective.prediction import Prediction
+    from capx.tokens.effective.prediction import Forecast, Prediction
     from capx_caveats import Call
 
     Walk = tuple[Prediction, ...]
@@ -38,35 +38,28 @@ def explain(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: 
 
     Example: capx explain --action slides.write --arg deck=deck-42
     """
-    from capx.tokens.effective.prediction import predict
+    from capx.tokens.effective.prediction import forecast
 
-    now = int(time.time())
-    walks = [predict(token, call, now) for token in reversed(tokens) if token.audience == audience]
-    walk = next((each for each in walks if not _refused(each)), walks[0])
+    foreseen = forecast(tokens, call, audience, int(time.time()))
     if as_json:
-        said = {"verified": False, "refused": _refused(walk), "action": call.action, "audience": audience}
-        screen.as_json({**said, "restrictions": walk})
+        said = {"verified": False, "refused": foreseen.refused, "action": call.action, "audience": audience}
+        screen.as_json({**said, "restrictions": foreseen.restrictions})
     else:
-        _show(walk, audience, call)
-    return DENIED if _refused(walk) else DONE
+        _show(foreseen, call)
+    return DENIED if foreseen.refused else DONE
 
 
-def _refused(walk: "Walk") -> bool:
-    from capx.tokens.effective.prediction import certain_refusals
-
-    return any(certain_refusals(walk))
-
-
-def _show(walk: "Walk", audience: str, call: "Call") -> None:
+def _show(forecast: "Forecast", call: "Call") -> None:
     from rich.tree import Tree
 
+    what, walk = f"{call.action} at {forecast.audience}", forecast.restrictions
     screen.say(_WARNING, screen.LOUD)
-    if _refused(walk):
-        screen.say(f"REFUSED BY THE TOKEN ITSELF  {call.action} at {audience}", f"bold {screen.BAD}")
+    if forecast.refused:
+        screen.say(f"REFUSED BY THE TOKEN ITSELF  {what}", f"bold {screen.BAD}")
     elif any(each.state == "not_understood" for each in walk):
-        screen.say(f"NOT REFUSED, AS FAR AS IS UNDERSTOOD HERE  {call.action} at {audience}", "bold yellow")
+        screen.say(f"NOT REFUSED, AS FAR AS IS UNDERSTOOD HERE  {what}", "bold yellow")
     else:
-        screen.say(f"NOT REFUSED BY THE TOKEN  {call.action} at {audience}", f"bold {screen.GOOD}")
+        screen.say(f"NOT REFUSED BY THE TOKEN  {what}", f"bold {screen.GOOD}")
     top = below = Tree(screen.text("task"))
     for whose, foreseen in _by_owner(walk):
         below = below.add(screen.text((whose, screen.STRONG)))

@@ -4,12 +4,14 @@ import click
 
 from capx_cli import phrases, screen
 from capx_cli.failure import Unusable
+from capx_cli.token_output import Output, output_options
 from capx_cli.tokens import read_text, token_option
 
 
 @click.command("import")
+@output_options
 @token_option
-def import_(token_file: str | None) -> None:
+def import_(output: Output, token_file: str | None) -> None:
     """Read plain macaroons, one on each line, and write them as one token to standard output.
 
     It reads both formats of libmacaroons, in base64 and as JSON. Each macaroon must be a capability of capx: its
@@ -26,7 +28,10 @@ def import_(token_file: str | None) -> None:
         bundle = Bundle(map(from_text, _each(read_text(token_file))))
     except InvalidRequest as error:
         raise Unusable(str(error)) from None
-    screen.bare(bundle.text)
+    output.write(bundle.text)
+    if output.as_json:
+        output.tell({"verified": False, **phrases.bundle_as_json(bundle)})
+        return
     screen.note("NOTHING WAS VERIFIED: the signature may be wrong. To check it: capx verify", screen.LOUD)
     phrases.what_is_left(bundle)
 

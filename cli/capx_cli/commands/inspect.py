@@ -28,6 +28,8 @@ _WARNING = "NOTHING WAS VERIFIED: this is what the token says about itself. To c
 def inspect(blocks: bool, with_store: bool, as_json: bool, token_file: str | None) -> None:
     """Show what a token can still allow: what, for whom, until when. Needs no key, and verifies nothing.
 
+    For a token that can allow no call at all it says why. In JSON that is `why_nothing`.
+
     With --store it also looks into the store of the home: what is left of the budgets, and whether something is revoked
     that the token depends on.
 

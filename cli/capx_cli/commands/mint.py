@@ -3,6 +3,7 @@
 import click
 
 from capx_cli import arguments, completion, phrases, screen, target
+from capx_cli.token_output import Output, output_options
 
 
 class _Mint(phrases.TakesIds, arguments.Ordered):
@@ -13,12 +14,14 @@ class _Mint(phrases.TakesIds, arguments.Ordered):
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @arguments.allow_options(required=True, audiences=True)
 @arguments.caveat_options(tenant=False)
+@output_options
 @target.authority_option
 def mint(
     *,
     task_id: str,
     allows: arguments.Allows,
     narrowing: arguments.Narrowing,
+    output: Output,
 ) -> None:
     """Mint one more capability for a task, at its root, and write it to standard output.
 
@@ -31,6 +34,9 @@ def mint(
     with target.authority() as authority:
         meant = phrases.task_id(authority, task_id)
         bundle = authority.mint(meant, allow=granted, expires=narrowing.expires, caveats=caveats)
-    screen.bare(bundle.text)
+    output.write(bundle.text)
+    if output.as_json:
+        output.tell(phrases.bundle_as_json(bundle))
+        return
     screen.note(f"minted for task {bundle.task}", screen.GOOD)
     phrases.what_is_left(bundle)

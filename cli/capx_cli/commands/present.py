@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import calls, name_value, screen
+from capx_cli import calls, name_value, phrases, screen
 from capx_cli.arguments import file_option
+from capx_cli.token_output import Output, output_options
 from capx_cli.tokens import read_bundle, token_option
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--content-type", metavar="TYPE", help="The Content-Type of the HTTP request, exactly as it is sent.")
 @calls.audience_option
 @click.option("--header", is_flag=True, help="Write the whole header: Authorization: Capx ….")
+@output_options
 @token_option
 def present(
     *,
@@ -34,6 +36,7 @@ def present(
     content_type: str | None,
     audience: str | None,
     header: bool,
+    output: Output,
     token_file: str | None,
 ) -> None:
     """Bind a token to one call, and write the presentation to standard output.
@@ -59,9 +62,13 @@ def present(
         received = HttpRequest(method=method, target=target, content_type=content_type, body=body or b"")
     presenting = bundle.candidates(calls.chosen_audience(bundle.audiences, audience, action), received)[0]
     presentation = presenting.present(received)
-    screen.bare(f"Authorization: {presentation.authorization}" if header else presentation.text)
+    output.write(f"Authorization: {presentation.authorization}" if header else presentation.text)
+    why = _refused_by_itself(presenting, received)
+    if output.as_json:
+        output.tell({"tokens": [phrases.token_as_json(presentation)], "will_be_denied": why})
+        return
     screen.note(f"good once at {presentation.audience}, for a minute")
-    if why := _refused_by_itself(presenting, received):
+    if why is not None:
         screen.note(f"this will be denied: {why}", screen.BAD)
 
 

@@ -8,6 +8,7 @@ import click
 
 from capx_cli import arguments, completion, inbox, intents, phrases, screen, target
 from capx_cli.failure import DONE
+from capx_cli.token_output import Output, output_options
 from capx_cli.view import View, json_option, say_named
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def task() -> None:
     "--intent", "file", metavar="FILE", help="Instead of --allow: what the policy gives to this signed intent."
 )
 @click.option("--attested", metavar="TEXT", help="For an unsigned intent: who checked the principal's login.")
+@output_options
 @target.authority_option
 def open_(
     *,
@@ -47,6 +49,7 @@ def open_(
     purpose: str | None,
     file: str | None,
     attested: str | None,
+    output: Output,
 ) -> int:
     """Open a task, and write the token of its first agent to standard output.
 
@@ -85,8 +88,11 @@ def open_(
                 raise
             return intents.refused(why)
         with _withdrawn_unless_written(authority, opened):
-            screen.bare(opened.bundle.text)
+            output.write(opened.bundle.text)
             sys.stdout.flush()
+    if output.as_json:
+        output.tell({"principal": opened.principal, "intent": opened.intent, **phrases.bundle_as_json(opened.bundle)})
+        return DONE
     on = "" if opened.intent is None else f" for {opened.principal}, on intent {opened.intent}"
     screen.note(f"opened task {opened.id}{on}", screen.GOOD)
     phrases.what_is_left(opened.bundle)
@@ -100,7 +106,8 @@ def _withdrawn_unless_written(authority: "target.Operations", opened: "OpenedTas
 
     try:
         yield
-    except OSError:
+    except BaseException:
+        # Also for Ctrl-C: nobody would have the token of this task.
         try:
             authority.withdraw(opened.id)
         except CapxError:

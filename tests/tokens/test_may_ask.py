@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pytest
 
 from capx.tokens.effective.intersection import entries_in_common
+from capx.tokens.effective.may_ask import ANYTHING, sentence
 from capx.tokens.grants import OWN_ENTRIES, Grant, ask_entries
 from capx_caveats import Absent, AllOf, AnyConstraint, AnyOf, Anything, Entry, Eq, Pair, Prefix, Range, action
-from capx_cli.may_ask import ANYTHING, sentence
 
 OWN = OWN_ENTRIES[-1]
 PETER = action("accounts.create", args={"user": "peter"})

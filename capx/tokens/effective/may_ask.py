@@ -4,24 +4,31 @@ Law: an entry gets words here only if it has a form that a task or `delegate --m
 these. For any other form the words would say more or less than the entry, or show a name that its author made up.
 """
 
+from collections.abc import Sequence
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from msgspec import UNSET
 
-    from capx_caveats import AnyConstraint, Entry, Fields
+from capx.tokens.effective.intersection import entry_in_common, pattern_in_common
+from capx.tokens.grants import ASK, OWN_ENTRIES
+from capx_caveats import (
+    AllOf,
+    AnyConstraint,
+    AnyOf,
+    Entry,
+    Eq,
+    Fields,
+    Prefix,
+    is_action,
+    is_audience,
+)
 
 ANYTHING: Final = "may ask for anything that its policy offers"
 
 
-def sentence(entry: "Entry") -> str | None:
-    """Return what may be asked for; None for an entry that allows no ask, or has another form."""
-    from msgspec import UNSET
-
-    from capx.tokens.grants import ASK, OWN_ENTRIES
-    from capx_caveats import Eq, is_audience
-
+def sentence(entry: Entry) -> str | None:
+    """What may be asked for; None for an entry that allows no ask, or has another form."""
     if entry == OWN_ENTRIES[-1]:
         return ANYTHING
     named: dict[str, Any] = {} if entry.args is UNSET else {pair.name: pair.constraint for pair in entry.args}
@@ -34,10 +41,8 @@ def sentence(entry: "Entry") -> str | None:
     return f"may ask for {' and '.join(actions)} at {audience.literal}{limits}"
 
 
-def _actions(constraint: "AnyConstraint") -> list[str] | None:
-    """Return the actions and patterns that a constraint accepts; None if it has another form."""
-    from capx_caveats import AllOf, AnyOf, Eq, Prefix, is_action
-
+def _actions(constraint: AnyConstraint) -> list[str] | None:
+    """The actions and patterns that a constraint accepts; None if it has another form."""
     if isinstance(constraint, Eq):
         return [constraint.literal] if isinstance(constraint.literal, str) and is_action(constraint.literal) else None
     if isinstance(constraint, Prefix):
@@ -54,17 +59,12 @@ def _actions(constraint: "AnyConstraint") -> list[str] | None:
 
 
 def _in_common(some: list[str], others: list[str]) -> list[str]:
-    from capx.tokens.effective.intersection import pattern_in_common
-
     met = [pattern_in_common(one, other) for one in some for other in others]
     return list(dict.fromkeys(pattern for pattern in met if pattern is not None))
 
 
-def _limits(constraint: "AnyConstraint") -> str | None:
-    """Return the limits of the arguments, empty for any arguments; None if they have another form."""
-    from capx.tokens.grants import OWN_ENTRIES
-    from capx_caveats import AllOf, Fields
-
+def _limits(constraint: AnyConstraint) -> str | None:
+    """The limits of the arguments, empty for any arguments; None if they have another form."""
     own = OWN_ENTRIES[-1].args or ()
     whatever = own[-1].constraint if own else None
     every = constraint.constraints if isinstance(constraint, AllOf) else (constraint,)
@@ -74,11 +74,7 @@ def _limits(constraint: "AnyConstraint") -> str | None:
     return _judged(fields) if fields else ""
 
 
-def _judged(fields: "Sequence[Fields]") -> str | None:
-    from capx.tokens.effective.intersection import entry_in_common
-    from capx.tokens.grants import ASK
-    from capx_caveats import Entry
-
+def _judged(fields: Sequence[Fields]) -> str | None:
     entry: Entry | None = Entry(ASK, fields[0].pairs)
     for one in fields[1:]:
         entry = entry and entry_in_common(entry, Entry(ASK, one.pairs))

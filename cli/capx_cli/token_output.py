@@ -1,0 +1,75 @@
+"""Where a command puts the token that it makes.
+
+    standard output, and nothing else goes there · with --out FILE, a private file: then no token goes there
+
+Law: what would refuse the file is checked before the command asks an authority for anything.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from capx_cli import screen
+from capx_cli.arguments import file_option, with_options
+from capx_cli.failure import Unusable
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Output(NamedTuple):
+    """The values of `--out`, `--replace` and `--json`."""
+
+    out: Path | None
+    replace: bool
+    as_json: bool
+
+    def write(self, text: str) -> None:
+        """Write a token to its place."""
+        if self.out is None:
+            screen.bare(text)
+            return
+        from capx.crypto import private_file
+
+        private_file.save(self.out, lambda: f"{text}\n".encode("ascii"), Unusable, over=self.replace)
+        if not self.as_json:
+            screen.note(f"wrote {self.out}: a secret", screen.GOOD)
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Write the facts about a token that was written, as JSON."""
+        screen.as_json({"wrote": str(self.out), **facts})
+
+
+def output_options(command: F) -> F:
+    """Add `--out`, `--replace` and `--json` to a command that makes a token; it gets them as one `output`."""
+
+    @wraps(command)
+    def placed(*, out: Path | None, replace: bool, as_json: bool, **others: Any) -> Any:
+        if out is None and (replace or as_json):
+            raise click.UsageError(f"{'--replace' if replace else '--json'} needs --out FILE")
+        if out is not None:
+            _demand_writable(out, replace=replace)
+        return command(output=Output(out, replace, as_json), **others)
+
+    added: F = with_options(  # type: ignore[assignment]
+        placed,
+        file_option("--out", "Write the token to a new file that only you may read, not to standard output."),
+        click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists."),
+        click.option("--json", "as_json", is_flag=True, help="With --out: write all but the token as JSON."),
+    )
+    return added
+
+
+def _demand_writable(out: Path, *, replace: bool) -> None:
+    there = os.path.lexists(out)
+    if there and not replace:
+        raise Unusable(f"{out} is there already: choose another name, or give --replace")
+    if there and not out.is_file():
+        raise Unusable(f"{out} is not a regular file: choose another name")
+    if not out.parent.is_dir():
+        raise Unusable(f"there is no folder {out.parent}: make it first, or choose another name")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise Unusable(f"cannot write to the folder {out.parent}: choose another one")
