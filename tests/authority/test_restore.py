@@ -84,7 +84,7 @@ def test_a_follower_that_has_not_read_the_new_epoch_refuses(
 def test_a_backup_put_in_place_without_its_epoch_is_refused(tmp_path: Path, saved: Path) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
-        opened = authority.open(allow=["crm.read"])
+        opened, other = (authority.open(allow=["crm.read"]) for _ in range(2))
         backup(authority.store, saved)
         service = Service(str(path))
         authority.revoke(opened.root)
@@ -92,7 +92,8 @@ def test_a_backup_put_in_place_without_its_epoch_is_refused(tmp_path: Path, save
     for companion in ("-wal", "-shm"):
         path.with_name(path.name + companion).unlink(missing_ok=True)
     saved.replace(path)
-    assert "stale_liveness" in service.codes(opened.bundle) or service.liveness.problem is not None
+    assert service.codes(opened.bundle) == ["revoked"]
+    assert "stale_liveness" in service.codes(other.bundle) or service.liveness.problem is not None
     service.close()
 
 

@@ -1,0 +1,182 @@
+"""No error of a verifier carries what an attacker could use: in its text, its causes, or the variables of its frames."""
+
+# What the walk finds may be anything.
+# pyright: basic
+import asyncio
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import capx
+from capx.crypto.keys import AudienceKeys
+from capx.errors import CapxError, Unavailable
+from capx.tokens import chain, wire
+from capx.tokens.binding import HttpRequest, ToolCall
+from capx.verify.evaluator import Evaluator
+from capx.verify.verifier import Verifier
+from capx_caveats import Call, Expires, Root, encode_block
+from tests.labs.lab import KEY, NOW, Lab, appended, minted
+
+READ, CALL = ToolCall("a.read"), Call("a.read")
+HOME = Path(capx.__file__).parent
+PARTS = (Verifier, Evaluator, AudienceKeys, types.ModuleType, type, Lab)
+"""What a service holds in any case: an error that passes its methods carries a reference to it."""
+
+
+def errors_of(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        yield from errors_of(error.__context__)
+        error = error.__cause__
+
+
+def held(value: Any, seen: dict[int, Any]) -> Iterator[Any]:
+    """Everything that a value leads to, as a tool that records errors could write it down."""
+    if id(value) in seen or isinstance(value, PARTS):
+        return
+    seen[id(value)] = value
+    yield value
+    inner: list[Any] = []
+    if isinstance(value, dict):
+        inner += [*value.keys(), *value.values()]
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inner += value
+    elif isinstance(value, msgspec.Struct):
+        inner += [getattr(value, name) for name in value.__struct_fields__]
+    elif isinstance(value, types.FunctionType):
+        inner += [cell.cell_contents for cell in value.__closure__ or ()]
+    elif isinstance(value, BaseException):
+        inner += [value.args, vars(value)]
+    else:
+        inner += [getattr(value, "__dict__", None)]
+        slots = (name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()))
+        inner += [getattr(value, name) for name in slots if isinstance(name, str) and hasattr(value, name)]
+    for one in inner:
+        yield from held(one, seen)
+
+
+def found_in(error: BaseException, secrets: dict[str, Any]) -> list[str]:
+    """The secrets that an error leads to through the frames of capx, by their names."""
+    seen = dict[int, Any]()
+    everything: list[Any] = []
+    for one in errors_of(error):
+        everything += [*held(one, seen), str(one), repr(one)]
+        trace = one.__traceback__
+        while trace is not None:
+            if Path(trace.tb_frame.f_code.co_filename).is_relative_to(HOME):
+                for value in trace.tb_frame.f_locals.values():
+                    everything += [*held(value, seen), repr(value)]
+            trace = trace.tb_next
+    return [
+        name
+        for name, secret in secrets.items()
+        if any(type(value) is type(secret) and secret in value for value in everything)
+    ]
+
+
+CAPABILITY = minted()
+TOKEN = CAPABILITY.present(READ, now=NOW).text
+FRAME = wire.decode(TOKEN)
+TAIL = wire.decode(CAPABILITY.text).signature
+"""The signature of the capability: with it, anybody can make presentations."""
+
+
+def forged(block: chain.Block) -> str:
+    """A token with a block of an attacker, who does not know its signature."""
+    return wire.encode(FRAME.identifier, (*FRAME.blocks[:-1], block), bytes(32))
+
+
+def extended(*caveats: Any) -> str:
+    """A presentation of a child with this block."""
+    return CAPABILITY.attenuate(*caveats).present(READ, now=NOW).text
+
+
+TOKENS: dict[str, tuple[str, Any]] = {
+    "a forged block": (forged(encode_block((Expires(NOW + 9),))), READ),
+    "a forged presentation": (forged(FRAME.blocks[-1]), READ),
+    "another audience": (minted(audience="slides").present(READ, now=NOW).text, READ),
+    "cut": (TOKEN[:-5], READ),
+    "no token": ("", READ),
+    "a bare token": (CAPABILITY.text, READ),
+    "misplaced": (appended(CAPABILITY, encode_block((Root("R2"),))).present(READ, now=NOW).text, READ),
+    "too large": (appended(CAPABILITY, b"[" * 300).present(READ, now=NOW).text, READ),
+    "another call": (TOKEN, ToolCall("a.write")),
+    "another kind of call": (TOKEN, HttpRequest(method="GET", target="/")),
+    "too old": (CAPABILITY.present(READ, now=NOW - 99).text, READ),
+    "from the future": (CAPABILITY.present(READ, now=NOW + 99).text, READ),
+    "expired": (extended(Expires(NOW)), READ),
+}
+
+
+def secrets_of(token: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"tail": TAIL, "mac key": KEY.mac_key, "secret": KEY._secret}
+    if token:
+        found["text"] = token
+    try:
+        frame = wire.decode(token)
+    except CapxError:
+        return found
+    # Of a child, the tail of its own blocks.
+    tail = chain.tail_of(KEY, frame.identifier_bytes, frame.blocks[:-1])
+    return {**found, "signature": frame.signature, "tail of the child": tail}
+
+
+Entrance = Callable[[Lab, str, Any], object]
+ENTRANCES: dict[str, Entrance] = {
+    "authenticate": lambda lab, token, _: lab.verifier.authenticate(token),
+    "admit": lambda lab, token, received: lab.verifier.admit(token, received),
+    "admit_async": lambda lab, token, received: asyncio.run(lab.verifier.admit_async(token, received)),
+    "verify": lambda lab, token, received: lab.verifier.verify(token, received, CALL),
+    "after the head": lambda lab, token, received: lab.verifier.admit(lab.verifier.authenticate(token), received),
+}
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES.values(), ids=list(ENTRANCES))
+@pytest.mark.parametrize(("token", "received"), TOKENS.values(), ids=list(TOKENS))
+def test_no_error_leads_to_a_tail_or_key(token: str, received: Any, entrance: Entrance) -> None:
+    error = raised(lambda: entrance(Lab(), token, received))
+    assert error is None or found_in(error, secrets_of(token)) == []
+
+
+def raised(act: Callable[[], object]) -> CapxError | None:
+    try:
+        act()
+    except CapxError as error:
+        return error
+    return None
+
+
+class Broken:
+    """A memory of presentations that cannot tell."""
+
+    def __init__(self, *, blocking: bool) -> None:
+        self.blocking = blocking
+
+    def burn(self, presentation: bytes, until: int, now: int) -> bool:
+        raise Unavailable("the disk is gone")
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_memory_that_fails_leads_to_no_unburnt_presentation(*, blocking: bool) -> None:
+    lab = Lab(replay=Broken(blocking=blocking))
+    for entrance in (ENTRANCES["admit"], ENTRANCES["admit_async"], ENTRANCES["verify"], ENTRANCES["after the head"]):
+        with pytest.raises(CapxError) as caught:
+            entrance(lab, TOKEN, READ)
+        assert found_in(caught.value, secrets_of(TOKEN)) == []
+
+
+def test_the_walk_finds_what_a_frame_holds() -> None:
+    def raising(signature: bytes) -> None:
+        holding = {"deep": [(signature,)]}
+        raise ValueError(len(holding))
+
+    with pytest.raises(ValueError, match="1") as caught:
+        raising(TAIL)
+    code = raising.__code__.replace(co_filename=str(HOME / "x.py"))
+    with pytest.raises(ValueError, match="1") as caught:
+        types.FunctionType(code, {"len": len, "ValueError": ValueError})(TAIL)
+    assert found_in(caught.value, {"tail": TAIL}) == ["tail"]
