@@ -1,4 +1,4 @@
-"""No error of a verifier carries what an attacker could use: in its text, its causes, or the variables of its frames."""
+"""No error of a verifier carries what an attacker could use: in its text, its causes, or variables of its frames."""
 
 # What the walk finds may be anything.
 # pyright: basic
