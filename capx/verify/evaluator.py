@@ -222,11 +222,11 @@ def caveat_refusals(sections: Iterable[Section], facts: Facts) -> Iterator[Refus
     own caveat sees defaults as arguments.
     """
     call = facts.call
-    whole = replace(facts, call=replace(call, args=call.arguments, defaults={})) if call.defaults else facts
+    whole = replace(facts, call=replace(call, args=call.arguments, defaults={})) if call.defaults else None
     for section in sections:
         for caveat in section.caveats:
             try:
-                answer = caveat.refusal(whole if is_own(type(caveat)) else facts)
+                answer = caveat.refusal(facts if whole is None or not is_own(type(caveat)) else whole)
             except Exception:  # noqa: BLE001 - a service's own caveat may raise anything, and allows nothing by it
                 answer = _NOT_EVALUATED
             if answer is not None:

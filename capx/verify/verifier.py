@@ -26,7 +26,7 @@ Laws:
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from msgspec import Struct
 
@@ -66,8 +66,19 @@ class Authentic(Struct, frozen=True):
         return f"{type(self).__name__}({self.frame!r}, {self.key!r})"
 
 
-_Read = tuple[Authentic, Lineage, Presented | None]
-"""A token, its lineage, and its presentation, if it has one."""
+class _Read(NamedTuple):
+    """A token and what its blocks say; `mark` and `presentation` (its id, 16 bytes) are None for a bare token."""
+
+    authentic: Authentic
+    lineage: Lineage
+    mark: Presented | None
+    presentation: bytes | None
+
+    @classmethod
+    def of(cls, authentic: Authentic, lineage: Lineage, mark: Presented | None) -> "_Read":
+        """What was read, with the id of the presentation."""
+        last = authentic.frame.blocks[-1]
+        return cls(authentic, lineage, mark, chain.block_digest(lineage.digest, last)[:16] if mark else None)
 
 
 class _Known(Struct, frozen=True):
@@ -209,12 +220,11 @@ class Verifier:
         """
         now = self._evaluator.now()
         try:
-            authentic, lineage, mark = self._read(token)
+            _, lineage, mark, presentation = self._read(token)
         except TokenRefused as refused:
             return Explanation((), (refused.refusal,), None)
         if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
-        presentation = _presentation(authentic, lineage, mark)
         facts = self._evaluator.facts(call)
         ended = self._evaluator.end_refusals(lineage, presentation, facts.now)
         beside = self._evaluator.claim_refusals(lineage, presentation, facts)
@@ -242,8 +252,8 @@ class Verifier:
 
     def _ended(self, found: _Read, action: str | None) -> Decision | None:
         """Deny a token that allows nothing any more, or whose presentation is too old; None if it is neither."""
-        evaluator, (_, lineage, mark) = self._evaluator, found
-        now, presentation = evaluator.now(), _presentation(*found)
+        evaluator, (_, lineage, mark, presentation) = self._evaluator, found
+        now = evaluator.now()
         refusals = evaluator.end_refusals(lineage, presentation, now)
         if not refusals and mark is not None and now > mark.at + WINDOW_AFTER:
             refusals = [_outside(mark, now)]
@@ -260,7 +270,7 @@ class Verifier:
         if self._keys.get(token.key.kid) is not token.key:
             raise TokenRefused(_NOT_AUTHENTIC)
         # Anew: another verifier may have read it, with another vocabulary and other required claims.
-        return token, *self._lineage(token.frame, token.key, None)
+        return _Read.of(token, *self._lineage(token.frame, token.key, None))
 
     def _authentic(self, token: str) -> _Read:
         if not token:
@@ -288,7 +298,7 @@ class Verifier:
         tail = known.tail if known else chain.tail_of(key, frame.identifier_bytes, frame.blocks[:-1])
         if not chain.verify_mac(tail, frame.blocks[-1], frame.signature):
             raise TokenRefused(_NOT_AUTHENTIC)
-        return Authentic(frame, key), *self._lineage(frame, key, tail)
+        return _Read.of(Authentic(frame, key), *self._lineage(frame, key, tail))
 
     def _known(self, frame: wire.Frame, key: AudienceKey) -> _Known | None:
         known = self._cache.get(frame.body)
@@ -324,8 +334,7 @@ class Verifier:
         found = self._head(token, action)
         if isinstance(found, Decision):
             return found
-        authentic, lineage, mark = found
-        presentation = _presentation(*found)
+        authentic, lineage, mark, presentation = found
         payer = self._payer(authentic, lineage, presentation) if lineage.allotments else None
         admitted = Admitted(self._evaluator, lineage, presentation, action, payer)
         now = self._evaluator.now()
@@ -410,11 +419,6 @@ def _mark(last: tuple[Caveat, ...]) -> Presented | None:
         sentence = "this presentation is signed, and this verifier cannot check signatures"
         raise TokenRefused(Refusal("hop_unsigned", sentence))
     return mark
-
-
-def _presentation(authentic: Authentic, lineage: Lineage, mark: Presented | None) -> bytes | None:
-    """The id of the presentation, 16 bytes; None for a bare token."""
-    return None if mark is None else chain.block_digest(lineage.digest, authentic.frame.blocks[-1])[:16]
 
 
 def _mismatch(mark: Presented, received: Received, now: int) -> Refusal | None:

@@ -220,9 +220,11 @@ class Where(Caveat, frozen=True, tag="where"):
                 raise InvalidCaveat("`absent` cannot be used here: the resource always states its attributes")
 
     def refusal(self, facts: Facts) -> Refusal | None:
-        of_argument = self.attribute.startswith("args.")
+        of_argument, call = self.attribute.startswith("args."), facts.call
         name = self.attribute[5:] if of_argument else self.attribute
-        value: Value = (facts.call.arguments if of_argument else facts.call.attributes).get(name, MISSING)
+        value: Value = (call.args if of_argument else call.attributes).get(name, MISSING)
+        if value is MISSING and of_argument:
+            value = call.defaults.get(name, MISSING)
         said = self.constraint.judge(value)
         if said is True:
             return None
