@@ -13,12 +13,15 @@
 
 Modules:
 
-    tool            functions of this process
-    asgi/           any ASGI application
-    fastapi/        FastAPI applications
-    call_facts      the facts of a call that a guard states: arguments, tenant, attributes, cost
-    json_values     Python values as the JSON that caveats judge
-    current         the decision that allowed the running tool
+    tool              functions of this process
+    asgi/             any ASGI application
+    fastapi/          FastAPI applications
+    call_facts        the facts of a call that a guard states: arguments, tenant, attributes, cost
+    json_values       Python values as the JSON that caveats judge
+    argument_copy     the copy of the arguments that is judged and runs
+    current           the decision that allowed the running tool
+    observer          what a guard reports of its decisions: a log line, a callback, a span
+    decision_counter  counts decisions for Prometheus
 """
 
 from capx.guard.call_facts import GRANTED

@@ -2,7 +2,8 @@
 
 Laws:
 
-- What is told holds no argument, no value of the service and no token: only ids, codes, the action and the audience.
+- A log line and a span hold no argument, no value of the service and no token: only ids, codes, the action and the
+  audience. A callback gets the decision, whose refusals may hold values.
 - Telling changes no decision. A callback that fails is logged, and the request goes on.
 """
 

@@ -25,7 +25,7 @@ from capx.agent.actor import Actor, bundle_of, current_actor, run_as, why_nobody
 from capx.agent.call_asks import CallAsks
 from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
 from capx.background import in_pool
-from capx.errors import CapxError, ConfigurationProblem, InvalidRequest
+from capx.errors import CapxError, ConfigurationProblem, InvalidRequest, Unavailable
 from capx.guard.argument_copy import own_copy
 from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
@@ -203,8 +203,10 @@ class _FunctionGuard:
         started = self._observer.started()
         try:
             call = await _judge(self._tool, self._verifier_for(), self._tool.bind(args, kwargs), is_async=is_async)
-        except Denied as denied:
-            self._observer.decided(denied.decision, started)
+        except (Denied, Unavailable) as error:
+            denied = error if isinstance(error, Denied) else error.__cause__
+            if isinstance(denied, Denied):
+                self._observer.decided(denied.decision, started)
             raise
         self._observer.decided(call.allowed.decision, started)
         return call

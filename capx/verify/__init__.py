@@ -18,9 +18,11 @@ Modules:
 
     verifier         the order of the checks; MAC, binding and burn
     evaluator        revocations and caveats; collects all refusals
+    dead_tokens      which denials of dead tokens were recorded in this minute
     admitted         an admitted token; judges calls against it
     spending, meter  payment from budgets, and the counters behind them
     decision         the answers, and the record of a decision
+    disclosure       what a denial tells the bearer
     args_digest      the digest by which the log shows that two decisions were about the same call
     ask, suggestion  an agent's ask for more, and the ask that a denial suggests
     pins             the entry of an allowlist that holds an ask to its arguments

@@ -13,8 +13,6 @@ Laws:
 from collections.abc import Mapping
 from functools import partial
 
-from msgspec.structs import replace
-
 from capx import diagnostics
 from capx.background import in_pool
 from capx.errors import CapxError, InvalidRequest, Unavailable
@@ -132,7 +130,7 @@ class Admitted:
     def as_foreign(self, decision: Decision, tenant: object) -> Denied:
         """Return what the bearer is told of a denial that is recorded already, as if the call were of this tenant."""
         refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, tenant)
-        return Denied(replace(decision, refusals=tuple(refusals)))
+        return Denied(decision, told=tuple(refusals))
 
     def judge(self, call: Call, *, sent: bool = False) -> Allowed:
         """Check every caveat against the call as it is about to be executed; raises Denied with all refusals.

@@ -167,16 +167,23 @@ class Denied(CapxError):
 
     The service must not execute the call, nor any part of it. `decision` is for the service and its log. Everything
     else is for the bearer: `refusals` are the reasons as it may see them, with the values of arguments only if `sent`
-    says that it sent the arguments. `ask` is what the agent may ask the authority for so that the call is allowed; None
+    says that it sent the arguments, or `told` in their place. `ask` is what the agent may ask the authority for so that the call is allowed; None
     if no grant at run time could change the denial. `advice` says to the agent what the ask cannot say; it is not
     recorded. `notes` say what an agent asked for after the denial, and why that did not help. `str` of the denial has
     the sentences of the reasons, the advice and the notes.
     """
 
-    def __init__(self, decision: Decision, ask: "Ask | None" = None, advice: str = "", sent: bool = False) -> None:
-        super().__init__(decision, ask, advice, sent)
+    def __init__(
+        self,
+        decision: Decision,
+        ask: "Ask | None" = None,
+        advice: str = "",
+        sent: bool = False,
+        told: tuple[Refusal, ...] | None = None,
+    ) -> None:
+        super().__init__(decision, ask, advice, sent, told)
         self.decision = decision
-        self.refusals = disclosed(decision.refusals, sent=sent)
+        self.refusals = disclosed(decision.refusals if told is None else told, sent=sent)
         self.ask = ask
         self.advice = advice
         self.notes: tuple[str, ...] = ()

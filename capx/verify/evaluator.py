@@ -230,8 +230,11 @@ def caveat_refusals(sections: Iterable[Section], facts: Facts) -> Iterator[Refus
             except Exception:  # noqa: BLE001 - a service's own caveat may raise anything, and allows nothing by it
                 answer = _NOT_EVALUATED
             if answer is not None:
-                refusal = answer if type(answer) is Refusal else _NOT_EVALUATED
-                yield attributed(_without_facts(refusal, caveat) if is_own(type(caveat)) else refusal, section)
+                if type(answer) is not Refusal:
+                    answer = _NOT_EVALUATED
+                elif is_own(type(caveat)) and answer is not _NOT_EVALUATED:
+                    answer = _without_facts(answer, caveat)
+                yield attributed(answer, section)
 
 
 def in_words(caveat: Caveat) -> str:

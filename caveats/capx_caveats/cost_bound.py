@@ -26,6 +26,7 @@ MAX_COST = 2**23
 MAX_PATTERNS = 2**16
 """The most instructions that the patterns of one token may have together; to build one takes about 200 ns."""
 SMALL_TOKEN = 4096
+"""The most bytes that the blocks of a small token have together; MAX_PATTERNS holds only for larger ones."""
 SMALL_CALL = 128
 """A call of so many bytes of JSON is always judged, if the blocks of its token have so many bytes: it is cheap."""
 

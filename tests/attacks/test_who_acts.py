@@ -460,27 +460,29 @@ def test_an_async_callable_is_guarded_until_it_has_ended(world: World) -> None:
 # Arguments.
 
 
-def test_an_argument_changed_by_a_thread_once_judged_is_denied(world: World) -> None:
+def test_an_argument_changed_by_a_thread_once_judged_does_not_run(world: World) -> None:
     ran: list[list[str]] = []
+    passed = ["ann"]
 
     def changing(to: list[str]) -> dict[str, JSON]:
         # Attributes are derived from the arguments when these have been read, just before they are judged.
-        thread = threading.Thread(target=to.append, args=("eve",))
-        thread.start()
-        thread.join()
+        for known in (to, passed):
+            thread = threading.Thread(target=known.append, args=("eve",))
+            thread.start()
+            thread.join()
         return {}
 
     @world.lab.tool("slides.write", attributes=changing)
     def mail(to: list[str]) -> None:
         ran.append(to)
 
-    with acting(world.ann), pytest.raises(Denied, match="changed after the call was judged") as refused:
-        mail(["ann"])
-    assert refused.value.code == "argument_refused"
-    assert not ran
+    with acting(world.ann):
+        mail(passed)
+    assert ran == [["ann"]]
+    assert passed == ["ann", "eve"]
 
 
-def test_an_argument_changed_while_a_store_answers_is_denied(world: World) -> None:
+def test_an_argument_changed_while_a_store_answers_does_not_run(world: World) -> None:
     ran: list[object] = []
     read = asyncio.Event()
 
@@ -499,10 +501,9 @@ def test_an_argument_changed_while_a_store_answers_is_denied(world: World) -> No
         assert not mailing.done()
         # It equals 1, but a caveat tells them apart.
         to["all"][0] = True
-        with pytest.raises(Denied, match="changed after the call was judged"):
-            await mailing
+        await mailing
 
     # The guard waits for the store, which counts the call.
     with acting(world.ann.attenuate(budget("calls", 9))):
         asyncio.run(act())
-    assert not ran
+    assert repr(ran) == "[{'all': [1]}]"

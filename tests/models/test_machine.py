@@ -267,7 +267,9 @@ class Machine(RuleBasedStateMachine):
             codes = {refusal.code for refusal in explained.refusals}
             assert codes <= DEAD | {"budget_exhausted"}
             assert bool(codes & DEAD) == self.world.kills(token, self.now), (codes, token)
-            assert ("budget_exhausted" in codes) == (not self.world.affords(token)), (codes, token)
+            # A token that has ended is told nothing else.
+            exhausted = not codes & DEAD and not self.world.affords(token)
+            assert ("budget_exhausted" in codes) == exhausted, (codes, token)
 
     def teardown(self) -> None:
         if hasattr(self, "authority"):

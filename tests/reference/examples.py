@@ -270,7 +270,7 @@ REFUSED: Final[Mapping[type[Caveat], tuple[Codes, ...]]] = {
     ),
     Presented: (
         lambda: _presented(received="a.write"),
-        lambda: _presented(late=3600),
+        lambda: _presented(late=90),
         lambda: _presented(times=2),
         lambda: _codes(minted(Presented("tool", KEY, NOW, "A" * 16))),
     ),

@@ -19,6 +19,7 @@ MODULES: Final = (
     "capx_caveats",
     "capx_caveats.schema",
     "capx.guard.tool",
+    "capx.guard.decision_counter",
     "capx.guard.asgi",
     "capx.guard.fastapi",
     "capx.guard",
