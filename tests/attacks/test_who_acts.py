@@ -460,7 +460,7 @@ def test_an_async_callable_is_guarded_until_it_has_ended(world: World) -> None:
 # Arguments.
 
 
-def test_an_argument_changed_by_a_thread_once_judged_does_not_run(world: World) -> None:
+def test_an_argument_changed_by_a_thread_does_not_run(world: World) -> None:
     ran: list[list[str]] = []
     passed = ["ann"]
 

@@ -12,7 +12,7 @@ from capx.agent import httpx_client
 from capx.agent.actor import acting
 from capx.authority.authority import Authority
 from capx.guard.fastapi import FastAPIGuard
-from capx.guard.fastapi.argument_sources import Defaults
+from capx.guard.fastapi.defaults import Defaults
 from capx.verify.decision import Allowed, Denied
 from capx_caveats import Entry, action, anything, length, where
 from tests.labs.orders import refusal

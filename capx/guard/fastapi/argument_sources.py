@@ -15,16 +15,15 @@ Laws:
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, Protocol, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from capx.crypto.canonical_json import canonical
 from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import demand_derivation, derive
+from capx.guard.fastapi.defaults import Defaults
 from capx.guard.fastapi.hidden_fields import hidden_fields
 from capx.guard.fastapi.model_values import converted, left_out, untouched
 from capx.guard.json_values import plain
@@ -92,27 +91,6 @@ class OwnArguments:
                 yield from ((member, inner, member in left_out) for member, inner in value.items())
             else:
                 raise InvalidRequest(f"{name} cannot be judged by its members, because it is not an object")
-
-
-class Defaults:
-    """The defaults of parameters that have one and the same for each call."""
-
-    def __init__(self, own: Mapping[str, FieldInfo]) -> None:
-        found: dict[str, bytes] = {}
-        for name, field in own.items():
-            # The default of a function is another value each time.
-            if not field.is_required() and field.default_factory is None:
-                with suppress(InvalidRequest, InvalidCaveat):
-                    found[name] = canonical(plain(name, field.default, converted))
-        self._written = found
-
-    def has(self, parameter: str, value: JSON) -> bool:
-        """Whether a parameter has its default; InvalidRequest for a value that is not JSON."""
-        written = self._written.get(parameter)
-        try:
-            return written is not None and canonical(value) == written
-        except InvalidCaveat as error:
-            raise InvalidRequest(f"the argument {parameter!r} cannot be judged: {error}") from None
 
 
 class ArgsTable:

@@ -345,7 +345,7 @@ def test_an_unsent_call_of_which_no_grant_helps_suggests_none(world: World) -> N
     assert "ask" not in world.over_http("action", world.bundle([where("args.owner", "y")]), 1).body
 
 
-def test_a_size_of_a_foreign_row_is_not_told_by_the_bound_of_work(world: World) -> None:
+def test_the_bound_of_work_tells_no_size_of_a_foreign_row(world: World) -> None:
     heavy = [where("args.tags", Each(one_of(*range(150)), 0))] * 3
     answers = list[Spoken]()
     for size in (1, 3000):

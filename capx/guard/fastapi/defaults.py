@@ -1,0 +1,37 @@
+"""Knows the defaults of an endpoint's parameters, and whether a parameter has its default.
+
+Law: an endpoint cannot tell a parameter that was left out from one that was sent as it is by default. So both count as
+left out. They are compared as JSON, so 1 is not true.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from pydantic.fields import FieldInfo
+
+from capx.crypto.canonical_json import canonical
+from capx.errors import InvalidCaveat, InvalidRequest
+from capx.guard.fastapi.model_values import converted
+from capx.guard.json_values import plain
+from capx_caveats import JSON
+
+
+class Defaults:
+    """The defaults of parameters that have one and the same for each call."""
+
+    def __init__(self, own: Mapping[str, FieldInfo]) -> None:
+        found: dict[str, bytes] = {}
+        for name, field in own.items():
+            # The default of a function is another value each time.
+            if not field.is_required() and field.default_factory is None:
+                with suppress(InvalidRequest, InvalidCaveat):
+                    found[name] = canonical(plain(name, field.default, converted))
+        self._written = found
+
+    def has(self, parameter: str, value: JSON) -> bool:
+        """Whether a parameter has its default; InvalidRequest for a value that is not JSON."""
+        written = self._written.get(parameter)
+        try:
+            return written is not None and canonical(value) == written
+        except InvalidCaveat as error:
+            raise InvalidRequest(f"the argument {parameter!r} cannot be judged: {error}") from None
