@@ -10,7 +10,7 @@
     def export(): ...
 
     with capx.acting(sub):
-        export()  # Denied: hop 1 (slides-agent) allows only slides.write
+        export()  # Denied: hop 1 ("slides-agent") allows only slides.write
 
 A service embeds a `Verifier`, or a guard of `capx.guard`. An `Agent` holds a `Bundle` and acts with it. If it needs
 more, it asks its authority.

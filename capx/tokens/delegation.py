@@ -15,7 +15,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from capx.background import outlast, run_in_thread
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
-from capx.tokens.wording import label
+from capx_caveats import shown
 
 PATIENCE: Final = 30.0
 """Seconds for which an async block waits at its end until its child is revoked."""
@@ -108,7 +108,7 @@ class Delegation(Generic[C]):
     def _note(self, raised: BaseException | None, error: BaseException) -> None:
         if raised is not None:
             raised.add_note(
-                f"{label(self._to)} could not be revoked ({error}): it lives until it expires, or its node "
+                f"{shown(self._to)} could not be revoked ({error}): it lives until it expires, or its node "
                 f"{b64u(self._held().node or b'')} is revoked"
             )
 

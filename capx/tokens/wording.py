@@ -4,12 +4,12 @@ import re
 
 from capx_caveats import Refusal, shown
 
-_PLAIN = re.compile(r"[\w.@+-]+(?: [\w.@+-]+)*")
-"""A label without quotes or punctuation: it cannot be read as part of the sentence around it."""
+_PLAIN = re.compile(r"[\w.@+-]+")
+"""A name of one word: in a list of names it cannot be read as anything else."""
 
 
 def label(name: str) -> str:
-    """A holder's label for use in a sentence; quoted if it could be read as part of the sentence.
+    """A label or name for use in a list of names; quoted unless it is one word.
 
     A delegator chose the label. Unquoted, it could imitate text of capx in logs and in prompts.
     """
@@ -17,10 +17,10 @@ def label(name: str) -> str:
 
 
 def whose(hop: int, name: str | None) -> str:
-    """The owner of a restriction in words: the task's grant, its first holder, or a hop with its label."""
+    """The owner of a restriction in words: the task's grant, its first holder, or a hop with its label in quotes."""
     if hop == 0:
-        return "the task's grant" if name is None else label(name)
-    return f"hop {hop} ({label(name or '?')})"
+        return "the task's grant" if name is None else name
+    return f"hop {hop} ({shown(name or '?')})"
 
 
 def sentence(refusal: Refusal) -> str:

@@ -50,7 +50,7 @@ def test_a_sub_agent_asks_within_what_it_may(lab: Authority, task: OpenedTask, t
         assert helper.tool(tools.accounts)() == "accounts Acme False"
         with pytest.raises(Denied) as refused:
             helper.tool(tools.compose)("hello")
-        assert "hop 1 (helper)" in refused.value.notes[0]
+        assert 'hop 1 ("helper")' in refused.value.notes[0]
     assert len(agent.bundle) == len(task.bundle)
     with pytest.raises(Denied) as dead:
         helper.tool(tools.accounts)()

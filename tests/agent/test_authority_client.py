@@ -25,7 +25,7 @@ def test_an_agent_asks_with_its_own_bundle_over_any_client(lab: Authority, task:
     assert granted.capability.hops == ("helper",)
     with pytest.raises(Denied) as refused:
         agent.ask("crm.notes.write")
-    assert "hop 1 (helper)" in str(refused.value)
+    assert 'hop 1 ("helper")' in str(refused.value)
 
 
 class Kept(httpx.BaseTransport):

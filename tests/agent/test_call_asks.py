@@ -292,7 +292,7 @@ def test_an_authority_that_says_no_is_a_refusal(lab: Authority, task: OpenedTask
         call(agent)
     assert refused.value.code == "action_not_allowed"
     (note,) = refused.value.notes
-    assert note.startswith("the agent asked for more and did not get it: hop 1 (helper) ")
+    assert note.startswith('the agent asked for more and did not get it: hop 1 ("helper") ')
     assert str(refused.value).endswith(f"; {note}")
     assert str(refused.value).count(note) == 1
     assert not tools.ran

@@ -151,7 +151,7 @@ def test_what_may_only_be_asked_with_arguments_is_pinned_to_them(
         {"name": "Acme", "deep": False},
         {"name": "Initech", "deep": False},
     ]
-    assert "hop 1 (helper)" in refused.value.notes[0]
+    assert 'hop 1 ("helper")' in refused.value.notes[0]
 
 
 DELETE: tuple[str, dict[str, JSON] | None] = ("crm.accounts.delete@crm", None)
@@ -203,7 +203,7 @@ def test_an_async_tool_asks_with_its_arguments_too(lab: Authority, task: OpenedT
             assert await tools.accounts_async("Acme") == "accounts Acme"
             with pytest.raises(Denied) as refused:
                 await tools.accounts_async("Initech")
-            assert "hop 1 (helper)" in refused.value.notes[0]
+            assert 'hop 1 ("helper")' in refused.value.notes[0]
 
     asyncio.run(act())
     assert [args for _, args in authority.asked] == [None, {"name": "Acme"}, {"name": "Initech"}]

@@ -112,7 +112,7 @@ def test_a_child_asks_for_what_may_ask_says_and_no_more(capx: Shell, office: Off
         ("crm.accounts.read",),
     ):
         said = capx("ask", *args, token=token, code=1)
-        assert (said.out, said.err.startswith("capx: denied: hop 1 (refund-agent) allows grant.request only")) == (
+        assert (said.out, said.err.startswith('capx: denied: hop 1 ("refund-agent") allows grant.request only')) == (
             "",
             True,
         )
@@ -217,7 +217,7 @@ def test_an_authority_that_serves_is_asked_by_its_url(capx: Shell, office: Offic
         assert "pending: " in capx("ask", "billing.refund", *TWENTY, token=bundle.text, code=1, **there).err
         assert "not_offered" in capx("ask", "crm.x", token=bundle.text, code=1, **there).err
         child = bundle.delegate(to="x", may_ask=["billing.*"]).text
-        assert "denied: hop 1 (x) allows" in capx("ask", "warehouse.read", token=child, code=1, **there).err
+        assert 'denied: hop 1 ("x") allows' in capx("ask", "warehouse.read", token=child, code=1, **there).err
     away = capx("ask", "warehouse.read", token=bundle.text, code=3, **there).err
     assert re.fullmatch(r"capx: no authority answers at \S+: .* \(from CAPX_AUTHORITY_URL\)\n", away)
     typed = capx("ask", "warehouse.read", "--url", served.url, token=bundle.text, code=3).err

@@ -98,11 +98,11 @@ def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Servic
     reader = home("delegate", "--to", "reader", "--audience", "crm", "--allow", "crm.get", token=token).token
     home("call", f"{base}/a", token=reader)
     refused = home("call", f"{base}/a", "--data", "{}", token=reader, code=1)
-    assert refused.err.startswith("denied, HTTP 403\n  action_not_allowed: hop 1 (reader) allows only crm.get\n")
+    assert refused.err.startswith('denied, HTTP 403\n  action_not_allowed: hop 1 ("reader") allows only crm.get\n')
     problem = json.loads(refused.out)
     assert problem["decision"] in refused.err
     assert service.authority.flush()
-    assert "hop 1 (reader) allows only crm.get" in home("why", problem["decision"]).out
+    assert 'hop 1 ("reader") allows only crm.get' in home("why", problem["decision"]).out
     assert "reader" in home("graph").out
 
     for sent in service.seen:

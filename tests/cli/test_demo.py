@@ -89,7 +89,7 @@ def test_every_way_to_the_crm_is_refused_and_says_why(kept: tuple[dict[str, Any]
         "asks for crm.export": "the policy offers this to no task of the purpose: crm.export at crm",
         "asks for it, arguments pinned": "crm.export at crm, without arguments",
         "asks for crm.*": "'crm.*' is not an action",
-        "asks for it at the authority": 'hop 1 (presentation-agent) allows grant.request only where audience is "crm"',
+        "asks for it at the authority": '("presentation-agent") allows grant.request only where audience is "crm"',
         "opens a task by itself": "there is nothing at '/tasks'",
         "signs an intent by itself": "this intent has no signature by ana@our.example that the policy accepts",
         "hands in Ana's intent again": "this intent was opened once",

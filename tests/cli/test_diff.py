@@ -32,7 +32,7 @@ def test_a_diff_shows_what_a_hop_appended_and_what_is_lost(home: Any, file: File
     assert said.startswith(WARNING)
     lines = said.splitlines()
     assert "slides: PARENT held by task, CHILD by task > slides-agent" in lines
-    appended = lines[lines.index("  hop 1 (slides-agent) appended") + 1 :]
+    appended = lines[lines.index('  hop 1 ("slides-agent") appended') + 1 :]
     assert appended[1].strip() == 'allows only slides.write where deck is "deck-42"'
     assert '  narrowed    slides.write, to slides.write where deck is "deck-42"' in lines
     assert "  lost        slides.list" in lines

@@ -30,7 +30,7 @@ def test_a_call_is_foreseen_from_hop_to_hop(capx: Any, home: Any, slides: str) -
     assert '├── ?   tenant is "Acme"' in fine.out
     refused = home(*call, "deck=d7", token=slides, code=1).out
     assert "REFUSED BY THE TOKEN ITSELF  slides.write at slides" in refused
-    assert "└── hop 1 (slides-agent)" in refused
+    assert '└── hop 1 ("slides-agent")' in refused
     assert '    ├── NO  allows only slides.write where deck is "deck-42"' in refused
     assert 'allows slides.write only where deck is "deck-42"; "deck" is "d7"' in refused
     assert "NO  tenant" in home(*call, "deck=deck-42", "--tenant", "Globex", token=slides, code=1).out
@@ -89,12 +89,12 @@ def test_a_services_own_caveat_is_not_said_to_refuse(home: Any, slides: str) -> 
     assert (view["refused"], view["restrictions"][-1]["state"]) == (False, "not_understood")
     assert "REFUSED BY THE TOKEN ITSELF" in home("explain", *call[:-1], "deck=d7", token=token, code=1).out
     said = home("verify", *call, "--tenant", "Acme", token=token, code=1)
-    assert '  ?   hop 1 (slides-agent): not understood: ["acme.region","eu"]' in said.out
+    assert '  ?   hop 1 ("slides-agent"): not understood: ["acme.region","eu"]' in said.out
     assert "A service may decide otherwise" in said.err
     assert "may decide otherwise" not in home("verify", *call, token=slides, code=1).err
     said = home("inspect", token=token).out
     assert "allows nothing" not in said
-    assert "and only where  a caveat of hop 1 (slides-agent) is satisfied (unknown here, only the service" in said
+    assert 'and only where  a caveat of hop 1 ("slides-agent") is satisfied (unknown here, only the service' in said
     assert "will be denied" not in home("present", *call, token=token).err
 
 

@@ -37,7 +37,7 @@ def test_from_init_to_the_graph_of_what_died(capx: Any, tmp_path: Path) -> None:
     assert said.out.startswith('ALLOWED  slides.write at slides for tenant "Acme"\n')
     assert "A service denies this bare token" in said.err
     refused = capx("verify", "--action", "crm.read", "--tenant", "Acme", "--json", token=child.token, code=1)
-    assert refused.json["reasons"][0]["sentence"] == "hop 1 (slides-agent) allows only slides.*"
+    assert refused.json["reasons"][0]["sentence"] == 'hop 1 ("slides-agent") allows only slides.*'
     assert (refused.json["allowed"], refused.json["bare_token"]) == (False, True)
 
     presented = capx("present", *call, token=narrow.token)
@@ -52,7 +52,7 @@ def test_from_init_to_the_graph_of_what_died(capx: Any, tmp_path: Path) -> None:
     assert "slides, held by task > slides-agent" in seen.out
     assert 'may         slides.write where deck is "deck-42" and pages is between 1 and 9' in seen.out
     assert "allows nothing  no action is left" in seen.out
-    assert "hop 1 (slides-agent): delegated to slides-agent" in seen.out
+    assert 'hop 1 ("slides-agent"): delegated to slides-agent' in seen.out
     view = capx("inspect", "--json", token=narrow.token).json
     assert view["verified"] is False
     assert view["tokens"][0]["effective"]["may"] == []
@@ -77,7 +77,7 @@ def test_from_init_to_the_graph_of_what_died(capx: Any, tmp_path: Path) -> None:
     assert killed["key"] == b64u(sub.node)
     assert "was revoked before" in capx("revoke", "--held", token=child.token).out
     dead = capx("verify", *call, "--tenant", "Acme", token=narrow.token, code=1)
-    assert "revoked: hop 1 (slides-agent) was revoked, and all below it" in dead.out
+    assert 'revoked: hop 1 ("slides-agent") was revoked, and all below it' in dead.out
     capx("verify", "--action", "crm.read", "--tenant", "Acme", token=crm.token)
 
     graph = capx("graph", "last").out

@@ -13,7 +13,7 @@ from tests.labs.spent_tokens import flat
 def test_what_of_a_token_is_dead_is_said_with_its_death(home: Shell, spending: Bundle, end: str) -> None:
     held = next(iter(spending))
     args, says = {
-        "node": (("revoke", b64u(spending.node or b"")), "revoked: node of hop 1 (reader) "),
+        "node": (("revoke", b64u(spending.node or b"")), 'revoked: node of hop 1 ("reader") '),
         "task": (("task", "complete", "last"), "task_completed: task "),
         "kid": (("revoke", "--kid", held.kid), f"revoked: all that was minted under key {held.kid}"),
         "instant": (("revoke", "--issued-before", "now"), "revoked: all that was issued up to 20"),

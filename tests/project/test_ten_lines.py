@@ -16,5 +16,5 @@ def test_the_ten_lines_end_in_a_refusal_that_names_the_hop() -> None:
 
     with capx.acting(sub), pytest.raises(capx.Denied) as refused:
         export()
-    assert str(refused.value) == "hop 1 (slides-agent) allows only slides.write"
+    assert str(refused.value) == 'hop 1 ("slides-agent") allows only slides.write'
     lab.close()

@@ -79,7 +79,7 @@ def test_a_refusal_of_the_authority_is_found_by_its_id(
     child = task.bundle.delegate(to="child", allow=["task.status"])
     with AuthorityClient(shared.url, child) as client, pytest.raises(Denied) as denied:
         client.complete()
-    assert str(denied.value) == "hop 1 (child) allows only task.status"
+    assert str(denied.value) == 'hop 1 ("child") allows only task.status'
     found = operator.decision(denied.value.decision.id)
     assert found is not None
     assert found.facts()["audience"] == "authority"

@@ -135,7 +135,7 @@ def test_a_failure_to_revoke_is_noted_on_what_left_the_block(lab: Authority, is_
     delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a b", at=lab)
     assert how_it_ended(delegation, act, ValueError, is_async=is_async) is error
     (note,) = error.__notes__
-    assert note.startswith("a b could not be revoked (there is no store")
+    assert note.startswith('"a b" could not be revoked (there is no store')
     assert nodes[0] in note
 
 
@@ -279,7 +279,7 @@ def test_an_interrupt_during_revocation_says_the_child_may_live(lab: Authority) 
     delegation = lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=Interrupted())
     with pytest.raises(KeyboardInterrupt) as interrupt, delegation:
         pass
-    assert "a could not be revoked" in interrupt.value.__notes__[0]
+    assert '"a" could not be revoked' in interrupt.value.__notes__[0]
     assert "interrupted" in interrupt.value.__notes__[0]
 
 

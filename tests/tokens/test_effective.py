@@ -76,14 +76,14 @@ def test_it_is_what_all_hops_have_in_common() -> None:
 @pytest.mark.parametrize(
     ("token", "why"),
     [
-        (hop(hop(grant(), "a", "crm.read"), "b", "crm.write"), "hop 2 (b) allows only crm.write"),
+        (hop(hop(grant(), "a", "crm.read"), "b", "crm.write"), 'hop 2 ("b") allows only crm.write'),
         (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", id=2)), "no action is left"),
         (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", id=True)), "no action is left"),
         (hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", x=1)), "no action is left"),
         (grant().attenuate(tenant("Other")), "no call has two tenants"),
         (
             hop(grant(to=None), "a", caveats=(tenant("Acme"),)),
-            'no call can have a tenant, because the task\'s grant names none: hop 1 (a) says tenant is "Acme"',
+            'no call can have a tenant, because the task\'s grant names none: hop 1 ("a") says tenant is "Acme"',
         ),
         (grant().attenuate(budget("calls", "0.5")), "no call fits into a budget: the first holder allows at most 0.5"),
         (grant(Holder("A" * 43)), "names a key for its hop, and this verifier cannot check signatures"),
@@ -119,7 +119,7 @@ def test_what_is_not_understood_is_named_with_its_hop() -> None:
     left = effective(token, NOW)
     assert left.why_nothing == ()
     assert left.entries == effective(grant(), NOW).entries
-    assert left.also[-1].startswith("a caveat of hop 1 (a) is satisfied (unknown here, only the service")
+    assert left.also[-1].startswith('a caveat of hop 1 ("a") is satisfied (unknown here, only the service')
     assert left.also[-1].endswith(': ["acme.region","eu"])')
 
 
@@ -164,7 +164,7 @@ def test_lists_too_long_to_combine_are_shown_beside() -> None:
     free = hop(grant(), "x", *(f"crm.a{n}" for n in range(200)))
     left = effective(hop(free, "y", *(f"crm.a{n}" for n in range(200))), NOW)
     assert len(left.also) == 1
-    assert left.also[0].startswith("hop 2 (y) allows only crm.a0;")
+    assert left.also[0].startswith('hop 2 ("y") allows only crm.a0;')
 
 
 def test_many_hops_that_name_few_actions_are_combined_to_the_end() -> None:

@@ -170,11 +170,11 @@ def test_every_refusal_is_told_with_whose_it_is() -> None:
         ("action_not_allowed", 2, "slides"),
     ]
     assert str(Denied(decision)) == (
-        "hop 1 (research) allows at most 0 more delegations, but 1 followed; "
+        'hop 1 ("research") allows at most 0 more delegations, but 1 followed; '
         """the task's grant is for tenant "Acme", not for this call's; """
-        "hop 1 (research) allows only a.write; "
-        "hop 1 (research) is not valid before 2026-11-25T09:46:41Z; "
-        "hop 2 (slides) allows only a.x"
+        'hop 1 ("research") allows only a.write; '
+        'hop 1 ("research") is not valid before 2026-11-25T09:46:41Z; '
+        'hop 2 ("slides") allows only a.x'
     )
 
 
