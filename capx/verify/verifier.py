@@ -39,7 +39,7 @@ from capx.tokens.lineage import Lineage, Section, TokenRefused, caveats_of, may_
 from capx.verify.admitted import Admitted
 from capx.verify.cache import Cache
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
-from capx.verify.evaluator import TOO_MUCH, Evaluator, caveat_refusals, in_words
+from capx.verify.evaluator import Evaluator, caveat_refusals, in_words
 from capx.verify.meter import Meter, Payer
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
 from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary
@@ -165,6 +165,7 @@ class Verifier:
         """
         found = self._head(token, or_ended=or_ended)
         if isinstance(found, Decision):
+            # Here and below: the variables of this frame go with the error.
             token = ""
             raise Denied(found)
         return found[0]
@@ -227,12 +228,13 @@ class Verifier:
             return Explanation((), (misfit,), lineage)
         facts = self._evaluator.facts(call)
         ended = self._evaluator.end_refusals(lineage, presentation, facts.now)
-        beside = self._evaluator.claim_refusals(lineage, presentation, facts)
         if lineage.is_too_costly(call):
-            return Explanation((), tuple(ended) or (*beside, TOO_MUCH), lineage)
+            refusals = ended or self._evaluator.refusals(lineage, presentation, facts)
+            return Explanation((), tuple(refusals), lineage)
+        beside = self._evaluator.claim_refusals(lineage, presentation, facts)
         walk = tuple(_restrictions(lineage, facts, self._evaluator.unaffordable(lineage, call)))
-        refusals = (*beside, *(each.refusal for each in walk if each.refusal is not None))
-        return Explanation(walk, tuple(ended) or refusals, lineage)
+        refusals = ended or [*beside, *(each.refusal for each in walk if each.refusal is not None)]
+        return Explanation(walk, tuple(refusals), lineage)
 
     def _head(self, token: str | Authentic, action: str | None = None, *, or_ended: bool = False) -> _Read | Decision:
         """Steps 1-4, as far as they need nothing but the token: what was read, or the decision that denies it.
@@ -422,9 +424,11 @@ def _mark(last: tuple[Caveat, ...]) -> Presented | None:
 
 
 def _mismatch(mark: Presented, received: Received, now: int) -> Refusal | None:
+    if now > mark.at + WINDOW_AFTER:
+        return _outside(mark, now)
     if mark.profile != received.profile or mark.digest != received.digest():
         return Refusal("call_mismatch", "this presentation is for another call", "one made for this call")
-    return None if mark.at - WINDOW_BEFORE <= now <= mark.at + WINDOW_AFTER else _outside(mark, now)
+    return _outside(mark, now) if now < mark.at - WINDOW_BEFORE else None
 
 
 def _outside(mark: Presented, now: int) -> Refusal:
