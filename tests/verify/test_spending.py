@@ -332,7 +332,7 @@ def test_a_decision_holds_what_was_spent(lab: Lab) -> None:
 def test_a_refusal_says_whose_budget_it_is(lab: Lab) -> None:
     child = minted(budget("calls", 5)).delegate(to="a", caveats=[budget("calls", 1)], nonce=NONCES[0])
     spend(lab, child)
-    with pytest.raises(Denied, match=r"^hop 1 \(a\) allows at most 1 calls, .*, and all of it is spent$"):
+    with pytest.raises(Denied, match=r'^hop 1 \("a"\) allows at most 1 calls, .*, and all of it is spent$'):
         spend(lab, child)
 
 
