@@ -7,6 +7,7 @@ Laws:
 """
 
 import enum
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypedDict
 
@@ -16,6 +17,8 @@ from capx.errors import ConfigurationProblem, InvalidCaveat
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied
 from capx_caveats import JSON, Amount, Call, Refusal, is_action, is_label
+
+_log = logging.getLogger("capx.guard")
 
 
 class GrantedTenant(enum.Enum):
@@ -108,8 +111,17 @@ class CallSpec(Struct, frozen=True):
                 raise ConfigurationProblem(f"`{what}=`: {error}") from None
 
     def own_tenant(self, admitted: Admitted, arguments: Mapping[str, Any]) -> str | None:
-        """Return the tenant of the call with these arguments; raises Denied unless it is the token's."""
-        return own_tenant(admitted, self.action, derive(self.tenant, arguments))
+        """Return the tenant of the call with these arguments; raises Denied unless it is the token's.
+
+        A function that finds no row returns None or raises LookupError, such as the KeyError of a dict.
+        """
+        try:
+            tenant = derive(self.tenant, arguments)
+        except LookupError:
+            _log.info("`tenant=` of %s found no row", self.action, exc_info=True)
+        else:
+            return own_tenant(admitted, self.action, tenant)
+        raise admitted.missing(self.action, "`tenant=` found no row")
 
     def facts(
         self,
@@ -175,10 +187,9 @@ class CallFacts(Struct, frozen=True):
         The bearer may have chosen the value: an argument, what is derived from one, or an action that an application
         takes from the path. That is why this is a denial and not an error of the service.
         """
-        action = self.action if is_action(self.action) else None
-        if action is None:
+        action, tenant = self.action, own_tenant(admitted, self.action, self.tenant)
+        if not is_action(action):
             raise Denied(admitted.refused((_NO_ACTION,)))
-        tenant = own_tenant(admitted, action, self.tenant)
         try:
             return Call(action, self.args, tenant, self.attributes or {}, self.cost or {}, self.defaults or {})
         except InvalidCaveat as error:
@@ -205,8 +216,7 @@ _NO_ACTION: Final = Refusal("argument_refused", "the action is not valid", "an a
 def own_tenant(admitted: Admitted, action: str, tenant: str | GrantedTenant | None) -> str | None:
     """Return the tenant of a call of this token; raises Denied if the token is not for the call's tenant."""
     named = admitted.granted_tenant() if isinstance(tenant, GrantedTenant) else tenant
-    if named != admitted.tenant:
-        raise admitted.foreign(action, named)
+    admitted.demand_tenant(action, named)
     return named
 
 

@@ -290,8 +290,11 @@ async def _judged(
     for candidate in _candidates(verifier, bound, held):
         _demand_actor(verifier)
         try:
-            presented = candidate.present(sent).text
-            admitted = await verifier.admit_async(presented, sent) if is_async else verifier.admit(presented, sent)
+            # The presentation is in no variable, which an error would carry before it is burnt.
+            if is_async:
+                admitted = await verifier.admit_async(candidate.present(sent).text, sent)
+            else:
+                admitted = verifier.admit(candidate.present(sent).text, sent)
             call = tool.call(admitted, bound)
             allowed = await admitted.judge_async(call, sent=True) if is_async else admitted.judge(call, sent=True)
             return _AllowedCall(verifier, bound.arguments, allowed), candidate

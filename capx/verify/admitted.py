@@ -22,7 +22,7 @@ from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
 from capx.verify.meter import Payer
 from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
-from capx_caveats import JSON, Allow, Call, Refusal, shown_instant
+from capx_caveats import JSON, Allow, Call, Refusal, is_action, is_label, shown_instant
 
 _UNCOUNTED = Refusal("unavailable", "the cost of this call could not be counted", "try again later")
 
@@ -118,19 +118,26 @@ class Admitted:
             if isinstance(demand.caveat, Allow) and not demand.caveat.permits(action)
         )
 
-    def foreign(self, action: str, tenant: object) -> Denied:
-        """Record and return the denial of a call of this tenant, which is not the one that the authority named.
+    def demand_tenant(self, action: str, tenant: object) -> None:
+        """Raise Denied unless this tenant is the one that the authority named.
 
-        Nothing else of the call is judged: the bearer must not learn any other fact of another tenant. So the denial is
-        the same for every tenant but None, and for a row that does not exist.
+        Call it before anything else is read of a row. The bearer must not learn any fact of another tenant, so nothing
+        else of the call is judged, and the denial is the same for every other tenant, for None, and for a missing row.
         """
-        refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, tenant)
-        return Denied(self.refused(tuple(refusals), action))
+        if tenant != self._lineage.tenant:
+            why = "the service states no tenant" if tenant is None else ""
+            if not (tenant is None or (isinstance(tenant, str) and is_label(tenant))):
+                why = "the service states a tenant that is no label"
+            raise self.missing(action, why)
 
-    def as_foreign(self, decision: Decision, tenant: object) -> Denied:
-        """Return what the bearer is told of a denial that is recorded already, as if the call were of this tenant."""
-        refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, tenant)
-        return Denied(decision, told=tuple(refusals))
+    def missing(self, action: str, why: str = "") -> Denied:
+        """Record and return the denial of a call about a missing row, or one of another tenant; the log has `why`."""
+        refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, why)
+        return Denied(self.refused(tuple(refusals), action if is_action(action) else None))
+
+    def as_missing(self, decision: Decision) -> Denied:
+        """Return what the bearer is told of a denial that is recorded already, as if the row were missing."""
+        return Denied(decision, told=tuple(self._evaluator.foreign_refusals(self._lineage, self._presentation)))
 
     def judge(self, call: Call, *, sent: bool = False) -> Allowed:
         """Check every caveat against the call as it is about to be executed; raises Denied with all refusals.
@@ -139,8 +146,7 @@ class Admitted:
         that the arguments come from the bearer or are defaults of the action, and hold nothing that only the service
         knows. A denial may then name them in the ask that it suggests.
         """
-        if call.tenant != self._lineage.tenant:
-            raise self.foreign(call.action, call.tenant)
+        self.demand_tenant(call.action, call.tenant)
         decision = self.decide(call)
         if not decision.allowed:
             raise self._denied(decision, call.action, call.arguments if sent else None)
@@ -148,6 +154,8 @@ class Admitted:
 
     async def judge_async(self, call: Call, *, sent: bool = False) -> Allowed:
         """`judge` for async code: it runs in a thread when it may wait for a disk or a database."""
+        # Here, too: a wait for a thread would show that there is a row.
+        self.demand_tenant(call.action, call.tenant)
         if not self.spends:
             return self.judge(call, sent=sent)
         return await in_pool(lambda: self.judge(call, sent=sent))

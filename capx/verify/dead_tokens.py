@@ -1,7 +1,8 @@
 """Remembers the denials of dead tokens that were recorded lately, so that dead tokens cannot fill the log.
 
-Law: a denial at the head of a request costs its sender nothing. So it is recorded at most once for each capability,
-reasons and minute, and no more than 1024 are recorded in a minute. The others are counted.
+Law: a denial at the head of a request costs its sender nothing. So it is recorded at most once for each capability that
+the authority minted, for the same reasons, in a minute. No more than 1024 are recorded in a minute, and the others are
+counted. What holders append makes no other capability: one holder cannot use up the room of all.
 """
 
 import threading

@@ -181,12 +181,19 @@ class Denied(CapxError):
         sent: bool = False,
         told: tuple[Refusal, ...] | None = None,
     ) -> None:
-        super().__init__(decision, ask, advice, sent, told)
+        # Not the decision: `repr` of an error shows its arguments, and is often shown to a model.
+        super().__init__(decision.id)
         self.decision = decision
         self.refusals = disclosed(decision.refusals if told is None else told, sent=sent)
         self.ask = ask
         self.advice = advice
         self.notes: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _denied, (self.decision, self.refusals), vars(self)
+
+    def __repr__(self) -> str:
+        return f"Denied({self.code!r}, decision {self.decision.id})"
 
     @property
     def code(self) -> str:
@@ -277,3 +284,7 @@ def giving_back(allowed: Allowed, how: Callable[[str], dict[str, str]]) -> Allow
     """The same object, which now gives back by calling `how` with the reason."""
     vars(allowed)[_GIVES_BACK] = how
     return allowed
+
+
+def _denied(decision: Decision, told: tuple[Refusal, ...]) -> Denied:
+    return Denied(decision, sent=True, told=told)

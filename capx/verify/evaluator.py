@@ -28,7 +28,7 @@ from capx.verify.decision import Decision
 from capx.verify.meter import Meter
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder
 from capx.verify.spending import Spent, exhausted
-from capx_caveats import JSON, Call, Caveat, Expires, Facts, Refusal, Tenant, is_label, shown
+from capx_caveats import JSON, Call, Caveat, Expires, Facts, Refusal, Tenant, shown
 from capx_caveats.constraint import is_own
 
 MAX_REPORTED = 32
@@ -134,10 +134,15 @@ class Evaluator:
             found.extend(_expired(lineage, now))
         return found[:MAX_REPORTED]
 
-    def foreign_refusals(self, lineage: Lineage, presentation: bytes | None, tenant: object) -> list[Refusal]:
-        """Step 6, and the refusal of a call of another tenant than the authority's block names, or of none."""
+    def foreign_refusals(self, lineage: Lineage, presentation: bytes | None, why: str = "") -> list[Refusal]:
+        """Step 6, and the refusal of every call that is not of the tenant in the authority's block; `why` is not told.
+
+        It is one refusal for all: a row without a tenant, and a row that is missing, are facts of others, too.
+        """
         found = self.revocation_refusals(lineage, presentation, self.age())[: MAX_REPORTED - 1]
-        return [*found, _foreign(lineage, tenant)]
+        claimed = lineage.tenant
+        other = _NO_TENANT if claimed is None else replace(Tenant(claimed).refused(), hop=0)
+        return [*found, replace(other, detail=why)]
 
     def now(self) -> int:
         """The time in whole Unix seconds; it never steps back."""
@@ -250,17 +255,6 @@ def _without_facts(refusal: Refusal, caveat: Caveat) -> Refusal:
     words = in_words(caveat)
     given = "" if refusal.given is UNSET else f" (given {shown(refusal.given)})"
     return Refusal(refusal.code, f"demands {words}", words, detail=f"{refusal.sentence}{given}")
-
-
-def _foreign(lineage: Lineage, tenant: object) -> Refusal:
-    if lineage.tenant is None:
-        return _NO_TENANT
-    claim, held = Tenant(lineage.tenant), isinstance(tenant, str) and is_label(tenant)
-    # Decision 6: a call without a tenant is not a call of another one.
-    refusal = replace(claim.refused(named=tenant is not None), hop=0)
-    return (
-        refusal if held or tenant is None else replace(refusal, detail="the service states a tenant that is no label")
-    )
 
 
 def _expired(lineage: Lineage, now: int) -> Iterator[Refusal]:

@@ -30,6 +30,7 @@ from typing import NamedTuple, NoReturn
 
 from msgspec import Struct
 
+from capx import diagnostics
 from capx.background import in_pool
 from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
@@ -262,7 +263,8 @@ class Verifier:
         if not refusals:
             return None
         denial = evaluator.decision(tuple(refusals), lineage=lineage, presentation=presentation, action=action, now=now)
-        return evaluator.recorded_once(denial, lineage.ids[-1])
+        # By what the authority minted: what a holder appends must not use up the room of others.
+        return evaluator.recorded_once(denial, lineage.ids[1])
 
     def _read(self, token: str | Authentic) -> _Read:
         """Steps 1-3, and the shape of step 4; raises TokenRefused."""
@@ -361,6 +363,9 @@ class Verifier:
         except Unavailable as problem:
             # Fail closed: if the memory cannot say that it is new, it may be a replay.
             return Refusal("unavailable", str(problem), "try again later")
+        except Exception as error:  # noqa: BLE001 # of a memory that is not ours; it would carry the presentation
+            diagnostics.warn_once(f"a presentation cannot be burnt: {type(error).__name__}: {error}")
+            return Refusal("unavailable", "the memory of presentations failed", "try again later")
         return None if new else _REPLAYED
 
 

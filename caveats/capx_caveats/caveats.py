@@ -100,14 +100,18 @@ class Tenant(Caveat, frozen=True, tag="tenant"):
         demand_tenant(self.name)
 
     def refusal(self, facts: Facts) -> Refusal | None:
-        return None if facts.call.tenant == self.name else self.refused(named=facts.call.tenant is not None)
+        if facts.call.tenant == self.name:
+            return None
+        if facts.call.tenant is None:
+            return Refusal(
+                "attribute_missing", f"is for tenant {shown(self.name)}, and this call has none", self.sentence()
+            )
+        return Refusal("wrong_tenant", f"is for tenant {shown(self.name)}, not for this call's", self.sentence())
 
-    def refused(self, *, named: bool) -> Refusal:
-        """Return the refusal for a call of another tenant, or of none if `named` is false."""
-        code, which = (
-            ("wrong_tenant", "not for this call's") if named else ("attribute_missing", "and this call has none")
-        )
-        return Refusal(code, f"is for tenant {shown(self.name)}, {which}", self.sentence())
+    def refused(self) -> Refusal:
+        """Return the refusal for every call that is not of this tenant; it does not tell whether the call has one."""
+        sentence = f"is for tenant {shown(self.name)}, and this call is for another one or for none"
+        return Refusal("wrong_tenant", sentence, self.sentence())
 
     def sentence(self) -> str:
         return f"tenant is {shown(self.name)}"

@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from msgspec import Struct
 
 from capx.agent.actor import acting
 from capx.authority.authority import Authority
+from capx.guard.call_facts import CallFacts
 from capx.guard.fastapi import FastAPIGuard
 from capx.guard.fastapi.deferred import Check
 from capx.guard.tool import ToolGuard
@@ -304,6 +306,42 @@ def strip(answer: Spoken, id: int) -> Spoken:
     """The answer without the id of the row, which the bearer sent."""
     text = json.dumps(answer.body).replace(f'"id": {id}', '"id": 0').replace(f'\\"id\\" is {id}', "id is 0")
     return Spoken(answer.status, {**answer.headers, "content-length": ""}, text, answer.judgements, answer.records)
+
+
+@pytest.mark.parametrize("kind", ["action", "own", "deferred", "tool"])
+def test_a_missing_row_gives_the_answer_of_a_foreign_one(world: World, kind: str) -> None:
+    world.rows = {1: Row("Globex", LARGE), 2: Row(None, {}), 3: Row("", {}), 4: Row(5, {})}  # type: ignore[arg-type] # as in a database
+    bundle = world.bundle([where("owner", "x"), budget("eur", 1)])
+    told = [strip(world.asked(kind, bundle, id), id) for id in (1, 2, 3, 4, 9)]
+    assert told == [told[0]] * 5
+    assert (told[0].status, told[0].records) == (403, 1)
+
+
+def test_no_judgement_of_a_foreign_row_waits_for_a_thread(world: World) -> None:
+    sent = ToolCall("crm.read")
+    bundle = world.bundle([budget("eur", 5)])
+
+    async def judged() -> list[str]:
+        admitted = await world.verifier.admit_async(bundle.present("crm", sent).text, sent)
+        threads = [thread.name for thread in threading.enumerate()]
+        with pytest.raises(Denied, match="another one"):
+            await admitted.judge_async(Call("crm.read", tenant="Globex", cost={"eur": 1}))
+        return [thread.name for thread in threading.enumerate() if thread.name not in threads]
+
+    assert asyncio.run(judged()) == []
+
+
+def test_the_representation_of_a_denial_shows_no_value(world: World) -> None:
+    world.rows = {1: Row("Acme", {"owner": SECRET}, "no amount")}
+    for caveats in ([Spy()], [where("args.owner", "y")], []):
+        with pytest.raises(Denied) as caught:
+            sent = ToolCall("crm.read")
+            admitted = world.verifier.admit(world.bundle([*caveats]).present("crm", sent).text, sent)
+            facts = CallFacts("crm.read", {"owner": SECRET}, "Acme", {"region": SECRET}, {"eur": "no amount"})
+            admitted.judge(facts.call(admitted))
+        for text in (repr(caught.value), str([caught.value]), str(caught.value.args)):
+            assert SECRET not in text
+            assert "no amount" not in text
 
 
 @pytest.mark.parametrize("kind", ["action", "deferred", "own", "verifier", "tool"])

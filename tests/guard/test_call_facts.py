@@ -18,7 +18,11 @@ BAD: Mapping[str, Any] = {"tenant": "", "args": {"": 1}, "attributes": {"A b": 1
 
 TOLD = {
     "args": ("argument_refused", "an argument cannot be judged", "JSON values"),
-    "tenant": ("wrong_tenant", 'is for tenant "Acme", not for this call\'s', 'tenant is "Acme"'),
+    "tenant": (
+        "wrong_tenant",
+        'is for tenant "Acme", and this call is for another one or for none',
+        'tenant is "Acme"',
+    ),
     "attributes": ("argument_refused", "an attribute cannot be judged", "JSON values"),
     "cost": ("argument_refused", "the cost cannot be counted", "amounts"),
 }
@@ -52,10 +56,19 @@ def test_the_refusal_names_the_first_part_that_no_call_has(admitted: Admitted, p
 
 def test_an_action_that_is_none_is_denied_as_that(admitted: Admitted) -> None:
     with pytest.raises(Denied) as caught:
-        CallFacts("not an action!", {"": 1}).call(admitted)
+        CallFacts("not an action!", {"": 1}, "Acme").call(admitted)
     (refusal,) = caught.value.refusals
     assert (refusal.code, refusal.wanted) == ("argument_refused", "an action")
     assert refusal.sentence == "the action is not valid"
+
+
+def test_an_action_of_a_foreign_row_is_not_judged(admitted: Admitted) -> None:
+    said = list[str]()
+    for action in ("crm.read", "not an action!"):
+        with pytest.raises(Denied) as caught:
+            CallFacts(action, {}, "Globex").call(admitted)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
 
 
 def test_a_whole_call_is_made_once(admitted: Admitted, monkeypatch: pytest.MonkeyPatch) -> None:

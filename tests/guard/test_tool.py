@@ -150,7 +150,7 @@ def broken(customer: str) -> str:
 
 
 TENANTS: list[tuple[Tenancy, str | None]] = [
-    (None, "attribute_missing"),
+    (None, "wrong_tenant"),
     ("Acme", None),
     ("Other", "wrong_tenant"),
     (GRANTED, None),

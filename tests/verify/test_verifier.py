@@ -171,11 +171,12 @@ def test_verify_decide_and_explain_agree(scenario: Callable[[Lab], tuple[Capabil
         return capability.present(received, now=NOW).text
 
     decided = lab.verifier.decide(token(), received, call)
-    assert refusals_of(lambda: lab.verifier.verify(token(), received, call)) == decided.refusals
+    # By their codes: the sentence about a call of another tenant does not say whether it has one.
+    assert codes_of(refusals_of(lambda: lab.verifier.verify(token(), received, call))) == codes_of(decided.refusals)
     assert lab.verifier.explain(token(), call, received).refusals == decided.refusals
     assert lab.verifier.explain(capability.text, call).refusals == decided.refusals
     stepwise = refusals_of(lambda: lab.verifier.admit(token(), received).judge(call))
-    assert stepwise == decided.refusals or stepwise == decided.refusals[:1]
+    assert codes_of(stepwise) in (codes_of(decided.refusals), codes_of(decided.refusals[:1]))
     in_turn = refusals_of(lambda: asyncio.run(lab.verifier.admit_async(token(), received)).judge(call))
     assert in_turn == stepwise
     assert decided.allowed == (not decided.refusals)

@@ -120,12 +120,12 @@ class ASGIGuard:
             await self._pass(scope, admitted_receive, send, current)
 
     async def _admit(self, scope: Scope, receive: Receive, current: GuardedRequest) -> Receive:
-        presented = credential(scope)
         # A public path with a token is admitted too, so that its code can judge calls.
-        if current.public and not presented:
+        if current.public and not credential(scope):
             return receive
-        # Before the body: a stranger must not make the service buffer up to `max_body` bytes for each request.
-        authentic = self._verifier.authenticate(presented)
+        # Before the body: a stranger must not make the service buffer up to `max_body` bytes for each request. Read
+        # anew, and not kept in a variable, which an error would carry.
+        authentic = self._verifier.authenticate(credential(scope))
         body = b""
         if scope["type"] == "http":
             body = await read_body(scope, receive, self._max_body, self._body_seconds)

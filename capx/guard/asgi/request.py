@@ -41,8 +41,6 @@ _INDEPENDENT_OF_ROW: Final = frozenset(
     }
 )
 """Codes of denials that would be the same for any row of the tenant, so that they show nothing about the row."""
-_NOBODY: Final = "nobody"
-"""Stands for the tenant of a row that does not exist. It is compared with nothing."""
 
 
 class GuardedRequest:
@@ -129,8 +127,8 @@ class GuardedRequest:
 
     def demand_row(self, action: str, tenant: str | None) -> None:
         """Raise the Denied of a missing row, unless a row of this tenant is the token's."""
-        if tenant != self._admitted_or_denied().tenant:
-            self.miss(action)
+        with self._keeping_denial():
+            self._admitted_or_denied().demand_tenant(action, tenant)
 
     def miss(self, action: str) -> NoReturn:
         """Deny the call as for a row of another tenant; always raises Denied.
@@ -138,7 +136,7 @@ class GuardedRequest:
         So the bearer cannot tell a missing row from a row of another tenant.
         """
         with self._keeping_denial():
-            raise self._admitted_or_denied().foreign(action, _NOBODY)
+            raise self._admitted_or_denied().missing(action, "the service found no such row")
 
     def own_tenant(self, call: CallSpec, arguments: Mapping[str, Any]) -> str | None:
         """Return the tenant of a call with these arguments; raises Denied unless it is the token's."""
@@ -179,7 +177,7 @@ class GuardedRequest:
         return denied.decision
 
     def _as_missing(self, decision: Decision) -> Denied:
-        self.denied = self._admitted_or_denied().as_foreign(decision, _NOBODY)
+        self.denied = self._admitted_or_denied().as_missing(decision)
         return self.denied
 
 
