@@ -3,6 +3,7 @@
 # What the walk finds may be anything.
 # pyright: basic
 import asyncio
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,11 @@ import msgspec
 import pytest
 
 import capx
+from capx.agent.actor import acting
+from capx.authority.authority import Authority
 from capx.crypto.keys import AudienceKeys
 from capx.errors import CapxError, Unavailable
+from capx.guard.tool import ToolGuard
 from capx.tokens import chain, wire
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.verify.evaluator import Evaluator
@@ -65,12 +69,8 @@ def found_in(error: BaseException, secrets: dict[str, Any]) -> list[str]:
     everything: list[Any] = []
     for one in errors_of(error):
         everything += [*held(one, seen), str(one), repr(one)]
-        trace = one.__traceback__
-        while trace is not None:
-            if Path(trace.tb_frame.f_code.co_filename).is_relative_to(HOME):
-                for value in trace.tb_frame.f_locals.values():
-                    everything += [*held(value, seen), repr(value)]
-            trace = trace.tb_next
+        for value in in_frames(one, seen):
+            everything += [value, repr(value)]
     return [
         name
         for name, secret in secrets.items()
@@ -167,6 +167,52 @@ def test_a_memory_that_fails_leads_to_no_unburnt_presentation(*, blocking: bool)
         with pytest.raises(CapxError) as caught:
             entrance(lab, TOKEN, READ)
         assert found_in(caught.value, secrets_of(TOKEN)) == []
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_an_error_of_a_tool_leads_to_no_unburnt_presentation(*, blocking: bool) -> None:
+    with Authority.temporary() as lab:
+        keys = lab.verifier("crm")._keys
+        broken = Verifier("crm", keys, liveness=Lab().deaths, replay=Broken(blocking=blocking), clock=time.time)
+        guard = ToolGuard(lambda _: broken)
+
+        @guard.tool("crm.read")
+        def read() -> None:
+            pytest.fail("it ran")
+
+        with acting(lab.open(allow=["crm.read"]).bundle), pytest.raises(CapxError) as caught:
+            read()
+    seen = dict[int, Any]()
+    texts = [value for one in errors_of(caught.value) for value in in_frames(one, seen) if type(value) is str]
+    tokens = [wire.decode(text) for text in texts if text.startswith("capx1_")]
+    assert [frame for frame in tokens if str(frame.blocks[-1]).startswith("b'[[\"call\"")] == []
+
+
+def in_frames(error: BaseException, seen: dict[int, Any]) -> Iterator[Any]:
+    trace = error.__traceback__
+    while trace is not None:
+        if Path(trace.tb_frame.f_code.co_filename).is_relative_to(HOME):
+            for value in trace.tb_frame.f_locals.values():
+                yield from held(value, seen)
+        trace = trace.tb_next
+
+
+class Wild:
+    """A memory of presentations of somebody else, which fails in its own way."""
+
+    blocking = False
+
+    def burn(self, presentation: bytes, until: int, now: int) -> bool:
+        raise OSError("the disk is gone")
+
+
+def test_a_memory_that_fails_in_its_own_way_refuses() -> None:
+    lab = Lab(replay=Wild())
+    assert lab.codes(CAPABILITY) == ("unavailable",)
+    with pytest.raises(CapxError) as caught:
+        lab.verifier.verify(TOKEN, READ, CALL)
+    assert found_in(caught.value, secrets_of(TOKEN)) == []
+    assert "disk" not in str(caught.value)
 
 
 def test_the_walk_finds_what_a_frame_holds() -> None:
