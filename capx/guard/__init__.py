@@ -17,8 +17,11 @@ Modules:
     asgi/           any ASGI application
     fastapi/        FastAPI applications
     call_facts      the facts of a call that a guard states: arguments, tenant, attributes, cost
+    argument_copy   the copy of the arguments that is judged, and with which the function runs
     json_values     Python values as the JSON that caveats judge
     current         the decision that allowed the running tool
+    observer        reports decisions: to the log, to a callback, to OpenTelemetry
+    decision_counter    counts decisions for Prometheus
 """
 
 from capx.guard.call_facts import GRANTED
