@@ -26,6 +26,7 @@ MAX_COST = 2**23
 MAX_PATTERNS = 2**16
 """The most instructions that the patterns of one token may have together; to build one takes about 200 ns."""
 SMALL_TOKEN = 4096
+"""The bytes of the blocks of a token that is small."""
 SMALL_CALL = 128
 """A call of so many bytes of JSON is always judged, if the blocks of its token have so many bytes: it is cheap."""
 
@@ -65,19 +66,34 @@ def is_too_much(call: Call, size: int, most: Callable[[], Cost], caveats: Callab
 
 
 def _exact(call: Call, caveats: Iterable[Caveat]) -> int:
-    sizes = {f"args.{name}": _size(value) for name, value in call.arguments.items()}
-    every = _Size(sum(size.values for size in sizes.values()), sum(size.characters for size in sizes.values()))
-    sizes.update((name, _size(value)) for name, value in call.attributes.items())
-    total = 0
+    # Summed up by place first, so that a large argument into which nothing looks is not looked at here either.
+    totals: dict[str, Cost] = {}
     for caveat in caveats:
         for place, asked in _questions(caveat, call.action):
-            times, size = (len(call.arguments), every) if place == _EVERY else (1, sizes.get(place, _NOTHING))
-            total += asked.once * times + asked.each * size.values + asked.weight * size.characters
-    return total
+            once, each, weight = totals.get(place, _FREE)
+            totals[place] = Cost(once + asked.once, each + asked.each, weight + asked.weight)
+    return sum(_at(place, asked, call) for place, asked in totals.items())
+
+
+def _at(place: str, asked: Cost, call: Call) -> int:
+    """The cost of what is asked about the value at a place, or about each argument."""
+    if place == _EVERY:
+        found = [*call.arguments.values()]
+        once = asked.once * len(found)
+    else:
+        name = place.removeprefix("args.")
+        stated = call.attributes if name == place else call.arguments
+        found = [stated[name]] if name in stated else []
+        once = asked.once
+    if not (asked.each or asked.weight):
+        return once
+    size = _size(found)
+    return once + asked.each * size.values + asked.weight * size.characters
 
 
 _EVERY = "args.*"
 """The place of a question about each argument."""
+_FREE = Cost(0, 0, 0)
 _LOOK = Cost(16, 0, 0)
 """The cost of finding out that an argument has a name."""
 _OWN = Cost(Constraint.once, 0, 0)
@@ -103,14 +119,11 @@ class _Size(NamedTuple):
     characters: int
 
 
-_NOTHING = _Size(0, 0)
-
-
-def _size(value: JSON) -> _Size:
-    """Return the number of values in this one, itself among them, and of the characters of all texts."""
+def _size(judged: list[JSON]) -> _Size:
+    """Return the number of these values and of all within them, and of the characters of all texts."""
     # A loop, not recursion: the caller chooses how deep the values nest.
     values = characters = 0
-    waiting: list[JSON] = [value]
+    waiting = [*judged]
     while waiting:
         found = waiting.pop()
         values += 1

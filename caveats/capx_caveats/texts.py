@@ -113,6 +113,10 @@ class Path(Constraint, frozen=True, tag="path"):
     weight = 4
     root: str
 
+    @property
+    def once(self) -> int:  # type: ignore[override] # its own root is read each time
+        return Constraint.once + 8 * len(self.root)
+
     def __post_init__(self) -> None:
         if _segments(self.root) is None:
             raise InvalidCaveat(f"{self.root!r:.80} is not an absolute path in canonical spelling, such as /srv/data")
