@@ -22,7 +22,7 @@ from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.values import JSON
 
 MAX_COST = 2**23
-"""The highest cost of a call. One unit is about 3 ns: what RE2 needs, at worst, for one character and instruction."""
+"""The highest cost of a call. One unit is 3 to 6 ns: what RE2 needs, at worst, for one character and instruction."""
 MAX_PATTERNS = 2**16
 """The most instructions that the patterns of one token may have together; to build one takes about 200 ns."""
 SMALL_TOKEN = 4096
