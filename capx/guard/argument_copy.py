@@ -5,13 +5,20 @@ an object that it passed. The copy is judged, and the function gets the copy.
 """
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from capx.errors import InvalidRequest
 from capx.guard.json_values import declared_fields, members
+
+# Of any type, because nothing is known of what they hold.
+_DICT: Any = dict
+_ORDERED: Any = OrderedDict
+_LIST: Any = list
+_TUPLE: Any = tuple
+_SET: Any = set
 
 
 def own_copy(name: str, value: Any) -> Any:
@@ -26,31 +33,31 @@ def own_copy(name: str, value: Any) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    kind: Any = type(value)
+    kind = cast("type[object]", type(value))
     # By the methods of the base types, because a subclass may have its own.
-    if issubclass(kind, dict):
-        base = OrderedDict if issubclass(kind, OrderedDict) else dict
+    if issubclass(kind, _DICT):
+        base = _ORDERED if issubclass(kind, _ORDERED) else _DICT
         return _filled(base, kind, {name: _copied(member) for name, member in base.items(value)})
-    if issubclass(kind, list):
-        return _filled(list, kind, [_copied(element) for element in list.__iter__(value)])
-    if issubclass(kind, tuple):
-        return tuple.__new__(kind, [_copied(element) for element in tuple.__iter__(value)])
-    if issubclass(kind, set):
-        return _filled(set, kind, set.__iter__(value))
-    is_struct = issubclass(kind, msgspec.Struct)
-    fields = kind.__struct_fields__ if is_struct else declared_fields(kind)
+    if issubclass(kind, _LIST):
+        return _filled(_LIST, kind, [_copied(element) for element in _LIST.__iter__(value)])
+    if issubclass(kind, _TUPLE):
+        return _TUPLE.__new__(kind, [_copied(element) for element in _TUPLE.__iter__(value)])
+    if issubclass(kind, _SET):
+        return _filled(_SET, kind, _SET.__iter__(value))
+    is_struct = isinstance(value, msgspec.Struct)
+    fields = value.__struct_fields__ if is_struct else declared_fields(kind)
     if fields is None:
         return value
     # Without its constructor, which may change or refuse what it gets.
-    copy = msgspec.Struct.__copy__(value) if is_struct else object.__new__(kind)  # type: ignore[attr-defined] # no stub
+    copy: Any = cast("Any", msgspec.Struct).__copy__(value) if is_struct else object.__new__(kind)
     put = force_setattr if is_struct else object.__setattr__
     for name, member in members(value, fields).items():
         put(copy, name, _copied(member))
     return copy
 
 
-def _filled(base: Any, kind: type[Any], content: Any) -> Any:
+def _filled(base: Any, kind: type[object], content: Any) -> Any:
     """Return a new object of this subclass of dict, list or set with this content."""
     copy = base.__new__(kind)
-    (base.extend if base is list else base.update)(copy, content)
+    (base.extend if base is _LIST else base.update)(copy, content)
     return copy

@@ -90,7 +90,7 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
         plainly = base.__name__
         raise TypeError(f"{kind.__name__} is a subclass of {plainly} and may read differently: pass a plain {plainly}")
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
-        return _container(value, kind, hook)
+        return _container(value, hook)
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError("it is bytes, and the service has not stated how to judge them")
     if isinstance(value, msgspec.Struct):
@@ -102,7 +102,8 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
     return _seen(hook(value), hook)
 
 
-def _container(value: Any, kind: type[object], hook: Hook | None) -> JSON:
+def _container(value: Any, hook: Hook | None) -> JSON:
+    kind = cast("type[object]", type(value))
     if kind not in _BARE:
         _demand_plain(value)
     elif len(value) > MANY and _is_bare(value):

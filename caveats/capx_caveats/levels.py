@@ -5,9 +5,9 @@ the interpreter, which take a tenth of that. So a body of many small values hold
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""
@@ -61,6 +61,8 @@ def levels(value: object, depth: int) -> list[Level] | None:
         if (len(found) == depth and kinds & {dict, list, tuple}) or not set(map(type, names)) <= {str}:
             return None
         found.append(Level(values, names))
-        arrays = chain(values.get(list, ()), values.get(tuple, ()))
-        waiting = [*chain.from_iterable(chain(map(dict.values, objects), arrays))]
+        held: Iterable[Iterable[Any]] = chain(
+            map(cast("Any", dict).values, objects), values.get(list, ()), values.get(tuple, ())
+        )
+        waiting = [*chain.from_iterable(held)]
     return found

@@ -3,7 +3,7 @@
 import enum
 import math
 from collections import OrderedDict
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -44,9 +44,9 @@ values: st.SearchStrategy[Any] = st.recursive(
 def is_json(value: Any) -> bool:
     """Whether a value is JSON, by a rule as naive as can be."""
     if type(value) in (list, tuple):
-        return all(map(is_json, value))
+        return all(is_json(element) for element in value)
     if type(value) is dict:
-        return all(type(name) is str and is_json(name) and is_json(member) for name, member in value.items())
+        return all(type(name) is str and is_json(name) and is_json(value[name]) for name in cast("Any", value))
     if type(value) is str:
         return not any("\ud800" <= character <= "\udfff" for character in value)
     if type(value) in (int, float):
@@ -100,7 +100,7 @@ def test_a_large_value_may_nest_as_deep_as_a_small_one(width: int) -> None:
 
 
 def test_levels_hold_each_value_once_by_its_type() -> None:
-    value = {"a": [1, True, None, 2.5, "t"], "b": ({"c": 2},), "d": {}}
+    value: dict[str, Any] = {"a": [1, True, None, 2.5, "t"], "b": ({"c": 2},), "d": {}}
     found = levels(value, 64)
     assert found is not None
     by_type = [{kind.__name__: [*held] for kind, held in level.values.items()} for level in found]

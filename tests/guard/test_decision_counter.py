@@ -1,5 +1,8 @@
 """The counter of decisions for Prometheus, by itself and over real HTTP."""
 
+# The counter is seen only there.
+# pyright: reportPrivateUsage=false
+
 from collections.abc import Iterator
 
 import httpx
