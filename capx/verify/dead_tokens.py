@@ -18,7 +18,7 @@ class DeadTokens:
     """The recorded denials of this minute. Safe with several threads."""
 
     def __init__(self) -> None:
-        self._minute = -1
+        self._minute = 0
         self._recorded: dict[tuple[bytes, tuple[str, ...]], str] = {}
         begin_in_each_process(self._begin)
 
@@ -32,11 +32,12 @@ class DeadTokens:
 
         If that is `new`, there was none, and the caller records it under this id. None if nothing more is recorded.
         """
+        minute = now // 60
         with self._lock:
             # Not for an earlier minute: a thread may come late with a time that it read before the minute ended.
-            if now // 60 > self._minute:
+            if minute > self._minute:
                 self._tell()
-                self._minute, self._unrecorded = now // 60, 0
+                self._minute, self._unrecorded = minute, 0
                 self._recorded.clear()
             if len(self._recorded) < MOST:
                 return self._recorded.setdefault((capability, codes), new)

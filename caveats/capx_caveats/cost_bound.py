@@ -10,8 +10,8 @@ Laws:
 - It is a sum, computed before anything is judged: a caveat that is appended can only add to it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from msgspec import UNSET, json
 
@@ -19,12 +19,14 @@ from capx_caveats.call import Call
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Where
 from capx_caveats.constraint import Constraint, is_own
+from capx_caveats.levels import levels
 from capx_caveats.values import JSON
 
 MAX_COST = 2**23
 """The highest cost of a call. One unit is 3 to 6 ns: what RE2 needs, at worst, for one character and instruction."""
 MAX_PATTERNS = 2**16
 """The most instructions that the patterns of one token may have together; to build one takes about 200 ns."""
+_DEPTH = 64
 SMALL_TOKEN = 4096
 """The bytes of the blocks of a token that is small."""
 SMALL_CALL = 128
@@ -119,19 +121,15 @@ class _Size(NamedTuple):
     characters: int
 
 
+_TOO_LARGE = _Size(MAX_COST, MAX_COST)
+"""The size of what holds too many values to be counted: it costs too much, whatever looks into it."""
+
+
 def _size(judged: list[JSON]) -> _Size:
     """Return the number of these values and of all within them, and of the characters of all texts."""
-    # A loop, not recursion: the caller chooses how deep the values nest.
-    values = characters = 0
-    waiting = [*judged]
-    while waiting:
-        found = waiting.pop()
-        values += 1
-        if isinstance(found, str):
-            characters += len(found)
-        elif isinstance(found, Mapping):
-            waiting += found.values()
-            characters += sum(map(len, found))
-        elif isinstance(found, list | tuple):
-            waiting += cast("Sequence[JSON]", found)
-    return _Size(values, characters)
+    # One level more than a call may have, for the list around them.
+    found = levels(judged, _DEPTH + 1)
+    if found is None:
+        return _TOO_LARGE
+    values = sum(len(held) for level in found for held in level.values.values())
+    return _Size(values - 1, sum(len(level.texts) for level in found))

@@ -6,7 +6,7 @@ the interpreter, which take a tenth of that. So a body of many small values hold
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final, NamedTuple, cast
 
 SAFE_INTEGER: Final = 2**53 - 1
@@ -57,12 +57,13 @@ def levels(value: object, depth: int) -> list[Level] | None:
             kind: waiting if len(kinds) == 1 else [one for one in waiting if type(one) is kind] for kind in kinds
         }
         objects = values.get(dict, ())
-        names = [*chain.from_iterable(objects)]
+        # One list may stand in another many times: no more is gathered than will be looked at.
+        names = [*islice(chain.from_iterable(objects), left + 1)]
         if (len(found) == depth and kinds & {dict, list, tuple}) or not set(map(type, names)) <= {str}:
             return None
         found.append(Level(values, names))
         held: Iterable[Iterable[Any]] = chain(
             map(cast("Any", dict).values, objects), values.get(list, ()), values.get(tuple, ())
         )
-        waiting = [*chain.from_iterable(held)]
+        waiting = [*islice(chain.from_iterable(held), left + 1)]
     return found

@@ -143,8 +143,8 @@ def test_every_constraint_of_the_vocabulary_is_in_the_table() -> None:
 
 
 def test_a_call_costs_what_is_asked_about_its_values() -> None:
-    call = Call("a.read", {"x": [1, ["ab", None]], "y": "abc", "z": {"k": "v"}})
-    for name, values, characters in (("x", 5, 2), ("y", 1, 3), ("z", 2, 2)):
+    call = Call("a.read", {"x": [1, ["ab", None]], "y": "abc", "z": ({"k": "v"}, "hello")})
+    for name, values, characters in (("x", 5, 2), ("y", 1, 3), ("z", 4, 7)):
         # `each` counts the value itself, too.
         assert exact(call, where(f"args.{name}", each(one_of("a")))) == 128 + 288 * values
         assert exact(call, where(f"args.{name}", within("/"))) == 136 + 4 * characters
@@ -152,7 +152,7 @@ def test_a_call_costs_what_is_asked_about_its_values() -> None:
     # An entry looks at each argument, named or not.
     assert exact(call, allow(action("a.read", x=within("/"), y=anything(), z=anything()))) == 136 + 4 * 2 + 256 + 3 * 16
     everything = allow(action("a.read", args={"*": within("/")}))
-    assert exact(call, everything) == (136 + 16) * 3 + 4 * 7
+    assert exact(call, everything) == (136 + 16) * 3 + 4 * 12
     assert exact(call, everything, everything) == 2 * exact(call, everything)
 
 
@@ -256,6 +256,12 @@ def test_a_call_may_cost_2_to_the_23_and_not_one_more() -> None:
     within_bound = [where("args.x", anything())] * (2**23 // 128)
     assert MAX_COST == 2**23 == exact(call, *within_bound)
     assert not refused(call, *within_bound)
+    # The same, if only the exact sum can tell: what is asked about an argument that is not there costs 136.
+    missing = [where("args.y", within("/"))] * 16
+    assert exact(call, *missing) == 17 * 128
+    assert coarse(call, *within_bound[17:], *missing) > MAX_COST == exact(call, *within_bound[17:], *missing)
+    assert not refused(call, *within_bound[17:], *missing)
+    assert refused(call, *within_bound[16:], *missing)
     # An entry looks at the argument for 16 more.
     assert refused(call, *within_bound, allow(action("a.read", x=anything())))
     assert refused(call, *within_bound, where("args.x", anything()))
@@ -268,6 +274,21 @@ def test_the_exact_sum_decides_beside_a_large_free_argument() -> None:
     assert not refused(call, *heavy)
     # The same text under the pattern costs too much.
     assert refused(Call("a.read", {"name": "x" * 500_000}), *heavy)
+
+
+def test_what_holds_too_many_values_to_be_counted_is_refused() -> None:
+    million = [0] * 10**6
+    call = Call("a.read", {"x": {"a": million, "b": million, "c": million, "d": million, "e": million}})
+    assert exact(call, where("args.x", argv("git"))) > MAX_COST
+    assert exact(call, where("args.x", within("/"))) > MAX_COST
+    assert exact(call, where("args.x", anything())) == 128
+
+
+def test_values_count_as_deep_as_a_call_may_nest() -> None:
+    value: Any = "ab"
+    for _ in range(64):
+        value = [value]
+    assert exact(Call("a.read", {"x": value}), where("args.x", each(within("/")))) == 128 + 264 * 65 + 4 * 2
 
 
 def test_a_small_call_of_a_small_token_is_always_judged() -> None:

@@ -2,6 +2,7 @@
 
 import enum
 import math
+import tracemalloc
 from collections import OrderedDict
 from typing import Any, cast
 
@@ -119,6 +120,17 @@ def test_levels_hold_each_value_once_by_its_type() -> None:
 )
 def test_what_is_no_json_has_no_levels(value: object) -> None:
     assert levels(value, 64) is None
+
+
+def test_a_value_that_stands_in_another_many_times_takes_no_room() -> None:
+    # 10¹² values and names; all in memory, they would take terabytes.
+    for many in ([0] * 10**6, dict.fromkeys(map(str, range(10**6)), 0)):
+        tracemalloc.start()
+        try:
+            assert levels([many] * 10**6, 64) is None
+            assert tracemalloc.get_traced_memory()[1] < 10**9
+        finally:
+            tracemalloc.stop()
 
 
 def test_a_list_that_holds_itself_has_no_levels_and_an_end() -> None:
