@@ -5,7 +5,7 @@ an object that it passed. The copy is judged, and the function gets the copy.
 """
 
 from collections import OrderedDict
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -19,6 +19,7 @@ _ORDERED: Any = OrderedDict
 _LIST: Any = list
 _TUPLE: Any = tuple
 _SET: Any = set
+_STRUCT: Any = msgspec.Struct
 
 
 def own_copy(name: str, value: Any) -> Any:
@@ -33,7 +34,7 @@ def own_copy(name: str, value: Any) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    kind = cast("type[object]", type(value))
+    kind = _kind(value)
     # By the methods of the base types, because a subclass may have its own.
     if issubclass(kind, _DICT):
         base = _ORDERED if issubclass(kind, _ORDERED) else _DICT
@@ -49,11 +50,15 @@ def _copied(value: Any) -> Any:
     if fields is None:
         return value
     # Without its constructor, which may change or refuse what it gets.
-    copy: Any = cast("Any", msgspec.Struct).__copy__(value) if is_struct else object.__new__(kind)
+    copy: Any = _STRUCT.__copy__(value) if is_struct else object.__new__(kind)
     put = force_setattr if is_struct else object.__setattr__
     for name, member in members(value, fields).items():
         put(copy, name, _copied(member))
     return copy
+
+
+def _kind(value: object) -> type[object]:
+    return type(value)
 
 
 def _filled(base: Any, kind: type[object], content: Any) -> Any:

@@ -7,7 +7,7 @@ the interpreter, which take a tenth of that. So a body of many small values hold
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""
@@ -15,6 +15,7 @@ MANY: Final = 32
 """To look at a value level by level is faster than at one value after the other if it holds more than so many."""
 _MOST: Final = 2**22
 """The most values that are looked at: a list that holds itself would never end."""
+_DICT: Any = dict
 _KINDS: Final = frozenset({str, int, float, bool, type(None), dict, list, tuple})
 
 
@@ -62,8 +63,6 @@ def levels(value: object, depth: int) -> list[Level] | None:
         if (len(found) == depth and kinds & {dict, list, tuple}) or not set(map(type, names)) <= {str}:
             return None
         found.append(Level(values, names))
-        held: Iterable[Iterable[Any]] = chain(
-            map(cast("Any", dict).values, objects), values.get(list, ()), values.get(tuple, ())
-        )
+        held: Iterable[Iterable[Any]] = chain(map(_DICT.values, objects), values.get(list, ()), values.get(tuple, ()))
         waiting = [*islice(chain.from_iterable(held), left + 1)]
     return found

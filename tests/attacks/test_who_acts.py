@@ -460,7 +460,7 @@ def test_an_async_callable_is_guarded_until_it_has_ended(world: World) -> None:
 # Arguments.
 
 
-def test_an_argument_changed_by_a_thread_once_judged_is_denied(world: World) -> None:
+def test_an_argument_changed_by_a_thread_does_not_run(world: World) -> None:
     ran: list[list[str]] = []
 
     def changing(to: list[str]) -> dict[str, JSON]:
@@ -474,14 +474,16 @@ def test_an_argument_changed_by_a_thread_once_judged_is_denied(world: World) -> 
     def mail(to: list[str]) -> None:
         ran.append(to)
 
-    with acting(world.ann), pytest.raises(Denied, match="changed after the call was judged") as refused:
-        mail(["ann"])
-    assert refused.value.code == "argument_refused"
-    assert not ran
+    to = ["ann"]
+    with acting(world.ann):
+        mail(to)
+    # The function that derives attributes gets a copy of its own, and so does the tool.
+    assert ran == [["ann"]]
+    assert ran[0] is not to
 
 
-def test_an_argument_changed_while_a_store_answers_is_denied(world: World) -> None:
-    ran: list[object] = []
+def test_an_argument_changed_while_a_store_answers_does_not_run(world: World) -> None:
+    ran: list[dict[str, list[object]]] = []
     read = asyncio.Event()
 
     def note_that_it_is_read(to: object) -> dict[str, JSON]:
@@ -499,10 +501,10 @@ def test_an_argument_changed_while_a_store_answers_is_denied(world: World) -> No
         assert not mailing.done()
         # It equals 1, but a caveat tells them apart.
         to["all"][0] = True
-        with pytest.raises(Denied, match="changed after the call was judged"):
-            await mailing
+        await mailing
 
     # The guard waits for the store, which counts the call.
     with acting(world.ann.attenuate(budget("calls", 9))):
         asyncio.run(act())
-    assert not ran
+    assert ran == [{"all": [1]}]
+    assert type(ran[0]["all"][0]) is int

@@ -144,6 +144,23 @@ def test_a_list_that_holds_itself_has_no_levels_and_an_end() -> None:
     assert levels(twice, 1000) is None
 
 
+def test_a_level_may_hold_values_of_every_kind() -> None:
+    value: list[Any] = [1, "a", 1.5, True, None, {}, [], ()]
+    found = levels(value, 64)
+    assert found is not None
+    assert [len(level.values) for level in found] == [1, 8]
+
+
+def test_scalars_may_stand_one_level_below_the_last_containers() -> None:
+    assert len(levels([[7]], 2) or ()) == 3
+    assert levels([[7]], 1) is None
+
+
+def test_as_many_values_are_looked_at_as_a_body_can_hold() -> None:
+    assert levels([0] * (2**22 - 1), 64) is not None
+    assert levels([0] * 2**22, 64) is None
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 2**53, -(2**53), 2.0**53, 10**400])
 def test_a_number_beyond_the_limits_among_many_is_refused(number: float) -> None:
     for others in (0, MANY):
