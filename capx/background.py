@@ -104,6 +104,11 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
         raise TimeoutError
     import asyncio
 
+    try:
+        _asyncio_loop()
+    except ConfigurationProblem:
+        work.close()
+        raise
     async with asyncio.timeout(seconds):
         return await work
 

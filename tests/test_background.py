@@ -9,15 +9,25 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import trio
 
 from capx import background
-from capx.background import begin_in_each_process, in_event_loop, in_pool, outlast, run_in_thread, wait_async
+from capx.background import (
+    begin_in_each_process,
+    in_event_loop,
+    in_pool,
+    outlast,
+    run_in_thread,
+    wait_async,
+    within,
+)
 from capx.errors import ConfigurationProblem, Unavailable
 from tests.labs.processes import in_a_child
+
+T = TypeVar("T")
 
 
 class Locked:
@@ -232,7 +242,103 @@ def test_each_thread_knows_whether_it_runs_an_event_loop() -> None:
     assert asyncio.run(look()) == (True, False)
 
 
-@pytest.mark.parametrize("wait", [lambda: in_pool(int), lambda: wait_async(run_in_thread(int, name="capx-work"))])
+# Work that may take only so long.
+
+
+async def done() -> str:
+    return "done"
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def library(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def run(library: str, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run the main task under this library."""
+    return asyncio.run(main()) if library == "asyncio" else trio.run(main)
+
+
+def sleep(library: str, seconds: float) -> Coroutine[Any, Any, None]:
+    return asyncio.sleep(seconds) if library == "asyncio" else trio.sleep(seconds)
+
+
+def test_work_within_its_time_gives_its_result(library: str) -> None:
+    async def late() -> str:
+        await sleep(library, 0.01)
+        return "late"
+
+    assert run(library, lambda: within(20, done())) == "done"
+    assert run(library, lambda: within(20, late())) == "late"
+
+
+def test_work_that_takes_longer_is_cancelled(library: str) -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await sleep(library, 60)
+        finally:
+            ended.append("cancelled")
+
+    async def main() -> None:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await within(0.05, work())
+        assert 0.04 < time.monotonic() - began < 10
+        # The task goes on, and nothing is cancelled later.
+        await sleep(library, 0.1)
+
+    run(library, main)
+    assert ended == ["cancelled"]
+
+
+def test_an_error_of_the_work_is_that_of_the_wait(library: str) -> None:
+    async def fail() -> None:
+        await sleep(library, 0)
+        raise LookupError("lost")
+
+    with pytest.raises(LookupError, match=r"^lost$"):
+        run(library, lambda: within(20, fail()))
+
+
+def test_who_cancels_the_task_is_not_told_of_a_timeout(library: str) -> None:
+    ended: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await within(20, sleep(library, 60))
+        except TimeoutError:
+            ended.append("timeout")
+        except BaseException:
+            ended.append("cancelled")
+            raise
+
+    async def cancel() -> None:
+        if library == "asyncio":
+            task = asyncio.create_task(wait())
+            await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            with trio.move_on_after(0.01) as scope:
+                await wait()
+            assert scope.cancelled_caught
+
+    run(library, cancel)
+    assert ended == ["cancelled"]
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda: in_pool(int),
+        lambda: wait_async(run_in_thread(int, name="capx-work")),
+        # The work was not begun, and nobody warns that it never was.
+        lambda: within(1, done()),
+    ],
+)
 def test_a_task_of_another_library_is_told_where_capx_waits(wait: Callable[[], Coroutine[Any, Any, int]]) -> None:
     with pytest.raises(ConfigurationProblem, match="under asyncio and trio only"):
         wait().send(None)

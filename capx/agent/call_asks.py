@@ -24,12 +24,15 @@ _CANNOT_SAY: Final = 503
 
 
 class CallAsks:
-    """The asks of one call of an actor at one audience; `notes` say why the call stays denied."""
+    """The asks of one call of an actor at one audience.
+
+    `denied` is the last denial of the call, and `notes` say why it stays denied.
+    """
 
     def __init__(self, actor: Actor | None, audience: str) -> None:
         self._seeker = None if actor is None or isinstance(actor, Bundle) else actor
         self._audience = audience
-        self._denied: Denied | None = None
+        self.denied: Denied | None = None
         self._grants: list[tuple[Ask, Capability]] = []
         self.notes: tuple[str, ...] = ()
 
@@ -45,7 +48,7 @@ class CallAsks:
         """
         summaries = list(map(DenialSummary.of, denials))
         telling = (denied for denied, one in zip(denials, summaries, strict=True) if not one.of_action_only)
-        self._denied = next(telling, denials[0])
+        self.denied = next(telling, denials[0])
         wanted = next_asks(self._audience, summaries, self.granted[-1] if self.granted else None)
         if self._seeker is None or wanted is None:
             return None
@@ -76,8 +79,8 @@ class CallAsks:
         # It is shown only if the call stays denied.
         self.note(outcome.sentence())
         if isinstance(outcome.answer, StoreProblem):
-            why = f"{self._denied}; the agent could not ask for more: {outcome.answer}"
-            raise Unavailable(f"{why}. {NOTHING_DONE}") from self._denied
+            why = f"{self.denied}; the agent could not ask for more: {outcome.answer}"
+            raise Unavailable(f"{why}. {NOTHING_DONE}") from self.denied
         if isinstance(outcome.answer, Granted):
             self._grants.append((outcome.ask, outcome.answer.capability))
             # A capability that was presented already would be denied again.

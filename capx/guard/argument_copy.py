@@ -5,14 +5,21 @@ an object that it passed. The copy is judged, and the function gets the copy.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from capx.errors import InvalidRequest
 from capx.guard.json_values import declared_fields, members
+
+# Of any type, because nothing is known of what they hold.
+_DICT: Any = dict
+_ORDERED: Any = OrderedDict
+_LIST: Any = list
+_TUPLE: Any = tuple
+_SET: Any = set
+_STRUCT: Any = msgspec.Struct
 
 
 def own_copy(name: str, value: Any) -> Any:
@@ -26,43 +33,36 @@ def own_copy(name: str, value: Any) -> Any:
         raise InvalidRequest(f"the argument {name!r} cannot be judged: it nests too deep") from None
 
 
-# As Any, because the types of what they hold are not known.
-_DICT: Any = dict
-_ORDERED: Any = OrderedDict
-_LIST: Any = list
-_TUPLE: Any = tuple
-_SET: Any = set
-_STRUCT: Any = msgspec.Struct
-
-
 def _copied(value: Any) -> Any:
-    kind = cast("Any", type(value))
-    bases = kind.__mro__
+    kind = _kind(value)
     # By the methods of the base types, because a subclass may have its own.
-    if dict in bases:
-        base = _ORDERED if OrderedDict in bases else _DICT
-        copy = base.__new__(kind)
-        base.update(copy, {name: _copied(member) for name, member in base.items(value)})
-    elif list in bases:
-        copy = _LIST.__new__(kind)
-        _LIST.extend(copy, [_copied(element) for element in _LIST.__iter__(value)])
-    elif tuple in bases:
-        copy = _TUPLE.__new__(kind, [_copied(element) for element in _TUPLE.__iter__(value)])
-    elif set in bases:
-        copy = _SET.__new__(kind)
-        _SET.update(copy, _SET.__iter__(value))
-    elif msgspec.Struct in bases:
-        copy = _STRUCT.__copy__(value)
-        _put(copy, force_setattr, members(value, kind.__struct_fields__))
-    elif (fields := declared_fields(kind)) is not None:
-        # Without its constructor, which may change or refuse what it gets.
-        copy = object.__new__(kind)
-        _put(copy, object.__setattr__, members(value, fields))
-    else:
-        copy = value
+    if issubclass(kind, _DICT):
+        base = _ORDERED if issubclass(kind, _ORDERED) else _DICT
+        return _filled(base, kind, {name: _copied(member) for name, member in base.items(value)})
+    if issubclass(kind, _LIST):
+        return _filled(_LIST, kind, [_copied(element) for element in _LIST.__iter__(value)])
+    if issubclass(kind, _TUPLE):
+        return _TUPLE.__new__(kind, [_copied(element) for element in _TUPLE.__iter__(value)])
+    if issubclass(kind, _SET):
+        return _filled(_SET, kind, _SET.__iter__(value))
+    is_struct = isinstance(value, msgspec.Struct)
+    fields = value.__struct_fields__ if is_struct else declared_fields(kind)
+    if fields is None:
+        return value
+    # Without its constructor, which may change or refuse what it gets.
+    copy: Any = _STRUCT.__copy__(value) if is_struct else object.__new__(kind)
+    put = force_setattr if is_struct else object.__setattr__
+    for name, member in members(value, fields).items():
+        put(copy, name, _copied(member))
     return copy
 
 
-def _put(copy: Any, put: Callable[[Any, str, Any], None], held: Mapping[str, Any]) -> None:
-    for name, member in held.items():
-        put(copy, name, _copied(member))
+def _kind(value: object) -> type[object]:
+    return type(value)
+
+
+def _filled(base: Any, kind: type[object], content: Any) -> Any:
+    """Return a new object of this subclass of dict, list or set with this content."""
+    copy = base.__new__(kind)
+    (base.extend if base is _LIST else base.update)(copy, content)
+    return copy

@@ -32,6 +32,7 @@ import msgspec
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx_caveats import JSON, SAFE_INTEGER
+from capx_caveats.levels import MANY, levels
 
 Hook = Callable[[Any], Any]
 """Converts one value of a type that this module does not know; raises TypeError if it cannot."""
@@ -44,6 +45,7 @@ _HARMLESS: Final = frozenset(
 """What a subclass of these may define anew: it changes nothing that a function reads."""
 _READ_BY: Final = frozenset({"__missing__", "__bool__"})
 """What a subclass may not define either, although these do not define it themselves."""
+_DEPTH: Final = 64
 _DIGITS: Final = 15
 """A double holds each decimal number of so many digits: written anew, it has the same digits."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -88,13 +90,7 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
         plainly = base.__name__
         raise TypeError(f"{kind.__name__} is a subclass of {plainly} and may read differently: pass a plain {plainly}")
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
-        if kind not in _BARE:
-            _demand_plain(value)
-        if issubclass(kind, dict):
-            return _object(value, hook)
-        elements = [_seen(element, hook) for element in value]
-        # A set has another order in each process. A consent would be for one of them.
-        return sorted(elements, key=canonical) if issubclass(kind, (set, frozenset)) else elements
+        return _container(value, hook)
     if isinstance(value, (bytes, bytearray, memoryview)):
         raise TypeError("it is bytes, and the service has not stated how to judge them")
     if isinstance(value, msgspec.Struct):
@@ -104,6 +100,25 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
     if hook is None:
         raise TypeError(f"a {kind.__name__} is not a JSON value: pass a plain dict, list, text or number")
     return _seen(hook(value), hook)
+
+
+def _container(value: Any, hook: Hook | None) -> JSON:
+    kind = cast("type[object]", type(value))
+    if kind not in _BARE:
+        _demand_plain(value)
+    elif len(value) > MANY and _is_bare(value):
+        return msgspec.to_builtins(value)  # type: ignore[no-any-return] # a copy
+    if issubclass(kind, dict):
+        return _object(value, hook)
+    elements = [_seen(element, hook) for element in value]
+    # A set has another order in each process. A consent would be for one of them.
+    return sorted(elements, key=canonical) if issubclass(kind, (set, frozenset)) else elements
+
+
+def _is_bare(value: object) -> bool:
+    """Whether a large value holds only dicts, lists and scalars; false if only a look at each value can tell."""
+    found = levels(value, _DEPTH)
+    return found is not None and not any(tuple in level.values for level in found)
 
 
 def _decimal(value: Decimal) -> int | float:

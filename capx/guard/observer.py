@@ -2,15 +2,15 @@
 
 Laws:
 
-- A log line and a span hold no argument, no value of the service and no token: only ids, codes, the action and the
-  audience. A callback gets the decision, whose refusals may hold values.
-- Telling changes no decision. A callback that fails is logged, and the request goes on.
+- A line of the log and a span hold no argument, no value of the service and no token: only ids, codes, the action and
+  the audience. The callback gets the decision as it is recorded, with all its reasons.
+- Reporting changes no decision. If a callback or a tracer fails, that is logged, and the request goes on.
 """
 
 import logging
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from capx.verify.decision import Decision
@@ -40,22 +40,27 @@ class Observer:
         code = "" if decision.allowed else decision.refusals[0].code
         if not decision.allowed:
             _log.warning("denied %s: %s, decision %s", decision.action or "a request", code, decision.id)
-        if (tracer := _tracer()) is not None:
-            attributes = {
-                "capx.audience": decision.audience,
-                "capx.action": decision.action,
-                "capx.outcome": decision.outcome,
-                "capx.code": code or None,
-                "capx.decision": decision.id,
-                "capx.task": decision.task,
-            }
-            stated = {name: value for name, value in attributes.items() if value is not None}
-            tracer.start_span("capx.guard", start_time=started, attributes=stated).end()
-        if self._on_decision is not None:
+        for report in (partial(_trace, code, started), self._on_decision):
             try:
-                self._on_decision(decision)
+                if report is not None:
+                    report(decision)
             except Exception:  # noqa: BLE001 # code of the service, which must change no decision
-                _log.exception("on_decision failed for decision %s", decision.id)
+                _log.exception("the decision %s could not be reported", decision.id)
+
+
+def _trace(code: str, started: int, decision: Decision) -> None:
+    if (tracer := _tracer()) is None:
+        return
+    attributes = {
+        "capx.audience": decision.audience,
+        "capx.action": decision.action,
+        "capx.outcome": decision.outcome,
+        "capx.code": code or None,
+        "capx.decision": decision.id,
+        "capx.task": decision.task,
+    }
+    stated = {name: value for name, value in attributes.items() if value is not None}
+    tracer.start_span("capx.guard", start_time=started, attributes=stated).end()
 
 
 @cache

@@ -37,7 +37,8 @@ from capx.tokens.capability import Capability
 from capx.tokens.grants import audience_of
 from capx.tokens.guarded_function import carry_guard, guard_of
 from capx.verify.admitted import Admitted
-from capx.verify.decision import NO_TOKEN, Allowed, Denied
+from capx.verify.ask import Pending
+from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
 from capx_caveats import JSON, Call
@@ -55,7 +56,7 @@ R = TypeVar("R")
 class ToolGuard:
     """Guards functions of this process; `verifier_for` gives the verifier of a function's audience.
 
-    `on_decision` gets the decision of each call: the one that allowed it, or the one that its caller is told.
+    `on_decision` gets the decision of each call: the one that allowed it, or the last one that denied it.
     """
 
     def __init__(self, verifier_for: Callable[[str], Verifier], *, on_decision: OnDecision | None = None) -> None:
@@ -200,16 +201,21 @@ class _FunctionGuard:
         return call_in_thread
 
     async def _allowed(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool) -> "_AllowedCall":
-        started = self._observer.started()
+        report = functools.partial(self._observer.decided, started=self._observer.started())
+        verifier, bound = self._verifier_for(), self._tool.bind(args, kwargs)
+        asks = CallAsks(current_actor(), verifier.audience)
         try:
-            call = await _judge(self._tool, self._verifier_for(), self._tool.bind(args, kwargs), is_async=is_async)
-        except (Denied, Unavailable) as error:
-            denied = error if isinstance(error, Denied) else error.__cause__
-            if isinstance(denied, Denied):
-                self._observer.decided(denied.decision, started)
+            allowed = await _judge(self._tool, verifier, bound, asks, is_async=is_async)
+        except Denied as denied:
+            report(denied.decision)
             raise
-        self._observer.decided(call.allowed.decision, started)
-        return call
+        except (Pending, Unavailable):
+            # The caller is told that nobody can say now. The log has the denial before that.
+            if asks.denied is not None:
+                report(asks.denied.decision)
+            raise
+        report(allowed.decision)
+        return _AllowedCall(verifier, bound.arguments, allowed, report)
 
 
 class _AllowedCall(Struct, frozen=True):
@@ -218,12 +224,14 @@ class _AllowedCall(Struct, frozen=True):
     verifier: Verifier
     bound: "BoundArguments"
     allowed: Allowed
+    report: Callable[[Decision], None]
 
     def run(self, function: Callable[..., Any]) -> Any:
         """Run the function; if it does not run after all, the call gives back what it has spent."""
         try:
             _demand_actor(self.verifier)
-        except Denied:
+        except Denied as denied:
+            self.report(denied.decision)
             if self.allowed.spent:
                 with suppress(CapxError):
                     self.allowed.give_back(_NOT_RUN)
@@ -235,7 +243,8 @@ class _AllowedCall(Struct, frozen=True):
         """`run` for an async function."""
         try:
             _demand_actor(self.verifier)
-        except Denied:
+        except Denied as denied:
+            self.report(denied.decision)
             if self.allowed.spent:
                 with suppress(CapxError):
                     await self.allowed.give_back_async(_NOT_RUN)
@@ -256,9 +265,8 @@ def _result(work: Coroutine[Any, Any, _AllowedCall]) -> _AllowedCall:
     raise RuntimeError("a plain function cannot wait for an event loop")
 
 
-async def _judge(tool: _Tool, verifier: Verifier, bound: _BoundCall, *, is_async: bool) -> _AllowedCall:
-    """Return the call once it is allowed, after asks for what it lacks; awaits nothing unless `is_async`."""
-    asks = CallAsks(current_actor(), verifier.audience)
+async def _judge(tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallAsks, *, is_async: bool) -> Allowed:
+    """Return the decision once the call is allowed, after asks for what it lacks; awaits nothing unless `is_async`."""
     # At most two grants: after one that is pinned to arguments, `CallAsks` suggests nothing more.
     while True:
         # Anew each time: while a person decided, the caller may have been cancelled.
@@ -283,8 +291,8 @@ async def _judge(tool: _Tool, verifier: Verifier, bound: _BoundCall, *, is_async
 
 async def _judged(
     tool: _Tool, verifier: Verifier, bound: _BoundCall, held: Bundle | None, *, is_async: bool
-) -> tuple[_AllowedCall, Capability]:
-    """Return the call, allowed with this capability that the bundle holds now."""
+) -> tuple[Allowed, Capability]:
+    """Return the decision that allows the call, with this capability that the bundle holds now."""
     first: Denied | None = None
     sent = bound.sent
     for candidate in _candidates(verifier, bound, held):
@@ -297,9 +305,10 @@ async def _judged(
                 admitted = verifier.admit(candidate.present(sent).text, sent)
             call = tool.call(admitted, bound)
             allowed = await admitted.judge_async(call, sent=True) if is_async else admitted.judge(call, sent=True)
-            return _AllowedCall(verifier, bound.arguments, allowed), candidate
         except Denied as denied:
             first = _first_denial(first, denied)
+        else:
+            return allowed, candidate
     raise first or _without(verifier, bound, held)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from capx.crypto.base64url import b64u
-from capx.crypto.canonical_json import canonical
+from capx.crypto.canonical_json import canonical, canonical_of_json
 from capx.crypto.hashing import mac
 from capx.crypto.keys import AudienceKey
 from capx.errors import InvalidCaveat
@@ -21,10 +21,15 @@ _LABEL: Final = b"capx/1/arguments"
 _BYTES: Final = 12
 
 
-def args_digest(key: AudienceKey, node: bytes, action: str, args: Mapping[str, JSON]) -> str | None:
-    """Return the digest (16 characters of base64url); None if an argument is not JSON."""
+def args_digest(
+    key: AudienceKey, node: bytes, action: str, args: Mapping[str, JSON], *, checked: bool = False
+) -> str | None:
+    """Return the digest (16 characters of base64url); None if an argument is not JSON.
+
+    If they are `checked`, as those of a `Call` are, they are not looked at again.
+    """
     try:
-        found = canonical(dict(args))
+        found = (canonical_of_json if checked else canonical)(dict(args))
     except InvalidCaveat:
         return None
     # A node has 16 bytes, and no action has a NUL in it, so each part has one place.

@@ -19,29 +19,38 @@ class DeadTokens:
     """The recorded denials of this minute. Safe with several threads."""
 
     def __init__(self) -> None:
-        self._minute = -1
+        self._minute = 0
         self._recorded: dict[tuple[bytes, tuple[str, ...]], str] = {}
-        self._unrecorded = 0
         begin_in_each_process(self._begin)
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
+        # A forked child does not count what its parent will tell.
+        self._unrecorded = 0
 
     def recorded(self, capability: bytes, codes: tuple[str, ...], new: str, now: int) -> str | None:
         """Return the id of this minute's recorded decision for a capability (its last id) and the codes of a denial.
 
         If that is `new`, there was none, and the caller records it under this id. None if nothing more is recorded.
         """
+        minute = now // 60
         with self._lock:
-            if now // 60 != self._minute:
+            # Not for an earlier minute: a thread may come late with a time that it read before the minute ended.
+            if minute > self._minute:
                 self._tell()
-                self._minute, self._unrecorded = now // 60, 0
+                self._minute, self._unrecorded = minute, 0
                 self._recorded.clear()
             if len(self._recorded) < MOST:
                 return self._recorded.setdefault((capability, codes), new)
             found = self._recorded.get((capability, codes))
             self._unrecorded += found is None
             return found
+
+    def forget(self, capability: bytes, codes: tuple[str, ...], decision: str) -> None:
+        """Forget a decision with this id, because it could not be recorded: the next denial may take its place."""
+        with self._lock:
+            if self._recorded.get((capability, codes)) == decision:
+                del self._recorded[capability, codes]
 
     def _tell(self) -> None:
         if self._unrecorded:

@@ -176,29 +176,34 @@ class Evaluator:
             args_digest=args_digest,
         )
 
-    def args_digest(self, node: bytes, action: str, args: Mapping[str, JSON]) -> str | None:
+    def args_digest(self, node: bytes, action: str, args: Mapping[str, JSON], *, checked: bool) -> str | None:
         """The digest of the arguments of a call at a node, for its decision; None if no decision is recorded."""
         if self.recorder is NO_RECORDER:
             return None
         # The first key and not the token's: an agent may hold capabilities under several keys.
-        return next((args_digest(key, node, action, args) for key in self._keys.live), None)
+        return next((args_digest(key, node, action, args, checked=checked) for key in self._keys.live), None)
 
     def recorded(self, decision: Decision) -> Decision:
         """A denial, recorded if the recorder has room. Without room it is still a denial, so nothing is at risk."""
-        try:
-            self.recorder.reserve()
-        except Unavailable:
-            return decision
-        self.recorder.record(decision)
+        self._record(decision)
         return decision
 
     def recorded_once(self, decision: Decision, capability: bytes) -> Decision:
         """A denial at the head; it is the one of this minute that was recorded for these reasons, if there is one."""
         codes = tuple(refusal.code for refusal in decision.refusals)
         known = self._dead_tokens.recorded(capability, codes, decision.id, decision.at)
-        if known == decision.id:
-            return self.recorded(decision)
+        if known == decision.id and not self._record(decision):
+            self._dead_tokens.forget(capability, codes, decision.id)
         return decision if known is None else replace(decision, id=known)
+
+    def _record(self, decision: Decision) -> bool:
+        """Record a decision, and return whether the recorder had room for it."""
+        try:
+            self.recorder.reserve()
+        except Unavailable:
+            return False
+        self.recorder.record(decision)
+        return True
 
 
 def unavailable(problem: StoreProblem) -> Refusal:

@@ -31,6 +31,7 @@ from capx_caveats.constraint import Constraint, Judgement
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
 from capx_caveats.cost_bound import MAX_PATTERNS, SMALL_TOKEN, Cost, cost, is_too_much
 from capx_caveats.errors import CapxError, InvalidCaveat
+from capx_caveats.levels import SAFE_INTEGER
 from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
 from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.placement import PLACES, Place, misplaced
@@ -39,7 +40,6 @@ from capx_caveats.value_constraints import Absent, Anything, Contains, Eq, In, L
 from capx_caveats.values import (
     JSON,
     MISSING,
-    SAFE_INTEGER,
     Literal,
     Natural,
     Number,

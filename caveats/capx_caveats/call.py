@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from capx_caveats.amount import Amount, amount
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.names import demand, demand_argument, demand_attribute, is_action, is_attribute, is_label
-from capx_caveats.values import JSON, demand_dict, demand_json
+from capx_caveats.names import demand, demand_arguments, demand_attribute, is_action, is_attribute, is_label
+from capx_caveats.values import JSON, demand_dict, demand_json, demand_members
 
 NOTHING: Final[Mapping[str, JSON]] = MappingProxyType({})
 FREE: Final[Mapping[str, Amount]] = MappingProxyType({})
@@ -44,12 +44,10 @@ class Call(Struct, frozen=True):
             demand(is_label(self.tenant), "a tenant", self.tenant)
         for stated in (self.args, self.defaults, self.attributes, self.cost):
             demand_dict(stated)
-        for name, value in self.args.items():
-            demand_argument(name)
-            demand_json(value)
-        for name, value in self.defaults.items():
-            demand_argument(name)
-            demand_json(value)
+        for arguments in (self.args, self.defaults):
+            demand_arguments(arguments)
+            demand_members(arguments)
+        for name in self.defaults:
             if name in self.args:
                 raise InvalidCaveat(f"the argument {name!r:.80} was given, so it has no default")
         for name, value in self.attributes.items():

@@ -13,7 +13,8 @@ from msgspec import UNSET, Struct, StructMeta, ValidationError, convert
 from msgspec.structs import force_setattr
 
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.values import SAFE_INTEGER, Value, demand_unicode, holds_more
+from capx_caveats.levels import SAFE_INTEGER
+from capx_caveats.values import Value, demand_unicode, holds_more
 
 Judgement = bool | None
 """The answer of a constraint. True: yes. False: no. None: cannot judge."""

@@ -10,8 +10,8 @@ Laws:
 - It is a sum, computed before anything is judged: a caveat that is appended can only add to it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from msgspec import UNSET, json
 
@@ -19,12 +19,14 @@ from capx_caveats.call import Call
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Where
 from capx_caveats.constraint import Constraint, is_own
+from capx_caveats.levels import levels
 from capx_caveats.values import JSON
 
 MAX_COST = 2**23
-"""The highest cost of a call. One unit is about 3 ns: what RE2 needs, at worst, for one character and instruction."""
+"""The highest cost of a call. One unit is 3 to 6 ns: what RE2 needs, at worst, for one character and instruction."""
 MAX_PATTERNS = 2**16
 """The most instructions that the patterns of one token may have together; to build one takes about 200 ns."""
+_DEPTH = 64
 SMALL_TOKEN = 4096
 """The most bytes that the blocks of a small token have together; MAX_PATTERNS holds only for larger ones."""
 SMALL_CALL = 128
@@ -66,19 +68,34 @@ def is_too_much(call: Call, size: int, most: Callable[[], Cost], caveats: Callab
 
 
 def _exact(call: Call, caveats: Iterable[Caveat]) -> int:
-    sizes = {f"args.{name}": _size(value) for name, value in call.arguments.items()}
-    every = _Size(sum(size.values for size in sizes.values()), sum(size.characters for size in sizes.values()))
-    sizes.update((name, _size(value)) for name, value in call.attributes.items())
-    total = 0
+    # Summed up by place first, so that a large argument into which nothing looks is not looked at here either.
+    totals: dict[str, Cost] = {}
     for caveat in caveats:
         for place, asked in _questions(caveat, call.action):
-            times, size = (len(call.arguments), every) if place == _EVERY else (1, sizes.get(place, _NOTHING))
-            total += asked.once * times + asked.each * size.values + asked.weight * size.characters
-    return total
+            once, each, weight = totals.get(place, _FREE)
+            totals[place] = Cost(once + asked.once, each + asked.each, weight + asked.weight)
+    return sum(_at(place, asked, call) for place, asked in totals.items())
+
+
+def _at(place: str, asked: Cost, call: Call) -> int:
+    """The cost of what is asked about the value at a place, or about each argument."""
+    if place == _EVERY:
+        found = [*call.arguments.values()]
+        once = asked.once * len(found)
+    else:
+        name = place.removeprefix("args.")
+        stated = call.attributes if name == place else call.arguments
+        found = [stated[name]] if name in stated else []
+        once = asked.once
+    if not (asked.each or asked.weight):
+        return once
+    size = _size(found)
+    return once + asked.each * size.values + asked.weight * size.characters
 
 
 _EVERY = "args.*"
 """The place of a question about each argument."""
+_FREE = Cost(0, 0, 0)
 _LOOK = Cost(16, 0, 0)
 """The cost of finding out that an argument has a name."""
 _OWN = Cost(Constraint.once, 0, 0)
@@ -104,22 +121,15 @@ class _Size(NamedTuple):
     characters: int
 
 
-_NOTHING = _Size(0, 0)
+_TOO_LARGE = _Size(MAX_COST, MAX_COST)
+"""The size of what holds too many values to be counted: it costs too much, whatever looks into it."""
 
 
-def _size(value: JSON) -> _Size:
-    """Return the number of values in this one, itself among them, and of the characters of all texts."""
-    # A loop, not recursion: the caller chooses how deep the values nest.
-    values = characters = 0
-    waiting: list[JSON] = [value]
-    while waiting:
-        found = waiting.pop()
-        values += 1
-        if isinstance(found, str):
-            characters += len(found)
-        elif isinstance(found, Mapping):
-            waiting += found.values()
-            characters += sum(map(len, found))
-        elif isinstance(found, list | tuple):
-            waiting += cast("Sequence[JSON]", found)
-    return _Size(values, characters)
+def _size(judged: list[JSON]) -> _Size:
+    """Return the number of these values and of all within them, and of the characters of all texts."""
+    # One level more than a call may have, for the list around them.
+    found = levels(judged, _DEPTH + 1)
+    if found is None:
+        return _TOO_LARGE
+    values = sum(len(held) for level in found for held in level.values.values())
+    return _Size(values - 1, sum(len(level.texts) for level in found))

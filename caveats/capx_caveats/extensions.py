@@ -16,7 +16,7 @@ from msgspec import inspect
 from capx_caveats.constraint import Constraint, Wire, is_own
 from capx_caveats.constraints import AnyConstraint
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.values import SAFE_INTEGER
+from capx_caveats.levels import SAFE_INTEGER
 
 Own = frozenset[type[Constraint]]
 """A set of a service's own constraints."""

@@ -5,11 +5,12 @@ from how it compares (controls, format characters, line separators) is not a lab
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from unicodedata import category
 
 from capx_caveats.errors import InvalidCaveat
+from capx_caveats.levels import MANY
 from capx_caveats.values import shown
 
 _AUDIENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
@@ -82,6 +83,15 @@ demand_tenant = _demand(is_label, "a tenant")
 demand_argument = _demand(is_label, "an argument name")
 demand_attribute = _demand(is_attribute, "an attribute")
 demand_pattern = _demand(is_pattern, "an action, or one followed by .*")
+
+
+def demand_arguments(names: Collection[str]) -> None:
+    """Raise InvalidCaveat unless each of these texts is an argument name."""
+    # All at once: a body may have thousands of members, whose names would fill the memory of known ones.
+    if len(names) > MANY and all(names) and max(map(len, names)) <= LABEL_LENGTH and "".join(names).isprintable():
+        return
+    for name in names:
+        demand_argument(name)
 
 
 def told_name(name: str) -> str:

@@ -76,6 +76,12 @@ _V4_IN_V6 = ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff
 """The IPv6 networks whose addresses contain an IPv4 one: compatible, mapped, translated, NAT64, Teredo, 6to4."""
 
 
+_READING = 8192
+"""The cost of reading a URL or an address that was not read before, in the units of `Constraint.once`."""
+_COMPARISON = 32
+"""The cost of comparing a name with a pattern."""
+
+
 class Host(Constraint, frozen=True, tag="host"):
     """The DNS name is one of these or, for `*.x`, is below x. Only names in lower-case ASCII can be judged.
 
@@ -83,8 +89,11 @@ class Host(Constraint, frozen=True, tag="host"):
     machine, such as localhost, are judged like any other name; `url` does not judge them.
     """
 
-    once = 2048
     patterns: Texts
+
+    @property
+    def once(self) -> int:  # type: ignore[override] # the name is read, and compared with each pattern
+        return 2048 + _COMPARISON * len(self.patterns)
 
     def __post_init__(self) -> None:
         for pattern in self.patterns:
@@ -107,13 +116,16 @@ class Url(Constraint, frozen=True, tag="url"):
     address or a name of this machine or of a metadata service, or if its scheme is not http, https or one of these.
     """
 
-    # An address or a name that was not read before takes this long.
-    once = 8192
     weight = 8
     schemes: Texts
     hosts: Texts
     ports: tuple[Port, ...]
     path: str | UnsetType = UNSET
+
+    @property
+    def once(self) -> int:  # type: ignore[override] # as for an address, and its own path is read each time
+        own_path = 0 if self.path is UNSET else 16 * len(self.path)
+        return _READING + _COMPARISON * (len(self.schemes) + len(self.hosts) + len(self.ports)) + own_path
 
     def __post_init__(self) -> None:
         for scheme in self.schemes:
@@ -157,8 +169,11 @@ class Cidr(Constraint, frozen=True, tag="cidr"):
     a zone or contains an IPv4 address.
     """
 
-    once = 8192
     networks: Texts
+
+    @property
+    def once(self) -> int:  # type: ignore[override] # the address is read, and compared with each network
+        return _READING + 2 * _COMPARISON * len(self.networks)
 
     def __post_init__(self) -> None:
         for network in self.networks:

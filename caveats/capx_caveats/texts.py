@@ -24,6 +24,9 @@ MAX_PROGRAM = 2**14
 
 _MATCH = 1024
 """The cost of handing one text to RE2, in the units of `Constraint.once`."""
+_REMEMBERED = 1024
+"""The patterns that are kept ready, each of 16 KiB at most. One token cannot hold more, or it would build them anew for
+each value."""
 _WILD = re.compile(r"(\*\*?|\?)")
 # `\p` or `\P` after an even number of backslashes; after an odd number, the `p` is plain text.
 _UNICODE_CLASS = re.compile(r"(?<!\\)(?:\\\\)*\\[pP]")
@@ -113,6 +116,10 @@ class Path(Constraint, frozen=True, tag="path"):
     weight = 4
     root: str
 
+    @property
+    def once(self) -> int:  # type: ignore[override] # its own root is read each time
+        return Constraint.once + 8 * len(self.root)
+
     def __post_init__(self) -> None:
         if _segments(self.root) is None:
             raise InvalidCaveat(f"{self.root!r:.80} is not an absolute path in canonical spelling, such as /srv/data")
@@ -165,7 +172,7 @@ def _matches(program: "Program", value: Value) -> Judgement:
         return None
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_REMEMBERED)
 def _glob(text: str) -> "Program":
     # Imported on first use: it is slow to load, and most tokens have no pattern.
     import re2
@@ -174,7 +181,7 @@ def _glob(text: str) -> "Program":
     return _program("".join(wild.get(part) or re2.escape(part) for part in _WILD.split(text)))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_REMEMBERED)
 def _program(pattern: str) -> "Program":
     import re2
 

@@ -17,6 +17,7 @@ from typing import Annotated, Final, TypeAlias, TypeVar, cast
 from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.errors import InvalidCaveat
+from capx_caveats.levels import MANY, SAFE_INTEGER, Level, levels
 
 Scalar: TypeAlias = bool | int | float | str | None
 """A JSON value that holds no other value."""
@@ -29,8 +30,6 @@ Value: TypeAlias = JSON | UnsetType
 """A value that a constraint judges: a JSON value, or MISSING."""
 T = TypeVar("T")
 
-SAFE_INTEGER: Final = 2**53 - 1
-"""The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""
 
 Natural = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
 """The type of a field: an integer from 0 to 2⁵³ - 1, without fraction or exponent."""
@@ -50,6 +49,7 @@ Literals = Annotated[tuple[Literal, ...], Meta(min_length=1)]
 """The type of a field: one or more literals."""
 
 _NUMBERS = frozenset({int, float})
+_CONTAINERS = frozenset({list, tuple, dict})
 _DEPTH = 64
 _SHOWN = 80
 _SHOWN_ELEMENTS = 20
@@ -84,6 +84,8 @@ def demand_json(value: object, depth: int = _DEPTH) -> None:
         return
     elif depth == 0:
         raise InvalidCaveat(f"a value is nested deeper than {_DEPTH} levels: make it flatter")
+    elif kind in _CONTAINERS and len(cast("Sequence[object]", value)) > MANY and _is_json(value, depth):
+        return
     elif kind is list or kind is tuple:
         for element in cast("Sequence[object]", value):
             demand_json(element, depth - 1)
@@ -95,6 +97,28 @@ def demand_json(value: object, depth: int = _DEPTH) -> None:
             demand_json(element, depth - 1)
     else:
         raise InvalidCaveat(f"a {kind.__name__} is not a JSON value: convert it first")
+
+
+def demand_members(members: Mapping[str, object]) -> None:
+    """Raise InvalidCaveat unless the value of each member is JSON, as `demand_json` demands it."""
+    if len(members) > MANY and _is_json(dict(members), _DEPTH + 1):
+        return
+    for value in members.values():
+        demand_json(value)
+
+
+def _is_json(value: object, depth: int) -> bool:
+    """Whether a large value is JSON as `demand_json` demands it; false if only that can tell."""
+    found = levels(value, depth)
+    return found is not None and all(map(_are_json, found))
+
+
+def _are_json(level: Level) -> bool:
+    try:
+        demand_unicode(level.texts)
+    except InvalidCaveat:
+        return False
+    return level.has_safe_numbers
 
 
 def demand_dict(value: object) -> None:

@@ -185,7 +185,7 @@ def test_an_error_of_a_tool_leads_to_no_unburnt_presentation(*, blocking: bool) 
     seen = dict[int, Any]()
     texts = [value for one in errors_of(caught.value) for value in in_frames(one, seen) if type(value) is str]
     tokens = [wire.decode(text) for text in texts if text.startswith("capx1_")]
-    assert [frame for frame in tokens if str(frame.blocks[-1]).startswith("b'[[\"call\"")] == []
+    assert [frame for frame in tokens if str(frame.blocks[-1]).startswith('b\'[["call"')] == []
 
 
 def in_frames(error: BaseException, seen: dict[int, Any]) -> Iterator[Any]:

@@ -462,28 +462,28 @@ def test_an_async_callable_is_guarded_until_it_has_ended(world: World) -> None:
 
 def test_an_argument_changed_by_a_thread_does_not_run(world: World) -> None:
     ran: list[list[str]] = []
-    passed = ["ann"]
 
     def changing(to: list[str]) -> dict[str, JSON]:
         # Attributes are derived from the arguments when these have been read, just before they are judged.
-        for known in (to, passed):
-            thread = threading.Thread(target=known.append, args=("eve",))
-            thread.start()
-            thread.join()
+        thread = threading.Thread(target=to.append, args=("eve",))
+        thread.start()
+        thread.join()
         return {}
 
     @world.lab.tool("slides.write", attributes=changing)
     def mail(to: list[str]) -> None:
         ran.append(to)
 
+    to = ["ann"]
     with acting(world.ann):
-        mail(passed)
+        mail(to)
+    # The function that derives attributes gets a copy of its own, and so does the tool.
     assert ran == [["ann"]]
-    assert passed == ["ann", "eve"]
+    assert ran[0] is not to
 
 
 def test_an_argument_changed_while_a_store_answers_does_not_run(world: World) -> None:
-    ran: list[object] = []
+    ran: list[dict[str, list[object]]] = []
     read = asyncio.Event()
 
     def note_that_it_is_read(to: object) -> dict[str, JSON]:
@@ -506,4 +506,5 @@ def test_an_argument_changed_while_a_store_answers_does_not_run(world: World) ->
     # The guard waits for the store, which counts the call.
     with acting(world.ann.attenuate(budget("calls", 9))):
         asyncio.run(act())
-    assert repr(ran) == "[{'all': [1]}]"
+    assert ran == [{"all": [1]}]
+    assert type(ran[0]["all"][0]) is int

@@ -1,7 +1,7 @@
 """Time capx beside its floor and its peers: one run, interleaved, as ratios.
 
 make bench                           measure everything, in thirteen minutes: build/bench.json, tables on the terminal
-make bench BENCH='--only authority'  one part: authority, or verify
+make bench BENCH='--only authority'  one part: authority, verify, or guard
 python -m tests.bench --quick        the same program within a minute and a half, for whoever changes it
 python -m tests.bench --write-docs   docs/benchmarks.md and its plots, from the run in build/bench.json
 """
@@ -66,7 +66,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few short rounds and 10 000 dead")
-    parser.add_argument("--only", choices=["authority", "verify"], help="measure one part")
+    parser.add_argument("--only", choices=["authority", "verify", "guard"], help="measure one part")
     parser.add_argument("--rounds", type=int, help="rounds that count (default 31)")
     parser.add_argument("--turn", type=float, help="seconds that a contender has in a round (default 0.03)")
     parser.add_argument("--dead", type=int, help="dead ids (default 1 000 000)")

@@ -16,6 +16,7 @@ from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import wire
 from tests.bench import growth, ours, startup, workload
 from tests.bench.authority.part import AuthorityPart
+from tests.bench.guarding import routes
 from tests.bench.link import Peers
 from tests.bench.measuring import Against, Contender, Row, cores, measure, pinned
 from tests.bench.report import Report, Size, machine
@@ -61,6 +62,14 @@ class Session:
         self.measure("caveats", contenders, _to_least(contenders))
         with growth.by_deaths(self._folder, self._options.dead) as contenders:
             self.measure("dead ids", contenders, _to_least(contenders))
+
+    def guard(self) -> None:
+        """Routes behind a guard."""
+        made = routes.Routes(self._store, self._view)
+        for contenders in routes.holding(made):
+            self.measure(contenders[0].who, contenders, routes.against(contenders))
+        with routes.large_bodies(made) as contenders:
+            self.measure(routes.LARGE, contenders, routes.against(contenders))
 
     def start(self) -> None:
         """Processes."""
@@ -131,6 +140,8 @@ def run(options: argparse.Namespace, console: Console) -> Report:
         on_one_core = pinned()
         session = stack.enter_context(closing(Session(options, folder, progress)))
         versions = _verifying(session, options, stack) if options.only in {None, "verify"} else {}
+        if options.only in {None, "guard"}:
+            session.guard()
         if options.only is not None:
             session.missing["everything else"] = f"left out by --only {options.only}"
         python, cpu = machine()

@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.bench import ours, startup
 from tests.bench.authority import tables as of_the_authority
+from tests.bench.guarding import tables as of_the_guard
 from tests.bench.measuring import Row
 from tests.bench.report import Bar, Report, bars
 from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
@@ -56,7 +57,7 @@ def tables(report: Report) -> list[Table]:
         if rows and op == "verify":
             found.append(_beside_capx(report, rows))
     found += [_sizes(report), _growth(report, "caveats", "caveats a hop"), _growth(report, "deaths", "dead ids")]
-    found += [_starts(report), *of_the_authority.tables(report)]
+    found += [_starts(report), *of_the_guard.tables(report), *of_the_authority.tables(report)]
     return [table for table in found if table.rows]
 
 

@@ -1,5 +1,8 @@
 """The benchmark works, tells what it could not measure, and its page says what its numbers say."""
 
+# The exact cost is seen only there.
+# pyright: reportPrivateUsage=false
+
 import json
 import subprocess
 import sys
@@ -10,12 +13,18 @@ from urllib.parse import urlsplit
 import pytest
 from msgspec.structs import replace
 
+from capx import RootKey
+from capx.tokens.lineage import unverified_lineage
+from capx_caveats import Call
+from capx_caveats.cost_bound import MAX_COST, _exact
 from tests.bench import __main__ as program
 from tests.bench import ours
 from tests.bench.authority import figures
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import AIMS, COMMITS, FEED, POSTGRES, SQLITE, Figure, percentile
 from tests.bench.authority.load import drive
+from tests.bench.guarding import routes
+from tests.bench.guarding.worst import ACTION, HOPS, WORST, Worst
 from tests.bench.measuring import Contender, Row, Unmeasurable, measure
 from tests.bench.page import page
 from tests.bench.report import DEMANDS, Report, Size, bars, load, save
@@ -23,6 +32,7 @@ from tests.labs.serving import served
 
 QUICK = ["--quick", "--rounds", "2", "--turn", "0.0005", "--dead", "50"]
 VERIFY = [*QUICK, "--only", "verify", "--hops", "1,64"]
+GUARD = [*QUICK, "--only", "guard"]
 AUTHORITY = [*QUICK, "--only", "authority", "--followers", "2", "--revocations", "3", "--spends", "40", "--agents", "2"]
 
 
@@ -57,6 +67,11 @@ def run(checkout: Path, out: Path, *options: str) -> tuple[Report, str]:
 @pytest.fixture(scope="module")
 def ran(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str]:
     return run(checkout, tmp_path_factory.mktemp("bench") / "build" / "bench.json", *VERIFY)
+
+
+@pytest.fixture(scope="module")
+def guard(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str]:
+    return run(checkout, tmp_path_factory.mktemp("guard") / "bench.json", *GUARD)
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +144,27 @@ def test_a_bar_is_reached_only_where_every_length_reaches_it() -> None:
     assert verdict() is None
     assert verdict(tenuo(1, 3.5), tenuo(3, 9)) is True
     assert verdict(tenuo(1, 3.4), tenuo(3, 9)) is False
+
+
+def test_a_run_measures_each_guarded_route_beside_a_bare_one(guard: tuple[Report, str]) -> None:
+    found, shown = guard
+    guarded = [row for row in found.rows if not row.who.endswith(routes.BARE)]
+    assert {row.who for row in guarded if row.op == routes.HOLD} == {worst.name for worst in WORST}
+    assert len([row for row in guarded if row.op == routes.LARGE]) == 4
+    assert all(row.ratios[routes.BARE] > 1 for row in guarded)
+    assert len(found.rows) == 2 * len(guarded)
+    assert "What one request may hold up" in shown
+    assert "A large body" in page(found)
+
+
+@pytest.mark.parametrize("worst", WORST, ids=lambda worst: worst.name)
+def test_the_worst_calls_use_the_whole_budget(worst: Worst) -> None:
+    capability = worst.capability(RootKey.generate())
+    assert len(capability.hops) == HOPS
+    args = worst.largest(capability)
+    lineage = unverified_lineage(capability)
+    assert not lineage.is_too_costly(Call(ACTION, args))
+    assert _exact(Call(ACTION, args), lineage.caveats) > 0.9 * MAX_COST
 
 
 def test_a_run_measures_every_figure_of_the_authority(authority: tuple[Report, str]) -> None:

@@ -1,45 +1,418 @@
-"""A budget by itself: what it refuses, and what it tells."""
+"""The bound on the work of one call: what each caveat costs, and which calls are refused for it."""
 
-from decimal import Decimal
+# The exact cost is seen only there.
+# pyright: reportPrivateUsage=false
+
+import json
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capx.errors import InvalidCaveat
+from capx.tokens.capability import Capability
+from capx.tokens.lineage import TokenRefused, unverified_lineage
+from capx.verify.evaluator import TOO_MUCH
 from capx_caveats import (
-    Budget,
+    DEFAULT,
+    MAX_PATTERNS,
+    SMALL_TOKEN,
+    AllOf,
+    AnyConstraint,
+    AnyOf,
     Call,
-    Facts,
-    budget,
+    Caveat,
+    Constraint,
+    Not,
+    Refusal,
+    Vocabulary,
+    absent,
+    action,
+    allow,
+    anything,
+    argv,
+    between,
+    cidr,
+    contains,
+    cost,
+    each,
+    expires,
+    fields,
+    glob,
+    host,
+    is_too_much,
+    length,
+    one_of,
+    prefix,
+    regex,
+    tenant,
+    url,
+    where,
+    within,
 )
+from capx_caveats.cost_bound import MAX_COST, SMALL_CALL, _exact
+from tests.labs import strategies
+from tests.labs.lab import NOW, Lab, minted
+from tests.labs.own_constraints import Odd
 
-NOW = 1_000
-
-
-def said(caveat: Budget, *, metered: bool = True, **cost: Any) -> str | None:
-    refusal = caveat.refusal(Facts(Call("a.read", cost=cost), NOW, 0.0, metered))
-    return refusal.code if refusal else None
-
-
-def test_a_budget_alone_is_refused_only_where_no_spend_cures() -> None:
-    assert said(budget("calls", 1)) is None
-    assert said(budget("calls", 1), metered=False) == "no_meter"
-    assert said(budget("calls", "0.999999")) == "budget_exhausted"
-    assert said(budget("eur", 5)) == "attribute_missing"
-    assert said(budget("eur", 5), usd=1) == "attribute_missing"
-    assert said(budget("eur", 5), eur="5.000000") is None
-    assert said(budget("eur", 5), eur="5.000001") == "budget_exhausted"
-    assert said(budget("eur", 0), eur=0) is None
+DIGITS = regex("[0-9]+")
+"""A pattern."""
 
 
-def test_a_budget_tells_whether_it_is_spent_and_not_how_far() -> None:
-    caveat = budget("eur", 10)
-    room = caveat.exhausted(Decimal("9.5"), Decimal("0.5"))
-    assert room is None
-    more, spent, over = (caveat.exhausted(Decimal(held), Decimal(1)) for held in ("9.25", "10", "11"))
-    assert more is not None
-    assert spent is not None
-    assert over is not None
-    assert (more.code, more.sentence) == (
-        "budget_exhausted",
-        "allows at most 10 eur, shared by everyone below, and this call costs more than is left",
-    )
-    assert spent == over
-    assert spent.sentence == "allows at most 10 eur, shared by everyone below, and all of it is spent"
+def exact(call: Call, *caveats: Caveat) -> int:
+    return _exact(call, caveats)
+
+
+def coarse(call: Call, *caveats: Caveat) -> int:
+    """What `cost` says that these caveats cost at most."""
+    written = len(msgspec.json.encode([{**call.args}, {**call.defaults}, {**call.attributes}]))
+    found = cost(caveats)
+    return found.once + found.each * written // 2 + found.weight * written
+
+
+def refused(call: Call, *caveats: Caveat, size: int = SMALL_TOKEN) -> bool:
+    return is_too_much(call, size, lambda: cost(caveats), lambda: caveats)
+
+
+# What each constraint costs
+
+COSTS: list[tuple[Constraint, tuple[int, int, int]]] = [
+    (one_of("a"), (160, 0, 0)),
+    (one_of("a", 2, None), (224, 0, 0)),
+    (between(1, 2), (128, 0, 0)),
+    (length(1, 2), (128, 0, 0)),
+    (absent(), (128, 0, 0)),
+    (anything(), (128, 0, 0)),
+    (prefix("abc"), (128, 0, 0)),
+    (contains(1), (128, 64, 0)),
+    (contains(1, 2, 3), (128, 128, 0)),
+    (within("/"), (136, 0, 4)),
+    (within("/srv/data"), (200, 0, 4)),
+    (host("a.example"), (2080, 0, 0)),
+    (host("a.example", "*.b.example"), (2112, 0, 0)),
+    (url("a.example"), (8256, 0, 8)),
+    (url("a.example", "b.example", ports=[1, 2], path="/abcd"), (8432, 0, 8)),
+    (cidr("10.0.0.0/8"), (8256, 0, 0)),
+    (cidr("10.0.0.0/8", "11.0.0.0/8"), (8320, 0, 0)),
+    (argv("git"), (192, 32, 0)),
+    (argv("git", "ls", arguments=[["push"], ["pull", "-f"]]), (384, 32, 0)),
+    (Odd(), (128, 0, 0)),
+    (Not(one_of("a")), (288, 0, 0)),
+    (Not(contains(1)), (256, 64, 0)),
+    (AnyOf((one_of("a"), contains(1), within("/"))), (552, 64, 4)),
+    (AllOf((one_of("a"), one_of(1))), (448, 0, 0)),
+    (each(one_of("a")), (128, 288, 0)),
+    (each(each(one_of("a"))), (128, 544, 0)),
+    (each(within("/")), (128, 264, 4)),
+    (fields({}), (128, 128, 0)),
+    (fields(a=one_of("a"), b=contains(1)), (416, 192, 0)),
+    (fields({"a": one_of("a"), "*": within("/")}), (424, 264, 4)),
+]
+
+
+def costs(constraint: Constraint) -> tuple[int, int, int]:
+    return constraint.once, constraint.each, constraint.weight
+
+
+@pytest.mark.parametrize(("constraint", "expected"), COSTS, ids=lambda one: "" if isinstance(one, tuple) else repr(one))
+def test_each_constraint_has_its_costs(constraint: Constraint, expected: tuple[int, int, int]) -> None:
+    assert costs(constraint) == expected
+
+
+@pytest.mark.parametrize("constraint", [glob("a*"), DIGITS, regex("(a|b){40}")], ids=repr)
+def test_a_pattern_weighs_its_instructions(constraint: AnyConstraint) -> None:
+    assert (constraint.once, constraint.each) == (1024, 0)
+    assert constraint.weight > 1
+    assert costs(each(constraint)) == (128, 1152, constraint.weight)
+    assert costs(Not(constraint)) == (1152, 0, constraint.weight)
+    assert costs(fields({"a": constraint, "b": constraint})) == (2176, 128, 2 * constraint.weight)
+    assert costs(AllOf((constraint, DIGITS))) == (2176, 0, constraint.weight + DIGITS.weight)
+
+
+def test_every_constraint_of_the_vocabulary_is_in_the_table() -> None:
+    tags = {tag for tag in strategies.FAMILIES if tag != "junk"} | {"each", "any", "all", "not", "fields"}
+    held = {str(type(one).__struct_config__.tag) for one, _ in COSTS} | {"eq", "regex", "glob"}
+    assert tags <= held
+    assert costs(Constraint()) == (128, 0, 0)
+
+
+# What a call costs
+
+
+def test_a_call_costs_what_is_asked_about_its_values() -> None:
+    call = Call("a.read", {"x": [1, ["ab", None]], "y": "abc", "z": ({"k": "v"}, "hello")})
+    for name, values, characters in (("x", 5, 2), ("y", 1, 3), ("z", 4, 7)):
+        # `each` counts the value itself, too.
+        assert exact(call, where(f"args.{name}", each(one_of("a")))) == 128 + 288 * values
+        assert exact(call, where(f"args.{name}", within("/"))) == 136 + 4 * characters
+    assert exact(call, where("args.none", within("/"))) == 136
+    # An entry looks at each argument, named or not.
+    assert exact(call, allow(action("a.read", x=within("/"), y=anything(), z=anything()))) == 136 + 4 * 2 + 256 + 3 * 16
+    everything = allow(action("a.read", args={"*": within("/")}))
+    assert exact(call, everything) == (136 + 16) * 3 + 4 * 12
+    assert exact(call, everything, everything) == 2 * exact(call, everything)
+
+
+def test_defaults_and_null_count_as_other_arguments() -> None:
+    looking = where("args.x", each(one_of("a")))
+    assert exact(Call("a.read", defaults={"x": [1, 2]}), looking) == 128 + 288 * 3
+    assert exact(Call("a.read", {"x": None}), looking) == 128 + 288
+    everything = allow(action("a.read", args={"*": one_of("a")}))
+    assert exact(Call("a.read", {"x": 1}, defaults={"y": 1}), everything) == 2 * 176
+    assert exact(Call("a.read"), everything) == 0
+
+
+def test_attributes_count_and_are_no_arguments() -> None:
+    call = Call("a.read", {"region": "a"}, attributes={"region": "abcd", "x": [1]})
+    assert exact(call, where("region", within("/"))) == 136 + 4 * 4
+    assert exact(call, where("args.region", within("/"))) == 136 + 4
+    assert exact(call, where("x", each(one_of("a")))) == 128 + 288 * 2
+    assert exact(call, where("args.x", each(one_of("a")))) == 128
+    # Nothing but `where` looks at attributes.
+    assert exact(call, allow(action("a.read", args={"*": within("/")}))) == 136 + 16 + 4
+
+
+def test_entries_of_other_actions_do_not_count() -> None:
+    args = {"x": "abc"}
+    pairs = {"x": within("/")}
+    caveat = allow(action("a.read", args=pairs), action("a.*", args=pairs), action("b.*", args=pairs), "a.read")
+    assert exact(Call("a.read", args), caveat) == 2 * (136 + 16 + 4 * 3)
+    assert exact(Call("a.write", args), caveat) == 136 + 16 + 4 * 3
+    assert exact(Call("b.read", args), caveat) == 136 + 16 + 4 * 3
+    assert exact(Call("c.read", args), caveat) == 0
+    # `cost` is about any action.
+    assert cost([caveat]) == (3 * (136 + 16), 3 * 16, 3 * 4)
+
+
+def test_caveats_about_no_value_cost_nothing() -> None:
+    free = [tenant("Acme"), expires(NOW), allow("a.read"), *DEFAULT.decode(b'[["unknown",1],["acme.own",1]]')]
+    held: list[Caveat] = [one for one in free if isinstance(one, Caveat)]
+    assert cost(held) == (0, 0, 0)
+    assert exact(Call("a.read", {"x": "abc"}), *held) == 0
+
+
+def test_a_caveat_of_a_service_may_look_at_each_argument() -> None:
+    class Quiet(Caveat, frozen=True, tag="acme.quiet"):
+        def refusal(self, facts: object) -> Refusal | None:
+            return None
+
+    assert exact(Call("a.read", {"x": 1, "y": 2}, defaults={"z": 3}), Quiet()) == 3 * 128
+    assert cost([Quiet()]) == (128, 128, 0)
+
+
+# The bound
+
+
+def decoded(*caveats: Any) -> tuple[Caveat, ...]:
+    return DEFAULT.decode(json.dumps(caveats).encode())
+
+
+rules = st.tuples(st.just("where"), st.sampled_from(["args.id", "args.x-y", "args.é", "region"]), strategies.rules)
+lists = st.tuples(st.just("allow"), st.lists(strategies.entries, min_size=1, max_size=3))
+caveats = st.lists(st.one_of(rules, lists, strategies.caveats), min_size=1, max_size=3).map(lambda some: decoded(*some))
+"""Caveats as they are read from a block, sound or not."""
+
+
+def stated(call: strategies.Call, times: int = 1) -> Call | None:
+    """The call, with each argument so many times as large; None if it holds what is no JSON."""
+    args = {name: value if times == 1 else [value] * times for name, value in call.args.items()}
+    try:
+        return Call(call.action, args, call.tenant, call.attributes)
+    except InvalidCaveat:
+        return None
+
+
+@given(strategies.calls, caveats, caveats)
+def test_a_caveat_that_is_appended_lowers_no_cost(
+    call: strategies.Call, some: tuple[Caveat, ...], more: tuple[Caveat, ...]
+) -> None:
+    if (judged := stated(call)) is not None:
+        assert exact(judged, *some, *more) == exact(judged, *some) + exact(judged, *more)
+        assert coarse(judged, *some, *more) >= coarse(judged, *some)
+        assert all(both >= one >= 0 for both, one in zip(cost((*some, *more)), cost(some), strict=True))
+
+
+@given(strategies.calls, caveats, st.sampled_from([1, 1, 40]))
+def test_the_coarse_bound_is_never_below_the_exact_one(
+    call: strategies.Call, some: tuple[Caveat, ...], times: int
+) -> None:
+    if (judged := stated(call, times)) is not None:
+        assert coarse(judged, *some) >= exact(judged, *some)
+
+
+@given(strategies.calls, caveats, caveats, st.sampled_from([1, 3000, 30_000]), st.sampled_from([1, 4096, 4097]))
+def test_what_is_refused_is_refused_for_every_child(
+    call: strategies.Call, some: tuple[Caveat, ...], more: tuple[Caveat, ...], times: int, size: int
+) -> None:
+    if (judged := stated(call, times)) is not None and refused(judged, *some, size=size):
+        assert refused(judged, *some, *more, size=size + 1)
+
+
+def test_a_call_may_cost_2_to_the_23_and_not_one_more() -> None:
+    call = Call("a.read", {"x": "ab" * 100})
+    within_bound = [where("args.x", anything())] * (2**23 // 128)
+    assert MAX_COST == 2**23 == exact(call, *within_bound)
+    assert not refused(call, *within_bound)
+    # The same, if only the exact sum can tell: what is asked about an argument that is not there costs 136.
+    missing = [where("args.y", within("/"))] * 16
+    assert exact(call, *missing) == 17 * 128
+    assert coarse(call, *within_bound[17:], *missing) > MAX_COST == exact(call, *within_bound[17:], *missing)
+    assert not refused(call, *within_bound[17:], *missing)
+    assert refused(call, *within_bound[16:], *missing)
+    # An entry looks at the argument for 16 more.
+    assert refused(call, *within_bound, allow(action("a.read", x=anything())))
+    assert refused(call, *within_bound, where("args.x", anything()))
+
+
+def test_the_exact_sum_decides_beside_a_large_free_argument() -> None:
+    heavy = [where("args.name", regex("(a|b){40}"))] * 3
+    call = Call("a.read", {"name": "ab", "data": "x" * 500_000, "more": [0] * 100_000})
+    assert coarse(call, *heavy) > MAX_COST > exact(call, *heavy)
+    assert not refused(call, *heavy)
+    # The same text under the pattern costs too much.
+    assert refused(Call("a.read", {"name": "x" * 500_000}), *heavy)
+
+
+def test_what_holds_too_many_values_to_be_counted_is_refused() -> None:
+    million = [0] * 10**6
+    call = Call("a.read", {"x": {"a": million, "b": million, "c": million, "d": million, "e": million}})
+    assert exact(call, where("args.x", argv("git"))) > MAX_COST
+    assert exact(call, where("args.x", within("/"))) > MAX_COST
+    assert exact(call, where("args.x", anything())) == 128
+
+
+def test_values_count_as_deep_as_a_call_may_nest() -> None:
+    value: Any = "ab"
+    for _ in range(64):
+        value = [value]
+    assert exact(Call("a.read", {"x": value}), where("args.x", each(within("/")))) == 128 + 264 * 65 + 4 * 2
+
+
+def test_a_small_call_of_a_small_token_is_always_judged() -> None:
+    costly = [where("args.x", each(url("a.example")))] * 200
+    args = {"x": ["a"] * 28}
+    call = Call("a.read", args)
+    written = len(msgspec.json.encode([args, {}, {}]))
+    assert SMALL_CALL == 128
+    assert written <= SMALL_CALL < len(msgspec.json.encode([{"x": ["a"] * 30}, {}, {}]))
+    assert exact(call, *costly) > MAX_COST
+    assert not refused(call, *costly, size=4096)
+    assert refused(call, *costly, size=4097)
+    assert refused(Call("a.read", {"x": ["a"] * 30}), *costly, size=4096)
+    # Defaults and attributes make a call large, too.
+    assert refused(Call("a.read", args, defaults={"y": "abcdefghijklmno"}), *costly, size=4096)
+    assert refused(Call("a.read", args, attributes={"y": "abcdefghijklmno"}), *costly, size=4096)
+
+
+def test_the_largest_call_that_is_small_has_128_bytes() -> None:
+    costly = [where("args.x", each(url("a.example")))] * 5000
+    overhead = len(msgspec.json.encode([{"x": ""}, {}, {}]))
+    for size, expected in ((128 - overhead, False), (129 - overhead, True)):
+        assert refused(Call("a.read", {"x": "a" * size}), *costly) is expected
+
+
+def test_nothing_is_summed_up_for_a_small_call() -> None:
+    def never() -> Any:
+        pytest.fail("it was summed up")
+
+    assert not is_too_much(Call("a.read", {"x": 1}), SMALL_TOKEN, never, never)
+    cheap = [where("args.x", anything())]
+    assert not is_too_much(Call("a.read", {"x": [0] * 1000}), SMALL_TOKEN, lambda: cost(cheap), never)
+
+
+# Over a whole token
+
+
+def judged(capability: Capability, args: Any) -> tuple[Refusal, ...]:
+    lab = Lab()
+    return lab.decide(lab.present(capability, "a.read", args), "a.read", args).refusals
+
+
+def test_hops_add_up_and_no_order_of_them_helps() -> None:
+    caveat = where("args.x", each(url("a.example", "b.example")))
+    args = {"x": [1] * 400}
+    parent, once = minted(), exact(Call("a.read", args), caveat)
+    hops = MAX_COST // once
+    assert hops >= 2
+    for at in range(hops):
+        parent = parent.delegate(to=f"hop{at}", caveats=[caveat])
+    assert TOO_MUCH not in judged(parent, args)
+    child = parent.delegate(to="last", caveats=[caveat])
+    assert judged(child, args) == (TOO_MUCH,)
+    assert judged(child.delegate(to="below", caveats=[tenant("Acme")]), args) == (TOO_MUCH,)
+
+
+BIG = [f"[a-z]{{{count}}}x" for count in range(940, 1000)]
+"""Patterns of about a thousand instructions each."""
+
+
+def patterned(*patterns: Sequence[str], padding: int = 0) -> Capability:
+    """A capability with a block of so much text, and one for each list of patterns."""
+    capability = minted()
+    if padding:
+        capability = capability.attenuate(where("args.y", prefix("p" * padding)))
+    for some in patterns:
+        capability = capability.attenuate(*(where("args.x", regex(pattern)) for pattern in some))
+    return capability
+
+
+def size_of(capability: Capability) -> int:
+    return sum(len(block) for block in capability.blocks if isinstance(block, bytes))
+
+
+def weight(patterns: Sequence[str]) -> int:
+    return sum(regex(pattern).weight for pattern in patterns)
+
+
+def test_the_patterns_of_a_large_token_have_a_bound() -> None:
+    assert MAX_PATTERNS == 65_536
+    # The weight of x{n} is n and a few.
+    few = regex("x{9}").weight - 9
+    lacking, exactly = MAX_PATTERNS - weight(BIG), list[str]()
+    while lacking:
+        # Never so much that less than one pattern remains to be added.
+        one = lacking if lacking <= 500 else min(500, lacking - 100)
+        exactly.append(f"x{{{one - few}}}")
+        lacking -= one
+    assert weight([*BIG, *exactly]) == MAX_PATTERNS
+    capability = patterned(BIG, exactly, padding=2000)
+    assert size_of(capability) > SMALL_TOKEN
+    assert codes(capability) != {"too_large"}
+    for worse in (patterned(BIG, exactly, ["x"], padding=2000), patterned(BIG, [*exactly, "x"], padding=2000)):
+        (refusal,) = judged(worse, {"x": "a"})
+        assert (refusal.code, refusal.sentence, refusal.wanted) == (
+            "too_large", "the patterns of a token are too large together", "fewer patterns"
+        )  # fmt: skip
+
+
+def codes(capability: Capability) -> set[str]:
+    return {refusal.code for refusal in judged(capability, {"x": "a"})}
+
+
+def test_the_patterns_of_a_small_token_have_none() -> None:
+    ten = 10 * [BIG[0]]
+    assert weight([*BIG, *ten]) > MAX_PATTERNS
+    small = patterned(BIG, ten)
+    assert size_of(small) <= SMALL_TOKEN
+    assert codes(small) == {"argument_refused"}
+    assert codes(small.attenuate(where("args.y", prefix("p" * 3900)))) == {"too_large"}
+
+
+def test_reading_stops_at_the_block_with_one_pattern_too_many() -> None:
+    class Counting(Vocabulary):
+        """The usual vocabulary, which counts what it reads."""
+
+        read = 0
+
+        def decode(self, block: bytes) -> tuple[Caveat, ...]:
+            self.read += 1
+            return super().decode(block)
+
+    counting = Counting(*DEFAULT.caveats)
+    with pytest.raises(TokenRefused, match="too_large"):
+        unverified_lineage(patterned(BIG, BIG, BIG, ["x"], padding=3000), counting)
+    # The authority's block, the text, and two blocks of patterns.
+    assert counting.read == 4

@@ -37,11 +37,10 @@ def test_a_copy_is_equal_and_shares_nothing_that_can_change(value: Any) -> None:
 
 def holding(value: Any) -> list[Any]:
     """The lists and dicts in a value, itself among them."""
-    inner: list[Any] = []
-    if type(value) in (list, dict):
-        inner = [*(value.values() if type(value) is dict else value)]
-        return [value, *(one for element in inner for one in holding(element))]
-    return inner
+    if not isinstance(value, list | dict):
+        return []
+    held: list[Any] = [*(value if isinstance(value, list) else value.values())]  # pyright: ignore[reportUnknownMemberType] # of any kind
+    return [value, *(inner for element in held for inner in holding(element))]
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -73,16 +72,19 @@ class Named(NamedTuple):
     rows: list[int]
 
 
-def ordered(rows: list[int]) -> OrderedDict[str, list[int]]:
-    return OrderedDict(rows=rows)
-
-
 class Rows(list[Any]):
     def __repr__(self) -> str:
         return "rows"
 
 
-@pytest.mark.parametrize("make", [Point, Slotted, Sharing, Attrs, Named, ordered])
+def ordered(rows: list[int]) -> OrderedDict[str, list[int]]:
+    return OrderedDict(rows=rows)
+
+
+MAKERS: list[Any] = [Point, Slotted, Sharing, Attrs, Named, ordered]
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_an_object_is_copied_with_what_it_holds(make: Any) -> None:
     rows = [1]
     value = make(rows)

@@ -562,3 +562,32 @@ def test_a_set_judged_in_another_order_by_each_worker(kind: str) -> None:
 def test_a_set_of_what_has_no_spelling_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="'x' cannot be judged"):
         plain("x", {float("nan"), 1})
+
+
+@given(
+    st.recursive(
+        st.one_of(
+            st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), st.text(), st.just(Decimal("1.5"))
+        ),
+        lambda inner: st.one_of(st.lists(inner), st.tuples(inner), st.dictionaries(st.text(), inner)),
+        max_leaves=8,
+    )
+)
+def test_a_value_among_many_is_converted_as_alone(value: Any) -> None:
+    alone = plain("x", value)
+    assert plain("x", [*[7] * 40, value]) == [*[7] * 40, alone]
+    assert plain("x", {**{f"m{at}": at for at in range(40)}, "last": value})["last"] == alone  # type: ignore[index, call-overload] # an object
+
+
+def test_what_is_judged_of_many_values_is_a_copy() -> None:
+    given = [{"a": [1]} for _ in range(40)]
+    judged = plain("x", given)
+    given[0]["a"].append(2)
+    assert judged == [{"a": [1]}] * 40
+
+
+def test_a_list_of_many_that_holds_itself_is_refused() -> None:
+    endless: list[Any] = [0] * 40
+    endless.append(endless)
+    with pytest.raises(InvalidRequest, match="because it is not JSON"):
+        plain("x", endless)

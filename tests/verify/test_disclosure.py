@@ -1,56 +1,46 @@
-"""What a refusal discloses, and what is kept for the log."""
-
-import pickle
+"""What a denial discloses to the bearer, and what only the service and its log get."""
 
 import pytest
 from msgspec import UNSET
 
-from capx.verify.decision import Decision, Denied, reason
-from capx.verify.disclosure import disclosed
+from capx.verify.decision import STATUS
+from capx.verify.disclosure import ABOUT_ARGUMENTS, disclosed
 from capx_caveats import Refusal
 
-ARGUMENT = Refusal("argument_refused", 'x; "to" is 5', "x", {"to": 5}, 1, "sub", general="x")
-DERIVED = Refusal("argument_refused", "an attribute cannot be judged", detail="region is 5")
-LATE = Refusal("call_window", "99 s old", given=7)
+VALUE = {"id": "sesame-4711"}
 
 
-def denied(*refusals: Refusal, sent: bool = False, told: tuple[Refusal, ...] | None = None) -> Denied:
-    decision = Decision(id="D" * 22, at=1, allowed=False, audience="crm", refusals=refusals)
-    return Denied(decision, None, "", sent, told)
+def refusal(code: str, general: str = "allows no such value") -> Refusal:
+    return Refusal(code, "id is sesame-4711", "another", given=VALUE, general=general, detail="of the service")
 
 
-def test_arguments_are_told_to_those_who_sent_them() -> None:
-    (told,) = disclosed([ARGUMENT], sent=True)
-    assert told == ARGUMENT
-    (hidden,) = disclosed([ARGUMENT], sent=False)
-    assert (hidden.sentence, hidden.given, hidden.wanted) == ("x", UNSET, "x")
-    assert (hidden.code, hidden.hop, hidden.hop_name) == ("argument_refused", 1, "sub")
+@pytest.mark.parametrize("code", sorted(STATUS))
+@pytest.mark.parametrize("sent", [False, True])
+def test_only_an_argument_that_was_not_sent_is_left_out(code: str, *, sent: bool) -> None:
+    (found,) = disclosed([refusal(code)], sent=sent)
+    hidden = not sent and code in ABOUT_ARGUMENTS
+    assert (found.code, found.wanted) == (code, "another")
+    assert found.sentence == ("allows no such value" if hidden else "id is sesame-4711")
+    assert found.given == (UNSET if hidden else VALUE)
 
 
-@pytest.mark.parametrize("sent", [True, False])
-def test_a_detail_is_never_told(*, sent: bool) -> None:
-    assert [one.detail for one in disclosed([DERIVED, ARGUMENT], sent=sent)] == ["", ""]
-    assert "region" not in str(denied(DERIVED, sent=sent))
-    assert "region" not in str(denied(DERIVED, sent=sent).problem())
-    assert reason(DERIVED)["sentence"] == "an attribute cannot be judged; region is 5"
-
-
-def test_what_is_given_beside_arguments_is_the_bearers() -> None:
-    assert disclosed([LATE], sent=False) == (LATE,)
+@pytest.mark.parametrize("code", ["argument_refused", "not_understood"])
+@pytest.mark.parametrize("sent", [False, True])
+def test_the_words_of_a_service_are_never_told(code: str, *, sent: bool) -> None:
+    (found,) = disclosed([refusal(code)], sent=sent)
+    assert found.detail == ""
 
 
 def test_a_refusal_without_a_general_sentence_keeps_its_own() -> None:
-    (told,) = disclosed([Refusal("argument_not_named", "one argument too many", given="to")], sent=False)
-    assert (told.sentence, told.given) == ("one argument too many", UNSET)
+    (found,) = disclosed([refusal("argument_refused", general="")], sent=False)
+    assert (found.sentence, found.given) == ("id is sesame-4711", UNSET)
 
 
-def test_a_denial_holds_the_decision_and_tells_less() -> None:
-    other = Refusal("wrong_tenant", "is for another")
-    error = denied(ARGUMENT, DERIVED, told=(other,))
-    assert (error.code, error.refusals) == ("wrong_tenant", (other,))
-    assert error.decision.refusals == (ARGUMENT, DERIVED)
-    assert pickle.loads(pickle.dumps(error)).refusals == (other,)  # our own bytes
+def test_all_refusals_stay_in_their_order() -> None:
+    codes = ["expired", "argument_refused", "argument_not_named", "expired"]
+    assert [one.code for one in disclosed(map(refusal, codes), sent=False)] == codes
+    assert disclosed([], sent=False) == ()
 
 
-def test_neither_general_nor_detail_is_a_member_of_a_reason() -> None:
-    assert reason(ARGUMENT).keys() == {"code", "sentence", "wanted", "given", "hop", "hop_name"}
+def test_only_two_codes_are_about_arguments() -> None:
+    assert {"argument_refused", "argument_not_named"} == ABOUT_ARGUMENTS

@@ -146,7 +146,7 @@ class ASGIGuard:
             # After a denial the bearer gets the denial, also if a handler of errors tried to answer it and the gate
             # stopped that. If the code caught the denial and went on to answer, it is at fault: withhold and log.
             if current.denied is not None and (reason is None or _from_refusal(error)):
-                await self._deny(scope, send, current, current.denied)
+                await answer_denied(scope, send, current.denied)
             elif reason is not None:
                 await self._withhold(scope, send, reason, trace=error.__context__ is not None)
             elif current.allowed is None and (current.entered or not current.public):
@@ -159,6 +159,7 @@ class ASGIGuard:
                 await self._withhold(scope, send, gate.withheld)
 
     async def _deny(self, scope: Scope, send: Send, current: GuardedRequest, denied: Denied) -> None:
+        """Answer a request that was not admitted. `GuardedRequest` reports denials of calls."""
         self._observer.decided(denied.decision, current.started)
         await answer_denied(scope, send, denied)
 

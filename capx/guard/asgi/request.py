@@ -155,7 +155,6 @@ class GuardedRequest:
 
     def _noted(self, allowed: Allowed) -> Allowed:
         self.allowed = allowed
-        # A denial is reported when it is answered.
         self._observer.decided(allowed.decision, self.started)
         return allowed
 
@@ -168,6 +167,8 @@ class GuardedRequest:
             if denied.ask is not None:
                 denied.advice = self.advice
             self.denied = self.denied or denied
+            # Here and not with the answer: code that catches the denial may keep it from being answered.
+            self._observer.decided(denied.decision, self.started)
             raise
 
     def _about_row(self, denied: Denied) -> Decision:

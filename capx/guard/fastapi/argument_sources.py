@@ -75,20 +75,22 @@ class OwnArguments:
         """Return each parameter, and each member of one that is spread."""
         args: dict[str, JSON] = {}
         defaults: dict[str, JSON] = {}
-        for name, value, by_default in self._named(values):
-            if name in args or name in defaults:
+        # With set operations and not name by name: a body may have thousands of members.
+        for named, absent in self._named(values):
+            for name in named.keys() & (args.keys() | defaults.keys()):
                 raise InvalidRequest(f"two arguments have the name {name!r:.80}, so a caveat could not see both")
-            (defaults if by_default else args)[name] = value
+            args.update(named)
+            defaults.update((name, args.pop(name)) for name in named.keys() & absent)
         return StatedArguments(args, defaults)
 
-    def _named(self, values: Mapping[str, Any]) -> Iterator[tuple[str, JSON, bool]]:
+    def _named(self, values: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, JSON], frozenset[str]]]:
+        """Yield the arguments of each parameter, and the names of those that were left out."""
         for parameter, name in self._names.items():
             value = plain(name, values[parameter], converted)
             if parameter not in self._spread:
-                yield name, value, self._defaults.has(parameter, value)
+                yield {name: value}, frozenset({name} if self._defaults.has(parameter, value) else ())
             elif isinstance(value, Mapping):
-                left_out = untouched(values[parameter])
-                yield from ((member, inner, member in left_out) for member, inner in value.items())
+                yield value, untouched(values[parameter])
             else:
                 raise InvalidRequest(f"{name} cannot be judged by its members, because it is not an object")
 

@@ -45,7 +45,8 @@ def left_out(model: BaseModel, field: str, value: Any) -> bool:
 def untouched(model: BaseModel) -> frozenset[str]:
     """Return the members that callers left out, by the names that they would give them."""
     spelt = spellings(type(model))
-    return frozenset(spelt.values()) - {spelt.get(name, name) for name in model.__pydantic_fields_set__}
+    touched = model.__pydantic_fields_set__ & {*spelt, *spelt.values()}
+    return frozenset(spelt.values()) - {spelt.get(name, name) for name in touched}
 
 
 def spellings(model: type[BaseModel]) -> dict[str, str]:
@@ -70,20 +71,25 @@ def _held(model: BaseModel) -> Any:
     if issubclass(type(model), RootModel) and held.keys() == {"root"}:
         return held["root"]
     members: dict[str, Any] = {}
-    for name, value in _members(model):
+    for name, value in _fields(model):
         if name in members:
-            raise TypeError(f"two members of a {type(model).__name__} have one name, so a caveat could not see both")
+            raise _twice(model)
         members[name] = value
-    return members
+    extra = model.model_extra or {}
+    # A caveat that names this member by the name of the field in Python would judge the wrong one.
+    if not held.keys().isdisjoint(extra):
+        raise TypeError("an extra member has the name of a field that has an alias, so a caveat could not see both")
+    if not members.keys().isdisjoint(extra):
+        raise _twice(model)
+    return members | extra
 
 
-def _members(model: BaseModel) -> Iterator[tuple[str, Any]]:
+def _fields(model: BaseModel) -> Iterator[tuple[str, Any]]:
     spelt = spellings(type(model))
     for name, value in vars(model).items():
         if name not in spelt or not left_out(model, name, value):
             yield spelt.get(name, name), value
-    for name, value in (model.model_extra or {}).items():
-        # A caveat that names this member by the name of the field in Python would judge the wrong one.
-        if name in vars(model):
-            raise TypeError("an extra member has the name of a field that has an alias, so a caveat could not see both")
-        yield name, value
+
+
+def _twice(model: BaseModel) -> TypeError:
+    return TypeError(f"two members of a {type(model).__name__} have one name, so a caveat could not see both")

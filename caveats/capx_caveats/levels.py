@@ -1,0 +1,68 @@
+"""Looks at a large JSON value level by level: first the value itself, then the values in it, and so on.
+
+A function that calls itself for each value takes a hundred nanoseconds for each. A level is looked at with functions of
+the interpreter, which take a tenth of that. So a body of many small values holds up an event loop for less time.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
+from typing import Any, Final, NamedTuple
+
+SAFE_INTEGER: Final = 2**53 - 1
+"""The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""
+MANY: Final = 32
+"""To look at a value level by level is faster than at one value after the other if it holds more than so many."""
+_MOST: Final = 2**22
+"""The most values that are looked at: a list that holds itself would never end."""
+_DICT: Any = dict
+_KINDS: Final = frozenset({str, int, float, bool, type(None), dict, list, tuple})
+
+
+class Level(NamedTuple):
+    """The values of one depth by their exact type, and the names of all members of its objects."""
+
+    values: Mapping[type, Sequence[Any]]
+    names: Sequence[str]
+
+    @property
+    def texts(self) -> str:
+        """All texts and names, one after the other."""
+        return "".join(chain(self.values.get(str, ()), self.names))
+
+    @property
+    def has_safe_numbers(self) -> bool:
+        """Whether each number is finite and within ±(2⁵³ - 1)."""
+        floats = self.values.get(float, ())
+        numbers = [*self.values.get(int, ()), *floats]
+        # NaN is neither more nor less than another number, so each float is looked at.
+        return not numbers or (
+            all(map(math.isfinite, floats)) and min(numbers) >= -SAFE_INTEGER and max(numbers) <= SAFE_INTEGER
+        )
+
+
+def levels(value: object, depth: int) -> list[Level] | None:
+    """Return the levels of a JSON value of exact built-in types, in which containers nest at most so deep.
+
+    None for any other value, and for a very large one: the caller looks at it value by value.
+    """
+    found: list[Level] = []
+    waiting: list[Any] = [value]
+    left = _MOST
+    while waiting:
+        kinds = set(map(type, waiting))
+        left -= len(waiting)
+        if left < 0 or not kinds <= _KINDS:
+            return None
+        values: dict[type, Sequence[Any]] = {
+            kind: waiting if len(kinds) == 1 else [one for one in waiting if type(one) is kind] for kind in kinds
+        }
+        objects = values.get(dict, ())
+        # One list may stand in another many times: no more is gathered than will be looked at.
+        names = [*islice(chain.from_iterable(objects), left + 1)]
+        if (len(found) == depth and kinds & {dict, list, tuple}) or not set(map(type, names)) <= {str}:
+            return None
+        found.append(Level(values, names))
+        held: Iterable[Iterable[Any]] = chain(map(_DICT.values, objects), values.get(list, ()), values.get(tuple, ()))
+        waiting = [*islice(chain.from_iterable(held), left + 1)]
+    return found
