@@ -20,29 +20,37 @@ _LIST: Any = list
 _TUPLE: Any = tuple
 _SET: Any = set
 _STRUCT: Any = msgspec.Struct
+_MOST = 2**20
+"""The most values that an argument may hold, at all depths."""
 
 
 def own_copy(name: str, value: Any) -> Any:
-    """Return a copy of an argument, with copies of everything in it; InvalidRequest if it holds itself.
+    """Return a copy of an argument, with copies of everything in it; InvalidRequest if it holds itself, or too much.
 
     What cannot change is the same object in the copy. So is what is no JSON: it cannot be judged in any case.
     """
     try:
-        return _copied(value)
+        return _copied(value, [_MOST])
     except RecursionError:
         raise InvalidRequest(f"the argument {name!r} cannot be judged: it nests too deep") from None
+    except OverflowError:
+        raise InvalidRequest(f"the argument {name!r} cannot be judged: it holds too many values") from None
 
 
-def _copied(value: Any) -> Any:
+def _copied(value: Any, left: list[int]) -> Any:
+    # One list may stand in another many times, and so on: few objects can hold more values than there is memory.
+    left[0] -= 1
+    if left[0] < 0:
+        raise OverflowError
     kind = _kind(value)
     # By the methods of the base types, because a subclass may have its own.
     if issubclass(kind, _DICT):
         base = _ORDERED if issubclass(kind, _ORDERED) else _DICT
-        return _filled(base, kind, {name: _copied(member) for name, member in base.items(value)})
+        return _filled(base, kind, {name: _copied(member, left) for name, member in base.items(value)})
     if issubclass(kind, _LIST):
-        return _filled(_LIST, kind, [_copied(element) for element in _LIST.__iter__(value)])
+        return _filled(_LIST, kind, [_copied(element, left) for element in _LIST.__iter__(value)])
     if issubclass(kind, _TUPLE):
-        return _TUPLE.__new__(kind, [_copied(element) for element in _TUPLE.__iter__(value)])
+        return _TUPLE.__new__(kind, [_copied(element, left) for element in _TUPLE.__iter__(value)])
     if issubclass(kind, _SET):
         return _filled(_SET, kind, _SET.__iter__(value))
     is_struct = isinstance(value, msgspec.Struct)
@@ -53,7 +61,7 @@ def _copied(value: Any) -> Any:
     copy: Any = _STRUCT.__copy__(value) if is_struct else object.__new__(kind)
     put = force_setattr if is_struct else object.__setattr__
     for name, member in members(value, fields).items():
-        put(copy, name, _copied(member))
+        put(copy, name, _copied(member, left))
     return copy
 
 

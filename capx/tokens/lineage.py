@@ -23,9 +23,7 @@ from capx.tokens.revocation_key import of_kid
 from capx.tokens.wire import Frame
 from capx_caveats import (
     DEFAULT,
-    MAX_PATTERNS,
     PLACES,
-    SMALL_TOKEN,
     Allow,
     Budget,
     Call,
@@ -52,6 +50,7 @@ from capx_caveats import (
     is_too_much,
     misplaced,
 )
+from capx_caveats.texts import bounded_patterns
 
 AUTHORITY = "authority"
 """The audience of the authority itself."""
@@ -153,7 +152,7 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
     the authority grants elsewhere.
     """
     size = sum(len(block) for block in blocks if isinstance(block, bytes))
-    decoded = _decoded(blocks, vocabulary, bounded=size > SMALL_TOKEN)
+    decoded = _decoded(blocks, vocabulary)
     for at, caveats in enumerate(decoded):
         if found := misplaced(caveats, authority=at == 0):
             raise TokenRefused(Refusal("misplaced", f"`{found.sentence()}` is not allowed at its place in this token"))
@@ -258,16 +257,15 @@ def caveats_of(block: Block, vocabulary: Vocabulary) -> tuple[Caveat, ...]:
         raise TokenRefused(Refusal("too_large", str(error))) from None
 
 
-def _decoded(blocks: Iterable[Block], vocabulary: Vocabulary, *, bounded: bool) -> list[tuple[Caveat, ...]]:
-    """The caveats of each block. If `bounded`, TokenRefused (too_large) at the block with one pattern too many."""
+def _decoded(blocks: Iterable[Block], vocabulary: Vocabulary) -> list[tuple[Caveat, ...]]:
+    """The caveats of each block; TokenRefused (too_large) at the block with one pattern too many."""
     decoded: list[tuple[Caveat, ...]] = []
-    patterns = 0
-    for block in blocks:
-        decoded.append(caveats_of(block, vocabulary))
-        # To read a pattern is to build its program, which takes much longer than to read anything else.
-        patterns += cost(decoded[-1]).weight if bounded else 0
-        if patterns > MAX_PATTERNS:
-            raise TokenRefused(Refusal("too_large", "the patterns of a token are too large together", "fewer patterns"))
+    # To read a pattern is to build its program, which takes much longer than to read anything else.
+    with bounded_patterns() as left:
+        for block in blocks:
+            decoded.append(caveats_of(block, vocabulary))
+            if left[0] < 0:
+                raise TokenRefused(Refusal("too_large", "its patterns are too large together", "fewer patterns"))
     return decoded
 
 

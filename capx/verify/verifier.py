@@ -44,6 +44,7 @@ from capx.verify.evaluator import Evaluator, caveat_refusals, in_words
 from capx.verify.meter import Meter, Payer
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
 from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary
+from capx_caveats.texts import bounded_patterns
 
 MAX_STALENESS = 30.0
 """Seconds for which a verifier goes on without news of revocations."""
@@ -314,7 +315,8 @@ class Verifier:
 
     def _lineage(self, frame: wire.Frame, key: AudienceKey, tail: bytes | None) -> tuple[Lineage, Presented | None]:
         """Step 4, shape: the lineage, and the presentation, if the last block is one; raises TokenRefused."""
-        mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
+        with bounded_patterns():
+            mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
         if mark is None:
             # Not cached: the cache key leaves out the last block, and here that block is part of the lineage.
             return read_lineage(frame, frame.blocks, self._vocabulary, self._require), None

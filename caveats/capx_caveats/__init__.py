@@ -29,7 +29,7 @@ from capx_caveats.caveats import (
 from capx_caveats.chain_caveats import ChainCaveat, Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Step, Task
 from capx_caveats.constraint import Constraint, Judgement
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
-from capx_caveats.cost_bound import MAX_PATTERNS, SMALL_TOKEN, Cost, cost, is_too_much
+from capx_caveats.cost_bound import Cost, cost, is_too_much
 from capx_caveats.errors import CapxError, InvalidCaveat
 from capx_caveats.levels import SAFE_INTEGER
 from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
@@ -57,11 +57,9 @@ __all__ = [
     "CALLS",
     "DEFAULT",
     "JSON",
-    "MAX_PATTERNS",
     "MISSING",
     "PLACES",
     "SAFE_INTEGER",
-    "SMALL_TOKEN",
     "Absent",
     "AllOf",
     "Allow",

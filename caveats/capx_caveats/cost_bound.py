@@ -24,11 +24,9 @@ from capx_caveats.values import JSON
 
 MAX_COST = 2**23
 """The highest cost of a call. One unit is 3 to 6 ns: what RE2 needs, at worst, for one character and instruction."""
-MAX_PATTERNS = 2**16
-"""The most instructions that the patterns of one token may have together; to build one takes about 200 ns."""
 _DEPTH = 64
 SMALL_TOKEN = 4096
-"""The most bytes that the blocks of a small token have together; MAX_PATTERNS holds only for larger ones."""
+"""The most bytes that the blocks of a small token have together."""
 SMALL_CALL = 128
 """A call of so many bytes of JSON is always judged, if the blocks of its token have so many bytes: it is cheap."""
 

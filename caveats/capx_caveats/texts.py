@@ -5,6 +5,9 @@ whole text or nothing. The work is linear in the text, and bounded: a text that 
 """
 
 import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +22,11 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 4096
 """The longest path, and the longest text for a pattern, that can be judged, in characters."""
+MAX_PATTERNS = 2**15
+"""The most instructions that the patterns of one token have together; to build one takes up to 650 ns."""
+_FAILED = 512
+"""What a pattern counts that cannot be built: RE2 finds that out after some work."""
+_left: ContextVar[list[int] | None] = ContextVar("_left", default=None)
 MAX_PROGRAM = 2**14
 """The most bytes that RE2 may use for one pattern; a pattern that needs more is refused when it is built."""
 
@@ -57,7 +65,7 @@ class Glob(Constraint, frozen=True, tag="glob"):
     def __post_init__(self) -> None:
         if "***" in self.text:
             raise InvalidCaveat("a glob may have `*` and `**`, but not `***`")
-        _glob(self.text)
+        _build(_glob, self.text)
 
     @property
     def weight(self) -> int:  # type: ignore[override] # derived from the pattern
@@ -84,7 +92,7 @@ class Regex(Constraint, frozen=True, tag="regex"):
     def __post_init__(self) -> None:
         if _UNICODE_CLASS.search(self.text):
             raise InvalidCaveat("a regular expression may not use Unicode classes: versions of Unicode differ in them")
-        _program(self.text)
+        _build(_program, self.text)
 
     @property
     def weight(self) -> int:  # type: ignore[override] # derived from the pattern
@@ -170,6 +178,33 @@ def _matches(program: "Program", value: Value) -> Judgement:
         return program.fullmatch(value) is not None
     except UnicodeEncodeError:  # a lone surrogate, which UTF-8 cannot encode
         return None
+
+
+@contextmanager
+def bounded_patterns() -> Generator[list[int]]:
+    """Open a block that builds patterns of MAX_PATTERNS instructions together, and refuses those after that.
+
+    It gives a list with one number: the instructions that are left. Below zero, a pattern was refused.
+    """
+    left = [MAX_PATTERNS]
+    token = _left.set(left)
+    try:
+        yield left
+    finally:
+        _left.reset(token)
+
+
+def _build(build: "Callable[[str], Program]", text: str) -> None:
+    left = _left.get()
+    if left is not None and left[0] < 0:
+        raise InvalidCaveat("the patterns of a token are too large together")
+    size = _FAILED
+    try:
+        size = build(text).programsize
+    finally:
+        # Counted whether it was built before or not: the answer must not depend on what this process remembers.
+        if left is not None:
+            left[0] -= size
 
 
 @lru_cache(maxsize=_REMEMBERED)

@@ -5,7 +5,7 @@ Law: values are compared by type. If the types differ, the answer is neither yes
 
 from capx_caveats.constraint import MAX_VALUES, Constraint, Judgement, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Value, as_array, same, shown
+from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Value, as_array, listed, same, shown
 
 _COMPARISON = 32
 """The cost of comparing two values, in the units of `Constraint.once`."""
@@ -45,7 +45,7 @@ class In(Constraint, frozen=True, tag="in"):
         return judgement
 
     def sentence(self) -> str:
-        return "is one of " + ", ".join(map(shown, self.literals))
+        return f"is one of {listed(self.literals)}"
 
 
 class Range(Constraint, frozen=True, tag="range"):
@@ -92,7 +92,7 @@ class Contains(Constraint, frozen=True, tag="contains"):
         return every(some(same(element, literal) for element in elements) for literal in self.literals)
 
     def sentence(self) -> str:
-        return "contains " + " and ".join(map(shown, self.literals))
+        return f"contains {listed(self.literals, ' and ')}"
 
 
 class Length(Constraint, frozen=True, tag="length"):

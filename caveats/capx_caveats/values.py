@@ -54,6 +54,7 @@ _DEPTH = 64
 _SHOWN = 80
 _SHOWN_ELEMENTS = 20
 _SHOWN_DEPTH = 3
+_SHOWN_VALUES = 40
 # Set in a block of `whole()`. A context variable, because requests in other threads and tasks must not be affected.
 _whole = ContextVar("_whole", default=False)
 _UNSEEN = frozenset(
@@ -214,7 +215,8 @@ def shown(value: object) -> str:
     import json
 
     everything = _whole.get()
-    written = json.dumps(value if everything else _brief(value, _SHOWN_DEPTH), ensure_ascii=False, default=_plain)
+    brief = value if everything else _brief(value, _SHOWN_DEPTH, [_SHOWN_VALUES])
+    written = json.dumps(brief, ensure_ascii=False, default=_plain)
     return excerpt(written, _SHOWN)
 
 
@@ -235,7 +237,8 @@ def excerpt(text: str, longest: int) -> str:
     """Return JSON text as it is shown: at most `longest` characters, or all of it in a block of `whole`."""
     if _whole.get():
         return printable(_IN_A_ROW.sub(r"\\u0020", text))
-    text = printable(text)
+    # Cut first: to find what is invisible, each character is looked at.
+    text = printable(text[: longest + 1])
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
@@ -254,13 +257,23 @@ def printable(text: str) -> str:
     )
 
 
+def listed(values: Sequence[object], between: str = ", ") -> str:
+    """Return a list of values as people read it: the first 20 of them, or all in a block of `whole`."""
+    told = values if _whole.get() else values[:_SHOWN_ELEMENTS]
+    more = [f"… ({len(values)} in all)"] if len(told) < len(values) else []
+    return between.join([*map(shown, told), *more])
+
+
 def _plain(other: object) -> object:
     """Return a JSON value for one that is not JSON: a dict for a mapping, otherwise the name of its type."""
     return dict(cast("Mapping[object, object]", other)) if isinstance(other, Mapping) else type(other).__name__
 
 
-def _brief(value: object, depth: int) -> object:
-    """Return the beginning of a value, cut so that writing it as JSON costs little."""
+def _brief(value: object, depth: int, room: list[int]) -> object:
+    """Return the beginning of a value, cut so that writing it as JSON costs little; `room` is left for more values."""
+    room[0] -= 1
+    if room[0] < 0:
+        return "…"
     if isinstance(value, str):
         return value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
     if isinstance(value, int) and not -SAFE_INTEGER <= value <= SAFE_INTEGER:
@@ -269,13 +282,13 @@ def _brief(value: object, depth: int) -> object:
         pairs = cast("Mapping[object, object]", value).items()
         if depth == 0 and pairs:
             return "…"
-        brief_pairs = {str(_brief(name, 0)): _brief(element, depth - 1) for name, element in _first(pairs)}
+        brief_pairs = {str(_brief(name, 0, [1])): _brief(element, depth - 1, room) for name, element in _first(pairs)}
         return brief_pairs if len(brief_pairs) == len(pairs) else {**brief_pairs, "…": "…"}
     if isinstance(value, list | tuple):
         elements = cast("Sequence[object]", value)
         if depth == 0 and elements:
             return "…"
-        brief = [_brief(element, depth - 1) for element in _first(elements)]
+        brief = [_brief(element, depth - 1, room) for element in _first(elements)]
         return brief if len(brief) == len(elements) else [*brief, "…"]
     return value
 

@@ -18,8 +18,6 @@ from capx.tokens.lineage import TokenRefused, unverified_lineage
 from capx.verify.evaluator import TOO_MUCH
 from capx_caveats import (
     DEFAULT,
-    MAX_PATTERNS,
-    SMALL_TOKEN,
     AllOf,
     AnyConstraint,
     AnyOf,
@@ -53,7 +51,8 @@ from capx_caveats import (
     where,
     within,
 )
-from capx_caveats.cost_bound import MAX_COST, SMALL_CALL, _exact
+from capx_caveats.cost_bound import MAX_COST, SMALL_CALL, SMALL_TOKEN, _exact
+from capx_caveats.texts import MAX_PATTERNS, bounded_patterns
 from tests.labs import strategies
 from tests.labs.lab import NOW, Lab, minted
 from tests.labs.own_constraints import Odd
@@ -345,7 +344,7 @@ def test_hops_add_up_and_no_order_of_them_helps() -> None:
     assert judged(child.delegate(to="below", caveats=[tenant("Acme")]), args) == (TOO_MUCH,)
 
 
-BIG = [f"[a-z]{{{count}}}x" for count in range(940, 1000)]
+BIG = [f"[a-z]{{{count}}}x" for count in range(970, 1000)]
 """Patterns of about a thousand instructions each."""
 
 
@@ -367,8 +366,8 @@ def weight(patterns: Sequence[str]) -> int:
     return sum(regex(pattern).weight for pattern in patterns)
 
 
-def test_the_patterns_of_a_large_token_have_a_bound() -> None:
-    assert MAX_PATTERNS == 65_536
+def test_the_patterns_of_a_token_have_a_bound() -> None:
+    assert MAX_PATTERNS == 32_768
     # The weight of x{n} is n and a few.
     few = regex("x{9}").weight - 9
     lacking, exactly = MAX_PATTERNS - weight(BIG), list[str]()
@@ -379,12 +378,11 @@ def test_the_patterns_of_a_large_token_have_a_bound() -> None:
         lacking -= one
     assert weight([*BIG, *exactly]) == MAX_PATTERNS
     capability = patterned(BIG, exactly, padding=2000)
-    assert size_of(capability) > SMALL_TOKEN
     assert codes(capability) != {"too_large"}
     for worse in (patterned(BIG, exactly, ["x"], padding=2000), patterned(BIG, [*exactly, "x"], padding=2000)):
         (refusal,) = judged(worse, {"x": "a"})
         assert (refusal.code, refusal.sentence, refusal.wanted) == (
-            "too_large", "the patterns of a token are too large together", "fewer patterns"
+            "too_large", "its patterns are too large together", "fewer patterns"
         )  # fmt: skip
 
 
@@ -392,13 +390,33 @@ def codes(capability: Capability) -> set[str]:
     return {refusal.code for refusal in judged(capability, {"x": "a"})}
 
 
-def test_the_patterns_of_a_small_token_have_none() -> None:
+def test_the_patterns_of_a_small_token_have_the_same() -> None:
     ten = 10 * [BIG[0]]
     assert weight([*BIG, *ten]) > MAX_PATTERNS
     small = patterned(BIG, ten)
     assert size_of(small) <= SMALL_TOKEN
-    assert codes(small) == {"argument_refused"}
-    assert codes(small.attenuate(where("args.y", prefix("p" * 3900)))) == {"too_large"}
+    assert codes(small) == {"too_large"}
+    assert codes(patterned(BIG)) == {"argument_refused"}
+
+
+def test_no_more_patterns_are_built_than_are_counted() -> None:
+    with bounded_patterns() as left:
+        for pattern in BIG * 2:
+            if left[0] < 0:
+                with pytest.raises(InvalidCaveat, match="too large together"):
+                    regex(f"{pattern} never built")
+            else:
+                regex(pattern)
+    assert -1000 < left[0] < 0
+    assert regex(f"{BIG[0]} built").weight > 900
+
+
+def test_a_pattern_that_cannot_be_built_is_counted() -> None:
+    with bounded_patterns() as left:
+        for bad in ("(", "(?:k){0,1000}"):
+            with pytest.raises(InvalidCaveat):
+                regex(bad)
+    assert left[0] == MAX_PATTERNS - 2 * 512
 
 
 def test_reading_stops_at_the_block_with_one_pattern_too_many() -> None:
@@ -413,6 +431,6 @@ def test_reading_stops_at_the_block_with_one_pattern_too_many() -> None:
 
     counting = Counting(*DEFAULT.caveats)
     with pytest.raises(TokenRefused, match="too_large"):
-        unverified_lineage(patterned(BIG, BIG, BIG, ["x"], padding=3000), counting)
+        unverified_lineage(patterned(BIG, BIG, ["x"], padding=3000), counting)
     # The authority's block, the text, and two blocks of patterns.
     assert counting.read == 4

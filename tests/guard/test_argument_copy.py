@@ -109,6 +109,14 @@ def test_what_cannot_change_is_not_copied() -> None:
         assert own_copy("x", value) is value
 
 
+def test_few_lists_that_hold_too_many_values_are_refused() -> None:
+    shared: list[Any] = [1]
+    for _ in range(40):
+        shared = [shared, shared]
+    with pytest.raises(InvalidRequest, match="the argument 'x' cannot be judged: it holds too many values"):
+        own_copy("x", shared)
+
+
 def test_an_argument_that_holds_itself_is_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)
