@@ -23,7 +23,6 @@ Modules:
     spending, meter  payment from budgets, and the counters behind them
     decision         the answers, and the record of a decision
     disclosure       what a denial tells the bearer
-    dead_tokens      the denials of dead tokens that were recorded lately
     args_digest      the digest by which the log shows that two decisions were about the same call
     ask, suggestion  an agent's ask for more, and the ask that a denial suggests
     pins             the entry of an allowlist that holds an ask to its arguments

@@ -21,6 +21,7 @@ Modules:
     deferred            the check of an endpoint that learns its tenant from a row
     routes              every route: guarded, public, or a reason not to start
     argument_sources    where the arguments come from: parameters, a table of paths, or a function
+    defaults            which parameters have their defaults
     denied_arguments    the arguments that a denial names, of a call whose action is denied
     inputs              inputs of an endpoint that have no name as arguments
     model_values        what a pydantic model holds, by the names that callers use
