@@ -23,6 +23,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from types import BuiltinFunctionType
 from typing import Any, Final, cast
 from uuid import UUID
@@ -158,7 +159,8 @@ _WRITTEN: Final[dict[type[Any], Callable[[Any], JSON]]] = {
 """How values of exactly these types are written in JSON."""
 
 
-def _base_with_content(kind: type[object]) -> type[object] | None:
+@lru_cache(maxsize=1024)
+def _base_with_content(kind: type[Any]) -> type[object] | None:
     """The built-in type whose content the values of a subclass have; None if they have none."""
     return next((base for base in kind.__mro__ if base in _SCALARS or base in _WRITTEN), None)
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
@@ -52,6 +53,9 @@ class Ask(Struct, frozen=True, kw_only=True):
         if self.args is not None:
             try:
                 demand_dict(self.args)
+                # First by the length of any JSON text of them, because to check a huge value takes long.
+                if _is_huge(self.args):
+                    raise self._too_large()
                 # A copy that cannot change: the id of the request is computed from it later.
                 force_setattr(self, "args", MappingProxyType(dict(self.args)))
                 Call(self.action, self.args)
@@ -59,7 +63,10 @@ class Ask(Struct, frozen=True, kw_only=True):
             except InvalidCaveat as error:
                 raise InvalidRequest(f"no call of {self.action} can have these arguments: {error}") from None
             if size > MAX_ARGS:
-                raise InvalidRequest(f"the arguments of {self.action} are more than {MAX_ARGS // 1024} KiB")
+                raise self._too_large()
+
+    def _too_large(self) -> InvalidRequest:
+        return InvalidRequest(f"the arguments of {self.action} are more than {MAX_ARGS // 1024} KiB")
 
     @classmethod
     def of(cls, action: str, audience: str | None = None, args: Mapping[str, JSON] | None = None) -> "Ask":
@@ -111,6 +118,13 @@ class Ask(Struct, frozen=True, kw_only=True):
         if not self.args:
             return f"{named}, without arguments"
         return f"{named}, with {' and '.join(f'{told_name(name)} {shown(value)}' for name, value in self.args.items())}"
+
+
+def _is_huge(args: Mapping[str, JSON]) -> bool:
+    try:
+        return len(msgspec.json.encode(dict(args))) > 4 * MAX_ARGS
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return False  # what is no JSON is refused as that
 
 
 class Granted(Struct, frozen=True):

@@ -8,7 +8,8 @@ Laws:
   can tell that from an explicit null (`model_fields_set`), so caveats can tell it, too.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import PurePath
 from typing import Any, Final
@@ -49,7 +50,8 @@ def untouched(model: BaseModel) -> frozenset[str]:
     return frozenset(spelt.values()) - {spelt.get(name, name) for name in touched}
 
 
-def spellings(model: type[BaseModel]) -> dict[str, str]:
+@lru_cache(maxsize=1024)
+def spellings(model: type[BaseModel]) -> Mapping[str, str]:
     """Return the name that callers give each field; the first one if they can choose."""
     if model.model_config.get("validate_by_alias") is False:
         return {name: name for name in model.model_fields}
