@@ -87,7 +87,7 @@ def _seen(value: Any, hook: Hook | None) -> JSON:
     if isinstance(value, enum.Enum):
         _demand_own_content(value)
         return _seen(value.value, hook)
-    if (base := _base_with_content(kind)) is not None:
+    if (base := _base_with_content(kind)) is not None:  # type: ignore[arg-type] # a class is hashable
         plainly = base.__name__
         raise TypeError(f"{kind.__name__} is a subclass of {plainly} and may read differently: pass a plain {plainly}")
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
