@@ -190,7 +190,8 @@ class Evaluator:
 
     def recorded_once(self, decision: Decision, capability: bytes) -> Decision:
         """A denial at the head; it is the one of this minute that was recorded for these reasons, if there is one."""
-        codes = tuple(refusal.code for refusal in decision.refusals)
+        # Each once: a holder could append an expiry once more each time.
+        codes = tuple(dict.fromkeys(refusal.code for refusal in decision.refusals))
         known = self._dead_tokens.recorded(capability, codes, decision.id, decision.at)
         if known == decision.id and not self._record(decision):
             self._dead_tokens.forget(capability, codes, decision.id)

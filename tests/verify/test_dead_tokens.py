@@ -220,6 +220,15 @@ def test_decoys_of_one_capability_do_not_hide_another() -> None:
     assert [one.id for one in lab.records.decisions[1:]] == [found.id]
 
 
+def test_more_expiries_are_no_other_reasons() -> None:
+    lab = Lab()
+    capability = minted()
+    for _ in range(20):
+        capability = capability.attenuate(Expires(NOW))
+        denied(lab, lab.present(capability))
+    assert len(lab.records.decisions) == 1
+
+
 def test_other_reasons_of_one_token_are_recorded_too() -> None:
     lab = Lab()
     capability = minted(Expires(NOW + 100))
