@@ -19,6 +19,7 @@ _ORDERED: Any = OrderedDict
 _LIST: Any = list
 _TUPLE: Any = tuple
 _SET: Any = set
+_FROZEN: Any = frozenset
 _STRUCT: Any = msgspec.Struct
 _MOST = 2**20
 """The most values that an argument may hold, at all depths."""
@@ -52,7 +53,9 @@ def _copied(value: Any, left: list[int]) -> Any:
     if issubclass(kind, _TUPLE):
         return _TUPLE.__new__(kind, [_copied(element, left) for element in _TUPLE.__iter__(value)])
     if issubclass(kind, _SET):
-        return _filled(_SET, kind, _SET.__iter__(value))
+        return _filled(_SET, kind, [_copied(element, left) for element in _SET.__iter__(value)])
+    if issubclass(kind, _FROZEN):
+        return _FROZEN.__new__(kind, [_copied(element, left) for element in _FROZEN.__iter__(value)])
     is_struct = isinstance(value, msgspec.Struct)
     fields = value.__struct_fields__ if is_struct else declared_fields(kind)
     if fields is None:

@@ -2,7 +2,7 @@
 
 Laws:
 
-- A guard states the arguments with which the function will run, with the defaults filled in.
+- A guard states the arguments and the defaults with which the function will run.
 - The tenant comes first. If it is not the one that the authority named, no other fact is derived, read or judged.
 """
 

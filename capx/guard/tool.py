@@ -3,8 +3,8 @@
 Laws:
 
 - Without a bundle no function runs, nor after the `acting` block of the caller has ended.
-- The guard copies the arguments when the call is made. It presents what the caller gave, judges the copy with the
-  defaults filled in, and the function gets the copy: whatever the caller changes meanwhile, what was judged is what
+- The guard copies the arguments when the call is made. It presents what the caller gave, judges the copy and the
+  defaults beside it, and the function gets the copy: whatever the caller changes meanwhile, what was judged is what
   runs.
 - If a call of an agent is denied, the agent asks for what it lacks, at most twice. The guard judges the call again
   after each grant, before the function runs.

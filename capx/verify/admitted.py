@@ -18,7 +18,7 @@ from capx.background import in_pool
 from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.lineage import Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied, giving_back
-from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
+from capx.verify.evaluator import MAX_REPORTED, NO_TENANT, Evaluator, unavailable
 from capx.verify.meter import Payer
 from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
@@ -97,8 +97,7 @@ class Admitted:
         It is authentic, so a service may filter its data by it. `judge` must still allow the call.
         """
         if self._lineage.tenant is None:
-            refusal = Refusal("incomplete_authority", "the authority's block names no tenant", "tenant")
-            raise Denied(self.refused((refusal,)))
+            raise Denied(self.refused((NO_TENANT,)))
         return self._lineage.tenant
 
     def screen(self, action: str, sent: Mapping[str, JSON] | None = None) -> None:
@@ -124,11 +123,14 @@ class Admitted:
         Call it before anything else is read of a row. The bearer must not learn any fact of another tenant, so nothing
         else of the call is judged, and the denial is the same for every other tenant, for None, and for a missing row.
         """
-        if tenant != self._lineage.tenant:
-            why = "the service states no tenant" if tenant is None else ""
-            if not (tenant is None or (isinstance(tenant, str) and is_label(tenant))):
-                why = "the service states a tenant that is no label"
-            raise self.missing(action, why)
+        if tenant == self._lineage.tenant:
+            return
+        why = ""
+        if tenant is None:
+            why = "the service states no tenant"
+        elif not (isinstance(tenant, str) and is_label(tenant)):
+            why = "the service states a tenant that is no label"
+        raise self.missing(action, why)
 
     def missing(self, action: str, why: str = "") -> Denied:
         """Record and return the denial of a call about a missing row, or one of another tenant; the log has `why`."""
@@ -142,6 +144,8 @@ class Admitted:
     def judge(self, call: Call, *, sent: bool = False) -> Allowed:
         """Check every caveat against the call as it is about to be executed; raises Denied with all refusals.
 
+        If the call is of another tenant than the token, it is denied with that reason and no reason of a caveat.
+
         When it returns, exactly this call may be made, now. It is recorded, and its budgets are spent. `sent` says
         that the arguments come from the bearer or are defaults of the action, and hold nothing that only the service
         knows. A denial may then name them in the ask that it suggests.
@@ -154,14 +158,17 @@ class Admitted:
 
     async def judge_async(self, call: Call, *, sent: bool = False) -> Allowed:
         """`judge` for async code: it runs in a thread when it may wait for a disk or a database."""
-        # Here, too: a wait for a thread would show that there is a row.
-        self.demand_tenant(call.action, call.tenant)
         if not self.spends:
             return self.judge(call, sent=sent)
+        # Before the thread: to wait for one would show that there is a row.
+        self.demand_tenant(call.action, call.tenant)
         return await in_pool(lambda: self.judge(call, sent=sent))
 
     def decide(self, call: Call) -> Decision:
-        """Steps 6-9; returns the Decision and does not raise Denied. It checks revocations again (step 6)."""
+        """Steps 6-9, with every reason, also for a call of another tenant; it checks revocations again (step 6).
+
+        It is for the service and its log, and does not raise Denied. Never show the reasons to the bearer.
+        """
         evaluator = self._evaluator
         facts = evaluator.facts(call)
         # Before anything is spent: an argument that cannot be read must not break the record of a payment.

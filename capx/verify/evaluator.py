@@ -4,7 +4,7 @@ In the store and in the feed a revocation is a "death". A death also says that a
 
 Laws:
 
-- A denial reports all refusals, up to 32, and not only the first one.
+- Steps 6 and 7 report all their refusals, up to 32, and not only the first one.
 - A caveat that raises an error, or returns anything but a refusal or None, refuses.
 - A denial is valid even if it cannot be recorded. A call that cannot be recorded is not allowed.
 """
@@ -74,7 +74,7 @@ class Evaluator:
             # But after the tenant: whether a row of another one is too large is none of the bearer's business.
             named = tuple(caveat for caveat in lineage.sections[0].caveats if isinstance(caveat, Tenant))
             found.extend(caveat_refusals([Section(0, None, named)], facts))
-            return [*found, TOO_MUCH][:MAX_REPORTED]
+            return [*found, TOO_COSTLY][:MAX_REPORTED]
         for refusal in caveat_refusals(lineage.sections, facts):
             found.append(refusal)
             if len(found) >= MAX_REPORTED:
@@ -86,7 +86,7 @@ class Evaluator:
         found = self.revocation_refusals(lineage, presentation, facts.age)
         # Without this, a grant for no tenant would be a grant for every tenant.
         if facts.call.tenant is not None and lineage.tenant is None:
-            found.append(_NO_TENANT)
+            found.append(NO_TENANT)
         found.extend(lineage.standing)
         return found
 
@@ -141,7 +141,7 @@ class Evaluator:
         """
         found = self.revocation_refusals(lineage, presentation, self.age())[: MAX_REPORTED - 1]
         claimed = lineage.tenant
-        other = _NO_TENANT if claimed is None else replace(Tenant(claimed).refused(), hop=0)
+        other = NO_TENANT if claimed is None else replace(Tenant(claimed).refused(), hop=0)
         return [*found, replace(other, detail=why)]
 
     def now(self) -> int:
@@ -270,9 +270,11 @@ def _expired(lineage: Lineage, now: int) -> Iterator[Refusal]:
                 yield attributed(caveat.refused(), section)
 
 
-TOO_MUCH = Refusal("argument_refused", "the arguments hold too many values for the rules of this token", "fewer values")
+TOO_COSTLY = Refusal(
+    "argument_refused", "judging this call would cost too much work", "a smaller call, or a token of fewer rules"
+)
 _NOT_EVALUATED = Refusal("not_understood", "has a caveat that could not be evaluated", "one that can be evaluated here")
-_NO_TENANT = Refusal("incomplete_authority", "the call has a tenant, and the authority's block names none", "tenant")
+NO_TENANT = Refusal("incomplete_authority", "the authority's block names no tenant", "tenant")
 _ISSUED_TOO_EARLY = Refusal(
     "revoked", "every token issued up to a certain time was revoked, and this is one of them", "a newly issued token"
 )

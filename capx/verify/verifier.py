@@ -203,6 +203,8 @@ class Verifier:
     def verify(self, token: str | Authentic, received: Received, call: Call) -> Allowed:
         """All steps; raises Denied with the refusals of revocations and caveats together.
 
+        If the call is of another tenant than the token, it is denied with that reason and no reason of a caveat.
+
         When it returns, exactly this call may be made, once and now. It is recorded, and its budgets are spent.
         """
         found = self._burnt(token, received)
@@ -210,7 +212,10 @@ class Verifier:
         return _demanded(found).judge(call)
 
     def decide(self, token: str | Authentic, received: Received, call: Call) -> Decision:
-        """`verify`, but it returns a denial as a Decision and does not raise Denied."""
+        """Decide with every reason, also for a call of another tenant; never raises Denied.
+
+        It is for the service and its log. Never show the reasons to the bearer: `verify` tells only what it may know.
+        """
         found = self._burnt(token, received)
         token = ""
         return found if isinstance(found, Decision) else found.decide(call)

@@ -1,7 +1,7 @@
 """A call: the action that a resource is about to execute, described by the resource itself.
 
-Law: nothing in a call comes from what the bearer says about itself. The arguments are those of the execution, with
-defaults filled in.
+Law: nothing in a call comes from what the bearer says about itself. The arguments are those of the execution: those
+that the caller gave, and beside them the defaults of the others.
 """
 
 from collections.abc import Iterable, Mapping

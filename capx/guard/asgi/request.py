@@ -14,7 +14,6 @@ from capx.guard.call_facts import CallFacts, CallSpec, StatedFacts
 from capx.guard.observer import Observer
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
-from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
 from capx_caveats import JSON, Refusal
 
@@ -72,10 +71,9 @@ class GuardedRequest:
         """
         with self._keeping_denial():
             admitted = self._admitted_or_denied()
-            refusals = admitted.ruled_out(action)
-            # The arguments are read only if an ask can name them: reading them is work for the service.
-            ask = suggested_ask(refusals, audience=self._verifier.audience, action=action) if refusals else None
-            admitted.screen(action, None if ask is None else await args())
+            # The arguments are read only for a denial: reading them is work for the service.
+            if admitted.ruled_out(action):
+                admitted.screen(action, await args())
 
     def judge(self, action: str, args: Mapping[str, JSON], **facts: Unpack[StatedFacts]) -> Allowed:
         """Judge the call that is about to run, and return the decision; raises Denied.
@@ -178,8 +176,10 @@ class GuardedRequest:
         return denied.decision
 
     def _as_missing(self, decision: Decision) -> Denied:
-        self.denied = self._admitted_or_denied().as_missing(decision)
-        return self.denied
+        told = self._admitted_or_denied().as_missing(decision)
+        if self.denied is not None and self.denied.decision is decision:
+            self.denied = told
+        return told
 
 
 def _may_be_about_row(refusal: Refusal) -> bool:
