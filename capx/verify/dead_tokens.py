@@ -29,9 +29,10 @@ class DeadTokens:
         self._unrecorded = 0
 
     def recorded(self, capability: bytes, codes: tuple[str, ...], new: str, now: int) -> str | None:
-        """Return the id of this minute's recorded decision for a capability (its last id) and the codes of a denial.
+        """Return the id of this minute's recorded decision about a capability, for the codes of a denial.
 
-        If that is `new`, there was none, and the caller records it under this id. None if nothing more is recorded.
+        `capability` is the id of what the authority minted, without what holders appended. If the result is `new`, none
+        was recorded, and the caller records it under this id. None if nothing more is recorded.
         """
         minute = now // 60
         with self._lock:

@@ -189,7 +189,7 @@ class Evaluator:
         return decision
 
     def recorded_once(self, decision: Decision, capability: bytes) -> Decision:
-        """A denial at the head; it is the one of this minute that was recorded for these reasons, if there is one."""
+        """A denial at the head, under the id that this minute's log has for these reasons, if it has one."""
         # Each once: a holder could append an expiry once more each time.
         codes = tuple(dict.fromkeys(refusal.code for refusal in decision.refusals))
         known = self._dead_tokens.recorded(capability, codes, decision.id, decision.at)

@@ -64,9 +64,6 @@ class Authentic(Struct, frozen=True):
     frame: wire.Frame
     key: AudienceKey
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.frame!r}, {self.key!r})"
-
 
 class _Read(NamedTuple):
     """A token and what its blocks say; `mark` and `presentation` (its id, 16 bytes) are None for a bare token."""

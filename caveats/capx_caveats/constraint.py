@@ -124,7 +124,7 @@ class Constraint(Wire, frozen=True):
     about_absence: ClassVar[bool] = False
     """Whether it can judge a missing value. Such a constraint is allowed only where an argument has a name."""
     once: ClassVar[int] = 128
-    """The highest cost of judging one value, without what `each` and `weight` say; one unit is about 3 ns."""
+    """The highest cost of judging one value, without what `each` and `weight` say; `cost_bound` has the unit."""
     each: ClassVar[int] = 0
     """The highest cost for each value within that value; 0 for a constraint that does not look into values."""
     weight: ClassVar[int] = 0

@@ -2,8 +2,8 @@
 
 Laws:
 
-- The guard checks the head first: it verifies the MAC before it reads a byte of the body. Then it reads the body up to
-  a limit, compares the digest, burns the presentation, and looks for revocations.
+- The guard checks the head first: the MAC, whether the token has ended, and the age of the presentation. Only then does
+  it read the body, up to a limit. It compares the digest, burns the presentation, and looks for revocations again.
 - The guard withholds an answer if no decision allows it, even if the code behind the guard caught the denial. It also
   withholds what an error before a decision would show.
 - A guard that is set up wrongly does not start, and answers no request.

@@ -39,7 +39,8 @@ _INDEPENDENT_OF_ROW: Final = frozenset(
         "unknown_liveness",
     }
 )
-"""Codes of denials that would be the same for any row of the tenant, so that they show nothing about the row."""
+"""Codes that the bearer is told as they are. They are the same for any row of the tenant, but for `budget_exhausted`,
+which can depend on what the row costs: docs/security-model.md says so."""
 
 
 class GuardedRequest:

@@ -2,8 +2,8 @@
 
 It works in three places:
 
-1. A middleware admits the request: it verifies the MAC, then reads the body, compares the digest, burns the
-   presentation and looks for revocations.
+1. A middleware admits the request: it checks the token, then reads the body, compares the digest, burns the
+   presentation and looks for revocations again.
 2. The first dependency denies the request if the action is not allowed at all. Then no other dependency runs. The
    denial names the arguments to ask for, if the request has arguments that validate.
 3. A wrapper of the endpoint judges the validated arguments.
