@@ -8,16 +8,15 @@ from typing import cast
 import msgspec
 
 from capx_caveats import JSON, SAFE_INTEGER, demand_json
-from capx_caveats.levels import MANY, Level, levels
+from capx_caveats.levels import MANY, MAX_DEPTH, Level, levels
 
 _CONTAINERS = frozenset({dict, list, tuple})
-_DEPTH = 64
 _sorted = msgspec.json.Encoder(order="sorted")
 
 
 def canonical(value: JSON) -> bytes:
     """Return the canonical bytes of a value; InvalidCaveat if it is not JSON."""
-    if _plain(value, _DEPTH):
+    if _plain(value, MAX_DEPTH):
         return _sorted.encode(value)
     # The check comes first, so that a caller sees InvalidCaveat and never an error of the library.
     demand_json(value)

@@ -23,5 +23,4 @@ class DecisionCounter:
 
     def __call__(self, decision: Decision) -> None:
         """Count a decision."""
-        code = "" if decision.allowed else decision.refusals[0].code
-        self._counter.labels(decision.audience, decision.outcome, code).inc()
+        self._counter.labels(decision.audience, decision.outcome, decision.code).inc()

@@ -33,7 +33,7 @@ import msgspec
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx_caveats import JSON, SAFE_INTEGER
-from capx_caveats.levels import MANY, levels
+from capx_caveats.levels import MANY, MAX_DEPTH, levels
 
 Hook = Callable[[Any], Any]
 """Converts one value of a type that this module does not know; raises TypeError if it cannot."""
@@ -46,7 +46,6 @@ _HARMLESS: Final = frozenset(
 """What a subclass of these may define anew: it changes nothing that a function reads."""
 _READ_BY: Final = frozenset({"__missing__", "__bool__"})
 """What a subclass may not define either, although these do not define it themselves."""
-_DEPTH: Final = 64
 _DIGITS: Final = 15
 """A double holds each decimal number of so many digits: written anew, it has the same digits."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -118,7 +117,7 @@ def _container(value: Any, hook: Hook | None) -> JSON:
 
 def _is_bare(value: object) -> bool:
     """Whether a large value holds only dicts, lists and scalars; false if only a look at each value can tell."""
-    found = levels(value, _DEPTH)
+    found = levels(value, MAX_DEPTH)
     return found is not None and not any(tuple in level.values for level in found)
 
 

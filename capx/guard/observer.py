@@ -37,10 +37,9 @@ class Observer:
 
     def decided(self, decision: Decision, started: int) -> None:
         """Report a decision about a call that the guard began with at `started`."""
-        code = "" if decision.allowed else decision.refusals[0].code
         if not decision.allowed:
-            _log.warning("denied %s: %s, decision %s", decision.action or "a request", code, decision.id)
-        for report in (partial(_trace, code, started), self._on_decision):
+            _log.warning("denied %s: %s, decision %s", decision.action or "a request", decision.code, decision.id)
+        for report in (partial(_trace, started), self._on_decision):
             try:
                 if report is not None:
                     report(decision)
@@ -48,14 +47,14 @@ class Observer:
                 _log.exception("the decision %s could not be reported", decision.id)
 
 
-def _trace(code: str, started: int, decision: Decision) -> None:
+def _trace(started: int, decision: Decision) -> None:
     if (tracer := _tracer()) is None:
         return
     attributes = {
         "capx.audience": decision.audience,
         "capx.action": decision.action,
         "capx.outcome": decision.outcome,
-        "capx.code": code or None,
+        "capx.code": decision.code or None,
         "capx.decision": decision.id,
         "capx.task": decision.task,
     }

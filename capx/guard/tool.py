@@ -127,9 +127,9 @@ class _Tool:
     def call(self, admitted: Admitted, bound: "_BoundCall") -> Call:
         """Return the call that is about to run."""
         # Screen first: a caller who may not use the action at all must not make functions derive facts.
-        admitted.screen(self._spec.action, bound.everything)
+        admitted.screen(self._spec.action, bound.arguments)
         # A copy of its own: a function that derives a fact must not change what runs.
-        values = _copies(bound.arguments.arguments) if self._spec.derives else {}
+        values = _copies(bound.bound.arguments) if self._spec.derives else {}
         tenant = self._spec.own_tenant(admitted, values)
         facts = self._spec.facts(tenant, bound.sent.args, values, sent=True, defaults=bound.defaults)
         return facts.call(admitted)
@@ -138,12 +138,12 @@ class _Tool:
 class _BoundCall(Struct, frozen=True):
     """The arguments with which the function runs, and what caveats see of them. Only the guard holds them."""
 
-    arguments: "BoundArguments"
+    bound: "BoundArguments"
     sent: ToolCall
     defaults: dict[str, JSON]
 
     @property
-    def everything(self) -> dict[str, JSON]:
+    def arguments(self) -> dict[str, JSON]:
         """What caveats see of all arguments."""
         return {**self.defaults, **self.sent.args}
 
@@ -215,7 +215,7 @@ class _FunctionGuard:
                 report(asks.denied.decision)
             raise
         report(allowed.decision)
-        return _AllowedCall(verifier, bound.arguments, allowed, report)
+        return _AllowedCall(verifier, bound.bound, allowed, report)
 
 
 class _AllowedCall(Struct, frozen=True):
@@ -341,7 +341,7 @@ def _without(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> Deni
     if held is None:
         return _nobody(verifier)
     denied = verifier.denial(replace(NO_TOKEN, wanted=f"a bundle that holds a capability for {audience}"))
-    ask = suggested_ask((), audience=audience, action=bound.sent.action, args=bound.everything)
+    ask = suggested_ask((), audience=audience, action=bound.sent.action, args=bound.arguments)
     return Denied(denied.decision, ask, sent=True)
 
 

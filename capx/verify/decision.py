@@ -131,6 +131,11 @@ class Decision(Struct, frozen=True, kw_only=True):
         """`allowed` or `denied`."""
         return "allowed" if self.allowed else "denied"
 
+    @property
+    def code(self) -> str:
+        """The stable code of the first reason; empty if the call is allowed."""
+        return self.refusals[0].code if self.refusals else ""
+
     def body(self) -> dict[str, Any]:
         """The decision as JSON values, as the log holds it and `capx why` shows it."""
         return {
@@ -242,11 +247,6 @@ class Allowed(Struct, frozen=True, kw_only=True, dict=True):
     expires: int
     spent: tuple[Spent, ...] = ()
     remaining: Mapping[str, str] = NOTHING_COUNTED
-
-    @property
-    def decision_id(self) -> str:
-        """The id of the decision, as `decision.id`."""
-        return self.decision.id
 
     def give_back(self, reason: str) -> dict[str, str]:
         """Give back what this call has spent, because it had no effect and will have none.

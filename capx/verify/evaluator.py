@@ -23,8 +23,8 @@ from capx.errors import StoreProblem, Unavailable
 from capx.tokens.lineage import Lineage, Section, attributed
 from capx.tokens.revocation_key import RevocationKey, is_lasting
 from capx.verify.args_digest import args_digest
-from capx.verify.dead_tokens import DeadTokens
 from capx.verify.decision import Decision
+from capx.verify.ended_tokens import EndedTokens
 from capx.verify.meter import Meter
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder
 from capx.verify.spending import Spent, exhausted
@@ -56,7 +56,7 @@ class Evaluator:
         self._clock = clock
         self._latest = 0
         self._lock = threading.Lock()
-        self._dead_tokens = DeadTokens()
+        self._ended_tokens = EndedTokens()
 
     def age(self) -> float:
         """Seconds since the last news of revocations, after looking for newer ones."""
@@ -192,9 +192,9 @@ class Evaluator:
         """A denial at the head, under the id that this minute's log has for these reasons, if it has one."""
         # Each once: a holder could append an expiry once more each time.
         codes = tuple(dict.fromkeys(refusal.code for refusal in decision.refusals))
-        known = self._dead_tokens.recorded(capability, codes, decision.id, decision.at)
+        known = self._ended_tokens.id_to_record(capability, codes, decision.id, decision.at)
         if known == decision.id and not self._record(decision):
-            self._dead_tokens.forget(capability, codes, decision.id)
+            self._ended_tokens.forget(capability, codes, decision.id)
         return decision if known is None else replace(decision, id=known)
 
     def _record(self, decision: Decision) -> bool:

@@ -154,15 +154,15 @@ class Verifier:
         )
         self._cache: Cache[_Known] = Cache(cache_size)
 
-    def authenticate(self, token: str, *, or_ended: bool = False) -> Authentic:
+    def authenticate(self, token: str, *, even_if_ended: bool = False) -> Authentic:
         """The head: all that can be checked before the body of a request is read; raises Denied.
 
         After it, the token is authentic, and has not ended as far as this service knows by now: it is not expired, not
         known to be revoked, and its presentation is not older than a minute. It may be replayed or for another call.
-        Pass the result to `admit`, `verify` or `decide`, which do not check the MAC again. `or_ended` leaves out the
-        expiry, the revocations and the age, for a tool that only needs to know whose token it is: never act on it.
+        Pass the result to `admit`, `verify` or `decide`, which do not check the MAC again. `even_if_ended` leaves out
+        the expiry, the revocations and the age, for a tool that only needs to know whose token it is: never act on it.
         """
-        found = self._head(token, or_ended=or_ended)
+        found = self._head(token, even_if_ended=even_if_ended)
         if isinstance(found, Decision):
             # Here and below: the variables of this frame go with the error.
             token = ""
@@ -240,7 +240,9 @@ class Verifier:
         refusals = ended or [*beside, *(each.refusal for each in walk if each.refusal is not None)]
         return Explanation(walk, tuple(refusals), lineage)
 
-    def _head(self, token: str | Authentic, action: str | None = None, *, or_ended: bool = False) -> _Read | Decision:
+    def _head(
+        self, token: str | Authentic, action: str | None = None, *, even_if_ended: bool = False
+    ) -> _Read | Decision:
         """Steps 1-4, as far as they need nothing but the token: what was read, or the decision that denies it.
 
         It returns the denial, as do all private methods here. An exception would carry their variables, among them the
@@ -252,7 +254,7 @@ class Verifier:
             refusal = refused.refusal
         else:
             # What came as an Authentic was looked at before the body was read.
-            ended = None if or_ended or found[0] is token else self._ended(found, action)
+            ended = None if even_if_ended or found[0] is token else self._ended(found, action)
             return found if ended is None else ended
         return self._evaluator.decision((refusal,), action=action)
 

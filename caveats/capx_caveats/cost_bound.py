@@ -19,12 +19,11 @@ from capx_caveats.call import Call
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Where
 from capx_caveats.constraint import Constraint, is_own
-from capx_caveats.levels import levels
+from capx_caveats.levels import MAX_DEPTH, levels
 from capx_caveats.values import JSON
 
 MAX_COST = 2**23
 """The highest cost of a call. One unit is 3 to 6 ns: what RE2 needs, at worst, for one character and instruction."""
-_DEPTH = 64
 SMALL_TOKEN = 4096
 """The most bytes that the blocks of a small token have together."""
 SMALL_CALL = 128
@@ -126,7 +125,7 @@ _TOO_LARGE = _Size(MAX_COST, MAX_COST)
 def _size(judged: list[JSON]) -> _Size:
     """Return the number of these values and of all within them, and of the characters of all texts."""
     # One level more than a call may have, for the list around them.
-    found = levels(judged, _DEPTH + 1)
+    found = levels(judged, MAX_DEPTH + 1)
     if found is None:
         return _TOO_LARGE
     values = sum(len(held) for level in found for held in level.values.values())

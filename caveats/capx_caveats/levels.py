@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 SAFE_INTEGER: Final = 2**53 - 1
 """The largest integer that every JSON implementation agrees on (RFC 8259, section 6)."""
+MAX_DEPTH: Final = 64
+"""The most levels at which dicts, lists and tuples of one value may nest."""
 MANY: Final = 32
 """To look at a value level by level is faster than at one value after the other if it holds more than so many."""
 _MOST: Final = 2**22

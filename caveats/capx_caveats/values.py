@@ -17,7 +17,7 @@ from typing import Annotated, Final, TypeAlias, TypeVar, cast
 from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.levels import MANY, SAFE_INTEGER, Level, levels
+from capx_caveats.levels import MANY, MAX_DEPTH, SAFE_INTEGER, Level, levels
 
 Scalar: TypeAlias = bool | int | float | str | None
 """A JSON value that holds no other value."""
@@ -50,7 +50,6 @@ Literals = Annotated[tuple[Literal, ...], Meta(min_length=1)]
 
 _NUMBERS = frozenset({int, float})
 _CONTAINERS = frozenset({list, tuple, dict})
-_DEPTH = 64
 _SHOWN = 80
 _SHOWN_ELEMENTS = 20
 _SHOWN_DEPTH = 3
@@ -72,7 +71,7 @@ _IN_A_ROW = re.compile(r"""(?<= ) |(?<=^") |(?<=[^\\]") """)
 """Spaces of a JSON text that follow another space, or that are the first character of a value."""
 
 
-def demand_json(value: object, depth: int = _DEPTH) -> None:
+def demand_json(value: object, depth: int = MAX_DEPTH) -> None:
     """Raise InvalidCaveat unless the value is JSON of exact built-in types, at most 64 levels deep."""
     # By exact type: an instance of a subclass may compare or print differently from its JSON.
     kind = type(value)
@@ -84,7 +83,7 @@ def demand_json(value: object, depth: int = _DEPTH) -> None:
     elif kind is bool or value is None:
         return
     elif depth == 0:
-        raise InvalidCaveat(f"a value is nested deeper than {_DEPTH} levels: make it flatter")
+        raise InvalidCaveat(f"a value is nested deeper than {MAX_DEPTH} levels: make it flatter")
     elif kind in _CONTAINERS and len(cast("Sequence[object]", value)) > MANY and _is_json(value, depth):
         return
     elif kind is list or kind is tuple:
@@ -102,7 +101,7 @@ def demand_json(value: object, depth: int = _DEPTH) -> None:
 
 def demand_members(members: Mapping[str, object]) -> None:
     """Raise InvalidCaveat unless the value of each member is JSON, as `demand_json` demands it."""
-    if len(members) > MANY and _is_json(dict(members), _DEPTH + 1):
+    if len(members) > MANY and _is_json(dict(members), MAX_DEPTH + 1):
         return
     for value in members.values():
         demand_json(value)

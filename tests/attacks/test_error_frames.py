@@ -135,19 +135,22 @@ ENTRANCES: dict[str, Entrance] = {
 }
 
 
-@pytest.mark.parametrize("entrance", ENTRANCES.values(), ids=list(ENTRANCES))
-@pytest.mark.parametrize(("token", "received"), TOKENS.values(), ids=list(TOKENS))
-def test_no_error_leads_to_a_tail_or_key(token: str, received: Any, entrance: Entrance) -> None:
-    error = raised(lambda: entrance(Lab(), token, received))
-    assert error is None or found_in(error, secrets_of(token)) == []
+PASSING = {
+    ("authenticate", "a bare token"),
+    ("authenticate", "another call"),
+    ("authenticate", "another kind of call"),
+    ("authenticate", "from the future"),
+}
+"""What the head lets pass, because it depends on the request."""
+REFUSED = [(entrance, what) for entrance in ENTRANCES for what in TOKENS if (entrance, what) not in PASSING]
 
 
-def raised(act: Callable[[], object]) -> CapxError | None:
-    try:
-        act()
-    except CapxError as error:
-        return error
-    return None
+@pytest.mark.parametrize(("entrance", "what"), REFUSED)
+def test_no_error_leads_to_a_tail_or_key(entrance: str, what: str) -> None:
+    token, received = TOKENS[what]
+    with pytest.raises(CapxError) as caught:
+        ENTRANCES[entrance](Lab(), token, received)
+    assert found_in(caught.value, secrets_of(token)) == []
 
 
 class Broken:

@@ -323,7 +323,7 @@ def test_a_person_is_told_of_no_use_that_was_given_back(lab: GrantingLab) -> Non
     lab.pending(opened.bundle, SEND)
     until(lambda: len(lab.authority.inquiry(request(lab).id).uses) == 2)
     late.give_back("the mail server was away")
-    assert [use.decision for use in lab.authority.inquiry(request(lab).id).uses] == [real.decision_id]
+    assert [use.decision for use in lab.authority.inquiry(request(lab).id).uses] == [real.decision.id]
 
 
 def test_a_resource_takes_back_no_use_of_another(lab: GrantingLab) -> None:
@@ -331,9 +331,9 @@ def test_a_resource_takes_back_no_use_of_another(lab: GrantingLab) -> None:
     real = used(lab, consented(lab, opened.bundle))
     by = payer("slides")
     lab.authority.store.spend(by, [Spend("a", "calls", Decimal(1), Decimal(1))], now=NOW)
-    lab.authority.store.give_back(by, decision=real.decision_id, reason="x", now=NOW)
+    lab.authority.store.give_back(by, decision=real.decision.id, reason="x", now=NOW)
     with lab.authority.store.write() as transaction:
-        GivenBack(opened.id, "slides", real.decision_id, "p", (), "x").write(transaction, at=NOW)
+        GivenBack(opened.id, "slides", real.decision.id, "p", (), "x").write(transaction, at=NOW)
     lab.pending(opened.bundle, SEND)
     until(lambda: bool(lab.authority.inquiry(request(lab).id).uses))
 

@@ -77,18 +77,18 @@ def test_what_a_call_gave_back_is_shown_beside_what_it_spent(home: Shell) -> Non
         )
         returned.give_back("the bank, [red]closed[/red]")
         assert authority.flush()
-    said = home("why", returned.decision_id).out
+    said = home("why", returned.decision.id).out
     assert re.search(
         r'^  given back +\S+.*: 1 of calls, 2.5 of eur; the resource says why: "the bank, \[red\]closed\[/red\]"$',
         said,
         re.MULTILINE,
     )
-    assert "given back" not in home("why", kept.decision_id).out
-    facts = home("why", returned.decision_id, "--json").json["beside"]["given_back"]
-    assert (facts["kind"], facts["facts"]["decision"]) == ("given_back", returned.decision_id)
-    assert home("why", kept.decision_id, "--json").json["beside"]["given_back"] is None
+    assert "given back" not in home("why", kept.decision.id).out
+    facts = home("why", returned.decision.id, "--json").json["beside"]["given_back"]
+    assert (facts["kind"], facts["facts"]["decision"]) == ("given_back", returned.decision.id)
+    assert home("why", kept.decision.id, "--json").json["beside"]["given_back"] is None
     (line,) = (line for line in home("log").out.splitlines() if "  given_back  " in line)
-    assert f"decision {returned.decision_id} of crm: 1 of calls, 2.5 of eur; the resource says why: " in line
+    assert f"decision {returned.decision.id} of crm: 1 of calls, 2.5 of eur; the resource says why: " in line
     assert home("store", "check").out
     assert "calls: 1 of 3 spent" in home("graph").out
 

@@ -82,7 +82,7 @@ ROOMS: Final = {
     "network": _caveats("network", "caveats/test_network", "caveats/test_constraints"),
     "levels": _caveats("levels", "caveats/test_levels", "crypto/test_canonical_json"),
     "cost_bound": _caveats("cost_bound", "caveats/test_cost_bound"),
-    "dead_tokens": _capx("verify/dead_tokens", "verify/test_dead_tokens"),
+    "ended_tokens": _capx("verify/ended_tokens", "verify/test_dead_tokens"),
     "disclosure": _capx("verify/disclosure", "verify/test_disclosure", "verify/test_decision", "guard/test_deferred"),
     "observer": _capx("guard/observer", "guard/test_observer"),
     "decision_counter": _capx("guard/decision_counter", "guard/test_decision_counter"),

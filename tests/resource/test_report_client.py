@@ -152,7 +152,7 @@ def test_a_call_on_the_feed_gives_back_what_it_spent(served: Served, remote: Rem
         assert spent(remote, task.id) == [0]
         verifier.verify(capability.present(call).text, call, Call("crm.read"))
     (event,) = (one for one in remote.log() if one.kind == "given_back" and one.facts()["task"] == task.id)
-    assert event.facts()["decision"] == allowed.decision_id
+    assert event.facts()["decision"] == allowed.decision.id
 
 
 def test_what_paid_nothing_gives_nothing_back_on_the_feed(served: Served, remote: RemoteAuthority) -> None:

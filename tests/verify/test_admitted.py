@@ -61,7 +61,7 @@ def test_admitted_and_allowed_state_the_authoritys_claims() -> None:
     allowed = admitted.judge(Call("a.read", tenant="Acme"))
     assert (allowed.task, allowed.tenant, allowed.intent, allowed.root) == ("T1", "Acme", "A" * 43, "R1")
     assert (allowed.node, allowed.hops, allowed.expires) == (capability.node, ("asker", "a"), NOW + 5)
-    assert lab.records.decisions[-1].id == allowed.decision_id
+    assert lab.records.decisions[-1].id == allowed.decision.id
 
 
 def test_allowed_and_denied_hold_the_decision_that_is_recorded() -> None:

@@ -54,7 +54,7 @@ class ASGIGuard:
         verifier: Verifier,
         *,
         public: Iterable[str] = (),
-        policy: ResponseRules | None = None,
+        rules: ResponseRules | None = None,
         prefix: str = "",
         max_body: int = MAX_BODY,
         body_seconds: float = BODY_SECONDS,
@@ -62,7 +62,7 @@ class ASGIGuard:
     ) -> None:
         self._app = app
         self._verifier = verifier
-        self._policy = policy or PathRules(public)
+        self._rules = rules or PathRules(public)
         self._prefix = prefix.rstrip("/")
         self._max_body = max_body
         self._body_seconds = body_seconds
@@ -89,7 +89,7 @@ class ASGIGuard:
         await send({"type": "lifespan.startup.failed", "message": problem})
 
     def _problem(self) -> str | None:
-        problems = self._policy.problems()
+        problems = self._rules.problems()
         return "the guard is closed:\n" + "\n".join(f"  - {problem}" for problem in problems) if problems else None
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +99,7 @@ class ASGIGuard:
                 await self._withhold(scope, send, problem)
                 return
             self._checked = True
-        current = GuardedRequest(self._verifier, self._observer, public=self._policy.public(scope))
+        current = GuardedRequest(self._verifier, self._observer, public=self._rules.public(scope))
         scope[KEY] = current
         try:
             admitted_receive = await self._admit(scope, receive, current)
@@ -135,7 +135,7 @@ class ASGIGuard:
         return receive
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, current: GuardedRequest) -> None:
-        gate = ResponseGate(scope, send, current, self._policy)
+        gate = ResponseGate(scope, send, current, self._rules)
         try:
             await self._app(scope, receive, gate)
         except Exception as error:

@@ -64,11 +64,11 @@ class PathRules:
 class ResponseGate:
     """The `send` function that the application gets."""
 
-    def __init__(self, scope: Scope, send: Send, current: GuardedRequest, policy: ResponseRules) -> None:
+    def __init__(self, scope: Scope, send: Send, current: GuardedRequest, rules: ResponseRules) -> None:
         self._scope = scope
         self._send = send
         self._request = current
-        self._policy = policy
+        self._rules = rules
         self.open = False
         self.withheld: str | None = None
 
@@ -95,8 +95,8 @@ class ResponseGate:
         if current.denied is not None:
             self.withheld = f"the application caught a denial and answered anyway: {current.denied}"
         elif current.allowed is None:
-            self.withheld = self._policy.withheld(self._scope, current, message.get("status", 101))
+            self.withheld = self._rules.withheld(self._scope, current, message.get("status", 101))
         else:
-            decision = current.allowed.decision_id.encode()
+            decision = current.allowed.decision.id.encode()
             message["headers"] = [*message.get("headers", ()), (b"capx-decision", decision)]
         return self.withheld is None

@@ -40,7 +40,7 @@ class StatedArguments(NamedTuple):
     defaults: Mapping[str, JSON]
 
     @property
-    def everything(self) -> Mapping[str, JSON]:
+    def arguments(self) -> Mapping[str, JSON]:
         """The arguments and the defaults."""
         return {**self.defaults, **self.args}
 

@@ -43,7 +43,7 @@ class DeniedArguments:
             return None
         try:
             await self._handler(self._parameters.keys() & connection.path_params.keys())(connection)
-            return self._args(connection.scope.pop(_FOUND)).everything
+            return self._args(connection.scope.pop(_FOUND)).arguments
         except Exception:  # noqa: BLE001 # validators are code of the service, and the call is denied already
             return None
 

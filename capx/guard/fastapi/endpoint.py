@@ -37,7 +37,7 @@ from capx_caveats import JSON
 
 GATE: Final = "capx_passage"
 """The name of the parameter through which the wrapper gets the guarded request."""
-_SPEC: Final = "__capx_mark__"
+_SPEC: Final = "__capx_spec__"
 
 Gate = Callable[..., Awaitable[GuardedRequest]]
 """The dependency that returns the guarded request, or denies it if the action is not allowed at all."""

@@ -109,7 +109,7 @@ class FastAPIGuard:
         app.add_middleware(
             ASGIGuard,
             verifier=self._verifier,
-            policy=_RouteRules(routes, self._states),
+            rules=_RouteRules(routes, self._states),
             prefix=self._prefix,
             max_body=self._max_body,
             body_seconds=self._body_seconds,

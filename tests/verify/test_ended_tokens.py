@@ -1,4 +1,4 @@
-"""Dead tokens are denied at the head: they burn nothing, and fill neither the log nor the memory."""
+"""Ended tokens are denied at the head: they burn nothing, and fill neither the log nor the memory."""
 
 # What a fork does to private state is seen only there.
 # pyright: reportPrivateUsage=false
@@ -17,8 +17,8 @@ from capx.resource.replay import Replay
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, ToolCall
 from capx.tokens.capability import Capability
-from capx.verify.dead_tokens import MOST, DeadTokens
 from capx.verify.decision import Decision, Denied
+from capx.verify.ended_tokens import MOST, EndedTokens
 from capx.verify.evaluator import MAX_REPORTED
 from capx_caveats import Call, Expires
 from tests.labs.lab import NOW, Lab, codes, minted
@@ -69,7 +69,7 @@ def test_a_dead_token_is_denied_at_the_head(code: str, dead: Dead) -> None:
 def test_who_needs_only_the_owner_may_read_a_dead_token(dead: Dead) -> None:
     lab = Lab()
     token = dead(lab, minted())
-    assert lab.verifier.authenticate(token, or_ended=True).frame.identifier.audience == "crm"
+    assert lab.verifier.authenticate(token, even_if_ended=True).frame.identifier.audience == "crm"
     assert not lab.records.decisions
 
 
@@ -297,13 +297,13 @@ class Told:
     """A memory of recorded denials, and a clock of minutes for it."""
 
     def __init__(self) -> None:
-        self.memory = DeadTokens()
+        self.memory = EndedTokens()
         self._ids = count()
 
     def recorded(self, capability: int, minute: int = 0, codes: tuple[str, ...] = ("revoked",)) -> bool | None:
         """Whether this denial is the one to record; None if none is."""
         new = f"decision-{next(self._ids)}"
-        found = self.memory.recorded(capability.to_bytes(16), codes, new, 60 * minute + 59)
+        found = self.memory.id_to_record(capability.to_bytes(16), codes, new, 60 * minute + 59)
         return None if found is None else found == new
 
 
@@ -332,7 +332,7 @@ def test_no_more_than_1024_are_recorded_in_a_minute(warned: list[str]) -> None:
     assert told.recorded(MOST) is None
     assert not warned
     assert told.recorded(0, 1) is True
-    assert warned == ["11 denials of dead tokens were not recorded: too many in a minute"]
+    assert warned == ["11 denials of ended tokens were not recorded: too many in a minute"]
     # Only once, and the count begins anew.
     assert told.recorded(0, 2) is True
     assert len(warned) == 1
@@ -354,14 +354,14 @@ def test_a_thread_that_is_late_begins_no_minute_anew() -> None:
 
 
 def test_what_was_not_recorded_is_forgotten_by_its_id() -> None:
-    memory = DeadTokens()
-    assert memory.recorded(b"capability", ("revoked",), "first", 0) == "first"
+    memory = EndedTokens()
+    assert memory.id_to_record(b"capability", ("revoked",), "first", 0) == "first"
     memory.forget(b"capability", ("revoked",), "another")
     memory.forget(b"capability", ("expired",), "first")
-    assert memory.recorded(b"capability", ("revoked",), "second", 0) == "first"
+    assert memory.id_to_record(b"capability", ("revoked",), "second", 0) == "first"
     memory.forget(b"capability", ("revoked",), "first")
     memory.forget(b"capability", ("revoked",), "first")
-    assert memory.recorded(b"capability", ("revoked",), "second", 0) == "second"
+    assert memory.id_to_record(b"capability", ("revoked",), "second", 0) == "second"
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -376,7 +376,7 @@ def test_a_forked_child_goes_on_with_what_was_recorded(warned: list[str]) -> Non
         return known and told.recorded(0, 1) is True and warned == [sentence(1)]
 
     def sentence(number: int) -> str:
-        return f"{number} denials of dead tokens were not recorded: too many in a minute"
+        return f"{number} denials of ended tokens were not recorded: too many in a minute"
 
     with told.memory._lock:
         assert in_a_child(goes_on)
@@ -401,4 +401,4 @@ def test_nothing_is_remembered_of_a_token_that_lives() -> None:
     lab = Lab()
     for number in range(5):
         assert lab.decide(lab.present(minted(), "a.read", {"id": number}), "a.read", {"id": number}).allowed
-    assert not lab.verifier._evaluator._dead_tokens._recorded
+    assert not lab.verifier._evaluator._ended_tokens._recorded

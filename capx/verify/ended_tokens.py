@@ -1,4 +1,4 @@
-"""Remembers the denials of dead tokens that were recorded lately, so that dead tokens cannot fill the log.
+"""Remembers the denials of ended tokens that were recorded lately, so that ended tokens cannot fill the log.
 
 Law: a denial at the head of a request costs its sender nothing. So it is recorded at most once for each capability that
 the authority minted, for the same reasons, in a minute. No more than 1024 are recorded in a minute, and the others are
@@ -15,7 +15,7 @@ MOST: Final = 1024
 """The most denials that are recorded in one minute."""
 
 
-class DeadTokens:
+class EndedTokens:
     """The recorded denials of this minute. Safe with several threads."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class DeadTokens:
         # A forked child does not count what its parent will tell.
         self._unrecorded = 0
 
-    def recorded(self, capability: bytes, codes: tuple[str, ...], new: str, now: int) -> str | None:
+    def id_to_record(self, capability: bytes, codes: tuple[str, ...], new: str, now: int) -> str | None:
         """Return the id of this minute's recorded decision about a capability, for the codes of a denial.
 
         `capability` is the id of what the authority minted, without what holders appended. If the result is `new`, none
@@ -55,4 +55,4 @@ class DeadTokens:
 
     def _tell(self) -> None:
         if self._unrecorded:
-            diagnostics.warn_once(f"{self._unrecorded} denials of dead tokens were not recorded: too many in a minute")
+            diagnostics.warn_once(f"{self._unrecorded} denials of ended tokens were not recorded: too many in a minute")

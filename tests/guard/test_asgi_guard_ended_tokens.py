@@ -1,4 +1,4 @@
-"""Dead tokens over real HTTP: answered at the head, while the body is still to come."""
+"""Ended tokens over real HTTP: answered at the head, while the body is still to come."""
 
 # The parts of a verifier are seen only there.
 # pyright: reportPrivateUsage=false
