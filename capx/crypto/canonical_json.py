@@ -25,21 +25,6 @@ def canonical(value: JSON) -> bytes:
     return rfc8785.dumps(value)
 
 
-def canonical_of_json(value: JSON) -> bytes:
-    """Return the canonical bytes of a value that is JSON already, as the arguments of a `Call` are.
-
-    It does not look at each part of a large value, so it is quick. The bytes of any other value are undefined.
-    """
-    try:
-        written = _sorted.encode(value)
-    except (TypeError, ValueError, OverflowError):
-        return canonical(value)
-    # What may be written differently has an escape, or is not ASCII, or is a float: it has a point or a small exponent.
-    if written.isascii() and not any(part in written for part in (b"\\", b".", b"e-")):
-        return written
-    return canonical(value)
-
-
 def _plain(value: object, depth: int) -> bool:
     """Whether msgspec's sorted encoder gives the canonical bytes of this value.
 

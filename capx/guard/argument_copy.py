@@ -43,7 +43,7 @@ def _copied(value: Any, left: list[int]) -> Any:
     left[0] -= 1
     if left[0] < 0:
         raise OverflowError
-    kind = _kind(value)
+    kind: Any = _kind(value)
     # By the methods of the base types, because a subclass may have its own.
     if issubclass(kind, _DICT):
         base = _ORDERED if issubclass(kind, _ORDERED) else _DICT

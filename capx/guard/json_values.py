@@ -39,6 +39,7 @@ Hook = Callable[[Any], Any]
 """Converts one value of a type that this module does not know; raises TypeError if it cannot."""
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+_TEXT: Final = frozenset({str})
 _BARE: Final = frozenset({dict, list, tuple, set, frozenset})
 _HARMLESS: Final = frozenset(
     {"__class_getitem__", "__doc__", "__getnewargs__", "__hash__", "__init__", "__new__", "__repr__"}
@@ -76,17 +77,17 @@ def _state(value: Any) -> dict[str, Any]:
     return {name: held for part in parts for name, held in (part or {}).items()}
 
 
-def _seen(value: Any, hook: Hook | None) -> JSON:
-    kind = cast("type[object]", type(value))
+def _seen(value: object, hook: Hook | None) -> JSON:
+    kind: Any = type(value)
     # The exact type: a subclass of str or int may hold more than the scalar shows.
     if kind in _SCALARS:
-        return value  # type: ignore[no-any-return] # one of the scalars of JSON
+        return cast("JSON", value)
     if (written := _WRITTEN.get(kind)) is not None:
         return written(value)
     if isinstance(value, enum.Enum):
         _demand_own_content(value)
         return _seen(value.value, hook)
-    if (base := _base_with_content(kind)) is not None:  # type: ignore[arg-type] # a class is hashable
+    if (base := _base_with_content(kind)) is not None:
         plainly = base.__name__
         raise TypeError(f"{kind.__name__} is a subclass of {plainly} and may read differently: pass a plain {plainly}")
     if issubclass(kind, (dict, list, tuple, set, frozenset)):
@@ -187,6 +188,12 @@ def _demand_plain(value: Any) -> None:
 
 
 def _object(value: Mapping[Any, Any], hook: Hook | None) -> JSON:
+    if set(map(type, value)) <= _TEXT:
+        # Scalars without a call: a large body holds many.
+        return {
+            name: member if type(member) in _SCALARS else _seen(member, hook)  # pyright: ignore[reportUnknownArgumentType]
+            for name, member in value.items()
+        }
     seen: dict[Any, JSON] = {_seen(name, hook): _seen(member, hook) for name, member in value.items()}
     # Two keys such as 1 and "1" have one spelling in JSON: caveats would see only one of the two members.
     if len(seen) != len(value):
@@ -207,17 +214,18 @@ def _struct(value: msgspec.Struct, hook: Hook | None) -> JSON:
     return [_seen(member, hook) for member in held.values()] if config.array_like else _object(there, hook)
 
 
-def declared_fields(kind: Any) -> list[str] | None:
+@lru_cache(maxsize=1024)
+def declared_fields(kind: type[Any]) -> tuple[str, ...] | None:
     """The field names of a dataclass or an attrs class; None for other types."""
     # By attribute and not by import: a service may have no attrs.
     if hasattr(kind, "__dataclass_fields__"):
         import dataclasses
 
         _demand_no_content(kind)
-        return [field.name for field in dataclasses.fields(kind)]
+        return tuple(field.name for field in dataclasses.fields(kind))
     if hasattr(kind, "__attrs_attrs__"):
         _demand_no_content(kind)
-        return [attribute.name for attribute in kind.__attrs_attrs__]
+        return tuple(attribute.name for attribute in kind.__attrs_attrs__)
     return None
 
 

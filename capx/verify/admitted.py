@@ -172,7 +172,7 @@ class Admitted:
         evaluator = self._evaluator
         facts = evaluator.facts(call)
         # Before anything is spent: an argument that cannot be read must not break the record of a payment.
-        args_digest = self._args_digest(call.action, call.arguments, checked=True)
+        args_digest = self._args_digest(call.action, call.arguments)
         if refusals := evaluator.refusals(self._lineage, self._presentation, facts):
             return self.refused(tuple(refusals), call.action, args_digest)
         # The slot comes first: if spending came first, a call could be paid for and then not be recordable.
@@ -249,9 +249,9 @@ class Admitted:
         decision = self._decision(refusals[:MAX_REPORTED], action, args_digest=args_digest)
         return self._evaluator.recorded(decision)
 
-    def _args_digest(self, action: str, args: Mapping[str, JSON] | None, *, checked: bool = False) -> str | None:
+    def _args_digest(self, action: str, args: Mapping[str, JSON] | None) -> str | None:
         node = self._lineage.path[-1]
-        return None if args is None else self._evaluator.args_digest(node, action, args, checked=checked)
+        return None if args is None else self._evaluator.args_digest(node, action, args)
 
     def _decision(
         self,

@@ -9,28 +9,28 @@ Laws:
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from capx.crypto.base64url import b64u
-from capx.crypto.canonical_json import canonical, canonical_of_json
 from capx.crypto.hashing import mac
 from capx.crypto.keys import AudienceKey
-from capx.errors import InvalidCaveat
 from capx_caveats import JSON
 
 # The input of the MAC begins with it, and no identifier of a token does: so nobody can make a token from a digest.
 _LABEL: Final = b"capx/1/arguments"
 _BYTES: Final = 12
+# Not canonical JSON, which takes twenty times as long for a large call: nobody else computes this digest.
+_written: Final = msgspec.json.Encoder(order="sorted").encode
 
 
-def args_digest(
-    key: AudienceKey, node: bytes, action: str, args: Mapping[str, JSON], *, checked: bool = False
-) -> str | None:
-    """Return the digest (16 characters of base64url); None if an argument is not JSON.
+def args_digest(key: AudienceKey, node: bytes, action: str, args: Mapping[str, JSON]) -> str | None:
+    """Return the digest (16 characters of base64url); None if the arguments cannot be written as JSON.
 
-    If they are `checked`, as those of a `Call` are, they are not looked at again.
+    The order of names does not count, but 1 and 1.0 are different.
     """
     try:
-        found = (canonical_of_json if checked else canonical)(dict(args))
-    except InvalidCaveat:
+        found = _written(dict(args))
+    except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     # A node has 16 bytes, and no action has a NUL in it, so each part has one place.
     return b64u(mac(key.mac_key, b"%b%b%b\0%b" % (_LABEL, node, action.encode(), found))[:_BYTES])

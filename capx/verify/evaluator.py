@@ -176,12 +176,12 @@ class Evaluator:
             args_digest=args_digest,
         )
 
-    def args_digest(self, node: bytes, action: str, args: Mapping[str, JSON], *, checked: bool) -> str | None:
+    def args_digest(self, node: bytes, action: str, args: Mapping[str, JSON]) -> str | None:
         """The digest of the arguments of a call at a node, for its decision; None if no decision is recorded."""
         if self.recorder is NO_RECORDER:
             return None
         # The first key and not the token's: an agent may hold capabilities under several keys.
-        return next((args_digest(key, node, action, args, checked=checked) for key in self._keys.live), None)
+        return next((args_digest(key, node, action, args) for key in self._keys.live), None)
 
     def recorded(self, decision: Decision) -> Decision:
         """A denial, recorded if the recorder has room. Without room it is still a denial, so nothing is at risk."""

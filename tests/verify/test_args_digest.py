@@ -27,7 +27,7 @@ def digest(
 
 def test_the_same_arguments_have_the_same_short_digest() -> None:
     found = digest()
-    assert found == digest({"amount": 40.0, "to": "Ana"})
+    assert found == digest({"amount": 40, "to": "Ana"})
     assert found is not None
     assert re.fullmatch(r"[A-Za-z0-9_-]{16}", found)
     assert digest({}) == digest({})
@@ -50,9 +50,15 @@ def test_anything_else_has_another_digest(other: dict[str, Any]) -> None:
     assert digest(**other) != digest()
 
 
-def test_what_is_not_json_has_no_digest() -> None:
-    bad: Any = {"to": object()}
-    assert digest(bad) is None
+@pytest.mark.parametrize("bad", [object(), "\ud800"], ids=["type", "text"])
+def test_what_cannot_be_written_has_no_digest(bad: Any) -> None:
+    assert digest({"to": bad}) is None
+
+
+def test_what_nests_without_end_has_no_digest() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    assert digest({"to": endless}) is None
 
 
 def decided(lab: Lab, **args: JSON) -> Decision:

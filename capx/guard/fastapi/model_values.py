@@ -8,7 +8,7 @@ Laws:
   can tell that from an explicit null (`model_fields_set`), so caveats can tell it, too.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import PurePath
@@ -72,12 +72,10 @@ def _held(model: BaseModel) -> Any:
     held = vars(model)
     if issubclass(type(model), RootModel) and held.keys() == {"root"}:
         return held["root"]
-    members: dict[str, Any] = {}
-    for name, value in _fields(model):
-        if name in members:
-            raise _twice(model)
-        members[name] = value
-    extra = model.model_extra or {}
+    members = _fields(model)
+    extra = model.model_extra
+    if not extra:
+        return members
     # A caveat that names this member by the name of the field in Python would judge the wrong one.
     if not held.keys().isdisjoint(extra):
         raise TypeError("an extra member has the name of a field that has an alias, so a caveat could not see both")
@@ -86,11 +84,17 @@ def _held(model: BaseModel) -> Any:
     return members | extra
 
 
-def _fields(model: BaseModel) -> Iterator[tuple[str, Any]]:
+def _fields(model: BaseModel) -> dict[str, Any]:
     spelt = spellings(type(model))
-    for name, value in vars(model).items():
-        if name not in spelt or not left_out(model, name, value):
-            yield spelt.get(name, name), value
+    there = {
+        name: value
+        for name, value in vars(model).items()
+        if value is not None or name not in spelt or not left_out(model, name, value)
+    }
+    members = {spelt.get(name, name): value for name, value in there.items()}
+    if len(members) != len(there):
+        raise _twice(model)
+    return members
 
 
 def _twice(model: BaseModel) -> TypeError:
