@@ -31,7 +31,7 @@ from capx.guard.asgi.messages import (
     read_body,
     replayed,
 )
-from capx.guard.asgi.request import KEY, GuardedRequest
+from capx.guard.asgi.request import KEY, SMALL_BODY, GuardedRequest
 from capx.guard.asgi.response_gate import PathRules, ResponseGate, ResponseRules, Withheld
 from capx.guard.observer import LOGGER, Observer, OnDecision
 from capx.verify.decision import Denied
@@ -130,6 +130,7 @@ class ASGIGuard:
         if scope["type"] == "http":
             body = await read_body(scope, receive, self._max_body, self._body_seconds)
             receive = replayed(body, receive)
+            current.large = len(body) > SMALL_BODY
         received = http_request(scope, body, self._prefix)
         current.admitted = await self._verifier.admit_async(authentic, received)
         return receive

@@ -6,19 +6,24 @@ with the denial, or withholds the answer of that code.
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn, Unpack
+from typing import Any, Final, NoReturn, TypeVar, Unpack
 
 from msgspec import UNSET
 
-from capx.guard.call_facts import CallFacts, CallSpec, StatedFacts
+from capx.background import in_pool
+from capx.guard.call_facts import CallFacts, CallSpec, StatedFacts, own_tenant
 from capx.guard.observer import Observer
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.verifier import Verifier
 from capx_caveats import JSON, Refusal
 
+T = TypeVar("T")
+
 KEY: Final = "capx.passage"
 """The key under which an ASGI scope holds the guarded request."""
+SMALL_BODY: Final = 4096
+"""The most bytes of a body whose call is judged on the event loop: a thread would cost more than the work."""
 _INDEPENDENT_OF_ROW: Final = frozenset(
     {
         "action_not_allowed",
@@ -48,10 +53,21 @@ class GuardedRequest:
 
     `admitted` is None on a public path without a token. `allowed` is the last decision that allowed a call, `denied`
     the first denial. If `entered` is true, an endpoint that must have its call judged has begun. `advice` is what a
-    denial adds to the ask that it suggests.
+    denial adds to the ask that it suggests. If `large` is true, its body has more than SMALL_BODY bytes.
     """
 
-    __slots__ = ("_observer", "_verifier", "admitted", "advice", "allowed", "denied", "entered", "public", "started")
+    __slots__ = (
+        "_observer",
+        "_verifier",
+        "admitted",
+        "advice",
+        "allowed",
+        "denied",
+        "entered",
+        "large",
+        "public",
+        "started",
+    )
 
     def __init__(self, verifier: Verifier, observer: Observer, *, public: bool) -> None:
         self._verifier = verifier
@@ -62,6 +78,7 @@ class GuardedRequest:
         self.allowed: Allowed | None = None
         self.denied: Denied | None = None
         self.entered = False
+        self.large = False
         self.advice = ""
 
     async def screen_naming(self, action: str, args: Callable[[], Awaitable[Mapping[str, JSON] | None]]) -> None:
@@ -98,10 +115,20 @@ class GuardedRequest:
             return self._noted(admitted.judge(facts.call(admitted), sent=facts.sent))
 
     async def judge_call_async(self, facts: CallFacts) -> Allowed:
-        """Do the same as `judge_call`, with blocking work in a thread."""
+        """Do the same as `judge_call`, with blocking work, and that of a large request, in a thread."""
         with self._keeping_denial():
             admitted = self._admitted_or_denied()
-            return self._noted(await admitted.judge_async(facts.call(admitted), sent=facts.sent))
+            # Before a thread: to wait for one would show that there is a row.
+            own_tenant(admitted, facts.action, facts.tenant)
+
+            def judge() -> Allowed:
+                return admitted.judge(facts.call(admitted), sent=facts.sent)
+
+            return self._noted(await in_pool(judge) if admitted.spends else await self.computed(judge))
+
+    async def computed(self, work: Callable[[], T]) -> T:
+        """Do what may take long only for a large request; then in a thread, so that it does not hold up the others."""
+        return await in_pool(work) if self.large else work()
 
     def judge_row(self, facts: CallFacts) -> Allowed:
         """Judge a call with facts of a stored row of the token's tenant.

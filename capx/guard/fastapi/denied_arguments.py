@@ -8,6 +8,7 @@ Laws:
   see the schema.
 """
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
@@ -16,6 +17,7 @@ from fastapi import Response
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection, Request
 
+from capx.guard.asgi.guard import passage
 from capx.guard.fastapi.argument_sources import StatedArguments
 from capx_caveats import JSON
 
@@ -43,7 +45,8 @@ class DeniedArguments:
             return None
         try:
             await self._handler(self._parameters.keys() & connection.path_params.keys())(connection)
-            return self._args(connection.scope.pop(_FOUND)).arguments
+            read = functools.partial(self._args, connection.scope.pop(_FOUND))
+            return (await passage(connection.scope).computed(read)).arguments
         except Exception:  # noqa: BLE001 # validators are code of the service, and the call is denied already
             return None
 

@@ -101,36 +101,58 @@ class EndpointSpec:
 
     def judge(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
         """Judge the call now, or inject the check that will; fills in the injected parameters."""
-        if (facts := self._entered(current, arguments)) is not None:
+        tenant = self._entered(current, arguments)
+        stated = self._args(current, arguments) if self._states_first else None
+        if (facts := self._facts(current, tenant, stated, arguments)) is not None:
             allowed = current.judge_call(facts)
             arguments.update(dict.fromkeys(self.injected, allowed))
 
     async def judge_async(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
-        """Do the same as `judge`, with blocking work in a thread."""
-        if (facts := self._entered(current, arguments)) is not None:
+        """Do the same as `judge`, with blocking work, and that of a large request, in a thread."""
+        tenant = self._entered(current, arguments)
+        stated = await self._args_async(current, arguments) if self._states_first else None
+        if (facts := self._facts(current, tenant, stated, arguments)) is not None:
             allowed = await current.judge_call_async(facts)
             arguments.update(dict.fromkeys(self.injected, allowed))
 
-    def _entered(self, current: GuardedRequest, arguments: dict[str, Any]) -> CallFacts | None:
-        """Return the facts of the call; None if the injected check will state them."""
+    @property
+    def _states_first(self) -> bool:
+        """Whether the arguments are stated before the endpoint begins, which could change them."""
+        # What a deferred endpoint derives waits until the tenant of the row is known.
+        return self._source.sent or not self.deferred
+
+    def _entered(self, current: GuardedRequest, arguments: Mapping[str, Any]) -> str | None:
+        """Note that the endpoint has begun, and return the tenant of its call; None if only a row has it."""
         # Before anything can fail: from here on, even an error of this endpoint needs a decision to leave.
         current.entered = True
+        # First of all: nothing may be derived from a row of another tenant, nor refused because of it.
+        return None if self.deferred else current.own_tenant(self._call, arguments)
+
+    def _facts(
+        self,
+        current: GuardedRequest,
+        tenant: str | None,
+        stated: StatedArguments | None,
+        arguments: dict[str, Any],
+    ) -> CallFacts | None:
+        """Return the facts of the call; None if the injected check will state them."""
         sent = self._source.sent
-        if not self.deferred:
-            # First of all: nothing may be derived from a row of another tenant, nor refused because of it.
-            tenant = current.own_tenant(self._call, arguments)
-            args, defaults = self._args(current, arguments)
-            return self._call.facts(tenant, args, arguments, sent=sent, defaults=defaults)
-        read = functools.partial(self._args, current, dict(arguments))
-        if sent:
-            # Now, before the endpoint can change them. What is derived waits until the tenant of the row is known.
-            stated = read()
-            read = functools.partial(lambda: stated)
-        checks = {name: kind(current, self.action, read, sent=sent) for name, kind in self.injected.items()}
-        arguments.update(checks)
+        if stated is not None and not self.deferred:
+            return self._call.facts(tenant, stated.args, arguments, sent=sent, defaults=stated.defaults)
+        given = dict(arguments)
+
+        def read() -> StatedArguments:
+            return self._args(current, given) if stated is None else stated
+
+        arguments.update({name: kind(current, self.action, read, sent=sent) for name, kind in self.injected.items()})
         return None
 
-    def _args(self, current: GuardedRequest, arguments: dict[str, Any]) -> StatedArguments:
+    async def _args_async(self, current: GuardedRequest, arguments: Mapping[str, Any]) -> StatedArguments:
+        read = functools.partial(self._args, current, arguments)
+        # A function of the service runs where its endpoint does.
+        return await current.computed(read) if self._source.sent else read()
+
+    def _args(self, current: GuardedRequest, arguments: Mapping[str, Any]) -> StatedArguments:
         """Return the arguments that caveats judge; raises Denied if one is not JSON."""
         try:
             return self._source.read(arguments)

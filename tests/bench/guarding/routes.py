@@ -1,7 +1,7 @@
 """A FastAPI route behind a guard, beside the same route without one.
 
-Two things are measured. How long one request holds an event loop, if the caveats of its token use all of the work that
-a call may cost: the processor time of the loop's thread. And how long a client waits for an answer to a large body: by
+Two things are measured. How long one request can hold an event loop, if the caveats of its token use all of the work
+that a call may cost: the processor time of all threads, because each holds the interpreter lock. And how long a client waits for an answer to a large body: by
 the clock on the wall, over HTTP.
 """
 
@@ -40,6 +40,19 @@ MOST_TIMES: Final = 3.0
 """The most times as long as without a guard that the answer to a large body may take."""
 _PATH: Final = "/x"
 _JSON: Final = "application/json"
+
+
+class Item(BaseModel):
+    """One of many models in a body, which callers may leave empty."""
+
+    name: str = ""
+    amount: float = 0.5
+    urgent: bool = False
+    note: str | None = None
+    tags: list[str] = []
+    count: int = 1
+    size: int = 2
+    place: str = "x"
 
 
 class Members(BaseModel):
@@ -124,9 +137,9 @@ async def _serve(app: App, scopes: list[dict[str, Any]], body: bytes) -> float:
         async def send(message: Message, answers: list[Message] = answers) -> None:
             answers.append(message)
 
-        began = time.thread_time()
+        began = time.process_time()
         await app(scope, receive, send)
-        taken += time.thread_time() - began
+        taken += time.process_time() - began
         if answers[0]["status"] not in {200, 403}:
             raise AssertionError(f"answered {answers}")
     return taken
@@ -163,6 +176,8 @@ def _bodies() -> Mapping[str, tuple[Any, JSON]]:
         "one text": (str, {"data": "a" * 1_048_000}),
         "350 000 numbers": (list[int], {"data": [some.randrange(100) for _ in range(350_000)]}),
         "120 000 objects": (list[dict[str, int]], {"data": [{"a": some.randrange(10)} for _ in range(120_000)]}),
+        "120 000 objects of any type": (Any, {"data": [{"a": some.randrange(10)} for _ in range(120_000)]}),
+        "30 000 empty models": (list[Item], {"data": [{}] * 30_000}),
         "50 000 members": (Members, {f"member{at}": some.randrange(10) for at in range(50_000)}),
     }
 

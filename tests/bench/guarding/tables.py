@@ -12,7 +12,8 @@ def tables(report: Report) -> list[Table]:
     return [
         Table(
             "What one request may hold up",
-            "The processor time for which one request holds the event loop of a FastAPI application. Its token has as "
+            "The processor time of one request to a FastAPI application, in all threads: so long, at most, it can hold "
+            "the event loop. Its token has as "
             "many hops as the table says, and the call is the largest that is judged at all: together they use the "
             f"whole budget, each in another way. At most {MOST_MS:g} ms are allowed; **more** is bold.",
             ["", "hops", "ms", "ms without a guard"],
