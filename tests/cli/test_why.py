@@ -25,8 +25,8 @@ def test_decisions_are_found_by_node_presentation_and_id(home: Shell, spending: 
     singly = home("find", "--each", "--json").json
     assert home("find", "--presentation", decided[1]["presentation"], "--json").json == singly[1:2]
     assert home("find", "--decision", decided[0]["id"], "--json").json == singly[:1]
-    assert home("find", "--decision", decided[0]["id"], "--denied", "--json").json == []
-    assert home("find", "--node", "A" * 22, "--denied").err == (
+    assert home("find", "--decision", decided[0]["id"], "--denied", "--json", code=1).json == []
+    assert home("find", "--node", "A" * 22, "--denied", code=1).err == (
         f"no such decision was recorded: node {'A' * 22}, denied\n"
     )
     for no_id, says in (("x y", "an id has 22 characters, this has 3"), ("+" * 22, "each a letter, a digit, - or _")):
