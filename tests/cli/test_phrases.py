@@ -51,4 +51,4 @@ def test_what_a_hop_adds_beside_actions_is_told(home: Any, file: Files) -> None:
     assert '  for             tenant "Acme" only' in said
     assert re.search(r"^  from            20\S+$", said, re.MULTILINE)
     assert '  and only where  region is "eu"' in said
-    assert "  the first holder appended" in said
+    assert "  the token's first holder appended" in said

@@ -85,11 +85,14 @@ def test_it_is_what_all_hops_have_in_common() -> None:
             hop(grant(to=None), "a", caveats=(tenant("Acme"),)),
             'no call can have a tenant, because the task\'s grant names none: hop 1 ("a") says tenant is "Acme"',
         ),
-        (grant().attenuate(budget("calls", "0.5")), "no call fits into a budget: the first holder allows at most 0.5"),
+        (
+            grant().attenuate(budget("calls", "0.5")),
+            "no call fits into a budget: the token's first holder allows at most 0.5",
+        ),
         (grant(Holder("A" * 43)), "names a key for its hop, and this verifier cannot check signatures"),
         (
             appended(grant(), b'[["moon","full"]]'),
-            'this version of capx denies all calls: the first holder has a caveat that this version does not know, ["m',
+            "denies all calls: the token's first holder has a caveat that this version does not know, [\"m",
         ),
         (appended(grant(), b'[["tenant",7]]'), 'a caveat that this version does not know, ["tenant",7]'),
         (grant().attenuate(expires(NOW)), "expired at"),
