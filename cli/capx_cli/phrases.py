@@ -136,17 +136,15 @@ def what_is_left(bundle: "Bundle") -> None:
     """
     from capx.tokens.lineage import AUTHORITY
 
-    nothing: list[str] = []
     listed = [capability for capability in bundle if capability.audience != AUTHORITY] or list(bundle)
-    for capability in listed:
-        left = left_of(capability)
-        if left.why_nothing:
-            nothing += () if left.untold else left.why_nothing[:1]
-            screen.note(f"  at {left.audience}: {nothing_at(left)} ({left.why_nothing[0]})", screen.QUIET)
-        else:
+    found = list(map(left_of, listed))
+    for left in found:
+        if not left.why_nothing:
             screen.note(f"  at {left.audience}: {'; '.join(left.sentences())}")
-    if len(nothing) == len(listed):
-        screen.note(f"this token allows nothing any more: {nothing[0]}", screen.BAD)
+    for line in nothing_at((left, left.why_nothing[:1]) for left in found):
+        screen.note(f"  {line}", screen.QUIET)
+    if all(left.why_nothing and not left.untold for left in found):
+        screen.note("this token allows nothing any more", screen.BAD)
 
 
 def what_it_may_ask(bundle: "Bundle") -> None:
@@ -171,9 +169,14 @@ def done(sentences: "Iterable[str]") -> "Iterator[str]":
         yield ANYTHING if each == OWN_ENTRIES[-1].sentence() else each
 
 
-def nothing_at(left: "Effective") -> str:
-    """Say that a token allows nothing, or that capx cannot tell what it does."""
-    return "cannot tell" if left.untold else "nothing"
+def nothing_at(found: "Iterable[tuple[Effective, Iterable[str]]]") -> "Iterator[str]":
+    """Say where a token allows nothing, or where capx cannot tell; each reason once, with all its audiences."""
+    at: dict[str, list[str]] = {}
+    for left, reasons in found:
+        for why in reasons:
+            at.setdefault(f"{'cannot tell' if left.untold else 'nothing'} ({why})", []).append(left.audience)
+    for said, audiences in at.items():
+        yield f"at {', '.join(dict.fromkeys(audiences))}: {said}"
 
 
 def of_key(key: "RevocationKey") -> str | None:

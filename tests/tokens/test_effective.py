@@ -111,6 +111,17 @@ def test_a_token_that_can_allow_nothing_says_why(token: Capability, why: str) ->
     assert left.as_json()["may"] == []
 
 
+def test_what_two_blocks_demand_alike_is_told_once() -> None:
+    region, few = where("region", "eu"), budget("calls", "0.5")
+    left = effective(hop(grant().attenuate(region, few), "a", caveats=(region, few)), NOW)
+    assert left.also == ('region is "eu"', "at most 0.5 calls, shared by everyone below")
+    twice = grant().attenuate(region).attenuate(region, where("region", "us"))
+    (why,) = effective(twice, NOW).why_nothing
+    assert why.count('region is "eu"') == 1
+    twice = grant().attenuate(few).attenuate(few)
+    assert len(effective(twice, NOW).why_nothing) == 1
+
+
 def test_what_is_not_understood_is_named_with_its_hop() -> None:
     class Region(Caveat, frozen=True, tag="acme.region"):
         name: str

@@ -127,19 +127,23 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         tenant=next((caveat.name for caveat in _all(lineage, Tenant)), None),
         hops=lineage.hops,
         entries=left,
-        also=(*_demanded(wheres, said), *beside, *_others(lineage)),
+        also=tuple(dict.fromkeys((*_demanded(wheres, said), *beside, *_others(lineage)))),
         not_before=not_before,
         expires=lineage.expires,
         until=tuple(sorted(key for key in lineage.revocation_keys if isinstance(key, str) and not is_lasting(key))),
         hops_left=hops_left(token.caveats),
-        why_nothing=(
-            *disjoint,
-            *(contradictory or (_starved(wheres) if entries and not left else ())),
-            *_no_tenant(lineage),
-            *_no_time(lineage.expires, not_before, now),
-            *_no_calls(lineage.allotments),
-            *(sentence(refusal) for refusal in lineage.standing),
-            *_foreign(lineage.demands),
+        why_nothing=tuple(
+            dict.fromkeys(
+                (
+                    *disjoint,
+                    *(contradictory or (_starved(wheres) if entries and not left else ())),
+                    *_no_tenant(lineage),
+                    *_no_time(lineage.expires, not_before, now),
+                    *_no_calls(lineage.allotments),
+                    *(sentence(refusal) for refusal in lineage.standing),
+                    *_foreign(lineage.demands),
+                )
+            )
         ),
     )
 
@@ -206,7 +210,7 @@ def _rules(wheres: list[Demand]) -> tuple[dict[str, AnyConstraint], list[str]]:
     for attribute, demanded in alike.items():
         rule = constraint_in_common(*(where.constraint for _, where in demanded))
         if rule is None:
-            contradictory.append("no value satisfies all of: " + "; ".join(_whose(demand) for demand, _ in demanded))
+            contradictory.append(f"no value satisfies all of: {_each_once(demand for demand, _ in demanded)}")
         else:
             rules[attribute] = rule
     return rules, contradictory
@@ -239,7 +243,7 @@ def _demanded(wheres: list[Demand], said: frozenset[str]) -> list[str]:
 
 
 def _starved(wheres: list[Demand]) -> list[str]:
-    return ["no allowed action can satisfy the rules for every call: " + "; ".join(map(_whose, wheres))]
+    return [f"no allowed action can satisfy the rules for every call: {_each_once(wheres)}"]
 
 
 _BUILT_IN = re.compile(r'\["([A-Za-z0-9_-]+)"')
@@ -297,6 +301,10 @@ def _foreign(demands: Iterable[Demand]) -> list[str]:
         for demand in demands
         if isinstance(demand.caveat, NotUnderstood) and of_another_version(demand.caveat)
     ]
+
+
+def _each_once(demands: Iterable[Demand]) -> str:
+    return "; ".join(dict.fromkeys(map(_whose, demands)))
 
 
 def _whose(demand: Demand) -> str:
