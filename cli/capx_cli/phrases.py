@@ -140,7 +140,8 @@ def what_is_left(bundle: "Bundle") -> None:
     found = list(map(left_of, listed))
     for left in found:
         if not left.why_nothing:
-            screen.note(f"  at {left.audience}: {'; '.join(left.sentences())}")
+            besides = f"; and only where {'; '.join(left.also)}" if left.also else ""
+            screen.note(f"  at {left.audience}: {'; '.join(left.sentences())}{besides}")
     for line in nothing_at((left, left.why_nothing[:1]) for left in found):
         screen.note(f"  {line}", screen.QUIET)
     if all(left.why_nothing and not left.untold for left in found):
