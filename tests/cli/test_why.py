@@ -33,7 +33,9 @@ def test_decisions_are_found_by_node_presentation_and_id(home: Shell, spending: 
         for option in ("--node", "--presentation", "--decision"):
             assert says in home("find", option, no_id, code=2).err
     assert "an id has 22 characters, this has 21" in home("why", "A" * 21, code=2).err
-    assert "there is no decision" in home("why", "A" * 22, code=2).err
+    unknown = home("why", "A" * 22, code=2).err
+    assert "there is no decision" in unknown
+    assert unknown.count("capx why --help") == 1
     for options in ((), ("--json",)):
         said = home("find", "--node", decided[0]["id"], *options, code=2)
         assert f"is the id of a decision, not of a node; its node is {decided[0]['node']}: capx find --node" in said.err
