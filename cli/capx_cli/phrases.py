@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from capx.tokens.revocation_key import RevocationKey
     from capx_caveats import Caveat, Presented
     from capx_cli.target import Operations
+    from capx_cli.view import Line
 
 
 class _Help(click.Option):
@@ -129,8 +130,8 @@ def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
         yield "this presentation" if presents else whose(section.hop, section.name), section.caveats
 
 
-def what_is_left(bundle: "Bundle") -> None:
-    """Note on standard error what each capability of a new token can do at a resource.
+def of_new_token(made: "Line", bundle: "Bundle") -> "Iterator[Line]":
+    """Say how a new token was made, and what each of its capabilities can do at a resource.
 
     What it can do at the authority is the same for every task, so it is shown only if the token holds nothing else.
     """
@@ -138,18 +139,19 @@ def what_is_left(bundle: "Bundle") -> None:
 
     listed = [capability for capability in bundle if capability.audience != AUTHORITY] or list(bundle)
     found = list(map(left_of, listed))
+    yield made
     for left in found:
         if not left.why_nothing:
             besides = f"; and only where {'; '.join(left.also)}" if left.also else ""
-            screen.note(f"  at {left.audience}: {'; '.join(left.sentences())}{besides}")
+            yield f"  at {left.audience}: {'; '.join(left.sentences())}{besides}"
     for line in nothing_at((left, left.why_nothing[:1]) for left in found):
-        screen.note(f"  {line}", screen.QUIET)
+        yield f"  {line}", screen.QUIET
     if all(left.why_nothing and not left.untold for left in found):
-        screen.note("this token allows nothing any more", screen.BAD)
+        yield "this token allows nothing any more", screen.BAD
 
 
-def what_it_may_ask(bundle: "Bundle") -> None:
-    """Note on standard error what the holder of a new token may ask for at run time."""
+def what_it_may_ask(bundle: "Bundle") -> "Iterator[Line]":
+    """Say what the holder of a new token may ask for at run time."""
     from capx.tokens.grants import ASK
     from capx.tokens.lineage import AUTHORITY
 
@@ -158,7 +160,7 @@ def what_it_may_ask(bundle: "Bundle") -> None:
         if capability.audience == AUTHORITY and not left.why_nothing:
             for entry, said in zip(left.entries, left.sentences(), strict=True):
                 if entry.pattern == ASK:
-                    screen.note(f"  {said}")
+                    yield f"  {said}"
 
 
 def done(sentences: "Iterable[str]") -> "Iterator[str]":

@@ -28,12 +28,12 @@ def import_(output: Output, token_file: str | None) -> None:
         bundle = Bundle(map(from_text, _each(read_text(token_file))))
     except InvalidRequest as error:
         raise Unusable(str(error)) from None
-    output.write(bundle.text)
-    if output.as_json:
-        output.tell({"verified": False, **phrases.bundle_as_json(bundle)})
-        return
-    screen.note("NOTHING WAS VERIFIED: the signature may be wrong. To check it: capx verify", screen.LOUD)
-    phrases.what_is_left(bundle)
+    warning = "NOTHING WAS VERIFIED: the signature may be wrong. To check it: capx verify"
+    output.write(
+        bundle.text,
+        lambda: {"verified": False, **phrases.bundle_as_json(bundle)},
+        phrases.of_new_token((warning, screen.LOUD), bundle),
+    )
 
 
 def _each(text: str) -> list[str]:
