@@ -2,6 +2,8 @@
 
     standard output, and nothing else goes there · with --out FILE, a private file: then no token goes there
 
+`--out -` is standard output, as without `--out`.
+
 Law: what would refuse the file is checked before the command asks an authority for anything.
 """
 
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from capx_cli import screen
-from capx_cli.arguments import file_option, with_options
+from capx_cli.arguments import out_option, with_options
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def output_options(command: F) -> F:
 
     added: F = with_options(  # type: ignore[assignment]
         placed,
-        file_option("--out", "Write the token to a new file that only you may read, not to standard output."),
+        out_option("Write the token to a new file that only you may read, not to standard output (-)."),
         click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists."),
         click.option("--json", "as_json", is_flag=True, help="With --out: write all but the token as JSON."),
     )
