@@ -130,6 +130,9 @@ class _Tool:
         admitted.screen(self._spec.action, bound.everything)
         # A copy of its own: a function that derives a fact must not change what runs.
         values = _copies(bound.arguments.arguments) if self._spec.derives else {}
+        if self._spec.tenant is None and admitted.tenant is not None:
+            # The detail is for the log. The bearer is told the same as for a row of another tenant.
+            raise admitted.missing(self._spec.action, "the tool states no tenant: give it `tenant=`, such as GRANTED")
         tenant = self._spec.own_tenant(admitted, values)
         facts = self._spec.facts(tenant, bound.sent.args, values, sent=True, defaults=bound.defaults)
         return facts.call(admitted)
