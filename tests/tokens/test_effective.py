@@ -116,6 +116,8 @@ def test_what_two_blocks_demand_alike_is_told_once() -> None:
     left = effective(hop(grant().attenuate(region, few), "a", caveats=(region, few)), NOW)
     assert left.also == ('region is "eu"', "at most 0.5 calls, shared by everyone below")
     twice = grant().attenuate(region).attenuate(region, where("region", "us"))
+    alike = grant().attenuate(where("region", "a" * 90), where("region", "a" * 91))
+    assert len(effective(alike, NOW).why_nothing[0].split("; ")) == 2
     (why,) = effective(twice, NOW).why_nothing
     assert why.count('region is "eu"') == 1
     twice = grant().attenuate(few).attenuate(few)
