@@ -115,6 +115,9 @@ class CallSpec(Struct, frozen=True):
 
         A function that finds no row returns None or raises LookupError, such as the KeyError of a dict.
         """
+        if self.tenant is None and admitted.tenant is not None:
+            # For the log: the bearer is told the same as of a row of another tenant.
+            raise admitted.missing(self.action, "the guard states no tenant: give it `tenant=`, such as GRANTED")
         try:
             tenant = derive(self.tenant, arguments)
         except LookupError:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from capx.tokens.grants import Given
 from capx_caveats import JSON, Budget, Call, Entry
@@ -29,6 +29,13 @@ class Offer(Struct, frozen=True):
         if audience != self.audience or not self.entry.matches(action):
             return False
         return args is None or self.entry.misfit(Call(action, args)) is None
+
+    def unnamed(self, args: Mapping[str, JSON]) -> tuple[str, ...]:
+        """Return those of the arguments that the entry refuses whatever they are: it does not name them."""
+        if self.entry.args is UNSET:
+            return ()
+        named = {pair.name for pair in self.entry.args}
+        return () if "*" in named else tuple(name for name in args if name not in named)
 
 
 class Rule(Struct, frozen=True, kw_only=True):
@@ -107,6 +114,15 @@ class Terms(Struct, frozen=True, kw_only=True, dict=True):
             ),
             None,
         )
+
+    def unnamed(self, audience: str, action: str, args: Mapping[str, JSON]) -> tuple[str, ...]:
+        """Return the arguments that alone keep an ask from being offered: some offer covers it without them."""
+        for offer in (offer for rule in self.rules for offer in rule.offers):
+            names = offer.unnamed(args)
+            rest = {name: value for name, value in args.items() if name not in names}
+            if names and offer.covers(audience, action, rest):
+                return names
+        return ()
 
 
 def in_order(rules: Iterable[Rule]) -> tuple[Rule, ...]:

@@ -21,7 +21,7 @@ from capx.tokens.grants import ASK, OWN_ACTIONS, Grant, ask_entries, audience_me
 from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
 from capx.tokens.wire import MAX_TEXT
-from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, cost, is_too_much
+from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, cost, is_too_much, resolved
 
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import: a caller that passes one has imported it already
@@ -58,11 +58,16 @@ def frozen_narrowing(
     """These keywords with each iterable read into a tuple; TypeError for any other keyword."""
     return Narrowing(
         allow=allow if allow is None or isinstance(allow, str) else tuple(allow),
-        # A text stays a text, so that `delegate` refuses it and does not take its letters as actions.
+        # A text stays a text, so that `delegate` refuses it and does not take its letters as actions. So does what is
+        # no list of caveats.
         may_ask=may_ask if isinstance(may_ask, str) else tuple(may_ask),
-        caveats=tuple(caveats),
+        caveats=tuple(caveats) if _is_list(caveats) else caveats,
         audiences=None if audiences is None else tuple(audiences),
     )
+
+
+def _is_list(given: object) -> bool:
+    return isinstance(given, Iterable) and not isinstance(given, str)
 
 
 class Bundle:
@@ -170,7 +175,7 @@ class Bundle:
         entry must be pinned to arguments that satisfy it. InvalidRequest if the child would get no capability.
         """
         shared = nonce or new_nonce()
-        appended = tuple(caveats)
+        appended = resolved(caveats, _now(now))
         own = (*_of_the_authority(allow), *ask_entries(may_ask))
         return Bundle(
             capability.delegate(
@@ -233,11 +238,14 @@ class Bundle:
         """What each capability, or each for an audience, can still allow; as `capx can` and `capx inspect` show it.
 
         It is read without a key, so nothing is verified, and revocations are not known. `sentences()` of each lists
-        the actions in words; `why_nothing` says why one allows nothing.
+        the actions in words; `why_nothing` says why one allows nothing. InvalidRequest for an audience that the bundle
+        holds nothing for, such as the name of an action.
         """
         # Imported here: most holders only present.
         from capx.tokens.effective.effective import effective
 
+        if audience is not None and audience not in self.audiences:
+            raise self._holds_nothing(audience)
         at = _now(now)
         return tuple(effective(one, at) for one in self if audience in (None, one.audience))
 
@@ -250,6 +258,10 @@ class Bundle:
         """
         from capx.tokens.effective.prediction import forecast
 
+        if not isinstance(call, Call):  # pyright: ignore[reportUnnecessaryIsInstance] # not everybody checks types
+            raise InvalidRequest(
+                f'explain a Call, such as capx.Call("crm.read", {{"id": 7}}), and not a {type(call).__name__}'
+            )
         meant = audience_meant(self.audiences, call.action) if audience is None else audience
         if meant not in self.audiences:
             raise self._holds_nothing(meant)

@@ -56,7 +56,7 @@ AUTHORITY = "authority"
 """The audience of the authority itself."""
 MAX_BUDGETS = 16
 """Most budgets that a token may have."""
-FIRST_HOLDER = "the first holder"
+FIRST_HOLDER = "the token's first holder"
 """The name for the owner of restrictions after the authority's block and before any hop."""
 
 

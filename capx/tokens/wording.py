@@ -17,7 +17,7 @@ def label(name: str) -> str:
 
 
 def whose(hop: int, name: str | None) -> str:
-    """The owner of a restriction in words: the task's grant, its first holder, or a hop with its label in quotes."""
+    """The owner of a restriction in words: the grant, the token's first holder, or a hop with its label in quotes."""
     if hop == 0:
         return "the task's grant" if name is None else name
     return f"hop {hop} ({shown(name or '?')})"

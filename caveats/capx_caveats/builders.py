@@ -75,8 +75,21 @@ Appendable = Caveat | Relative
 
 
 def resolved(caveats: Iterable[Appendable], now: int) -> tuple[Caveat, ...]:
-    """Return the caveats, with durations counted from `now` (Unix seconds)."""
-    return tuple(caveat.at(now) if isinstance(caveat, Relative) else caveat for caveat in caveats)
+    """Return the caveats, with durations counted from `now` (Unix seconds); InvalidCaveat for what is no caveat."""
+    _demand_list(caveats)
+    return tuple(caveat.at(now) if isinstance(caveat, Relative) else _caveat(caveat) for caveat in caveats)
+
+
+def _demand_list(caveats: object) -> None:
+    if isinstance(caveats, str) or not isinstance(caveats, Iterable):
+        raise InvalidCaveat('give a list of caveats, such as [expires("10m")]')
+
+
+def _caveat(caveat: object) -> Caveat:
+    if not isinstance(caveat, Caveat):
+        # Only the type: it may be the text of a token.
+        raise InvalidCaveat(f'give caveats, such as expires("10m"), and not a {type(caveat).__name__}')
+    return caveat
 
 
 Meant = Constraint | JSON

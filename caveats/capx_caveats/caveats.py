@@ -175,7 +175,11 @@ class Entry(Wire, frozen=True):
 
 
 def _as_judged(value: JSON, said: Judgement) -> str:
-    return shown(value) if said is False else f"{shown(value)}, which this rule cannot judge"
+    if said is False:
+        return shown(value)
+    # Most often the rule is about the other type: 7 beside "7" is easy to miss.
+    kind = "the text " if type(value) is str else "the number " if type(value) in (int, float) else ""
+    return f"{kind}{shown(value)}, which this rule cannot judge"
 
 
 class Allow(Caveat, frozen=True, tag="allow"):

@@ -100,7 +100,7 @@ class Root(ChainCaveat, frozen=True, tag="root"):
 
 
 class Holder(ChainCaveat, frozen=True, tag="holder"):
-    """The public key of the first holder (Ed25519, base64url): every hop below must be signed."""
+    """The public key of whoever gets the token first (Ed25519, base64url): every hop below must be signed."""
 
     key: str
 

@@ -18,7 +18,7 @@ When = int | str | datetime
 
 def parse_duration(text: str) -> int:
     """Return the seconds of a duration such as `90s`, `15m`, `2h`, `1d`; InvalidCaveat for any other text."""
-    match = _DURATION.fullmatch(text)
+    match = _matched(_DURATION, text)
     if match is None:
         raise InvalidCaveat(f"{text!r:.40} is not a duration: write 90s, 15m, 2h or 1d")
     return int(match[1]) * _UNITS[match[2]]
@@ -35,10 +35,10 @@ def parse_instant(when: When, now: int) -> int:
         raise InvalidCaveat(f"{when} is not a time: write Unix seconds, 15m, or RFC 3339")
     if isinstance(when, int):
         return when
-    if _DURATION.fullmatch(when):
+    if is_relative(when):
         return now + parse_duration(when)
     try:
-        if _INSTANT.fullmatch(when):
+        if _matched(_INSTANT, when):
             return int(datetime.fromisoformat(when.upper()).timestamp())
     except ValueError:
         pass
@@ -47,7 +47,12 @@ def parse_instant(when: When, now: int) -> int:
 
 def is_relative(when: When) -> bool:
     """Whether this is a duration, which counts from a `now`."""
-    return isinstance(when, str) and _DURATION.fullmatch(when) is not None
+    return _matched(_DURATION, when) is not None
+
+
+def _matched(form: re.Pattern[str], given: object) -> re.Match[str] | None:
+    """Match the whole of a text; None for anything else, because not everybody checks types."""
+    return form.fullmatch(given) if isinstance(given, str) else None
 
 
 def shown_instant(seconds: int) -> str:

@@ -245,6 +245,19 @@ def file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     return click.option(name, type=click.Path(path_type=Path), metavar="FILE", help=help_text)
 
 
+class _Output(click.Path):
+    """The path of a file to write; None for `-`, which is standard output."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or None."""
+        return None if value == "-" else super().convert(value, param, ctx)
+
+
+def out_option(help_text: str) -> Callable[[Command], Command]:
+    """Return `--out`; without it, and for `-`, the command gets None: it writes to standard output."""
+    return click.option("--out", type=_Output(path_type=Path), metavar="FILE", help=help_text)
+
+
 def repeatable(
     name: str, parameter: str, metavar: str | None, help_text: str, **settings: Any
 ) -> Callable[[Command], Command]:

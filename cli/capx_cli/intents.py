@@ -42,6 +42,7 @@ def read(file: str) -> "Intent | SignedIntent":
     """Return the intent in a file, signed or not."""
     import msgspec
 
+    from capx.errors import InvalidRequest
     from capx.intents.intent import SignedIntent, parse_intent
 
     data = _bytes(file)
@@ -49,7 +50,12 @@ def read(file: str) -> "Intent | SignedIntent":
         members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         members = {}
-    return SignedIntent.parse(data) if members.keys() & {"intent", "signature"} else parse_intent(data)
+    try:
+        return SignedIntent.parse(data) if members.keys() & {"intent", "signature"} else parse_intent(data)
+    except InvalidRequest as error:
+        if file == STDIN:
+            raise
+        raise InvalidRequest(f"{file}: {error}") from None
 
 
 def read_signed(file: str, cure: str) -> "SignedIntent":

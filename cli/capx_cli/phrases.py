@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from capx.tokens.revocation_key import RevocationKey
     from capx_caveats import Caveat, Presented
     from capx_cli.target import Operations
+    from capx_cli.view import Line
 
 
 class _Help(click.Option):
@@ -129,28 +130,28 @@ def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
         yield "this presentation" if presents else whose(section.hop, section.name), section.caveats
 
 
-def what_is_left(bundle: "Bundle") -> None:
-    """Note on standard error what each capability of a new token can do at a resource.
+def of_new_token(made: "Line", bundle: "Bundle") -> "Iterator[Line]":
+    """Say how a new token was made, and what each of its capabilities can do at a resource.
 
     What it can do at the authority is the same for every task, so it is shown only if the token holds nothing else.
     """
     from capx.tokens.lineage import AUTHORITY
 
-    nothing: list[str] = []
     listed = [capability for capability in bundle if capability.audience != AUTHORITY] or list(bundle)
-    for capability in listed:
-        left = left_of(capability)
-        if left.why_nothing:
-            nothing += () if left.untold else left.why_nothing[:1]
-            screen.note(f"  at {left.audience}: {nothing_at(left)} ({left.why_nothing[0]})", screen.QUIET)
-        else:
-            screen.note(f"  at {left.audience}: {'; '.join(left.sentences())}")
-    if len(nothing) == len(listed):
-        screen.note(f"this token allows nothing any more: {nothing[0]}", screen.BAD)
+    found = list(map(left_of, listed))
+    yield made
+    for left in found:
+        if not left.why_nothing:
+            besides = f"; and only where {'; '.join(left.also)}" if left.also else ""
+            yield f"  at {left.audience}: {'; '.join(left.sentences())}{besides}"
+    for line in nothing_at((left, left.why_nothing[:1]) for left in found):
+        yield f"  {line}", screen.QUIET
+    if all(left.why_nothing and not left.untold for left in found):
+        yield "this token allows nothing any more", screen.BAD
 
 
-def what_it_may_ask(bundle: "Bundle") -> None:
-    """Note on standard error what the holder of a new token may ask for at run time."""
+def what_it_may_ask(bundle: "Bundle") -> "Iterator[Line]":
+    """Say what the holder of a new token may ask for at run time."""
     from capx.tokens.grants import ASK
     from capx.tokens.lineage import AUTHORITY
 
@@ -159,7 +160,7 @@ def what_it_may_ask(bundle: "Bundle") -> None:
         if capability.audience == AUTHORITY and not left.why_nothing:
             for entry, said in zip(left.entries, left.sentences(), strict=True):
                 if entry.pattern == ASK:
-                    screen.note(f"  {said}")
+                    yield f"  {said}"
 
 
 def done(sentences: "Iterable[str]") -> "Iterator[str]":
@@ -171,9 +172,14 @@ def done(sentences: "Iterable[str]") -> "Iterator[str]":
         yield ANYTHING if each == OWN_ENTRIES[-1].sentence() else each
 
 
-def nothing_at(left: "Effective") -> str:
-    """Say that a token allows nothing, or that capx cannot tell what it does."""
-    return "cannot tell" if left.untold else "nothing"
+def nothing_at(found: "Iterable[tuple[Effective, Iterable[str]]]") -> "Iterator[str]":
+    """Say where a token allows nothing, or where capx cannot tell; each reason once, with all its audiences."""
+    at: dict[str, list[str]] = {}
+    for left, reasons in found:
+        for why in reasons:
+            at.setdefault(f"{'cannot tell' if left.untold else 'nothing'} ({why})", []).append(left.audience)
+    for said, audiences in at.items():
+        yield f"at {', '.join(dict.fromkeys(audiences))}: {said}"
 
 
 def of_key(key: "RevocationKey") -> str | None:

@@ -2,20 +2,25 @@
 
     standard output, and nothing else goes there · with --out FILE, a private file: then no token goes there
 
+`--out -` is standard output, as without `--out`.
+
 Law: what would refuse the file is checked before the command asks an authority for anything.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from capx_cli import screen
-from capx_cli.arguments import file_option, with_options
+from capx_cli.arguments import out_option, with_options
 from capx_cli.failure import Unusable
+
+if TYPE_CHECKING:
+    from capx_cli.view import Line
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,8 +32,13 @@ class Output(NamedTuple):
     replace: bool
     as_json: bool
 
-    def write(self, text: str) -> None:
-        """Write a token to its place."""
+    def write(self, text: str, facts: Callable[[], Mapping[str, Any]], lines: "Iterable[Line]") -> None:
+        """Write a token to its place, then tell about it: the facts as JSON with `--json`, else the lines."""
+        self.place(text)
+        self.tell(facts, lines)
+
+    def place(self, text: str) -> None:
+        """Write a token to its place, for a command that must do something before it tells about the token."""
         if self.out is None:
             screen.bare(text)
             return
@@ -38,9 +48,13 @@ class Output(NamedTuple):
         if not self.as_json:
             screen.note(f"wrote {self.out}: a secret", screen.GOOD)
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
-        """Write the facts about a token that was written, as JSON."""
-        screen.as_json({"wrote": str(self.out), **facts})
+    def tell(self, facts: Callable[[], Mapping[str, Any]], lines: "Iterable[Line]") -> None:
+        """Tell about a token that is in its place; what is not told is not computed either."""
+        if self.as_json:
+            screen.as_json({"wrote": str(self.out), **facts()})
+            return
+        for line in lines:
+            screen.note(*((line,) if isinstance(line, str) else line))
 
 
 def output_options(command: F) -> F:
@@ -56,7 +70,7 @@ def output_options(command: F) -> F:
 
     added: F = with_options(  # type: ignore[assignment]
         placed,
-        file_option("--out", "Write the token to a new file that only you may read, not to standard output."),
+        out_option("Write the token to a new file that only you may read, not to standard output (-)."),
         click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists."),
         click.option("--json", "as_json", is_flag=True, help="With --out: write all but the token as JSON."),
     )

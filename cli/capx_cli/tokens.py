@@ -10,7 +10,8 @@ import re
 import select
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -59,52 +60,63 @@ def refuse_tokens(args: Sequence[str]) -> None:
 
 def read_bundle(token_file: str | None) -> "Bundle":
     """Return the bundle that was given to this command."""
-    return _bundle(_text(token_file))
+    from capx.tokens.bundle import Bundle
+
+    with reading(token_file) as text:
+        _demand_form(text)
+        return Bundle.parse(text)
 
 
 def read_tokens(token_file: str | None) -> "tuple[Token, ...]":
     """Return the given capabilities, or the given presentation, for a command that only looks at them."""
     from capx.tokens import wire
+    from capx.tokens.bundle import Bundle
     from capx.tokens.capability import Presentation
     from capx_caveats import Presented
 
-    text = _text(token_file)
-    if "," not in text:
-        presentation = Presentation(wire.decode(text), text)
-        if any(isinstance(caveat, Presented) for block in presentation.caveats for caveat in block):
-            return (presentation,)
-    return tuple(_bundle(text))
+    with reading(token_file) as text:
+        _demand_form(text)
+        if "," not in text:
+            presentation = Presentation(wire.decode(text), text)
+            if any(isinstance(caveat, Presented) for block in presentation.caveats for caveat in block):
+                return (presentation,)
+        return tuple(Bundle.parse(text))
 
 
-def _bundle(text: str) -> "Bundle":
-    from capx.errors import InvalidRequest
-    from capx.tokens.bundle import Bundle
+@contextmanager
+def reading(token_file: str | None) -> Generator[str]:
+    """Open a block that gets the text where a token is expected, in any encoding; Unusable if it finds no token in it.
 
+    If the text comes from a file, the error names the file.
+    """
+    from capx.errors import InvalidRequest, MalformedToken
+
+    text, file = _given(token_file)
     try:
-        return Bundle.parse(text)
-    except InvalidRequest as error:
-        raise Unusable(str(error)) from None
+        yield text
+    except (InvalidRequest, MalformedToken, Unusable) as error:
+        raise Unusable(str(error) if file is None else f"{file}: {error}") from None
 
 
-def _text(token_file: str | None) -> str:
-    text = read_text(token_file)
+def _demand_form(text: str) -> None:
     if not text.isascii():
         raise Unusable("this is not a token: a token begins with capx1_ and is plain ASCII")
     if _APART.search(text):
         raise Unusable("there is a blank or a line end between two tokens: join them with a comma and nothing else")
-    return text
 
 
-def read_text(token_file: str | None) -> str:
-    """Return the given text where a token is expected, in any encoding."""
+def _given(token_file: str | None) -> tuple[str, str | None]:
+    """Return the text that was given, and the file that it comes from; no file for standard input and CAPX_TOKEN."""
+    if token_file == _STDIN:
+        return _stripped(_stdin(), "standard input"), None
     if token_file is not None:
-        return _stripped(_stdin() if token_file == _STDIN else _file(token_file), "the token file")
+        return _file(token_file), token_file
     if _is_piped() and (piped := _stdin().strip()):
-        return piped
+        return piped, None
     if named := named_file():
-        return _stripped(_file(named), "the file that CAPX_TOKEN_FILE names")
+        return _file(named, ", which CAPX_TOKEN_FILE names,"), named
     if given := os.environ.get("CAPX_TOKEN", "").strip():
-        return given
+        return given, None
     raise Unusable(f"no token was given: {HOW}")
 
 
@@ -126,24 +138,24 @@ def _is_piped() -> bool:
 def _stdin() -> str:
     if not sys.stdin.isatty() and not select.select([sys.stdin], [], [], _PATIENCE)[0]:
         screen.note("waiting for a token on standard input …")
-    return _bounded(sys.stdin.buffer)
+    return _bounded(sys.stdin.buffer, "this")
 
 
-def _file(name: str) -> str:
+def _file(name: str, which: str = "") -> str:
     from capx.crypto.private_file import explained, shown_to_others
 
     with explained(Unusable, f"cannot read the token file {name}"), Path(name).open("rb") as file:
-        text = _bounded(file)
+        text = _bounded(file, name)
         if shown_to_others(os.fstat(file.fileno())) and _TOKEN.search(text):
             screen.note(f"capx: other users may read {name}, which holds a secret: chmod 600 {name}")
-        return text
+        return _stripped(text, f"the token file {name}{which}")
 
 
-def _bounded(file: IO[bytes]) -> str:
+def _bounded(file: IO[bytes], what: str) -> str:
     raw = file.read(_MOST + 1)
     if len(raw) > _MOST:
-        raise Unusable("this is too long to be a token")
+        raise Unusable(f"{what} is too long to be a token")
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        raise Unusable("this is not a token: these bytes are not text") from None
+        raise Unusable(f"{what} is not a token: these bytes are not text") from None

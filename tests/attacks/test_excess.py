@@ -54,7 +54,7 @@ def test_a_denial_as_text_acts_on_no_terminal_and_forges_no_line(unsafe: str) ->
 def test_what_the_first_holder_added_is_not_said_to_be_granted() -> None:
     capability = minted(allowed=allow("a.*")).attenuate(allow("a.read"))
     (refusal,) = Lab().verifier.explain(capability.text, Call("a.write")).refusals
-    assert sentence(refusal) == "the first holder allows only a.read"
+    assert sentence(refusal) == "the token's first holder allows only a.read"
 
 
 def test_a_label_that_could_be_taken_for_words_is_quoted() -> None:

@@ -378,6 +378,18 @@ def test_what_is_not_offered_is_named(lab: GrantingLab) -> None:
     assert "crm.export at crm" in why(lab, lab.open().bundle, "crm.export")
 
 
+def test_an_argument_that_no_grant_names_is_named_with_its_cure(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("on_request", action(QUERY, id=one_of(1))))
+    held = lab.open().bundle
+    told = why(lab, held, QUERY, {"id": 1, "page": 1})
+    assert told.endswith('does not name the argument "page": add to that grant "page" = { anything = true }')
+    told = why(lab, held, QUERY, {"id": 1, "page": 1, "size": 9})
+    assert 'the arguments "page" and "size": add to that grant "page" = { anything = true }, "size" = ' in told
+    # With another id, no new name would help.
+    for args in ({"id": 2, "page": 1}, {"id": 2}):
+        assert "does not name" not in why(lab, held, QUERY, args)
+
+
 def test_what_no_grant_can_pin_is_named(lab: GrantingLab) -> None:
     assert "*" in why(lab, lab.open().bundle, QUERY, {"*": 1})
 

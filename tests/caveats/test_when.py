@@ -83,6 +83,14 @@ def test_a_time_without_a_zone_or_that_is_true_is_refused() -> None:
             parse_instant(when, 0)
 
 
+@pytest.mark.parametrize("foreign", [object(), 1.5, None, b"15m"])
+def test_what_is_no_time_at_all_is_refused_as_ours(foreign: Any) -> None:
+    with pytest.raises(InvalidCaveat, match="is not a time: write 15m"):
+        parse_instant(foreign, 0)
+    with pytest.raises(InvalidCaveat, match="is not a duration: write 90s"):
+        parse_duration(foreign)
+
+
 @given(st.text(max_size=30), st.integers(0, 2**40))
 def test_any_text_is_a_time_or_refused(text: str, now: int) -> None:
     with suppress(InvalidCaveat):

@@ -13,6 +13,10 @@ from capx.authority.authority import Authority
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import Denied
 from capx_caveats import Call
+from tests.labs.terminal import on_terminal
+
+MISSING = {"/missing": b"no such page\n", "/bare": b"no line end", "/empty": b""}
+"""What is answered for paths that the service does not have."""
 
 
 class Service(ThreadingHTTPServer):
@@ -33,8 +37,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/away":
             self.answer(307, "text/plain", b"", location="http://127.0.0.1:1/evil")
             return
-        if self.path == "/missing":
-            self.answer(404, "text/plain", b"no such page\n")
+        if self.path in MISSING:
+            self.answer(404, "text/plain", MISSING[self.path])
             return
         if self.path == "/liar":
             lie = {"reasons": [{"code": "\x1b[31m", "sentence": "a\nb\u202e", "wanted": 5}], "decision": ["\x1b"]}
@@ -109,6 +113,18 @@ def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Servic
         assert sent.startswith("Capx capx1_")
         assert sent.removeprefix("Capx ") not in {token, reader}
     assert len(set(service.seen)) == len(service.seen)
+
+
+def test_a_body_ends_its_line_on_a_terminal_and_not_in_a_pipe(home: Any, service: Service) -> None:
+    base = f"http://127.0.0.1:{service.server_port}"
+    token = home("task", "open", "--tenant", "Acme", "--allow", "crm.*").token
+    for page, body, shown in (
+        ("bare", "no line end", "no line end\r\n"),
+        ("missing", "no such page\n", "no such page\r\n"),
+        ("empty", "", ""),
+    ):
+        assert home("call", f"{base}/{page}", token=token, code=3).out == body
+        assert on_terminal(home, token, "call", f"{base}/{page}").decode().startswith(f"{shown}HTTP 404")
 
 
 def test_what_is_asked_of_an_unnamed_authority_is_told_how(home: Any, service: Service) -> None:

@@ -25,3 +25,13 @@ def test_what_a_token_can_is_a_line_for_each_action(home: Any, task: str, slides
     assert said.out == ""
     assert "at slides: nothing (no action is left" in said.err
     assert home("can", "--json", token=nothing).out == "[]\n"
+
+
+def test_a_reason_that_audiences_share_is_told_once(home: Any, task: str) -> None:
+    dead = home("attenuate", "--tenant", "Other", token=task)
+    why = "no call has two tenants: "
+    assert dead.err.count(why) == 1
+    assert f"  at crm, slides: nothing ({why}" in dead.err
+    said = home("can", token=dead.token)
+    assert (said.out, said.err.count(why)) == ("", 1)
+    assert f"at crm, slides, authority: nothing ({why}" in said.err

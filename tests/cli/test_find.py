@@ -96,10 +96,10 @@ def test_a_refusal_before_the_action_was_known_says_so(home: Any) -> None:
     ],
 )
 def test_what_is_found_is_what_was_asked_for(busy: Any, asked: tuple[str, ...], count: int) -> None:
-    said = busy("find", *asked)
+    said = busy("find", *asked, code=0 if count else 1)
     assert len(said.out.splitlines()) == count
     assert ("no such decision was recorded" in said.err) == (count == 0)
-    found = busy("find", *asked, "--json").json
+    found = busy("find", *asked, "--json", code=0 if count else 1).json
     assert len(found) == count
     positions = [each["position"] for each in found]
     assert positions == sorted(positions)
@@ -116,9 +116,10 @@ def retried(kept: Shell) -> tuple[Shell, list[str]]:
     return kept, made
 
 
-def found(home: Shell, *options: str) -> list[str]:
-    said = [line.split()[2] for line in home("find", *options).out.splitlines()]
-    assert said == [each["id"] for each in home("find", *options, "--json").json]
+def found(home: Shell, *options: str, code: int = 0) -> list[str]:
+    facts = home("find", *options, "--json", code=code).json
+    said = [line.split()[2] for line in home("find", *options, code=code).out.splitlines()]
+    assert said == [each["id"] for each in facts]
     return said
 
 
@@ -173,17 +174,24 @@ def test_an_authority_elsewhere_shows_the_same_calls(home: Shell) -> None:
             (("--reason", "action_not_allowed", "--each"), [one, stayed]),
             (("--reason", "revoked"), []),
         ):
-            assert found(home, *options, "--authority", served.place) == ids
+            assert found(home, *options, "--authority", served.place, code=0 if ids else 1) == ids
         assert home("why", "last", "--authority", served.place).out.startswith("DENIED")
         assert home("why", one, "--json", "--authority", served.place).json["same_call"] == [one, passed]
 
 
+def test_a_search_that_finds_nothing_exits_as_grep_does(home: Shell) -> None:
+    assert home("find", "--denied", code=1).out == ""
+    assert home("find", "--denied", "--json", code=1).out == "[]\n"
+    # A list of everything is no search, so an empty one is no failure.
+    assert home("log").out == ""
+
+
 def test_a_code_that_looks_like_another_one_is_questioned(busy: Any) -> None:
-    said = busy("find", "--reason", "action_not_alowed", "--reason", "quota")
+    said = busy("find", "--reason", "action_not_alowed", "--reason", "quota", code=1)
     assert said.err == (
         "no such decision was recorded: reason action_not_alowed or quota; did you mean action_not_allowed?\n"
     )
-    assert busy("find", "--reason", "revoked").err == "no such decision was recorded: reason revoked\n"
+    assert busy("find", "--reason", "revoked", code=1).err == "no such decision was recorded: reason revoked\n"
 
 
 def test_a_code_of_a_service_is_found(home: Any) -> None:
@@ -198,7 +206,7 @@ def test_json_is_one_array_an_element_a_line(busy: Any) -> None:
     first, *elements, last = busy("find", "--json").out.splitlines()
     assert (first, last) == ("[", "]")
     assert [json.loads(element.rstrip(","))["outcome"] for element in elements] == ["allowed", "denied"] * 2
-    assert busy("find", "--agent", "x", "--json").out == "[]\n"
+    assert busy("find", "--agent", "x", "--json", code=1).out == "[]\n"
     explained = busy("why", "last", "--json").json
     assert explained.pop("beside")["before"]["outcome"] == "allowed"
     assert busy("find", "--json", "--limit", "1").json[0] == explained
@@ -224,7 +232,7 @@ def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_p
         assert said.err.count("\n") == 1
         assert said.err[:-1].isprintable()
         assert said.out == ""
-    assert home("find").err == "no such decision was recorded\n"
+    assert home("find", code=1).err == "no such decision was recorded\n"
     assert home("log").err == "nothing has happened yet\n"
     for command in ("find", "log"):
         assert "create one with capx init" in home(command, code=3, CAPX_HOME=str(tmp_path / "nowhere")).err

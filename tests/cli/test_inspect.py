@@ -36,8 +36,9 @@ def test_a_token_that_cannot_be_read_is_told_as_such(home: Shell, spending: Bund
 def test_a_token_that_can_allow_nothing_says_why(home: Shell) -> None:
     without_tenant = home("task", "open", "--allow", "crm.read").token
     narrowed = home("attenuate", "--tenant", "Acme", token=without_tenant)
-    why = 'no call can have a tenant, because the task\'s grant names none: the first holder says tenant is "Acme"'
-    assert f"this token allows nothing any more: {why}" in narrowed.err
+    holder = 'the token\'s first holder says tenant is "Acme"'
+    why = f"no call can have a tenant, because the task's grant names none: {holder}"
+    assert f"  at crm: nothing ({why})\nthis token allows nothing any more\n" in narrowed.err
     assert f"  allows nothing  {why}\n" in home("inspect", token=narrowed.token).out
     crm, _ = home("inspect", "--json", token=narrowed.token).json["tokens"]
     assert (crm["effective"]["may"], crm["effective"]["why_nothing"]) == ([], [why])

@@ -285,6 +285,7 @@ def test_a_file_that_holds_no_intent_is_one_line(desk: Desk, data: str, says: st
     for args in (("intent", "show"), ("intent", "verify"), ("intent", "withdraw"), ("task", "open", "--intent")):
         said = desk(*args, str(file), code=2)
         assert says in said.err
+        assert said.err.startswith(f"capx: {file}: ")
         assert said.err.count("\n") == 1
     assert "cannot read" in desk("intent", "show", str(desk.folder / "nowhere"), code=3).err
 

@@ -51,4 +51,12 @@ def test_what_a_hop_adds_beside_actions_is_told(home: Any, file: Files) -> None:
     assert '  for             tenant "Acme" only' in said
     assert re.search(r"^  from            20\S+$", said, re.MULTILINE)
     assert '  and only where  region is "eu"' in said
-    assert "  the first holder appended" in said
+    assert "  the token's first holder appended" in said
+
+
+def test_what_every_call_must_satisfy_is_told_of_a_new_token(home: Any) -> None:
+    opened = home("task", "open", "--allow", "crm.read").token
+    narrowed = home("attenuate", "--where", "region=eu", "--budget", "calls=5", token=opened)
+    demands = 'region is "eu"; at most 5 calls, shared by everyone below'
+    assert narrowed.err == f"narrowed\n  at crm: crm.read; and only where {demands}\n"
+    assert f"  at crm: crm.read; and only where {demands}\n" in home("delegate", "--to", "a", token=narrowed.token).err

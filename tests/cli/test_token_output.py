@@ -76,6 +76,17 @@ def test_json_tells_of_a_new_token_what_people_are_told(home: Shell, task: str, 
     assert Bundle.load(tmp_path / "y") == Bundle.parse(task)
 
 
+def test_a_dash_is_standard_output_and_no_file(home: Shell, task: str, tmp_path: Path) -> None:
+    for command in (*COMMANDS, ("keys", "export", "crm")):
+        shown = home(*command, "--out", "-", token=task)
+        assert shown.out
+        assert "wrote" not in shown.err
+        for option in ("--replace", *(() if command[0] == "keys" else ("--json",))):
+            assert f"{option} needs --out FILE" in home(*command, "--out", "-", option, token=task, code=2).err
+    assert names(tmp_path) == ["home"]
+    assert not Path("-").exists()
+
+
 def test_what_cannot_be_written_is_refused_before_anything(home: Shell, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")

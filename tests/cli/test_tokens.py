@@ -62,6 +62,30 @@ def test_what_is_no_token_is_unusable(capx: Any, text: str, says: str) -> None:
     assert said.out == ""
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"nonsense", "{file}: a token begins with capx1_"),
+        (b"capx1_AAAA\ncapx1_AAAA", "{file}: there is a blank or a line end between two tokens"),
+        ("caf\u00e9".encode(), "{file}: this is not a token: a token begins with capx1_ and is plain ASCII"),
+        (b"\xff", "{file} is not a token: these bytes are not text"),
+        (b"x" * 600_000, "{file} is too long to be a token"),
+        (b" \n", "the token file {file}{which} is empty"),
+    ],
+)
+def test_what_is_no_token_is_told_with_its_file(capx: Any, tmp_path: Path, data: bytes, says: str) -> None:
+    file = tmp_path / "agent.token"
+    file.write_bytes(data)
+    for command in (("inspect",), ("delegate", "--to", "x")):
+        said = capx(*command, "--token-file", str(file), code=3)
+        assert said.err.startswith(f"capx: {says.format(file=file, which='')}")
+        said = capx(*command, code=3, CAPX_TOKEN_FILE=str(file))
+        assert said.err.startswith(f"capx: {says.format(file=file, which=', which CAPX_TOKEN_FILE names,')}")
+    said = capx("import", "--token-file", str(file), code=3)
+    assert str(file) in said.err
+    assert said.err.count("\n") == 1
+
+
 def test_tokens_of_two_tasks_are_no_bundle(home: Any) -> None:
     one, two = (home("task", "open", "--allow", "crm.read").token for _ in "12")
     said = home("delegate", "--to", "x", token=f"{one},{two}", code=3)

@@ -69,7 +69,7 @@ def client() -> Iterator[httpx.Client]:
         guard = FastAPIGuard(
             Verifier(
                 "crm",
-                lab.verifier("crm")._keys,
+                lab.verifier("crm")._keys,  # pyright: ignore[reportPrivateUsage] # those of the lab
                 liveness=Deaths(),
                 replay=Replay.process(clock=lambda: an_hour_ago),
                 recorder=THREADS,

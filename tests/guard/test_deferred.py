@@ -41,6 +41,11 @@ def test_a_response_is_withheld_if_a_handler_swallows_refusal(
     assert "withheld" in caplog.text
 
 
+def test_a_withheld_answer_without_a_row_tells_what_to_call(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    agent("crm.accounts.read").get("/telling/9")
+    assert "no check passed; for a row that is not there, call `check.missing()`" in caplog.text
+
+
 def test_a_handler_that_could_swallow_but_passed_is_answered(agent: Agent) -> None:
     assert agent("crm.accounts.read").get("/swallowing/1").json() == "secret"
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, SecretStr
 from starlette.requests import HTTPConnection
 
 from capx.errors import ConfigurationProblem
-from capx.guard.fastapi import Check, FastAPIGuard
+from capx.guard.fastapi import Check, FastAPIGuard, SyncCheck
 from tests.labs.orders import Filters, Order, awaited, paged, reading
 
 
@@ -148,6 +148,22 @@ def test_an_endpoint_that_cannot_be_judged_cannot_be_made(
 def test_a_deferred_endpoint_needs_the_check_that_fits(guard: FastAPIGuard, endpoint: Any) -> None:
     with pytest.raises(ConfigurationProblem, match=r"SyncCheck|generator"):
         guard.deferred("crm.x")(endpoint)
+
+
+def with_the_wrong_fact(id: int, allowed: SyncCheck) -> None: ...
+
+
+async def async_with_the_other(id: int, check: SyncCheck) -> None: ...
+
+
+def test_a_parameter_of_another_fact_is_told_what_to_import(guard: FastAPIGuard) -> None:
+    for state, endpoint, wanted in (
+        (guard.action, with_the_wrong_fact, r"an Allowed \(from capx import Allowed\)"),
+        (guard.deferred, deferred_with_the_other, r"a SyncCheck \(from capx.guard.fastapi import SyncCheck\)"),
+        (guard.deferred, async_with_the_other, r"a Check \(from capx.guard.fastapi import Check\)"),
+    ):
+        with pytest.raises(ConfigurationProblem, match=f"its parameter must be {wanted}: deferred plain functions"):
+            state("crm.x")(endpoint)
 
 
 def with_a_file(file: UploadFile) -> None: ...

@@ -177,6 +177,22 @@ def test_whose_tenant_a_tool_serves(lab: Authority, tenant: Tenancy, refused: st
         assert code() == refused
 
 
+def test_a_tool_without_a_tenant_tells_its_log_what_to_state(lab: Authority) -> None:
+    told: list[dict[str, Any]] = []
+    for tenant, logged in ((None, "the guard states no tenant: give it `tenant=`, such as GRANTED"), ("Other", "")):
+
+        @lab.tool("crm.export", tenant=tenant)
+        def export() -> None: ...
+
+        with acting(lab.open(tenant="Acme", allow=["crm.export"]).bundle), pytest.raises(Denied) as refused:
+            export()
+        assert [refusal.detail for refusal in refused.value.decision.refusals] == [logged]
+        told.append(refused.value.problem()["reasons"][0])
+    # The bearer reads the same, whatever the tool states.
+    assert told[0] == told[1]
+    assert "states" not in str(told)
+
+
 def test_granted_without_a_tenant_is_incomplete_authority(lab: Authority) -> None:
     @lab.tool("crm.export", tenant=GRANTED)
     def export() -> None: ...

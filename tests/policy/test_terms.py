@@ -4,7 +4,7 @@ import pytest
 
 from capx.policy.file import read_policy
 from capx.policy.terms import Match
-from capx_caveats import Budget
+from capx_caveats import JSON, Budget
 from tests.labs.policies import POLICY, granting, intent
 
 OURS = read_policy(POLICY)
@@ -82,3 +82,16 @@ def test_grants_at_open_share_a_capability_if_they_share_budgets() -> None:
     given = [(one.audience, [entry.pattern for entry in one.allowed]) for one in terms.given_at_open]
     assert given == [("a", ["a.f"]), ("a", ["a.b", "a.c"]), ("d", ["d.e"])]
     assert terms.given_at_open is terms.given_at_open
+
+
+def test_what_an_offer_does_not_name_is_all_that_is_missing() -> None:
+    def unnamed(allow: str, **args: JSON) -> tuple[str, ...]:
+        terms = read_policy(granting(f'how = "on_request"\n{allow}')).terms(intent("work", "ana"))
+        return terms.unnamed("crm", "crm.read", args)
+
+    closed = 'allow."crm.read" = { id = 7 }'
+    assert unnamed(closed, id=7, page=1, size=9) == ("page", "size")
+    assert unnamed(closed, id=8, page=1) == ()
+    assert unnamed(closed, page=1) == ()
+    assert unnamed('allow."crm.read" = { id = 7, "*" = { anything = true } }', id=8, page=1) == ()
+    assert unnamed('allow = ["crm.read"]', id=7, page=1) == ()

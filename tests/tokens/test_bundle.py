@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from traceback import TracebackException
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -309,8 +309,29 @@ def test_a_bundle_lists_what_each_capability_can_still_allow() -> None:
     assert slides.sentences() == ("slides.write", "slides.read")
     assert own.sentences()[-1] == "may ask for anything that its policy offers"
     assert narrowed.can("slides", now=NOW) == (slides,)
-    assert narrowed.can("billing", now=NOW) == ()
+    for no_audience in ("billing", "slides.write"):
+        with pytest.raises(InvalidRequest, match=f"holds nothing for '{no_audience}', only for crm, slides, authority"):
+            narrowed.can(no_audience, now=NOW)
     assert [one.why_nothing[-1][:10] for one in narrowed.can()] == ["expired at"] * 3
+
+
+def test_what_is_no_caveat_and_no_call_is_refused_as_ours() -> None:
+    wrong: Any
+    for wrong, why in (
+        (["10m"], "and not a str"),
+        ([None], "and not a NoneType"),
+        ("10m", r"give a list of caveats, such as \[expires"),
+        (expires("10m"), r"give a list of caveats, such as \[expires"),
+    ):
+        with pytest.raises(InvalidCaveat, match=why):
+            WHOLE.delegate(to="a", caveats=wrong)
+        with pytest.raises(InvalidCaveat, match=why):
+            WHOLE.delegate(to="a", **frozen_narrowing(caveats=wrong))
+    with pytest.raises(InvalidCaveat, match="and not a str"):
+        WHOLE.attenuate(cast("Any", WHOLE.text))
+    for wrong in ("slides.write", None):
+        with pytest.raises(InvalidRequest, match=r"explain a Call, such as capx\.Call"):
+            WHOLE.explain(wrong)
 
 
 def test_a_bundle_foresees_a_call_at_the_audience_that_is_meant() -> None:

@@ -85,11 +85,14 @@ def test_it_is_what_all_hops_have_in_common() -> None:
             hop(grant(to=None), "a", caveats=(tenant("Acme"),)),
             'no call can have a tenant, because the task\'s grant names none: hop 1 ("a") says tenant is "Acme"',
         ),
-        (grant().attenuate(budget("calls", "0.5")), "no call fits into a budget: the first holder allows at most 0.5"),
+        (
+            grant().attenuate(budget("calls", "0.5")),
+            "no call fits into a budget: the token's first holder allows at most 0.5",
+        ),
         (grant(Holder("A" * 43)), "names a key for its hop, and this verifier cannot check signatures"),
         (
             appended(grant(), b'[["moon","full"]]'),
-            'this version of capx denies all calls: the first holder has a caveat that this version does not know, ["m',
+            "denies all calls: the token's first holder has a caveat that this version does not know, [\"m",
         ),
         (appended(grant(), b'[["tenant",7]]'), 'a caveat that this version does not know, ["tenant",7]'),
         (grant().attenuate(expires(NOW)), "expired at"),
@@ -106,6 +109,19 @@ def test_a_token_that_can_allow_nothing_says_why(token: Capability, why: str) ->
     left = effective(token, NOW)
     assert any(why in reason for reason in left.why_nothing), left.why_nothing
     assert left.as_json()["may"] == []
+
+
+def test_what_two_blocks_demand_alike_is_told_once() -> None:
+    region, few = where("region", "eu"), budget("calls", "0.5")
+    left = effective(hop(grant().attenuate(region, few), "a", caveats=(region, few)), NOW)
+    assert left.also == ('region is "eu"', "at most 0.5 calls, shared by everyone below")
+    twice = grant().attenuate(region).attenuate(region, where("region", "us"))
+    alike = grant().attenuate(where("region", "a" * 90), where("region", "a" * 91))
+    assert len(effective(alike, NOW).why_nothing[0].split("; ")) == 2
+    (why,) = effective(twice, NOW).why_nothing
+    assert why.count('region is "eu"') == 1
+    twice = grant().attenuate(few).attenuate(few)
+    assert len(effective(twice, NOW).why_nothing) == 1
 
 
 def test_what_is_not_understood_is_named_with_its_hop() -> None:

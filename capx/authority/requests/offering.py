@@ -31,7 +31,7 @@ from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, parse_intent
 from capx.policy.policy import Policy
-from capx.policy.terms import Match, Rule
+from capx.policy.terms import Match, Rule, Terms
 from capx.store.lifecycle import FIRST
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED
@@ -124,7 +124,7 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
         raise NotOffered(ask_refusal("intent_refused", "its tenant is not the tenant of the task"))
     match = terms.match(ask.audience, ask.action, ask.args)
     if match is None:
-        raise NotOffered(ask_refusal("not_offered", ask.sentence()))
+        raise NotOffered(ask_refusal("not_offered", f"{ask.sentence()}{_unnamed(terms, ask)}"))
     names = None if asker.pins_all else match.rule.pinned_names
     wanted = _wanted(match.rule, ask, names)
     pinned = ask if names is None else ask.only(names)
@@ -136,6 +136,19 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     block = _block(asker, match, wanted, uses)
     _demand_usable(block, ask)
     return Offered(match, pinned, all_args, intent, round_, block)
+
+
+def _unnamed(terms: Terms, ask: Ask) -> str:
+    """Say which arguments a grant would have to name to cover the ask; empty if that would not be enough.
+
+    Most often it is a default of a tool: the ask names it, and the person who wrote the policy did not think of it.
+    """
+    names = () if ask.args is None else terms.unnamed(ask.audience, ask.action, ask.args)
+    if not names:
+        return ""
+    arguments = f"argument{'' if len(names) == 1 else 's'} {' and '.join(map(shown, names))}"
+    cure = ", ".join(f"{shown(name)} = {{ anything = true }}" for name in names)
+    return f"; it has a grant for this action that does not name the {arguments}: add to that grant {cure}"
 
 
 def _wanted(rule: Rule, ask: Ask, names: tuple[str, ...] | None) -> Entry:

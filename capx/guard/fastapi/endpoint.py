@@ -195,8 +195,9 @@ class EndpointSpec:
             if parameter.annotation in (Allowed, Check, SyncCheck)
         }
         if any(kind is not wanted for kind in found.values()):
+            article, public = ("an", "capx") if wanted is Allowed else ("a", "capx.guard.fastapi")
             raise self._problem(
-                f"its parameter must be a {wanted.__name__} (from {wanted.__module__} import {wanted.__name__}): "
+                f"its parameter must be {article} {wanted.__name__} (from {public} import {wanted.__name__}): "
                 "deferred plain functions get a SyncCheck, deferred async ones a Check, all others an Allowed"
             )
         if self.deferred and not found:

@@ -193,9 +193,11 @@ class _RouteRules:
 
     def withheld(self, scope: Scope, current: GuardedRequest, status: int) -> str | None:
         # The endpoint ran without a decision, so even an error of it may carry data of a row.
-        if current.entered:
-            return "the endpoint ran, and no check passed"
         endpoint = scope.get("endpoint")
+        if current.entered:
+            spec = spec_of(endpoint)
+            missing = "; for a row that is not there, call `check.missing()`" if spec and spec.deferred else ""
+            return f"the endpoint ran, and no check passed{missing}"
         if current.public and self._routes.is_open(endpoint):
             return None
         if endpoint is None or self._routes.is_container(endpoint):

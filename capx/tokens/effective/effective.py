@@ -9,7 +9,7 @@ Laws:
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -132,14 +132,18 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         expires=lineage.expires,
         until=tuple(sorted(key for key in lineage.revocation_keys if isinstance(key, str) and not is_lasting(key))),
         hops_left=hops_left(token.caveats),
-        why_nothing=(
-            *disjoint,
-            *(contradictory or (_starved(wheres) if entries and not left else ())),
-            *_no_tenant(lineage),
-            *_no_time(lineage.expires, not_before, now),
-            *_no_calls(lineage.allotments),
-            *(sentence(refusal) for refusal in lineage.standing),
-            *_foreign(lineage.demands),
+        why_nothing=tuple(
+            dict.fromkeys(
+                (
+                    *disjoint,
+                    *(contradictory or (_starved(wheres) if entries and not left else ())),
+                    *_no_tenant(lineage),
+                    *_no_time(lineage.expires, not_before, now),
+                    *_no_calls(lineage.allotments),
+                    *(sentence(refusal) for refusal in lineage.standing),
+                    *_foreign(lineage.demands),
+                )
+            )
         ),
     )
 
@@ -206,7 +210,9 @@ def _rules(wheres: list[Demand]) -> tuple[dict[str, AnyConstraint], list[str]]:
     for attribute, demanded in alike.items():
         rule = constraint_in_common(*(where.constraint for _, where in demanded))
         if rule is None:
-            contradictory.append("no value satisfies all of: " + "; ".join(_whose(demand) for demand, _ in demanded))
+            contradictory.append(
+                "no value satisfies all of: " + "; ".join(_each_once((demand for demand, _ in demanded), _whose))
+            )
         else:
             rules[attribute] = rule
     return rules, contradictory
@@ -231,15 +237,12 @@ def _judged(entries: tuple[Entry, ...], rules: dict[str, AnyConstraint]) -> tupl
 
 def _demanded(wheres: list[Demand], said: frozenset[str]) -> list[str]:
     """The rules that the entries do not cover."""
-    return [
-        demand.caveat.sentence()
-        for demand in wheres
-        if type(demand.caveat) is Where and demand.caveat.attribute not in said
-    ]
+    uncovered = (demand for demand in wheres if type(demand.caveat) is Where and demand.caveat.attribute not in said)
+    return _each_once(uncovered, _in_words)
 
 
 def _starved(wheres: list[Demand]) -> list[str]:
-    return ["no allowed action can satisfy the rules for every call: " + "; ".join(map(_whose, wheres))]
+    return ["no allowed action can satisfy the rules for every call: " + "; ".join(_each_once(wheres, _whose))]
 
 
 _BUILT_IN = re.compile(r'\["([A-Za-z0-9_-]+)"')
@@ -252,7 +255,7 @@ _KNOWN = frozenset({Allow, Where, Expires, NotBefore, Tenant})
 
 def _others(lineage: Lineage) -> list[str]:
     others = (demand for demand in lineage.demands if type(demand.caveat) not in _KNOWN)
-    return [_in_words(demand) for demand in others if not of_another_version(demand.caveat)]
+    return _each_once((demand for demand in others if not of_another_version(demand.caveat)), _in_words)
 
 
 def _in_words(demand: Demand) -> str:
@@ -297,6 +300,20 @@ def _foreign(demands: Iterable[Demand]) -> list[str]:
         for demand in demands
         if isinstance(demand.caveat, NotUnderstood) and of_another_version(demand.caveat)
     ]
+
+
+def _each_once(demands: Iterable[Demand], words: Callable[[Demand], str]) -> list[str]:
+    """The words of each demand, without repetitions; but two that differ stay two, even if they read alike."""
+    said: list[str] = []
+    # By equality: a service's own caveat may hold what has no hash.
+    read_alike: dict[str, list[Caveat]] = {}
+    for demand in demands:
+        told = words(demand)
+        others = read_alike.setdefault(told, [])
+        if demand.caveat not in others:
+            others.append(demand.caveat)
+            said.append(told)
+    return said
 
 
 def _whose(demand: Demand) -> str:

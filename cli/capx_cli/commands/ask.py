@@ -152,13 +152,12 @@ def _show_answer(bundle: "Bundle", answer: "Answer", output: Output) -> int:
 
     if isinstance(answer, Granted):
         fuller = bundle.holding(answer.capability)
-        output.write(fuller.text)
         granted = type(fuller)([answer.capability])
-        if output.as_json:
-            output.tell({"answer": "granted", **phrases.bundle_as_json(granted)})
-            return DONE
-        screen.note("granted", screen.GOOD)
-        phrases.what_is_left(granted)
+        output.write(
+            fuller.text,
+            lambda: {"answer": "granted", **phrases.bundle_as_json(granted)},
+            phrases.of_new_token(("granted", screen.GOOD), granted),
+        )
         return DONE
     if isinstance(answer, Pending):
         if output.as_json:

@@ -31,9 +31,5 @@ def attenuate(
     if not entries and not caveats:
         raise click.UsageError("there is nothing to narrow: give --allow, --expires, --tenant, --max-hops or --where")
     bundle = read_bundle(token_file).attenuate(*((allowing(*entries),) if entries else ()), *caveats)
-    output.write(bundle.text)
-    if output.as_json:
-        output.tell(phrases.bundle_as_json(bundle))
-        return
-    screen.note("narrowed", screen.GOOD)
-    phrases.what_is_left(bundle)
+    narrowed = phrases.of_new_token(("narrowed", screen.GOOD), bundle)
+    output.write(bundle.text, lambda: phrases.bundle_as_json(bundle), narrowed)

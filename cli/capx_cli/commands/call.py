@@ -107,7 +107,9 @@ def _tell(answer: "httpx.Response") -> int:
 
 def _body(answer: "httpx.Response") -> None:
     if sys.stdout.isatty():
-        screen.lines(answer.text)
+        # A shell writes its prompt after the last character, so the body ends its line, once.
+        if answer.text:
+            screen.lines(answer.text.removesuffix("\n"))
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(answer.content)

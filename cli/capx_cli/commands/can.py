@@ -37,8 +37,8 @@ def can(as_json: bool, also: bool, token_file: str | None) -> None:
     for left in found:
         for sentence in () if as_json else _demanded(left) if also else _may(left):
             screen.say(f"{left.audience} {sentence}")
-        for why in left.why_nothing:
-            screen.note(f"at {left.audience}: {phrases.nothing_at(left)} ({why})", screen.BAD)
+    for line in phrases.nothing_at((left, left.why_nothing) for left in found):
+        screen.note(line, screen.BAD)
     screen.note(_WARNING, screen.QUIET)
 
 

@@ -1,5 +1,7 @@
 """`capx delegate`: narrow a token for another agent."""
 
+from itertools import chain
+
 import click
 
 from capx_cli import arguments, completion, phrases, screen
@@ -43,11 +45,6 @@ def delegate(
         caveats=narrowing.caveats(),
         audiences=audiences or None,
     )
-    output.write(child.text)
-    if output.as_json:
-        output.tell(phrases.bundle_as_json(child))
-        return
     node = "-" if child.node is None else b64u(child.node)
-    screen.note(f"delegated to {to}, node {node}", screen.GOOD)
-    phrases.what_is_left(child)
-    phrases.what_it_may_ask(child)
+    delegated = phrases.of_new_token((f"delegated to {to}, node {node}", screen.GOOD), child)
+    output.write(child.text, lambda: phrases.bundle_as_json(child), chain(delegated, phrases.what_it_may_ask(child)))

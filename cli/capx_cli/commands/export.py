@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import phrases, screen
+from capx_cli import phrases
 from capx_cli.token_output import Output, output_options
 from capx_cli.tokens import read_bundle, token_option
 
@@ -33,8 +33,8 @@ def export(format: "Format", audience: str | None, output: Output, token_file: s
     chosen = [capability for capability in bundle if audience in (None, capability.audience)]
     if not chosen:
         raise click.UsageError(f"this token is for {', '.join(bundle.audiences)}, not for {audience!r:.80}")
-    output.write("\n".join([to_text(capability, format) for capability in chosen]))
-    if output.as_json:
-        output.tell({"format": format, "tokens": list(map(phrases.token_as_json, chosen))})
-        return
-    screen.note("this is as secret as the token, and lacks the prefix by which scanners find tokens")
+    output.write(
+        "\n".join([to_text(capability, format) for capability in chosen]),
+        lambda: {"format": format, "tokens": list(map(phrases.token_as_json, chosen))},
+        ["this is as secret as the token, and lacks the prefix by which scanners find tokens"],
+    )

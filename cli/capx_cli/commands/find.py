@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capx_cli import completion, phrases, screen, target
+from capx_cli.failure import DONE, NOTHING
 from capx_cli.view import show_each
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 @target.authority_option
 def find(
     *, since: str | None, task: str | None, reasons: tuple[str, ...], each: bool, as_json: bool, **asked: Any
-) -> None:
+) -> int:
     """Find recorded decisions, one line each, the newest last: time, outcome, id, who wanted what, and the node.
 
     Decisions about one call are one line, that of the last: denials, and what followed within a minute, with the same
@@ -52,7 +53,8 @@ def find(
     each decision. In JSON, `same_call` has the ids of a line's decisions.
 
     A decision must match all options that are given. An agent's label is the name that its delegator gave it. It proves
-    nothing. Use the ids of a line with capx why ID, capx graph TASK and capx revoke NODE.
+    nothing. Use the ids of a line with capx why ID, capx graph TASK and capx revoke NODE. The exit code is 1 if no
+    decision matches; --json then writes an empty array.
 
     Example: capx find --denied --since 1h
     """
@@ -79,6 +81,7 @@ def find(
         found = chain(first, found)
         facts = events.last_as_json if each else events.group_as_json
         show_each(found, as_json, facts=facts, say=events.say_decision, nothing=nothing)
+    return DONE if first else NOTHING
 
 
 def _similar(reasons: tuple[str, ...]) -> str:

@@ -3,9 +3,8 @@
 import click
 
 from capx_cli import phrases, screen
-from capx_cli.failure import Unusable
 from capx_cli.token_output import Output, output_options
-from capx_cli.tokens import read_text, token_option
+from capx_cli.tokens import reading, token_option
 
 
 @click.command("import")
@@ -20,20 +19,17 @@ def import_(output: Output, token_file: str | None) -> None:
 
     Example: capx import --token-file slides.macaroon > slides.token
     """
-    from capx.errors import InvalidRequest
     from capx.tokens.bundle import Bundle
     from capx.tokens.interop import from_text
 
-    try:
-        bundle = Bundle(map(from_text, _each(read_text(token_file))))
-    except InvalidRequest as error:
-        raise Unusable(str(error)) from None
-    output.write(bundle.text)
-    if output.as_json:
-        output.tell({"verified": False, **phrases.bundle_as_json(bundle)})
-        return
-    screen.note("NOTHING WAS VERIFIED: the signature may be wrong. To check it: capx verify", screen.LOUD)
-    phrases.what_is_left(bundle)
+    with reading(token_file) as text:
+        bundle = Bundle(map(from_text, _each(text)))
+    warning = "NOTHING WAS VERIFIED: the signature may be wrong. To check it: capx verify"
+    output.write(
+        bundle.text,
+        lambda: {"verified": False, **phrases.bundle_as_json(bundle)},
+        phrases.of_new_token((warning, screen.LOUD), bundle),
+    )
 
 
 def _each(text: str) -> list[str]:

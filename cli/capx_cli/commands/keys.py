@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from capx_cli import completion, phrases, screen, target
-from capx_cli.arguments import file_option
+from capx_cli.arguments import out_option
 from capx_cli.failure import Unusable
 from capx_cli.view import View, json_option
 
@@ -27,7 +27,7 @@ def keys() -> None:
 
 @keys.command(short_help="Write the key file of one audience.")
 @click.argument("audience", shell_complete=completion.audiences)
-@file_option("--out", "Write to a new file that only you may read.")
+@out_option("Write to a new file that only you may read, not to standard output (-).")
 @click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists.")
 def export(audience: str, out: Path | None, replace: bool) -> None:
     """Write the key file of one audience: a secret, only for that resource.

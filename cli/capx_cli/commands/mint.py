@@ -34,9 +34,5 @@ def mint(
     with target.authority() as authority:
         meant = phrases.task_id(authority, task_id)
         bundle = authority.mint(meant, allow=granted, expires=narrowing.expires, caveats=caveats)
-    output.write(bundle.text)
-    if output.as_json:
-        output.tell(phrases.bundle_as_json(bundle))
-        return
-    screen.note(f"minted for task {bundle.task}", screen.GOOD)
-    phrases.what_is_left(bundle)
+    minted = phrases.of_new_token((f"minted for task {bundle.task}", screen.GOOD), bundle)
+    output.write(bundle.text, lambda: phrases.bundle_as_json(bundle), minted)

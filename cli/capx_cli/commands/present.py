@@ -62,14 +62,13 @@ def present(
         received = HttpRequest(method=method, target=target, content_type=content_type, body=body or b"")
     presenting = bundle.candidates(calls.chosen_audience(bundle.audiences, audience, action), received)[0]
     presentation = presenting.present(received)
-    output.write(f"Authorization: {presentation.authorization}" if header else presentation.text)
     why = _refused_by_itself(presenting, received)
-    if output.as_json:
-        output.tell({"tokens": [phrases.token_as_json(presentation)], "will_be_denied": why})
-        return
-    screen.note(f"good once at {presentation.audience}, for a minute")
-    if why is not None:
-        screen.note(f"this will be denied: {why}", screen.BAD)
+    denied = () if why is None else ((f"this will be denied: {why}", screen.BAD),)
+    output.write(
+        f"Authorization: {presentation.authorization}" if header else presentation.text,
+        lambda: {"tokens": [phrases.token_as_json(presentation)], "will_be_denied": why},
+        (f"good once at {presentation.audience}, for a minute", *denied),
+    )
 
 
 def _refused_by_itself(token: "Token", received: "Received") -> str | None:

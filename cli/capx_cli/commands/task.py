@@ -88,14 +88,13 @@ def open_(
                 raise
             return intents.refused(why)
         with _withdrawn_unless_written(authority, opened):
-            output.write(opened.bundle.text)
+            output.place(opened.bundle.text)
             sys.stdout.flush()
-    if output.as_json:
-        output.tell({"principal": opened.principal, "intent": opened.intent, **phrases.bundle_as_json(opened.bundle)})
-        return DONE
     on = "" if opened.intent is None else f" for {opened.principal}, on intent {opened.intent}"
-    screen.note(f"opened task {opened.id}{on}", screen.GOOD)
-    phrases.what_is_left(opened.bundle)
+    output.tell(
+        lambda: {"principal": opened.principal, "intent": opened.intent, **phrases.bundle_as_json(opened.bundle)},
+        phrases.of_new_token((f"opened task {opened.id}{on}", screen.GOOD), opened.bundle),
+    )
     return DONE
 
 

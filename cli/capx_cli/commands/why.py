@@ -49,7 +49,7 @@ def why(decision: str, as_json: bool) -> None:
             raise click.UsageError("no call stayed denied yet; capx find --denied --each shows all denials")
         if event is None:
             phrases.demand_id("decision", decision)
-            why_not = "it may still arrive, or it is of a kind that is not recorded (capx why --help)"
+            why_not = "it may still arrive, or it is of a kind that is not recorded"
             raise click.UsageError(f"there is no decision {decision!r:.80} in this log: {why_not}")
         event = _readable_one(authority, event)
         if (decided := event.read_if(Decided)) is None:

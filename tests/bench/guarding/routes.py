@@ -172,12 +172,13 @@ def _presented(body: bytes, capability: Capability | None) -> dict[str, str]:
 def _bodies() -> Mapping[str, tuple[Any, JSON]]:
     """Bodies of a MiB or nearly, with the type of `data`."""
     some = random.Random(0)
+    empty: list[JSON] = [{}] * 30_000
     return {
         "one text": (str, {"data": "a" * 1_048_000}),
         "350 000 numbers": (list[int], {"data": [some.randrange(100) for _ in range(350_000)]}),
         "120 000 objects": (list[dict[str, int]], {"data": [{"a": some.randrange(10)} for _ in range(120_000)]}),
         "120 000 objects of any type": (Any, {"data": [{"a": some.randrange(10)} for _ in range(120_000)]}),
-        "30 000 empty models": (list[Item], {"data": [{}] * 30_000}),
+        "30 000 empty models": (list[Item], {"data": empty}),
         "50 000 members": (Members, {f"member{at}": some.randrange(10) for at in range(50_000)}),
     }
 
