@@ -84,6 +84,7 @@ ROOMS: Final = {
     "cost_bound": _caveats("cost_bound", "caveats/test_cost_bound"),
     "dead_tokens": _capx("verify/dead_tokens", "verify/test_dead_tokens"),
     "disclosure": _capx("verify/disclosure", "verify/test_disclosure", "verify/test_decision", "guard/test_deferred"),
+    "decision": _capx("verify/decision", "verify/test_decision", "verify/test_spending_give_back"),
     "observer": _capx("guard/observer", "guard/test_observer"),
     "decision_counter": _capx("guard/decision_counter", "guard/test_decision_counter"),
     "argument_copy": _capx("guard/argument_copy", "guard/test_argument_copy"),
