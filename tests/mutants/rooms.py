@@ -105,6 +105,7 @@ ROOMS: Final = {
     "call_facts": _capx("guard/call_facts", "guard/test_call_facts", "guard/test_call_facts_costs", "guard/test_tool"),
     "ask": _capx("verify/ask", "verify/test_ask"),
     "bundle": _capx("tokens/bundle", "tokens/test_bundle"),
+    "prediction": _capx("tokens/effective/prediction", "tokens/test_prediction"),
     "lineage": _capx("tokens/lineage", "tokens/test_lineage"),
     "delegation": _capx("tokens/delegation", "tokens/test_delegation"),
     "rows": _capx("store/sql/rows", "store/test_rows", "store/test_events", "store/test_store"),
