@@ -161,5 +161,6 @@ ROOMS: Final = {
     "grant_tables": _capx(
         "policy/grant_tables", "policy/test_grant_tables", "policy/test_tables", "policy/test_policy"
     ),
+    "token_output": Room("cli/capx_cli/token_output.py", ("tests/cli/test_token_output.py",)),
     "view": Room("cli/capx_cli/view.py", ("tests/cli/test_view.py",)),
 }
