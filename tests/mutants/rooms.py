@@ -79,6 +79,13 @@ ROOMS: Final = {
         "caveats/test_caveats_answers",
         "caveats/test_constraints_edges",
     ),
+    "values": _caveats(
+        "values",
+        "caveats/test_values",
+        "caveats/test_levels",
+        "caveats/test_caveats_answers",
+        "caveats/test_constraints_edges",
+    ),
     "network": _caveats("network", "caveats/test_network", "caveats/test_constraints"),
     "levels": _caveats("levels", "caveats/test_levels", "crypto/test_canonical_json"),
     "cost_bound": _caveats("cost_bound", "caveats/test_cost_bound"),
