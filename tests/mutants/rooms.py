@@ -130,6 +130,7 @@ ROOMS: Final = {
     "events": _capx("store/events", "store/test_events"),
     "version": _capx("store/sql/version", "store/test_version"),
     "decision_query": _capx("store/decision_query", "store/test_decision_query"),
+    "decision_groups": _capx("store/decision_groups", "store/test_decision_groups"),
     "terms": _capx("policy/terms", "policy/test_terms", "policy/test_policy"),
     "charging": _capx("authority/charging", "authority/test_charging"),
     "uses": _capx("authority/uses", "authority/test_uses"),
