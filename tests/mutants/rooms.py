@@ -113,6 +113,7 @@ ROOMS: Final = {
     "ask": _capx("verify/ask", "verify/test_ask"),
     "bundle": _capx("tokens/bundle", "tokens/test_bundle"),
     "prediction": _capx("tokens/effective/prediction", "tokens/test_prediction"),
+    "effective": _capx("tokens/effective/effective", "tokens/test_effective"),
     "lineage": _capx("tokens/lineage", "tokens/test_lineage"),
     "delegation": _capx("tokens/delegation", "tokens/test_delegation"),
     "rows": _capx("store/sql/rows", "store/test_rows", "store/test_events", "store/test_store"),
