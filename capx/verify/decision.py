@@ -195,7 +195,7 @@ class Denied(CapxError):
         self.notes: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _denied, (self.decision, self.refusals), vars(self)
+        return Denied, (self.decision,), vars(self)
 
     def __repr__(self) -> str:
         return f"Denied({self.code!r}, decision {self.decision.id})"
@@ -284,7 +284,3 @@ def giving_back(allowed: Allowed, how: Callable[[str], dict[str, str]]) -> Allow
     """The same object, which now gives back by calling `how` with the reason."""
     vars(allowed)[_GIVES_BACK] = how
     return allowed
-
-
-def _denied(decision: Decision, told: tuple[Refusal, ...]) -> Denied:
-    return Denied(decision, sent=True, told=told)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
 from types import MappingProxyType
-from typing import Annotated, Final, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -75,24 +75,25 @@ def demand_json(value: object, depth: int = MAX_DEPTH) -> None:
     """Raise InvalidCaveat unless the value is JSON of exact built-in types, at most 64 levels deep."""
     # By exact type: an instance of a subclass may compare or print differently from its JSON.
     kind = type(value)
+    held: Any = value
     if kind is str:
-        demand_unicode(cast("str", value))
+        demand_unicode(held)
     elif kind is int or kind is float:
-        if not -SAFE_INTEGER <= cast("float", value) <= SAFE_INTEGER:
+        if not -SAFE_INTEGER <= held <= SAFE_INTEGER:
             raise InvalidCaveat("a number is beyond ±(2^53 - 1) or not finite: pass it as text")
     elif kind is bool or value is None:
         return
     elif depth == 0:
         raise InvalidCaveat(f"a value is nested deeper than {MAX_DEPTH} levels: make it flatter")
-    elif kind in _CONTAINERS and len(cast("Sequence[object]", value)) > MANY and _is_json(value, depth):
+    elif kind in _CONTAINERS and len(held) > MANY and _is_json(value, depth):
         return
     elif kind is list or kind is tuple:
-        for element in cast("Sequence[object]", value):
+        for element in held:
             demand_json(element, depth - 1)
     elif kind is dict:
-        for name, element in cast("dict[object, object]", value).items():
+        for name, element in held.items():
             if type(name) is not str:
-                raise InvalidCaveat(f"{name!r:.40} is not text: the names of members of an object are texts")
+                raise InvalidCaveat(f"a name is a {type(name).__name__}: the names of members of an object are texts")
             demand_unicode(name)
             demand_json(element, depth - 1)
     else:
@@ -163,8 +164,7 @@ def same(value: Value, literal: Literal) -> bool | None:
 
 def _same_elements(value: Sequence[JSON], literal: tuple[Scalar, ...]) -> bool | None:
     equal = len(value) == len(literal)
-    for one, other in zip(value, literal, strict=False):
-        judgement = same(one, other)
+    for judgement in map(same, value, literal):
         if judgement is None:
             return None
         equal = equal and judgement
@@ -174,7 +174,8 @@ def _same_elements(value: Sequence[JSON], literal: tuple[Scalar, ...]) -> bool |
 def as_array(value: Value) -> Sequence[JSON] | None:
     """Return the value if it is an array, otherwise None; a text is not an array."""
     kind = type(value)
-    return cast("Sequence[JSON]", value) if kind is list or kind is tuple else None
+    held: Any = value
+    return held if kind is list or kind is tuple else None
 
 
 def holds_more(value: object, limit: int, characters: int) -> bool:
@@ -187,10 +188,10 @@ def holds_more(value: object, limit: int, characters: int) -> bool:
         if not waiting:
             return False
         found = waiting.pop()
-        if isinstance(found, list | tuple):
-            elements = cast("Sequence[object]", found)
-        elif isinstance(found, Mapping):
-            elements = tuple(cast("Mapping[str, object]", found).values())
+        if _is_array(found):
+            elements = found
+        elif _is_object(found):
+            elements = tuple(found.values())
         else:
             characters -= len(found) if isinstance(found, str) else 0
             if characters < 0:
@@ -265,7 +266,7 @@ def listed(values: Sequence[object], between: str = ", ") -> str:
 
 def _plain(other: object) -> object:
     """Return a JSON value for one that is not JSON: a dict for a mapping, otherwise the name of its type."""
-    return dict(cast("Mapping[object, object]", other)) if isinstance(other, Mapping) else type(other).__name__
+    return dict(other) if _is_object(other) else type(other).__name__
 
 
 def _brief(value: object, depth: int, room: list[int]) -> object:
@@ -274,22 +275,30 @@ def _brief(value: object, depth: int, room: list[int]) -> object:
     if room[0] < 0:
         return "…"
     if isinstance(value, str):
-        return value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+        # With its quotes it is longer than what is shown, so `excerpt` marks where it is cut.
+        return value[:_SHOWN]
     if isinstance(value, int) and not -SAFE_INTEGER <= value <= SAFE_INTEGER:
         return "a number beyond ±(2^53 - 1)"
-    if isinstance(value, Mapping):
-        pairs = cast("Mapping[object, object]", value).items()
+    if _is_object(value):
+        pairs = value.items()
         if depth == 0 and pairs:
             return "…"
         brief_pairs = {str(_brief(name, 0, [1])): _brief(element, depth - 1, room) for name, element in _first(pairs)}
         return brief_pairs if len(brief_pairs) == len(pairs) else {**brief_pairs, "…": "…"}
-    if isinstance(value, list | tuple):
-        elements = cast("Sequence[object]", value)
-        if depth == 0 and elements:
+    if _is_array(value):
+        if depth == 0 and value:
             return "…"
-        brief = [_brief(element, depth - 1, room) for element in _first(elements)]
-        return brief if len(brief) == len(elements) else [*brief, "…"]
+        brief = [_brief(element, depth - 1, room) for element in _first(value)]
+        return brief if len(brief) == len(value) else [*brief, "…"]
     return value
+
+
+def _is_array(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, list | tuple)
+
+
+def _is_object(value: object) -> TypeGuard[Mapping[object, object]]:
+    return isinstance(value, Mapping)
 
 
 def _first(elements: Iterable[T]) -> Iterable[T]:

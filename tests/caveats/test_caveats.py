@@ -171,6 +171,27 @@ def test_arguments_are_a_closed_world_once_any_is_named(entry: Any, args: Mappin
     assert code(allow(entry), "a.read", args) == said
 
 
+@pytest.mark.parametrize(
+    ("entry", "args", "defaults", "said"),
+    [
+        (OPEN, {}, {"id": 2}, None),
+        (PINNED, {}, {"id": 1}, None),
+        (PINNED, {}, {"id": 2}, "argument_refused"),
+        (PINNED, {"id": 1}, {"x": 1}, None),
+        (PINNED, {}, {"x": 1}, "argument_refused"),
+        (NONE, {}, {"id": 2}, None),
+        (NONE, {"id": 2}, {"x": 1}, "argument_not_named"),
+        (OTHERS, {"id": 1}, {"x": 9}, None),
+        (OTHERS, {"id": 1}, {"x": 10}, "argument_refused"),
+        (FORBIDDEN, {}, {"force": False}, "argument_refused"),
+    ],
+)
+def test_a_default_is_judged_only_where_a_rule_speaks_of_it(
+    entry: Any, args: Mapping[str, JSON], defaults: dict[str, JSON], said: str | None
+) -> None:
+    assert code(allow(entry), "a.read", args, defaults=defaults) == said
+
+
 def test_one_entry_that_allows_is_enough_and_entries_do_not_mix() -> None:
     either = allow(action("a.read", x=1, y=1), action("a.read", x=2, y=2))
     assert code(either, "a.read", {"x": 1, "y": 1}) is None
@@ -234,6 +255,14 @@ def test_absent_of_every_other_argument_cannot_be_meant() -> None:
 )
 def test_where_judges_an_attribute_or_one_top_level_argument(caveat: Caveat, said: str | None) -> None:
     assert code(caveat, args={"x": 1, "a.b": 1, "a": {"b": 2}}, attributes={"region": "eu"}) == said
+
+
+def test_where_judges_a_default_as_the_argument_that_it_is() -> None:
+    defaults: dict[str, JSON] = {"x": 1}
+    assert code(where("args.x", 1), defaults=defaults) is None
+    assert code(where("args.x", 2), defaults=defaults) == "argument_refused"
+    assert code(where("args.y", 1), defaults=defaults) == "attribute_missing"
+    assert code(where("args.y", 2), args={"y": 2}, defaults=defaults) is None
 
 
 @pytest.mark.parametrize("attribute", ["", "Region", "args.", "1x", "a-b", "a" * 33, "args.\n", "é", "région"])

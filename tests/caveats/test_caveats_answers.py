@@ -190,6 +190,29 @@ def test_a_refusal_says_what_was_wanted_and_what_was_given(
         assert part in refusal.sentence
 
 
+@pytest.mark.parametrize(
+    ("caveat", "args", "named"),
+    [
+        (allow(action("a.read", id=1)), {"id": "sesame"}, "a.read only where id is 1"),
+        (allow(action("a.read", args={"*": 1})), {"sesame": 2}, "any other argument is 1"),
+        (allow(action("a.read", id=1)), {}, "a.read only where id is 1"),
+        (allow(action("a.read", id=1)), {"id": 1, "sesame": 2}, "a.read without an argument"),
+        (where("args.id", 1), {"id": "sesame"}, "args.id is 1"),
+    ],
+)
+def test_a_refusal_in_general_tells_no_argument_of_the_call(caveat: Caveat, args: dict[str, Any], named: str) -> None:
+    refusal = refused(caveat, args=args)
+    assert named in refusal.general
+    assert "sesame" not in refusal.general
+    assert refusal.general != refusal.sentence
+
+
+def test_the_refusal_of_other_tenants_names_the_right_one() -> None:
+    refusal = ACME.refused()
+    assert (refusal.code, refusal.wanted, refusal.given) == ("wrong_tenant", ACME.sentence(), UNSET)
+    assert '"Acme"' in refusal.sentence
+
+
 def test_the_least_that_satisfies() -> None:
     for caveat, facts in (
         (Expires(NOW + 1), Facts(Call("a.read"), NOW, 0.0)),

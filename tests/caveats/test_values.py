@@ -1,14 +1,32 @@
-"""How values are shown to people: cut for a line of a log, whole where they agree to them, never in disguise."""
+"""Values: which ones are JSON, when two are the same, and how they are shown to people.
+
+They are cut for a line of a log, whole where people agree to them, and never in disguise.
+"""
 
 import json
 import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any
 from unicodedata import category
 
 import pytest
 
-from capx_caveats import DEFAULT, shown
-from capx_caveats.values import printable, whole
+from capx_caveats import DEFAULT, JSON, MISSING, SAFE_INTEGER, InvalidCaveat, Value, demand_json, shown
+from capx_caveats.values import (
+    Literal,
+    as_array,
+    demand_dict,
+    demand_members,
+    evidence,
+    excerpt,
+    holds_more,
+    listed,
+    printable,
+    same,
+    whole,
+)
 
 BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u2800\u3164\ufe00\ufe0f\uffa0\U00016fe4\U0001d159\U000e0100\U000e01ef"
 
@@ -21,6 +39,7 @@ def test_a_character_that_shows_as_nothing_is_spelled_out(blank: str) -> None:
 
 
 def test_what_shows_is_left_as_it_is() -> None:
+    assert printable("Zoë\u200b\\") == r"Zoë\u200b" + "\\"
     assert printable("Zoë \u2013 株式会社 \U0001f600") == "Zoë \u2013 株式会社 \U0001f600"
     seen = [chr(point) for point in range(sys.maxunicode + 1) if printable(chr(point)) == chr(point)]
     assert {category(one) for one in seen}.isdisjoint({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -49,3 +68,246 @@ def test_what_is_not_understood_is_whole_too() -> None:
     with whole():
         (found,) = DEFAULT.decode(block)
     assert found.sentence() == f"not understood: {block[1:-1].decode()}"
+
+
+def nested(levels: int, inner: JSON = 1) -> JSON:
+    """A value within so many arrays and objects, in turn."""
+    for level in range(levels):
+        inner = [inner] if level % 2 else {"a": inner}
+    return inner
+
+
+MANY: list[Any] = [0] * 100
+EMPTY: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        True,
+        SAFE_INTEGER,
+        -SAFE_INTEGER,
+        float(SAFE_INTEGER),
+        float(-SAFE_INTEGER),
+        "é",
+        [],
+        (),
+        {},
+        nested(64),
+        nested(64, "a"),
+        nested(63, ()),
+        [*MANY, nested(63)],
+        nested(63, MANY),
+        {str(n): n for n in range(100)},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_json_is_of_plain_types_and_at_most_64_levels_deep(value: JSON) -> None:
+    demand_json(value)
+    demand_members({"a": value})
+    demand_members({str(n): value for n in range(100)})
+
+
+ORDERED = OrderedDict[str, int](a=1)
+NO_JSON: list[tuple[Any, str]] = [
+    (SAFE_INTEGER + 1, "a number is beyond"),
+    (-SAFE_INTEGER - 1, "a number is beyond"),
+    (float("inf"), "not finite"),
+    (float("nan"), "not finite"),
+    ("\ud800", "a lone surrogate"),
+    ({1: 2}, "a name is a int"),
+    ({10**9_000: 1}, "a name is a int"),
+    ({"\ud800": 1}, "a lone surrogate"),
+    ([b"x"], "a bytes is not a JSON value"),
+    ([{"a": {1, 2}}], "a set is not a JSON value"),
+    (ORDERED, "a OrderedDict is not a JSON value"),
+    (nested(65), "deeper than 64 levels"),
+    (nested(64, []), "deeper than 64 levels"),
+    (nested(64, {}), "deeper than 64 levels"),
+    (nested(64, MANY), "deeper than 64 levels"),
+]
+
+
+def alone(value: Any) -> Any:
+    return value
+
+
+def among_many(value: Any) -> Any:
+    return [*MANY, value]
+
+
+@pytest.mark.parametrize("around", [alone, among_many])
+@pytest.mark.parametrize(("value", "says"), NO_JSON, ids=lambda value: type(value).__name__)
+def test_what_is_no_json_is_refused_wherever_it_is(around: Callable[[Any], Any], value: Any, says: str) -> None:
+    with pytest.raises(InvalidCaveat, match=says):
+        demand_json(around(value))
+    with pytest.raises(InvalidCaveat, match=says):
+        demand_members({"a": around(value)})
+
+
+def test_a_member_among_many_may_not_be_too_deep() -> None:
+    few = {str(n): 1 for n in range(100)}
+    demand_members({**few, "a": nested(64)})
+    with pytest.raises(InvalidCaveat, match="deeper than 64 levels"):
+        demand_members({**few, "a": nested(65)})
+    with pytest.raises(InvalidCaveat, match="deeper than 64 levels"):
+        demand_json([*MANY, nested(64)])
+
+
+def test_arguments_are_in_a_plain_dict_or_a_view_of_one() -> None:
+    demand_dict({"a": 1})
+    demand_dict(MappingProxyType({"a": 1}))
+    for other in (ORDERED, MappingProxyType(ORDERED)):
+        with pytest.raises(InvalidCaveat, match="a OrderedDict may hold more than it shows"):
+            demand_dict(other)
+    for name in ({1: 2}, MappingProxyType({"a": 1, 1: 2})):
+        with pytest.raises(InvalidCaveat, match="a name is a int"):
+            demand_dict(name)
+
+
+@pytest.mark.parametrize(
+    ("value", "literal", "said"),
+    [
+        (1, 1, True),
+        (1, 1.0, True),
+        (1.0, 2, False),
+        (1, 2, False),
+        (True, 1, None),
+        (1, True, None),
+        ("1", 1, None),
+        (1, "1", None),
+        ("a", "a", True),
+        ("a", "b", False),
+        (None, None, True),
+        (None, False, None),
+        (MISSING, "a", None),
+        ([1, 2], (1, 2), True),
+        ((1, 2.0), (1.0, 2), True),
+        ([2, 1], (1, 1), False),
+        ([1], (1, 1), False),
+        ([1, 1], (1,), False),
+        ([2, "1"], (1, 1), None),
+        ((True,), (1,), None),
+        ("a", ("a",), None),
+        (["a"], "a", None),
+        ({"a": 1}, ("a",), None),
+        ({"a": 1}, 1, None),
+    ],
+)
+def test_values_are_the_same_only_if_their_types_are(value: Value, literal: Literal, said: bool | None) -> None:
+    assert same(value, literal) is said
+
+
+def test_an_array_is_a_list_or_a_tuple_and_no_text() -> None:
+    assert (as_array([1]), as_array((1,)), as_array([])) == ([1], (1,), [])
+    for other in ("ab", {"a": 1}, 1, None, MISSING):
+        assert as_array(other) is None
+
+
+HELD: list[tuple[Any, int, int]] = [
+    (1, 0, 0),
+    ("abc", 0, 3),
+    ([], 0, 0),
+    ([1, 2, 3], 3, 0),
+    ((1, "ab", "c"), 3, 3),
+    ([[1], [2]], 4, 0),
+    ({"key": ["a", {"b": "cd"}]}, 4, 3),
+    (MappingProxyType({"a": "b"}), 1, 1),
+    (["", [1, 2]], 4, 0),
+    ([[[[]]]], 3, 0),
+]
+
+
+@pytest.mark.parametrize(("value", "values", "characters"), HELD)
+def test_what_a_value_holds_is_counted_at_all_depths(value: object, values: int, characters: int) -> None:
+    assert not holds_more(value, values, characters)
+    assert not holds_more(value, values + 1, characters + 1)
+    assert not values or holds_more(value, values - 1, characters)
+    assert not characters or holds_more(value, values, characters - 1)
+
+
+SHOWN: list[tuple[Any, str]] = [
+    (MISSING, "nothing"),
+    (None, "null"),
+    (True, "true"),
+    (1.5, "1.5"),
+    (float("inf"), "inf"),
+    (float("nan"), "nan"),
+    (SAFE_INTEGER, "9007199254740991"),
+    (-SAFE_INTEGER, "-9007199254740991"),
+    (2**53, '"a number beyond ±(2^53 - 1)"'),
+    (-(10**9_000), '"a number beyond ±(2^53 - 1)"'),
+    ("Zoë", '"Zoë"'),
+    ("x" * 78, f'"{"x" * 78}"'),
+    ("x" * 79, f'"{"x" * 78}…'),
+    (b"x", '"bytes"'),
+    ([object()], '["object"]'),
+    ([0] * 20, f"[{', '.join('0' * 20)}]"),
+    ([0] * 21, f"[{', '.join('0' * 20)}, " + '"…"]'),
+    ((1, {"a": ()}), '[1, {"a": []}]'),
+    ([[[1]]], "[[[1]]]"),
+    ([[[[1]]]], '[[["…"]]]'),
+    ([[[[]]]], "[[[[]]]]"),
+    ({"a": {"b": {"c": 1}}}, '{"a": {"b": {"c": 1}}}'),
+    ({"a": {"b": {"c": {"d": 1}}}}, '{"a": {"b": {"c": "…"}}}'),
+    ({"a": {"b": {"c": {}}}}, '{"a": {"b": {"c": {}}}}'),
+    (MappingProxyType({"a": MappingProxyType(EMPTY)}), '{"a": {}}'),
+    ({None: 1, (1, 2): 3}, '{"None": 1, "…": 3}'),
+    ({1: 2, "1": 3}, '{"1": 3, "…": "…"}'),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), SHOWN, ids=lambda value: type(value).__name__)
+def test_a_value_is_shown_as_json_on_one_short_line(value: object, text: str) -> None:
+    assert shown(value) == text
+
+
+class Counting(Mapping[str, object]):
+    """An object as wide and as deep as can be, which counts how often a member of it is read."""
+
+    read = 0
+
+    def __getitem__(self, name: str) -> object:
+        Counting.read += 1
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{number:03}" for number in range(1_000))
+
+    def __len__(self) -> int:
+        return 1_000
+
+
+def test_little_of_a_large_value_is_read_to_show_it() -> None:
+    Counting.read = 0
+    assert len(shown(Counting())) == 80
+    assert 0 < Counting.read <= 1_000
+
+
+def test_a_value_that_is_whole_may_hold_what_is_no_json() -> None:
+    with whole():
+        assert shown([MappingProxyType({"a": object()})]) == '[{"a": "object"}]'
+        assert shown("x" * 500) == f'"{"x" * 500}"'
+
+
+def test_text_is_cut_to_its_visible_length() -> None:
+    assert (excerpt("abc", 3), excerpt("abcd", 3)) == ("abc", "ab…")
+    assert excerpt("\u200b" * 9, 5) == "\\u20…"
+    with whole():
+        assert excerpt("abcd  e", 3) == r"abcd \u0020e"
+
+
+def test_evidence_is_the_value_unless_it_is_long() -> None:
+    assert evidence({"a": [1, "b"]}) == {"a": [1, "b"]}
+    assert evidence("x" * 79) == f'"{"x" * 78}…'
+    assert evidence(list(range(30))) == shown(list(range(30)))
+
+
+def test_of_many_values_the_first_twenty_are_listed() -> None:
+    assert listed([1, "a", None]) == '1, "a", null'
+    assert listed([1, 2], "; ") == "1; 2"
+    assert listed([0] * 20) == ", ".join("0" * 20)
+    assert listed([0] * 21) == ", ".join("0" * 20) + ", … (21 in all)"
+    with whole():
+        assert listed([0] * 21) == ", ".join("0" * 21)

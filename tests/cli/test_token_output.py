@@ -1,17 +1,22 @@
 """A token goes into a private file, as a whole or not at all, and then nowhere else."""
 
+import json
 import os
 import signal
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner, Result
 
 from capx.authority.authority import Authority
 from capx.tokens.bundle import Bundle
+from capx_cli.failure import Unusable
+from capx_cli.token_output import Output, output_options
 from tests.cli.conftest import COMMAND, Shell
 from tests.labs.office import Office
-from tests.labs.small_disk import fill, small_disk
+from tests.labs.small_disk import fill, mount, small_disk
 
 PRESENTED = ("present", "--action", "crm.read")
 COMMANDS = [
@@ -173,3 +178,99 @@ def test_an_interrupt_while_writing_keeps_the_old_token(home: Shell, tmp_path: P
     assert names(tmp_path) == ["agent.token", "home"]
     assert [each["state"] for each in home("task", "list", "--json").json] == ["active", "withdrawn"]
     assert "was withdrawn\n" in done.stderr
+
+
+SECRET = "capx1_secret"
+
+
+def run(*args: str) -> Result:
+    """Run, in this process, a command that makes a token; SECRET is that token."""
+
+    @click.command()
+    @click.argument("name")
+    @output_options
+    def made(name: str, output: Output) -> None:
+        """Make a token."""
+        output.write(SECRET)
+        if output.as_json:
+            output.tell({"name": name})
+
+    return CliRunner().invoke(made, ["Ada", *args], standalone_mode=False)
+
+
+def test_without_a_file_the_token_alone_is_written() -> None:
+    done = run()
+    assert (done.exit_code, done.stdout, done.stderr) == (0, f"{SECRET}\n", "")
+
+
+def test_a_file_gets_the_token_and_people_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    done = run("--out", str(file))
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"wrote {file}: a secret\n")
+    assert (file.read_text(), file.stat().st_mode & 0o777) == (f"{SECRET}\n", 0o600)
+
+
+def test_json_says_where_the_token_is_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    done = run("--out", str(file), "--json")
+    assert (done.exit_code, json.loads(done.stdout), done.stderr) == (0, {"wrote": str(file), "name": "Ada"}, "")
+    assert file.read_text() == f"{SECRET}\n"
+
+
+def test_a_file_is_replaced_only_on_demand(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("old")
+    done = run("--out", str(file))
+    assert isinstance(done.exception, Unusable)
+    assert str(done.exception) == f"{file} is there already: choose another name, or give --replace"
+    assert file.read_text() == "old"
+    assert run("--out", str(file), "--replace").exit_code == 0
+    assert file.read_text() == f"{SECRET}\n"
+
+
+@pytest.mark.parametrize("option", ["--replace", "--json"])
+def test_an_option_about_the_file_needs_the_file(option: str) -> None:
+    done = run(option)
+    assert isinstance(done.exception, click.UsageError)
+    assert (str(done.exception), done.stdout) == (f"{option} needs --out FILE", "")
+
+
+@pytest.mark.parametrize("replace", [(), ("--replace",)])
+def test_a_place_where_no_file_can_be_is_refused(tmp_path: Path, replace: tuple[str, ...]) -> None:
+    done = run("--out", str(tmp_path / "none" / "token"), *replace)
+    assert isinstance(done.exception, Unusable)
+    assert str(done.exception) == f"there is no folder {tmp_path / 'none'}: make it first, or choose another name"
+    assert done.stdout == ""
+    (tmp_path / "link").symlink_to("nowhere")
+    assert isinstance(run("--out", str(tmp_path / "link"), *replace).exception, Unusable)
+    assert names(tmp_path) == ["link"]
+
+
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
+    done = run("--out", str(tmp_path), "--replace")
+    assert isinstance(done.exception, Unusable)
+    assert str(done.exception) == f"{tmp_path} is not a regular file: choose another name"
+
+
+def test_a_disk_that_is_full_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        fill(disk)
+        done = run("--out", str(disk / "token"))
+        assert isinstance(done.exception, Unusable)
+        assert str(done.exception) == f"cannot write {disk / 'token'}: No space left on device"
+
+
+def test_a_folder_that_may_not_be_changed_is_refused(tmp_path: Path) -> None:
+    with small_disk(tmp_path) as disk:
+        assert mount("-o", "remount,ro", disk)
+        done = run("--out", str(disk / "token"))
+        assert isinstance(done.exception, Unusable)
+        assert str(done.exception) == f"cannot write to the folder {disk}: choose another one"
+
+
+def test_the_help_names_each_option_and_the_argument() -> None:
+    shown = " ".join(run("--help").stdout.split())
+    assert shown.startswith("Usage: made [OPTIONS] NAME Make a token.")
+    assert "--out FILE Write the token to a new file that only you may read, not to standard output." in shown
+    assert "--replace Replace FILE as a whole if it exists." in shown
+    assert "--json With --out: write all but the token as JSON." in shown

@@ -79,11 +79,19 @@ ROOMS: Final = {
         "caveats/test_caveats_answers",
         "caveats/test_constraints_edges",
     ),
+    "values": _caveats(
+        "values",
+        "caveats/test_values",
+        "caveats/test_levels",
+        "caveats/test_caveats_answers",
+        "caveats/test_constraints_edges",
+    ),
     "network": _caveats("network", "caveats/test_network", "caveats/test_constraints"),
     "levels": _caveats("levels", "caveats/test_levels", "crypto/test_canonical_json"),
     "cost_bound": _caveats("cost_bound", "caveats/test_cost_bound"),
     "ended_tokens": _capx("verify/ended_tokens", "verify/test_dead_tokens"),
     "disclosure": _capx("verify/disclosure", "verify/test_disclosure", "verify/test_decision", "guard/test_deferred"),
+    "decision": _capx("verify/decision", "verify/test_decision", "verify/test_spending_give_back"),
     "observer": _capx("guard/observer", "guard/test_observer"),
     "decision_counter": _capx("guard/decision_counter", "guard/test_decision_counter"),
     "argument_copy": _capx("guard/argument_copy", "guard/test_argument_copy"),
@@ -104,6 +112,8 @@ ROOMS: Final = {
     "call_facts": _capx("guard/call_facts", "guard/test_call_facts", "guard/test_call_facts_costs", "guard/test_tool"),
     "ask": _capx("verify/ask", "verify/test_ask"),
     "bundle": _capx("tokens/bundle", "tokens/test_bundle"),
+    "prediction": _capx("tokens/effective/prediction", "tokens/test_prediction"),
+    "effective": _capx("tokens/effective/effective", "tokens/test_effective"),
     "lineage": _capx("tokens/lineage", "tokens/test_lineage"),
     "delegation": _capx("tokens/delegation", "tokens/test_delegation"),
     "rows": _capx("store/sql/rows", "store/test_rows", "store/test_events", "store/test_store"),
@@ -121,6 +131,7 @@ ROOMS: Final = {
     "events": _capx("store/events", "store/test_events"),
     "version": _capx("store/sql/version", "store/test_version"),
     "decision_query": _capx("store/decision_query", "store/test_decision_query"),
+    "decision_groups": _capx("store/decision_groups", "store/test_decision_groups"),
     "terms": _capx("policy/terms", "policy/test_terms", "policy/test_policy"),
     "charging": _capx("authority/charging", "authority/test_charging"),
     "uses": _capx("authority/uses", "authority/test_uses"),
@@ -159,5 +170,6 @@ ROOMS: Final = {
     "grant_tables": _capx(
         "policy/grant_tables", "policy/test_grant_tables", "policy/test_tables", "policy/test_policy"
     ),
+    "token_output": Room("cli/capx_cli/token_output.py", ("tests/cli/test_token_output.py",)),
     "view": Room("cli/capx_cli/view.py", ("tests/cli/test_view.py",)),
 }

@@ -84,6 +84,11 @@ def test_a_group_lasts_a_minute_from_its_first_decision() -> None:
     assert positions(grouped([event(1), event(2, 40), event(3, 80), event(4, 120)])) == [[1, 2], [3, 4]]
 
 
+def test_in_the_last_second_of_the_minute_a_decision_joins() -> None:
+    log = [event(1), event(2, WINDOW, args_digest="E" * 16, **ALLOWED), event(3, WINDOW, **ALLOWED)]
+    assert positions(grouped(log)) == [[2], [1, 3]]
+
+
 def test_reports_that_come_late_are_grouped_by_their_own_time() -> None:
     late = [event(1, 1_000, **ALLOWED), event(2, 10), event(3, 11, **ALLOWED), event(4, 100), event(5, 161)]
     assert positions(grouped(late)) == [[1], [2, 3], [4], [5]]
@@ -115,6 +120,33 @@ def test_a_call_is_given_before_the_log_ends() -> None:
 
     found = grouped(endless())
     assert positions([next(found) for _ in range(3)]) == [[1], [2], [3]]
+
+
+def test_what_nothing_can_join_is_given_at_once() -> None:
+    read: list[int] = []
+
+    def log() -> Iterator[Event]:
+        for one in (event(1, args_digest=None), event(2, **ALLOWED), event(3, 0, "revoked"), event(4)):
+            read.append(one.position)
+            yield one
+
+    found = grouped(log())
+    for position in (1, 2, 3):
+        assert positions([next(found)]) == [[position]]
+        assert read[-1] == position
+
+
+def test_the_newest_of_a_long_log_need_little_memory() -> None:
+    def events(after: int) -> Iterator[Event]:
+        filler = "x" * 4_000
+        return (event(nth, 0, filler=filler, **ALLOWED) for nth in range(after + 1, 4_001))
+
+    tracemalloc.start()
+    try:
+        assert positions(newest(events, end=4_000, limit=2)) == [[3_999], [4_000]]
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_million_decisions_a_minute_need_little_memory() -> None:
@@ -166,6 +198,15 @@ def test_the_newest_are_the_last_of_all(limit: int, denied: bool) -> None:
     assert positions(found) == positions(every[-limit:])
     assert read[0] == 4_000
     assert (read[-1] == 0) == (limit == 10_000)
+
+
+def test_of_the_newest_none_lacks_its_first_decision() -> None:
+    def found(*first: Event, limit: int) -> list[int]:
+        log = [*first, *(event(nth, 200, "revoked") for nth in range(len(first) + 1, 1_002))]
+        return positions(newest(lambda after: log[after:], end=len(log), limit=limit))[0]
+
+    assert found(event(1), event(2, 1, **ALLOWED), limit=1_000) == [1, 2]
+    assert found(event(1), event(2, 0, "revoked"), event(3, WINDOW, **ALLOWED), limit=999) == [1, 3]
 
 
 def test_the_newest_after_a_position_are_none_before_it() -> None:

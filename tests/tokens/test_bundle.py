@@ -1,6 +1,7 @@
 import copy
 import os
 import pickle
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from traceback import TracebackException
@@ -12,10 +13,11 @@ from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
 from capx.tokens.binding import HttpRequest, ToolCall
-from capx.tokens.bundle import MAX_TOKENS, Bundle, frozen_narrowing, hops_between
+from capx.tokens.bundle import MAX_TOKENS, Bundle, frozen_narrowing, hops_between, permits
 from capx.tokens.capability import Capability
 from capx.tokens.delegation import Delegation
 from capx.tokens.grants import OWN_ENTRIES, audience_meant
+from capx.verify.decision import Denied
 from capx_caveats import (
     Allow,
     Call,
@@ -131,6 +133,34 @@ def test_a_damaged_file_is_refused_by_its_name(
     assert "capx1_" not in str(inner).replace("begins with capx1_", "")
 
 
+def test_a_damaged_file_is_refused_with_its_code(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.touch(0o600)
+    file.write_text(BUNDLE.text[:-9])
+    with pytest.raises(MalformedToken) as caught:
+        Bundle.load(file)
+    assert caught.value.code == "truncated"
+
+
+def test_a_file_longer_than_any_bundle_is_not_read_whole(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.touch(0o600)
+    os.truncate(file, 1 << 26)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MalformedToken):
+            Bundle.load(file)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+def test_white_space_around_a_bundle_is_to_be_stripped() -> None:
+    for text in (f"{BUNDLE.text}\n", f" {BUNDLE.text}"):
+        with pytest.raises(MalformedToken, match="white space around the text"):
+            Bundle.parse(text)
+
+
 def test_an_empty_bundle_cannot_be_built() -> None:
     with pytest.raises(InvalidRequest):
         Bundle([])
@@ -149,6 +179,11 @@ def test_what_is_granted_is_held_behind_what_was_held() -> None:
 
 def test_what_is_held_is_not_held_twice() -> None:
     assert WHOLE.holding(CRM) is WHOLE
+
+
+def test_what_is_taken_out_is_not_held() -> None:
+    assert list(WHOLE.without(CRM, OWN)) == [SLIDES]
+    assert WHOLE.without(numbered(1)) == WHOLE.without() == WHOLE
 
 
 def test_what_is_of_another_node_or_task_is_not_held() -> None:
@@ -196,6 +231,21 @@ def test_of_services_with_as_many_grants_the_oldest_goes() -> None:
     newer = [numbered(count, audience="a2") for count in range(15, 30)]
     bundle = Bundle([SLIDES, OWN, *newer[:1], *older, *newer[1:]])
     assert list(bundle.holding(numbered(30), now=NOW)) == [SLIDES, OWN, *older, *newer[1:], numbered(30)]
+
+
+def test_grants_are_counted_from_the_capability_that_asked() -> None:
+    fewer = [numbered(count, audience="a1") for count in range(15)]
+    more = [*map(numbered, range(15, 31))]
+    coming = numbered(31, audience="a2")
+    assert list(Bundle([OWN, *more, *fewer]).holding(coming, now=NOW)) == [OWN, *more[1:], *fewer, coming]
+    # Without such a capability, all of them count.
+    assert list(Bundle([CRM, *more, *fewer]).holding(coming, now=NOW)) == [*more, *fewer, coming]
+
+
+def test_of_what_a_task_began_with_the_oldest_goes_first() -> None:
+    held = [SLIDES, *map(numbered, range(MAX_TOKENS - 2)), OWN]
+    coming = numbered(MAX_TOKENS)
+    assert list(Bundle(held).holding(coming, now=NOW)) == [*held[1:], coming]
 
 
 def test_a_full_bundle_keeps_what_is_for_the_authority() -> None:
@@ -278,6 +328,34 @@ def test_the_newest_capability_that_may_pass_is_presented() -> None:
 def test_when_all_rule_the_call_out_the_newest_is_presented() -> None:
     first, second = minted(), minted(allowed=allow("a.read"))
     assert Bundle([first, second]).candidates("crm", ToolCall("a.export")) == [second]
+
+
+def test_a_default_counts_when_the_call_is_known() -> None:
+    first, second = minted(), minted(allowed=allow(action("a.read", id=1)))
+    bundle = Bundle([first, second])
+    assert bundle.candidates("crm", Call("a.read", defaults={"id": 1})) == [second, first]
+    assert bundle.candidates("crm", Call("a.read", defaults={"id": 2})) == [first]
+
+
+def test_a_capability_permits_what_all_its_allowlists_name() -> None:
+    narrowed = minted().attenuate(allow(action("a.read", id=1), "a.list"))
+    assert [permits(narrowed, name) for name in ("a.read", "a.write", "a.list")] == [True, False, False]
+    assert permits(minted(), "a.write")
+
+
+def test_a_guarded_tool_is_called_with_a_bundle() -> None:
+    with Authority.temporary() as authority:
+
+        @authority.tool("crm.read")
+        def read(id_: int) -> int:
+            return id_
+
+        assert authority.open(allow=["crm.read"]).bundle.calling(read)(7) == 7
+        with pytest.raises(Denied) as denied:
+            authority.open(allow=["crm.list"]).bundle.calling(read)(7)
+    assert denied.value.code == "action_not_allowed"
+    with pytest.raises(InvalidRequest):
+        BUNDLE.calling(len)
 
 
 def test_nothing_is_presented_to_an_audience_not_in_the_bundle() -> None:

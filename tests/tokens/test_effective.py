@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from capx.crypto.keys import RootKey
 from capx.tokens.capability import Capability, mint
-from capx.tokens.effective.effective import effective, hops_left
+from capx.tokens.effective.effective import Effective, effective, hops_left
 from capx.tokens.effective.intersection import size
+from capx.tokens.grants import OWN_ENTRIES
 from capx_caveats import (
     DEFAULT,
     Absent,
@@ -45,7 +46,7 @@ from capx_caveats import (
     where,
 )
 from tests.labs.entries import LEAVES, grant, hop
-from tests.labs.lab import appended
+from tests.labs.lab import appended, minted, raw
 
 NOW = 1_800_000_000
 KEY = RootKey(bytes(range(32))).audience_key("crm")
@@ -124,6 +125,125 @@ def test_what_two_blocks_demand_alike_is_told_once() -> None:
     assert len(effective(twice, NOW).why_nothing) == 1
 
 
+def test_all_that_is_left_is_told_as_json() -> None:
+    narrow = (expires("10m"), not_before("1m"), where("region", "eu"), where("args.id", between(1, 5)))
+    token = hop(
+        grant(), "reader", action("crm.read", id=1), "crm.list", caveats=(*narrow, budget("eur", "20"), max_hops(3))
+    )
+    left = effective(token, NOW)
+    assert left.as_json() == {
+        "audience": "crm",
+        "task": "t1",
+        "tenant": "Acme",
+        "for": ["reader"],
+        "may": [
+            {"action": "crm.read", "words": "crm.read where id is 1", "args": {"id": ["eq", 1]}},
+            {"action": "crm.list", "words": "crm.list", "args": None},
+        ],
+        "also": [
+            'region is "eu"',
+            "args.id is between 1 and 5",
+            "at most 20 eur, shared by everyone below",
+        ],
+        "from": "2027-01-15T08:01:00Z",
+        "until": "2027-01-15T08:10:00Z",
+        "until_completed": ["t1"],
+        "hops_left": 3,
+        "why_nothing": [],
+        "untold": False,
+    }
+    assert left.sentences() == ("crm.read where id is 1", "crm.list")
+
+
+def test_what_was_never_narrowed_has_no_further_bounds() -> None:
+    left = effective(grant(to=None), NOW)
+    assert left == Effective(audience="crm", task="t1", entries=(action("crm.*"),), expires=NOW + 3600, until=("t1",))
+    assert (left.as_json()["from"], left.as_json()["hops_left"], left.as_json()["tenant"]) == (None, None, None)
+
+
+def test_what_allows_nothing_lists_no_action_and_says_why() -> None:
+    left = effective(grant().attenuate(expires(NOW)), NOW)
+    assert (left.sentences(), left.as_json()["may"]) == ((), [])
+    assert left.as_json()["why_nothing"] == ["expired at 2027-01-15T08:00:00Z"]
+    assert effective(grant().attenuate(expires(NOW + 1)), NOW).why_nothing == ()
+
+
+def test_a_token_that_cannot_be_read_still_says_whose_it_is() -> None:
+    token = hop(mint(KEY, (Task("t1"), Root("r1"), Expires(NOW + 9), allow("crm.read")), now=NOW), "reader")
+    left = effective(token, NOW)
+    why = ("the authority's block has no until_completed of its task",)
+    assert left == Effective(audience="crm", task="t1", hops=("reader",), why_nothing=why)
+    assert (left.as_json()["until"], left.as_json()["untold"]) == (None, False)
+
+
+def test_at_the_authority_what_may_be_asked_for_is_in_words() -> None:
+    own = minted(audience="authority", allowed=Allow(OWN_ENTRIES))
+    assert effective(own, own.issued_at).sentences()[-1] == "may ask for anything that its policy offers"
+    elsewhere = minted(allowed=Allow(OWN_ENTRIES))
+    assert effective(elsewhere, own.issued_at).sentences()[-1] == OWN_ENTRIES[-1].sentence()
+
+
+def test_a_rule_for_every_call_is_merged_into_closed_entries() -> None:
+    both = hop(grant(), "a", action("crm.read", id=one_of(1, 2)), action("crm.list", id=one_of(2, 3), page=1))
+    left = effective(both.attenuate(where("args.id", one_of(2, 9)), where("region", "eu")), NOW)
+    assert left.entries == (action("crm.read", id=2), action("crm.list", id=2, page=1))
+    assert left.also == ('region is "eu"',)
+    # An entry without rules for arguments allows any, so the rule stays beside it; a rule for `*` stays too.
+    half = hop(grant(), "a", action("crm.read", id=one_of(1, 2)), "crm.list").attenuate(where("args.id", one_of(2, 9)))
+    assert effective(half, NOW).entries == (action("crm.read", id=2), action("crm.list"))
+    assert effective(half, NOW).also == ("args.id is one of 2, 9",)
+    star = hop(grant(), "a", action("crm.read", args={"id": 1, "*": anything()})).attenuate(where("args.*", 3))
+    assert effective(star, NOW).entries == (action("crm.read", args={"id": 1, "*": anything()}),)
+    assert len(effective(star, NOW).also) == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "named"),
+    [
+        (
+            hop(hop(grant(), "a", action("crm.r", id=1)), "b", action("crm.r", id=2)),
+            ('hop 2 ("b") allows only crm.r where id is 2', "above it allows only crm.r where id is 1"),
+        ),
+        (
+            grant().attenuate(tenant("Acme")).attenuate(tenant("Other")),
+            ('the task\'s grant says tenant is "Acme"', 'the token\'s first holder says tenant is "Other"'),
+        ),
+        (
+            hop(grant().attenuate(where("region", "eu")), "a", caveats=(where("region", "us"), where("zone", 1))),
+            ('the token\'s first holder says region is "eu"', 'hop 1 ("a") says region is "us"'),
+        ),
+        (
+            hop(grant(), "a", action("crm.r", id=1), caveats=(where("args.id", 2), where("zone", 1))),
+            ('hop 1 ("a") says args.id is 2', 'hop 1 ("a") says zone is 1'),
+        ),
+        (
+            hop(grant(), "a", caveats=(not_before("2h"),)),
+            ("not before 2027-01-15T10:00:00Z", "until 2027-01-15T09:00:00Z"),
+        ),
+        (
+            hop(grant(), "a", caveats=(not_before("1h"),)),
+            ("not before 2027-01-15T09:00:00Z", "until 2027-01-15T09:00:00Z"),
+        ),
+        (
+            hop(grant(), "a", caveats=(budget("calls", "0.5"), budget("eur", "0.5"), budget("calls", "1"))),
+            ('hop 1 ("a") allows at most 0.5 calls',),
+        ),
+        (
+            appended(hop(grant(), "a"), b'[["moon","full"]]'),
+            ('hop 1 ("a") has a caveat that this version does not know', '["moon","full"]'),
+        ),
+        (grant(Holder("A" * 43)), ("the task's grant names a key",)),
+    ],
+)
+def test_a_reason_for_nothing_names_all_that_it_is_about(token: Capability, named: tuple[str, ...]) -> None:
+    (why,) = effective(token, NOW).why_nothing
+    end = 0
+    for part in named:
+        assert part in why[end:]
+        end = why.index(part, end) + len(part)
+    assert why.count(" says ") in (0, len(named))
+
+
 def test_what_is_not_understood_is_named_with_its_hop() -> None:
     class Region(Caveat, frozen=True, tag="acme.region"):
         name: str
@@ -168,6 +288,54 @@ def test_hops_left_is_the_tightest_of_all_limits() -> None:
     token = hop(hop(grant().attenuate(max_hops(5)), "a", caveats=(max_hops(1),)), "b", caveats=(max_hops(9),))
     assert hops_left(token.caveats) == 0
     assert hops_left(grant().caveats) is None
+
+
+def test_only_hops_use_up_the_hops_that_are_left() -> None:
+    five = grant(max_hops(5))
+    assert hops_left(five.attenuate(expires("10m"), now=NOW).caveats) == 5
+    assert hops_left(hop(hop(five, "a"), "b").caveats) == 3
+    assert hops_left(hop(hop(five, "a"), "b").attenuate(max_hops(9)).caveats) == 3
+
+
+def test_after_a_list_too_long_to_combine_others_still_count() -> None:
+    many = tuple(f"crm.a{n}" for n in range(200))
+    left = effective(hop(hop(hop(grant(), "x", *many), "y", *many), "z", "crm.a7"), NOW)
+    assert left.entries == (action("crm.a7"),)
+    assert [words[:24] for words in left.also] == ['hop 2 ("y") allows only ']
+
+
+def test_a_rule_for_arguments_stays_beside_an_open_entry() -> None:
+    left = effective(grant().attenuate(where("args.id", 2)), NOW)
+    assert (left.entries, left.also) == ((action("crm.*"),), ("args.id is 2",))
+
+
+def test_a_first_list_that_no_call_can_satisfy_is_named_alone() -> None:
+    impossible = action("crm.read", id=all_of(1, 2))
+    left = effective(grant(entries=(impossible,)), NOW)
+    assert left.why_nothing == (f"no action is left: the task's grant allows only {impossible.sentence()}",)
+
+
+def test_what_no_service_knows_is_a_reason_and_no_condition() -> None:
+    left = effective(appended(grant(), b'[["moon","full"]]'), NOW)
+    assert (len(left.why_nothing), left.also) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("claims", "untold"),
+    [
+        (b'["until_completed","t1"],["acme.moon","full"]', True),
+        (b'["until_completed","t1"],["allow",[["crm.read",[["x",["acme.even"]]]]]]', True),
+        (b'["until_completed","t1"],["moon","full"]', False),
+        (b'["until_completed","t1"]', False),
+        (b'["until_completed","t1"],["allow",[["crm.read"]]],["acme.moon","full"],["task","t2"]', False),
+        (b'["allow",[["crm.read"]]],["acme.moon","full"]', False),
+    ],
+)
+def test_a_grant_is_untold_only_if_it_may_lack_its_allowlist(claims: bytes, untold: bool) -> None:
+    left = effective(raw(b'[["task","t1"],["root","r1"],["expires",%d],%b]' % (NOW + 9, claims)), NOW)
+    assert left.untold == untold
+    assert len(left.why_nothing) == 1
+    assert ("unknown here" in left.why_nothing[0]) == untold
 
 
 def test_lists_too_long_to_combine_are_shown_beside() -> None:

@@ -1,6 +1,7 @@
 """Each reason of a decision can be reached, and a decision says what was decided of whom."""
 
 import json
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from capx.crypto.base64url import b64u
@@ -15,13 +17,18 @@ from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import chain
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
+from capx.tokens.lineage import unverified_lineage
+from capx.verify.ask import Ask
 from capx.verify.decision import STATUS, Decision, Denied
+from capx.verify.spending import Spent
 from capx_caveats import (
     Budget,
     Call,
     Expires,
     Hop,
+    Intent,
     NotBefore,
+    Refusal,
     Root,
     Task,
     Tenant,
@@ -151,6 +158,106 @@ def test_a_decision_says_what_was_decided_of_whom() -> None:
         "reasons": [],
     }
     assert decision.id != lab.decide(lab.present(minted())).id
+
+
+def test_a_decision_that_has_spent_says_what_of_whose_intent() -> None:
+    lineage = unverified_lineage(minted(Tenant("Acme"), Intent("A" * 43)))
+    spent = Spent("T1", "eur", "2", "3", "20")
+    refusal = Refusal("expired", "expired", "later", hop=1, hop_name="reader", general="g", detail="d")
+    decision = Decision(
+        id="d1",
+        at=NOW,
+        allowed=False,
+        audience="crm",
+        refusals=(refusal,),
+        lineage=lineage,
+        presented=bytes(16),
+        spent=(spent,),
+    )
+    assert decision.body() == {
+        "id": "d1",
+        "at": NOW,
+        "outcome": "denied",
+        "audience": "crm",
+        "action": None,
+        "task": "T1",
+        "tenant": "Acme",
+        "intent": "A" * 43,
+        "root": "R1",
+        "path": list(map(b64u, lineage.path)),
+        "hops": [],
+        "ids": list(map(b64u, lineage.ids)),
+        "presentation": "A" * 22,
+        "spent": [{"counter": "T1", "unit": "eur", "cost": "2", "spent": "3", "limit": "20"}],
+        "reasons": [
+            {
+                "code": "expired",
+                "wanted": "later",
+                "hop": 1,
+                "hop_name": "reader",
+                "sentence": 'hop 1 ("reader") expired; d',
+            }
+        ],
+    }
+
+
+VALUE = Refusal(
+    "argument_refused", "id is 4711", "another", given={"id": 4711}, general="id is refused", detail="secret"
+)
+DENIAL = Decision(id="d1", at=NOW, allowed=False, audience="crm", refusals=(VALUE,))
+ASKED = Ask(audience="crm", action="crm.read", args={"id": 7})
+
+
+def test_a_denial_says_nothing_that_its_bearer_did_not_send() -> None:
+    denied = Denied(DENIAL)
+    assert (denied.ask, denied.advice, denied.notes, str(denied)) == (None, "", (), "id is refused")
+    assert denied.problem() == {
+        "type": "urn:capx:reason:argument_refused",
+        "title": "argument refused",
+        "status": 403,
+        "code": "argument_refused",
+        "detail": "id is refused",
+        "decision": "d1",
+        "reasons": [{"code": "argument_refused", "wanted": "another", "sentence": "id is refused"}],
+    }
+    assert repr(denied) == "Denied('argument_refused', decision d1)"
+    assert denied.args == ("d1",)
+
+
+def test_a_denial_says_what_was_sent_and_what_to_ask_for() -> None:
+    denied = Denied(DENIAL, ASKED, "Ask the team.", sent=True)
+    assert denied.refusals == (msgspec.structs.replace(VALUE, detail=""),)
+    assert denied.problem() == {
+        "type": "urn:capx:reason:argument_refused",
+        "title": "argument refused",
+        "status": 403,
+        "code": "argument_refused",
+        "detail": "id is 4711; Ask the team.",
+        "decision": "d1",
+        "reasons": [{"code": "argument_refused", "wanted": "another", "given": {"id": 4711}, "sentence": "id is 4711"}],
+        "ask": {"audience": "crm", "action": "crm.read", "args": {"id": 7}},
+        "advice": "Ask the team.",
+    }
+
+
+def test_a_denial_may_tell_other_reasons_than_it_records() -> None:
+    told = Refusal("wrong_tenant", "is of another tenant")
+    denied = Denied(DENIAL, told=(told,))
+    assert (denied.refusals, denied.code, denied.decision) == ((told,), "wrong_tenant", DENIAL)
+
+
+def test_a_denial_passes_between_processes_as_it_is() -> None:
+    denied = Denied(DENIAL, ASKED, "Ask the team.", told=(Refusal("wrong_tenant", "is of another tenant"),))
+    denied.notes = ("asked, and refused",)
+    there = pickle.loads(pickle.dumps(denied))
+    assert isinstance(there, Denied)
+    assert vars(there) == vars(denied)
+    assert (there.args, str(there)) == (("d1",), "is of another tenant; Ask the team.; asked, and refused")
+
+
+def test_a_reason_of_a_service_is_answered_as_not_allowed() -> None:
+    refusal = Refusal("acme_wrong_region", "is of another region")
+    assert Denied(msgspec.structs.replace(DENIAL, refusals=(refusal,))).problem()["status"] == 403
 
 
 OPTIMISED = """

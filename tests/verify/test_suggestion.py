@@ -134,6 +134,12 @@ def test_nothing_is_asked_for_at_the_authority_itself() -> None:
     assert suggested_ask([refusal], audience="crm", action="crm.read") == Ask(audience="crm", action="crm.read")
 
 
+def test_where_arguments_are_not_known_the_code_alone_decides() -> None:
+    refusal = Refusal("argument_refused", "no")
+    assert suggested_ask([refusal], audience="crm", action="crm.read") == Ask(audience="crm", action="crm.read")
+    assert suggested_ask([refusal], audience="crm", action="crm.read", args={}) is None
+
+
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Authority]:
     with Authority.temporary() as authority:

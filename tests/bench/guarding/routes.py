@@ -1,8 +1,8 @@
 """A FastAPI route behind a guard, beside the same route without one.
 
 Two things are measured. How long one request can hold an event loop, if the caveats of its token use all of the work
-that a call may cost: the processor time of all threads, because each holds the interpreter lock. And how long a client waits for an answer to a large body: by
-the clock on the wall, over HTTP.
+that a call may cost: the processor time of all threads, because each holds the interpreter lock. And how long a client
+waits for an answer to a large body: by the clock on the wall, over HTTP.
 """
 
 import asyncio
