@@ -97,6 +97,7 @@ ROOMS: Final = {
     "decision_counter": _capx("guard/decision_counter", "guard/test_decision_counter"),
     "argument_copy": _capx("guard/argument_copy", "guard/test_argument_copy"),
     "deferred": _capx("guard/fastapi/deferred", "guard/test_deferred", "guard/test_defaults"),
+    "defaults": _capx("guard/fastapi/defaults", "guard/test_defaults"),
     "request": _capx(
         "guard/asgi/request",
         "guard/test_asgi",
