@@ -56,6 +56,15 @@ ROOMS: Final = {
         "verify/test_verifier",
         "tokens/test_revocation_key",
     ),
+    "admitted": _capx(
+        "verify/admitted",
+        "verify/test_admitted",
+        "verify/test_evaluator",
+        "verify/test_args_digest",
+        "verify/test_suggestion",
+        "verify/test_spending_give_back",
+        "verify/test_verifier",
+    ),
     "caveats": _caveats(
         "caveats",
         "caveats/test_caveats",
