@@ -114,7 +114,9 @@ ROOMS: Final = {
         "guard/test_observer",
         "guard/test_fastapi_guard",
     ),
-    "messages": _capx("guard/asgi/messages", "guard/test_asgi", "guard/test_asgi_messages_slow_bodies"),
+    "messages": _capx(
+        "guard/asgi/messages", "guard/test_asgi_messages", "guard/test_asgi", "guard/test_asgi_messages_slow_bodies"
+    ),
     "private_file": _capx("crypto/private_file", "crypto/test_private_file", "crypto/test_key_file"),
     "background": _capx("background", "test_background", "agent/test_ask_queue"),
     "operation": _capx("api/operation", "api/test_operation", "server/test_operation"),
