@@ -13,6 +13,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -75,10 +76,7 @@ class Evaluator:
             named = tuple(caveat for caveat in lineage.sections[0].caveats if isinstance(caveat, Tenant))
             found.extend(caveat_refusals([Section(0, None, named)], facts))
             return [*found, TOO_COSTLY][:MAX_REPORTED]
-        for refusal in caveat_refusals(lineage.sections, facts):
-            found.append(refusal)
-            if len(found) >= MAX_REPORTED:
-                break
+        found.extend(islice(caveat_refusals(lineage.sections, facts), MAX_REPORTED))
         return found[:MAX_REPORTED]
 
     def claim_refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:

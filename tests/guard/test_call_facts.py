@@ -128,6 +128,10 @@ def of_kind(kind: str) -> dict[str, JSON]:
     return {"kind": kind}
 
 
+def of_id(id: int) -> dict[str, JSON]:
+    return {"row": id}
+
+
 def of_price(price: str) -> dict[str, Amount]:
     return {"eur": price}
 
@@ -153,8 +157,54 @@ def test_attributes_come_from_the_arguments_that_they_take() -> None:
         (CallSpec("crm.read", cost={"calls": 1}), "`cost=`: "),
         (CallSpec("crm.read", attributes={"rate": float("nan")}), "`attributes=`: "),
         (CallSpec("crm.read", attributes={"A b": 1}), "`attributes=`: "),
+        (CallSpec("crm.read", attributes=of_id, cost=of_price), "`cost=` takes price"),
     ],
 )
 def test_a_fact_that_cannot_be_derived_is_refused_by_name(spec: CallSpec, problem: str) -> None:
     with pytest.raises(ConfigurationProblem, match=f"^{problem}"):
         spec.demand_derivable(["id"])
+
+
+@pytest.fixture
+def by_request() -> Iterator[Admitted]:
+    """A token for Acme that came with an HTTP request, which names no action."""
+    sent = HttpRequest(method="GET", target="/clients")
+    with Authority.temporary() as authority:
+        bundle = authority.open(tenant="Acme", allow=["crm.read"]).bundle
+        yield authority.verifier("crm").admit(bundle.present("crm", sent).text, sent)
+
+
+def test_a_tenant_of_no_row_is_logged_with_its_action(by_request: Admitted, caplog: pytest.LogCaptureFixture) -> None:
+    rows = {1: "Acme"}
+
+    def owner_of(id: int) -> str:
+        return rows[id]
+
+    spec = CallSpec("crm.read", tenant=owner_of)
+    caplog.set_level("INFO")
+    assert spec.own_tenant(by_request, {"id": 1}) == "Acme"
+    assert not caplog.text
+    with pytest.raises(Denied) as caught:
+        spec.own_tenant(by_request, {"id": 2})
+    assert "`tenant=` of crm.read found no row" in caplog.text
+    assert "KeyError: 2" in caplog.text
+    (refusal,) = caught.value.decision.refusals
+    assert (refusal.code, refusal.detail) == ("wrong_tenant", "`tenant=` found no row")
+    assert caught.value.decision.action == "crm.read"
+    assert caught.value.__context__ is None
+
+
+def test_the_denial_of_a_foreign_row_has_the_action(by_request: Admitted) -> None:
+    with pytest.raises(Denied) as caught:
+        CallSpec("crm.read", tenant="Globex").own_tenant(by_request, {})
+    assert (caught.value.code, caught.value.decision.action) == ("wrong_tenant", "crm.read")
+    with pytest.raises(Denied) as caught:
+        CallFacts("crm.read", {}, "Globex").call(by_request)
+    assert (caught.value.code, caught.value.decision.action) == ("wrong_tenant", "crm.read")
+
+
+def test_a_default_that_is_no_json_is_an_argument_refused(admitted: Admitted) -> None:
+    with pytest.raises(Denied) as caught:
+        CallFacts("crm.read", {"id": 1}, "Acme", defaults={"ratio": float("nan")}).call(admitted)
+    (refusal,) = caught.value.refusals
+    assert refusal.sentence == "an argument cannot be judged"

@@ -1,6 +1,7 @@
 """A parameter with a default that nobody touched denies no token that does not speak of it."""
 
 from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 import httpx
@@ -11,10 +12,11 @@ from pydantic import BaseModel, Field
 from capx.agent import httpx_client
 from capx.agent.actor import acting
 from capx.authority.authority import Authority
+from capx.errors import InvalidRequest
 from capx.guard.fastapi import FastAPIGuard
 from capx.guard.fastapi.defaults import Defaults
 from capx.verify.decision import Allowed, Denied
-from capx_caveats import Entry, action, anything, length, where
+from capx_caveats import JSON, Entry, action, anything, length, where
 from tests.labs.orders import refusal
 from tests.labs.serving import served
 
@@ -180,3 +182,31 @@ def test_a_value_of_another_type_is_no_default() -> None:
     assert not defaults.has("limit", True)  # a JSON value
     assert not defaults.has("limit", "1")
     assert not defaults.has("other", 1)
+
+
+class Odd(BaseModel):
+    """Defaults that are no JSON as they are."""
+
+    at: PurePosixPath = PurePosixPath("/home")
+    what: object = object()
+    ratio: float = float("nan")
+    needed: int
+    made: str = Field(default_factory=str)
+
+
+def test_a_default_is_compared_as_the_json_that_it_becomes() -> None:
+    defaults = Defaults(Odd.model_fields)
+    assert defaults.has("at", "/home")
+    assert not defaults.has("at", "/root")
+
+
+@pytest.mark.parametrize("name", ["what", "ratio", "needed", "made"])
+def test_nothing_is_the_default_where_there_is_no_json_for_it(name: str) -> None:
+    defaults = Defaults(Odd.model_fields)
+    values: list[JSON] = [None, "", 0, [], {}]
+    assert not any(defaults.has(name, value) for value in values)
+
+
+def test_a_value_that_is_no_json_is_refused_by_name() -> None:
+    with pytest.raises(InvalidRequest, match=r"^the argument 'at' cannot be judged: a number is beyond"):
+        Defaults(Odd.model_fields).has("at", 2**60)

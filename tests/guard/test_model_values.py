@@ -11,7 +11,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Root
 from pydantic.alias_generators import to_camel
 
 from capx.errors import InvalidRequest
-from capx.guard.fastapi.model_values import converted
+from capx.guard.fastapi.model_values import converted, first_alias, untouched
 from capx.guard.json_values import plain
 
 
@@ -172,3 +172,64 @@ class Row(msgspec.Struct, array_like=True):
 )
 def test_a_path_in_any_value_is_judged_as_its_text(value: Any, judged: Any) -> None:
     assert seen(value) == judged
+
+
+@pytest.mark.parametrize(
+    ("alias", "name"),
+    [
+        ("amt", "amt"),
+        (AliasChoices("one", "first"), "one"),
+        (AliasChoices("one"), "one"),
+        (AliasPath("parts", 0), None),
+        (AliasChoices(AliasPath("parts", 0), "first"), None),
+        (None, None),
+    ],
+)
+def test_the_first_alias_is_the_name(alias: str | AliasPath | AliasChoices | None, name: str | None) -> None:
+    assert first_alias(alias) == name
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow", validate_by_name=True)
+
+    amount: int = Field(1, alias="amt")
+    note: str = ""
+
+
+def test_what_callers_left_out_has_the_names_they_would_give() -> None:
+    assert untouched(Open.model_validate({"other": 3})) == {"amt", "note"}
+    for sent in ({"amt": 3}, {"amount": 3}):
+        assert untouched(Open.model_validate(sent)) == {"note"}
+
+
+def test_a_member_that_took_an_alias_was_not_left_out() -> None:
+    model = Open.model_validate({})
+    # An attribute that the class does not have is an extra member.
+    setattr(model, "amt", 5)  # noqa: B010 # the type checkers know of no such attribute
+    assert untouched(model) == {"note"}
+    with pytest.raises(InvalidRequest, match="two members of a Open have one name"):
+        seen(model)
+
+
+class Single(BaseModel):
+    root: int
+
+
+def test_only_a_root_model_is_its_root() -> None:
+    assert seen(Single(root=1)) == {"root": 1}
+    whole = Whole("a")
+    vars(whole)["more"] = 1
+    assert seen(whole) == {"root": "a", "more": 1}
+
+
+class Private(BaseModel):
+    _key: str = "secret"
+
+
+def test_what_is_not_converted_is_told_by_its_type() -> None:
+    with pytest.raises(InvalidRequest, match="a object is not converted to JSON"):
+        seen(object())
+    with pytest.raises(InvalidRequest, match="a Private holds private attributes"):
+        seen(Private())
+    with pytest.raises(InvalidRequest, match="two members of a Twice have one name"):
+        seen(Twice.model_validate({"x": 1}))

@@ -276,6 +276,19 @@ def test_a_recorder_without_room_records_it_when_it_has() -> None:
     assert lab.records.slots == 0
 
 
+def test_a_denial_beyond_the_most_keeps_an_id_of_its_own() -> None:
+    lab = Lab()
+    lab.clock.now = MINUTE
+    token = revoked(lab, minted())
+    memory = lab.verifier._evaluator._ended_tokens
+    for one in range(MOST):
+        memory.id_to_record(one.to_bytes(16), ("revoked",), f"decision-{one}", MINUTE)
+    found = {denied(lab, token).id for _ in range(3)}
+    assert {len(one) for one in found} == {22}
+    assert len(found) == 3
+    assert not lab.records.decisions
+
+
 def test_a_flood_from_many_threads_is_recorded_once() -> None:
     lab = Lab()
     token = revoked(lab, minted())

@@ -1,12 +1,20 @@
 """Every caveat of every block is asked, and every known revocation counts."""
 
+from itertools import count
 from typing import Any, cast
 
 import pytest
+from msgspec import UNSET
 
+from capx.crypto.base64url import b64u
+from capx.crypto.keys import AudienceKeys
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens import revocation_key
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
-from capx.verify.decision import Denied
+from capx.verify.admitted import Admitted
+from capx.verify.decision import Decision, Denied
+from capx.verify.evaluator import MAX_REPORTED
 from capx_caveats import (
     DEFAULT,
     JSON,
@@ -28,6 +36,7 @@ from capx_caveats import (
     all_of,
     allow,
     any_of,
+    budget,
     each,
     encode_block,
     fields,
@@ -39,7 +48,7 @@ from capx_caveats import (
     until_completed,
     where,
 )
-from tests.labs.lab import NONCES, NOW, Lab, appended, codes, codes_of, holding, minted
+from tests.labs.lab import KEY, NONCES, NOW, ROOT_KEY, Lab, appended, codes, codes_of, holding, minted
 
 READ = ToolCall("a.read")
 CALL = Call("a.read")
@@ -402,3 +411,277 @@ def test_a_newer_versions_tag_is_refused_at_an_older_one() -> None:
         b'[["hop","a","AgICAgICAgI",null]]',
     ):
         assert Lab().codes(appended(minted(), block)) == ("not_understood",)
+
+
+# What is told of an end
+
+LEAF = minted().delegate(to="middle", nonce=NONCES[0]).delegate(to="leaf", nonce=NONCES[1])
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "refusal"),
+    [
+        ("T1", "task_completed", Refusal("task_completed", "task T1 was completed", "a live task")),
+        ("T1", "task_expired", Refusal("task_expired", "task T1 has expired", "a live task")),
+        (LEAF.path[0], "revoked", Refusal("revoked", "the revocation root of this task was revoked", "a live task")),
+        (
+            LEAF.path[2],
+            "revoked",
+            Refusal("revoked", "was revoked, and all below it", "a live node", hop=2, hop_name="leaf"),
+        ),
+        (
+            LEAF.ids[1],
+            "revoked",
+            Refusal(
+                "revoked", "this capability, or an ancestor, was revoked", "a live capability", given=b64u(LEAF.ids[1])
+            ),
+        ),
+        (
+            revocation_key.of_kid(ROOT_KEY.kid),
+            "revoked",
+            Refusal(
+                "revoked", "the root key that this token was minted with was revoked", "a capability of a live key"
+            ),
+        ),
+        (
+            revocation_key.of_instant(NOW),
+            "revoked",
+            Refusal(
+                "revoked",
+                "every token issued up to a certain time was revoked, and this is one of them",
+                "a newly issued token",
+            ),
+        ),
+    ],
+)
+def test_each_end_says_what_ended_and_what_would_do(key: bytes | str, code: str, refusal: Refusal) -> None:
+    lab = Lab()
+    lab.deaths.deaths[key] = code
+    assert lab.decide(lab.present(LEAF)).refusals == (refusal,)
+
+
+def test_stale_news_tell_their_age_and_the_bound() -> None:
+    lab = Lab(max_staleness=12.5)
+    lab.deaths.years = 31.4
+    (refusal,) = lab.decide(lab.present(minted())).refusals
+    assert refusal.code == "stale_liveness"
+    assert "for 31 s" in refusal.sentence
+    assert "12.5 s" in refusal.wanted
+
+
+def test_a_recorder_without_room_says_so() -> None:
+    lab = Lab()
+    lab.records.full = True
+    assert lab.decide(lab.present(minted())).refusals == (
+        Refusal("unavailable", "cannot record another decision", "try again later"),
+    )
+
+
+def test_the_end_of_a_presentation_is_told_at_the_head() -> None:
+    lab = Lab()
+    presentation = minted().present(READ, now=NOW)
+    lab.deaths.deaths[presentation.id] = "revoked"
+    with pytest.raises(Denied) as caught:
+        lab.verifier.authenticate(presentation.text)
+    assert codes(caught.value) == ("revoked",)
+
+
+def admitted(lab: Lab, capability: Capability) -> Admitted:
+    return lab.verifier.admit(lab.present(capability), READ)
+
+
+def presented(lab: Lab, capability: Capability) -> tuple[Admitted, bytes]:
+    """What was admitted, and the id of its presentation."""
+    presentation = capability.present(READ, now=NOW)
+    assert presentation.id is not None
+    return lab.verifier.admit(presentation.text, READ), presentation.id
+
+
+def test_a_presentation_that_ends_after_admission_is_refused() -> None:
+    lab = Lab()
+    one, id_ = presented(lab, minted(Tenant("Acme")))
+    lab.deaths.deaths[id_] = "revoked"
+    assert codes(one.decide(Call("a.read", tenant="Acme"))) == ("revoked",)
+    assert codes(one.missing("a.read")) == ("revoked", "wrong_tenant")
+
+
+def test_a_denial_tells_32_refusals_at_most() -> None:
+    lab = Lab()
+    many = minted().attenuate(*[allow("b")] * 40)
+    assert codes(lab.decide(lab.present(many))) == ("action_not_allowed",) * MAX_REPORTED
+    one = admitted(lab, many.attenuate(*[until_completed(f"T{at}") for at in range(2, 9)]))
+    lab.deaths.deaths.update((f"T{at}", "task_completed") for at in range(2, 9))
+    assert codes(one.decide(CALL)) == ("task_completed",) * 7 + ("action_not_allowed",) * (MAX_REPORTED - 7)
+
+
+# Tenants
+
+
+def test_a_foreign_row_is_refused_by_the_authority() -> None:
+    lab = Lab()
+    (refusal,) = admitted(lab, minted(Tenant("Acme"))).missing("a.read").refusals
+    assert (refusal.code, refusal.hop, refusal.wanted) == ("wrong_tenant", 0, 'tenant is "Acme"')
+
+
+def test_why_a_row_is_foreign_is_for_the_log_alone() -> None:
+    lab = Lab()
+    one = admitted(lab, minted(Tenant("Acme")))
+    denied = one.missing("a.read", "there is no such row")
+    assert [refusal.detail for refusal in denied.refusals] == [""]
+    assert [refusal.detail for refusal in lab.records.decisions[-1].refusals] == ["there is no such row"]
+    assert [refusal.detail for refusal in one.missing("a.read").decision.refusals] == [""]
+
+
+def test_a_foreign_row_is_told_last_whatever_else_ended() -> None:
+    lab = Lab()
+    one = admitted(lab, minted(Tenant("Acme")).attenuate(*[until_completed(f"T{at}") for at in range(40)]))
+    lab.deaths.deaths.update((f"T{at}", "task_completed") for at in range(40))
+    assert codes(one.missing("a.read")) == ("task_completed",) * (MAX_REPORTED - 1) + ("wrong_tenant",)
+    told = one.as_missing(lab.records.decisions[-1])
+    assert codes(told) == ("task_completed",) * (MAX_REPORTED - 1) + ("wrong_tenant",)
+
+
+def test_a_costly_call_of_another_tenant_is_told_both() -> None:
+    rule = where("args.x", Each(one_of(*range(900))))
+    capability = minted(Tenant("Acme")).attenuate(rule).attenuate(rule).attenuate(rule)
+    call = Call("a.read", {"x": [1] * 1000}, tenant="Globex")
+    decision = admitted(Lab(), capability).decide(call)
+    assert codes(decision) == ("wrong_tenant", "argument_refused")
+    assert [refusal.hop for refusal in decision.refusals] == [0, None]
+
+
+# Decisions
+
+
+def test_a_decision_has_16_random_bytes_as_its_id() -> None:
+    lab = Lab()
+    found = {lab.decide("junk").id for _ in range(9)}
+    assert len(found) == 9
+    assert {len(one) for one in found} == {len(b64u(bytes(16)))}
+
+
+def test_a_decision_has_the_time_at_which_it_was_made() -> None:
+    lab = Lab()
+    lab.clock.now = NOW + 7
+    assert lab.decide("junk").at == NOW + 7
+    assert lab.decide(lab.present(minted())).at == NOW + 7
+    assert lab.decide(lab.present(minted()), "a.export").at == NOW + 7
+
+
+def test_an_allowed_call_has_the_time_at_which_it_was_judged() -> None:
+    ticks = count(NOW)
+    judged: list[int] = []
+
+    class Noting(Caveat, frozen=True, tag="acme.noting"):
+        def refusal(self, facts: Facts) -> Refusal | None:
+            judged.append(facts.now)
+            return None
+
+        def sentence(self) -> str:
+            return "is noted"
+
+    lab = Lab(vocabulary=DEFAULT.extended(Noting), clock=lambda: next(ticks))
+    decision = lab.decide(minted().attenuate(Noting()).present(READ, now=NOW).text)
+    assert decision.allowed
+    assert [decision.at] == judged
+
+
+def test_arguments_have_no_digest_once_all_keys_are_gone() -> None:
+    keys = AudienceKeys("crm", [KEY])
+    lab = Lab(keys=keys)
+    one = admitted(lab, minted())
+    assert one.decide(CALL).args_digest is not None
+    keys.become(AudienceKeys("crm", []))
+    assert one.decide(CALL).args_digest is None
+
+
+# Budgets
+
+
+def test_an_explanation_tells_each_budget_without_room(lab: Lab, store: SQLiteStore) -> None:
+    capability = minted(budget("eur", 5), budget("calls", 1)).attenuate(budget("eur", 3))
+    call = Call("a.read", cost={"eur": 2})
+    assert lab.verifier.explain(capability.text, call).allowed
+    admitted(lab, capability).judge(call)
+    found = lab.verifier.explain(capability.text, call)
+    assert [one.refusal and one.refusal.code for one in found.restrictions[-3:]] == [
+        None,
+        "budget_exhausted",
+        "budget_exhausted",
+    ]
+    assert lab.records.decisions[-1].body()["spent"]
+    store.close()
+    closed = lab.verifier.explain(capability.text, call)
+    assert codes_of(closed.refusals) == ("unavailable",) * 3
+    assert all("was closed" in one.sentence for one in closed.refusals)
+    assert {one.wanted for one in closed.refusals} == {"try again later"}
+
+
+def test_an_explanation_without_a_meter_says_so() -> None:
+    lab = Lab()
+    found = lab.verifier.explain(minted(budget("calls", 1)).text, CALL)
+    assert codes_of(found.refusals) == ("no_meter",)
+
+
+# What a service's own caveat sees, and what is told of it
+
+
+class Sighted(Caveat, frozen=True, tag="acme.sighted"):
+    """Refuses with all that it sees."""
+
+    plain: bool = False
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        call = facts.call
+        if self.plain:
+            return Refusal("acme.unseen", "saw nothing of it")
+        return Refusal("acme.seen", "saw it", given={"args": {**call.args}, "defaults": {**call.defaults}})
+
+    def sentence(self) -> str:
+        return "sees it all"
+
+
+def refused(caveat: Caveat, args: dict[str, JSON], defaults: dict[str, JSON]) -> Refusal:
+    lab = Lab(vocabulary=DEFAULT.extended(Sighted, Odd))
+    received = ToolCall("a.read", args)
+    presentation = minted().attenuate(caveat).present(received, now=NOW)
+    decision: Decision = lab.verifier.decide(presentation.text, received, Call("a.read", args, defaults=defaults))
+    (refusal,) = decision.refusals
+    return refusal
+
+
+@pytest.mark.parametrize(
+    ("defaults", "seen"),
+    [({}, '{"args": {"a": 1}, "defaults": {}}'), ({"b": 2}, '{"args": {"b": 2, "a": 1}, "defaults": {}}')],
+)
+def test_a_services_own_caveat_sees_defaults_as_arguments(defaults: dict[str, JSON], seen: str) -> None:
+    assert refused(Sighted(), {"a": 1}, defaults).detail == f"saw it (given {seen})"
+
+
+def test_of_a_services_own_caveat_only_its_demand_is_told() -> None:
+    unseen = refused(Sighted(plain=True), {"a": 1}, {})
+    assert (unseen.sentence, unseen.wanted) == ("demands sees it all", "sees it all")
+    assert unseen.detail == "saw nothing of it"
+    seen = refused(Sighted(), {"a": 1}, {})
+    assert (seen.code, seen.sentence, seen.wanted, seen.given) == (
+        "acme.seen",
+        "demands sees it all",
+        "sees it all",
+        UNSET,
+    )
+    failed = refused(Odd("raises"), {}, {})
+    assert failed.sentence == "has a caveat that could not be evaluated"
+
+
+def test_of_capx_caveats_the_given_value_is_told() -> None:
+    lab = Lab()
+    (refusal,) = lab.decide(lab.present(minted(), "a.export"), "a.export").refusals
+    assert (refusal.given, refusal.detail) == ("a.export", "")
+
+
+def test_capx_caveats_see_defaults_apart() -> None:
+    closed = allow(action("a.read", a=1))
+    lab = Lab()
+    received = ToolCall("a.read", {"a": 1})
+    presentation = minted().attenuate(closed).present(received, now=NOW)
+    assert lab.verifier.decide(presentation.text, received, Call("a.read", {"a": 1}, defaults={"b": 2})).allowed

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidCaveat, InvalidRequest
@@ -22,8 +23,8 @@ class Defaults:
     def __init__(self, own: Mapping[str, FieldInfo]) -> None:
         found: dict[str, bytes] = {}
         for name, field in own.items():
-            # The default of a function is another value each time.
-            if not field.is_required() and field.default_factory is None:
+            # A field has none if it is required, or if a function makes another value each time.
+            if field.default is not PydanticUndefined:
                 with suppress(InvalidRequest, InvalidCaveat):
                     found[name] = canonical(plain(name, field.default, converted))
         self._written = found
