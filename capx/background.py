@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from capx.errors import ConfigurationProblem, Unavailable
@@ -130,7 +131,39 @@ async def in_pool(work: Callable[[], T]) -> T:
     import asyncio
 
     _asyncio_loop()
-    return await asyncio.to_thread(work)
+    return await asyncio.to_thread(_ended, work)
+
+
+class FewThreads:
+    """Threads for work that keeps a processor busy. Short work in the event loop's own pool does not wait for it."""
+
+    def __init__(self, name: str, most: int = 2) -> None:
+        self._name = name
+        self._most = most
+        begin_in_each_process(self._begin)
+
+    def _begin(self) -> None:
+        from concurrent.futures import ThreadPoolExecutor  # slow to import, and most processes have no guard
+
+        # A forked child has none of its parent's threads.
+        self._executor = ThreadPoolExecutor(self._most, self._name)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run the work in one of these threads, and return its result. It sees the caller's context variables."""
+        if in_trio():
+            import trio
+
+            return await trio.to_thread.run_sync(work)
+        context = copy_context()
+        return await _asyncio_loop().run_in_executor(self._executor, lambda: context.run(_ended, work))
+
+
+def _ended(work: Callable[[], T]) -> T:
+    """Do the work. A StopIteration becomes a RuntimeError: no future holds one, so its waiter would wait for ever."""
+    try:
+        return work()
+    except StopIteration as error:
+        raise RuntimeError("the work raised StopIteration") from error
 
 
 def in_trio() -> bool:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import pytest
@@ -16,6 +17,7 @@ import trio
 
 from capx import background
 from capx.background import (
+    FewThreads,
     begin_in_each_process,
     in_event_loop,
     in_pool,
@@ -242,6 +244,54 @@ def test_each_thread_knows_whether_it_runs_an_event_loop() -> None:
     assert asyncio.run(look()) == (True, False)
 
 
+FEW = FewThreads("capx-few", 2)
+
+
+@pytest.mark.parametrize("pool", [in_pool, FEW.run])
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_work_that_stops_an_iteration_has_an_end(pool: Callable[..., Any], library: str) -> None:
+    async def stop() -> None:
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await within(5, pool(lambda: next(iter(()))))
+
+    asyncio.run(stop()) if library == "asyncio" else trio.run(stop)
+
+
+@pytest.mark.parametrize("library", ["asyncio", "trio"])
+def test_long_work_sees_the_context_of_its_caller(library: str) -> None:
+    who = ContextVar[str]("who")
+
+    async def ask() -> str:
+        who.set("ana")
+        return await FEW.run(who.get)
+
+    assert (asyncio.run(ask()) if library == "asyncio" else trio.run(ask)) == "ana"
+
+
+def test_short_work_waits_for_no_long_work() -> None:
+    go = threading.Event()
+
+    async def both() -> int:
+        long = [asyncio.ensure_future(FEW.run(lambda: go.wait(5))) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        running = [one.name for one in threading.enumerate() if one.name.startswith("capx-few")]
+        assert await within(5, in_pool(lambda: 7)) == 7
+        assert not any(one.done() for one in long)
+        go.set()
+        assert await asyncio.gather(*long) == [True] * 50
+        return len(running)
+
+    assert asyncio.run(both()) == 2
+
+
+def test_a_child_has_threads_of_its_own_for_long_work() -> None:
+    async def ask() -> int:
+        return await FEW.run(threading.get_ident)
+
+    asyncio.run(ask())
+    assert in_a_child(lambda: asyncio.run(ask()) > 0)
+
+
 # Work that may take only so long.
 
 
@@ -334,6 +384,7 @@ def test_who_cancels_the_task_is_not_told_of_a_timeout(library: str) -> None:
     "wait",
     [
         lambda: in_pool(int),
+        lambda: FEW.run(int),
         lambda: wait_async(run_in_thread(int, name="capx-work")),
         # The work was not begun, and nobody warns that it never was.
         lambda: within(1, done()),

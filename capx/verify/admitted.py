@@ -137,6 +137,10 @@ class Admitted:
         refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, why)
         return Denied(self.refused(tuple(refusals), action if is_action(action) else None))
 
+    def denied_by(self, decision: Decision) -> bool:
+        """Whether this decision denies a call of this token."""
+        return decision.lineage is self._lineage and not decision.allowed
+
     def as_missing(self, decision: Decision) -> Denied:
         """Return what the bearer is told of a denial that is recorded already, as if the row were missing."""
         return Denied(decision, told=tuple(self._evaluator.foreign_refusals(self._lineage, self._presentation)))

@@ -183,17 +183,15 @@ def test_an_interrupt_while_writing_keeps_the_old_token(home: Shell, tmp_path: P
 SECRET = "capx1_secret"
 
 
-def run(*args: str) -> Result:
-    """Run, in this process, a command that makes a token; SECRET is that token."""
+def run(*args: str, told: bool = False) -> Result:
+    """Run, in this process, a command that makes a token; SECRET is that token. It has lines to say if `told`."""
 
     @click.command()
     @click.argument("name")
     @output_options
     def made(name: str, output: Output) -> None:
         """Make a token."""
-        output.write(SECRET)
-        if output.as_json:
-            output.tell({"name": name})
+        output.write(SECRET, lambda: {"name": name}, ["made for", (name, "green")] if told else [])
 
     return CliRunner().invoke(made, ["Ada", *args], standalone_mode=False)
 
@@ -208,6 +206,13 @@ def test_a_file_gets_the_token_and_people_its_name(tmp_path: Path) -> None:
     done = run("--out", str(file))
     assert (done.exit_code, done.stdout, done.stderr) == (0, "", f"wrote {file}: a secret\n")
     assert (file.read_text(), file.stat().st_mode & 0o777) == (f"{SECRET}\n", 0o600)
+
+
+def test_people_are_told_the_lines_after_the_place(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    assert run("--out", str(file), told=True).stderr == f"wrote {file}: a secret\nmade for\nAda\n"
+    done = run("--out", str(file), "--replace", "--json", told=True)
+    assert (json.loads(done.stdout), done.stderr) == ({"wrote": str(file), "name": "Ada"}, "")
 
 
 def test_json_says_where_the_token_is_and_nothing_else(tmp_path: Path) -> None:
@@ -271,6 +276,6 @@ def test_a_folder_that_may_not_be_changed_is_refused(tmp_path: Path) -> None:
 def test_the_help_names_each_option_and_the_argument() -> None:
     shown = " ".join(run("--help").stdout.split())
     assert shown.startswith("Usage: made [OPTIONS] NAME Make a token.")
-    assert "--out FILE Write the token to a new file that only you may read, not to standard output." in shown
+    assert "--out FILE Write the token to a new file that only you may read, not to standard output (-)." in shown
     assert "--replace Replace FILE as a whole if it exists." in shown
     assert "--json With --out: write all but the token as JSON." in shown

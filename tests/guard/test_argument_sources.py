@@ -327,4 +327,4 @@ def test_a_table_may_follow_what_each_of_several_models_has(guard: FastAPIGuard)
 def test_a_function_that_returns_no_plain_dict_is_refused(stated: Any) -> None:
     source = ArgsFunction(lambda: stated, [], sent=False)
     with pytest.raises(ConfigurationProblem, match=r"returned no dict of names and values: a .+ pass a plain dict"):
-        source.read({})
+        source.taken({})

@@ -56,6 +56,10 @@ def its_text(item: Item) -> dict[str, Any]:
     return {"text": item.text}
 
 
+def stopping(item: Item) -> dict[str, Any]:
+    return {"text": next(iter(()))}
+
+
 def its_tenant(item: Item) -> str:
     THREADS.by["tenant"] = get_ident()
     return "Globex" if item.text.startswith("x") else "Acme"
@@ -86,6 +90,16 @@ def client() -> Iterator[httpx.Client]:
         @guard.action("crm.derive", tenant="Acme", args=its_text)
         async def derived(item: Item) -> int:
             return get_ident()
+
+        @app.post("/sent")
+        @guard.action("crm.state", tenant="Acme", args=its_text, sent=True)
+        async def sent_ones(item: Item) -> int:
+            return get_ident()
+
+        @app.post("/stopping")
+        @guard.action("crm.state", tenant="Acme", args=stopping)
+        async def stops(item: Item) -> None:
+            pytest.fail("it ran")
 
         @app.post("/deferred")
         @guard.deferred("crm.defer")
@@ -126,9 +140,16 @@ def test_a_large_body_is_stated_and_judged_in_a_thread(client: httpx.Client, pat
     assert by.get("tenant", loop) == loop
 
 
-def test_a_function_of_the_service_never_leaves_the_loop(client: httpx.Client) -> None:
-    response, by = sent(client, "/derived", SMALL_BODY + 1)
+@pytest.mark.parametrize("path", ["/derived", "/sent"])
+def test_a_function_of_the_service_never_leaves_the_loop(client: httpx.Client, path: str) -> None:
+    response, by = sent(client, path, SMALL_BODY + 1)
     assert by["derive"] == response.json() != by["judge"]
+
+
+@pytest.mark.parametrize("characters", [SMALL_BODY, SMALL_BODY + 1])
+def test_a_function_that_stops_an_iteration_is_answered(client: httpx.Client, characters: int) -> None:
+    response, _ = sent(client, "/stopping", characters)
+    assert refusal(response) == (500, "withheld")
 
 
 def test_a_foreign_row_waits_for_no_thread_however_large(client: httpx.Client) -> None:

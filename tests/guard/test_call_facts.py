@@ -187,7 +187,8 @@ def test_a_tenant_of_no_row_is_logged_with_its_action(by_request: Admitted, capl
     with pytest.raises(Denied) as caught:
         spec.own_tenant(by_request, {"id": 2})
     assert "`tenant=` of crm.read found no row" in caplog.text
-    assert "KeyError: 2" in caplog.text
+    # A traceback takes time, by which a missing row could be told from a foreign one.
+    assert "KeyError" not in caplog.text
     (refusal,) = caught.value.decision.refusals
     assert (refusal.code, refusal.detail) == ("wrong_tenant", "`tenant=` found no row")
     assert caught.value.decision.action == "crm.read"

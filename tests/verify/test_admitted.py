@@ -146,7 +146,7 @@ def test_a_screened_denial_names_the_action_and_what_was_sent() -> None:
 def test_sent_arguments_that_are_no_json_have_no_digest() -> None:
     admitted = by_request(Lab(), minted())
     with pytest.raises(Denied) as caught:
-        admitted.screen("a.export", {"id": float("nan")})
+        admitted.screen("a.export", {"id": "\ud800"})
     assert caught.value.decision.args_digest is None
 
 

@@ -31,7 +31,7 @@ from capx.guard.asgi.messages import (
     read_body,
     replayed,
 )
-from capx.guard.asgi.request import KEY, SMALL_BODY, GuardedRequest
+from capx.guard.asgi.request import KEY, SMALL_BODY, GuardedRequest, denials
 from capx.guard.asgi.response_gate import PathRules, ResponseGate, ResponseRules, Withheld
 from capx.guard.observer import LOGGER, Observer, OnDecision
 from capx.verify.decision import Denied
@@ -143,14 +143,15 @@ class ASGIGuard:
             # The answer has begun: the server can only break the connection.
             if gate.open:
                 raise
+            current.keep_own_denial(error)
             reason = str(error) if isinstance(error, Withheld) else gate.withheld
             # After a denial the bearer gets the denial, also if a handler of errors tried to answer it and the gate
             # stopped that. If the code caught the denial and went on to answer, it is at fault: withhold and log.
-            if current.denied is not None and (reason is None or _from_refusal(error)):
+            if current.denied is not None and (reason is None or any(denials(error))):
                 await answer_denied(scope, send, current.denied)
             elif reason is not None:
                 await self._withhold(scope, send, reason, trace=error.__context__ is not None)
-            elif current.allowed is None and (current.entered or not current.public):
+            elif current.allowed is None and self._rules.withheld(scope, current, 500) is not None:
                 # Handlers of errors run outside the guard. Their answer could show data that no decision allowed.
                 await self._withhold(scope, send, "it failed before its call was judged", trace=True)
             else:
@@ -169,18 +170,6 @@ class ASGIGuard:
         _log.error("withheld the answer to %s %r: %s", name, scope["path"], reason, exc_info=trace)
         # The bearer learns nothing of the reason: it may name routes, types or values of the service.
         await answer_problem(scope, send, 500, "withheld", "this service cannot answer: its log says why")
-
-
-def _from_refusal(error: BaseException | None) -> bool:
-    """Whether the error arose while a denial was handled, as when a handler of errors answers and the gate stops it."""
-    # Chains of contexts can have loops.
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        if isinstance(error, Denied):
-            return True
-        seen.append(error)
-        error = error.__context__
-    return False
 
 
 def passage(scope: Scope) -> GuardedRequest:

@@ -4,13 +4,13 @@ Law: a denial is final for the request. If the code behind the guard catches it 
 with the denial, or withholds the answer of that code.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn, TypeVar, Unpack
+from typing import Any, Final, NoReturn, TypeVar, Unpack, cast
 
 from msgspec import UNSET
 
-from capx.background import in_pool
+from capx.background import FewThreads, in_pool
 from capx.guard.call_facts import CallFacts, CallSpec, StatedFacts, own_tenant
 from capx.guard.observer import Observer
 from capx.verify.admitted import Admitted
@@ -22,8 +22,9 @@ T = TypeVar("T")
 
 KEY: Final = "capx.passage"
 """The key under which an ASGI scope holds the guarded request."""
-SMALL_BODY: Final = 4096
+SMALL_BODY: Final = 1024
 """The most bytes of a body whose call is judged on the event loop: a thread would cost more than the work."""
+_THREADS: Final = FewThreads("capx-large")
 _INDEPENDENT_OF_ROW: Final = frozenset(
     {
         "action_not_allowed",
@@ -128,7 +129,7 @@ class GuardedRequest:
 
     async def computed(self, work: Callable[[], T]) -> T:
         """Do what may take long only for a large request; then in a thread, so that it does not hold up the others."""
-        return await in_pool(work) if self.large else work()
+        return await _THREADS.run(work) if self.large else work()
 
     def judge_row(self, facts: CallFacts) -> Allowed:
         """Judge a call with facts of a stored row of the token's tenant.
@@ -174,6 +175,13 @@ class GuardedRequest:
         with self._keeping_denial():
             raise Denied(self._admitted_or_denied().refused((refusal,), action), sent=sent)
 
+    def keep_own_denial(self, error: BaseException) -> None:
+        """Keep a denial that the application got from `admitted` itself and raised: it is an answer like any other."""
+        for denied in denials(error):
+            if self.denied is None and self.admitted is not None and self.admitted.denied_by(denied.decision):
+                self.denied = denied
+                self._observer.decided(denied.decision, self.started)
+
     def _admitted_or_denied(self) -> Admitted:
         if self.admitted is None:
             raise self._verifier.denial(NO_TOKEN)
@@ -208,6 +216,26 @@ class GuardedRequest:
         if self.denied is not None and self.denied.decision is decision:
             self.denied = told
         return told
+
+
+def denials(error: BaseException) -> Iterator[Denied]:
+    """Yield an error, and those that it holds or that were handled when it arose, as far as they are denials.
+
+    So a denial is found in the group of a task group, and in the context of what a handler of errors raised.
+    """
+    # Chains of contexts can have loops.
+    seen = set[int]()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Denied):
+            yield one
+        waiting += (one.__context__, one.__cause__)
+        if isinstance(one, BaseExceptionGroup):
+            waiting += cast("BaseExceptionGroup[BaseException]", one).exceptions
 
 
 def _may_be_about_row(refusal: Refusal) -> bool:

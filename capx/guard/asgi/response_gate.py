@@ -37,7 +37,7 @@ class ResponseRules(Protocol):
 
 
 class PathRules:
-    """Exact paths that are public; on other paths only errors (status 400 or more) leave without a decision."""
+    """Exact paths that are public; on other paths only errors of the caller (4xx) leave without a decision."""
 
     def __init__(self, public: Iterable[str] = ()) -> None:
         self._public = frozenset(public)
@@ -53,12 +53,17 @@ class PathRules:
         return scope["path"] in self._public
 
     def withheld(self, scope: Scope, current: GuardedRequest, status: int) -> str | None:
-        """Withhold every answer without a decision, except on public paths and errors."""
+        """Withhold every answer without a decision, except on public paths and errors of the caller."""
         del scope
         # Once the endpoint has begun, even an error may carry data of the call.
-        if current.public or (status >= 400 and not current.entered):
+        if current.public or (is_callers_error(status) and not current.entered):
             return None
         return "no call was judged"
+
+
+def is_callers_error(status: int) -> bool:
+    """Whether this status says that the request was wrong. An error of the service may carry its data."""
+    return 400 <= status < 500
 
 
 class ResponseGate:
@@ -85,8 +90,9 @@ class ResponseGate:
 
     def _opens(self, message: Message) -> bool:
         kind = message["type"]
-        # A refused handshake carries no data of the call.
+        # A refused handshake carries no data of the call: the reason could, so the bearer does not get it.
         if kind == "websocket.close":
+            message.pop("reason", None)
             return True
         # Messages before the start of an answer are dropped: they would be outside the decision.
         if kind not in ("http.response.start", "websocket.accept", "websocket.http.response.start"):

@@ -53,8 +53,12 @@ class ArgumentSource(Protocol):
         """Whether they hold only what the bearer sent, and defaults."""
         ...
 
-    def read(self, values: Mapping[str, Any]) -> StatedArguments:
-        """Return the arguments, from the values of the endpoint's parameters; InvalidRequest if one is not JSON."""
+    def taken(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is stated of the values of the endpoint's parameters. Code of the service may run."""
+        ...
+
+    def stated(self, taken: Mapping[str, Any]) -> StatedArguments:
+        """Return the arguments as caveats see them, in any thread; InvalidRequest if one is not JSON."""
         ...
 
 
@@ -71,12 +75,16 @@ class OwnArguments:
         self._spread = spread
         self._defaults = Defaults(own)
 
-    def read(self, values: Mapping[str, Any]) -> StatedArguments:
+    def taken(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the values as they are."""
+        return values
+
+    def stated(self, taken: Mapping[str, Any]) -> StatedArguments:
         """Return each parameter, and each member of one that is spread."""
         args: dict[str, JSON] = {}
         defaults: dict[str, JSON] = {}
         # With set operations and not name by name: a body may have thousands of members.
-        for named, absent in self._named(values):
+        for named, absent in self._named(taken):
             for name in named.keys() & (args.keys() | defaults.keys()):
                 raise InvalidRequest(f"two arguments have the name {name!r:.80}, so a caveat could not see both")
             args.update(named)
@@ -114,12 +122,16 @@ class ArgsTable:
         self._paths = {name: _checked(name, path, own) for name, path in paths.items()}
         self._defaults = Defaults(own)
 
-    def read(self, values: Mapping[str, Any]) -> StatedArguments:
+    def taken(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the values as they are."""
+        return values
+
+    def stated(self, taken: Mapping[str, Any]) -> StatedArguments:
         """Return what each path leads to; an argument whose field was left out and gives None is missing."""
         args: dict[str, JSON] = {}
         defaults: dict[str, JSON] = {}
         for name, path in self._paths.items():
-            there, is_set, found = _followed(path, values)
+            there, is_set, found = _followed(path, taken)
             if there:
                 value = plain(name, found, converted)
                 by_default = not is_set or (len(path) == 1 and self._defaults.has(path[0], value))
@@ -138,15 +150,18 @@ class ArgsFunction:
         self._function = function
         self.sent = sent
 
-    def read(self, values: Mapping[str, Any]) -> StatedArguments:
+    def taken(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what the function returns; ConfigurationProblem if that is not a plain dict."""
         stated: Any = derive(self._function, values)
         try:
             demand_dict(stated)
         except InvalidCaveat as error:
             raise ConfigurationProblem(f"`args=` returned no dict of names and values: {error}") from None
-        named = cast("Mapping[str, Any]", stated).items()
-        return StatedArguments({name: plain(name, value, converted) for name, value in named}, {})
+        return cast("Mapping[str, Any]", stated)
+
+    def stated(self, taken: Mapping[str, Any]) -> StatedArguments:
+        """Return the JSON value of each argument."""
+        return StatedArguments({name: plain(name, value, converted) for name, value in taken.items()}, {})
 
 
 def _checked(name: Any, path: Any, own: Mapping[str, FieldInfo]) -> list[str]:

@@ -8,7 +8,6 @@ Laws:
   see the schema.
 """
 
-import functools
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final
@@ -18,7 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection, Request
 
 from capx.guard.asgi.guard import passage
-from capx.guard.fastapi.argument_sources import StatedArguments
+from capx.guard.fastapi.argument_sources import ArgumentSource
 from capx_caveats import JSON
 
 _CONNECTION: Final = "capx_connection"
@@ -27,16 +26,11 @@ _FOUND: Final = "capx.found"
 
 
 class DeniedArguments:
-    """Reads the parameters `names` of an endpoint with this signature; `args` makes arguments of their values."""
+    """Reads the parameters `names` of an endpoint with this signature; `source` makes arguments of their values."""
 
-    def __init__(
-        self,
-        signature: inspect.Signature,
-        names: Collection[str],
-        args: Callable[[Mapping[str, Any]], StatedArguments],
-    ) -> None:
+    def __init__(self, signature: inspect.Signature, names: Collection[str], source: ArgumentSource) -> None:
         self._parameters = {name: one for name, one in signature.parameters.items() if name in names}
-        self._args = args
+        self._source = source
         self._handlers: dict[frozenset[str], Callable[[Request], Awaitable[object]]] = {}
 
     async def read(self, connection: HTTPConnection) -> Mapping[str, JSON] | None:
@@ -45,8 +39,8 @@ class DeniedArguments:
             return None
         try:
             await self._handler(self._parameters.keys() & connection.path_params.keys())(connection)
-            read = functools.partial(self._args, connection.scope.pop(_FOUND))
-            return (await passage(connection.scope).computed(read)).arguments
+            taken = self._source.taken(connection.scope.pop(_FOUND))
+            return (await passage(connection.scope).computed(lambda: self._source.stated(taken))).arguments
         except Exception:  # noqa: BLE001 # validators are code of the service, and the call is denied already
             return None
 

@@ -83,7 +83,7 @@ class EndpointSpec:
             self._source = ArgsTable(args, infos)
         # A dependency that takes a part of the body would change how FastAPI reads the rest of it.
         readable = self._source.sent and not any(map(has_body, dependant.dependencies))
-        self._denied = DeniedArguments(self.signature, own, self._source.read) if readable else None
+        self._denied = DeniedArguments(self.signature, own, self._source) if readable else None
 
     @property
     def advice(self) -> str:
@@ -148,14 +148,17 @@ class EndpointSpec:
         return None
 
     async def _args_async(self, current: GuardedRequest, arguments: Mapping[str, Any]) -> StatedArguments:
-        read = functools.partial(self._args, current, arguments)
         # A function of the service runs where its endpoint does.
-        return await current.computed(read) if self._source.sent else read()
+        taken = self._source.taken(arguments)
+        return await current.computed(functools.partial(self._stated, current, taken))
 
     def _args(self, current: GuardedRequest, arguments: Mapping[str, Any]) -> StatedArguments:
         """Return the arguments that caveats judge; raises Denied if one is not JSON."""
+        return self._stated(current, self._source.taken(arguments))
+
+    def _stated(self, current: GuardedRequest, taken: Mapping[str, Any]) -> StatedArguments:
         try:
-            return self._source.read(arguments)
+            return self._source.stated(taken)
         except InvalidRequest as error:
             problem = unjudgeable(str(error))
         # Out of the block: the denial does not carry the error, which may show a value of the service.

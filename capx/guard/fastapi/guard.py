@@ -24,7 +24,7 @@ from starlette.requests import HTTPConnection
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Scope
 from capx.guard.asgi.request import GuardedRequest
-from capx.guard.asgi.response_gate import Withheld
+from capx.guard.asgi.response_gate import Withheld, is_callers_error
 from capx.guard.call_facts import GRANTED, CallSpec, Costs, Derived, Tenancy
 from capx.guard.fastapi.argument_sources import Args
 from capx.guard.fastapi.deferred import Check, SyncCheck
@@ -202,7 +202,8 @@ class _RouteRules:
             return None
         if endpoint is None or self._routes.is_container(endpoint):
             # Answers of the framework itself: no such path, no such method, a redirect to the path with a slash.
-            return None if status >= 400 or status in (307, 308) else "no route that states an action gave the answer"
+            fine = is_callers_error(status) or status in (307, 308)
+            return None if fine else "no route that states an action gave the answer"
         if not self._states(endpoint):
             return f"{endpoint!r} states no action and is not public"
-        return None if status >= 400 else "the action was not judged"
+        return None if is_callers_error(status) else "the action was not judged"
