@@ -38,6 +38,7 @@ ROOMS: Final = {
         "capx/verify/verifier.py",
         (
             "tests/verify/test_verifier.py",
+            "tests/verify/test_ended_tokens.py",
             "tests/verify/test_admitted.py",
             "tests/verify/test_decision.py",
             "tests/verify/test_evaluator.py",
