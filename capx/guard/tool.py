@@ -342,7 +342,7 @@ def _without(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> Deni
         return _nobody(verifier)
     denied = verifier.denial(replace(NO_TOKEN, wanted=f"a bundle that holds a capability for {audience}"))
     ask = suggested_ask((), audience=audience, action=bound.sent.action, args=bound.arguments)
-    return Denied(denied.decision, ask, sent=True)
+    return Denied(denied.decision, ask)
 
 
 def _demand_actor(verifier: Verifier) -> None:

@@ -165,7 +165,7 @@ class Verifier:
         found = self._head(token, even_if_ended=even_if_ended)
         if isinstance(found, Decision):
             # Here and below: the variables of this frame go with the error.
-            token = ""
+            del token
             raise Denied(found)
         return found[0]
 
@@ -181,7 +181,7 @@ class Verifier:
         so nothing is allowed until `judge` of the result returns.
         """
         found = self._burnt(token, received)
-        token = ""
+        del token
         admitted = _demanded(found)
         admitted.demand_alive()
         return admitted
@@ -189,7 +189,7 @@ class Verifier:
     async def admit_async(self, token: str | Authentic, received: Received) -> Admitted:
         """`admit` for async code: a burn that may wait for a disk runs in a thread."""
         fitting = self._fitting(token, received)
-        token = ""
+        del token
         if isinstance(fitting, Decision):
             raise Denied(fitting)
         refusal = await in_pool(fitting.burn) if self._replay.blocking else fitting.burn()
@@ -205,7 +205,7 @@ class Verifier:
         When it returns, exactly this call may be made, once and now. It is recorded, and its budgets are spent.
         """
         found = self._burnt(token, received)
-        token = ""
+        del token
         return _demanded(found).judge(call)
 
     def decide(self, token: str | Authentic, received: Received, call: Call) -> Decision:
@@ -214,7 +214,7 @@ class Verifier:
         It is for the service and its log. Never show the reasons to the bearer: `verify` tells only what it may know.
         """
         found = self._burnt(token, received)
-        token = ""
+        del token
         return found if isinstance(found, Decision) else found.decide(call)
 
     def explain(self, token: str, call: Call, received: Received | None = None) -> Explanation:

@@ -37,7 +37,7 @@ from capx.tokens.capability import Capability
 from capx.verify.ask import Pending
 from capx.verify.decision import Decision, Denied
 from capx.verify.verifier import Verifier
-from capx_caveats import Budget, action, one_of, where
+from capx_caveats import JSON, Budget, action, one_of, where
 from tests.labs.asking_agent import POLICY, noting
 from tests.labs.lab import Lab
 from tests.labs.refunds import refund
@@ -533,6 +533,22 @@ def test_a_span_begins_when_the_guard_began(
     assert span.end_time is not None
     assert before <= span.start_time
     assert span.end_time - span.start_time >= 100_000_000
+
+
+def test_a_span_of_a_tool_begins_with_the_call(lab: Authority, spans: InMemorySpanExporter) -> None:
+    def slowly() -> dict[str, JSON]:
+        time.sleep(0.05)
+        return {}
+
+    @ToolGuard(lab.verifier).tool("crm.notes.read", tenant="Acme", attributes=slowly)
+    def read() -> None: ...
+
+    with acting(lab.open(tenant="Acme", allow=["crm.notes.read"]).bundle):
+        read()
+    (span,) = spans.get_finished_spans()
+    assert span.start_time is not None
+    assert span.end_time is not None
+    assert span.end_time - span.start_time >= 50_000_000
 
 
 def test_a_span_of_a_tool_is_in_the_span_around_it(lab: Authority, seen: Seen, spans: InMemorySpanExporter) -> None:

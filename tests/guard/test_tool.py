@@ -1,10 +1,12 @@
 """Guarded functions: what is presented, what is judged, and what never runs."""
 
 import asyncio
+import functools
 import inspect
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +16,14 @@ from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import GRANTED, Tenancy
 from capx.guard.current import current_allowed
-from capx.guard.tool import on_loop
+from capx.guard.tool import ToolGuard, on_loop
+from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import Received, ToolCall
 from capx.tokens.bundle import Bundle
 from capx.verify.admitted import Admitted
 from capx.verify.ask import Ask
 from capx.verify.decision import Denied
+from capx.verify.meter import Payer, Spend, Tally
 from capx.verify.verifier import Verifier
 from capx_caveats import JSON, action, between, budget, each, where
 
@@ -546,3 +550,100 @@ def test_a_decision_is_gone_when_its_tool_has_returned(lab: Authority) -> None:
             await tasks[0]
 
     asyncio.run(act())
+
+
+# What the guard does with a call
+
+
+class Spent(SQLiteStore):
+    """A store that notes the threads in which something is spent from it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.threads: list[threading.Thread] = []
+
+    def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
+        self.threads.append(threading.current_thread())
+        return super().spend(payer, spends, now=now)
+
+
+@pytest.fixture
+def meter(tmp_path: Path) -> Iterator[Spent]:
+    SQLiteStore.create(tmp_path / "meter.db").close()
+    store = Spent(tmp_path / "meter.db")
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_only_an_async_tool_is_judged_in_another_thread(lab: Authority, meter: Spent, *, is_async: bool) -> None:
+    guard = ToolGuard(lambda audience: lab.verifier(audience, meter=meter))
+
+    @guard.tool("crm.export")
+    def export(rows: int) -> int:
+        return rows
+
+    @guard.tool("crm.export")
+    async def export_async(rows: int) -> int:
+        return rows
+
+    with acting(lab.open(allow=["crm.export"], caveats=[budget("calls", 5)]).bundle):
+        assert (asyncio.run(export_async(3)) if is_async else export(3)) == 3
+    assert [thread is threading.main_thread() for thread in meter.threads] == [not is_async]
+
+
+def test_an_async_tool_gets_arguments_of_each_kind(lab: Authority) -> None:
+    @lab.tool("crm.export")
+    async def export(first: int, /, second: int, *, third: int, fourth: int = 4) -> tuple[int, ...]:
+        return first, second, third, fourth
+
+    with acting(lab.open(allow=["crm.export"]).bundle):
+        assert asyncio.run(export(1, 2, third=3)) == (1, 2, 3, 4)
+
+
+def test_a_capability_is_chosen_by_the_defaults_too(lab: Authority) -> None:
+    @lab.tool("crm.list")
+    def rows(limit: int = 50) -> int:
+        return limit
+
+    task = lab.open(allow=[action("crm.list", limit=between(1, 100))])
+    newest = lab.mint(task.id, allow=[action("crm.list", limit=between(1, 5))])
+    with acting(Bundle([*task.bundle, *newest])):
+        assert rows() == 50
+
+
+def test_work_that_is_left_over_is_told_by_the_functions_name(lab: Authority) -> None:
+    @lab.tool("crm.list")
+    def rows() -> Iterator[int]:
+        return iter([1])
+
+    @lab.tool("crm.list")
+    async def rows_async() -> Iterator[int]:
+        return iter([1])
+
+    with acting(lab.open(allow=["crm.list"]).bundle):
+        with pytest.raises(ConfigurationProblem, match=r"rows returned a list_iterator"):
+            rows()
+        with pytest.raises(ConfigurationProblem, match=r"rows_async returned a list_iterator"):
+            asyncio.run(rows_async())
+
+
+def test_an_argument_that_holds_itself_is_named(lab: Authority) -> None:
+    @lab.tool("crm.mail")
+    def mail(to: list[Any]) -> None: ...
+
+    to: list[Any] = []
+    to.append(to)
+    with acting(lab.open(allow=["crm.mail"]).bundle), pytest.raises(InvalidRequest, match="'to' cannot be judged"):
+        mail(to)
+
+
+def test_a_partial_function_is_guarded_too(lab: Authority) -> None:
+    def export(customer: str, rows: int) -> tuple[str, int]:
+        return customer, rows
+
+    guarded = lab.tool("crm.export")(functools.partial(export, "Acme"))
+    with acting(lab.open(allow=[action("crm.export", rows=1)]).bundle):
+        assert guarded(1) == ("Acme", 1)
+        with pytest.raises(Denied):
+            guarded(2)

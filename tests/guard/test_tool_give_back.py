@@ -17,8 +17,8 @@ from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.guard.current import current_allowed
 from capx.guard.fastapi import GRANTED, Check, FastAPIGuard, SyncCheck
-from capx.guard.tool import on_loop
-from capx.verify.decision import Allowed, Denied
+from capx.guard.tool import ToolGuard, on_loop
+from capx.verify.decision import Allowed, Decision, Denied
 from capx_caveats import budget
 from tests.labs.serving import served
 
@@ -249,6 +249,39 @@ def test_a_call_that_is_denied_after_its_payment_costs_nothing(lab: Authority, *
     assert ran == []
     assert spent(lab, task.id) == {"calls": 0, "eur": 0}
     assert [event.kind for event in lab.log(since=task.position)].count("given_back") == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_payment_that_stays_paid_changes_no_denial(lab: Authority, *, is_async: bool) -> None:
+    def leave(decision: Decision) -> None:
+        if decision.allowed:
+            block.__exit__(None, None, None)
+            # What has ended gives nothing back.
+            lab.complete(task.id)
+
+    guard = ToolGuard(lab.verifier, on_decision=leave)
+
+    @guard.tool("pay.out")
+    def pay() -> None:
+        pytest.fail("it ran")
+
+    @guard.tool("pay.out")
+    async def pay_async() -> None:
+        pytest.fail("it ran")
+
+    async def call_async() -> None:
+        block.__enter__()
+        await pay_async()
+
+    def call() -> None:
+        block.__enter__()
+        pay()
+
+    task = lab.open(allow=["pay.out"], caveats=[budget("calls", 1)])
+    block = acting(task.bundle)
+    with pytest.raises(Denied, match="no token was presented"):
+        asyncio.run(call_async()) if is_async else call()
+    assert spent(lab, task.id) == {"calls": 1}
 
 
 def test_what_a_derived_cost_changes_does_not_run(lab: Authority) -> None:

@@ -38,6 +38,7 @@ ROOMS: Final = {
         "capx/verify/verifier.py",
         (
             "tests/verify/test_verifier.py",
+            "tests/verify/test_ended_tokens.py",
             "tests/verify/test_admitted.py",
             "tests/verify/test_decision.py",
             "tests/verify/test_evaluator.py",
@@ -139,7 +140,15 @@ ROOMS: Final = {
     "delegation": _capx("tokens/delegation", "tokens/test_delegation"),
     "rows": _capx("store/sql/rows", "store/test_rows", "store/test_events", "store/test_store"),
     "request_rows": _capx("store/sql/request_rows", "store/test_request_rows"),
-    "tool": _capx("guard/tool", "guard/test_tool", "agent/test_actor", "agent/test_agent", "agent/test_next_asks"),
+    "tool": _capx(
+        "guard/tool",
+        "guard/test_tool",
+        "guard/test_tool_give_back",
+        "guard/test_observer",
+        "agent/test_actor",
+        "agent/test_agent",
+        "agent/test_next_asks",
+    ),
     "revocations": _capx("resource/revocations", "resource/test_revocations", "resource/test_snapshot"),
     "granting": _capx(
         "authority/requests/granting",

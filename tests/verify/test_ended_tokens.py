@@ -255,6 +255,14 @@ def test_a_denial_at_the_head_reports_no_more_than_others() -> None:
     assert len(denied(lab, token).refusals) == MAX_REPORTED
 
 
+def test_a_denial_at_the_head_has_the_time_of_its_look() -> None:
+    ticks = count(NOW + 100)
+    lab = Lab(clock=lambda: next(ticks))
+    found = denied(lab, minted().present(READ, now=NOW).text)
+    (refusal,) = found.refusals
+    assert f"{found.at - NOW} s old" in refusal.sentence
+
+
 def test_the_action_of_a_tool_call_is_in_the_record() -> None:
     lab = Lab()
     token = revoked(lab, minted())

@@ -3,9 +3,10 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain as joined
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,11 +16,13 @@ from capx.crypto import base64url
 from capx.crypto.keys import AudienceKey, AudienceKeys, RootKey
 from capx.errors import ConfigurationProblem, Unavailable
 from capx.resource.replay import ProcessReplay, Replay
+from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import chain, wire
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.capability import Capability
 from capx.verify import verifier
 from capx.verify.decision import Denied
+from capx.verify.meter import Payer, Spend, Tally
 from capx.verify.verifier import Verifier
 from capx_caveats import (
     Call,
@@ -31,6 +34,7 @@ from capx_caveats import (
     Task,
     Vocabulary,
     allow,
+    budget,
     encode_block,
     expires,
     max_hops,
@@ -463,6 +467,8 @@ def test_what_presentations_of_one_capability_share_is_read_once(monkeypatch: py
     for module, name in ((verifier, "read_lineage"), (chain, "tail_of"), (wire, "_opening")):
         monkeypatch.delattr(module, name)
     assert lab.codes(TOKEN) == ()
+    authentic = lab.verifier.authenticate(lab.present(TOKEN))
+    assert codes(lab.verifier.decide(authentic, READ, CALL)) == ()
     assert codes(lab.verifier.decide(lab.present(TOKEN), REQUEST, CALL)) == ("call_mismatch",)
 
 
@@ -510,3 +516,104 @@ def test_a_prefix_that_is_remembered_refuses_what_it_refused() -> None:
     assert lab.codes(ended) == ("expired",)
     broken = appended(PARENT, encode_block((max_hops(1),))[:-1])
     assert lab.codes(broken) == lab.codes(broken) == ("not_understood",)
+
+
+class Broken(Replay):
+    """A memory that fails with an error of its own, which carries the presentation."""
+
+    blocking = False
+
+    def burn(self, presentation: bytes, until: int, now: int) -> bool:
+        raise OSError(f"no route to the memory {now}")
+
+
+def test_a_memory_that_breaks_refuses_and_says_why_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The same sentence is written at most once a minute.
+    monkeypatch.setattr("capx.diagnostics._said", dict[str, float]())
+    lab = Lab(replay=Broken())
+    assert lab.decide(lab.present(TOKEN)).refusals == (
+        Refusal("unavailable", "the memory of presentations failed", "try again later"),
+    )
+    assert f"a presentation cannot be burnt: OSError: no route to the memory {NOW}" in caplog.text
+
+
+def test_a_presentation_that_grew_old_behind_its_head_is_refused() -> None:
+    lab = Lab()
+    authentic = lab.verifier.authenticate(lab.present(TOKEN))
+    lab.clock.now = NOW + 61
+    (refusal,) = lab.verifier.decide(authentic, READ, CALL).refusals
+    assert (refusal.code, refusal.wanted, refusal.given) == ("call_window", "one made within 60 s", NOW)
+    assert "61 s old" in refusal.sentence
+
+
+# Whose token it is, and what pays
+
+
+def test_an_ended_token_still_shows_whose_it_is() -> None:
+    lab = Lab()
+    token = lab.present(TOKEN)
+    lab.clock.now = NOW + 3600
+    with pytest.raises(Denied) as denied:
+        lab.verifier.authenticate(token)
+    assert codes(denied.value) == ("expired",)
+    assert lab.verifier.authenticate(token, even_if_ended=True).frame.identifier.audience == "crm"
+
+
+def test_a_denial_of_a_stranger_is_not_recorded() -> None:
+    lab = Lab()
+    refusal = Refusal("malformed", "two tokens were presented", "one presentation")
+    assert lab.verifier.denial(refusal).refusals == (refusal,)
+    assert lab.records.decisions == []
+
+
+def test_of_an_ended_token_only_the_end_is_explained() -> None:
+    lab = Lab()
+    presentation = TOKEN.present(READ, now=NOW)
+    assert presentation.id is not None
+    lab.deaths.deaths[presentation.id] = "revoked"
+    assert codes_of(lab.verifier.explain(presentation.text, Call("a.write")).refusals) == ("revoked",)
+
+
+class Noting(SQLiteStore):
+    """A store that notes what pays."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.payers: list[Payer] = []
+
+    def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
+        self.payers.append(payer)
+        return super().spend(payer, spends, now=now)
+
+
+@pytest.fixture
+def meter(tmp_path: Path) -> Iterator[Noting]:
+    SQLiteStore.create(tmp_path / "meter.db").close()
+    store = Noting(tmp_path / "meter.db")
+    yield store
+    store.close()
+
+
+def test_a_presentation_pays_under_its_id(meter: Noting) -> None:
+    lab = Lab(meter=meter)
+    capability = minted(budget("calls", 2))
+    presentation = capability.attenuate(max_hops(3)).present(READ, now=NOW)
+    assert lab.decide(presentation.text).allowed
+    (payer,) = meter.payers
+    assert (payer.presentation, payer.capability) == (presentation.id, capability.ids[1])
+    assert (payer.audience, payer.text) == ("crm", presentation.text)
+    assert len(payer.admission) == 16
+    assert payer.admission != payer.presentation
+
+
+def test_a_bare_token_pays_anew_for_each_admission(meter: Noting) -> None:
+    lab = Lab(meter=meter, bearer=True)
+    capability = minted(budget("calls", 2))
+    text = capability.attenuate(max_hops(3)).text
+    assert [codes(lab.decide(text)) for _ in range(3)] == [(), (), ("budget_exhausted",)]
+    assert len({payer.admission for payer in meter.payers}) == 3
+    for payer in meter.payers:
+        assert payer == Payer(payer.admission, payer.admission, capability.ids[1], "crm", "")
+        assert len(payer.admission) == 16
