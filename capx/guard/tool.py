@@ -25,7 +25,7 @@ from capx.agent.actor import Actor, bundle_of, current_actor, run_as, why_nobody
 from capx.agent.call_asks import CallAsks
 from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
 from capx.background import in_pool
-from capx.errors import CapxError, ConfigurationProblem, InvalidRequest, Unavailable
+from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest, Unavailable
 from capx.guard.argument_copy import own_copy
 from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
@@ -121,7 +121,10 @@ class _Tool:
         bound.arguments = _copies(bound.arguments)
         judged = {name: plain(name, value) for name, value in bound.arguments.items()}
         # A presentation covers what the caller gave.
-        sent = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
+        try:
+            sent = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
+        except InvalidCaveat as error:
+            raise InvalidRequest(f"an argument cannot be judged: {error}") from None
         return _BoundCall(bound, sent, {name: value for name, value in judged.items() if name not in given})
 
     def call(self, admitted: Admitted, bound: "_BoundCall") -> Call:

@@ -201,7 +201,7 @@ def test_a_socket_that_is_refused_gives_no_reason(lab: Authority) -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "websocket", "path": "/x", "query_string": b"", "headers": [], "scheme": "ws"}
+    scope: Scope = {"type": "websocket", "path": "/x", "query_string": b"", "headers": [], "scheme": "ws"}
     guard = ASGIGuard(app, lab.verifier("crm"), public=["/x"])
     asyncio.run(guard(scope, receive, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]

@@ -647,3 +647,13 @@ def test_a_partial_function_is_guarded_too(lab: Authority) -> None:
         assert guarded(1) == ("Acme", 1)
         with pytest.raises(Denied):
             guarded(2)
+
+
+@pytest.mark.parametrize("value", [2**60, float("nan"), "\ud800"], ids=["large", "not a number", "surrogate"])
+def test_a_scalar_that_json_cannot_hold_is_an_error_of_ours(lab: Authority, value: Any) -> None:
+    @lab.tool("crm.mail")
+    def mail(to: Any) -> None:
+        pytest.fail("it ran")
+
+    with acting(lab.open(allow=["crm.mail"]).bundle), pytest.raises(InvalidRequest, match="cannot be judged"):
+        mail(value)
