@@ -26,6 +26,7 @@ from capx_caveats import (
     Call,
     Caveat,
     Constraint,
+    Eq,
     Not,
     Refusal,
     Vocabulary,
@@ -81,6 +82,9 @@ def refused(call: Call, *caveats: Caveat, size: int = SMALL_TOKEN) -> bool:
 # What each constraint costs
 
 COSTS: list[tuple[Constraint, tuple[int, int, int]]] = [
+    (Eq("abc"), (128, 0, 0)),
+    (Eq((1, 2, "abc")), (224, 0, 0)),
+    (one_of([1, 2], 3, ["a"]), (320, 0, 0)),
     (one_of("a"), (160, 0, 0)),
     (one_of("a", 2, None), (224, 0, 0)),
     (between(1, 2), (128, 0, 0)),
@@ -90,6 +94,7 @@ COSTS: list[tuple[Constraint, tuple[int, int, int]]] = [
     (prefix("abc"), (128, 0, 0)),
     (contains(1), (128, 64, 0)),
     (contains(1, 2, 3), (128, 128, 0)),
+    (contains([1, 2], 3), (128, 96, 0)),
     (within("/"), (136, 0, 4)),
     (within("/srv/data"), (200, 0, 4)),
     (host("a.example"), (2080, 0, 0)),
@@ -101,6 +106,8 @@ COSTS: list[tuple[Constraint, tuple[int, int, int]]] = [
     (argv("git"), (192, 32, 0)),
     (argv("git", "ls", arguments=[["push"], ["pull", "-f"]]), (384, 32, 0)),
     (Odd(), (128, 0, 0)),
+    (Not(Eq((1, 2))), (320, 0, 0)),
+    (each(Eq((1, 2))), (128, 320, 0)),
     (Not(one_of("a")), (288, 0, 0)),
     (Not(contains(1)), (256, 64, 0)),
     (AnyOf((one_of("a"), contains(1), within("/"))), (552, 64, 4)),
@@ -135,7 +142,7 @@ def test_a_pattern_weighs_its_instructions(constraint: AnyConstraint) -> None:
 
 def test_every_constraint_of_the_vocabulary_is_in_the_table() -> None:
     tags = {tag for tag in strategies.FAMILIES if tag != "junk"} | {"each", "any", "all", "not", "fields"}
-    held = {str(type(one).__struct_config__.tag) for one, _ in COSTS} | {"eq", "regex", "glob"}
+    held = {str(type(one).__struct_config__.tag) for one, _ in COSTS} | {"regex", "glob"}
     assert tags <= held
     assert costs(Constraint()) == (128, 0, 0)
 
@@ -275,6 +282,15 @@ def test_the_exact_sum_decides_beside_a_large_free_argument() -> None:
     assert not refused(call, *heavy)
     # The same text under the pattern costs too much.
     assert refused(Call("a.read", {"name": "x" * 500_000}), *heavy)
+
+
+def test_a_long_array_to_compare_with_costs_its_elements() -> None:
+    ones = tuple([1] * 1900)
+    call = Call("a.read", {f"n{at}": ones for at in range(265)})
+    for constraint in (Eq(ones), Not(Eq(ones)), one_of(ones)):
+        caveat = allow(action("a.read", args={"*": constraint}))
+        assert refused(call, caveat, caveat)
+        assert not refused(Call("a.read", {"n": ones}), caveat, caveat)
 
 
 def test_what_holds_too_many_values_to_be_counted_is_refused() -> None:
