@@ -31,6 +31,7 @@ from capx.tokens.wording import sentence
 from capx.verify.pins import pinned_entry
 from capx_caveats import JSON, Call, Entry, InvalidCaveat, Refusal, demand_dict, is_action, shown, shown_instant
 from capx_caveats.names import told_name
+from capx_caveats.values import holds_more
 
 MAX_ARGS: Final = 16 * 1024
 """The most bytes of canonical JSON that the arguments of an ask may have. A grant is pinned to less."""
@@ -124,7 +125,8 @@ def _is_huge(args: Mapping[str, JSON]) -> bool:
     try:
         return len(msgspec.json.encode(dict(args))) > 4 * MAX_ARGS
     except (TypeError, ValueError, OverflowError, RecursionError):
-        return False  # what is no JSON is refused as that
+        # It is refused whatever it holds. Only if that is little, it is looked at for the reason.
+        return holds_more(args, MAX_ARGS, MAX_ARGS)
 
 
 class Granted(Struct, frozen=True):

@@ -319,7 +319,8 @@ class Verifier:
 
     def _lineage(self, frame: wire.Frame, key: AudienceKey, tail: bytes | None) -> tuple[Lineage, Presented | None]:
         """Step 4, shape: the lineage, and the presentation, if the last block is one; raises TokenRefused."""
-        with bounded_patterns():
+        # A presentation has no patterns: to find out whether this block is one, none is built.
+        with bounded_patterns(0):
             mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
         if mark is None:
             # Not cached: the cache key leaves out the last block, and here that block is part of the lineage.

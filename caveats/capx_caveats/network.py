@@ -264,6 +264,7 @@ def _demand_pattern(pattern: str) -> None:
     demand(_is_host(pattern.removeprefix("*.")), "a host, or `*.` and a host, in lower-case ASCII", pattern)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _is_network(text: str) -> bool:
     """Whether this is a network in canonical spelling that has addresses which can be judged."""
     if len(text) > MAX_NETWORK or "%" in text:

@@ -18,6 +18,10 @@ class Eq(Constraint, frozen=True, tag="eq"):
 
     literal: Literal
 
+    @property
+    def once(self) -> int:  # type: ignore[override] # each element of an array is compared
+        return Constraint.once + _COMPARISON * _elements(self.literal)
+
     def judge(self, value: Value) -> Judgement:
         return same(value, self.literal)
 
@@ -31,8 +35,8 @@ class In(Constraint, frozen=True, tag="in"):
     literals: Literals
 
     @property
-    def once(self) -> int:  # type: ignore[override] # each literal is compared
-        return Constraint.once + _COMPARISON * len(self.literals)
+    def once(self) -> int:  # type: ignore[override] # each literal is compared, and each element of an array
+        return Constraint.once + _COMPARISON * (len(self.literals) + sum(map(_elements, self.literals)))
 
     def judge(self, value: Value) -> Judgement:
         judgement: Judgement = None
@@ -82,7 +86,7 @@ class Contains(Constraint, frozen=True, tag="contains"):
     literals: Literals
 
     @property
-    def each(self) -> int:  # type: ignore[override] # each element is compared with each literal
+    def each(self) -> int:  # type: ignore[override] # each value within is compared with each literal, or with an element of it
         return _COMPARISON * (1 + len(self.literals))
 
     def judge(self, value: Value) -> Judgement:
@@ -140,6 +144,10 @@ class Anything(Constraint, frozen=True, tag="anything"):
 
     def sentence(self) -> str:
         return "is there"
+
+
+def _elements(literal: Literal) -> int:
+    return len(literal) if isinstance(literal, tuple) else 0
 
 
 def _demand_ends(what: str, lo: float | None, hi: float | None) -> None:

@@ -245,7 +245,9 @@ def excerpt(text: str, longest: int) -> str:
 def evidence(value: JSON) -> JSON:
     """Return a value as evidence for an error or the log: the value itself if it is short, otherwise as `shown`."""
     text = shown(value)
-    return text if "…" in text else value
+    # The value may have an … of its own, but no JSON text ends with one.
+    is_cut = text.endswith("…") or _brief(value, _SHOWN_DEPTH, [_SHOWN_VALUES]) != value
+    return text if is_cut else value
 
 
 def printable(text: str) -> str:
@@ -289,7 +291,9 @@ def _brief(value: object, depth: int, room: list[int]) -> object:
         if depth == 0 and value:
             return "…"
         brief = [_brief(element, depth - 1, room) for element in _first(value)]
-        return brief if len(brief) == len(value) else [*brief, "…"]
+        if len(brief) < len(value):
+            brief.append("…")
+        return tuple(brief) if isinstance(value, tuple) else brief
     return value
 
 

@@ -20,6 +20,7 @@ from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.extensions import Own, decoder, demand_readable, own_constraints
 from capx_caveats.names import is_action
+from capx_caveats.texts import patterns_left
 from capx_caveats.values import excerpt, printable
 
 MAX_CAVEATS = 64
@@ -81,9 +82,13 @@ class Vocabulary:
         # Count before decoding: deep nesting is refused before it costs anything. A short block cannot have too many.
         if len(block) > MAX_BRACKETS:
             _demand_brackets(block)
+        left = patterns_left()
+        before = left[0]
         try:
             caveats = self._all(block)
         except self._failures:
+            # Its patterns are read twice, and remembered: they count once.
+            left[0] = before
             caveats = self._one_by_one(block)
         if len(caveats) > MAX_CAVEATS:
             raise TooLarge(f"a block has more than {MAX_CAVEATS} caveats")

@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capx.errors import InvalidCaveat
+from capx.tokens import wire
 from capx.tokens.capability import Capability
 from capx.tokens.lineage import TokenRefused, unverified_lineage
 from capx.verify.evaluator import TOO_COSTLY
@@ -24,6 +26,7 @@ from capx_caveats import (
     Call,
     Caveat,
     Constraint,
+    Eq,
     Not,
     Refusal,
     Vocabulary,
@@ -52,9 +55,9 @@ from capx_caveats import (
     within,
 )
 from capx_caveats.cost_bound import MAX_COST, SMALL_CALL, SMALL_TOKEN, _exact
-from capx_caveats.texts import MAX_PATTERNS, bounded_patterns
+from capx_caveats.texts import MAX_PATTERNS, _compiled, _repetitions, bounded_patterns
 from tests.labs import strategies
-from tests.labs.lab import NOW, Lab, minted
+from tests.labs.lab import NOW, Lab, codes_of, minted
 from tests.labs.own_constraints import Odd
 
 DIGITS = regex("[0-9]+")
@@ -79,6 +82,9 @@ def refused(call: Call, *caveats: Caveat, size: int = SMALL_TOKEN) -> bool:
 # What each constraint costs
 
 COSTS: list[tuple[Constraint, tuple[int, int, int]]] = [
+    (Eq("abc"), (128, 0, 0)),
+    (Eq((1, 2, "abc")), (224, 0, 0)),
+    (one_of([1, 2], 3, ["a"]), (320, 0, 0)),
     (one_of("a"), (160, 0, 0)),
     (one_of("a", 2, None), (224, 0, 0)),
     (between(1, 2), (128, 0, 0)),
@@ -88,6 +94,7 @@ COSTS: list[tuple[Constraint, tuple[int, int, int]]] = [
     (prefix("abc"), (128, 0, 0)),
     (contains(1), (128, 64, 0)),
     (contains(1, 2, 3), (128, 128, 0)),
+    (contains([1, 2], 3), (128, 96, 0)),
     (within("/"), (136, 0, 4)),
     (within("/srv/data"), (200, 0, 4)),
     (host("a.example"), (2080, 0, 0)),
@@ -99,6 +106,8 @@ COSTS: list[tuple[Constraint, tuple[int, int, int]]] = [
     (argv("git"), (192, 32, 0)),
     (argv("git", "ls", arguments=[["push"], ["pull", "-f"]]), (384, 32, 0)),
     (Odd(), (128, 0, 0)),
+    (Not(Eq((1, 2))), (320, 0, 0)),
+    (each(Eq((1, 2))), (128, 320, 0)),
     (Not(one_of("a")), (288, 0, 0)),
     (Not(contains(1)), (256, 64, 0)),
     (AnyOf((one_of("a"), contains(1), within("/"))), (552, 64, 4)),
@@ -133,7 +142,7 @@ def test_a_pattern_weighs_its_instructions(constraint: AnyConstraint) -> None:
 
 def test_every_constraint_of_the_vocabulary_is_in_the_table() -> None:
     tags = {tag for tag in strategies.FAMILIES if tag != "junk"} | {"each", "any", "all", "not", "fields"}
-    held = {str(type(one).__struct_config__.tag) for one, _ in COSTS} | {"eq", "regex", "glob"}
+    held = {str(type(one).__struct_config__.tag) for one, _ in COSTS} | {"regex", "glob"}
     assert tags <= held
     assert costs(Constraint()) == (128, 0, 0)
 
@@ -275,6 +284,15 @@ def test_the_exact_sum_decides_beside_a_large_free_argument() -> None:
     assert refused(Call("a.read", {"name": "x" * 500_000}), *heavy)
 
 
+def test_a_long_array_to_compare_with_costs_its_elements() -> None:
+    ones = tuple([1] * 1900)
+    call = Call("a.read", {f"n{at}": ones for at in range(265)})
+    for constraint in (Eq(ones), Not(Eq(ones)), one_of(ones)):
+        caveat = allow(action("a.read", args={"*": constraint}))
+        assert refused(call, caveat, caveat)
+        assert not refused(Call("a.read", {"n": ones}), caveat, caveat)
+
+
 def test_what_holds_too_many_values_to_be_counted_is_refused() -> None:
     million = [0] * 10**6
     call = Call("a.read", {"x": {"a": million, "b": million, "c": million, "d": million, "e": million}})
@@ -344,8 +362,8 @@ def test_hops_add_up_and_no_order_of_them_helps() -> None:
     assert judged(child.delegate(to="below", caveats=[tenant("Acme")]), args) == (TOO_COSTLY,)
 
 
-BIG = [f"[a-z]{{{count}}}x" for count in range(970, 1000)]
-"""Patterns of about a thousand instructions each."""
+BIG = [f"[a-z]{{{count}}}x" for count in range(985, 1000)]
+"""Patterns that count about two thousand each: half of that for their repetitions, half for their instructions."""
 
 
 def patterned(*patterns: Sequence[str], padding: int = 0) -> Capability:
@@ -362,25 +380,36 @@ def size_of(capability: Capability) -> int:
     return sum(len(block) for block in capability.blocks if isinstance(block, bytes))
 
 
-def weight(patterns: Sequence[str]) -> int:
-    return sum(regex(pattern).weight for pattern in patterns)
+def counted(*patterns: str) -> int:
+    """What these patterns count together."""
+    with bounded_patterns() as left:
+        for pattern in patterns:
+            with suppress(InvalidCaveat):
+                regex(pattern)
+    return MAX_PATTERNS - left[0]
+
+
+def filling(lacking: int) -> list[str]:
+    """Patterns that count exactly so much together."""
+    sizes = {counted(pattern): pattern for count in range(1, 500) for pattern in (f"x{{{count}}}", f"xx{{{count}}}")}
+    patterns = list[str]()
+    while lacking not in sizes:
+        # Never so much that less than one pattern remains to be added.
+        size = max(size for size in sizes if size <= lacking - 100)
+        patterns.append(sizes[size])
+        lacking -= size
+    return [*patterns, sizes[lacking]]
 
 
 def test_the_patterns_of_a_token_have_a_bound() -> None:
     assert MAX_PATTERNS == 32_768
-    # The weight of x{n} is n and a few.
-    few = regex("x{9}").weight - 9
-    lacking, exactly = MAX_PATTERNS - weight(BIG), list[str]()
-    while lacking:
-        # Never so much that less than one pattern remains to be added.
-        one = lacking if lacking <= 500 else min(500, lacking - 100)
-        exactly.append(f"x{{{one - few}}}")
-        lacking -= one
-    assert weight([*BIG, *exactly]) == MAX_PATTERNS
+    exactly = filling(MAX_PATTERNS - counted(*BIG))
+    assert counted(*BIG, *exactly) == MAX_PATTERNS
     capability = patterned(BIG, exactly, padding=2000)
     assert codes(capability) != {"too_large"}
-    for worse in (patterned(BIG, exactly, ["x"], padding=2000), patterned(BIG, [*exactly, "x"], padding=2000)):
-        (refusal,) = judged(worse, {"x": "a"})
+    one_more = filling(MAX_PATTERNS + 1 - counted(*BIG))
+    for worse in ([exactly, ["x"]], [[*exactly, "x"]], [one_more]):
+        (refusal,) = judged(patterned(BIG, *worse, padding=2000), {"x": "a"})
         assert (refusal.code, refusal.sentence, refusal.wanted) == (
             "too_large", "its patterns are too large together", "fewer patterns"
         )  # fmt: skip
@@ -391,32 +420,112 @@ def codes(capability: Capability) -> set[str]:
 
 
 def test_the_patterns_of_a_small_token_have_the_same() -> None:
-    ten = 10 * [BIG[0]]
-    assert weight([*BIG, *ten]) > MAX_PATTERNS
-    small = patterned(BIG, ten)
+    five = 5 * [BIG[0]]
+    small = patterned(BIG, five)
     assert size_of(small) <= SMALL_TOKEN
     assert codes(small) == {"too_large"}
     assert codes(patterned(BIG)) == {"argument_refused"}
 
 
+def built() -> int:
+    """How many patterns RE2 was handed so far."""
+    return _compiled.cache_info().misses
+
+
 def test_no_more_patterns_are_built_than_are_counted() -> None:
+    patterns = [f"{pattern}{number}" for number in range(5) for pattern in BIG]
+    before = built()
     with bounded_patterns() as left:
-        for pattern in BIG * 2:
-            if left[0] < 0:
-                with pytest.raises(InvalidCaveat, match="too large together"):
-                    regex(f"{pattern} never built")
-            else:
+        for pattern in patterns:
+            with suppress(InvalidCaveat):
                 regex(pattern)
-    assert -1000 < left[0] < 0
-    assert regex(f"{BIG[0]} built").weight > 900
+    assert left == [-1]
+    assert built() - before == MAX_PATTERNS // counted(patterns[0]) == 16
+    assert regex(patterns[-1]).weight > 900
+
+
+REPETITIONS = [
+    ("abc", 0), ("a{7}", 7), ("a{7,}", 7), ("a{2,30}", 30), ("a{0,9}|b{8}", 17), ("(?:a{2}){3}", 5),
+    ("[^a]{1,1000}", 1000), ("a{,9}", 0), ("a{x}", 0), ("{", 0), ("a{12345}", 1234), ("a{1,98765}", 9876),
+    (r"\{9}", 0), (r"\\{9}", 9), (r"\x{10ff}", 0), (r"\x{10}{9}", 9), (r"\\x{9}", 9), ("\\\n{9}", 9), (r"\Q\\E{9}", 9),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pattern", "repetitions"), REPETITIONS)
+def test_a_pattern_counts_what_it_takes_to_build_it(pattern: str, repetitions: int) -> None:
+    try:
+        instructions = regex(pattern).weight
+    except InvalidCaveat:
+        instructions = 512
+    assert counted(pattern) == 16 + len(pattern) + repetitions + instructions
+
+
+def test_a_glob_counts_as_the_pattern_that_it_becomes() -> None:
+    with bounded_patterns() as left:
+        glob("é*{999}")
+    assert MAX_PATTERNS - left[0] == counted(r"é[^/]*\{999\}") > 16 + len(r"é[^/]*\{999\}".encode())
+
+
+pieces = st.sampled_from(
+    ["\\", "\\Q", "\\E", "\\x", "\\x{", "x", "[", "]", "{", "}", "E", "Q", "1", ",", "\n", "(?i)", "\\\\"]
+)
+
+
+@given(st.lists(pieces, max_size=8).map("".join), st.sampled_from(["{999}", "{1,999}", "{999,}"]))
+def test_what_re2_repeats_is_never_overlooked(before: str, braces: str) -> None:
+    found = _compiled(f"{before}x{braces}")
+    if not isinstance(found, str) and found.programsize > 900:
+        assert _repetitions(f"{before}x{braces}") >= 999
+
+
+def appended(capability: Capability, caveats: Any) -> Capability:
+    """The capability with a block that its builders refuse to make."""
+    frame = capability._appended(json.dumps(caveats).encode())
+    return Capability(frame, wire.encode(frame.identifier, frame.blocks, frame.signature))
+
+
+@pytest.mark.parametrize("pattern", ["|".join(["a{0,999}"] * 440), "a{0,999}" * 490, "(?:a{0,999}|b)" * 270])
+def test_repetitions_beyond_the_bound_are_never_unfolded(pattern: str) -> None:
+    # RE2 refuses each of these too, but only after up to 60 ms.
+    before = built()
+    with pytest.raises(InvalidCaveat, match="too large together"):
+        regex(pattern)
+    assert codes(appended(minted(), [["where", "args.x", ["regex", pattern]]])) == {"too_large"}
+    assert built() == before
 
 
 def test_a_pattern_that_cannot_be_built_is_counted() -> None:
+    assert counted("(", "(?:k){0,1000}") == (16 + 1 + 512) + (16 + 13 + 1000 + 512)
+
+
+def test_a_pattern_that_cannot_be_built_is_remembered() -> None:
+    pattern = "(?:k){0,998}"
+    said = list[str]()
+    before = built()
+    for _ in range(2):
+        with pytest.raises(InvalidCaveat) as refused, bounded_patterns() as left:
+            regex(pattern)
+        said.append(f"{refused.value}, {left[0]} left")
+    assert built() == before + 1
+    assert said[0] == said[1]
+
+
+def test_a_block_that_is_read_twice_counts_its_patterns_once() -> None:
+    # The last caveat is unknown, so each caveat is read again, by itself.
+    block = json.dumps([["where", "args.x", ["regex", BIG[0]]], ["where", "args.x", ["regex", "("]], ["acme.own"]])
     with bounded_patterns() as left:
-        for bad in ("(", "(?:k){0,1000}"):
-            with pytest.raises(InvalidCaveat):
-                regex(bad)
-    assert left[0] == MAX_PATTERNS - 2 * 512
+        DEFAULT.decode(block.encode())
+    assert MAX_PATTERNS - left[0] == counted(BIG[0], "(")
+
+
+def test_no_pattern_is_built_to_look_for_a_presentation() -> None:
+    # The last block has as much as a token may have, and so has the one before it.
+    capability = minted()
+    for name in ("body", "last"):
+        capability = appended(capability, [["where", "args.x", ["regex", f"{pattern}{name}"]] for pattern in BIG])
+    before = built()
+    assert codes_of(Lab().decide(capability.text, "a.read", {}).refusals) == ("too_large",)
+    assert built() - before == len(BIG) + 1
 
 
 def test_reading_stops_at_the_block_with_one_pattern_too_many() -> None:

@@ -382,6 +382,13 @@ def test_a_misspelled_or_empty_network_is_refused(bad: str) -> None:
         cidr("10.0.0.0/8", bad)
 
 
+def test_a_network_in_a_block_that_is_read_twice_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked = list[object]()
+    monkeypatch.setattr("capx_caveats.network._spells_v4", lambda *ends: checked.append(ends))  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType] # of any type
+    DEFAULT.decode(b'[["where","args.x",["cidr",["3f1b::/16","3f1b::/16"]]],["acme.own"]]')
+    assert len(checked) == 1
+
+
 def test_a_network_around_disguised_addresses_still_has_others() -> None:
     assert cidr("::/96").judge("::1") is True
     assert cidr("64:ff9b::/47").judge("64:ff9b::1:0:0") is True

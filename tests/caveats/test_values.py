@@ -304,6 +304,45 @@ def test_evidence_is_the_value_unless_it_is_long() -> None:
     assert evidence(list(range(30))) == shown(list(range(30)))
 
 
+SHORT = [
+    "wait…",
+    "…",
+    ["…"],
+    ("a…", ("b",)),
+    {"…": "…"},
+    [*range(20), "…"],
+    "x" * 78,
+    "x" * 77 + "…",
+    [],
+    {},
+    None,
+    True,
+    1.5,
+]
+
+
+@pytest.mark.parametrize("value", SHORT, ids=repr)
+def test_a_short_value_with_an_ellipsis_is_not_cut(value: Any) -> None:
+    assert evidence(value) is value
+
+
+LONG = [
+    [0] * 21,
+    tuple([0] * 21),
+    {str(at): 1 for at in range(21)},
+    [[[[1]]]],
+    [[[{"a": 1}]]],
+    [[0] * 20] * 2,
+    "x" * 79,
+]
+
+
+@pytest.mark.parametrize("value", LONG, ids=repr)
+def test_evidence_of_what_is_cut_is_what_is_shown(value: Any) -> None:
+    assert evidence(value) == shown(value) != value
+    assert "…" in shown(value)
+
+
 def test_of_many_values_the_first_twenty_are_listed() -> None:
     assert listed([1, "a", None]) == '1, "a", null'
     assert listed([1, 2], "; ") == "1; 2"

@@ -159,12 +159,27 @@ def test_arguments_longer_than_an_ask_may_have_are_not_asked_for() -> None:
         Ask.of("crm.read", args={"a": fits + "x"})
 
 
+@pytest.mark.parametrize("odd", ["\ud800", object(), float("inf"), 2**60], ids=["surrogate", "object", "inf", "large"])
+def test_large_arguments_that_are_no_json_are_not_looked_at(odd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # At its end, behind 200 000 values that would be looked at one by one.
+    large = {"a": [{"b": "é"}] * 100_000, "z": odd}
+
+    def never(*_: object) -> None:
+        pytest.fail("it was looked at")
+
+    monkeypatch.setattr("capx.verify.ask.Call", never)
+    with pytest.raises(InvalidRequest, match="more than 16 KiB"):
+        Ask.of("crm.read", args=large)
+
+
 def test_an_argument_named_as_all_others_are_is_no_entry() -> None:
     with pytest.raises(InvalidRequest, match=r"no argument can be called \*"):
         Ask.of("crm.read", args={"*": 1}).entry()
 
 
-@pytest.mark.parametrize("args", [{"": 1}, {"x\n": 1}, {"x": float("inf")}, {"x": 2**60}, {"x": {1: 2}}])
+@pytest.mark.parametrize(
+    "args", [{"": 1}, {"x\n": 1}, {"x": float("inf")}, {"x": 2**60}, {"x": {1: 2}}, {"x": "\ud800"}]
+)
 def test_arguments_that_no_call_can_have_are_not_asked_for(args: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"no call of crm\.read can have these arguments"):
         Ask.of("crm.read", args=args)
