@@ -26,8 +26,8 @@ from capx.store.decision_query import ANY_DECISION, Query, QueryFields
 from capx.store.log import Event, Place
 from capx.store.protocols import Store
 from capx.store.records import Counter, FollowerAck, IntentRecord, RequestRecord, TaskRecord
+from capx.verify.decision import may_name_decision
 from capx.verify.verifier import MAX_STALENESS
-from capx_caveats import is_id
 
 _PATIENCE = 1.0
 _PIECE = 1_000
@@ -150,7 +150,7 @@ class History:
         """The event of a decision, or None. Another process may not have written its newest decisions yet."""
         self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
-            return reading.decision(decision_id) if is_id(decision_id) else None
+            return reading.decision(decision_id) if may_name_decision(decision_id) else None
 
     def check(self) -> Place:
         """Check the hash chain of the whole log, and that an event caused every death; return the end of the log.

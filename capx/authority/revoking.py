@@ -121,7 +121,8 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Targe
         for task in tasks
         for tree in read_graph(reading, now, task.id).trees
         for node in tree.node.walk()
-        if agent in node.labels and node.dead is None
+        # By its own death and not by that of a node above it, which a resource may have claimed.
+        if agent in node.labels and reading.death(unb64u(node.id)) is None
     ]
 
 

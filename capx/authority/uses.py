@@ -21,7 +21,8 @@ from capx.store.events import GivenBack
 from capx.store.protocols import Reading
 from capx.store.records import RequestRecord
 from capx.tokens.uses_counter import is_uses_counter, uses_counter
-from capx_caveats import CALLS, DEFAULT, Budget, is_id
+from capx.verify.decision import may_name_decision
+from capx_caveats import CALLS, DEFAULT, Budget
 
 MOST_USES_SHOWN: Final = 5
 """The most earlier uses that a person is shown: a resource could claim any number of them."""
@@ -97,7 +98,9 @@ def earlier_uses(reading: Reading, request: RequestRecord) -> Iterator[EarlierUs
     found = 0
     for event in reading.events(task=request.task, kind="decision", after=first, limit=_MOST_EVENTS):
         used = event.read_if(_Used)
-        if used is None or used.outcome != "allowed" or used.audience != request.audience or not is_id(used.id):
+        if used is None or used.outcome != "allowed" or used.audience != request.audience:
+            continue
+        if not may_name_decision(used.id):
             continue
         # A presentation may have several decisions, and gives back once for all of them.
         if used.id in returned or used.presentation in returned:

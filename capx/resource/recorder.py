@@ -6,8 +6,8 @@ Laws:
 - Then recording never fails and never waits, so a slow disk does not change a decision.
 - The writer writes decisions in the order in which they were recorded, each once. While the store fails, it keeps them
   and tries again.
-- If no log can hold a decision, the writer leaves out the digest of its arguments, then its values, and if need be its
-  reasons. Other decisions do not wait for it. No error ends the writer.
+- If no log can hold a decision, the writer leaves out its values, then its reasons, and then what authorities of an
+  older version do not know. Other decisions do not wait for it. No error ends the writer.
 """
 
 import atexit
@@ -39,12 +39,10 @@ _CAUSED_BY_DECISION = (Unwritable, OverflowError, MemoryError)
 
 
 class _Record(Struct, frozen=True):
-    """A decision as the log will hold it; `shorter` gives ever shorter bodies, if this one cannot be written."""
+    """A decision as the log will hold it; `others` gives other forms of it, if this one cannot be written."""
 
-    id: str
-    at: int
-    body: bytes
-    shorter: Iterator[bytes]
+    form: DecisionRecord
+    others: Iterator[DecisionRecord]
 
 
 class Ledger(Protocol):
@@ -102,8 +100,8 @@ class StoreRecorder:
     def record(self, decision: Decision) -> None:
         """Queue a decision for the slot that was reserved; it is written soon."""
         # Encode here: the writer must not see values that the caller changes later.
-        bodies = _bodies(decision)
-        entry = _Record(decision.id, decision.at, next(bodies), bodies)
+        forms = _forms(decision)
+        entry = _Record(next(forms), forms)
         with self._changed:
             self._waiting.append(entry)
             self._ensure_writer()
@@ -162,7 +160,7 @@ class StoreRecorder:
                 if len(batch) > 1:
                     suspects = len(batch)
                     continue
-                if self._shorten():
+                if self._change_form():
                     continue
             except Exception as error:  # noqa: BLE001 # if the writer ended, decisions would be lost
                 self.problem = error
@@ -173,13 +171,13 @@ class StoreRecorder:
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _shorten(self) -> bool:
-        """Replace the next decision by its shorter form; return whether it has one."""
+    def _change_form(self) -> bool:
+        """Give the next decision its next form; return whether it has one."""
         first = self._waiting[0]
-        body = next(first.shorter, None)
-        if body is None:
+        form = next(first.others, None)
+        if form is None:
             return False
-        self._waiting[0] = replace(first, body=body)
+        self._waiting[0] = replace(first, form=form)
         return True
 
     def _written(self, count: int) -> None:
@@ -199,19 +197,19 @@ class StoreRecorder:
 
     def _append(self, batch: list[_Record]) -> None:
         # A commit that reported a failure may have succeeded. So this may repeat decisions: the store skips them.
-        self._store.record([DecisionRecord(entry.id, entry.at, entry.body) for entry in batch])
+        self._store.record([entry.form for entry in batch])
 
 
-def _bodies(decision: Decision) -> Iterator[bytes]:
-    """Give the bodies of a decision's event that can be encoded, each shorter than the one before."""
-    # An authority of an older version does not accept the digest.
-    older = replace(decision, args_digest=None)
+def _forms(decision: Decision) -> Iterator[DecisionRecord]:
+    """Give the forms of a decision's event that can be encoded, those that say most first."""
     # A service's own caveat may refuse with a value that is not JSON.
-    without_given = replace(older, refusals=tuple(replace(refusal, given=UNSET) for refusal in decision.refusals))
-    for each in (decision, older, without_given):
-        with suppress(Exception):
-            yield json.encode(each.body())
-    yield json.encode(replace(older, refusals=()).body())
+    without_given = replace(decision, refusals=tuple(replace(refusal, given=UNSET) for refusal in decision.refusals))
+    shortest = replace(decision, refusals=())
+    for written in (Decision.body, Decision.older_body):
+        for each in (decision, without_given, shortest):
+            with suppress(Exception):
+                body = written(each)
+                yield DecisionRecord(body["id"], decision.at, json.encode(body))
 
 
 _open_recorders: "weakref.WeakSet[StoreRecorder]" = weakref.WeakSet()

@@ -109,6 +109,7 @@ class Lineage(Struct, frozen=True, dict=True):
     intent: str | None
     path: tuple[bytes, ...]
     hops: tuple[str, ...]
+    nonces: tuple[str, ...]
     ids: tuple[bytes, ...]
     digest: bytes
     sections: tuple[Section, ...]
@@ -160,7 +161,8 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
     granted_at = len(claims.root.steps)
     hops = [caveats[0] for caveats in decoded if caveats and type(caveats[0]) is Hop]
     steps: tuple[Step | Hop, ...] = (*claims.root.steps, *hops)
-    path = chain.nodes(claims.root.id, [step.nonce for step in steps])
+    nonces = tuple([step.nonce for step in steps])
+    path = chain.nodes(claims.root.id, nonces)
     digests = chain.digests(frame.identifier_bytes, blocks)
     ids = tuple([digest[:16] for digest in digests])
     tasks: dict[bytes | str, None] = {claims.task.id: None}
@@ -196,6 +198,7 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
         intent=claims.intent,
         path=path,
         hops=tuple([step.to for step in steps]),
+        nonces=nonces,
         ids=ids,
         digest=digests[-1],
         sections=sections,

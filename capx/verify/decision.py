@@ -8,6 +8,7 @@ Laws:
 - Only the Allowed that `judge` returned can give back what its call spent. A copy equals it, and cannot.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -17,14 +18,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.background import in_pool
-from capx.crypto.base64url import b64u
+from capx.crypto.base64url import b64u, is_bytes
 from capx.errors import CapxError, InvalidRequest
 from capx.tokens.lineage import Lineage
 from capx.tokens.wording import sentence
 from capx.verify.disclosure import disclosed
 from capx.verify.problem_details import problem_details
 from capx.verify.spending import Spent
-from capx_caveats import Call, Refusal, is_label
+from capx_caveats import Call, Refusal, is_id, is_label
 
 if TYPE_CHECKING:
     from capx.verify.ask import Ask
@@ -77,8 +78,24 @@ STATUS: Final = {
 """The HTTP status of each reason: 401 present properly, 403 not allowed, 503 cannot say now."""
 
 
+_PREFIX: Final = "d."
 NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>")
 """The refusal of a call that came without a token."""
+
+
+def decision_id() -> str:
+    """A new id of a decision: `d.`, and 16 random bytes in base64url. No node, capability or task has such an id."""
+    return f"{_PREFIX}{b64u(os.urandom(16))}"
+
+
+def is_decision_id(text: str) -> bool:
+    """Whether this is the id of a decision, and of nothing else."""
+    return text.startswith(_PREFIX) and is_bytes(text.removeprefix(_PREFIX), 16)
+
+
+def may_name_decision(text: str) -> bool:
+    """Whether a decision may have this id. Versions before this one gave decisions ids without `d.`."""
+    return is_decision_id(text) or is_id(text)
 
 
 class Decision(Struct, frozen=True, kw_only=True):
@@ -117,6 +134,11 @@ class Decision(Struct, frozen=True, kw_only=True):
         return self.lineage.hops if self.lineage else ()
 
     @property
+    def nonces(self) -> tuple[str, ...]:
+        """The nonces of the steps of the path. With the root, they give the path, so nobody has to believe it."""
+        return self.lineage.nonces if self.lineage else ()
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """The ids of the chain, from what was minted to what was held, base64url."""
         return tuple(map(b64u, self.lineage.ids)) if self.lineage else ()
@@ -150,12 +172,18 @@ class Decision(Struct, frozen=True, kw_only=True):
             "root": self.lineage.root if self.lineage else None,
             "path": list(self.path),
             "hops": list(self.hops),
+            "nonces": list(self.nonces),
             "ids": list(self.ids),
             "presentation": self.presentation,
             **({} if self.args_digest is None else {"args_digest": self.args_digest}),
             "spent": [msgspec.to_builtins(one) for one in self.spent],
             "reasons": [reason(refusal) for refusal in self.refusals],
         }
+
+    def older_body(self) -> dict[str, Any]:
+        """The same for an authority of an older version, which refuses what it does not know."""
+        body = {name: value for name, value in self.body().items() if name not in {"nonces", "args_digest"}}
+        return body | {"id": self.id.removeprefix(_PREFIX)}
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Decision is neither true nor false: read its `allowed`")

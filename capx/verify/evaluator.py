@@ -10,7 +10,6 @@ Laws:
 """
 
 import math
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
@@ -24,7 +23,7 @@ from capx.errors import StoreProblem, Unavailable
 from capx.tokens.lineage import Lineage, Section, attributed
 from capx.tokens.revocation_key import RevocationKey, is_lasting
 from capx.verify.args_digest import args_digest
-from capx.verify.decision import Decision
+from capx.verify.decision import Decision, decision_id
 from capx.verify.ended_tokens import EndedTokens
 from capx.verify.meter import Meter
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder
@@ -162,7 +161,7 @@ class Evaluator:
     ) -> Decision:
         """A new decision with an id of its own; it allows the call if there are no refusals."""
         return Decision(
-            id=b64u(os.urandom(16)),
+            id=decision_id(),
             at=self.now() if now is None else now,
             allowed=not refusals,
             audience=self._keys.audience,

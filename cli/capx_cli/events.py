@@ -11,6 +11,7 @@ from capx.store import events
 from capx.store.decision_query import Recorded
 from capx.tokens import revocation_key
 from capx.tokens.wording import label
+from capx.verify.decision import is_decision_id
 from capx.verify.spending import Spent
 from capx_caveats import shown, shown_amount, shown_instant
 from capx_cli import phrases, screen
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from capx.store.decision_groups import Group
     from capx.store.log import Event
-    from capx_cli.target import Operations
 
 
 class Decided(Recorded, frozen=True, kw_only=True):
@@ -30,6 +30,7 @@ class Decided(Recorded, frozen=True, kw_only=True):
     audience: str
     ids: tuple[str, ...] = ()
     intent: str | None = None
+    nonces: tuple[str, ...] | None = None
     spent: tuple[Spent, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
 
@@ -37,6 +38,11 @@ class Decided(Recorded, frozen=True, kw_only=True):
     def node(self) -> str | None:
         """The node that acted; None if the token could not be read that far."""
         return self.path[-1] if self.path else None
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether nobody can check the path: an older version reported it, without the nonces of its hops."""
+        return self.nonces is None and len(self.path) > 1
 
     @property
     def wanted(self) -> str:
@@ -127,14 +133,11 @@ def ids(group: "Group") -> list[str]:
     return [decided.id for event in group.events if (decided := event.read_if(Decided)) is not None]
 
 
-def demand_no_decision(authority: "Operations", typed: str, command: str) -> None:
-    """Raise UsageError for the id of a decision where one of a node is meant; it names the command with the node."""
-    event = authority.decision(typed)
-    if event is not None:
-        decided = event.read_if(Decided)
-        node = None if decided is None else decided.node
-        cure = f"its node is {node}: {command} {node}" if node else "its node is not known"
-        raise click.UsageError(f"{typed} is the id of a decision, not of a node; {cure}")
+def demand_no_decision(typed: str | None) -> None:
+    """Raise UsageError for the id of a decision where one of a node is meant."""
+    # By its form alone. A resource writes decisions: what it wrote must not decide what a command does.
+    if typed is not None and is_decision_id(typed):
+        raise click.UsageError(f"{typed} is the id of a decision, not of a node: capx why {typed} names its node")
 
 
 def _about(group: "Group") -> str:

@@ -80,10 +80,14 @@ def demand_id(what: str, typed: str | None) -> None:
     """Raise UsageError if this text cannot be the id of a node, presentation or decision, and say why."""
     from capx_caveats import is_id
 
-    if typed is None or (len(typed) == _ID_LENGTH and is_id(typed)):
+    of_decision = what == "decision"
+    # Versions before this one gave decisions ids without `d.`, too.
+    counted = typed.removeprefix("d.") if typed is not None and of_decision else typed
+    if counted is None or (len(counted) == _ID_LENGTH and is_id(counted)):
         return
-    fault = f"this has {len(typed)}" if len(typed) != _ID_LENGTH else "each a letter, a digit, - or _"
-    raise click.UsageError(f"{typed!r:.80} is not the id of a {what}: an id has {_ID_LENGTH} characters, {fault}")
+    form = f"{'d. and ' if of_decision else ''}{_ID_LENGTH} characters"
+    fault = f"this has {len(counted)}" if len(counted) != _ID_LENGTH else "each a letter, a digit, - or _"
+    raise click.UsageError(f"{typed!r:.80} is not the id of a {what}: an id has {form}, {fault}")
 
 
 def past(typed: str) -> int:

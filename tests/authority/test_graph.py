@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from capx.authority.authority import Authority
-from capx.authority.graph.graph import Graph, Node, build
+from capx.authority.graph.graph import Dead, Graph, Node, build
 from capx.crypto.base64url import b64u
 from capx.errors import BrokenLog
 from capx.store.log import START, Event, Place, following
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
-from capx.tokens.chain import root_node
+from capx.tokens.chain import nodes, root_node
 from capx.tokens.revocation_key import RevocationKey
 from capx_caveats import Call, allow, budget
 
@@ -238,6 +238,81 @@ def test_a_decision_of_what_no_token_can_be_is_passed_over(facts: dict[str, obje
     (tree,) = build([OPENED, decision(**facts), decision()], nobody, counters=nothing, now=5).trees
     assert [node.id for node in tree.node.walk()] == [ROOT]
     assert tree.node.allowed == 1
+
+
+A, B, C = ("AgICAgICAgI", "AwMDAwMDAwM", "BAQEBAQEBAQ")
+
+
+def along(*hops: str) -> tuple[str, ...]:
+    """The path from the root along hops with these nonces."""
+    return tuple(map(b64u, nodes("root-1", hops)))
+
+
+def proven(*hops: str, **facts: object) -> Event:
+    """A decision of the node at the end of these hops, whose path follows from their nonces."""
+    return decision(path=along(*hops), hops=[f"to-{hop[:2]}" for hop in hops], nonces=hops, **facts)
+
+
+def claimed(*path: str, **facts: object) -> Event:
+    """A decision as an older version reports it: with a path, and nothing from which it follows."""
+    return decision(**{"path": (ROOT, *path), "hops": ["claimed"] * len(path), **facts})
+
+
+def parents(*events: Event, dead: Dead = nobody) -> dict[str, tuple[str, str | None]]:
+    """The parent of each node but the root, and its death."""
+    (tree,) = build([OPENED, *events], dead, counters=nothing, now=5).trees
+    return {child.id: (node.id, child.dead) for node in tree.node.walk() for child in node.children}
+
+
+def revoked(*ids: str) -> Dead:
+    return lambda key: "revoked" if isinstance(key, bytes) and b64u(key) in ids else None
+
+
+def test_no_resource_moves_a_node_below_another() -> None:
+    _, first, second = along(A, B)
+    other = along(C)[1]
+    honest = proven(A, B)
+    for moved in (
+        decision(path=(ROOT, other, second), hops=["x", "y"], nonces=(C, B)),
+        decision(path=(ROOT, other, first), hops=["x", "y"], nonces=(C, A)),
+        decision(path=(ROOT, second), hops=["x"], nonces=(B,)),
+        decision(path=(ROOT, second, first), hops=["x", "y"], nonces=(B, A)),
+        decision(path=(ROOT, first), hops=["x"], nonces=()),
+        decision(path=(ROOT, first), hops=["x"], nonces=("junk",)),
+        claimed(other, second),
+        claimed(second, first),
+    ):
+        for order in ((honest, moved), (moved, honest)):
+            found = parents(*order)
+            assert (found[first][0], found[second][0]) == (ROOT, first)
+
+
+def test_a_claim_inherits_no_death_of_another_node() -> None:
+    rogue, dead = "R" * 21 + "Q", along(A)[1]
+    found = parents(proven(A), claimed(dead, rogue), dead=revoked(dead))
+    assert found[dead] == (ROOT, "revoked")
+    assert found[rogue] == (dead, None)
+    # Its own death, that of its root, and the end of its task are its own.
+    assert parents(claimed(dead, rogue), dead=revoked(dead, rogue))[rogue] == (dead, "revoked")
+    assert parents(claimed(dead, rogue), dead=revoked(ROOT))[rogue] == (dead, "revoked")
+    ended = parents(claimed(dead, rogue), dead=lambda key: "task_completed" if key == "task-1" else None)
+    assert ended[rogue] == (dead, "task_completed")
+
+
+def test_what_follows_from_nonces_replaces_a_claim() -> None:
+    _, first, second = along(A, B)
+    rogue = "R" * 21 + "Q"
+    claim = claimed(rogue, second)
+    assert parents(claim)[second] == (rogue, None)
+    found = parents(claim, proven(A, B), dead=revoked(first))
+    assert found[second] == (first, "revoked")
+    assert found[rogue] == (ROOT, None)
+
+
+def test_a_root_is_never_labelled() -> None:
+    (tree,) = build([OPENED, claimed(along(A)[1], ROOT), proven(A)], nobody, counters=nothing, now=5).trees
+    assert tree.node.labels == ()
+    assert [node.id for node in tree.node.walk()] == [*along(A)]
 
 
 def test_a_path_longer_than_any_token_leads_is_cut() -> None:

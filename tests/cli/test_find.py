@@ -18,7 +18,7 @@ from tests.cli.conftest import COMMAND, Shell, first
 from tests.labs.processes import ended_with_test
 from tests.server.conftest import serving
 
-LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  (allowed|denied )  [\w-]{22}  .+")
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ  (allowed|denied )  d\.[\w-]{22}  .+")
 
 
 def fill(home: Any, count: int) -> None:
@@ -28,7 +28,7 @@ def fill(home: Any, count: int) -> None:
         facts = last.facts()
         with authority.store.write() as transaction:
             for number in range(count):
-                own = {"id": f"{number:022}", "args_digest": f"{number:016}"}
+                own = {"id": f"d.{number:022}", "args_digest": f"{number:016}"}
                 body: dict[str, Any] = {**facts, **own, "outcome": "allowed", "reasons": []}
                 transaction.append("decision", msgspec.json.encode(body), at=last.at)
 
@@ -59,7 +59,7 @@ def test_a_decision_is_no_node_that_could_be_revoked(busy: Any) -> None:
     facts = busy("find", "--denied", "--limit", "1", "--json").json[0]
     for options in ((), ("--dry-run",)):
         said = busy("revoke", facts["id"], *options, code=2)
-        assert f"its node is {facts['node']}: capx revoke {facts['node']}" in said.err
+        assert f"is the id of a decision, not of a node: capx why {facts['id']} names its node" in said.err
         assert said.out == ""
     assert "revoked" not in busy("log").out
     busy("revoke", facts["node"])

@@ -14,6 +14,7 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
+from capx.store.records import DecisionRecord
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted
 from capx_caveats import Tenant
@@ -32,6 +33,17 @@ def is_dead(home: Shell, bundle: Bundle) -> bool:
 
 def bundle_tenant(bundle: Bundle) -> str | None:
     return next((caveat.name for caveat in next(iter(bundle)).caveats[0] if isinstance(caveat, Tenant)), None)
+
+
+def test_a_decision_that_a_resource_named_as_a_node_stops_nothing(home: Shell) -> None:
+    held = opened(home)
+    assert held.node is not None
+    node = b64u(held.node)
+    facts = {"id": node, "at": 1, "outcome": "denied", "audience": "crm", "path": ["A" * 22], "reasons": []}
+    with Authority.open_home(home.home) as authority:
+        authority.store.record([DecisionRecord(node, 1, json.dumps(facts).encode())])
+    assert "revoked" in home("revoke", node).out
+    assert is_dead(home, held)
 
 
 def test_all_minted_under_a_key_dies_and_it_mints_no_more(home: Shell) -> None:

@@ -29,16 +29,16 @@ def test_decisions_are_found_by_node_presentation_and_id(home: Shell, spending: 
     assert home("find", "--node", "A" * 22, "--denied", code=1).err == (
         f"no such decision was recorded: node {'A' * 22}, denied\n"
     )
-    for no_id, says in (("x y", "an id has 22 characters, this has 3"), ("+" * 22, "each a letter, a digit, - or _")):
+    for no_id, says in (("x y", "22 characters, this has 3"), ("+" * 22, "each a letter, a digit, - or _")):
         for option in ("--node", "--presentation", "--decision"):
             assert says in home("find", option, no_id, code=2).err
-    assert "an id has 22 characters, this has 21" in home("why", "A" * 21, code=2).err
+    assert "an id has d. and 22 characters, this has 21" in home("why", "A" * 21, code=2).err
     unknown = home("why", "A" * 22, code=2).err
     assert "there is no decision" in unknown
     assert unknown.count("capx why --help") == 1
     for options in ((), ("--json",)):
         said = home("find", "--node", decided[0]["id"], *options, code=2)
-        assert f"is the id of a decision, not of a node; its node is {decided[0]['node']}: capx find --node" in said.err
+        assert f"is the id of a decision, not of a node: capx why {decided[0]['id']} names its node" in said.err
         assert said.out == ""
 
 

@@ -20,7 +20,7 @@ from capx.store.records import DecisionRecord, Unwritable
 from capx.store.sqlite.store import SQLiteStore
 from capx.verify.decision import Decision
 from capx.verify.protocols import NO_RECORDER
-from capx_caveats import Refusal
+from capx_caveats import Refusal, is_id
 from tests.labs.processes import in_a_child
 
 NOW = 1_800_000_000
@@ -138,20 +138,23 @@ class Older:
         self.taken: list[DecisionRecord] = []
 
     def record(self, decisions: Sequence[DecisionRecord]) -> None:
-        if any(b"args_digest" in one.body for one in decisions):
-            raise Unwritable("the authority does not accept this request: unknown field `args_digest`")
+        for one in decisions:
+            if {"args_digest", "nonces"} & json.loads(one.body).keys() or not is_id(json.loads(one.body)["id"]):
+                raise Unwritable("the authority does not accept this request: unknown field `nonces`")
         self.taken += decisions
 
 
-def test_an_older_authority_gets_decisions_without_digest() -> None:
+def test_an_older_authority_gets_what_it_knows() -> None:
     older = Older()
     recorder = StoreRecorder(older)
     refusal = Refusal("odd", "is odd", given=["a value"])
     for number in range(20):
         recorder.reserve()
-        recorder.record(msgspec.structs.replace(decision(number), refusals=(refusal,), args_digest="A" * 16))
+        new = msgspec.structs.replace(decision(number), id=f"d.dec-{number}", refusals=(refusal,), args_digest="A" * 16)
+        recorder.record(new)
     assert recorder.close()
     assert [one.id for one in older.taken] == [f"dec-{number}" for number in range(20)]
+    assert [json.loads(one.body)["id"] for one in older.taken] == [one.id for one in older.taken]
     assert all(json.loads(one.body)["reasons"][0]["given"] == ["a value"] for one in older.taken)
 
 

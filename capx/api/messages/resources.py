@@ -6,20 +6,27 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from capx.api.messages.base import Count, Id, Label, Text
+from capx.tokens.chain import is_path
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_TEXT
 from capx.verify.meter import Paid
 from capx.verify.spending import Spent
 from capx_caveats import is_action, is_label
 
+DecisionId = Annotated[str, Meta(pattern=r"^(d\.)?[A-Za-z0-9_-]{1,64}$(?!\n)")]
+# 8 random bytes in base64url.
+Nonce = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{11}$(?!\n)")]
 MOST_DECISIONS = 1_000
 """The most decisions in one report."""
 
 
 class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One decision of a resource, as `Decision.body` gives it. A decision without known arguments has no digest."""
+    """One decision of a resource, as `Decision.body` gives it. A decision without known arguments has no digest.
 
-    id: Id
+    Versions before this one gave no `nonces`, and ids without `d.`.
+    """
+
+    id: DecisionId
     at: Count
     outcome: Literal["allowed", "denied"]
     audience: str
@@ -30,6 +37,7 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     root: Id | None
     path: Annotated[list[Text], Meta(max_length=256)]
     hops: Annotated[list[Label], Meta(max_length=256)]
+    nonces: Annotated[list[Nonce], Meta(max_length=256)] | UnsetType = UNSET
     ids: Annotated[list[Text], Meta(max_length=256)]
     presentation: Text | None
     args_digest: Id | UnsetType = UNSET
@@ -40,6 +48,8 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         texts = (self.action is None or is_action(self.action), *map(is_label, self.hops))
         if not all((*texts, *map(_is_counted, self.spent), *map(_is_reason, self.reasons))):
             raise ValueError("this is not a decision of a verifier")
+        if self.nonces is not UNSET and not is_path(self.path, self.root, self.nonces):
+            raise ValueError("its path does not follow from its root and its nonces")
 
 
 class Reports(Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,7 +105,7 @@ class GiveBack(Struct, frozen=True, forbid_unknown_fields=True):
 
     presentation: Annotated[str, Meta(max_length=MAX_TEXT)]
     admission: Admission
-    decision: Id
+    decision: DecisionId
     reason: Label
 
 

@@ -5,6 +5,10 @@ Laws:
 - The root of a task is in the graph when the task was opened. What agents delegated offline is in it when it was used.
   A run-time grant is at the node of its asker.
 - A node is what can be revoked. Its labels are the names that delegators gave it: claims, not proven.
+- The path of a decision follows from the root and the nonces of the hops, and is computed anew. So a resource can
+  invent nodes, and cannot move one below another. Older versions gave no nonces: such a path is a claim. A node on it
+  is shown where it was claimed to be, until a path with nonces says otherwise, and dies with its task and its root
+  only.
 - A decision counts at the node that acted, if its task and its root were opened together. A denial does not count if
   a later decision was about the same call (capx.store.decision_groups).
 - Everything below a dead node is dead of the same death. The end of a task is the death of its root.
@@ -23,7 +27,7 @@ from capx.store.decision_groups import grouped
 from capx.store.decision_query import Recorded
 from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
 from capx.store.log import Event
-from capx.tokens.chain import root_node
+from capx.tokens.chain import is_path, root_node
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx.tokens.uses_counter import is_uses_counter
 from capx_caveats import is_amount, rest_of, shown_amount
@@ -148,6 +152,7 @@ class Graph(Struct, frozen=True):
 class _Decided(Recorded, frozen=True, kw_only=True):
     audience: str
     root: str | None = None
+    nonces: tuple[str, ...] | None = None
     ids: tuple[str, ...] = ()
     spent: tuple[BudgetLimit, ...] = ()
 
@@ -163,8 +168,10 @@ class _Mint(Struct, frozen=True):
 class _Seen:
     """A node while the log is being read."""
 
-    def __init__(self, depth: int = 0) -> None:
+    def __init__(self, depth: int = 0, parent: str | None = None, *, is_claim: bool = False) -> None:
         self.depth = depth
+        self.parent = parent
+        self.is_claim = is_claim
         # A dict instead of a set, because it keeps the order of the log.
         self.labels: dict[str, None] = {}
         self.capabilities: dict[str, tuple[str, tuple[str, ...]]] = {}
@@ -198,7 +205,10 @@ class _Task:
         # A resource may write anything into its decisions, also what cannot be the id of a node or capability.
         if not all(is_bytes(id_, 16) for id_ in (*decided.path, *decided.ids)):
             return
-        acting = self._reached(decided.path, decided.hops)
+        is_claim = decided.nonces is None
+        if not is_claim and not is_path(decided.path, decided.root, decided.nonces or ()):
+            return
+        acting = self._reached(decided.path, decided.hops, is_claim=is_claim)
         if acting is None:
             return
         if decided.outcome == "allowed":
@@ -210,17 +220,30 @@ class _Task:
             acting.capabilities[ids[-1]] = (decided.audience, ids)
         self._limited(decided.spent)
 
-    def _reached(self, path: tuple[str, ...], labels: tuple[str, ...]) -> _Seen | None:
+    def _reached(self, path: tuple[str, ...], labels: tuple[str, ...], *, is_claim: bool = False) -> _Seen | None:
         """The node at the end of a path from the root, with new nodes on the way; None if the path is too long."""
         for parent, child, label in zip(path, path[1:], labels, strict=False):
-            if child not in self.nodes:
+            # A root has no label: it is nobody's sub-agent.
+            if child == self.root:
+                return None
+            seen = self.nodes.get(child)
+            # What follows from nonces takes the place of what was only claimed.
+            if seen is None or (seen.is_claim and not is_claim):
                 depth = self.nodes[parent].depth + 1
                 if depth > _DEEPEST:
                     return None
-                self.nodes[child] = _Seen(depth)
-                self.nodes[parent].children[child] = None
-            self.nodes[child].labels[label] = None
+                seen = self._placed(child, seen or _Seen(is_claim=is_claim), parent, depth)
+                seen.is_claim = is_claim
+            seen.labels[label] = None
         return self.nodes.get(path[-1])
+
+    def _placed(self, id_: str, seen: _Seen, parent: str, depth: int) -> _Seen:
+        if seen.parent is not None:
+            del self.nodes[seen.parent].children[id_]
+        seen.parent, seen.depth = parent, depth
+        self.nodes[id_] = seen
+        self.nodes[parent].children[id_] = None
+        return seen
 
     def _limited(self, limits: Iterable[BudgetLimit]) -> None:
         # The tightest limit counts: every token of the chain must fit the counter.
@@ -250,6 +273,9 @@ class _Task:
 
     def _node(self, id_: str, is_dead: Dead, dead: str | None, died_with: str | None) -> Node:
         seen = self.nodes[id_]
+        # A resource only claims where this node is. If it dies with another one, nobody knows.
+        if seen.is_claim and died_with not in {self.root, self.opened.task}:
+            dead, died_with = None, None
         if own := is_dead(unb64u(id_)):
             dead, died_with = own, id_
         return Node(

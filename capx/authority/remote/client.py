@@ -40,6 +40,7 @@ from capx.store.log import Event, Place
 from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord
 from capx.tokens.bundle import Bundle
 from capx.tokens.grants import Grant
+from capx.verify.decision import may_name_decision
 from capx.verify.verifier import MAX_STALENESS
 from capx_caveats import Appendable, When, is_id
 
@@ -237,7 +238,7 @@ class RemoteAuthority:
 
     def decision(self, decision_id: str) -> Event | None:
         """The event of a decision, or None. Another process may not have written its newest decisions yet."""
-        if not is_id(decision_id):
+        if not may_name_decision(decision_id):
             return None
         answer = self._response_to(operations.decision, id=decision_id)
         problem = problem_of(answer)

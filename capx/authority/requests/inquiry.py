@@ -27,6 +27,7 @@ from capx.intents.intent import Intent, parse_intent
 from capx.policy.describe import uses_in_words
 from capx.store.records import RequestRecord
 from capx.verify.ask import Ask
+from capx.verify.decision import may_name_decision
 from capx.verify.pins import OTHERS
 from capx_caveats import (
     DEFAULT,
@@ -161,7 +162,7 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
     elif request.capability is None and request.earlier:
         yield "it was granted before on other terms, and that grant may still be good"
     for use in inquiry.uses:
-        _demand(is_id(use.decision), request)
+        _demand(may_name_decision(use.decision), request)
         at = shown_instant(use.at)
         yield f"{request.audience} reports that decision {use.decision} allowed a call with it at {at}"
     for other in inquiry.others:

@@ -60,6 +60,7 @@ def find(
     """
     from capx_cli import events
 
+    events.demand_no_decision(asked["node"])
     after = 0 if since is None else phrases.past(since)
     with target.authority() as authority:
         meant = None if task is None else phrases.task_id(authority, task)
@@ -69,9 +70,6 @@ def find(
             lambda: _found(authority, each=each, task=meant, reasons=reasons, since=after, **asked),
         )
         first = list(islice(found, 1))
-        if not first and asked["node"] is not None:
-            # The id of a decision looks like a node's, and nothing is below it.
-            events.demand_no_decision(authority, asked["node"], "capx find --node")
         looked_for = ", ".join(
             name if value is True else f"{name} {value}"
             for name, value in {**asked, "reason": " or ".join(reasons), "task": meant, "since": since}.items()

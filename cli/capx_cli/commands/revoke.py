@@ -139,8 +139,7 @@ def _target(authority: "Operations", typed: str) -> str:
 
     if typed == "last":
         return phrases.task_id(authority, typed)
-    # The id of a decision looks like a node's, and revoking it would do nothing.
-    demand_no_decision(authority, typed, "capx revoke")
+    demand_no_decision(typed)
     return typed
 
 

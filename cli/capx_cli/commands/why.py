@@ -174,7 +174,8 @@ def _said(
 
     yield "when", f"{phrases.instant(event.at)}, position {event.position} of the log"
     yield "who", phrases.holder(decision.hops)
-    yield "node", decision.node or "-"
+    claim = ", as a resource of an older version claims" if decision.is_claim else ""
+    yield "node", f"{decision.node or '-'}{claim}"
     yield "task", decision.task or "-"
     if decision.intent is not None:
         yield "intent", decision.intent
