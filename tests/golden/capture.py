@@ -37,6 +37,7 @@ TIMES = (
     (re.compile(r"\b\d+(\.\d+)? ?(?:s|ms|min|KiB|MiB|KB|MB|kB)\b"), "QUANTITY"),
 )
 EVENT_HASH = re.compile(r'("hash": ?)"[\w-]{43}"')
+NONCES = re.compile(r'("nonces": ?\[)"[^\]]*')
 POSITIONS = (
     (re.compile(r'(\\?"(?:position|reached|end)\\?": ?)\d+'), r"\1POSITION"),
     (re.compile(r"^\d+ +(?=INSTANT)", re.MULTILINE), "POSITION "),
@@ -160,7 +161,7 @@ def _script(session: str) -> str:
 
 def masked(text: str) -> str:
     """A text without what differs from run to run."""
-    text = EVENT_HASH.sub(r'\1"HASH"', text)
+    text = NONCES.sub(r'\1"NONCES"', EVENT_HASH.sub(r'\1"HASH"', text))
     for label, pattern in MASKS:
         seen = dict.fromkeys(pattern.findall(text))
         for number, found in enumerate(seen, 1):
