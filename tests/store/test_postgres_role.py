@@ -460,6 +460,21 @@ def test_no_setting_of_the_caller_changes_what_a_function_does(
         assert recorded.body == body.encode()
 
 
+@pytest.mark.parametrize("ahead", [3_600, 2**53, 2**62])
+def test_a_role_records_no_decision_of_the_future(owner: PostgresStore, session: Connection, ahead: int) -> None:
+    record = SQL("SELECT capx.record(ARRAY[{}::bigint], ARRAY[{}])")
+    body = decision("dec-1", "crm").body.decode()
+    with pytest.raises(errors.InvalidParameterValue, match="a time that has come"):
+        session.execute(record.format(int(time.time()) + ahead, body))
+    # A clock may be somewhat ahead.
+    session.execute(record.format(int(time.time()) + 60, body))
+    with owner.read() as reading:
+        assert reading.decision("dec-1") is not None
+    if ahead >= 2**53:
+        with pytest.raises(Unwritable):
+            owner.record([DecisionRecord("dec-2", ahead, decision("dec-2", "crm").body)])
+
+
 @pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_a_replay_is_refused_under_any_isolation_of_the_caller(session: Connection, isolation: str) -> None:
     session.execute(f"SET default_transaction_isolation = '{isolation.lower()}'".encode())

@@ -1,7 +1,10 @@
--- The fifth step to the schema of a PostgreSQL store: the ids of decisions begin with `d.`.
+-- The fifth step to the schema of a PostgreSQL store: ids and times of decisions.
 --
--- Law: no node, capability or task has the id of a decision, so a resource cannot pass off one for the other. Ids
--- without `d.` are those of older versions.
+-- Laws:
+--
+-- * The id of a decision begins with `d.`. No node, capability or task has such an id. Ids without `d.` are those of
+--   older versions.
+-- * A role records no decision of the future: what it writes must not keep a backup from being restored.
 --
 -- This step was released: its statements never change.
 
@@ -71,6 +74,51 @@ BEGIN
     last := capx.digest(last, pos, now, 'given_back', body);
     INSERT INTO capx.events (position, at, kind, body, hash, task)
     VALUES (pos, now, 'given_back', body, last, its_task);
+    UPDATE capx.head SET position = pos, hash = last;
+END $$;
+
+-- Writes decisions to the log. A decision is identified by its audience and its id: by the id only, one audience could
+-- use up the ids of another one, and so keep its decisions out of the log.
+CREATE OR REPLACE FUNCTION capx.record(ats bigint[], bodies text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    its text[] := capx.audiences();
+    -- Beyond 2^53 - 1, no backup could be restored. A resource does not know the future either.
+    latest bigint := CASE
+        WHEN its IS NULL THEN 9007199254740991 ELSE floor(extract(epoch FROM clock_timestamp())) + 300
+    END;
+    facts record;
+    ids text[];
+    tasks text[];
+    audiences text[];
+    pos bigint;
+    last bytea;
+BEGIN
+    -- Read before the head is held, which nobody is to wait for longer than it takes to write.
+    FOR n IN 1 .. cardinality(bodies) LOOP
+        facts := capx.facts(bodies[n]);
+        IF its IS NOT NULL AND facts.audience = ANY (its) IS NOT TRUE THEN
+            RAISE 'role "%" does not record for audience "%"', session_user, facts.audience
+                USING ERRCODE = 'insufficient_privilege';
+        END IF;
+        IF (ats[n] BETWEEN 0 AND latest) IS NOT TRUE THEN
+            RAISE 'a decision was made at a time that has come: is a clock wrong?'
+                USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        ids[n] := facts.id;
+        tasks[n] := facts.task;
+        audiences[n] := facts.audience;
+    END LOOP;
+    SELECT h.position, h.hash INTO STRICT pos, last FROM capx.head h FOR UPDATE;
+    FOR n IN 1 .. cardinality(bodies) LOOP
+        CONTINUE WHEN EXISTS (
+            SELECT FROM capx.events e
+            WHERE e.kind = 'decision' AND e.decision = ids[n] AND e.audience IS NOT DISTINCT FROM audiences[n]
+        );
+        pos := pos + 1;
+        last := capx.digest(last, pos, ats[n], 'decision', bodies[n]);
+        INSERT INTO capx.events VALUES (pos, ats[n], 'decision', bodies[n], last, ids[n], audiences[n], tasks[n]);
+    END LOOP;
     UPDATE capx.head SET position = pos, hash = last;
 END $$;
 
