@@ -118,10 +118,11 @@ ROOMS: Final = {
     "defaults": _capx("guard/fastapi/defaults", "guard/test_defaults"),
     "request": _capx(
         "guard/asgi/request",
+        "guard/test_asgi_request",
+        "guard/test_asgi_request_large",
         "guard/test_asgi_guard",
         "guard/test_deferred",
-        "guard/test_observer",
-        "guard/test_fastapi_guard",
+        "attacks/test_guarded_answers",
     ),
     "response_gate": _capx(
         "guard/asgi/response_gate",
