@@ -5,6 +5,7 @@
 
 import asyncio
 import gc
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Generator
@@ -21,6 +22,7 @@ from capx.background import (
     begin_in_each_process,
     in_event_loop,
     in_pool,
+    in_trio,
     outlast,
     run_in_thread,
     wait_async,
@@ -181,7 +183,7 @@ def test_a_task_of_trio_waits_for_a_thread() -> None:
     assert trio.run(wait) == "done"
 
 
-def test_a_loop_of_trio_that_has_ended_hears_of_no_result() -> None:
+def test_a_loop_of_trio_that_has_ended_hears_of_no_result(caplog: pytest.LogCaptureFixture) -> None:
     go = threading.Event()
     future = run_in_thread(lambda: go.wait(5), name="capx-work")
 
@@ -190,8 +192,12 @@ def test_a_loop_of_trio_that_has_ended_hears_of_no_result() -> None:
             await wait_async(future)
 
     trio.run(leave)
+    heard = threading.Event()
+    future.add_done_callback(lambda _: heard.set())
     go.set()
     assert future.result(5)
+    assert heard.wait(5)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("library", ["asyncio", "trio"])
@@ -228,7 +234,7 @@ def test_work_is_outlasted_no_longer_than_was_said(library: str) -> None:
         future = run_in_thread(lambda: go.wait(5), name="capx-work")
         began = time.monotonic()
         assert await outlast(future, 0.05) is None
-        assert time.monotonic() - began < 2
+        assert 0.04 < time.monotonic() - began < 1
         assert not future.done()
         go.set()
 
@@ -244,7 +250,15 @@ def test_each_thread_knows_whether_it_runs_an_event_loop() -> None:
     assert asyncio.run(look()) == (True, False)
 
 
-FEW = FewThreads("capx-few", 2)
+def test_nobody_runs_trio_who_has_not_imported_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "trio")
+    assert not in_trio()
+    assert asyncio.run(within(5, in_pool(lambda: 7))) == 7
+    # To ask imports nothing.
+    assert "trio" not in sys.modules
+
+
+FEW = FewThreads("capx-few")
 
 
 @pytest.mark.parametrize("pool", [in_pool, FEW.run])
@@ -269,12 +283,12 @@ def test_long_work_sees_the_context_of_its_caller(library: str) -> None:
 
 
 def test_short_work_waits_for_no_long_work() -> None:
-    go = threading.Event()
+    go, two = threading.Event(), FewThreads("capx-two")
 
     async def both() -> int:
-        long = [asyncio.ensure_future(FEW.run(lambda: go.wait(5))) for _ in range(50)]
+        long = [asyncio.ensure_future(two.run(lambda: go.wait(5))) for _ in range(50)]
         await asyncio.sleep(0.05)
-        running = [one.name for one in threading.enumerate() if one.name.startswith("capx-few")]
+        running = [one.name for one in threading.enumerate() if one.name.startswith("capx-two")]
         assert await within(5, in_pool(lambda: 7)) == 7
         assert not any(one.done() for one in long)
         go.set()
@@ -282,6 +296,15 @@ def test_short_work_waits_for_no_long_work() -> None:
         return len(running)
 
     assert asyncio.run(both()) == 2
+
+
+def test_long_work_has_no_more_threads_than_was_said() -> None:
+    one = FewThreads("capx-one", 1)
+
+    async def ask() -> set[str]:
+        return {*await asyncio.gather(*(one.run(lambda: threading.current_thread().name) for _ in range(20)))}
+
+    assert asyncio.run(ask()) == {"capx-one_0"}
 
 
 def test_a_child_has_threads_of_its_own_for_long_work() -> None:

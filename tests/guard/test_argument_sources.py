@@ -7,13 +7,14 @@ import httpx
 import pytest
 from fastapi import Body, Depends, FastAPI, Header, Query
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr
+from pydantic.fields import FieldInfo
 from starlette.datastructures import MultiDict, QueryParams
 
 from capx.agent import httpx_client
 from capx.authority.authority import Authority
-from capx.errors import ConfigurationProblem
+from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.fastapi import FastAPIGuard
-from capx.guard.fastapi.argument_sources import ArgsFunction
+from capx.guard.fastapi.argument_sources import ArgsFunction, ArgsTable, OwnArguments
 from capx.verify.decision import Allowed
 from capx_caveats import Entry, absent, action, any_of, anything, between, fields, where
 from tests.labs.orders import noted, refusal
@@ -195,7 +196,9 @@ def test_an_extra_member_posing_as_a_path_parameter_is_refused(call: Call) -> No
 
 def test_a_body_that_is_none_all_the_same_is_refused(call: Call) -> None:
     assert call("POST", "/missing", {}).json() == {"amount": 1}
-    assert refusal(call("POST", "/missing")) == (403, "argument_refused")
+    response = call("POST", "/missing")
+    assert refusal(response) == (403, "argument_refused")
+    assert "body cannot be judged by its members, because it is not an object" in response.json()["detail"]
 
 
 def test_a_model_of_query_parameters_is_judged_by_its_members(call: Call) -> None:
@@ -305,7 +308,7 @@ async def with_all(
         # What a dependency returns is the service's own data, and a header is no argument.
         ({"a": "note"}, "note is not a path, query or body parameter"),
         ({"a": "x_tenant"}, "x_tenant is not a path, query or body parameter"),
-        ({"a": 1}, "maps a to 1: give a path"),
+        ({"a": 1}, 'maps a to 1: give a path of parameters and fields such as "job.deck", or a function$'),
         ({"a": ["body"]}, "give a path"),
         ({"": "body"}, "cannot be the name of an argument"),
         ({1: "body"}, "cannot be the name of an argument"),
@@ -319,6 +322,13 @@ def test_a_table_that_leads_nowhere_stops_the_service(guard: FastAPIGuard, args:
         guard.action("crm.x", args=args)(with_all)
 
 
+def test_what_is_no_table_is_told_what_to_give() -> None:
+    with pytest.raises(
+        ConfigurationProblem, match=r"^`args=` is neither .* or a function that returns names and values"
+    ):
+        ArgsTable(5, {})
+
+
 def test_a_table_may_follow_what_each_of_several_models_has(guard: FastAPIGuard) -> None:
     guard.action("crm.x", args={"kind": "pet.kind", "name": "login.name", "street": "body.to.street"})(with_all)
 
@@ -328,3 +338,89 @@ def test_a_function_that_returns_no_plain_dict_is_refused(stated: Any) -> None:
     source = ArgsFunction(lambda: stated, [], sent=False)
     with pytest.raises(ConfigurationProblem, match=r"returned no dict of names and values: a .+ pass a plain dict"):
         source.taken({})
+
+
+def its_owner(owner: str) -> dict[str, Any]:
+    return {"owner": owner}
+
+
+def addressed(id: int) -> dict[str, Any]:
+    return {"id": id, "to": Address(street="a")}
+
+
+def at_most(limit: Any) -> dict[str, Any]:
+    return {"most": limit}
+
+
+def test_a_function_that_takes_more_is_told_by_its_part() -> None:
+    with pytest.raises(ConfigurationProblem, match=r"^`args=` takes owner, which the guard cannot give it"):
+        ArgsFunction(its_owner, ["id"], sent=False)
+
+
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_function_s_values_are_arguments_and_no_defaults(*, sent: bool) -> None:
+    source = ArgsFunction(addressed, ["id"], sent=sent)
+    assert source.sent is sent
+    assert source.stated(source.taken({"id": 7, "other": 8})) == ({"id": 7, "to": {"street": "a"}}, {})
+
+
+# What was left out stands beside what was sent.
+
+
+class Parcel(BaseModel):
+    street: str = "a"
+    floor: int = 0
+
+
+class Job(BaseModel):
+    amount: int = 1
+    copies: int = 1
+    to: Parcel = Parcel(street="b")
+    via: Parcel = Parcel()
+
+
+def boxing(boxed: Annotated[Job, "noted"] | None) -> None: ...
+
+
+OWN = {
+    "id": FieldInfo(annotation=int),
+    "limit": FieldInfo(annotation=int, default=100),
+    "job": FieldInfo(annotation=Job, default=1),
+    "boxed": FieldInfo(annotation=boxing.__annotations__["boxed"]),
+}
+
+
+@pytest.mark.parametrize(("limit", "untouched"), [(100, True), (7, False)])
+def test_a_parameter_with_its_default_counts_as_left_out(limit: int, *, untouched: bool) -> None:
+    values = {"id": 7, "limit": limit, "job": Job(amount=1)}
+    own = OwnArguments(OWN, {"id": "id", "limit": "most", "job": "job"}, ["job"])
+    table = ArgsTable({"id": "id", "most": "limit"}, OWN)
+    most = {"most": limit}
+    left = {"copies": 1, "to": {"street": "b", "floor": 0}, "via": {"street": "a", "floor": 0}}
+    sent, rest = ({}, most) if untouched else (most, {})
+    assert own.stated(own.taken(values)) == ({"id": 7, "amount": 1} | sent, left | rest)
+    assert table.stated(table.taken(values)) == ({"id": 7} | sent, rest)
+
+
+def test_a_path_is_left_out_unless_each_step_was_sent() -> None:
+    paths = {"sum": "job.amount", "copies": "job.copies", "to": "job.to.street", "street": "job.via.street"}
+    table = ArgsTable({**paths, "floor": "job.via.floor"}, OWN)
+    values = {"job": Job(amount=1, via=Parcel(street="a"))}
+    # The amount was sent, as the parameter would be by default. The model set the street of `to`, not the caller.
+    assert table.stated(values) == ({"sum": 1, "street": "a"}, {"copies": 1, "to": "b", "floor": 0})
+
+
+def test_a_path_may_lead_through_an_annotated_model() -> None:
+    table = ArgsTable({"sum": "boxed.amount"}, OWN)
+    assert table.stated({"boxed": Job(amount=5)}) == ({"sum": 5}, {})
+    assert table.stated({"boxed": None}) == ({"sum": None}, {})
+    with pytest.raises(ConfigurationProblem, match="size is not a field of a model there"):
+        ArgsTable({"sum": "boxed.size"}, OWN)
+
+
+def test_a_value_that_is_no_json_is_told_by_its_argument() -> None:
+    values = {"limit": b"secret"}
+    function = ArgsFunction(at_most, ["limit"], sent=False)
+    for source in (OwnArguments(OWN, {"limit": "most"}, []), ArgsTable({"most": "limit"}, OWN), function):
+        with pytest.raises(InvalidRequest, match=r"^the argument 'most' cannot be judged, because it is not JSON"):
+            source.stated(source.taken(values))

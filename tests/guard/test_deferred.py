@@ -1,8 +1,21 @@
 """Endpoints that judge by themselves, later: what they may tell of rows, and what they may forget."""
 
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from capx_caveats import action, one_of, where
+from capx.guard.asgi.request import GuardedRequest
+from capx.guard.fastapi import Check, SyncCheck
+from capx.guard.fastapi.argument_sources import StatedArguments
+from capx.guard.observer import Observer
+from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.binding import HttpRequest
+from capx.verify.decision import Allowed, Denied
+from capx_caveats import Caveat, Tenant, action, allow, budget, one_of, where
+from tests.labs.lab import NOW, Lab, minted
 from tests.labs.orders import Agent, bare, refusal
 
 
@@ -54,3 +67,67 @@ def test_what_is_not_there_is_told_to_those_admitted(agent: Agent) -> None:
     client = agent("crm.accounts.list")
     assert client.get("/nowhere").status_code == 404
     assert client.post("/accounts").status_code == 405
+
+
+# A check by itself: what it states of the call.
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Lab]:
+    store = SQLiteStore.create(tmp_path / "meter.db")
+    yield Lab(meter=store)
+    store.close()
+
+
+KINDS = (SyncCheck, Check)
+STATED = StatedArguments({"id": 7}, {"limit": 100})
+
+
+def check_of(lab: Lab, kind: type[Any], *caveats: Caveat, sent: bool = False, **parts: Any) -> Any:
+    """The check of an endpoint that reads a row of Acme."""
+    received = HttpRequest(method="GET", target="/x")
+    token = minted(Tenant("Acme"), *caveats, **parts).present(received, now=NOW).text
+    current = GuardedRequest(lab.verifier, Observer(), public=False)
+    current.admitted = lab.verifier.admit(token, received)
+    return kind(current, "a.read", lambda: STATED, sent=sent)
+
+
+def checked(check: Any, **facts: Any) -> Allowed:
+    if isinstance(check, SyncCheck):
+        return check(**facts)
+    assert isinstance(check, Check)
+
+    async def run() -> Allowed:
+        return await check(**facts)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_check_states_all_that_is_known_of_the_call(world: Lab, kind: type[Any]) -> None:
+    check = check_of(world, kind, where("region", one_of("eu")), budget("eur", "9"))
+    allowed = checked(check, tenant="Acme", attributes={"region": "eu"}, cost={"eur": "2.5"})
+    call = allowed.call
+    assert (call.action, call.args, call.defaults) == ("a.read", {"id": 7}, {"limit": 100})
+    assert (call.tenant, call.attributes) == ("Acme", {"region": "eu"})
+    assert allowed.remaining == {"eur": "6.5"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sent", [False, True])
+def test_a_denial_names_arguments_only_if_they_were_sent(world: Lab, kind: type[Any], *, sent: bool) -> None:
+    check = check_of(world, kind, sent=sent, allowed=allow(action("a.read", id=one_of(1))))
+    with pytest.raises(Denied) as caught:
+        checked(check, tenant="Acme")
+    assert caught.value.ask is not None
+    assert caught.value.ask.arguments().get("args") == ({"id": 7, "limit": 100} if sent else None)
+    assert ("7" in str(caught.value)) is sent
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_log_has_the_action_of_a_row_that_is_not_ours(world: Lab, kind: type[Any]) -> None:
+    with pytest.raises(Denied, match="another one"):
+        checked(check_of(world, kind), tenant="Globex")
+    with pytest.raises(Denied, match="another one"):
+        check_of(world, kind).missing()
+    assert [(one.action, one.code) for one in world.records.decisions] == [("a.read", "wrong_tenant")] * 2

@@ -118,13 +118,25 @@ ROOMS: Final = {
     "defaults": _capx("guard/fastapi/defaults", "guard/test_defaults"),
     "request": _capx(
         "guard/asgi/request",
-        "guard/test_asgi",
+        "guard/test_asgi_request",
+        "guard/test_asgi_request_large",
+        "guard/test_asgi_guard",
         "guard/test_deferred",
-        "guard/test_observer",
+        "attacks/test_guarded_answers",
+    ),
+    "response_gate": _capx(
+        "guard/asgi/response_gate",
+        "guard/test_asgi_response_gate",
+        "guard/test_asgi_guard",
+        "guard/test_deferred",
         "guard/test_fastapi_guard",
+        "attacks/test_guarded_answers",
     ),
     "messages": _capx(
-        "guard/asgi/messages", "guard/test_asgi_messages", "guard/test_asgi", "guard/test_asgi_messages_slow_bodies"
+        "guard/asgi/messages",
+        "guard/test_asgi_messages",
+        "guard/test_asgi_guard",
+        "guard/test_asgi_messages_slow_bodies",
     ),
     "private_file": _capx("crypto/private_file", "crypto/test_private_file", "crypto/test_key_file"),
     "background": _capx("background", "test_background", "agent/test_ask_queue"),

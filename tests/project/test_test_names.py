@@ -46,7 +46,6 @@ ELSEWHERE = {
     "capx_caveats.texts": "caveats/test_constraints.py",
     "capx_caveats.value_constraints": "caveats/test_constraints.py",
     # They run whole.
-    "capx.guard.asgi": "guard/test_asgi.py",
     "capx.server.app": "server/test_openapi.py",
     "capx.server.service": "server/test_running.py",
     "capx_cli.commands": "cli/test_main_examples.py",
