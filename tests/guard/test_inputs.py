@@ -140,8 +140,9 @@ def by_path(id: Annotated[int, InPath()]) -> None: ...
 def test_an_endpoint_that_cannot_be_judged_cannot_be_made(
     guard: FastAPIGuard, states: dict[str, Any], endpoint: Any, why: str
 ) -> None:
+    stated: dict[str, Any] = {"action": "crm.x", **states}
     with pytest.raises(ConfigurationProblem, match=why):
-        guard.action(states.pop("action", "crm.x"), **states)(endpoint)
+        guard.action(**stated)(endpoint)
 
 
 @pytest.mark.parametrize("endpoint", [deferred_without_check, deferred_with_the_other, generating])

@@ -198,6 +198,16 @@ ROOMS: Final = {
     "unproven_grants": _capx("agent/unproven_grants", "agent/test_unproven_grants"),
     "guarded_function": _capx("tokens/guarded_function", "tokens/test_guarded_function", "attacks/test_who_acts"),
     "argument_sources": _capx("guard/fastapi/argument_sources", "guard/test_argument_sources", "guard/test_endpoint"),
+    "endpoint": _capx(
+        "guard/fastapi/endpoint",
+        "guard/test_endpoint_facts",
+        "guard/test_endpoint",
+        "guard/test_asgi_request_large",
+        "guard/test_deferred",
+        "guard/test_denied_arguments",
+        "guard/test_inputs",
+        "guard/test_routes",
+    ),
     "model_values": _capx("guard/fastapi/model_values", "guard/test_model_values", "guard/test_argument_sources"),
     "json_values": _capx(
         "guard/json_values", "guard/test_json_values", "guard/test_model_values", "guard/test_endpoint"
