@@ -150,7 +150,7 @@ def test_a_run_measures_each_guarded_route_beside_a_bare_one(guard: tuple[Report
     found, shown = guard
     guarded = [row for row in found.rows if not row.who.endswith(routes.BARE)]
     assert {row.who for row in guarded if row.op == routes.HOLD} == {worst.name for worst in WORST}
-    assert len([row for row in guarded if row.op == routes.LARGE]) == 4
+    assert len([row for row in guarded if row.op == routes.LARGE]) == 6
     assert all(row.ratios[routes.BARE] > 1 for row in guarded)
     assert len(found.rows) == 2 * len(guarded)
     assert "What one request may hold up" in shown
