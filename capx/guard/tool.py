@@ -343,8 +343,11 @@ def _without(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> Deni
     audience = verifier.audience
     if held is None:
         return _nobody(verifier)
-    denied = verifier.denial(replace(NO_TOKEN, wanted=f"a bundle that holds a capability for {audience}"))
-    ask = suggested_ask((), audience=audience, action=bound.sent.action, args=bound.arguments)
+    action = bound.sent.action
+    sentence = f"{NO_TOKEN.sentence}: this agent holds no capability for {audience}"
+    missing = replace(NO_TOKEN, sentence=sentence, wanted=f"a bundle that holds a capability for {audience}")
+    denied = verifier.denial(missing, action)
+    ask = suggested_ask((), audience=audience, action=action, args=bound.arguments)
     return Denied(denied.decision, ask)
 
 

@@ -169,9 +169,9 @@ class Verifier:
             raise Denied(found)
         return found[0]
 
-    def denial(self, refusal: Refusal) -> Denied:
+    def denial(self, refusal: Refusal, action: str | None = None) -> Denied:
         """A denial for a caller who has shown no authority. It is not recorded, or anybody could fill the log."""
-        return Denied(self._evaluator.decision((refusal,)))
+        return Denied(self._evaluator.decision((refusal,), action=action))
 
     def admit(self, token: str | Authentic, received: Received) -> Admitted:
         """Steps 1-6: check everything that does not depend on the call; raises Denied.

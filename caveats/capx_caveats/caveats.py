@@ -272,7 +272,8 @@ class Budget(Caveat, frozen=True, tag="budget"):
         cost = facts.call.cost_in(self.unit)
         if cost is None:
             sentence = f"allows {self.sentence()}, and this call states no cost in {self.unit}"
-            return Refusal("attribute_missing", sentence, self.sentence())
+            stated = f'state it at the guard, as in `cost={{"{self.unit}": 0}}` for what is free'
+            return Refusal("attribute_missing", sentence, self.sentence(), detail=stated)
         # Only the meter knows what is spent. Here a call is denied that would not fit even into an unused budget.
         return self.exhausted(Decimal(0), cost)
 

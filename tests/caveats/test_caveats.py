@@ -337,7 +337,8 @@ def test_a_budget_says_what_it_lacks() -> None:
     limit, words = Budget("eur", "5"), "at most 5 eur, shared by everyone below"
     missing = limit.refusal(Facts(Call("a.read"), now=0, age=0, metered=True))
     said = f"allows {words}, and this call states no cost in eur"
-    assert missing == Refusal("attribute_missing", said, words)
+    how = 'state it at the guard, as in `cost={"eur": 0}` for what is free'
+    assert missing == Refusal("attribute_missing", said, words, detail=how)
     for spent, what in (("4", "this call costs more than is left"), ("5", "all of it is spent")):
         said = f"allows {words}, and {what}"
         assert limit.exhausted(Decimal(spent), Decimal(2)) == Refusal("budget_exhausted", said, words)

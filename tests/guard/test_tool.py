@@ -657,3 +657,17 @@ def test_a_scalar_that_json_cannot_hold_is_an_error_of_ours(lab: Authority, valu
 
     with acting(lab.open(allow=["crm.mail"]).bundle), pytest.raises(InvalidRequest, match="cannot be judged"):
         mail(value)
+
+
+def test_a_tool_beyond_the_bundle_says_what_is_missing(lab: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    guard = ToolGuard(lab.verifier)
+
+    @guard.tool("crm.mail")
+    def mail() -> None:
+        pytest.fail("it ran")
+
+    with acting(lab.open(allow=["slides.read"]).bundle), pytest.raises(Denied) as denied:
+        mail()
+    assert str(denied.value) == "no token was presented: this agent holds no capability for crm"
+    assert denied.value.decision.action == "crm.mail"
+    assert "denied crm.mail: no_token" in caplog.text

@@ -277,3 +277,8 @@ def test_threads_write_in_turns_and_one_too_late_is_told(path: Path, store: SQLi
         over.set()
         holder.join()
         impatient.spend(payer(), [], now=0)
+
+
+def test_a_folder_in_place_of_a_store_is_named_as_one(tmp_path: Path) -> None:
+    with pytest.raises(StoreProblem, match="it is a folder; name the file in it"):
+        SQLiteStore(tmp_path)

@@ -265,6 +265,8 @@ def _open(path: Path, how: str, busy_seconds: float) -> Connection:
     # SQLite reports a missing file as "cannot open", like missing permissions.
     if not path.exists():
         raise FileNotFoundError(path)
+    if path.is_dir():
+        raise StoreProblem(f"the store {path} cannot be opened: it is a folder; name the file in it")
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?{how}",
         uri=True,
