@@ -95,9 +95,10 @@ class Agent:
         """Make the agent that the environment of this process describes, and take the bundle out of the environment.
 
         CAPX_TOKEN_FILE names a file with the bundle, which only its owner may read; otherwise CAPX_TOKEN holds the
-        bundle. CAPX_AUTHORITY_URL is the authority, CAPX_ORIGINS the services, as `crm=https://crm.internal,…`. The
-        other keywords are those of httpx, for the authority. ConfigurationProblem if something is missing or cannot be
-        used.
+        bundle. Prefer the file: `/proc/PID/environ` of this process, and of a parent that was started with CAPX_TOKEN,
+        still shows the bundle to all processes of the same user. CAPX_AUTHORITY_URL is the authority, CAPX_ORIGINS the
+        services, as `crm=https://crm.internal,…`. The other keywords are those of httpx, for the authority.
+        ConfigurationProblem if something is missing or cannot be used.
         """
         from capx.agent.env import take
 
