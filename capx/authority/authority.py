@@ -41,7 +41,8 @@ from capx.authority.requests.request_state import expire_requests, outcome
 from capx.authority.requests.verdict import Verdict
 from capx.authority.revoking import by_instant, by_kid, by_name, by_where, kill_for_agent, revoke, target_id
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
-from capx.errors import InvalidRequest
+from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.instants import ttl, when
 from capx.intents.intent import Intent, SignedIntent, intent_digest
 from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
 from capx.resource.replay import Replay
@@ -55,7 +56,7 @@ from capx.tokens.grants import ASK, Grant, demand_audience, demand_restricting
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Appendable, Caveat, When, parse_instant
+from capx_caveats import JSON, Appendable, Caveat, When
 
 if TYPE_CHECKING:
     from capx.guard.call_facts import Costs, Derived, Tenancy
@@ -83,7 +84,7 @@ class Authority(History):
         max_ttl: int = MAX_TTL,
     ) -> None:
         super().__init__(store, clock)
-        self.max_ttl = max_ttl
+        self.max_ttl = ttl("max_ttl", max_ttl, ConfigurationProblem)
         self._policy = policy
         self._keyring = keyring
         # poll=0 reads the store at every check, so the verifiers made here deny a token as soon as its task has ended.
@@ -296,7 +297,7 @@ class Authority(History):
                 "give exactly one thing to revoke: a node, capability, root or task, a kid, an instant, or where"
             )
         now = self._now()
-        instant = None if issued is None else parse_instant(issued, now)
+        instant = None if issued is None else when("issued", issued, now)
         with self.store.read() as reading:
             if target is not None:
                 targets = [by_name(reading, target_id(target))]
