@@ -32,6 +32,7 @@ from capx.errors import (
     UnknownRequest,
     UnknownTask,
 )
+from capx.instants import seconds
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
 from capx.tokens.guarded_function import guard_of
@@ -77,7 +78,7 @@ class Agent:
         wait: float = WAIT,
         origins: Mapping[str, str] | None = None,
     ) -> None:
-        self.wait = _seconds(wait)
+        self.wait = seconds("wait", wait)
         self.origins = None if origins is None else dict(origins)
         self._bundle = bundle
         begin_in_each_process(self._begin)
@@ -95,9 +96,10 @@ class Agent:
         """Make the agent that the environment of this process describes, and take the bundle out of the environment.
 
         CAPX_TOKEN_FILE names a file with the bundle, which only its owner may read; otherwise CAPX_TOKEN holds the
-        bundle. CAPX_AUTHORITY_URL is the authority, CAPX_ORIGINS the services, as `crm=https://crm.internal,…`. The
-        other keywords are those of httpx, for the authority. ConfigurationProblem if something is missing or cannot be
-        used.
+        bundle. Prefer the file: `/proc/PID/environ` of this process, and of a parent that was started with CAPX_TOKEN,
+        still shows the bundle to all processes of the same user. CAPX_AUTHORITY_URL is the authority, CAPX_ORIGINS the
+        services, as `crm=https://crm.internal,…`. The other keywords are those of httpx, for the authority.
+        ConfigurationProblem if something is missing or cannot be used.
         """
         from capx.agent.env import take
 
@@ -177,7 +179,7 @@ class Agent:
     ) -> Answer:
         """`ask`, for async code."""
         self._demand_open()
-        patience = self.wait if wait is None else _seconds(wait)
+        patience = self.wait if wait is None else seconds("wait", wait)
         return await self._queue.run_async(Ask.of(action, audience, args), patience)
 
     def seek(self, wanted: NextAsks) -> AskOutcome | None:
@@ -314,7 +316,7 @@ class Agent:
         """Return for how many seconds this thread may wait for a person: none in an event loop."""
         if in_event_loop():
             return 0.0
-        return self.wait if wait is None else _seconds(wait)
+        return self.wait if wait is None else seconds("wait", wait)
 
 
 class Delegated:
@@ -368,12 +370,6 @@ def _is_refusal(error: CapxError) -> bool:
     # What is not there (404) says nothing about the ask: the URL may be wrong, or the authority just restored.
     missing = isinstance(error, UnknownTask | UnknownRequest)
     return isinstance(error, InvalidRequest | InvalidCaveat | MalformedToken) and not missing
-
-
-def _seconds(wait: float) -> float:
-    if not 0 <= wait <= threading.TIMEOUT_MAX:
-        raise InvalidRequest(f"`wait` must be a number of seconds from 0, such as 30, not {wait}")
-    return wait
 
 
 def _agent_authority(authority: "ActsForHolder | str | None", bundle: Bundle) -> AgentAuthority | None:

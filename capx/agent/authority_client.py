@@ -22,6 +22,7 @@ from capx.api.messages.base import encode
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.responses import read_response, unreachable
 from capx.errors import InvalidRequest, StoreProblem
+from capx.instants import seconds
 from capx.tokens.bundle import Bundle, hops_between
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
@@ -94,7 +95,7 @@ class AuthorityClient:
         waits for an authority that is away.
         """
         ask = Ask.of(action, audience, args)
-        ends = time.monotonic() + wait
+        ends = time.monotonic() + seconds("wait", wait)
         answer = self._answered(ask, wait=0)
         while isinstance(answer, Pending) and (left := ends - time.monotonic()) > 0:
             began = time.monotonic()

@@ -1,12 +1,16 @@
 """The environment variables of an agent: its bundle, its authority, and its services.
 
-    CAPX_TOKEN_FILE      a file that only its owner may read, with the bundle; or
+    CAPX_TOKEN_FILE      a file that only its owner may read, with the bundle: recommended; or
     CAPX_TOKEN           the bundle itself
     CAPX_AUTHORITY_URL   the origin of the authority, such as https://authority.internal:8411
     CAPX_ORIGINS         crm=https://crm.internal,slides=https://slides.internal
 
 Law: `take` removes the bundle from the environment, even if something else is wrong, so that no process that is started
 from here inherits it.
+
+This does not hide CAPX_TOKEN. On Linux, `/proc/PID/environ` shows to the same user the environment with which this
+process was started, and its parent's. No process can change that for its parent. With CAPX_TOKEN_FILE only the name of
+a file stands there.
 """
 
 import os

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.authority import intent_use
@@ -39,9 +39,21 @@ from capx.authority.requests.consent import apply_verdict
 from capx.authority.requests.inheritance import Asker, read_asker
 from capx.authority.requests.request_state import expire_requests, outcome
 from capx.authority.requests.verdict import Verdict
-from capx.authority.revoking import by_instant, by_kid, by_name, by_where, kill_for_agent, revoke, target_id
+from capx.authority.revoking import (
+    CLOCKS_DIFFER,
+    by_instant,
+    by_kid,
+    by_name,
+    by_where,
+    demand_forced,
+    kill_for_agent,
+    last_issue,
+    revoke,
+    target_id,
+)
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
-from capx.errors import InvalidRequest
+from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.instants import ttl, when
 from capx.intents.intent import Intent, SignedIntent, intent_digest
 from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
 from capx.resource.replay import Replay
@@ -55,7 +67,7 @@ from capx.tokens.grants import ASK, Grant, demand_audience, demand_restricting
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Appendable, Caveat, When, parse_instant
+from capx_caveats import JSON, Appendable, Caveat, When
 
 if TYPE_CHECKING:
     from capx.guard.call_facts import Costs, Derived, Tenancy
@@ -64,6 +76,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _DEFAULT_TTL = "1h"
+NOW: Final = "now"
+"""The text for `issued` that means: everything that was issued so far."""
 
 
 class Authority(History):
@@ -83,7 +97,7 @@ class Authority(History):
         max_ttl: int = MAX_TTL,
     ) -> None:
         super().__init__(store, clock)
-        self.max_ttl = max_ttl
+        self.max_ttl = ttl("max_ttl", max_ttl, ConfigurationProblem)
         self._policy = policy
         self._keyring = keyring
         # poll=0 reads the store at every check, so the verifiers made here deny a token as soon as its task has ended.
@@ -278,6 +292,7 @@ class Authority(History):
         issued: When | None = None,
         where: Mapping[str, str] | None = None,
         dry_run: bool = False,
+        force: bool = False,
     ) -> Revocation:
         """Revoke one thing, and everything below it.
 
@@ -286,7 +301,10 @@ class Authority(History):
         - `target`: a bundle (its node is revoked), the id of a node or capability (16 bytes, or text as the graph shows
           it), a root id, or a task id (its root is revoked). The authority need not have seen the id before.
         - `kid`: everything that was minted under this root key.
-        - `issued`: everything that was issued in or before that second. Returns when that second is over.
+        - `issued`: everything that was issued in or before that second. Returns when that second is over. It may be
+          `"now"`, and then also reaches what was issued while a clock was ahead, as far as the log shows it. If that is
+          more than 10 seconds ahead, `force` is needed: until that second is over, all that is issued is dead, and
+          nothing can undo that.
         - `where`: the live tasks of a `tenant`, `purpose` and `principal`, or the nodes of an `agent` in these tasks.
 
         InvalidRequest for anything else.
@@ -296,20 +314,24 @@ class Authority(History):
                 "give exactly one thing to revoke: a node, capability, root or task, a kid, an instant, or where"
             )
         now = self._now()
-        instant = None if issued is None else parse_instant(issued, now)
+        instant = None
         with self.store.read() as reading:
+            if issued is not None:
+                instant = last_issue(reading, now) if issued == NOW else when("issued", issued, now)
             if target is not None:
                 targets = [by_name(reading, target_id(target))]
             elif kid is not None:
                 targets = [by_kid(kid)]
             elif instant is not None:
-                targets = [by_instant(instant, now)]
+                targets = [by_instant(instant, now if instant <= now else last_issue(reading, now))]
+                if not (force or dry_run):
+                    demand_forced(instant, now)
             else:
                 targets = by_where(reading, where or {}, now)
         revoked = revoke(self.store, targets, now=now, dry_run=dry_run)
-        if instant is not None and not dry_run:
-            # A token that is minted in the rest of that second would be dead too: return when the second is over.
-            time.sleep(min(1.0, max(0.0, instant + 1 - self._clock())))
+        if instant is not None and not dry_run and instant <= now + CLOCKS_DIFFER:
+            # A token that is minted before that second is over would be dead too: return when it is over.
+            time.sleep(max(0.0, min(instant + 1 - now, instant + 1 - self._clock())))
         return revoked
 
     def revoke_below(self, task_id: str, path: Sequence[bytes], hops: Sequence[str]) -> Revocation:

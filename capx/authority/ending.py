@@ -17,6 +17,7 @@ from capx.store.events import TASK_ENDS
 from capx.store.protocols import Reading, Store, Writing
 from capx.store.records import KEPT_BEYOND_TTL, Pruned, TaskRecord
 from capx.tokens.chain import root_node
+from capx.tokens.revocation_key import instant_of
 from capx_caveats import is_id
 
 
@@ -80,4 +81,8 @@ def forget_ended(transaction: Writing, *, now: int, max_ttl: int) -> Pruned:
         # By position as well: clocks of several authorities may differ, positions do not.
         opening = next(transaction.events(task=oldest.id, kind="task_opened"), None)
         below = 0 if opening is None else opening.position
+    # A clock was ahead: what this death ended was issued later than the death, and expires later.
+    ahead = (one.position for one in transaction.deaths() if (instant_of(one.key) or -1) >= before)
+    if (first := next(ahead, None)) is not None:
+        below = first if below is None else min(below, first)
     return transaction.forget(before, below=below)

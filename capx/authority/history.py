@@ -20,6 +20,7 @@ from capx.authority.graph.impact import read_graph
 from capx.authority.requests import request_state
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.request_state import inquire, known_request
+from capx.instants import seconds
 from capx.resource.recorder import StoreRecorder
 from capx.store.check import check_store
 from capx.store.decision_query import ANY_DECISION, Query, QueryFields
@@ -49,6 +50,7 @@ class History:
     def unaware(self, *, within: float = MAX_STALENESS) -> list[FollowerAck]:
         """The followers that reported in the last `within` seconds and have not yet seen all deaths."""
         now = self._now()
+        seconds("within", within)
         with self.store.read() as reading:
             deaths = reading.head().deaths
             return [one for one in reading.follower_acks() if one.deaths < deaths and one.at > now - within]

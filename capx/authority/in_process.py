@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from capx.api.messages.agents import AgentStatus
 from capx.api.messages.outcomes import Ended, Revocation
+from capx.instants import seconds
 from capx.store.protocols import Store
 from capx.store.records import TaskRecord
 from capx.tokens.binding import ToolCall
@@ -64,7 +65,7 @@ class InProcess:
         self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0
     ) -> Answer:
         """Ask for more. If a person has to answer, wait for the answer up to `wait` seconds."""
-        ends = time.monotonic() + wait
+        ends = time.monotonic() + seconds("wait", wait)
         while True:
             answer = self._authority.ask(self._bundle, action, audience=audience, args=args)
             if not isinstance(answer, Pending) or not self._decided(answer, ends):

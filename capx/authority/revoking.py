@@ -8,6 +8,8 @@ Laws:
 - One revocation is one transaction, which is durable before the caller gets an answer.
 - A grant that was made because of a token dies with that token, with its key and with its instant. It needs a death of
   its own, because it has another chain, maybe another key, and a later time.
+- A death of an instant reaches everything that the log shows as issued, also what was issued while a clock was ahead.
+  Until such an instant has come, all that is issued is dead. So the caller has to say that this is meant.
 - An agent can revoke only below its own node: the authority computes the nodes from the node of the agent.
 """
 
@@ -37,6 +39,8 @@ MAX_OF_NODE, MAX_OF_TASK = 1_000, 10_000
 The next one beyond the limit of a node revokes that node. The next one beyond the limit of a task revokes the node of
 the first hop towards the agent that asked, whichever agents below that used up the limit.
 """
+CLOCKS_DIFFER = 10
+"""The most seconds by which two clocks differ, if each is as the security model assumes."""
 SELECTORS = ("tenant", "agent", "purpose", "principal")
 """The names that `where` may use."""
 
@@ -83,9 +87,32 @@ def by_kid(kid: str) -> Target:
     return Target(revocation_key.of_kid(kid), events.Revoked(kid=kid))
 
 
-def by_instant(issued: int, now: int) -> Target:
-    """The target for everything that was issued up to a second; InvalidRequest if that is in the future."""
-    if not 0 <= issued <= now:
+def last_issue(reading: Reading, now: int) -> int:
+    """The last second in which anything was issued that still lives: `now`, or a later one, if a clock was ahead."""
+    known = max(now, reading.revoked_until())
+    later = [one for one in reading.events(kind=events.CapabilityMinted.kind) if one.at > known]
+    return max((one.at for one in later if _is_live(reading, one.read(events.CapabilityMinted).task, now)), default=now)
+
+
+def _is_live(reading: Reading, task_id: str, now: int) -> bool:
+    task = reading.task(task_id)
+    return task is not None and not is_final(as_of(task, now).state) and reading.death(root_node(task.root)) is None
+
+
+def demand_forced(issued: int, now: int) -> None:
+    """Raise InvalidRequest for a second that is ahead by more than clocks may differ."""
+    if issued > now + CLOCKS_DIFFER:
+        until = shown_instant(issued)
+        raise InvalidRequest(
+            f"a clock was ahead: the log has live tokens that were issued up to {until}. With --force they are "
+            f"revoked, and all that is issued here until {until} is dead too, which nothing can undo. Or end their "
+            f"tasks (capx task list --active), or give {shown_instant(now)} to revoke only what was issued until now"
+        )
+
+
+def by_instant(issued: int, latest: int) -> Target:
+    """The target for everything that was issued up to a second; InvalidRequest if that is later than `latest`."""
+    if not 0 <= issued <= latest:
         raise InvalidRequest(f"{shown_instant(max(0, issued))} is in the future: give a time that has passed")
     return Target(revocation_key.of_instant(issued), events.Revoked(issued=issued))
 

@@ -10,6 +10,7 @@ Modules:
     hashing, base64url, canonical_json, strict_json     MACs, digests, and how bytes and JSON are written
     ed25519                                             signatures
     keys, key_file                                      root keys, audience keys, and the files that hold them
+    core_dumps                                          no root key in the file that a crash leaves
     private_file                                        files that other users cannot read, or cannot change
 """
 

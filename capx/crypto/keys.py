@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
-from capx.crypto import key_file
+from capx.crypto import core_dumps, key_file
 from capx.crypto.base64url import b64u, is_bytes, unb64u
 from capx.crypto.hashing import digest, equal, mac, macaroon_key
 from capx.errors import InvalidRequest, KeyProblem, MalformedToken
@@ -99,7 +99,8 @@ class RootKey(_Secret):
 
     @classmethod
     def generate(cls) -> "RootKey":
-        """Return a new key from the randomness of the operating system."""
+        """Return a new key from the randomness of the operating system; this process dumps no core from now on."""
+        core_dumps.forbid()
         return cls(os.urandom(KEY_BYTES))
 
     def audience_key(self, audience: str) -> AudienceKey:
@@ -177,7 +178,8 @@ class KeyRing(_Secret):
 
     @classmethod
     def load(cls, path: "Path") -> "KeyRing":
-        """Read a root key file; KeyProblem if it cannot be used."""
+        """Read a root key file; KeyProblem if it cannot be used. This process dumps no core from now on."""
+        core_dumps.forbid()
         keys = key_file.loaded(path, _root_key)
         return cls(keys[0], keys[1:])
 

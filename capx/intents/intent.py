@@ -25,8 +25,9 @@ from capx.crypto.base64url import b64u, is_bytes
 from capx.crypto.canonical_json import canonical
 from capx.crypto.hashing import digest
 from capx.errors import InvalidRequest
+from capx.instants import instant, when
 from capx.intents.epoch import is_epoch
-from capx_caveats import JSON, SAFE_INTEGER, InvalidCaveat, Literal, When, is_attribute, is_label, parse_instant
+from capx_caveats import JSON, SAFE_INTEGER, InvalidCaveat, Literal, When, is_attribute, is_label
 
 LONGEST_STATEMENT: Final = 2_000
 """The most characters of a statement."""
@@ -110,8 +111,8 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
             purpose=purpose,
             statement=statement,
             max_tasks=max_tasks,
-            issued=now,
-            not_after=parse_instant(not_after, now),
+            issued=instant("now", now),
+            not_after=when("not_after", not_after, now),
             nonce=b64u(os.urandom(16)),
             tenant=UNSET if tenant is None else tenant,
             parameters=parameters,

@@ -10,6 +10,7 @@
         tenant = "none"
 
         [[purpose.qbr.grant]]
+        how = "at_open"
         allow = ["crm.read"]
     ''')
     assert list(policy.purposes) == ["qbr"]

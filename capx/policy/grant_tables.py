@@ -1,13 +1,14 @@
 """Read the tables `[[purpose.NAME.grant]]` of a policy: what a purpose grants, how, and with whose consent.
 
-    how        at_open (the default), on_request, or ask, which needs approvers; it may say within what time they
-               answer, for how many uses a consent is good (1 by default, or "task"), and to which arguments it is
-               pinned (true, the default: to all; an array of names: to these; or false)
+    how        needed: at_open, on_request, or ask, which needs approvers; it may say within what time they answer,
+               for how many uses a consent is good (1 by default, or "task"), and to which arguments it is pinned
+               (true, the default: to all; an array of names: to these; or false)
     allow      an array of actions with any arguments, or a table: an action to a table of its arguments
     audience   the audience of the actions; by default the first label of each
     budget     a unit to its limit
 
-Laws: a policy cannot grant anything at the audience of the authority. An approver must be a principal with a key, or a
+Laws: a grant without `how` is a mistake. If it had a default, a file that lost that line could give more than was
+meant. A policy cannot grant anything at the audience of the authority. An approver must be a principal with a key, or a
 group that has such a member. The reader builds what each grant puts into a token once, with probes, before there is any
 intent.
 """
@@ -58,6 +59,12 @@ HOUR: Final = 3600
 UNTIL_TASK_ENDS: Final = "task"
 """The value of `uses` with which one consent is good until the task ends."""
 MOST_USES: Final = 1_000_000
+_OF_ASK: Final = ("approvers", "within", "uses", "pinned")
+"""The keys that work only with `how = "ask"`."""
+_ADD_HOW: Final = (
+    'add how = "at_open", "on_request" or "ask" (older versions took it as "at_open": '
+    "capx policy check --fix writes that)"
+)
 
 
 class FileContext(Struct, frozen=True):
@@ -99,7 +106,7 @@ def _grant(raw: object, path: str, known: FileContext) -> RuleTemplate:
     given = table(raw, path)
     lines: list[str] = []
     # `allow` depends on `audience`, and `approvers` on `how`: read these two first.
-    how = attempted(lines, _how, given.get("how", "at_open"), key(path, "how"))
+    how = attempted(lines, _how, given, key(path, "how"))
     audience = None
     if "audience" in given:
         # Report a wrong audience once, not again for each action at it.
@@ -119,7 +126,7 @@ def _grant(raw: object, path: str, known: FileContext) -> RuleTemplate:
     if how in {"at_open", "on_request"}:
         lines += [
             f'{key(path, name)}: works only with how = "ask", but this grant is {how}: remove the key, or change how'
-            for name in ("approvers", "within", "uses", "pinned")
+            for name in _OF_ASK
             if name in given
         ]
     if lines or how is None or found is None:
@@ -172,7 +179,11 @@ def _pinned(raw: object, path: str) -> bool | tuple[str, ...]:
     return found
 
 
-def _how(raw: object, path: str) -> How:
+def _how(given: Mapping[str, object], path: str) -> How:
+    if "how" not in given:
+        line = 'add how = "ask"' if any(name in given for name in _OF_ASK) else _ADD_HOW
+        raise wrong(path, f"is missing: {line}")
+    raw = given["how"]
     for how in HOWS:
         if raw == how:
             return how

@@ -26,6 +26,7 @@ from msgspec.structs import replace
 from capx import diagnostics
 from capx.background import begin_in_each_process
 from capx.errors import Unavailable
+from capx.instants import seconds
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
 
@@ -114,13 +115,14 @@ class StoreRecorder:
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait up to `timeout` seconds, and return whether all recorded decisions are written."""
+        seconds("timeout", timeout)
         with self._changed:
             self._ensure_writer()
             return self._changed.wait_for(lambda: not self._waiting, timeout)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Take no more decisions, wait up to `timeout` seconds, and return whether all are written."""
-        ends = time.monotonic() + timeout
+        ends = time.monotonic() + seconds("timeout", timeout)
         with self._changed:
             self._closing = True
             self._changed.notify_all()

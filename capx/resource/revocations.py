@@ -21,7 +21,8 @@ from collections.abc import Callable, Mapping
 from itertools import chain, islice
 
 from capx.background import begin_in_each_process
-from capx.errors import StoreProblem
+from capx.errors import ConfigurationProblem, StoreProblem
+from capx.instants import seconds
 from capx.store.protocols import DeathSource
 from capx.store.records import Head, News
 from capx.tokens import revocation_key
@@ -114,7 +115,7 @@ class StoreLiveness(PolledView):
     ) -> None:
         super().__init__()
         self._source = _at(os.fspath(source)) if isinstance(source, os.PathLike | str) else source
-        self._poll = poll
+        self._poll = seconds("poll", poll, ConfigurationProblem)
         self._clock = clock
         self._next_look = -math.inf
         self._confirmed = -math.inf

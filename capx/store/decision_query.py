@@ -9,6 +9,7 @@ from typing import Any, Final, TypedDict
 from msgspec import Struct
 
 from capx.errors import InvalidRequest
+from capx.instants import instant
 from capx.store.log import Event
 from capx_caveats import Entry, is_id, is_label, is_pattern
 
@@ -66,6 +67,7 @@ class Query(Struct, frozen=True, kw_only=True):
     since: int = 0
 
     def __post_init__(self) -> None:
+        instant("since", self.since)
         for what, text, fits in (
             ("an agent's name", self.agent, is_label),
             ("a tenant", self.tenant, is_label),

@@ -8,13 +8,13 @@ Laws:
 - A file with a bundle is its owner's alone, from the first moment.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack
 
 from capx.crypto import private_file
 from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
+from capx.instants import now_or
 from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.capability import Capability, Presentation, new_nonce
 from capx.tokens.grants import ASK, OWN_ACTIONS, Grant, ask_entries, audience_meant
@@ -175,7 +175,7 @@ class Bundle:
         entry must be pinned to arguments that satisfy it. InvalidRequest if the child would get no capability.
         """
         shared = nonce or new_nonce()
-        appended = resolved(caveats, _now(now))
+        appended = resolved(caveats, now_or(now))
         own = (*_of_the_authority(allow), *ask_entries(may_ask))
         return Bundle(
             capability.delegate(
@@ -208,11 +208,12 @@ class Bundle:
         with the most such grants, this one included, so that no service drives out what is for others. It drops the
         capabilities for the authority itself last.
         """
+        at = now_or(now)
         if capability in self._capabilities:
             return self
         held = list(self._capabilities)
         if len(held) >= MAX_TOKENS:
-            del held[_least(held, capability.audience, _now(now))]
+            del held[_least(held, capability.audience, at)]
         return Bundle((*held, capability))
 
     def without(self, *capabilities: Capability) -> "Bundle":
@@ -246,7 +247,7 @@ class Bundle:
 
         if audience is not None and audience not in self.audiences:
             raise self._holds_nothing(audience)
-        at = _now(now)
+        at = now_or(now)
         return tuple(effective(one, at) for one in self if audience in (None, one.audience))
 
     def explain(self, call: Call, *, audience: str | None = None, now: int | None = None) -> "Forecast":
@@ -265,7 +266,7 @@ class Bundle:
         meant = audience_meant(self.audiences, call.action) if audience is None else audience
         if meant not in self.audiences:
             raise self._holds_nothing(meant)
-        return forecast(self, call, meant, _now(now))
+        return forecast(self, call, meant, now_or(now))
 
     def _holds_nothing(self, audience: str) -> InvalidRequest:
         return InvalidRequest(f"this bundle holds nothing for {audience!r:.80}, only for {', '.join(self.audiences)}")
@@ -320,10 +321,6 @@ class Bundle:
 
     def __reduce__(self) -> NoReturn:
         raise InvalidRequest("a bundle is a secret: pass its `text` on where it must go")
-
-
-def _now(now: int | None) -> int:
-    return int(time.time()) if now is None else now
 
 
 def _read(path: "Path | str") -> "Bundle | MalformedToken | InvalidRequest":

@@ -10,7 +10,6 @@ Laws:
 """
 
 import os
-import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import NoReturn, TypeVar
@@ -19,6 +18,7 @@ from capx.crypto.base64url import b64u
 from capx.crypto.hashing import mac
 from capx.crypto.keys import AudienceKey
 from capx.errors import InvalidRequest, MalformedToken
+from capx.instants import instant, now_or
 from capx.tokens import chain, wire
 from capx.tokens.binding import Received
 from capx_caveats import (
@@ -193,8 +193,7 @@ class Capability(Token):
 
     def present(self, received: Received, *, now: int | None = None, nonce: str | None = None) -> Presentation:
         """Bind a copy to one request, at one time, for one use; the capability itself never leaves its holder."""
-        at = int(time.time()) if now is None else now
-        mark = Presented(received.profile, received.digest(), at, nonce or b64u(os.urandom(12)))
+        mark = Presented(received.profile, received.digest(), now_or(now), nonce or b64u(os.urandom(12)))
         frame = self._appended(encode_block((mark,)))
         return Presentation(frame, wire.encode(frame.identifier, frame.blocks, frame.signature))
 
@@ -220,7 +219,7 @@ def mint(key: AudienceKey, caveats: Iterable[Caveat], *, now: int, nonce: str | 
 
     `now` is in Unix seconds; `nonce` is 16 random bytes in base64url.
     """
-    return mint_block(key, encode_block(tuple(caveats)), now=now, nonce=nonce or b64u(os.urandom(16)))
+    return mint_block(key, encode_block(tuple(caveats)), now=instant("now", now), nonce=nonce or b64u(os.urandom(16)))
 
 
 def mint_block(key: AudienceKey, block: bytes, *, now: int, nonce: str) -> Capability:
@@ -246,7 +245,7 @@ def _allowed(entries: Sequence[str | Entry] | None) -> tuple[Allow, ...]:
 
 
 def _resolved(caveats: Iterable[Appendable], now: int | None) -> tuple[Caveat, ...]:
-    return resolved(caveats, int(time.time()) if now is None else now)
+    return resolved(caveats, now_or(now))
 
 
 def _read(block: chain.Block) -> tuple[Caveat, ...]:

@@ -10,7 +10,8 @@ Store and feed call a revocation a "death": a revocation key and the reason. The
 Laws:
 
 - A key has exactly one meaning: no task id contains a colon.
-- A death is kept as long as a token that it ends may not have expired: `max_ttl` and an hour.
+- A death is kept as long as a token that it ends may not have expired: `max_ttl` and an hour after the death, or after
+  the second that it names, if that is later.
 - The death of a root key is kept for ever: with a leaked key, an attacker can mint tokens that never expire.
 """
 

@@ -19,7 +19,8 @@ from msgspec.structs import replace
 
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import AudienceKeys
-from capx.errors import StoreProblem, Unavailable
+from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
+from capx.instants import seconds
 from capx.tokens.lineage import Lineage, Section, attributed
 from capx.tokens.revocation_key import RevocationKey, is_lasting
 from capx.verify.args_digest import args_digest
@@ -52,7 +53,7 @@ class Evaluator:
         self.meter = meter
         self._keys = keys
         self._liveness = liveness
-        self._max_staleness = max_staleness
+        self._max_staleness = seconds("max_staleness", max_staleness, ConfigurationProblem)
         self._clock = clock
         self._latest = 0
         self._lock = threading.Lock()

@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime
 
 from capx_caveats.errors import InvalidCaveat
+from capx_caveats.levels import SAFE_INTEGER
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
@@ -27,13 +28,16 @@ def parse_duration(text: str) -> int:
 def parse_instant(when: When, now: int) -> int:
     """Return the instant in whole Unix seconds; InvalidCaveat if `when` cannot be read. Durations count from `now`."""
     if isinstance(when, datetime):
-        if when.tzinfo is None:
+        if when.utcoffset() is None:
             raise InvalidCaveat("a datetime without a time zone is not an instant: give it one, such as tzinfo=UTC")
         return int(when.timestamp())
     # A bool is an int in Python: without this check, True would be one second after 1970.
     if isinstance(when, bool):
         raise InvalidCaveat(f"{when} is not a time: write Unix seconds, 15m, or RFC 3339")
     if isinstance(when, int):
+        # Without the number: Python refuses to write out a very long one.
+        if abs(when) > SAFE_INTEGER:
+            raise InvalidCaveat("a number of this size is not a time: write Unix seconds, 15m, or RFC 3339")
         return when
     if is_relative(when):
         return now + parse_duration(when)

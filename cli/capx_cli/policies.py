@@ -20,15 +20,23 @@ if TYPE_CHECKING:
 
 def read(file: Path | None) -> "tuple[Policy, Path]":
     """Return the policy in a file, or in the home, and its path; Unusable if there is none."""
-    from capx.authority.home import home_folder
-    from capx.policy.file import FILE, PolicyFile, read_policy
+    from capx.policy.file import PolicyFile, read_policy
 
     if file is not None:
         return read_policy(_contents(file), str(file)), file
-    place = home_folder() / FILE
-    if not os.path.lexists(place):
-        raise Unusable(f"there is no policy at {place}: write one, or name a FILE")
-    return PolicyFile(place)(), place
+    found = place(None)
+    return PolicyFile(found)(), found
+
+
+def place(file: Path | None) -> Path:
+    """Return the given path, or that of the policy in the home; Unusable if there is no policy in the home."""
+    from capx.authority.home import home_folder
+    from capx.policy.file import FILE
+
+    found = home_folder() / FILE if file is None else file
+    if file is None and not os.path.lexists(found):
+        raise Unusable(f"there is no policy at {found}: write one, or name a FILE")
+    return found
 
 
 def usable(file: Path | None) -> "Policy":

@@ -54,17 +54,21 @@ purposes = ["qbr"]
 [purpose.qbr]
 ttl = "2h"
 [[purpose.qbr.grant]]
+how = "at_open"
 allow = ["crm.accounts.read", "support.tickets.read"]
 
 [purpose.refund]
 ttl = "1h"
 require = ["tenant", "ticket"]
 [[purpose.refund.grant]]
+how = "at_open"
 allow = ["crm.accounts.read"]
 [[purpose.refund.grant]]
+how = "at_open"
 budget = {{ refunds = 1 }}
 allow."billing.refund" = {{ ticket = "{{intent.ticket}}" }}
 [[purpose.refund.grant]]
+how = "at_open"
 budget = {{ calls = 3 }}
 allow = ["crm.*", "mail.send"]
 [[purpose.refund.grant]]
@@ -74,6 +78,7 @@ allow = ["warehouse.stock.read"]
 [purpose.long]
 ttl = "3d"
 [[purpose.long.grant]]
+how = "at_open"
 allow = ["crm.accounts.read"]
 """
 
@@ -209,7 +214,7 @@ def _budgets(capability: Any) -> list[tuple[str, str, object]]:
 
 def test_rules_of_equal_budgets_at_one_audience_are_one(clock: Clock) -> None:
     rules = "".join(
-        f'[[purpose.qbr.grant]]\nbudget = {{ calls = {limit} }}\nallow = ["crm.{name}"]\n'
+        f'[[purpose.qbr.grant]]\nhow = "at_open"\nbudget = {{ calls = {limit} }}\nallow = ["crm.{name}"]\n'
         for name, limit in (("a", 1), ("b", 2), ("c", 1), ("a", 1))
     )
     with Authority.temporary(policy=_policy(rules), clock=clock) as authority:
@@ -228,7 +233,7 @@ def _policy(rules: str) -> Policy:
 def test_a_purpose_that_gives_as_much_as_a_bundle_holds_opens(clock: Clock) -> None:
     def rules(count: int) -> str:
         actions = ", ".join(f'"a{number}.read"' for number in range(count))
-        return f"[[purpose.qbr.grant]]\nallow = [{actions}]\n"
+        return f'[[purpose.qbr.grant]]\nhow = "at_open"\nallow = [{actions}]\n'
 
     with Authority.temporary(policy=_policy(rules(MAX_TOKENS - 1)), clock=clock) as authority:
         assert len(authority.open(signed(authority)).bundle) == MAX_TOKENS
@@ -238,7 +243,9 @@ def test_a_purpose_that_gives_as_much_as_a_bundle_holds_opens(clock: Clock) -> N
 
 def test_an_intent_does_not_burn_on_what_nobody_would_take(clock: Clock) -> None:
     limits = "".join(f"u{number} = 1\n" for number in range(16))
-    policy = _policy(f'[[purpose.qbr.grant]]\nallow = ["crm.read"]\n[purpose.qbr.grant.budget]\n{limits}')
+    policy = _policy(
+        f'[[purpose.qbr.grant]]\nhow = "at_open"\nallow = ["crm.read"]\n[purpose.qbr.grant.budget]\n{limits}'
+    )
     with Authority.temporary(policy=policy, clock=clock) as authority:
         intent = signed(authority)
         why = refused(authority, intent, caveats=[Budget("more", "1")])
@@ -249,7 +256,7 @@ def test_an_intent_does_not_burn_on_what_nobody_would_take(clock: Clock) -> None
 
 
 def test_an_intents_value_too_long_is_refused_by_key_path(clock: Clock) -> None:
-    policy = _policy('[[purpose.qbr.grant]]\nallow."crm.read" = { note = "{intent.note}" }\n')
+    policy = _policy('[[purpose.qbr.grant]]\nhow = "at_open"\nallow."crm.read" = { note = "{intent.note}" }\n')
     with Authority.temporary(policy=policy, clock=clock) as authority:
         long = signed(authority, parameters={"note": "x" * 4000})
         why = refused(authority, long)
@@ -266,7 +273,7 @@ def test_a_purpose_without_grants_gives_the_authority_alone(clock: Clock) -> Non
 def test_the_agent_and_a_purpose_without_tenant_are_in_the_log(clock: Clock) -> None:
     policy = read_policy(
         f'[principal."{ANA.name}"]\nkey = "{ANA.public}"\npurposes = ["tidy"]\n'
-        '[purpose.tidy]\nttl = "1h"\ntenant = "none"\n[[purpose.tidy.grant]]\nallow = ["disk.tidy"]\n'
+        '[purpose.tidy]\nttl = "1h"\ntenant = "none"\n[[purpose.tidy.grant]]\nhow = "at_open"\nallow = ["disk.tidy"]\n'
     )
     with Authority.temporary(policy=policy, clock=clock) as authority:
         opened = authority.open(signed(authority, purpose="tidy", tenant=UNSET, agent="tidier"))

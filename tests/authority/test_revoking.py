@@ -1,5 +1,6 @@
 """Roots, nodes, ids, kids, instants and selections are revoked; agents revoke below their own node."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from capx.api.messages.outcomes import Killed
 from capx.authority.authority import Authority
+from capx.authority.opening import OpenedTask
 from capx.authority.revoking import MAX_OF_NODE, MAX_OF_TASK
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
@@ -242,3 +244,79 @@ def test_what_died_while_a_clock_was_behind_is_kept(clock: Clock, authority: Aut
     clock.now += 2 * 86_400
     assert authority.prune().deaths == 0
     assert refused(authority, child) == ["revoked"]
+
+
+DAY = 86_400
+
+
+@pytest.fixture
+def ahead(clock: Clock, authority: Authority) -> OpenedTask:
+    """A task that was opened while the clock was ahead by a day."""
+    clock.now += DAY
+    opened = authority.open(allow=["crm.read"])
+    clock.now -= DAY
+    return opened
+
+
+def test_what_a_clock_ahead_issued_survives_no_revocation(authority: Authority, ahead: OpenedTask) -> None:
+    before = authority.open(allow=["crm.read"])
+    with pytest.raises(InvalidRequest, match="a clock was ahead: the log has live tokens that were issued up to 2027-"):
+        authority.revoke(issued="now")
+    assert "revoked" not in kinds(authority)
+    assert authority.revoke(issued="now", dry_run=True).killed[0].key == f"issued:{NOW + DAY}"
+    revoked = authority.revoke(issued="now", force=True)
+    assert [one.key for one in revoked.killed] == [f"issued:{NOW + DAY}"]
+    for opened in (ahead, before):
+        assert refused(authority, opened.bundle) == ["revoked"]
+    authority.check()
+
+
+def test_what_is_issued_before_a_revoked_instant_is_dead(clock: Clock, authority: Authority, ahead: OpenedTask) -> None:
+    authority.revoke(issued="now", force=True)
+    assert refused(authority, ahead.bundle) == ["revoked"]
+    clock.now += DAY
+    assert refused(authority, authority.open(allow=["crm.read"]).bundle) == ["revoked"]
+    clock.now += 1
+    assert refused(authority, authority.open(allow=["crm.read"]).bundle) == []
+
+
+@pytest.mark.usefixtures("ahead")
+def test_no_instant_is_later_than_what_was_issued(clock: Clock, authority: Authority) -> None:
+    with pytest.raises(InvalidRequest, match="is in the future"):
+        authority.revoke(issued=NOW + DAY + 1, force=True)
+    with pytest.raises(InvalidRequest, match="a clock was ahead"):
+        authority.revoke(issued=NOW + DAY)
+    assert authority.revoke(issued=NOW + DAY - 1, force=True).killed[0].key == f"issued:{NOW + DAY - 1}"
+    # What was issued in the last second lives, and only that is ahead still.
+    assert authority.revoke(issued="1d", force=True).killed[0].key == f"issued:{NOW + DAY}"
+    clock.now += 1
+    assert authority.revoke(issued="now").killed[0].key == f"issued:{NOW + 1}"
+
+
+@pytest.mark.parametrize("end", ["complete", "revoke"])
+def test_what_ended_does_not_keep_now_in_the_future(authority: Authority, ahead: OpenedTask, end: str) -> None:
+    getattr(authority, end)(ahead.id)
+    assert authority.revoke(issued="now").killed[0].key == f"issued:{NOW}"
+
+
+@pytest.mark.usefixtures("ahead")
+def test_what_was_revoked_ahead_stays_dead_after_pruning(clock: Clock, authority: Authority) -> None:
+    authority.revoke(issued="now", force=True)
+    clock.now += DAY - 1
+    late = authority.open(allow=["crm.read"], expires="1d")
+    # The death is older than a day and an hour; what was issued last before its instant does not expire yet.
+    clock.now += DAY - 100
+    authority.prune()
+    assert refused(authority, late.bundle) == ["revoked"]
+    clock.now += DAY + 3_601
+    assert authority.prune().deaths > 0
+
+
+def test_now_waits_for_a_clock_that_is_ahead_by_a_second() -> None:
+    with Authority.temporary() as lab:
+        quick = Authority(lab.store, lab.keyring, clock=lambda: time.time() + 2)
+        opened = quick.open(allow=["crm.read"])
+        (killed,) = lab.revoke(issued="now").killed
+        assert killed.key == f"issued:{opened.expires - 3600}"
+        assert refused(lab, opened.bundle) == ["revoked"]
+        assert refused(lab, lab.open(allow=["crm.read"]).bundle) == []

@@ -35,6 +35,7 @@ purposes = ["qbr"]
 [purpose.qbr]
 ttl = "2h"
 [[purpose.qbr.grant]]
+how = "at_open"
 allow = ["crm.accounts.read", "support.tickets.read"]
 """
 

@@ -40,6 +40,7 @@ cat > home/policy.toml <<'TOML'
 [purpose.qbr]
 ttl = "2h"
 [[purpose.qbr.grant]]
+how = "at_open"
 allow = ["crm.accounts.read"]
 TOML
 capx principal add lea --key "$(capx principal new lea --key-file lea.key)" --group leads

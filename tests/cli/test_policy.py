@@ -68,7 +68,9 @@ def test_a_draft_that_hides_something_acts_on_no_terminal(capx: Shell, draft: Pa
 
 
 def test_what_cannot_have_been_meant_is_remarked_upon(capx: Shell, draft: Path) -> None:
-    draft.write_text(f'{POLICY}[purpose.idle]\n[[purpose.idle.grant]]\nallow = ["crm.accounts.read"]\n', "utf-8")
+    draft.write_text(
+        f'{POLICY}[purpose.idle]\n[[purpose.idle.grant]]\nhow = "at_open"\nallow = ["crm.accounts.read"]\n', "utf-8"
+    )
     said = capx("policy", "check", str(draft))
     assert said.err == "  purpose.idle: no principal may ask for it: add it to the purposes of one\n"
 

@@ -108,7 +108,9 @@ def test_an_array_of_several_lines_and_an_empty_table_grow(home: Shell) -> None:
     home("principal", "add", "bo", "--purpose", "qbr", "--purpose", "audit", code=3)
     write_policy(
         home,
-        file.read_text().replace("[principal.cy]", "[purpose.audit]\ngrant = [{ allow = ['x.y'] }]\n[principal.cy]"),
+        file.read_text().replace(
+            "[principal.cy]", "[purpose.audit]\ngrant = [{ how = 'at_open', allow = ['x.y'] }]\n[principal.cy]"
+        ),
     )
     home("principal", "add", "bo", "--purpose", "qbr", "--purpose", "audit")
     home("principal", "add", "cy", "--tenant", 'O"\\x')

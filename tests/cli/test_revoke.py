@@ -85,6 +85,23 @@ def test_all_issued_up_to_an_instant_dies_what_comes_after_lives(home: Shell) ->
     assert "revoked            all that was issued up to 20" in home("log").out
 
 
+def test_now_reaches_what_a_clock_that_was_ahead_issued(home: Shell) -> None:
+    with Authority.open_home(home.home, clock=lambda: time.time() + 86_400) as quick:
+        ahead = quick.open(allow=["crm.read"]).bundle
+    said = home("revoke", "--issued-before", "now", code=2)
+    assert "a clock was ahead: the log has live tokens that were issued up to 20" in said.err
+    assert not is_dead(home, ahead)
+    said = home("revoke", "--issued-before", "now", "--dry-run")
+    assert ", all that is issued here would be dead too: no new task works before that" in said.err
+    said = home("revoke", "--issued-before", "now", "--force")
+    assert said.out.startswith("all that was issued up to 20")
+    assert said.err.startswith("Until 20")
+    assert said.err.endswith("Z, all that is issued here is dead too: no new task works before that\n")
+    assert is_dead(home, ahead)
+    assert is_dead(home, opened(home))
+    assert "works only with --issued-before" in home("revoke", "last", "--force", code=2).err
+
+
 def test_what_is_selected_dies_and_nothing_else(home: Shell) -> None:
     acme, globex = opened(home, "--tenant", "Acme", "--purpose", "qbr"), opened(home, "--tenant", "Globex")
     children = [bundle.delegate(to=name) for bundle in (acme, globex) for name in ("reader", "writer")]

@@ -9,6 +9,7 @@ cat >> home/policy.toml <<'END'
 ttl = "1h"
 
 [[purpose.refund.grant]]
+how = "at_open"
 allow = ["crm.accounts.read"]
 
 [[purpose.refund.grant]]

@@ -31,6 +31,7 @@ groups = ["sales"]
 ttl = "1h"
 
 [[purpose.refund.grant]]
+how = "at_open"
 allow = ["crm.accounts.read"]
 
 [[purpose.refund.grant]]
@@ -48,6 +49,7 @@ ttl = "1h"
 require = ["ticket", "share", "marks"]
 
 [[purpose.case.grant]]
+how = "at_open"
 allow."crm.cases.read" = {{ ticket = "{{intent.ticket}}", share = "{{intent.share}}", marks = "{{intent.marks}}" }}
 """
 

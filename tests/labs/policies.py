@@ -34,6 +34,7 @@ purposes = ["nightly"]
 [purpose.qbr]
 ttl = "2h"
 [[purpose.qbr.grant]]
+how = "at_open"
 allow = ["crm.accounts.read", "support.tickets.read"]
 
 [purpose.refund]
@@ -53,6 +54,7 @@ allow."billing.refund" = {{ ticket = "{{intent.ticket}}", amount = {{ range = [5
 ttl = "30m"
 tenant = "none"
 [[purpose.nightly.grant]]
+how = "at_open"
 allow."crm.export" = {{}}
 """
 
@@ -64,7 +66,9 @@ def changed(old: str, new: str) -> str:
 
 
 def granting(grant: str, beside: str = "") -> str:
-    """A policy with one purpose, `work`, that ana may ask for, and one grant of it."""
+    """A policy with one purpose, `work`, that ana may ask for, and one grant of it: at open, if it does not say how."""
+    if not grant.startswith("how = "):
+        grant = f'how = "at_open"\n{grant}'
     return f"""
 [principal.ana]
 tenants = ["Acme"]

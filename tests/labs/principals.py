@@ -10,6 +10,7 @@ POLICY = """# Whoever edits this: keep it readable aloud.\r
 ttl = "2h"
 
 [[purpose.qbr.grant]]
+how = "at_open"
 allow = ["crm.read"]          # and no more
 """
 

@@ -102,7 +102,7 @@ def test_a_grant_of_which_one_key_is_anything(key: str, value: Any) -> None:
 @given(value=VALUE)
 def test_an_argument_that_is_anything(value: Any) -> None:
     people = '[principal.ana]\npurposes = ["work"]\ntenants = ["Acme"]\n'
-    used(f'{people}[[purpose.work.grant]]\nallow."a.b" = {{ x = {toml(value)} }}\n')
+    used(f'{people}[[purpose.work.grant]]\nhow = "at_open"\nallow."a.b" = {{ x = {toml(value)} }}\n')
 
 
 @given(value=st.dictionaries(NAME, VALUE, max_size=5))

@@ -15,7 +15,7 @@ AT = "purpose.p.grant"
 
 
 def read(known: FileContext = KNOWN, **grant: Any) -> RuleTemplate:
-    (found,) = read_grants([{"allow": ["crm.read"], **grant}], AT, known).grants
+    (found,) = read_grants([{"how": "at_open", "allow": ["crm.read"], **grant}], AT, known).grants
     return found
 
 
@@ -25,7 +25,25 @@ def wrong(known: FileContext = KNOWN, **grant: Any) -> tuple[str, ...]:
     return caught.value.lines
 
 
-def test_a_grant_gives_at_open_and_without_limits_by_default() -> None:
+@pytest.mark.parametrize(
+    ("rest", "line"),
+    [
+        (
+            {},
+            'add how = "at_open", "on_request" or "ask" (older versions took it as "at_open": capx policy check --fix',
+        ),
+        ({"approvers": ["finance"]}, 'add how = "ask"'),
+        ({"pinned": False}, 'add how = "ask"'),
+    ],
+)
+def test_a_grant_cut_off_before_its_how_is_refused(rest: dict[str, Any], line: str) -> None:
+    with pytest.raises(Wrong) as caught:
+        read_grants([{"allow": ["crm.read"], **rest}], AT, KNOWN)
+    (said,) = caught.value.lines
+    assert said.startswith(f"{AT}[1].how: is missing: {line}")
+
+
+def test_a_grant_gives_without_limits_by_default() -> None:
     rule = read().fixed
     assert rule is not None
     assert (rule.place, rule.how, rule.budgets, rule.approvers, rule.within) == (f"{AT}[1]", "at_open", (), (), None)

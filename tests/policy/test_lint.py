@@ -14,10 +14,10 @@ def test_a_policy_that_is_meant_is_not_remarked_upon() -> None:
 def test_a_grant_that_never_decides_is_remarked_upon() -> None:
     text = granting(
         'how = "ask"\napprovers = ["kim"]\nallow = ["a.b.c", "a.x", "b.c"]\n'
-        '[[purpose.work.grant]]\nallow = ["a.b.*"]\n'
+        '[[purpose.work.grant]]\nhow = "at_open"\nallow = ["a.b.*"]\n'
         '[[purpose.work.grant]]\nhow = "on_request"\nallow."a.x" = {}\n'
         '[[purpose.work.grant]]\nhow = "ask"\napprovers = ["kim"]\nallow."b.c" = { x = 1 }\n'
-        '[[purpose.work.grant]]\nallow = ["a.bc"]'
+        '[[purpose.work.grant]]\nhow = "at_open"\nallow = ["a.bc"]'
     )
     assert list(warnings(read_policy(text))) == [
         (

@@ -265,7 +265,9 @@ def test_a_value_that_no_token_could_hold_opens_nothing() -> None:
 
 
 def test_a_name_that_the_intent_lacks_refuses_all_of_it() -> None:
-    policy = read_policy(granting('allow = ["a.b"]\n[[purpose.work.grant]]\nallow."a.c" = { x = "{intent.agent}" }'))
+    policy = read_policy(
+        granting('allow = ["a.b"]\n[[purpose.work.grant]]\nhow = "at_open"\nallow."a.c" = { x = "{intent.agent}" }')
+    )
     with pytest.raises(InvalidRequest, match=r'grant\[2\]\.allow\."a\.c"\.x: takes agent from the intent, which does'):
         policy.terms(intent("work", "ana"))
     assert len(policy.terms(intent("work", "ana", agent="robot")).rules) == 2

@@ -152,7 +152,7 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
         ),
         (
             'how = "on_request"',
-            'approvers = ["finance"]',
+            'how = "at_open"\napprovers = ["finance"]',
             (
                 'purpose.refund.grant[1].approvers: works only with how = "ask", but this grant is at_open: remove '
                 "the key, or change how"

@@ -56,7 +56,7 @@ def test_what_is_given_at_open_decides_before_what_is_asked_for() -> None:
     grants = [
         ("ask", 'how = "ask"\napprovers = ["kim"]\nallow = ["a.*"]'),
         ("on_request", 'how = "on_request"\nallow = ["a.b", "a.c"]'),
-        ("at_open", 'allow = ["a.b"]'),
+        ("at_open", 'how = "at_open"\nallow = ["a.b"]'),
         ("on_request", 'how = "on_request"\nallow."a.c" = {}'),
     ]
     text = granting("\n[[purpose.work.grant]]\n".join(grant for _, grant in grants))
@@ -77,7 +77,7 @@ def test_an_audience_is_the_first_label_unless_it_is_said() -> None:
 
 def test_grants_at_open_share_a_capability_if_they_share_budgets() -> None:
     grants = ['allow = ["a.b"]', 'allow = ["a.c", "d.e"]', 'budget = { calls = 1 }\nallow = ["a.f"]', 'allow = ["a.b"]']
-    text = granting("\n[[purpose.work.grant]]\n".join(grants))
+    text = granting("\n[[purpose.work.grant]]\n".join(f'how = "at_open"\n{grant}' for grant in grants))
     terms = read_policy(text).terms(intent("work", "ana"))
     given = [(one.audience, [entry.pattern for entry in one.allowed]) for one in terms.given_at_open]
     assert given == [("a", ["a.f"]), ("a", ["a.b", "a.c"]), ("d", ["d.e"])]

@@ -233,3 +233,20 @@ def test_root_keys_that_change_are_taken_anew(served: Served) -> None:
     code, err = served.ended()
     assert code == 0
     assert "Traceback" not in err
+
+
+def test_an_authority_says_at_start_that_its_policy_is_old(tmp_path: Path) -> None:
+    home = new_home(tmp_path)
+    (home / "policy.toml").write_text('[[purpose.qbr.grant]]\nallow = ["crm.read"]\n', encoding="utf-8")
+    (home / "policy.toml").chmod(0o600)
+    with serving(home) as served, RemoteAuthority(served.place) as remote:
+        # Services must learn of revocations, whatever the policy says.
+        opened = remote.open(allow=["crm.read"])
+        assert remote.revoke(opened.id).killed
+        served.signal(signal.SIGTERM)
+        code, err = served.ended()
+    first, second, third = err.splitlines()
+    assert (code, first) == (0, f"{home / 'policy.toml'} cannot be used:")
+    assert second.startswith("  purpose.qbr.grant[1].how: is missing: add how = ")
+    assert second.endswith("capx policy check --fix writes that)")
+    assert third == "until it is corrected, no intent opens a task, and no ask is granted"

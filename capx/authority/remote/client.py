@@ -176,6 +176,7 @@ class RemoteAuthority:
         issued: When | None = None,
         where: Mapping[str, str] | None = None,
         dry_run: bool = False,
+        force: bool = False,
     ) -> Revocation:
         """Revoke one thing, and everything below it, as `Authority.revoke`."""
         asked = messages.Revoke(
@@ -184,6 +185,7 @@ class RemoteAuthority:
             issued=None if issued is None else conversion.time_of(issued),
             where=None if where is None else dict(where),
             dry_run=dry_run,
+            force=force,
         )
         return self._call(operations.revoke, asked)
 

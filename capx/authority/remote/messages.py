@@ -87,7 +87,8 @@ class EndTask(RequestBody, frozen=True):
 class Revoke(RequestBody, frozen=True):
     """One thing to revoke: give exactly one field besides `dry_run`.
 
-    `target` is the id of a node, capability, root or task.
+    `target` is the id of a node, capability, root or task. `issued` may also be `now`. `force` allows an `issued` that
+    has not come yet: a clock was ahead, and the log has tokens up to then.
     """
 
     target: str | None = None
@@ -95,6 +96,7 @@ class Revoke(RequestBody, frozen=True):
     issued: Time | None = None
     where: dict[str, str] | None = None
     dry_run: bool = False
+    force: bool = False
 
 
 class LogQuery(RequestBody, frozen=True):

@@ -119,7 +119,14 @@ def decide(authority: Authority, asked: messages.GiveVerdict, *, id: str) -> Req
 @operation("POST", "/revocations", announced=True)
 def revoke(authority: Authority, asked: messages.Revoke) -> Revocation:
     """Revoke one thing, and everything below it."""
-    return authority.revoke(asked.target, kid=asked.kid, issued=asked.issued, where=asked.where, dry_run=asked.dry_run)
+    return authority.revoke(
+        asked.target,
+        kid=asked.kid,
+        issued=asked.issued,
+        where=asked.where,
+        dry_run=asked.dry_run,
+        force=asked.force,
+    )
 
 
 @operation("GET", "/graph", problems=(404,), seconds=_WHOLE_LOG)

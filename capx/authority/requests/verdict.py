@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from capx.authority.requests.inquiry import Inquiry
 from capx.crypto.hashing import digest
+from capx.instants import instant
 
 if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey  # signatures are slow to import, and few need them
@@ -26,10 +27,14 @@ class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     at: int
     signature: str
 
+    def __post_init__(self) -> None:
+        instant("at", self.at)
+
     @classmethod
     def sign(cls, inquiry: Inquiry, key: "PrincipalKey", *, yes: bool, at: int) -> "Verdict":
         """Sign an answer with the key of a person."""
-        message = _message(inquiry, key.name, yes, at)
+        # Before it is signed: a signature is good by itself.
+        message = _message(inquiry, key.name, yes, instant("at", at))
         return cls(request=inquiry.request.id, yes=yes, approver=key.name, at=at, signature=key.sign(message))
 
     def is_signed_by(self, public: bytes, inquiry: Inquiry) -> bool:

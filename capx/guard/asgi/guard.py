@@ -34,6 +34,7 @@ from capx.guard.asgi.messages import (
 from capx.guard.asgi.request import KEY, SMALL_BODY, GuardedRequest, denials
 from capx.guard.asgi.response_gate import PathRules, ResponseGate, ResponseRules, Withheld
 from capx.guard.observer import LOGGER, Observer, OnDecision
+from capx.instants import seconds
 from capx.verify.decision import Denied
 from capx.verify.verifier import Verifier
 
@@ -65,7 +66,7 @@ class ASGIGuard:
         self._rules = rules or PathRules(public)
         self._prefix = prefix.rstrip("/")
         self._max_body = max_body
-        self._body_seconds = body_seconds
+        self._body_seconds = seconds("body_seconds", body_seconds, ConfigurationProblem)
         self._observer = Observer(on_decision)
         self._checked = False
 

@@ -21,6 +21,7 @@ from typing import Any, Self
 from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
+from capx.errors import ConfigurationProblem
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Scope
 from capx.guard.asgi.request import GuardedRequest
@@ -31,6 +32,7 @@ from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.endpoint import EndpointSpec, spec_of, wrapped
 from capx.guard.fastapi.routes import RouteTable, path_of
 from capx.guard.observer import OnDecision
+from capx.instants import seconds
 from capx.resource.connection import Connection, connect_from_env
 from capx.verify.verifier import Verifier
 from capx_caveats import DEFAULT, Vocabulary
@@ -60,7 +62,7 @@ class FastAPIGuard:
         self._verifier = verifier
         self._prefix = prefix
         self._max_body = max_body
-        self._body_seconds = body_seconds
+        self._body_seconds = seconds("body_seconds", body_seconds, ConfigurationProblem)
         self._on_decision = on_decision
         self._route_tables: list[RouteTable] = []
         self.connection: Connection | None = None

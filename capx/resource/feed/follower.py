@@ -17,7 +17,8 @@ from typing import Final, Protocol
 
 from capx import diagnostics
 from capx.background import begin_in_each_process
-from capx.errors import StoreProblem
+from capx.errors import ConfigurationProblem, StoreProblem
+from capx.instants import seconds
 from capx.resource.revocations import View
 from capx.store.records import Head, News
 from capx.tokens.revocation_key import RevocationKey
@@ -67,7 +68,7 @@ class Follower:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._source = source
-        self._options = sighted, patience, clock, wall
+        self._options = sighted, seconds("patience", patience, ConfigurationProblem), clock, wall
         self._closed = False
         begin_in_each_process(self._begin)
 

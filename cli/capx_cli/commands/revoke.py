@@ -51,7 +51,8 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
 @click.option(
     "--issued-before",
     metavar="WHEN",
-    help="Instead: all that was issued up to this time: now, 5m for five minutes ago, or RFC 3339.",
+    help="Instead: all that was issued up to this time: now, 5m for five minutes ago, or RFC 3339. If a clock was "
+    "ahead, now is the last time at which the log shows that something was issued.",
 )
 @click.option(
     "--where",
@@ -59,6 +60,11 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     metavar="NAME=TEXT",
     help="Instead: the live tasks of tenant=TEXT, purpose=TEXT or principal=TEXT, or in them the nodes of agent=TEXT. "
     "Repeatable; exits with 1 if none matches.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="With --issued-before: also up to a time that has not come yet. Until then, all that is issued is dead.",
 )
 @DRY_RUN
 @click.option(
@@ -79,6 +85,7 @@ def revoke(
     kid: str | None,
     issued_before: str | None,
     where: tuple[str, ...],
+    force: bool,
     dry_run: bool,
     wait: float | None,
     as_json: bool,
@@ -95,11 +102,15 @@ def revoke(
     _demand_one(target=target, held=held, kid=kid, issued_before=issued_before, where=where)
     if dry_run and wait is not None:
         raise click.UsageError("a dry run revokes nothing, so there is nothing to wait for: leave out --wait")
+    if force and issued_before is None:
+        raise click.UsageError("--force works only with --issued-before: leave it out")
     selected = _selection(where)
     with open_authority() as authority:
         named: dict[str, Any] = {"kid": kid, "where": selected or None}
         if issued_before is not None:
-            named["issued"] = int(time.time()) if issued_before == "now" else phrases.past(issued_before)
+            # The authority knows what now means: its log may have later times than any clock.
+            named["issued"] = issued_before if issued_before == "now" else phrases.past(issued_before)
+            named["force"] = force
         if held:
             named["target"] = _held(token_file)
         elif target is not None:
@@ -173,7 +184,7 @@ def _say(revoked: "Revocation") -> None:
 
 
 def _say_what_else_matters(authority: "Operations", revoked: "Revocation", target: str | None) -> None:
-    from capx.tokens.revocation_key import kid_of
+    from capx.tokens.revocation_key import instant_of, kid_of
 
     if not revoked.killed:
         return
@@ -181,6 +192,10 @@ def _say_what_else_matters(authority: "Operations", revoked: "Revocation", targe
     killed = revoked.killed[0]
     if target is not None and not (killed.again or killed.is_root) and _unseen(authority, killed.key):
         screen.say("  this authority has not seen this id so far")
+    if (until := instant_of(killed.key)) is not None and until > time.time():
+        when = phrases.instant(until)
+        would = "would be" if revoked.dying is not None else "is"
+        screen.note(f"Until {when}, all that is issued here {would} dead too: no new task works before that", "yellow")
     if (kid := kid_of(killed.key)) is not None:
         kids = list(authority.kids())
         if kid not in kids:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import screen
+from capx_cli import policies, screen
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
+    from capx.authority.authority import Authority
     from capx.server.net.sockets import Address
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")
@@ -67,6 +68,7 @@ def serve(
         raise click.UsageError(f"other machines can connect to {address} without encryption: {cure}")
     place = (path or home_folder() / SOCKET).absolute()
     with Authority.open_home() as authority:
+        _tell_policy(authority)
         own = OwnSocket(place)
         try:
             return run(
@@ -76,6 +78,21 @@ def serve(
             )
         finally:
             own.remove()
+
+
+def _tell_policy(authority: "Authority") -> None:
+    """Note it if the policy cannot be used. The authority still serves: services must learn of revocations."""
+    from capx.errors import ConfigurationProblem
+    from capx.policy.toml_reader import InvalidFile
+
+    try:
+        _ = authority.policy
+    except ConfigurationProblem as problem:
+        if isinstance(problem, InvalidFile):
+            policies.tell(problem)
+        else:
+            screen.note(str(problem), screen.BAD)
+        screen.note("until it is corrected, no intent opens a task, and no ask is granted", screen.BAD)
 
 
 def _tls(certificate: Path | None, key: Path | None) -> dict[str, Any]:

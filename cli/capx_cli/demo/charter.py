@@ -33,10 +33,12 @@ ttl = "15m"
 require = ["deck"]
 
 [[purpose.qbr.grant]]                        # given when the task opens
+how = "at_open"
 allow = ["crm.accounts.list", "crm.accounts.read", "support.tickets.list", "support.tickets.read",
          "warehouse.tables.list", "slides.read"]
 
 [[purpose.qbr.grant]]                        # six slides in all, whoever writes them
+how = "at_open"
 budget = { calls = 6 }
 allow."slides.write" = { deck = "{intent.deck}", "*" = { anything = true } }
 
