@@ -22,6 +22,7 @@ from capx.agent.protocols import ActsForHolder, AgentAuthority
 from capx.agent.unproven_grants import UnprovenGrants
 from capx.api.messages.agents import AgentStatus
 from capx.background import begin_in_each_process, in_event_loop, run_in_thread, wait_async
+from capx.crypto.instants import seconds
 from capx.errors import (
     CapxError,
     ConfigurationProblem,
@@ -32,7 +33,6 @@ from capx.errors import (
     UnknownRequest,
     UnknownTask,
 )
-from capx.instants import seconds
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
 from capx.tokens.guarded_function import guard_of

@@ -21,8 +21,8 @@ from capx.api.messages.agents import AgentStatus, Answered, AskMore, AskPending,
 from capx.api.messages.base import encode
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.responses import read_response, unreachable
+from capx.crypto.instants import seconds
 from capx.errors import InvalidRequest, StoreProblem
-from capx.instants import seconds
 from capx.tokens.bundle import Bundle, hops_between
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask, Granted, Pending, Refused

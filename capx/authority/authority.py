@@ -51,9 +51,9 @@ from capx.authority.revoking import (
     revoke,
     target_id,
 )
+from capx.crypto.instants import ttl, when
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx.instants import ttl, when
 from capx.intents.intent import Intent, SignedIntent, intent_digest
 from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
 from capx.resource.replay import Replay

@@ -20,7 +20,7 @@ from capx.authority.graph.impact import read_graph
 from capx.authority.requests import request_state
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.request_state import inquire, known_request
-from capx.instants import seconds
+from capx.crypto.instants import seconds
 from capx.resource.recorder import StoreRecorder
 from capx.store.check import check_store
 from capx.store.decision_query import ANY_DECISION, Query, QueryFields

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from capx.api.messages.agents import AgentStatus
 from capx.api.messages.outcomes import Ended, Revocation
-from capx.instants import seconds
+from capx.crypto.instants import seconds
 from capx.store.protocols import Store
 from capx.store.records import TaskRecord
 from capx.tokens.binding import ToolCall

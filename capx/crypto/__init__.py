@@ -1,4 +1,4 @@
-"""Bytes, keys and signatures, on which all other rooms build; no code here knows what a token is.
+"""Bytes, keys, signatures and times, on which all other rooms build; no code here knows what a token is.
 
     from capx.crypto import KeyRing, RootKey
 
@@ -12,6 +12,7 @@ Modules:
     keys, key_file                                      root keys, audience keys, and the files that hold them
     core_dumps                                          no root key in the file that a crash leaves
     private_file                                        files that other users cannot read, or cannot change
+    instants                                            times that callers give
 """
 
 from capx.crypto.keys import AudienceKey, AudienceKeys, KeyRing, RootKey

@@ -24,8 +24,8 @@ from capx.crypto import strict_json
 from capx.crypto.base64url import b64u, is_bytes
 from capx.crypto.canonical_json import canonical
 from capx.crypto.hashing import digest
+from capx.crypto.instants import instant, when
 from capx.errors import InvalidRequest
-from capx.instants import instant, when
 from capx.intents.epoch import is_epoch
 from capx_caveats import JSON, SAFE_INTEGER, InvalidCaveat, Literal, When, is_attribute, is_label
 

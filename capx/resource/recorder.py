@@ -25,8 +25,8 @@ from msgspec.structs import replace
 
 from capx import diagnostics
 from capx.background import begin_in_each_process
+from capx.crypto.instants import seconds
 from capx.errors import Unavailable
-from capx.instants import seconds
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
 

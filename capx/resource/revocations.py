@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from itertools import chain, islice
 
 from capx.background import begin_in_each_process
+from capx.crypto.instants import seconds
 from capx.errors import ConfigurationProblem, StoreProblem
-from capx.instants import seconds
 from capx.store.protocols import DeathSource
 from capx.store.records import Head, News
 from capx.tokens import revocation_key

@@ -8,8 +8,8 @@ from typing import Any, Final, TypedDict
 
 from msgspec import Struct
 
+from capx.crypto.instants import instant
 from capx.errors import InvalidRequest
-from capx.instants import instant
 from capx.store.log import Event
 from capx_caveats import Entry, is_id, is_label, is_pattern
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack
 
 from capx.crypto import private_file
+from capx.crypto.instants import now_or
 from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
-from capx.instants import now_or
 from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.capability import Capability, Presentation, new_nonce
 from capx.tokens.grants import ASK, OWN_ACTIONS, Grant, ask_entries, audience_meant

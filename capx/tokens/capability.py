@@ -16,9 +16,9 @@ from typing import NoReturn, TypeVar
 
 from capx.crypto.base64url import b64u
 from capx.crypto.hashing import mac
+from capx.crypto.instants import instant, now_or
 from capx.crypto.keys import AudienceKey
 from capx.errors import InvalidRequest, MalformedToken
-from capx.instants import instant, now_or
 from capx.tokens import chain, wire
 from capx.tokens.binding import Received
 from capx_caveats import (

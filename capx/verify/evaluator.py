@@ -18,9 +18,9 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from capx.crypto.base64url import b64u
+from capx.crypto.instants import seconds
 from capx.crypto.keys import AudienceKeys
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
-from capx.instants import seconds
 from capx.tokens.lineage import Lineage, Section, attributed
 from capx.tokens.revocation_key import RevocationKey, is_lasting
 from capx.verify.args_digest import args_digest

@@ -35,7 +35,7 @@ def bundle_tenant(bundle: Bundle) -> str | None:
     return next((caveat.name for caveat in next(iter(bundle)).caveats[0] if isinstance(caveat, Tenant)), None)
 
 
-def test_a_decision_that_a_resource_named_as_a_node_stops_nothing(home: Shell) -> None:
+def test_a_decision_named_as_a_node_keeps_it_revocable(home: Shell) -> None:
     held = opened(home)
     assert held.node is not None
     node = b64u(held.node)

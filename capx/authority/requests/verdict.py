@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from capx.authority.requests.inquiry import Inquiry
 from capx.crypto.hashing import digest
-from capx.instants import instant
+from capx.crypto.instants import instant
 
 if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey  # signatures are slow to import, and few need them

@@ -12,6 +12,7 @@ Laws:
 import logging
 from collections.abc import Iterable
 
+from capx.crypto.instants import seconds
 from capx.errors import ConfigurationProblem
 from capx.guard.asgi.messages import (
     BODY_SECONDS,
@@ -34,7 +35,6 @@ from capx.guard.asgi.messages import (
 from capx.guard.asgi.request import KEY, SMALL_BODY, GuardedRequest, denials
 from capx.guard.asgi.response_gate import PathRules, ResponseGate, ResponseRules, Withheld
 from capx.guard.observer import LOGGER, Observer, OnDecision
-from capx.instants import seconds
 from capx.verify.decision import Denied
 from capx.verify.verifier import Verifier
 

@@ -21,6 +21,7 @@ from typing import Any, Self
 from fastapi import Depends, FastAPI
 from starlette.requests import HTTPConnection
 
+from capx.crypto.instants import seconds
 from capx.errors import ConfigurationProblem
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Scope
@@ -32,7 +33,6 @@ from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.endpoint import EndpointSpec, spec_of, wrapped
 from capx.guard.fastapi.routes import RouteTable, path_of
 from capx.guard.observer import OnDecision
-from capx.instants import seconds
 from capx.resource.connection import Connection, connect_from_env
 from capx.verify.verifier import Verifier
 from capx_caveats import DEFAULT, Vocabulary

@@ -17,8 +17,8 @@ from typing import Final, Protocol
 
 from capx import diagnostics
 from capx.background import begin_in_each_process
+from capx.crypto.instants import seconds
 from capx.errors import ConfigurationProblem, StoreProblem
-from capx.instants import seconds
 from capx.resource.revocations import View
 from capx.store.records import Head, News
 from capx.tokens.revocation_key import RevocationKey

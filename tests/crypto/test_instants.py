@@ -11,10 +11,10 @@ import pytest
 
 import capx
 from capx.authority.requests.verdict import Verdict
+from capx.crypto.instants import LONGEST, instant, now_or, seconds, ttl
 from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.asgi.guard import ASGIGuard
 from capx.guard.fastapi.guard import FastAPIGuard
-from capx.instants import LONGEST, instant, now_or, seconds, ttl
 from capx.tokens.capability import mint
 
 CALL = capx.ToolCall("crm.read")
