@@ -152,7 +152,8 @@ def test_ids_may_begin_with_dashes_mistyped_options_do_nothing(home: Any) -> Non
     home("task", "open", "--allow", "crm.read")
     for id_ in ("-AAAAAAAAAAAAAAAAAAAAA", "--AAAAAAAAAAAAAAAAAAAA"):
         assert f"{id_} would be revoked" in home("revoke", id_, "--dry-run").out
-    assert "'-x' is not the id of a decision: an id has d. and 22 characters, this has 2" in home("why", "-x", code=2).err
+    said = home("why", "-x", code=2).err
+    assert "'-x' is not the id of a decision: an id has d. and 22 characters, this has 2" in said
     for args in (("task", "complete", "last", "--dryrun"), ("revoke", "last", "--dryrun")):
         assert "unexpected extra argument" in home(*args, code=2).err
     assert [task["state"] for task in _tasks(home)] == ["active"]
