@@ -138,8 +138,8 @@ class CallSpec(Struct, frozen=True):
     ) -> "CallFacts":
         """Return the facts of the call with these arguments, whose tenant is known.
 
-        `arguments` are Python values, as the function gets them. `args` and `defaults` are JSON values, as caveats see
-        them.
+        `arguments` are Python values, as the function gets them. `args` and `defaults` are what `plain` made of them,
+        as caveats see them.
         """
         return CallFacts(
             self.action,
@@ -149,6 +149,7 @@ class CallSpec(Struct, frozen=True):
             cost=_by_unit(derive(self.cost, arguments)),
             sent=sent,
             defaults=defaults,
+            is_json=True,
         )
 
 
@@ -175,6 +176,7 @@ class CallFacts(Struct, frozen=True):
     `tenant` may be GRANTED. `cost` is the cost in each unit except `calls`. If `sent` is true, the arguments are what
     the bearer sent, or defaults of the action: then a denial may name their values. Otherwise they may come from the
     service's own data, which the bearer must not learn. `defaults` are the arguments that the bearer left out.
+    `is_json` says that `plain` made all arguments, so nobody needs to look at them again.
     """
 
     action: str
@@ -184,6 +186,7 @@ class CallFacts(Struct, frozen=True):
     cost: Mapping[str, Amount] | None = None
     sent: bool = False
     defaults: Mapping[str, JSON] | None = None
+    is_json: bool = False
 
     def call(self, admitted: Admitted) -> Call:
         """Return the call, or raise Denied if it holds a value that capx does not accept.
@@ -195,7 +198,15 @@ class CallFacts(Struct, frozen=True):
         if not is_action(action):
             raise Denied(admitted.refused((_NO_ACTION,)))
         try:
-            return Call(action, self.args, tenant, self.attributes or {}, self.cost or {}, self.defaults or {})
+            call = Call.of_json if self.is_json else Call
+            return call(
+                action,
+                self.args,
+                tenant,
+                attributes=self.attributes or {},
+                cost=self.cost or {},
+                defaults=self.defaults or {},
+            )
         except InvalidCaveat as error:
             # Out of this block: the denial that the bearer sees does not carry the error as its context.
             refusal = self._refusal(action, str(error))

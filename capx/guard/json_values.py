@@ -31,8 +31,8 @@ from uuid import UUID
 import msgspec
 
 from capx.crypto.canonical_json import canonical
-from capx.errors import InvalidRequest
-from capx_caveats import JSON, SAFE_INTEGER
+from capx.errors import InvalidCaveat, InvalidRequest
+from capx_caveats import JSON, SAFE_INTEGER, demand_json
 from capx_caveats.levels import MANY, MAX_DEPTH, levels
 
 Hook = Callable[[Any], Any]
@@ -41,6 +41,7 @@ Hook = Callable[[Any], Any]
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _TEXT: Final = frozenset({str})
 _BARE: Final = frozenset({dict, list, tuple, set, frozenset})
+_SHARED: Final = frozenset({dict, list})
 _HARMLESS: Final = frozenset(
     {"__class_getitem__", "__doc__", "__getnewargs__", "__hash__", "__init__", "__new__", "__repr__"}
 )
@@ -55,12 +56,17 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def plain(name: str, value: Any, hook: Hook | None = None) -> JSON:
     """Return the JSON value of an argument; `hook` converts values of other types than those above.
 
-    Raises InvalidRequest if the argument has no JSON value.
+    What consists of dicts, lists and scalars is JSON already: it is returned as it is, and not copied.
+    Raises InvalidRequest if the argument has no JSON value that `demand_json` accepts.
     """
     try:
-        return _seen(value, hook)
-    except (TypeError, ValueError, RecursionError) as error:
+        if type(value) in _SHARED and _is_json(value):
+            return cast("JSON", value)
+        seen = _seen(value, hook)
+        demand_json(seen)
+    except (TypeError, ValueError, RecursionError, InvalidCaveat) as error:
         raise InvalidRequest(f"the argument {name!r} cannot be judged, because it is not JSON: {error}") from None
+    return seen
 
 
 def members(value: Any, declared: Iterable[str]) -> dict[str, Any]:
@@ -107,8 +113,8 @@ def _container(value: Any, hook: Hook | None) -> JSON:
     kind = cast("type[object]", type(value))
     if kind not in _BARE:
         _demand_plain(value)
-    elif len(value) > MANY and _is_bare(value):
-        return msgspec.to_builtins(value)  # type: ignore[no-any-return] # a copy
+    elif len(value) > MANY and kind in _SHARED and _is_json(value):
+        return cast("JSON", value)
     if issubclass(kind, dict):
         return _object(value, hook)
     elements = [_seen(element, hook) for element in value]
@@ -116,10 +122,10 @@ def _container(value: Any, hook: Hook | None) -> JSON:
     return sorted(elements, key=canonical) if issubclass(kind, (set, frozenset)) else elements
 
 
-def _is_bare(value: object) -> bool:
-    """Whether a large value holds only dicts, lists and scalars; false if only a look at each value can tell."""
+def _is_json(value: object) -> bool:
+    """Whether a value is JSON of dicts, lists and scalars; false if only a look at each value can tell."""
     found = levels(value, MAX_DEPTH)
-    return found is not None and not any(tuple in level.values for level in found)
+    return found is not None and all(level.is_json and tuple not in level.values for level in found)
 
 
 def _decimal(value: Decimal) -> int | float:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from capx.agent.actor import Actor, bundle_of, current_actor, run_as, why_nobody_acts
@@ -119,7 +119,8 @@ class _Tool:
         given = {*bound.arguments}
         bound.apply_defaults()
         bound.arguments = _copies(bound.arguments)
-        judged = {name: plain(name, value) for name, value in bound.arguments.items()}
+        # Copied again: whoever is asked for permission sees what is judged, and must not change what runs.
+        judged = {name: to_builtins(plain(name, value)) for name, value in bound.arguments.items()}
         # A presentation covers what the caller gave.
         try:
             sent = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})

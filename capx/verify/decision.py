@@ -262,6 +262,7 @@ class Allowed(Struct, frozen=True, kw_only=True, dict=True):
     `decision` is what is recorded, as in `Denied`. `hops` are labels that delegators chose: show them, but do not
     decide by them. `expires` is the earliest expiry of the chain, in Unix seconds. `spent` is what this presentation
     has spent, each from one counter. `remaining` is what is left in each unit that a budget counts, as decimal text.
+    `call` may hold the very dicts and lists that an endpoint gets: if the endpoint changes one, `call` shows it.
     """
 
     decision: Decision

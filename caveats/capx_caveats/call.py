@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from capx_caveats.amount import Amount, amount
 from capx_caveats.errors import InvalidCaveat
@@ -42,14 +43,11 @@ class Call(Struct, frozen=True):
         demand(is_action(self.action), "an action (labels joined by dots)", self.action)
         if self.tenant is not None:
             demand(is_label(self.tenant), "a tenant", self.tenant)
-        for stated in (self.args, self.defaults, self.attributes, self.cost):
-            demand_dict(stated)
+        self._demand_names()
         for arguments in (self.args, self.defaults):
-            demand_arguments(arguments)
             demand_members(arguments)
-        for name in self.defaults:
-            if name in self.args:
-                raise InvalidCaveat(f"the argument {name!r:.80} was given, so it has no default")
+        for stated in (self.attributes, self.cost):
+            demand_dict(stated)
         for name, value in self.attributes.items():
             demand_attribute(name)
             demand_json(value)
@@ -58,6 +56,32 @@ class Call(Struct, frozen=True):
             if unit == CALLS:
                 raise InvalidCaveat("a call always costs 1 in `calls`: leave that unit out of `cost`")
             amount(cost)
+
+    def _demand_names(self) -> None:
+        for arguments in (self.args, self.defaults):
+            demand_dict(arguments)
+            demand_arguments(arguments)
+        for name in self.defaults:
+            if name in self.args:
+                raise InvalidCaveat(f"the argument {name!r:.80} was given, so it has no default")
+
+    @classmethod
+    def of_json(
+        cls,
+        action: str,
+        args: Mapping[str, JSON],
+        tenant: str | None = None,
+        *,
+        attributes: Mapping[str, JSON] = NOTHING,
+        cost: Mapping[str, Amount] = FREE,
+        defaults: Mapping[str, JSON] = NOTHING,
+    ) -> "Call":
+        """Return the call with arguments whose values have passed `demand_json`: they are not looked at again."""
+        call = cls(action, tenant=tenant, attributes=attributes, cost=cost)
+        force_setattr(call, "args", args)
+        force_setattr(call, "defaults", defaults)
+        call._demand_names()
+        return call
 
     @property
     def arguments(self) -> Mapping[str, JSON]:

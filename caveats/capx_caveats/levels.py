@@ -33,6 +33,15 @@ class Level(NamedTuple):
         return "".join(chain(self.values.get(str, ()), self.names))
 
     @property
+    def is_json(self) -> bool:
+        """Whether each text can be encoded as UTF-8, and each number is safe."""
+        try:
+            self.texts.encode()
+        except UnicodeEncodeError:
+            return False
+        return self.has_safe_numbers
+
+    @property
     def has_safe_numbers(self) -> bool:
         """Whether each number is finite and within ±(2⁵³ - 1)."""
         floats = self.values.get(float, ())

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.levels import MANY, MAX_DEPTH, SAFE_INTEGER, Level, levels
+from capx_caveats.levels import MANY, MAX_DEPTH, SAFE_INTEGER, levels
 
 Scalar: TypeAlias = bool | int | float | str | None
 """A JSON value that holds no other value."""
@@ -111,15 +111,7 @@ def demand_members(members: Mapping[str, object]) -> None:
 def _is_json(value: object, depth: int) -> bool:
     """Whether a large value is JSON as `demand_json` demands it; false if only that can tell."""
     found = levels(value, depth)
-    return found is not None and all(map(_are_json, found))
-
-
-def _are_json(level: Level) -> bool:
-    try:
-        demand_unicode(level.texts)
-    except InvalidCaveat:
-        return False
-    return level.has_safe_numbers
+    return found is not None and all(level.is_json for level in found)
 
 
 def demand_dict(value: object) -> None:

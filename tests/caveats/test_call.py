@@ -9,6 +9,7 @@ import pytest
 
 from capx_caveats import (
     CALLS,
+    JSON,
     Call,
     InvalidCaveat,
 )
@@ -91,6 +92,40 @@ def test_a_call_that_cannot_be_judged_cannot_be_stated(fields: dict[str, Any]) -
     base: dict[str, Any] = {} if "action" in fields else {"action": "a.read"}
     with pytest.raises(InvalidCaveat):
         Call(**base, **fields)
+
+
+# What `of_json` is told to be JSON: it looks at names, and not at values.
+UNSEEN = {
+    "a set",
+    "bytes",
+    "nan",
+    "2**53 deep inside",
+    "a lone surrogate",
+    "a subclass of int",
+    "a text that equals every text",
+    "a list that shows the first of two",
+}
+
+
+@pytest.mark.parametrize("told", [told for told in ILL_FORMED if told not in UNSEEN])
+def test_a_call_of_json_is_looked_at_but_for_its_values(told: str) -> None:
+    fields: dict[str, Any] = {"action": "a.read", "args": {}, **ILL_FORMED[told]}
+    with pytest.raises(InvalidCaveat):
+        Call.of_json(**fields)
+
+
+def test_a_call_of_json_is_the_call_of_these_values() -> None:
+    defaults: dict[str, JSON] = {"z": [2]}
+    called = Call.of_json("a.read", {"x": 1}, "Acme", attributes={"region": "eu"}, cost={"eur": 2}, defaults=defaults)
+    assert called == Call("a.read", {"x": 1}, "Acme", {"region": "eu"}, {"eur": 2}, {"z": [2]})
+    assert Call.of_json("a.read", {"x": 1}) == Call("a.read", {"x": 1})
+    with pytest.raises(InvalidCaveat, match="so it has no default"):
+        Call.of_json("a.read", {"x": 1}, defaults={"x": 1})
+    repeated: Any = MultiDict(a=[1])
+    states: list[dict[str, Any]] = [{"args": repeated}, {"args": {}, "defaults": repeated}]
+    for stated in states:
+        with pytest.raises(InvalidCaveat, match="may hold more than it shows"):
+            Call.of_json("a.read", **stated)
 
 
 MAPPINGS: list[Any] = [MultiDict(a=[1, 2]), Few(), MultiDict(), [("a", 1)], None, "a", 1]

@@ -115,6 +115,20 @@ def test_levels_hold_each_value_once_by_its_type() -> None:
     assert found[2].texts == "tc"
 
 
+@pytest.mark.parametrize("value", ["\ud800", {"\ud800": 1}, 2**53, -(2**53), float("nan"), float("-inf")])
+def test_a_level_is_no_json_with_such_a_text_or_number(value: Any) -> None:
+    array, elements, *members = (level.is_json for level in levels([value, "ä", 2**53 - 1, 0.5], 64) or ())
+    assert array
+    assert not elements
+    assert all(members)
+
+
+def test_a_level_of_such_texts_and_numbers_is_json() -> None:
+    found = levels([2**53 - 1, 1 - 2**53, 0.5, True, None, {"ä": "\U0001f600"}], 64)
+    assert found is not None
+    assert [level.is_json for level in found] == [True, True, True]
+
+
 @pytest.mark.parametrize(
     "value", [object(), [b"x"], {"a": {1}}, {1: 2}, {"a": {Text("b"): 1}}, [Text("a")], [Colour.RED]]
 )

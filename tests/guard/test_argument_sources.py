@@ -13,10 +13,10 @@ from starlette.datastructures import MultiDict, QueryParams
 from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx.guard.fastapi import FastAPIGuard
+from capx.guard.fastapi import Check, FastAPIGuard
 from capx.guard.fastapi.argument_sources import ArgsFunction, ArgsTable, OwnArguments
 from capx.verify.decision import Allowed
-from capx_caveats import Entry, absent, action, any_of, anything, between, fields, where
+from capx_caveats import Entry, absent, action, any_of, anything, between, each, fields, where
 from tests.labs.orders import noted, refusal
 from tests.labs.serving import served
 
@@ -85,6 +85,11 @@ async def listed(filters: Annotated[Filters, Query()], allowed: Allowed) -> Any:
     return allowed.call.arguments
 
 
+async def changing(rows: Annotated[Any, Body(embed=True)], check: Check) -> Any:
+    rows[0]["id"] = 2
+    return [(await check()).call.arguments, rows]
+
+
 async def tabled(id: int, body: Refund, allowed: Allowed, unnamed: str | None = None) -> Any:
     return allowed.call.arguments
 
@@ -113,6 +118,7 @@ def origin(lab: Authority) -> Iterator[str]:
     app.post("/missing")(guard.action("crm.missing")(missing))
     app.get("/listed")(guard.action("crm.listed")(listed))
     app.post("/tabled/{id}")(guard.action("crm.tabled", args=TABLE)(tabled))
+    app.post("/changing")(guard.deferred("crm.changing")(changing))
     app.post("/none")(guard.action("crm.none", args={})(refund))
     with served(app) as found:
         yield found
@@ -340,6 +346,13 @@ def test_a_function_that_returns_no_plain_dict_is_refused(stated: Any) -> None:
         source.taken({})
 
 
+@pytest.mark.parametrize("many", [1, 100])
+def test_a_deferred_endpoint_cannot_change_what_is_judged(call: Call, many: int) -> None:
+    rows = [{"id": 1}] * many
+    response = call("POST", "/changing", {"rows": rows}, action("crm.changing", rows=each(fields(id=1))))
+    assert response.json() == [{"rows": rows}, [{"id": 2}, *rows[1:]]]
+
+
 def its_owner(owner: str) -> dict[str, Any]:
     return {"owner": owner}
 
@@ -362,6 +375,18 @@ def test_a_function_s_values_are_arguments_and_no_defaults(*, sent: bool) -> Non
     source = ArgsFunction(addressed, ["id"], sent=sent)
     assert source.sent is sent
     assert source.stated(source.taken({"id": 7, "other": 8})) == ({"id": 7, "to": {"street": "a"}}, {})
+
+
+def test_the_service_may_change_what_its_function_returned() -> None:
+    kept: dict[str, Any] = {"rows": [{"id": 1}]}
+
+    def of_service() -> dict[str, Any]:
+        return kept
+
+    source = ArgsFunction(of_service, [], sent=False)
+    stated = source.stated(source.taken({}))
+    kept["rows"][0]["id"] = 2
+    assert stated.args == {"rows": [{"id": 1}]}
 
 
 # What was left out stands beside what was sent.

@@ -93,7 +93,7 @@ def test_facts_are_constants_or_come_from_the_arguments() -> None:
 
     spec = CallSpec("crm.read", tenant_of, {"kind": "x"}, cost_of)
     facts = spec.facts("Acme", {"id": 1}, {"id": 1, "price": "2"}, sent=True)
-    assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, sent=True)
+    assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, sent=True, is_json=True)
     with pytest.raises(ConfigurationProblem, match="which the guard cannot give it"):
         spec.demand_derivable(["id", "tenant"])
 
@@ -143,7 +143,7 @@ def of_tenant(tenant: str) -> str:
 def test_attributes_come_from_the_arguments_that_they_take() -> None:
     spec = CallSpec("crm.read", attributes=of_kind)
     facts = spec.facts(None, {"id": 1}, {"id": 1, "kind": "x"})
-    assert facts == CallFacts("crm.read", {"id": 1}, attributes={"kind": "x"}, sent=False)
+    assert facts == CallFacts("crm.read", {"id": 1}, attributes={"kind": "x"}, sent=False, is_json=True)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 import attrs
@@ -574,16 +574,40 @@ def test_a_set_of_what_has_no_spelling_is_refused() -> None:
     )
 )
 def test_a_value_among_many_is_converted_as_alone(value: Any) -> None:
-    alone = plain("x", value)
-    assert plain("x", [*[7] * 40, value]) == [*[7] * 40, alone]
-    assert plain("x", {**{f"m{at}": at for at in range(40)}, "last": value})["last"] == alone  # type: ignore[index, call-overload] # an object
+    alone = _plain_or_refused(value)
+    assert _plain_or_refused([*[7] * 40, value]) == (REFUSED if alone == REFUSED else [*[7] * 40, alone])
+    members = {f"m{at}": at for at in range(40)}
+    assert _plain_or_refused({**members, "last": value}) == (
+        REFUSED if alone == REFUSED else {**members, "last": alone}
+    )
 
 
-def test_what_is_judged_of_many_values_is_a_copy() -> None:
-    given = [{"a": [1]} for _ in range(40)]
-    judged = plain("x", given)
-    given[0]["a"].append(2)
-    assert judged == [{"a": [1]}] * 40
+@pytest.mark.parametrize("value", [2**53, -(2**53), float("inf"), "\ud800", {"\ud800": 1}, [[2**53]]])
+def test_what_is_no_json_is_refused_alone_and_among_many(value: Any) -> None:
+    assert _plain_or_refused(value) == _plain_or_refused([value]) == _plain_or_refused([*[7] * 40, value]) == REFUSED
+
+
+def test_values_nest_at_most_64_levels_deep() -> None:
+    deep: Any = 1
+    for _ in range(64):
+        deep = [deep]
+    assert plain("x", deep) == deep
+    assert _plain_or_refused([deep]) == _plain_or_refused([*[7] * 40, deep]) == REFUSED
+
+
+REFUSED: Final = "refused"
+
+
+def _plain_or_refused(value: Any) -> Any:
+    try:
+        return plain("x", value)
+    except InvalidRequest:
+        return REFUSED
+
+
+@pytest.mark.parametrize("given", [{"a": [1]}, [{"a": [1]}] * 40, []])
+def test_what_is_json_already_is_returned_as_it_is(given: Any) -> None:
+    assert plain("x", given) is given
 
 
 def test_a_list_of_many_that_holds_itself_is_refused() -> None:

@@ -121,6 +121,17 @@ def test_arguments_changed_after_the_call_do_not_run(lab: Authority) -> None:
         asyncio.run(race())
 
 
+def test_what_a_tool_changes_is_not_what_was_judged(lab: Authority) -> None:
+    @lab.tool("crm.mail")
+    def mail(to: list[str]) -> Any:
+        to.append("eve")
+        allowed = current_allowed()
+        return None if allowed is None else allowed.call.args["to"]
+
+    with acting(lab.open(allow=[action("crm.mail", to=each("ann"))]).bundle):
+        assert mail(["ann"]) == ["ann"]
+
+
 def test_no_other_thread_acts_with_the_bundle(lab: Authority) -> None:
     seen: list[Actor | None] = []
     bundle = lab.open(allow=["slides.write"]).bundle

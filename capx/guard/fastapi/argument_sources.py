@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, NamedTuple, Protocol, Union, cast, get_args, get_origin
 
+from msgspec import to_builtins
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -44,6 +45,10 @@ class StatedArguments(NamedTuple):
         """The arguments and the defaults."""
         return {**self.defaults, **self.args}
 
+    def copied(self) -> "StatedArguments":
+        """A copy that nobody else holds."""
+        return StatedArguments(to_builtins(self.args), to_builtins(self.defaults))
+
 
 class ArgumentSource(Protocol):
     """Where the arguments of an endpoint come from."""
@@ -58,7 +63,10 @@ class ArgumentSource(Protocol):
         ...
 
     def stated(self, taken: Mapping[str, Any]) -> StatedArguments:
-        """Return the arguments as caveats see them, in any thread; InvalidRequest if one is not JSON."""
+        """Return the arguments as caveats see them, in any thread; InvalidRequest if one is not JSON.
+
+        They may hold the very objects of the parameters.
+        """
         ...
 
 
@@ -161,7 +169,9 @@ class ArgsFunction:
 
     def stated(self, taken: Mapping[str, Any]) -> StatedArguments:
         """Return the JSON value of each argument."""
-        return StatedArguments({name: plain(name, value, converted) for name, value in taken.items()}, {})
+        stated = StatedArguments({name: plain(name, value, converted) for name, value in taken.items()}, {})
+        # The service may keep what its function returns, and change it before it is judged.
+        return stated.copied()
 
 
 def _checked(name: Any, path: Any, own: Mapping[str, FieldInfo]) -> list[str]:

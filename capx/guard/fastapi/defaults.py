@@ -12,10 +12,10 @@ import msgspec
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from capx.errors import InvalidCaveat, InvalidRequest
+from capx.errors import InvalidRequest
 from capx.guard.fastapi.model_values import converted
 from capx.guard.json_values import plain
-from capx_caveats import JSON, demand_json
+from capx_caveats import JSON
 
 # Not canonical JSON, which takes twenty times as long for a large value. Only values of one parameter are compared.
 _written: Final = msgspec.json.Encoder(order="sorted").encode
@@ -29,10 +29,8 @@ class Defaults:
         for name, field in own.items():
             # A field has none if it is required, or if a function makes another value each time.
             if field.default is not PydanticUndefined:
-                with suppress(InvalidRequest, InvalidCaveat):
-                    value = plain(name, field.default, converted)
-                    demand_json(value)
-                    found[name] = _written(value)
+                with suppress(InvalidRequest):
+                    found[name] = _written(plain(name, field.default, converted))
         self._found = found
 
     def has(self, parameter: str, value: JSON) -> bool:

@@ -35,7 +35,7 @@ class _RowCheck:
     ) -> CallFacts:
         self._request.demand_row(self._action, tenant)
         args, defaults = self._args()
-        return CallFacts(self._action, args, tenant, attributes, cost, self._sent, defaults)
+        return CallFacts(self._action, args, tenant, attributes, cost, self._sent, defaults, is_json=True)
 
 
 class SyncCheck(_RowCheck):

@@ -158,7 +158,9 @@ class EndpointSpec:
 
     def _stated(self, current: GuardedRequest, taken: Mapping[str, Any]) -> StatedArguments:
         try:
-            return self._source.stated(taken)
+            stated = self._source.stated(taken)
+            # A deferred endpoint has the objects, and may change them before they are judged.
+            return stated.copied() if self.deferred else stated
         except InvalidRequest as error:
             problem = unjudgeable(str(error))
         # Out of the block: the denial does not carry the error, which may show a value of the service.
