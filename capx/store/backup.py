@@ -3,12 +3,15 @@
 Laws:
 
 - The backup appears whole, checked and on the disk; or it does not appear, even if the process is killed.
+- It can be restored: it passes the checks of a restoration, which are about each row.
 - It never overwrites a file.
 - Only its owner can read it.
 - It needs no file beside it (no `-wal`), so it can be read where nothing may be written.
 """
 
 import contextlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from capx.crypto.private_file import sync
@@ -16,6 +19,7 @@ from capx.store.atomic_file import demand_nothing_at, draft_beside, publish
 from capx.store.check import check_store
 from capx.store.protocols import Reading, Store
 from capx.store.records import Head
+from capx.store.restore_checks import demand_possible
 from capx.store.sqlite.connection import connect, explained
 from capx.store.sqlite.store import SQLiteStore
 
@@ -24,14 +28,14 @@ def backup(store: Store, path: Path) -> Head:
     """Write what a store holds now into a new file, and give the head of the copy.
 
     ConfigurationProblem if something is at `path` already; StoreProblem if the file cannot be written, or the store is
-    not whole.
+    not whole; Damaged if it has a row that no restoration would take over.
     """
     with store.read() as reading:
-        return copy_to(path, reading)
+        return copy_to(path, reading, _demand_restorable)
 
 
-def copy_to(path: Path, reading: Reading) -> Head:
-    """Write one instant of a store into a new file, as `backup` does."""
+def copy_to(path: Path, reading: Reading, demand: Callable[[Reading], object] = check_store) -> Head:
+    """Write one instant of a store into a new file, as `backup` does, if the copy has what is demanded."""
     path = path.absolute()
     # `publish` checks this again, for good. Here it saves the work of a copy that could not be published.
     demand_nothing_at(path)
@@ -41,7 +45,7 @@ def copy_to(path: Path, reading: Reading) -> Head:
                 writing.adopt(reading)
             # The copy is checked, not the original: this also finds what went wrong in the copying.
             with copy.read() as written:
-                check_store(written)
+                demand(written)
                 head = written.head()
         with explained(draft), contextlib.closing(connect(draft)) as connection:
             # Moves everything from the -wal into the file itself, and lets a reader open it in a read-only folder.
@@ -50,3 +54,8 @@ def copy_to(path: Path, reading: Reading) -> Head:
         sync(draft)
         publish(draft, path)
     return head
+
+
+def _demand_restorable(reading: Reading) -> None:
+    demand_possible(reading, int(time.time()))
+    check_store(reading)

@@ -72,6 +72,10 @@ class Reading(Protocol):
         """The first opened task that has not expired at `now` (Unix seconds), whether it has ended or not."""
         ...
 
+    def last_event(self, until: int) -> int:
+        """The time of the newest event that is dated until then and that no resource dated (Unix seconds); 0 if none."""
+        ...
+
     def death(self, key: RevocationKey) -> Death | None:
         """The death of exactly this key, not of a node or task above it; None if there is none."""
         ...

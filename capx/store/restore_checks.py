@@ -17,6 +17,7 @@ from capx.errors import InvalidCaveat, InvalidRequest, StoreProblem
 from capx.intents.epoch import began, is_epoch
 from capx.intents.intent import parse_intent
 from capx.store import lifecycle
+from capx.store.events import CapabilityMinted
 from capx.store.log import GENESIS, START, Event, check
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, Counter, Damaged, Death, Head, IntentRecord, TaskRecord
@@ -65,14 +66,17 @@ def demand_possible(reading: Reading, now: int) -> None:
     """
     head = reading.head()
     _demand_head(head, now)
+    minted = 0
     for event in reading.events():
         _demand_event(event)
+        if event.kind == CapabilityMinted.kind:
+            minted = max(minted, event.at)
     for nth, task in enumerate(reading.tasks(), 1):
         _demand_task(task, nth, head)
     for nth, intent in enumerate(reading.intents(), 1):
         _demand_intent(intent, nth)
     for death in reading.deaths():
-        _demand_death(death)
+        _demand_death(death, minted)
     for nth, counter in enumerate(reading.counters(), 1):
         _demand_counter(counter, nth)
 
@@ -141,7 +145,8 @@ def _demand_intent(intent: IntentRecord, nth: int) -> None:
     _demand(where, "is not a number of tasks it allows", intent.opened, _is_count(intent.opened, intended.max_tasks))
 
 
-def _demand_death(death: Death) -> None:
+def _demand_death(death: Death, minted: int) -> None:
+    """`minted` is the latest time at which anything was minted: later than the death, if a clock was ahead."""
     where = f"death {death.seq!a:.20}"
     for count in (death.seq, death.position):
         _demand(where, "is not a number", count, _is_count(count))
@@ -149,7 +154,8 @@ def _demand_death(death: Death) -> None:
     _demand(where, "is not a key of a revocation", death.key, _is_key(death.key))
     _demand(where, "is not a reason for a revocation", death.reason, death.reason in _REASONS)
     if isinstance(death.key, str) and death.key.startswith(ISSUED):
-        _demand(where, "is later than its revocation", death.key, int(death.key[len(ISSUED) :]) <= death.at)
+        reached = int(death.key[len(ISSUED) :])
+        _demand(where, "is later than all that it could revoke", death.key, reached <= max(death.at, minted))
 
 
 def _demand_counter(counter: Counter, nth: int) -> None:

@@ -115,8 +115,8 @@ CRAFTED = {
     "a death that is a number": ("INSERT INTO deaths VALUES (9, 7, 'revoked', 1, 1)", "is not a key of a revocation"),
     "a death for another reason": ("INSERT INTO deaths VALUES (9, 'A', 'bored', 1, 1)", "is not a reason"),
     "a death of an instant to come": (
-        "INSERT INTO deaths VALUES (9, 'issued:5', 'revoked', 1, 1)",
-        "is later than its revocation",
+        "INSERT INTO deaths VALUES (9, 'issued:9999999999', 'revoked', 1, 1)",
+        "is later than all that it could revoke",
     ),
     "a death of an instant beyond numbers": (
         "INSERT INTO deaths VALUES (9, 'issued:' || printf('%05000d', 1), 'revoked', 1, 1)",

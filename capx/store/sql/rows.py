@@ -88,6 +88,11 @@ class SqlRows(SqlRequestRows):
         row = self._row(f"{_TASK} WHERE expires > ? ORDER BY {self.nth} LIMIT 1", now)
         return row and TaskRecord(*row)
 
+    def last_event(self, until: int) -> int:
+        query = "SELECT at FROM capx.events WHERE kind <> 'decision' AND at <= ? ORDER BY position DESC LIMIT 1"
+        row = self._row(query, until)
+        return 0 if row is None else int(row[0])
+
     def active(self) -> int:
         (count,) = self._row("SELECT count(*) FROM capx.tasks WHERE state = 'active'")
         return int(count)
