@@ -357,10 +357,12 @@ class Authority(History):
     def prune(self) -> Pruned:
         """Delete deaths, counters, payments and requests of tasks that expired so long ago that no token can be alive.
 
-        The store keeps everything that happened after the opening of the oldest task that may still have a live token.
-        So it does not matter how long tasks last, here or at another authority on the same store.
+        It first ends all tasks whose time has run out. The store keeps everything that happened after the opening of
+        the oldest task that may still have a live token. So it does not matter how long tasks last, here or at another
+        authority on the same store. A clock that is wrong forgets nothing if it is set right within a day.
         """
-        self.end_overdue()
+        while self.end_overdue():
+            pass
         with self.store.write() as transaction:
             return forget_ended(transaction, now=self._now(), max_ttl=self.max_ttl)
 

@@ -20,6 +20,9 @@ from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import instant_of
 from capx_caveats import is_id
 
+NOTICED_WITHIN = 86_400
+"""Seconds within which an operator notices a wrong clock and sets it right."""
+
 
 def known_task(reading: Reading, task_id: str) -> TaskRecord:
     """The task with this id; UnknownTask if there is none."""
@@ -71,7 +74,11 @@ def forget_ended(transaction: Writing, *, now: int, max_ttl: int) -> Pruned:
 
     It keeps everything that happened after the opening of the oldest task that may still have a live token. So it does
     not matter how long tasks last, here or at another authority on the same store.
+
+    A clock that is ahead would forget what live tokens need as soon as it is right again. So the time is that of the
+    newest event of the authority which is a day old by this clock: an event of before, if the clock went wrong since.
     """
+    now = min(now, transaction.last_event(now - NOTICED_WITHIN))
     before, below = now - max_ttl - KEPT_BEYOND_TTL, None
     # Another authority on this store may have a longer max_ttl, so the tasks bound this too.
     oldest = transaction.oldest_unexpired(now - KEPT_BEYOND_TTL)

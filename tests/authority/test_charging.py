@@ -12,7 +12,7 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.authority.charging import charge, give_back
-from capx.authority.ending import forget_ended
+from capx.authority.ending import NOTICED_WITHIN, forget_ended
 from capx.authority.opening import OpenedTask
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
@@ -264,7 +264,8 @@ def test_what_was_paid_is_remembered_until_it_expires(lab: Authority) -> None:
     # By the clock of a service that is a minute behind that of the authority.
     lab.store.spend(payer(text), [Spend(task.id, "calls", Decimal(1), Decimal(2))], now=lab.task(task.id).opened - 60)
     with lab.store.write() as transaction:
-        forget_ended(transaction, now=task.expires - 1, max_ttl=60)
+        transaction.append("intent_withdrawn", b"{}", at=task.expires - 1)
+        forget_ended(transaction, now=task.expires - 1 + NOTICED_WITHIN, max_ttl=60)
     returned(lab, text, now=task.expires - 1)
     assert totals(lab) == {"calls": 0}
 

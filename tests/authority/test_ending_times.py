@@ -10,7 +10,7 @@ from capx.store.records import Pruned
 from capx_caveats import (
     budget,
 )
-from tests.labs.timed_authority import Clock, kinds, refused
+from tests.labs.timed_authority import NOW, Clock, kinds, refused
 
 
 def test_a_task_ends_once_and_is_told_how(authority: Authority) -> None:
@@ -83,14 +83,16 @@ def test_what_protects_nothing_is_forgotten_and_stays_in_the_log(clock: Clock, a
     authority.revoke(kid="AAAAAAAAAAA")
     authority.complete(opened.id)
     assert [counter.spent for counter in authority.counters()] == [1]
-    clock.now += 86_400 + 3_600
+    clock.now += 86_400 + 3_600 + 1
+    later = authority.open(allow=["crm.read"])
+    clock.now += 86_400 - 1
     assert authority.prune() == Pruned(0, 0, 0)
     clock.now += 1
     before = list(authority.log())
     assert authority.prune() == Pruned(2, 1, 0)
     assert list(authority.log()) == before
     with authority.store.read() as reading:
-        assert [death.key for death in reading.deaths()] == ["kid:AAAAAAAAAAA"]
+        assert [death.key for death in reading.deaths()] == ["kid:AAAAAAAAAAA", later.id]
     authority.check()
     late = authority.open(allow=["crm.read"])
     authority.complete(late.id)
@@ -98,11 +100,39 @@ def test_what_protects_nothing_is_forgotten_and_stays_in_the_log(clock: Clock, a
     authority.check()
 
 
+@pytest.mark.parametrize("tasks", [1, 1_001])
+@pytest.mark.parametrize("hours", [0, 23])
+def test_a_clock_ahead_forgets_nothing_that_is_needed_later(
+    clock: Clock, authority: Authority, tasks: int, hours: int
+) -> None:
+    opened = [authority.open(allow=["crm.read"], expires="1d") for _ in range(tasks)][-1]
+    child = opened.bundle.delegate(to="child")
+    assert child.node is not None
+    authority.revoke(child.node)
+    clock.now += 26 * 3_600
+    assert authority.prune().deaths == 0
+    authority.open(allow=["crm.read"])
+    clock.now += hours * 3_600
+    assert authority.prune().deaths == 0
+    clock.now = NOW
+    assert "revoked" in refused(authority, child)
+
+
+def test_what_is_overdue_is_ended_before_anything_is_forgotten(clock: Clock, authority: Authority) -> None:
+    for _ in range(1_001):
+        authority.open(allow=["crm.read"], expires="10s")
+    clock.now += 10
+    authority.prune()
+    assert authority.end_overdue() == []
+
+
 def test_a_lasting_death_taken_away_once_forgotten_is_found(clock: Clock, authority: Authority) -> None:
     authority.revoke(kid="AAAAAAAAAAA")
     authority.complete(authority.open(allow=["a.b"]).id)
     clock.now += 100_000
-    authority.prune()
+    authority.open(allow=["a.b"])
+    clock.now += 86_400
+    assert authority.prune().deaths == 2
     authority.check()
     connection = sqlite3.connect(authority.store.place)
     connection.execute("DELETE FROM deaths WHERE key = 'kid:AAAAAAAAAAA'")

@@ -8,6 +8,7 @@ import pytest
 
 from capx.api.messages.outcomes import Killed
 from capx.authority.authority import Authority
+from capx.authority.ending import NOTICED_WITHIN
 from capx.authority.opening import OpenedTask
 from capx.authority.revoking import MAX_OF_NODE, MAX_OF_TASK
 from capx.crypto.base64url import b64u
@@ -232,6 +233,8 @@ def test_what_died_of_a_long_task_is_known_while_it_lives(clock: Clock, authorit
     clock.now += 4 * 86_400
     assert authority.prune().deaths == 0
     clock.now += 86_400 + 3_600
+    authority.open(allow=["crm.read"])
+    clock.now += NOTICED_WITHIN
     assert authority.prune().deaths > 0
 
 
@@ -309,6 +312,8 @@ def test_what_was_revoked_ahead_stays_dead_after_pruning(clock: Clock, authority
     authority.prune()
     assert refused(authority, late.bundle) == ["revoked"]
     clock.now += DAY + 3_601
+    authority.open(allow=["crm.read"])
+    clock.now += NOTICED_WITHIN
     assert authority.prune().deaths > 0
 
 

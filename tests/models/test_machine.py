@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from os import urandom
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec import UNSET
 
 from capx.authority.authority import Authority
+from capx.authority.ending import NOTICED_WITHIN
 from capx.authority.restore import restore
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
@@ -211,12 +213,24 @@ class Machine(RuleBasedStateMachine):
     def wait(self, seconds: int) -> None:
         self.clock.now += seconds
 
+    @rule(hours=st.sampled_from([-26, 26]))
+    def set_the_clock(self, hours: int) -> None:
+        self.clock.now += hours * 3_600
+
+    @rule()
+    def prune(self) -> None:
+        self.authority.prune()
+        self.expire()
+
     @rule()
     def wait_until_all_is_forgotten(self) -> None:
         self.clock.now += MAX_TTL + KEPT_BEYOND_TTL + 1
         self.authority.prune()
         self.expire()
         self.clock.now += MAX_TTL + KEPT_BEYOND_TTL + 1
+        # Forgetting goes by an event that is a day old.
+        self.authority.revoke(urandom(16))
+        self.clock.now += NOTICED_WITHIN
         self.authority.prune()
         self.world.spent.clear()
 

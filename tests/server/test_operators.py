@@ -251,10 +251,11 @@ def test_followers_that_lag_are_told(both: Both) -> None:
 
 
 def test_what_protects_nothing_is_forgotten(both: Both) -> None:
-    long_ago = int(time.time()) - 2 * 86_400
+    long_ago = int(time.time()) - 3 * 86_400
     with both.beside.store.write() as transaction:
         event = transaction.append("revoked", b'{"id":"x"}', at=long_ago)
         transaction.kill(b"x" * 16, "revoked", at=long_ago, position=event.position)
+        transaction.append("intent_withdrawn", b"{}", at=int(time.time()) - 86_400)
     assert both.operations.prune().deaths == 1
 
 
