@@ -88,6 +88,8 @@ TABLE: list[tuple[AnyConstraint, list[tuple[Value, Judgement]]]] = [
     (Path("/data/acme"), [("/data/a\u0441me", NO)]),
     (Path("/data/acme"), [("/data/acme/\u2024\u2024/x", YES), ("/data/acme/\uff0e\uff0e", YES)]),
     (Path("/data/acme"), [("/data/acme/ ..", YES)]),
+    (Path("/data/acme"), [("/data/acme/X", YES), ("/data/acme/" + "a" * 4085, YES)]),
+    (Path("/data/acme"), [("/data/acme/" + "a" * 4086, CANNOT)]),
     (Path("/data/acme"), [("/data/acme\u2215x", NO), ("/data/acme\uff0fx", NO), ("/data/acme/x\n", YES)]),
     (Path("/data/acme"), [("\n/data/acme", CANNOT)]),
     (Path("/caf\u00e9"), [("/caf\u00e9/x", YES), ("/cafe\u0301/x", NO), ("/caf\u00c9", NO)]),
@@ -418,6 +420,14 @@ def test_the_work_of_one_judgement_does_not_grow_with_its_value() -> None:
     for many, refused in ((300, False), (320, True)):
         call = Call("a.read", {str(at): "ab" for at in range(many)})
         assert (entry.refusal(Facts(call, 0, 0)) is not None) is refused
+
+
+def test_the_longest_text_is_judged_by_the_heaviest_pattern() -> None:
+    weighing = {one.weight: one for one in (Regex("a*|" + "b" * count) for count in range(100, 130))}
+    assert weighing[128].judge("a" * 4096) is YES
+    assert weighing[129].judge("a" * 4096) is CANNOT
+    assert Regex("a*").judge("a" * 4096) is YES
+    assert Regex("a*").judge("a" * 4097) is CANNOT
 
 
 @pytest.mark.parametrize("pattern", ["\\pL", "\\p{Greek}", "[\\PN]", "a\\\\\\pL", "x\\p{^Lu}+"])

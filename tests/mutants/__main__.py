@@ -49,14 +49,48 @@ pytest_add_cli_args_test_selection =
 
 _PROFILE = """
 
+import functools
+import os
+import sys
+
 from hypothesis import Phase, settings
 
+remembered = []
 settings.register_profile(
     "mutants", derandomize=True, deadline=None, database=None, phases=[Phase.explicit, Phase.generate]
 )
 settings.load_profile("mutants")
+
+
+def pytest_generate_tests(metafunc):
+    for mark in metafunc.definition.iter_markers("parametrize"):
+        if mark._param_ids_from:
+            object.__setattr__(mark._param_ids_from, "_param_ids_generated", None)
+
+
+def pytest_collection_finish():
+    modules = [module for name, module in sys.modules.items() if name.startswith("capx")]
+    held = {id(one): one for module in modules for one in vars(module).values()}
+    remembered[:] = [one for one in held.values() if isinstance(one, functools._lru_cache_wrapper)]
+
+
+def pytest_runtest_setup():
+    for one in remembered:
+        one.cache_clear()
+
+
+def pytest_sessionfinish(exitstatus):
+    if exitstatus == 4:
+        os._exit(35)
 """
-"""The same examples each time; what fails need not be made small, which takes most of the time."""
+"""The same examples each time; what fails need not be made small, which takes most of the time.
+
+mutmut runs the tests again and again in copies of one process, so:
+
+- What functions remember is forgotten before each test: an answer from before the change would hide the change.
+- The ids of tests are made anew: pytest escapes those that it kept once more, and then finds no test with them.
+- mutmut would take tests that are not found for tests that notice the change. It is told that they do not.
+"""
 
 
 class Change(Struct, frozen=True, order=True):

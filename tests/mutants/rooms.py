@@ -89,8 +89,10 @@ ROOMS: Final = {
     "amount": _caveats("amount", "caveats/test_amount"),
     "call": _caveats("call", "caveats/test_call", "caveats/test_amount"),
     "placement": _caveats("placement", "caveats/test_placement", "caveats/test_chain_caveats"),
-    "value_constraints": _caveats("value_constraints", "caveats/test_constraints", "caveats/test_caveats_answers"),
-    "texts": _caveats("texts", "caveats/test_constraints", "caveats/test_caveats_answers"),
+    "value_constraints": _caveats(
+        "value_constraints", "caveats/test_constraints", "caveats/test_caveats_answers", "caveats/test_cost_bound"
+    ),
+    "texts": _caveats("texts", "caveats/test_constraints", "caveats/test_caveats_answers", "caveats/test_cost_bound"),
     "constraints": _caveats(
         "constraints",
         "caveats/test_constraints",
@@ -105,7 +107,7 @@ ROOMS: Final = {
         "caveats/test_caveats_answers",
         "caveats/test_constraints_edges",
     ),
-    "network": _caveats("network", "caveats/test_network", "caveats/test_constraints"),
+    "network": _caveats("network", "caveats/test_network", "caveats/test_constraints", "caveats/test_caveats_answers"),
     "levels": _caveats("levels", "caveats/test_levels", "crypto/test_canonical_json"),
     "cost_bound": _caveats("cost_bound", "caveats/test_cost_bound"),
     "ended_tokens": _capx("verify/ended_tokens", "verify/test_ended_tokens"),

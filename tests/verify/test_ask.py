@@ -123,6 +123,7 @@ def test_what_waits_is_the_same_in_another_process() -> None:
         1_800_000_000,
         ("finance",),
     )
+    assert read.args == ("R",)
 
 
 def test_what_waits_carries_its_request_as_evidence() -> None:
