@@ -10,7 +10,6 @@ Laws:
 """
 
 import contextlib
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from capx.store.records import Head
 from capx.store.restore_checks import demand_possible
 from capx.store.sqlite.connection import connect, explained
 from capx.store.sqlite.store import SQLiteStore
+from capx_caveats import SAFE_INTEGER
 
 
 def backup(store: Store, path: Path) -> Head:
@@ -57,5 +57,6 @@ def copy_to(path: Path, reading: Reading, demand: Callable[[Reading], object] = 
 
 
 def _demand_restorable(reading: Reading) -> None:
-    demand_possible(reading, int(time.time()))
+    # At any later time: the epoch may have begun while a clock was ahead.
+    demand_possible(reading, SAFE_INTEGER)
     check_store(reading)
