@@ -22,7 +22,7 @@ from capx.authority.ending import NOTICED_WITHIN
 from capx.authority.restore import restore
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
-from capx.errors import InvalidRequest
+from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem
 from capx.policy.policy import MAX_TTL
 from capx.resource.revocations import StoreLiveness
 from capx.store.backup import backup
@@ -107,6 +107,7 @@ class Machine(RuleBasedStateMachine):
         self.liveness = StoreLiveness(self.store.source(), poll=0)
         self.verifier = self.authority.verifier("crm", liveness=self.liveness)
         self.world = World()
+        self.latest = self.now
         self.held: list[Bundle] = []
         self.saved: tuple[Path, World] | None = None
         self.backups = 0
@@ -216,6 +217,9 @@ class Machine(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([-26, 26]))
     def set_the_clock(self, hours: int) -> None:
         self.clock.now += hours * 3_600
+        self.latest = max(self.latest, self.now)
+        # A verifier never goes back in time. So a service notices a clock that was set back when it starts again.
+        self.verifier = self.authority.verifier("crm", liveness=self.liveness)
 
     @rule()
     def prune(self) -> None:
@@ -253,7 +257,12 @@ class Machine(RuleBasedStateMachine):
         assert self.saved is not None
         path, world = self.saved
         known, kids = world.copy(), {kid for kid in self.ring.kids if kid in self.world.dead}
-        restored = restore(path, self.where, clock=self.tick)
+        try:
+            restored = restore(path, self.where, clock=self.tick)
+        except (ConfigurationProblem, StoreProblem) as problem:
+            assert "behind" in str(problem)
+            assert self.now < self.latest
+            return
         assert restored.issued is not None
         for task in known.expiry:
             known.ended.setdefault(task, "expired" if restored.issued >= known.expiry[task] else "withdrawn")

@@ -1,14 +1,13 @@
 """What the role of a resource may do in a PostgreSQL store, and that it may do nothing else."""
 
 import time
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import psycopg
 import pytest
 from msgspec.structs import replace
 from psycopg import errors
@@ -33,13 +32,13 @@ from capx.verify.meter import Payer, Spend
 from capx_caveats import Call, budget
 from tests.labs.payers import payer
 from tests.labs.postgres import OWNER, Server
+from tests.labs.postgres_roles import Connection, Roles
 from tests.labs.waiting import until
 
 NOW = int(time.time())
 NODE = b64u(b"n" * 16)
 """The counter of a node: it follows from a token, so a role that names it was shown that token."""
 KEYS = KeyRing(RootKey.generate())
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @pytest.fixture
@@ -50,46 +49,6 @@ def owner(postgres_url: str) -> Iterator[PostgresStore]:
         transaction.kill("task-1", "revoked", at=NOW, position=1)
     yield store
     store.close()
-
-
-class Roles:
-    """Roles of resources, each made by the SQL that an operator runs."""
-
-    def __init__(self, server: Server, database: str) -> None:
-        self.server = server
-        self.database = database
-        self._made: list[str] = []
-
-    def make(self, audience: str, role: str | None = None) -> str:
-        name = role or f"{audience}_of_{self.database}"
-        with closing(self.server.admin(self.database)) as operator:
-            operator.execute(role_sql(audience, name).encode())
-        self._made.append(name)
-        return name
-
-    def stranger(self) -> str:
-        name = f"stranger_of_{self.database}"
-        with closing(self.server.admin(self.database)) as operator:
-            operator.execute(SQL("CREATE ROLE {} LOGIN").format(Identifier(name)))
-        self._made.append(name)
-        return name
-
-    def url(self, role: str) -> str:
-        return self.server.url(self.database, role)
-
-    @contextmanager
-    def connected(self, role: str) -> Generator[Connection]:
-        with closing(psycopg.connect(autocommit=True, **self.parts(role))) as connection:
-            yield connection
-
-    def parts(self, role: str) -> dict[str, Any]:
-        return {"dbname": self.database, "user": role, "host": str(self.server.folder), "port": self.server.port}
-
-    def end(self) -> None:
-        with closing(self.server.admin(self.database)) as operator:
-            for name in self._made:
-                operator.execute(SQL("DROP OWNED BY {}").format(Identifier(name)))
-                operator.execute(SQL("DROP ROLE {}").format(Identifier(name)))
 
 
 @pytest.fixture
@@ -755,6 +714,26 @@ def test_a_resource_knows_of_no_death_to_come(owner: PostgresStore, crm: Postgre
     crm.sighted("crm", 9_000_000_000, now=NOW)
     with owner.read() as reading:
         assert [sighting.deaths for sighting in reading.follower_acks()] == [1]
+
+
+def test_a_role_that_makes_up_followers_has_a_hundred(roles: Roles, owner: PostgresStore, crm: PostgresStore) -> None:
+    billing = PostgresStore(roles.url(roles.make("billing")))
+    billing.sighted("billing/1", 1, now=NOW)
+    for nth in range(130):
+        crm.sighted(f"crm/{nth}", -nth, now=NOW)
+    billing.close()
+    with owner.read() as reading:
+        kept = reading.follower_acks()
+    assert len(kept) == 101
+    assert "billing/1" in {one.follower for one in kept}
+    assert "crm/129" in {one.follower for one in kept}
+    assert {one.deaths for one in kept} == {0, 1}
+
+
+@pytest.mark.parametrize("name", ["crm/" + "x" * 125, "crm/\x1b[2J", "crm/\n"])
+def test_a_follower_has_a_name_that_a_terminal_can_show(crm: PostgresStore, name: str) -> None:
+    with pytest.raises(Unwritable, match="a follower has a name of up to 128 characters"):
+        crm.sighted(name, 1, now=NOW)
 
 
 def test_a_resource_speaks_for_no_follower_of_another_role(
