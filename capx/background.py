@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
@@ -135,7 +136,10 @@ async def in_pool(work: Callable[[], T]) -> T:
 
 
 class FewThreads:
-    """Threads for work that keeps a processor busy. Short work in the event loop's own pool does not wait for it."""
+    """Threads for work that keeps a processor busy. Short work in the event loop's own pool does not wait for it.
+
+    Those whose work waits take turns, also if one of them has much more of it.
+    """
 
     def __init__(self, name: str, most: int = 2) -> None:
         self._name = name
@@ -147,15 +151,40 @@ class FewThreads:
 
         # A forked child has none of its parent's threads.
         self._executor = ThreadPoolExecutor(self._most, self._name)
+        self._lock = threading.Lock()
+        # In the order of their turns.
+        self._waiting: dict[str, deque[tuple[Future[Any], Callable[[], Any]]]] = {}
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run the work in one of these threads, and return its result. It sees the caller's context variables."""
+    async def run(self, whose: str, work: Callable[[], T]) -> T:
+        """Run somebody's work in one of these threads, and return its result. It sees the caller's context."""
         if in_trio():
             import trio
 
             return await trio.to_thread.run_sync(work)
-        context = copy_context()
-        return await _asyncio_loop().run_in_executor(self._executor, lambda: context.run(_ended, work))
+        import asyncio
+        from concurrent.futures import Future
+
+        _asyncio_loop()
+        context, future = copy_context(), Future[T]()
+        with self._lock:
+            self._waiting.setdefault(whose, deque()).append((future, lambda: context.run(_ended, work)))
+        self._executor.submit(self._turn)
+        return await asyncio.wrap_future(future)
+
+    def _turn(self) -> None:
+        with self._lock:
+            whose = next(iter(self._waiting))
+            own = self._waiting.pop(whose)
+            future, work = own.popleft()
+            if own:
+                # Behind all others.
+                self._waiting[whose] = own
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            future.set_result(work())
+        except BaseException as error:  # noqa: BLE001 # whoever waits gets it
+            future.set_exception(error)
 
 
 def _ended(work: Callable[[], T]) -> T:

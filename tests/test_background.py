@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TypeVar
 
 import pytest
@@ -261,7 +262,7 @@ def test_nobody_runs_trio_who_has_not_imported_it(monkeypatch: pytest.MonkeyPatc
 FEW = FewThreads("capx-few")
 
 
-@pytest.mark.parametrize("pool", [in_pool, FEW.run])
+@pytest.mark.parametrize("pool", [in_pool, partial(FEW.run, "")])
 @pytest.mark.parametrize("library", ["asyncio", "trio"])
 def test_work_that_stops_an_iteration_has_an_end(pool: Callable[..., Any], library: str) -> None:
     async def stop() -> None:
@@ -277,7 +278,7 @@ def test_long_work_sees_the_context_of_its_caller(library: str) -> None:
 
     async def ask() -> str:
         who.set("ana")
-        return await FEW.run(who.get)
+        return await FEW.run("ana", who.get)
 
     assert (asyncio.run(ask()) if library == "asyncio" else trio.run(ask)) == "ana"
 
@@ -286,7 +287,7 @@ def test_short_work_waits_for_no_long_work() -> None:
     go, two = threading.Event(), FewThreads("capx-two")
 
     async def both() -> int:
-        long = [asyncio.ensure_future(two.run(lambda: go.wait(5))) for _ in range(50)]
+        long = [asyncio.ensure_future(two.run("", lambda: go.wait(5))) for _ in range(50)]
         await asyncio.sleep(0.05)
         running = [one.name for one in threading.enumerate() if one.name.startswith("capx-two")]
         assert await within(5, in_pool(lambda: 7)) == 7
@@ -302,14 +303,57 @@ def test_long_work_has_no_more_threads_than_was_said() -> None:
     one = FewThreads("capx-one", 1)
 
     async def ask() -> set[str]:
-        return {*await asyncio.gather(*(one.run(lambda: threading.current_thread().name) for _ in range(20)))}
+        return {*await asyncio.gather(*(one.run("", lambda: threading.current_thread().name) for _ in range(20)))}
 
     assert asyncio.run(ask()) == {"capx-one_0"}
 
 
+def test_whoever_has_much_long_work_holds_up_nobody_else() -> None:
+    one, order, go = FewThreads("capx-turns", 1), list[str](), threading.Event()
+
+    def work(whose: str) -> None:
+        go.wait(5)
+        order.append(whose)
+
+    async def ask() -> None:
+        much = [asyncio.ensure_future(one.run("greedy", partial(work, "greedy"))) for _ in range(9)]
+        await asyncio.sleep(0.05)
+        others = [asyncio.ensure_future(one.run(whose, partial(work, whose))) for whose in "aba"]
+        await asyncio.sleep(0.05)
+        go.set()
+        await asyncio.gather(*much, *others)
+
+    asyncio.run(ask())
+    assert order == ["greedy", "greedy", "a", "b", "greedy", "a", *["greedy"] * 6]
+
+
+def test_long_work_that_nobody_waits_for_is_left_out() -> None:
+    one, ran, go = FewThreads("capx-left", 1), list[int](), threading.Event()
+
+    async def ask() -> None:
+        first = asyncio.ensure_future(one.run("", lambda: go.wait(5)))
+        await asyncio.sleep(0.05)
+        left = asyncio.ensure_future(one.run("", lambda: ran.append(1)))
+        await asyncio.sleep(0.05)
+        left.cancel()
+        await asyncio.sleep(0.05)
+        go.set()
+        assert await first
+        await one.run("", lambda: ran.append(2))
+
+    asyncio.run(ask())
+    assert ran == [2]
+
+
+def test_long_work_that_fails_fails_for_its_caller() -> None:
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(FEW.run("", lambda: 1 // 0))
+    assert asyncio.run(FEW.run("", lambda: 1)) == 1
+
+
 def test_a_child_has_threads_of_its_own_for_long_work() -> None:
     async def ask() -> int:
-        return await FEW.run(threading.get_ident)
+        return await FEW.run("", threading.get_ident)
 
     asyncio.run(ask())
     assert in_a_child(lambda: asyncio.run(ask()) > 0)
@@ -407,7 +451,7 @@ def test_who_cancels_the_task_is_not_told_of_a_timeout(library: str) -> None:
     "wait",
     [
         lambda: in_pool(int),
-        lambda: FEW.run(int),
+        lambda: FEW.run("", int),
         lambda: wait_async(run_in_thread(int, name="capx-work")),
         # The work was not begun, and nobody warns that it never was.
         lambda: within(1, done()),

@@ -73,7 +73,7 @@ class Reading(Protocol):
         ...
 
     def last_event(self, until: int) -> int:
-        """The time of the newest event dated until then, without those of resources (Unix seconds); 0 if there is none."""
+        """The time of the newest event dated until then, without those of resources (Unix seconds); 0 if none."""
         ...
 
     def death(self, key: RevocationKey) -> Death | None:

@@ -84,7 +84,8 @@ def demand_possible(reading: Reading, now: int) -> None:
 def _demand_head(head: Head, now: int) -> None:
     _demand("its head", "is not an epoch", head.epoch, is_epoch(head.epoch))
     # The next restoration has to begin a later epoch than this one: a time far ahead would use up the digits for it.
-    _demand("its head", "is an epoch that has not begun yet: is the clock here behind?", head.epoch, began(head.epoch) <= now + CLOCKS_APART)
+    has_begun = began(head.epoch) <= now + CLOCKS_APART
+    _demand("its head", "is an epoch that has not begun yet: is the clock here behind?", head.epoch, has_begun)
     for count in (head.position, head.deaths, head.forgotten):
         _demand("its head", "is not a count", count, _is_count(count))
     _demand("its head", "is more than it has had", head.forgotten, head.forgotten <= head.deaths <= head.position)

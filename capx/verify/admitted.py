@@ -10,13 +10,14 @@ Laws:
 - The ask that a denial suggests is for the bearer, and is not recorded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from itertools import islice
 
 from capx import diagnostics
 from capx.background import in_pool
 from capx.errors import CapxError, InvalidRequest, Unavailable
-from capx.tokens.lineage import Lineage, attributed
+from capx.tokens.lineage import Demand, Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied, giving_back
 from capx.verify.evaluator import MAX_REPORTED, NO_TENANT, Evaluator, unavailable
 from capx.verify.meter import Payer
@@ -109,13 +110,20 @@ class Admitted:
         if refusals := self.ruled_out(action):
             raise self._denied(self.refused(refusals, action, self._args_digest(action, sent)), action, sent)
 
+    def permits(self, action: str) -> bool:
+        """Whether every allowlist has an entry for the action, whatever its arguments are."""
+        return next(self._ruling_out(action), None) is None
+
     def ruled_out(self, action: str) -> tuple[Refusal, ...]:
-        """The refusals of the allowlists that have no entry for the action; nothing is recorded."""
-        return tuple(
-            attributed(demand.caveat.ruled_out(action), demand)
-            for demand in self._lineage.demands
-            if isinstance(demand.caveat, Allow) and not demand.caveat.permits(action)
-        )
+        """The refusals of the first MAX_REPORTED allowlists that have no entry for the action; nothing is recorded."""
+        # Cut before they are written: a sentence takes time that grows with its allowlist.
+        found = islice(self._ruling_out(action), MAX_REPORTED)
+        return tuple([attributed(allow.ruled_out(action), demand) for allow, demand in found])
+
+    def _ruling_out(self, action: str) -> Iterator[tuple[Allow, Demand]]:
+        for demand in self._lineage.demands:
+            if isinstance(demand.caveat, Allow) and not demand.caveat.permits(action):
+                yield demand.caveat, demand
 
     def demand_tenant(self, action: str, tenant: object) -> None:
         """Raise Denied unless this tenant is the one that the authority named.

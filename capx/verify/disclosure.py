@@ -3,8 +3,8 @@
 Law: the bearer gets no value except those that it sent. So a denial tells the values of arguments only if the bearer
 sent the arguments. It never tells the detail of a refusal, such as the text of a service's own caveat.
 
-Of the budgets without room it tells only those of the last block that has one. A holder can append a budget and use it
-up. From then on its calls cost nothing, and would show it how much others have spent from the budgets above.
+Of the budgets without room it tells only the last. A holder can append a budget and use it up. From then on its calls
+cost nothing, and would show it how much others have spent from the budgets before.
 """
 
 from collections.abc import Iterable
@@ -23,14 +23,10 @@ _EXHAUSTED: Final = "budget_exhausted"
 def disclosed(refusals: Iterable[Refusal], *, sent: bool) -> tuple[Refusal, ...]:
     """The refusals as the bearer may see them; `sent` says that the arguments are what it sent, or defaults."""
     found = tuple(refusals)
-    # In the order of the blocks. The first holder's blocks are at hop 0, as the authority's, but by another name.
-    holder = next(((one.hop, one.hop_name) for one in reversed(found) if one.code == _EXHAUSTED), None)
+    # They are in the order of the blocks, and in that of the caveats in a block.
+    last = max((at for at, one in enumerate(found) if one.code == _EXHAUSTED), default=None)
     return tuple(
-        [
-            _disclosed(refusal, sent)
-            for refusal in found
-            if refusal.code != _EXHAUSTED or (refusal.hop, refusal.hop_name) == holder
-        ]
+        [_disclosed(refusal, sent) for at, refusal in enumerate(found) if refusal.code != _EXHAUSTED or at == last]
     )
 
 

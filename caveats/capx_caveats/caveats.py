@@ -207,7 +207,8 @@ class Allow(Caveat, frozen=True, tag="allow"):
 
     def ruled_out(self, action: str) -> Refusal:
         """Return the refusal for an action that no entry is about."""
-        return Refusal("action_not_allowed", self.sentence(), self.sentence(), given=action)
+        sentence = self.sentence()
+        return Refusal("action_not_allowed", sentence, sentence, given=action)
 
     def sentence(self) -> str:
         return "allows only " + "; ".join(entry.sentence() for entry in self.entries)
@@ -236,14 +237,16 @@ class Where(Caveat, frozen=True, tag="where"):
         said = self.constraint.judge(value)
         if said is True:
             return None
-        sentence = f"demands {self.sentence()}"
+        # Written once: to write a constraint takes time that grows with it.
+        needs = self.sentence()
+        sentence = f"demands {needs}"
         if value is MISSING:
-            return Refusal("attribute_missing", f"{sentence}, and it is missing", self.sentence())
+            return Refusal("attribute_missing", f"{sentence}, and it is missing", needs)
         if not of_argument:
             # An attribute is the resource's own data, so its value is not shown to the bearer.
-            return Refusal("argument_refused", sentence, self.sentence())
+            return Refusal("argument_refused", sentence, needs)
         told = f"{sentence}; {shown(name)} is {_as_judged(value, said)}"
-        return Refusal("argument_refused", told, self.sentence(), given={name: evidence(value)}, general=sentence)
+        return Refusal("argument_refused", told, needs, given={name: evidence(value)}, general=sentence)
 
     def sentence(self) -> str:
         return f"{told_name(self.attribute)} {self.constraint.sentence()}"

@@ -67,6 +67,8 @@ _UNSEEN = frozenset(
     ]
 )
 """Characters that are invisible although Unicode counts them as letters, marks or symbols."""
+_PLAIN_TEXT = re.compile(r"[ !#-\[\]-~]*")
+"""Visible ASCII without quote and backslash."""
 _IN_A_ROW = re.compile(r"""(?<= ) |(?<=^") |(?<=[^\\]") """)
 """Spaces of a JSON text that follow another space, or that are the first character of a value."""
 
@@ -202,6 +204,8 @@ def shown(value: object) -> str:
     """
     if value is MISSING:
         return "nothing"
+    if (plainly := _shown_plainly(value)) is not None:
+        return plainly
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     import json
@@ -210,6 +214,16 @@ def shown(value: object) -> str:
     brief = value if everything else _brief(value, _SHOWN_DEPTH, [_SHOWN_VALUES])
     written = json.dumps(brief, ensure_ascii=False, default=_plain)
     return excerpt(written, _SHOWN)
+
+
+def _shown_plainly(value: object) -> str | None:
+    """The form of a short scalar that needs no escapes, in a tenth of the time; None for any other value."""
+    # By exact type: a subclass may be written otherwise.
+    if type(value) is str:
+        if len(value) > _SHOWN - 2 or _PLAIN_TEXT.fullmatch(value) is None or (" " in value and _whole.get()):
+            return None
+        return f'"{value}"'
+    return str(value) if type(value) is int and -SAFE_INTEGER <= value <= SAFE_INTEGER else None
 
 
 @contextmanager

@@ -87,20 +87,24 @@ class Vocabulary:
         try:
             caveats = self._all(block)
         except self._failures:
-            # Its patterns are read twice, and remembered: they count once.
-            left[0] = before
-            caveats = self._one_by_one(block)
+            caveats = self._one_by_one(block, before)
         if len(caveats) > MAX_CAVEATS:
             raise TooLarge(f"a block has more than {MAX_CAVEATS} caveats")
         return caveats or _EMPTY
 
-    def _one_by_one(self, block: bytes) -> tuple[Caveat, ...]:
-        """Decode each caveat by itself, because something in the block is not understood."""
+    def _one_by_one(self, block: bytes, patterns: int) -> tuple[Caveat, ...]:
+        """Decode each caveat by itself, because something in the block is not understood.
+
+        `patterns` is what was left for patterns before the block.
+        """
         try:
             block.decode()  # msgspec splits elements without checking their texts; JSON must be UTF-8
             elements = _elements.decode(block)
         except _FAILURES as error:
+            # The patterns that were built stay counted, because nothing counts them again.
             return (NotUnderstood(_excerpt(block), _reason(error)),)
+        # The patterns are read again, and remembered: they count once.
+        patterns_left()[0] = patterns
         return tuple(map(self._element, elements))
 
     def _element(self, element: Raw) -> Caveat:

@@ -28,6 +28,7 @@ from capx_caveats import (
     Constraint,
     Eq,
     Not,
+    NotUnderstood,
     Refusal,
     Vocabulary,
     absent,
@@ -442,6 +443,25 @@ def test_no_more_patterns_are_built_than_are_counted() -> None:
     assert left == [-1]
     assert built() - before == MAX_PATTERNS // counted(patterns[0]) == 16
     assert regex(patterns[-1]).weight > 900
+
+
+@pytest.mark.parametrize("broken", [b"", b"]x", b',"\xff"]'])
+def test_patterns_of_a_block_that_cannot_be_split_count(broken: bytes) -> None:
+    where = json.dumps(["where", "args.a", ["any", [["regex", f"{pattern}unsplit"] for pattern in BIG]]]).encode()
+    with bounded_patterns() as left:
+        (caveat,) = DEFAULT.decode(b"[" + where + broken)
+        assert type(caveat) is NotUnderstood
+        assert left[0] < MAX_PATTERNS - 500 * len(BIG) or left[0] == -1
+
+
+def test_patterns_of_a_block_that_is_read_twice_count_once() -> None:
+    where = json.dumps(["where", "args.a", ["regex", BIG[0]]]).encode()
+    with bounded_patterns() as once:
+        DEFAULT.decode(b"[%b]" % where)
+    with bounded_patterns() as twice:
+        DEFAULT.decode(b'[%b,["unknown"]]' % where)
+    assert twice == once
+    assert once[0] < MAX_PATTERNS
 
 
 REPETITIONS = [

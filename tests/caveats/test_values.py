@@ -7,11 +7,14 @@ import json
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from types import MappingProxyType
 from typing import Any
 from unicodedata import category
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from capx_caveats import DEFAULT, JSON, MISSING, SAFE_INTEGER, InvalidCaveat, Value, demand_json, shown
 from capx_caveats.values import (
@@ -335,6 +338,14 @@ LONG = [
     [[0] * 20] * 2,
     "x" * 79,
 ]
+
+
+@given(st.one_of(st.text(max_size=90), st.text('a "\\~', max_size=90), st.integers(), st.booleans()), st.booleans())
+def test_a_scalar_is_shown_as_in_an_array(value: Any, everything: bool) -> None:
+    with whole() if everything else nullcontext():
+        alone = shown(value)
+        if len(alone) < 77:
+            assert shown([value]) == f"[{alone}]"
 
 
 @pytest.mark.parametrize("value", LONG, ids=repr)

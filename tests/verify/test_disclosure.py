@@ -42,5 +42,13 @@ def test_all_refusals_stay_in_their_order() -> None:
     assert disclosed([], sent=False) == ()
 
 
+@pytest.mark.parametrize("names", [("spy", "spy"), ("a", "spy"), (None, None)])
+def test_of_the_budgets_without_room_the_last_is_told(names: tuple[str | None, ...]) -> None:
+    budgets = [Refusal("budget_exhausted", f"of block {at}", "", hop=1, hop_name=name) for at, name in enumerate(names)]
+    found = disclosed([refusal("expired"), *budgets, refusal("stale")], sent=True)
+    assert [one.sentence for one in found if one.code == "budget_exhausted"] == ["of block 1"]
+    assert [one.code for one in found] == ["expired", "budget_exhausted", "stale"]
+
+
 def test_only_two_codes_are_about_arguments() -> None:
     assert {"argument_refused", "argument_not_named"} == ABOUT_ARGUMENTS

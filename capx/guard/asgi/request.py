@@ -91,7 +91,7 @@ class GuardedRequest:
         with self._keeping_denial():
             admitted = self._admitted_or_denied()
             # The arguments are read only for a denial: reading them is work for the service.
-            if admitted.ruled_out(action):
+            if not admitted.permits(action):
                 admitted.screen(action, await args())
 
     def judge(self, action: str, args: Mapping[str, JSON], **facts: Unpack[StatedFacts]) -> Allowed:
@@ -125,11 +125,16 @@ class GuardedRequest:
             def judge() -> Allowed:
                 return admitted.judge(facts.call(admitted), sent=facts.sent)
 
-            return self._noted(await in_pool(judge) if admitted.spends else await self.computed(judge))
+            # Not in the pool if it is large, even if it pays: presentations are burnt there.
+            in_loops_pool = admitted.spends and not self.large
+            return self._noted(await in_pool(judge) if in_loops_pool else await self.computed(judge))
 
     async def computed(self, work: Callable[[], T]) -> T:
         """Do what may take long only for a large request; then in a thread, so that it does not hold up the others."""
-        return await _THREADS.run(work) if self.large else work()
+        if not self.large:
+            return work()
+        # By task: a holder can make any number of tokens, and not one task.
+        return await _THREADS.run(self._admitted_or_denied().task, work)
 
     def judge_row(self, facts: CallFacts) -> Allowed:
         """Judge a call with facts of a stored row of the token's tenant.
