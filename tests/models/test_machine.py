@@ -323,5 +323,6 @@ SQLiteMachine.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 PostgresMachine.TestCase.settings = settings(SQLiteMachine.TestCase.settings, max_examples=repeated(30))
-TestSQLite = SQLiteMachine.TestCase
-TestPostgres = PostgresMachine.TestCase
+# In full they take some minutes.
+TestSQLite = pytest.mark.timeout(1_800)(SQLiteMachine.TestCase)
+TestPostgres = pytest.mark.timeout(1_800)(PostgresMachine.TestCase)
