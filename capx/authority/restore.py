@@ -6,6 +6,8 @@ Laws:
   active, and no earlier intent opens a task. The origin stays the same.
 - "Before" means up to the time of the clock, or up to the last second that either store knows of, whichever is later.
   If the clock is far behind the stores, nothing is restored.
+- Nothing is lost unasked: a store that has not gone on from the backup, but in another way, is replaced only if the
+  caller gives up what it holds.
 - A key that was revoked after the backup stays revoked, because its thief could mint new tokens.
 - Anybody may have written the backup file. So it is refused unless everything in it is as capx writes it.
 """
@@ -44,6 +46,7 @@ class Restoration(Struct, frozen=True):
     could be read. `unread` says that the old store could not be read to its end, so that later revocations of keys are
     unknown. `withdrawn` are the tasks that were active in the backup. `kids` are the keys that were revoked after the
     backup. `kept` is the place of the old store. Everything that was issued up to `issued` is dead (Unix seconds).
+    `parted` is the position up to which the old store and the backup are the same, if each went on in its own way.
     """
 
     place: str
@@ -56,19 +59,27 @@ class Restoration(Struct, frozen=True):
     epoch: str | None = None
     position: int | None = None
     issued: int | None = None
+    parted: int | None = None
 
 
 def restore(
-    source: Path, place: str, *, keep: Path | None = None, dry_run: bool = False, clock: Clock = time.time
+    source: Path,
+    place: str,
+    *,
+    keep: Path | None = None,
+    discard: bool = False,
+    dry_run: bool = False,
+    clock: Clock = time.time,
 ) -> Restoration:
     """Replace the store at `place`, a path or a `postgresql://` URL, with a backup, as a later epoch.
 
     The old store is kept: a file beside the new one under another name; a database as a backup at `keep`, if given.
     Everything that was issued up to some second is dead. It returns when that second is over. If the clock is behind
-    the stores, it waits up to five minutes.
+    the stores, it waits up to five minutes. `discard` gives up what the old store holds and the backup lacks, if the
+    old store has not gone on from the backup, but in another way.
 
-    ConfigurationProblem if the clock is further behind, if the backup is the store itself, or if the old store was used
-    and has another origin. StoreProblem if the backup is damaged.
+    ConfigurationProblem without `discard` for such a store, if the clock is further behind, if the backup is the store
+    itself, or if the old store was used and has another origin. StoreProblem if the backup is damaged.
     """
     source = source.absolute()
     _demand_another(source, place)
@@ -77,16 +88,19 @@ def restore(
             demand_possible(reading, int(clock()))
             check_store(reading)
         target, backup = replaceable(place, keep), survey(reading)
-        there = target.look()
+        there = target.look(reading)
         demand_origin(reading.head(), there)
         second = _last_second(reading, (backup, there), clock)
         if dry_run:
             return _foreseen(reading, target, there, int(clock()))
+        _demand_given_up(there, discard=discard)
         # Wait before the store is locked, so that other processes can write meanwhile.
         _wait_until(second, clock)
         begun: list[Restoration] = []
 
         def begin(writing: Writing, there: StoreSurvey) -> None:
+            # Again, under the lock.
+            _demand_given_up(there, discard=discard)
             # `put` begins again, with a new file, if the old one turns out to be damaged. The last result counts.
             begun[:] = [_begin_epoch(writing, reading, (backup, there), clock)]
 
@@ -109,6 +123,17 @@ def _told_of(source: Path) -> Generator[None]:
         raise
 
 
+def _demand_given_up(there: StoreSurvey, *, discard: bool) -> None:
+    if there.head is None or there.parted is None or discard:
+        return
+    only_there = there.head.position - there.parted
+    raise ConfigurationProblem(
+        f"the store that is there has not gone on from this backup: they are the same up to position {there.parted}, "
+        f"and the store has {only_there} events since that the backup lacks; look at them (capx log --since "
+        f"{there.parted}), then give --discard to replace the store all the same"
+    )
+
+
 def _demand_another(source: Path, place: str) -> None:
     # By the file and not by its name, because a link is another name for the same file.
     if not is_postgres(place) and source.exists() and Path(place).exists() and source.samefile(place):
@@ -125,6 +150,7 @@ def _foreseen(reading: Reading, target: Replaceable, there: StoreSurvey, now: in
         withdrawn=tuple(task.id for task in reading.tasks() if not is_final(as_of(task, now).state)),
         kids=tuple(kid for kid in there.kids if reading.death(KID + kid) is None),
         kept=None if kept is None else str(kept),
+        parted=there.parted,
     )
 
 
@@ -176,6 +202,7 @@ def _begin_epoch(
         epoch=epoch,
         position=writing.head().position,
         issued=second,
+        parted=there.parted,
     )
 
 

@@ -4,6 +4,7 @@ Laws:
 
 - A store that was used is only replaced by one of the same origin, because its services follow no other.
 - If a part of the store cannot be read, the survey says `unread`. It never counts as an empty store.
+- If the store has not gone on from the backup, but in another way, the survey says since when.
 """
 
 from collections.abc import Callable
@@ -25,12 +26,15 @@ class StoreSurvey(Struct, frozen=True):
 
     `newest` is the last time at which the authority itself wrote something, in Unix seconds. Decisions do not count,
     because resources date them by their own clocks. `unread`: something is there, and it could not be read completely.
+    `parted` is the last position up to which its log and that of a backup are the same, if both go on differently; None
+    if one goes on from the other.
     """
 
     head: Head | None = None
     kids: tuple[str, ...] = ()
     newest: int = 0
     unread: bool = False
+    parted: int | None = None
 
 
 Begin = Callable[[Writing, StoreSurvey], None]
@@ -45,8 +49,8 @@ class Replaceable(Protocol):
         """The place as people may read it, without a password."""
         ...
 
-    def look(self) -> StoreSurvey:
-        """Survey what is there, as far as it can be read."""
+    def look(self, backup: Reading) -> StoreSurvey:
+        """Survey what is there beside a backup, as far as it can be read."""
         ...
 
     def would_keep(self, there: StoreSurvey, now: int) -> Path | None:
@@ -58,15 +62,36 @@ class Replaceable(Protocol):
         ...
 
 
-def survey(reading: Reading) -> StoreSurvey:
-    """Survey a store that can be read; Damaged if its head has no valid epoch."""
+def survey(reading: Reading, backup: Reading | None = None) -> StoreSurvey:
+    """Survey a store that can be read, beside a backup; Damaged if its head has no valid epoch."""
     head = reading.head()
     if not is_epoch(head.epoch):
         raise Damaged("the head of the store has no valid epoch: restore the store from a backup")
     kids = [str(death.key)[len(KID) :] for death in reading.deaths() if is_lasting(death.key)]
     newest = max((event.at for event in reading.events() if event.kind != "decision"), default=0)
     # A new epoch has to begin later than everything in here, so its own beginning counts even without an event.
-    return StoreSurvey(head, tuple(filter(is_kid, kids)), max(newest, began(head.epoch)))
+    parted = None if backup is None else _parted(reading, backup)
+    return StoreSurvey(head, tuple(filter(is_kid, kids)), max(newest, began(head.epoch)), parted=parted)
+
+
+def _parted(there: Reading, backup: Reading) -> int | None:
+    differs = min(there.head().position, backup.head().position)
+    if _hash_at(there, differs) == _hash_at(backup, differs):
+        return None
+    same = 0
+    # Each hash covers all events before it. So what is the same comes first.
+    while differs - same > 1:
+        middle = (same + differs) // 2
+        if _hash_at(there, middle) == _hash_at(backup, middle):
+            same = middle
+        else:
+            differs = middle
+    return same
+
+
+def _hash_at(reading: Reading, position: int) -> bytes | None:
+    event = next(reading.events(after=position - 1, limit=1), None) if position else None
+    return None if event is None else event.hash
 
 
 def demand_origin(head: Head, there: StoreSurvey) -> None:

@@ -197,9 +197,38 @@ def test_what_was_there_is_kept_and_can_itself_be_restored(
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with contextlib.closing(SQLiteStore(kept)) as old, old.read() as reading:
         assert [task.id for task in reading.tasks()] == [later.id]
-    again = restore(kept, place)
+    foreseen = restore(kept, place, dry_run=True)
+    assert foreseen.parted == 0
+    events = list(authority.log())
+    with pytest.raises(ConfigurationProblem, match="the store has 1 events since that the backup lacks"):
+        restore(kept, place)
+    assert list(authority.log()) == events
+    again = restore(kept, place, discard=True)
     assert again.withdrawn == (later.id,)
     assert [task.state for task in authority.tasks()] == ["withdrawn"]
+    authority.check()
+
+
+def test_a_backup_of_the_way_not_taken_is_told_where_it_parted(
+    authority: Authority, place: str, saved: Path, tmp_path: Path
+) -> None:
+    for _ in range(7):
+        authority.open(allow=["crm.read"])
+    backup(authority.store, saved)
+    common = authority.end()
+    authority.open(allow=["crm.read"])
+    ahead = tmp_path / "ahead.db"
+    backup(authority.store, ahead)
+    # An older copy is a part of the store, and the store goes on from it.
+    assert brought_back(saved, place, tmp_path).parted is None
+    assert restore(ahead, place, dry_run=True).parted == common
+    revoked = authority.revoke(kid=LEAKED)
+    assert revoked.killed
+    with pytest.raises(ConfigurationProblem, match=f"the same up to position {common}, and the store has"):
+        restore(ahead, place)
+    kept = tmp_path / "kept again.db"
+    done = restore(ahead, place, keep=None if place.endswith(".db") else kept, discard=True)
+    assert (done.parted, done.kids) == (common, (LEAKED,))
     authority.check()
 
 

@@ -30,11 +30,11 @@ class ReplaceableDatabase:
         """The URL, without a password."""
         return self._address.shown
 
-    def look(self) -> StoreSurvey:
-        """Survey what is there; empty for a database without a store."""
+    def look(self, backup: Reading) -> StoreSurvey:
+        """Survey what is there beside a backup; empty for a database without a store."""
         try:
             with contextlib.closing(PostgresStore(self._url)) as live, live.read() as reading:
-                return survey(reading)
+                return survey(reading, backup)
         except NoStore:
             return StoreSurvey()
 
@@ -54,7 +54,7 @@ class ReplaceableDatabase:
         ):
             # The head is locked: nobody can write to the log between the survey, the copy and the commit.
             rows = Rows(link, head)
-            there = StoreSurvey() if is_new else survey(rows)
+            there = StoreSurvey() if is_new else survey(rows, reading)
             demand_origin(reading.head(), there)
             if keep is not None:
                 copy_to(keep, rows)

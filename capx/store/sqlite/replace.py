@@ -43,14 +43,17 @@ class ReplaceableFile:
         """The path of the file itself."""
         return str(self._path)
 
-    def look(self) -> StoreSurvey:
-        """Survey what is there, as far as it can be read; ConfigurationProblem for a file with several names."""
+    def look(self, backup: Reading) -> StoreSurvey:
+        """Survey what is there beside a backup, as far as it can be read.
+
+        ConfigurationProblem for a file with several names.
+        """
         _demand_one_name(self._path)
         if not self._path.exists():
             return StoreSurvey()
         try:
             with explained(self._path), contextlib.closing(connect(self._named)) as connection:
-                return _read(self._path, connection)
+                return _read(self._path, connection, backup)
         except (Damaged, NoStore):
             return StoreSurvey(unread=True)
 
@@ -76,7 +79,7 @@ class ReplaceableFile:
                 raise Damaged(f"the store {path} is not built as capx builds one: see {what}")
             demand_sound(path, connection)
             with _exclusive(connection):
-                there, rows = _read(path, connection), Rows(connection)
+                there, rows = _read(path, connection, reading), Rows(connection)
                 # Under the lock: what is kept is exactly what gets replaced, and nothing can be appended in between.
                 demand_origin(reading.head(), there)
                 _copy(self._named, draft)
@@ -98,7 +101,7 @@ class ReplaceableFile:
 
     def _put_file(self, reading: Reading, begin: Begin, now: int) -> Path | None:
         path = self._path
-        with draft_beside(path) as draft, _held(path) as there:
+        with draft_beside(path) as draft, _held(path, reading) as there:
             demand_origin(reading.head(), there)
             with contextlib.closing(SQLiteStore.create(draft)) as new:
                 with new.write() as writing:
@@ -119,15 +122,15 @@ def _demand_one_name(path: Path) -> None:
             )
 
 
-def _read(path: Path, connection: Connection) -> StoreSurvey:
-    """Survey a store; Damaged if its tables are not the ones that capx makes."""
+def _read(path: Path, connection: Connection, backup: Reading) -> StoreSurvey:
+    """Survey a store beside a backup; Damaged if its tables are not the ones that capx makes."""
     distrust(connection)
     # The survey only looks for revoked kids. Text that is not UTF-8 cannot be one, so it must not stop the survey.
     connection.text_factory = _decoded
     try:
         for what in lacking(connection):
             raise Damaged(f"the store {path} lacks {what}")
-        return survey(Rows(connection))
+        return survey(Rows(connection), backup)
     finally:
         connection.text_factory = str
 
@@ -160,7 +163,7 @@ def _copy(path: Path, draft: Path) -> None:
 
 
 @contextlib.contextmanager
-def _held(path: Path) -> Generator[StoreSurvey]:
+def _held(path: Path, backup: Reading) -> Generator[StoreSurvey]:
     """Survey a file, and lock it, as far as that is possible, until another file has its name.
 
     After the block nothing can be appended to the old file, and its followers are refused.
@@ -170,7 +173,7 @@ def _held(path: Path) -> Generator[StoreSurvey]:
         with contextlib.suppress(Damaged, NoStore), explained(path):
             connection = connect(path)
             connection.execute("BEGIN IMMEDIATE")
-            there = _read(path, connection)
+            there = _read(path, connection, backup)
         yield there
         if connection is not None:
             # As far as possible: the new file has the name already, and the old one may be too damaged to be written.

@@ -31,14 +31,18 @@ ITS_STORE = "works on the store itself"
 )
 @click.option("--dry-run", is_flag=True, help="Only show what would happen.")
 @click.option("--yes", is_flag=True, help="Do not ask before replacing the old store.")
-@click.option("--discard", is_flag=True, help="Keep no copy of what the database holds now.")
+@click.option("--discard", is_flag=True, help="Replace a store that has not gone on from the backup.")
+@click.option("--no-copy", is_flag=True, help="Keep no copy of what the database holds now.")
 @json_option
-def restore(file: Path, *, into: str | None, dry_run: bool, yes: bool, discard: bool, as_json: bool) -> None:
+def restore(
+    file: Path, *, into: str | None, dry_run: bool, yes: bool, discard: bool, no_copy: bool, as_json: bool
+) -> None:
     """Put the backup FILE in the place of the store of this home, as a later epoch of it.
 
     Nobody knows what happened after the backup. So all that was issued up to now is dead, and every task that was
     active in the backup is withdrawn. Keys that were revoked after the backup stay revoked. The old store is kept under
-    another name. Services that follow the store start over by themselves.
+    another name. Services that follow the store start over by themselves. If the old store has events that neither the
+    backup has nor came after it, --dry-run says how many, and only --discard replaces it.
 
     Example: capx store restore before-upgrade.db --dry-run
     """
@@ -47,7 +51,7 @@ def restore(file: Path, *, into: str | None, dry_run: bool, yes: bool, discard: 
 
     target.demand_home("capx store restore", ITS_STORE)
     place = store_place() if into is None else into
-    keep = None if discard else _beside_the_home(place)
+    keep = None if no_copy else _beside_the_home(place)
     with screen.busy("checking the backup"):
         foreseen = bring_back(file, place, keep=keep, dry_run=True)
     if dry_run:
@@ -56,7 +60,7 @@ def restore(file: Path, *, into: str | None, dry_run: bool, yes: bool, discard: 
     if foreseen.replaced is not None and foreseen.replaced.position > 0 and not yes:
         _confirm(foreseen)
     with screen.busy("restoring"):
-        done = bring_back(file, place, keep=keep)
+        done = bring_back(file, place, keep=keep, discard=discard)
     _say_restored(done, as_json)
 
 
@@ -103,6 +107,12 @@ def _lines(restored: "Restoration") -> "Iterator[Line]":
     yield f"{what}{restored.backup.position}", screen.GOOD if done else ""
     if restored.replaced is not None:
         yield f"  the store that was there reached position {restored.replaced.position}"
+        if restored.parted is not None:
+            lost = restored.replaced.position - restored.parted
+            yield (
+                f"  it has not gone on from the backup: its {lost} events after position {restored.parted} are lost",
+                screen.BAD,
+            )
     if restored.kept is not None:
         yield f"  it {'is' if done else 'would be'} kept as {restored.kept}"
     if restored.unread:
