@@ -25,14 +25,14 @@ from capx.policy.terms import Terms
 from capx.store.events import CapabilityMinted, TaskOpened
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
-from capx.store.records import TaskRecord
+from capx.store.records import OF_ONE_TASK, TaskRecord
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability, mint
 from capx.tokens.chain import root_node
 from capx.tokens.grants import OWN_ENTRIES, Claims, Given, Grant, authority_block, by_audience
 from capx.tokens.lineage import AUTHORITY
 from capx.tokens.revocation_key import of_kid
-from capx_caveats import Caveat, When, is_label, parse_instant, shown_duration, shown_instant
+from capx_caveats import Budget, Caveat, When, is_label, parse_instant, shown_duration, shown_instant
 
 _OVERDUE_AT_OPEN = 20
 
@@ -174,6 +174,7 @@ def _open(
 
 
 def _mint(minting: Minting, task: TaskRecord, given: Iterable[Given], *, expires: int) -> Bundle:
+    _demand_lasting_names(minting)
     claims = Claims(task.id, task.root, task.tenant, task.intent)
     minted: list[Capability] = []
     for one in given:
@@ -189,6 +190,17 @@ def _mint(minting: Minting, task: TaskRecord, given: Iterable[Given], *, expires
         event.write(minting.transaction, at=minting.now)
         minted.append(capability)
     return Bundle(minted)
+
+
+def _demand_lasting_names(minting: Minting) -> None:
+    """Raise InvalidRequest for a named counter that `prune` would take for the counter of one task, and forget."""
+    for caveat in minting.added:
+        name = caveat.counter if isinstance(caveat, Budget) else UNSET
+        if name is not UNSET and len(name) == OF_ONE_TASK and minting.transaction.task(name) is None:
+            raise InvalidRequest(
+                f"the counter {name} has a name of {OF_ONE_TASK} characters, as counters of single tasks have, which "
+                "are forgotten with their task: give it a longer or a shorter name"
+            )
 
 
 def as_given(allow: Iterable[Grant]) -> tuple[Given, ...]:

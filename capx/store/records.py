@@ -209,6 +209,8 @@ class RequestCounts(Struct, frozen=True):
 # Not a name that a caveat can hold, so no token can spend from this counter or raise it.
 REVOCATIONS: Final = "-"
 """The unit in which the counter of a node counts revocations by its agent; no budget can have this unit."""
+OF_ONE_TASK: Final = 22
+"""Characters in the name of a counter of one task, such as a node in base64url; it is forgotten after its task."""
 PAID_ELSEWHERE: Final = "this presentation was paid for before, by another process of the service"
 """Why a presentation pays nothing: another admission of it has paid."""
 GIVEN_BACK: Final = "this presentation gave back what it had paid, so it is used up: make a new one"

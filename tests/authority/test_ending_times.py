@@ -100,6 +100,22 @@ def test_what_protects_nothing_is_forgotten_and_stays_in_the_log(clock: Clock, a
     authority.check()
 
 
+def test_a_named_counter_is_never_taken_for_one_of_a_task(clock: Clock, authority: Authority) -> None:
+    with pytest.raises(InvalidRequest, match="give it a longer or a shorter name"):
+        authority.open(allow=["crm.read"], caveats=[budget("calls", 5, counter="eu-customers-refunds-u")])
+    opened = authority.open(allow=["crm.read"], caveats=[budget("calls", 5, counter="eu-customer-refunds-u")])
+    assert refused(authority, opened.bundle) == []
+    # The counter of a task that there is may be named.
+    shared = authority.mint(opened.id, allow=["crm.read"], caveats=[budget("calls", 5, counter=opened.id)])
+    assert refused(authority, shared) == []
+    authority.flush()
+    clock.now += 86_400 + 3_601
+    authority.open(allow=["crm.read"])
+    clock.now += 86_400
+    assert authority.prune().counters == 1
+    assert [counter.counter for counter in authority.counters()] == ["eu-customer-refunds-u"]
+
+
 @pytest.mark.parametrize("tasks", [1, 1_001])
 @pytest.mark.parametrize("hours", [0, 23])
 def test_a_clock_ahead_forgets_nothing_that_is_needed_later(

@@ -48,7 +48,7 @@ class Rows(SqlRows):
     # A range and not LIKE, so that the index of the keys is used; `;` is the character after `:`.
     select_instants = "SELECT key FROM deaths WHERE key >= 'issued:' AND key < 'issued;'"
     forget_deaths = "DELETE FROM deaths WHERE seq <= ? AND NOT (typeof(key) = 'text' AND key GLOB 'kid:*')"
-    # 22 characters are 16 bytes in base64url: the counter of a node, and so of one task. Other names may be shared.
+    # 22 characters are OF_ONE_TASK. Other names may be shared.
     forget_paid = "DELETE FROM paid WHERE at < ?"
     forget_counters = "DELETE FROM counters WHERE last < ? AND length(counter) = 22"
 
