@@ -230,9 +230,13 @@ _NO_ACTION: Final = Refusal("argument_refused", "the action is not valid", "an a
 
 def own_tenant(admitted: Admitted, action: str, tenant: str | GrantedTenant | None) -> str | None:
     """Return the tenant of a call of this token; raises Denied if the token is not for the call's tenant."""
-    named = admitted.granted_tenant() if isinstance(tenant, GrantedTenant) else tenant
-    admitted.demand_tenant(action, named)
-    return named
+    if isinstance(tenant, GrantedTenant):
+        # Without a tenant in the token, None would pass below: a call of every tenant.
+        if admitted.tenant is None:
+            raise admitted.missing(action, "the guard states GRANTED")
+        return admitted.tenant
+    admitted.demand_tenant(action, tenant)
+    return tenant
 
 
 def unjudgeable(why: str) -> Refusal:

@@ -18,7 +18,7 @@ from capx.background import in_pool
 from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.lineage import Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied, giving_back
-from capx.verify.evaluator import MAX_REPORTED, NO_TENANT, Evaluator, unavailable
+from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
 from capx.verify.meter import Payer
 from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
@@ -63,7 +63,10 @@ class Admitted:
 
     @property
     def tenant(self) -> str | None:
-        """The tenant that the authority named; None if it named none."""
+        """The tenant that the authority named; None if it named none.
+
+        It is authentic, so a service may filter its data by it. `judge` must still allow the call.
+        """
         return self._lineage.tenant
 
     @property
@@ -90,15 +93,6 @@ class Admitted:
     def hops(self) -> tuple[str, ...]:
         """The labels along the path. Delegators chose them, so do not decide by them."""
         return self._lineage.hops
-
-    def granted_tenant(self) -> str:
-        """The tenant that the authority named; raises Denied (incomplete_authority) when it named none.
-
-        It is authentic, so a service may filter its data by it. `judge` must still allow the call.
-        """
-        if self._lineage.tenant is None:
-            raise Denied(self.refused((NO_TENANT,)))
-        return self._lineage.tenant
 
     def screen(self, action: str, sent: Mapping[str, JSON] | None = None) -> None:
         """Raise Denied if some allowlist has no entry for the action, whatever its arguments are.

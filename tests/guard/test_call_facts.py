@@ -12,6 +12,9 @@ from capx.tokens.binding import HttpRequest, ToolCall
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied, reason
 from capx_caveats import JSON, Amount, Call
+from tests.labs.lab import NOW, Lab, codes, minted
+
+REQUEST = HttpRequest(method="GET", target="/clients")
 
 BAD: Mapping[str, Any] = {"tenant": "", "args": {"": 1}, "attributes": {"A b": 1}, "cost": {"calls": 1}}
 """For each part of a call, what no call may have."""
@@ -99,7 +102,7 @@ def test_facts_are_constants_or_come_from_the_arguments() -> None:
 
 
 def test_the_denial_of_a_request_names_the_action_it_meant() -> None:
-    sent = HttpRequest(method="GET", target="/clients")
+    sent = REQUEST
     with Authority.temporary() as authority:
         bundle = authority.open(allow=["crm.read"]).bundle
         admitted = authority.verifier("crm").admit(bundle.present("crm", sent).text, sent)
@@ -168,7 +171,7 @@ def test_a_fact_that_cannot_be_derived_is_refused_by_name(spec: CallSpec, proble
 @pytest.fixture
 def by_request() -> Iterator[Admitted]:
     """A token for Acme that came with an HTTP request, which names no action."""
-    sent = HttpRequest(method="GET", target="/clients")
+    sent = REQUEST
     with Authority.temporary() as authority:
         bundle = authority.open(tenant="Acme", allow=["crm.read"]).bundle
         yield authority.verifier("crm").admit(bundle.present("crm", sent).text, sent)
@@ -202,6 +205,20 @@ def test_the_denial_of_a_foreign_row_has_the_action(by_request: Admitted) -> Non
     with pytest.raises(Denied) as caught:
         CallFacts("crm.read", {}, "Globex").call(by_request)
     assert (caught.value.code, caught.value.decision.action) == ("wrong_tenant", "crm.read")
+
+
+def test_the_denial_of_granted_has_the_action_and_all_reasons() -> None:
+    lab = Lab()
+    admitted = lab.verifier.admit(minted().present(REQUEST, now=NOW).text, REQUEST)
+    lab.deaths.deaths["T1"] = "task_completed"
+    for deny in (
+        lambda: CallSpec("a.read", tenant=GRANTED).own_tenant(admitted, {}),
+        lambda: CallFacts("a.read", {}, GRANTED).call(admitted),
+    ):
+        with pytest.raises(Denied) as caught:
+            deny()
+        assert codes(caught.value) == ("task_completed", "incomplete_authority")
+        assert lab.records.decisions[-1].action == "a.read"
 
 
 def test_a_default_that_is_no_json_is_an_argument_refused(admitted: Admitted) -> None:

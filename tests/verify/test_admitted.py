@@ -81,7 +81,6 @@ def test_admitted_and_allowed_state_the_authoritys_claims() -> None:
     admitted = lab.verifier.admit(lab.present(capability), READ)
     assert (admitted.task, admitted.tenant, admitted.intent, admitted.root) == ("T1", "Acme", "A" * 43, "R1")
     assert (admitted.path, admitted.node, admitted.hops) == (capability.path, capability.node, ("asker", "a"))
-    assert admitted.granted_tenant() == "Acme"
     allowed = admitted.judge(Call("a.read", tenant="Acme"))
     assert (allowed.task, allowed.tenant, allowed.intent, allowed.root) == ("T1", "Acme", "A" * 43, "R1")
     assert (allowed.node, allowed.hops, allowed.expires) == (capability.node, ("asker", "a"), NOW + 5)
@@ -103,9 +102,6 @@ def test_a_tenant_that_only_a_holder_names_is_no_claim() -> None:
     lab = Lab()
     admitted = lab.verifier.admit(lab.present(minted().attenuate(tenant("Acme"))), READ)
     assert admitted.tenant is None
-    with pytest.raises(Denied) as caught:
-        admitted.granted_tenant()
-    assert caught.value.code == "incomplete_authority"
     with pytest.raises(Denied) as caught:
         admitted.judge(Call("a.read", tenant="Acme"))
     assert codes(caught.value) == ("incomplete_authority",)
