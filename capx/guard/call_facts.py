@@ -145,8 +145,8 @@ class CallSpec(Struct, frozen=True):
             self.action,
             args,
             tenant=tenant,
-            attributes=derive(self.attributes, arguments),
-            cost=_by_unit(derive(self.cost, arguments)),
+            attributes=_named("attributes", derive(self.attributes, arguments)),
+            cost=_named("cost", derive(self.cost, arguments)),
             sent=sent,
             defaults=defaults,
             is_json=True,
@@ -163,11 +163,13 @@ class StatedFacts(TypedDict, total=False):
     defaults: Mapping[str, JSON] | None
 
 
-def _by_unit(cost: object) -> Mapping[str, Amount] | None:
-    """Return the cost if it is a mapping; the amounts in it are not checked yet."""
-    if cost is not None and not isinstance(cost, Mapping):
-        raise ConfigurationProblem(f"`cost=` returned a {type(cost).__name__}: return a mapping from units, or None")
-    return cost  # pyright: ignore[reportUnknownVariableType] # Call checks its members
+def _named(what: str, derived: Any) -> Any:
+    """Return what a function of the service derived, if it is a mapping or None; its members are not checked yet."""
+    if derived is not None and not isinstance(derived, Mapping):
+        raise ConfigurationProblem(
+            f"`{what}=` returned a {type(derived).__name__}: return a mapping of names and values, or None"
+        )
+    return derived
 
 
 class CallFacts(Struct, frozen=True):
@@ -203,9 +205,9 @@ class CallFacts(Struct, frozen=True):
                 action,
                 self.args,
                 tenant,
-                attributes=self.attributes or {},
-                cost=self.cost or {},
-                defaults=self.defaults or {},
+                attributes=_or_empty(self.attributes),
+                cost=_or_empty(self.cost),
+                defaults=_or_empty(self.defaults),
             )
         except InvalidCaveat as error:
             # Out of this block: the denial that the bearer sees does not carry the error as its context.
@@ -215,14 +217,19 @@ class CallFacts(Struct, frozen=True):
     def _refusal(self, action: str, why: str) -> Refusal:
         """Say which part cannot be part of a call: the arguments, the attributes or the cost."""
         try:
-            Call(action, self.args, defaults=self.defaults or {})
+            Call(action, self.args, defaults=_or_empty(self.defaults))
         except InvalidCaveat as error:
             return unjudgeable(str(error))
         try:
-            Call(action, attributes=self.attributes or {})
+            Call(action, attributes=_or_empty(self.attributes))
         except InvalidCaveat as error:
             return Refusal("argument_refused", "an attribute cannot be judged", "JSON values", detail=str(error))
         return Refusal("argument_refused", "the cost cannot be counted", "amounts", detail=why)
+
+
+def _or_empty(stated: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    # Only for None: an empty list is no mapping, and must be refused as one that is not empty.
+    return {} if stated is None else stated
 
 
 _NO_ACTION: Final = Refusal("argument_refused", "the action is not valid", "an action")

@@ -168,6 +168,33 @@ def test_a_fact_that_cannot_be_derived_is_refused_by_name(spec: CallSpec, proble
         spec.demand_derivable(["id"])
 
 
+@pytest.mark.parametrize("what", ["attributes", "cost"])
+@pytest.mark.parametrize(("wrong", "kind"), [([], "list"), ([1], "list"), ("", "str"), (0, "int"), (False, "bool")])
+def test_a_function_that_derives_no_mapping_is_an_error(what: str, wrong: object, kind: str) -> None:
+    derivation: dict[str, Any] = {what: lambda: wrong}
+    with pytest.raises(ConfigurationProblem) as caught:
+        CallSpec("crm.read", **derivation).facts(None, {}, {})
+    assert str(caught.value) == f"`{what}=` returned a {kind}: return a mapping of names and values, or None"
+
+
+@pytest.mark.parametrize("what", ["attributes", "cost"])
+def test_a_function_may_derive_no_facts(admitted: Admitted, what: str) -> None:
+    for nothing in (lambda: None, lambda: {}):
+        derivation: dict[str, Any] = {what: nothing}
+        call = CallSpec("crm.read", **derivation).facts("Acme", {}, {}).call(admitted)
+        assert (call.attributes, call.cost) == ({}, {})
+
+
+@pytest.mark.parametrize("what", ["attributes", "cost", "defaults"])
+@pytest.mark.parametrize("wrong", [[], "", 0])
+def test_stated_facts_that_are_no_mapping_are_denied(admitted: Admitted, what: str, wrong: object) -> None:
+    facts: dict[str, Any] = {what: wrong}
+    with pytest.raises(Denied) as caught:
+        CallFacts("crm.read", {}, "Acme", **facts).call(admitted)
+    part = "args" if what == "defaults" else what
+    assert caught.value.refusals[0].sentence == TOLD[part][1]
+
+
 @pytest.fixture
 def by_request() -> Iterator[Admitted]:
     """A token for Acme that came with an HTTP request, which names no action."""
