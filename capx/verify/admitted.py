@@ -132,8 +132,10 @@ class Admitted:
         return Denied(self.refused(tuple(refusals), action if is_action(action) else None))
 
     def denied_by(self, decision: Decision) -> bool:
-        """Whether this decision denies a call of this token."""
-        return decision.lineage is self._lineage and not decision.allowed
+        """Whether this decision denies a call of this presentation."""
+        # Presentations of one capability share a lineage, which the cache keeps.
+        is_this = decision.lineage is self._lineage and decision.presented == self._presentation
+        return is_this and not decision.allowed
 
     def as_missing(self, decision: Decision) -> Denied:
         """Return what the bearer is told of a denial that is recorded already, as if the row were missing."""

@@ -194,6 +194,17 @@ def test_a_recorded_denial_can_be_told_as_a_missing_row() -> None:
 # What is recorded of a judged call
 
 
+def test_a_denial_of_another_presentation_is_not_this_ones() -> None:
+    lab, capability = Lab(), minted()
+    one, other = (by_request(lab, capability) for _ in range(2))
+    denied = one.missing("a.read").decision
+    assert one.denied_by(denied)
+    # They share a lineage, which the cache keeps.
+    assert other.missing("a.read").decision.lineage is denied.lineage
+    assert not other.denied_by(denied)
+    assert not one.denied_by(one.judge(CALL).decision)
+
+
 def test_a_decision_on_a_request_has_the_judged_action() -> None:
     lab = Lab()
     admitted = by_request(lab, minted(tenant("Acme")))
