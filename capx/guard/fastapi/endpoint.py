@@ -144,7 +144,11 @@ class EndpointSpec:
         def read() -> StatedArguments:
             return self._args(current, given) if stated is None else stated
 
-        arguments.update({name: kind(current, self.action, read, sent=sent) for name, kind in self.injected.items()})
+        async def read_async() -> StatedArguments:
+            return await self._args_async(current, given) if stated is None else stated
+
+        for name, kind in self.injected.items():
+            arguments[name] = kind(current, self.action, read_async if kind is Check else read, sent=sent)
         return None
 
     async def _args_async(self, current: GuardedRequest, arguments: Mapping[str, Any]) -> StatedArguments:
