@@ -56,7 +56,8 @@ R = TypeVar("R")
 class ToolGuard:
     """Guards functions of this process; `verifier_for` gives the verifier of a function's audience.
 
-    `on_decision` gets the decision of each call: the one that allowed it, or the last one that denied it.
+    `on_decision` gets the decision of each call: the one that allowed it, or the last one that denied it. If the
+    caller has left before the function runs, it gets both.
     """
 
     def __init__(self, verifier_for: Callable[[str], Verifier], *, on_decision: OnDecision | None = None) -> None:

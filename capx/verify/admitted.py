@@ -116,6 +116,7 @@ class Admitted:
 
         Call it before anything else is read of a row. The bearer must not learn any fact of another tenant, so nothing
         else of the call is judged, and the denial is the same for every other tenant, for None, and for a missing row.
+        If the authority named none, only None passes.
         """
         if tenant == self._lineage.tenant:
             return

@@ -13,10 +13,11 @@
 Laws:
 
 - Before the MAC is checked (step 3), the verifier interprets only the identifier.
-- Steps 1-5 stop at the first refusal. Steps 6 and 7 report all their refusals together.
+- Steps 1-5 stop at the first refusal; a token that has ended gets all reasons of its end. Steps 6 and 7 report all
+  their refusals together.
 - A token that allows nothing any more has no power: it is denied before the body is read, it burns nothing, and it
-  does not fill the log. Nothing else is recorded before the burn: a caller who cannot make a fresh presentation must
-  not be able to fill the log.
+  does not fill the log. Its denial is recorded once a minute. No other denial before the burn is recorded: a caller
+  who cannot make a fresh presentation must not be able to fill the log.
 - No error carries a tail, a key, or a presentation that is not burnt: not in its text, nor in the variables of the
   functions that it passed.
 - The cache keeps facts that follow from the bytes and the key. It never keeps a decision or a key.
@@ -154,20 +155,30 @@ class Verifier:
         )
         self._cache: Cache[_Known] = Cache(cache_size)
 
-    def authenticate(self, token: str, *, even_if_ended: bool = False) -> Authentic:
+    def authenticate(self, token: str) -> Authentic:
         """The head: all that can be checked before the body of a request is read; raises Denied.
 
         After it, the token is authentic, and has not ended as far as this service knows by now: it is not expired, not
         known to be revoked, and its presentation is not older than a minute. It may be replayed or for another call.
-        Pass the result to `admit`, `verify` or `decide`, which do not check the MAC again. `even_if_ended` leaves out
-        the expiry, the revocations and the age, for a tool that only needs to know whose token it is: never act on it.
+        Pass the result to `admit`, `verify` or `decide`, which do not check the MAC again.
         """
-        found = self._head(token, even_if_ended=even_if_ended)
+        found = self._head(token)
         if isinstance(found, Decision):
             # Here and below: the variables of this frame go with the error.
             del token
             raise Denied(found)
         return found[0]
+
+    def prove(self, token: str) -> None:
+        """Raise Denied unless the token is authentic; it may have ended."""
+        try:
+            self._read(token)
+        except TokenRefused as refused:
+            refusal = refused.refusal
+        else:
+            return
+        del token
+        raise self.denial(refusal)
 
     def denial(self, refusal: Refusal, action: str | None = None) -> Denied:
         """A denial for a caller who has shown no authority. It is not recorded, or anybody could fill the log."""
@@ -240,9 +251,7 @@ class Verifier:
         refusals = ended or [*beside, *(each.refusal for each in walk if each.refusal is not None)]
         return Explanation(walk, tuple(refusals), lineage)
 
-    def _head(
-        self, token: str | Authentic, action: str | None = None, *, even_if_ended: bool = False
-    ) -> _Read | Decision:
+    def _head(self, token: str | Authentic, action: str | None = None) -> _Read | Decision:
         """Steps 1-4, as far as they need nothing but the token: what was read, or the decision that denies it.
 
         It returns the denial, as do all private methods here. An exception would carry their variables, among them the
@@ -254,7 +263,7 @@ class Verifier:
             refusal = refused.refusal
         else:
             # What came as an Authentic was looked at before the body was read.
-            ended = None if even_if_ended or found[0] is token else self._ended(found, action)
+            ended = None if found[0] is token else self._ended(found, action)
             return found if ended is None else ended
         return self._evaluator.decision((refusal,), action=action)
 

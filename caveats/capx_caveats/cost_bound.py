@@ -27,7 +27,7 @@ MAX_COST = 2**23
 SMALL_TOKEN = 4096
 """The most bytes that the blocks of a small token have together."""
 SMALL_CALL = 128
-"""A call of so many bytes of JSON is always judged, if the blocks of its token have so many bytes: it is cheap."""
+"""A call of at most so many bytes of JSON is always judged if its token is small (SMALL_TOKEN)."""
 
 
 class Cost(NamedTuple):
@@ -123,7 +123,7 @@ _TOO_LARGE = _Size(MAX_COST, MAX_COST)
 
 
 def _size(judged: list[JSON]) -> _Size:
-    """Return the number of these values and of all within them, and of the characters of all texts."""
+    """Return the number of these values and of all within them, and of the characters of all texts and names."""
     # One level more than a call may have, for the list around them.
     found = levels(judged, MAX_DEPTH + 1)
     if found is None:

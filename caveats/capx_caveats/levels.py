@@ -16,7 +16,7 @@ MAX_DEPTH: Final = 64
 MANY: Final = 32
 """To look at a value level by level is faster than at one value after the other if it holds more than so many."""
 _MOST: Final = 2**22
-"""The most values that are looked at: a list that holds itself would never end."""
+"""The most values that are looked at: a list that stands twice in itself doubles at each level."""
 _DICT: Any = dict
 _KINDS: Final = frozenset({str, int, float, bool, type(None), dict, list, tuple})
 

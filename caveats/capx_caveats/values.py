@@ -173,7 +173,7 @@ def as_array(value: Value) -> Sequence[JSON] | None:
 def holds_more(value: object, limit: int, characters: int) -> bool:
     """Whether a value holds more than `limit` values, or more than `characters` characters of text, at all depths.
 
-    It looks at no more than `limit` values, so its own work is bounded too.
+    The names of members do not count. It looks at no more than `limit` values, so its own work is bounded too.
     """
     waiting = [value]
     for _ in range(limit + 1):

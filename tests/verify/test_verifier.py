@@ -551,14 +551,18 @@ def test_a_presentation_that_grew_old_behind_its_head_is_refused() -> None:
 # Whose token it is, and what pays
 
 
-def test_an_ended_token_still_shows_whose_it_is() -> None:
+def test_an_ended_token_still_proves_that_it_is_authentic() -> None:
     lab = Lab()
     token = lab.present(TOKEN)
     lab.clock.now = NOW + 3600
     with pytest.raises(Denied) as denied:
         lab.verifier.authenticate(token)
     assert codes(denied.value) == ("expired",)
-    assert lab.verifier.authenticate(token, even_if_ended=True).frame.identifier.audience == "crm"
+    lab.verifier.prove(token)
+    with pytest.raises(Denied) as denied:
+        lab.verifier.prove(token[:-1] + ("A" if token[-1] != "A" else "Q"))
+    assert codes(denied.value) == ("not_authentic",)
+    assert denied.value.__context__ is None
 
 
 def test_a_denial_of_a_stranger_is_not_recorded() -> None:

@@ -14,7 +14,6 @@ from capx.guard.fastapi.argument_sources import StatedArguments
 from capx.verify.decision import Allowed
 from capx_caveats import JSON, Amount
 
-
 Read = TypeVar("Read")
 
 
