@@ -28,7 +28,6 @@ from capx_caveats import (
     Budget,
     Call,
     Caveat,
-    Cost,
     Expires,
     Holder,
     Hop,
@@ -46,9 +45,10 @@ from capx_caveats import (
     UntilCompleted,
     Vocabulary,
     Where,
-    cost,
+    Work,
     is_too_much,
     misplaced,
+    most_work,
 )
 from capx_caveats.texts import bounded_patterns
 
@@ -121,18 +121,18 @@ class Lineage(Struct, frozen=True, dict=True):
     size: int = 0
 
     @cached_property
-    def cost(self) -> Cost:
-        """What all caveats cost together; computed for the first call that is not small."""
-        return cost(self.caveats)
+    def most_work(self) -> Work:
+        """The most work of all caveats together; computed for the first call that is not small."""
+        return most_work(self.caveats)
 
     @property
     def caveats(self) -> Iterator[Caveat]:
         """All caveats, from first to last."""
         return (caveat for section in self.sections for caveat in section.caveats)
 
-    def is_too_costly(self, call: Call) -> bool:
-        """Whether the caveats together would cost too much work for this call."""
-        return is_too_much(call, self.size, lambda: self.cost, lambda: self.caveats)
+    def is_too_much_work(self, call: Call) -> bool:
+        """Whether to judge this call by all caveats would be too much work."""
+        return is_too_much(call, self.size, lambda: self.most_work, lambda: self.caveats)
 
     @property
     def demands(self) -> tuple[Demand, ...]:

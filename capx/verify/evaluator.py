@@ -71,11 +71,11 @@ class Evaluator:
         """Steps 6 and 7: all refusals, revocations first, at most MAX_REPORTED."""
         found = self.claim_refusals(lineage, presentation, facts)
         # Before the caveats: nothing is judged half-way.
-        if lineage.is_too_costly(facts.call):
+        if lineage.is_too_much_work(facts.call):
             # But after the tenant: whether a row of another one is too large is none of the bearer's business.
             named = tuple(caveat for caveat in lineage.sections[0].caveats if isinstance(caveat, Tenant))
             found.extend(caveat_refusals([Section(0, None, named)], facts))
-            return [*found, TOO_COSTLY][:MAX_REPORTED]
+            return [*found, TOO_MUCH_WORK][:MAX_REPORTED]
         found.extend(islice(caveat_refusals(lineage.sections, facts), MAX_REPORTED))
         return found[:MAX_REPORTED]
 
@@ -268,8 +268,8 @@ def _expired(lineage: Lineage, now: int) -> Iterator[Refusal]:
                 yield attributed(caveat.refused(), section)
 
 
-TOO_COSTLY = Refusal(
-    "argument_refused", "judging this call would cost too much work", "a smaller call, or a token of fewer rules"
+TOO_MUCH_WORK = Refusal(
+    "argument_refused", "judging this call would be too much work", "a smaller call, or a token of fewer rules"
 )
 _NOT_EVALUATED = Refusal("not_understood", "has a caveat that could not be evaluated", "one that can be evaluated here")
 NO_TENANT = Refusal("incomplete_authority", "the authority's block names no tenant", "tenant")

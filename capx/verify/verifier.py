@@ -243,7 +243,7 @@ class Verifier:
             return Explanation((), (misfit,), lineage)
         facts = self._evaluator.facts(call)
         ended = self._evaluator.end_refusals(lineage, presentation, facts.now)
-        if lineage.is_too_costly(call):
+        if lineage.is_too_much_work(call):
             refusals = ended or self._evaluator.refusals(lineage, presentation, facts)
             return Explanation((), tuple(refusals), lineage)
         beside = self._evaluator.claim_refusals(lineage, presentation, facts)

@@ -29,7 +29,6 @@ from capx_caveats.caveats import (
 from capx_caveats.chain_caveats import ChainCaveat, Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Step, Task
 from capx_caveats.constraint import Constraint, Judgement
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
-from capx_caveats.cost_bound import Cost, cost, is_too_much
 from capx_caveats.errors import CapxError, InvalidCaveat
 from capx_caveats.levels import SAFE_INTEGER
 from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
@@ -52,6 +51,7 @@ from capx_caveats.values import (
 )
 from capx_caveats.vocabulary import DEFAULT, TooLarge, Vocabulary, encode_block
 from capx_caveats.when import When, parse_duration, parse_instant, shown_duration, shown_instant
+from capx_caveats.work_bound import Work, is_too_much, most_work
 
 __all__ = [
     "CALLS",
@@ -77,7 +77,6 @@ __all__ = [
     "Cidr",
     "Constraint",
     "Contains",
-    "Cost",
     "Each",
     "Entry",
     "Eq",
@@ -125,10 +124,10 @@ __all__ = [
     "Vocabulary",
     "When",
     "Where",
+    "Work",
     "amount",
     "as_constraint",
     "as_entry",
-    "cost",
     "demand_dict",
     "demand_json",
     "encode_block",
@@ -141,6 +140,7 @@ __all__ = [
     "is_pattern",
     "is_too_much",
     "misplaced",
+    "most_work",
     "parse_duration",
     "parse_instant",
     "plus",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
-from capx_caveats.constraint import MAX_VALUES, MAX_WORK, Constraint, Judgement
+from capx_caveats.constraint import MAX_MATCH_WORK, MAX_VALUES, Constraint, Judgement
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.values import Text, Texts, Value, as_array, printable, shown
 
@@ -33,7 +33,7 @@ MAX_PROGRAM = 2**14
 """The most bytes that RE2 may use for one pattern; a pattern that needs more is refused when it is built."""
 
 _MATCH = 1024
-"""The cost of handing one text to RE2, in the units of `Constraint.once`."""
+"""The work of handing one text to RE2, in the units of `Constraint.work_once`."""
 _REMEMBERED = 1024
 """The patterns that are kept ready, each of 16 KiB at most. One token cannot hold more, or it would build them anew for
 each value."""
@@ -63,7 +63,7 @@ class Glob(Constraint, frozen=True, tag="glob"):
     are plain text too: use `path` where `..` could lead out of a folder.
     """
 
-    once = _MATCH
+    work_once = _MATCH
     text: Text
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Glob(Constraint, frozen=True, tag="glob"):
         _build(_glob(self.text))
 
     @property
-    def weight(self) -> int:  # type: ignore[override] # derived from the pattern
+    def work_character(self) -> int:  # type: ignore[override] # derived from the pattern
         return _program(_glob(self.text)).programsize
 
     def judge(self, value: Value) -> Judgement:
@@ -90,7 +90,7 @@ class Regex(Constraint, frozen=True, tag="regex"):
     characters times the instructions of the program are more than 2¹⁹.
     """
 
-    once = _MATCH
+    work_once = _MATCH
     text: Text
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class Regex(Constraint, frozen=True, tag="regex"):
         _build(self.text)
 
     @property
-    def weight(self) -> int:  # type: ignore[override] # derived from the pattern
+    def work_character(self) -> int:  # type: ignore[override] # derived from the pattern
         return _program(self.text).programsize
 
     def judge(self, value: Value) -> Judgement:
@@ -125,12 +125,12 @@ def _segments(path: str) -> list[str] | None:
 class Path(Constraint, frozen=True, tag="path"):
     """The path is the root or below it, by whole segments; a path that is not canonically spelled cannot be judged."""
 
-    weight = 4
+    work_character = 4
     root: str
 
     @property
-    def once(self) -> int:  # type: ignore[override] # its own root is read each time
-        return Constraint.once + 8 * len(self.root)
+    def work_once(self) -> int:  # type: ignore[override] # its own root is read each time
+        return Constraint.work_once + 8 * len(self.root)
 
     def __post_init__(self) -> None:
         if _segments(self.root) is None:
@@ -153,14 +153,14 @@ class Argv(Constraint, frozen=True, tag="argv"):
     words cannot be judged.
     """
 
-    each = 32
+    work_each = 32
     programs: Texts
     arguments: Annotated[tuple[Texts, ...], Meta(min_length=1)] | UnsetType = UNSET
 
     @property
-    def once(self) -> int:  # type: ignore[override] # each program and each list is compared
+    def work_once(self) -> int:  # type: ignore[override] # each program and each list is compared
         lists = () if self.arguments is UNSET else self.arguments
-        return Constraint.once + 64 * (len(self.programs) + len(lists))
+        return Constraint.work_once + 64 * (len(self.programs) + len(lists))
 
     def judge(self, value: Value) -> Judgement:
         words = as_array(value)
@@ -176,7 +176,7 @@ class Argv(Constraint, frozen=True, tag="argv"):
 
 
 def _matches(program: "Program", value: Value) -> Judgement:
-    if not isinstance(value, str) or len(value) > MAX_TEXT or len(value) * program.programsize > MAX_WORK:
+    if not isinstance(value, str) or len(value) > MAX_TEXT or len(value) * program.programsize > MAX_MATCH_WORK:
         return None
     try:
         return program.fullmatch(value) is not None

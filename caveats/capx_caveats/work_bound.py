@@ -1,12 +1,12 @@
 """The bound on the work of judging one call by all caveats of a token together.
 
-Each constraint has three costs: to judge one value (`once`), for each value within it (`each`), and for each character
-within it (`weight`). The cost of a call is the sum over all caveats that judge something of it.
+Each constraint says its work: to judge one value, for each value within it, and for each character within it. The work
+of a call is the sum over all caveats that judge something of it.
 
 Laws:
 
 - A holder of a token can append caveats, and a caller chooses the arguments. Other modules bound each of the two. This
-  module bounds what they cost together.
+  module bounds the work of both together.
 - It is a sum, computed before anything is judged: a caveat that is appended can only add to it.
 """
 
@@ -22,60 +22,63 @@ from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.levels import MAX_DEPTH, levels
 from capx_caveats.values import JSON
 
-MAX_COST = 2**23
-"""The highest cost of a call. One unit is 3 to 6 ns: what RE2 needs, at worst, for one character and instruction."""
+MAX_CALL_WORK = 2**23
+"""The most work for one call. One unit is 3 to 6 ns: what RE2 needs, at worst, for one character and instruction."""
 SMALL_TOKEN = 4096
 """The most bytes that the blocks of a small token have together."""
 SMALL_CALL = 128
 """A call of at most so many bytes of JSON is always judged if its token is small (SMALL_TOKEN)."""
 
 
-class Cost(NamedTuple):
-    """What caveats cost: for a call, for each value of it, and for each character of it."""
+class Work(NamedTuple):
+    """The work of caveats: once for a call, for each value of it, and for each character of it."""
 
     once: int
     each: int
-    weight: int
+    character: int
 
 
-def cost(caveats: Iterable[Caveat]) -> Cost:
-    """Return the most that these caveats can cost."""
-    once = each = weight = 0
+def most_work(caveats: Iterable[Caveat]) -> Work:
+    """Return the most work that these caveats can be."""
+    once = each = character = 0
     for caveat in caveats:
         for place, asked in _questions(caveat):
             once += asked.once
             each += asked.each + (asked.once if place == _EVERY else 0)
-            weight += asked.weight
-    return Cost(once, each, weight)
+            character += asked.character
+    return Work(once, each, character)
 
 
-def is_too_much(call: Call, size: int, most: Callable[[], Cost], caveats: Callable[[], Iterable[Caveat]]) -> bool:
-    """Whether it costs too much to judge this call by these caveats, whose blocks have so many bytes together.
+def is_too_much(
+    call: Call, block_bytes: int, most: Callable[[], Work], caveats: Callable[[], Iterable[Caveat]]
+) -> bool:
+    """Whether it is too much work to judge this call by these caveats, whose blocks have so many bytes together.
 
-    `most` is their `cost`. It and `caveats` are called only if the call could be too large: nearly every call is small.
+    `most` is their `most_work`. It and `caveats` are called only if the call could be too large: nearly every call is
+    small.
     """
     written = len(json.encode((dict(call.args), dict(call.defaults), dict(call.attributes))))
-    if written <= SMALL_CALL and size <= SMALL_TOKEN:
+    if written <= SMALL_CALL and block_bytes <= SMALL_TOKEN:
         return False
     # Each value takes two bytes or more, and each character one or more.
-    once, each, weight = most()
-    if once + each * written // 2 + weight * written <= MAX_COST:
+    once, each, character = most()
+    if once + each * written // 2 + character * written <= MAX_CALL_WORK:
         return False
-    return _exact(call, caveats()) > MAX_COST
+    return _exact(call, caveats()) > MAX_CALL_WORK
 
 
 def _exact(call: Call, caveats: Iterable[Caveat]) -> int:
     # Summed up by place first, so that a large argument into which nothing looks is not looked at here either.
-    totals: dict[str, Cost] = {}
+    totals: dict[str, Work] = {}
     for caveat in caveats:
         for place, asked in _questions(caveat, call.action):
-            once, each, weight = totals.get(place, _FREE)
-            totals[place] = Cost(once + asked.once, each + asked.each, weight + asked.weight)
+            once, each, character = totals.get(place, _NONE)
+            totals[place] = Work(once + asked.once, each + asked.each, character + asked.character)
     return sum(_at(place, asked, call) for place, asked in totals.items())
 
 
-def _at(place: str, asked: Cost, call: Call) -> int:
-    """The cost of what is asked about the value at a place, or about each argument."""
+def _at(place: str, asked: Work, call: Call) -> int:
+    """The work of what is asked about the value at a place, or about each argument."""
     if place == _EVERY:
         found = [*call.arguments.values()]
         once = asked.once * len(found)
@@ -84,33 +87,37 @@ def _at(place: str, asked: Cost, call: Call) -> int:
         stated = call.attributes if name == place else call.arguments
         found = [stated[name]] if name in stated else []
         once = asked.once
-    if not (asked.each or asked.weight):
+    if not (asked.each or asked.character):
         return once
     size = _size(found)
-    return once + asked.each * size.values + asked.weight * size.characters
+    return once + asked.each * size.values + asked.character * size.characters
 
 
 _EVERY = "args.*"
 """The place of a question about each argument."""
-_FREE = Cost(0, 0, 0)
-_LOOK = Cost(16, 0, 0)
-"""The cost of finding out that an argument has a name."""
-_OWN = Cost(Constraint.once, 0, 0)
+_NONE = Work(0, 0, 0)
+_LOOK = Work(16, 0, 0)
+"""The work of finding out that an argument has a name."""
+_OWN = Work(Constraint.work_once, 0, 0)
 """A service's own caveat may look at every argument."""
 
 
-def _questions(caveat: Caveat, action: str | None = None) -> Iterator[tuple[str, Cost | Constraint]]:
-    """Yield what a caveat asks about a call of this action, or of any: the place of the value, and the costs."""
+def _questions(caveat: Caveat, action: str | None = None) -> Iterator[tuple[str, Work]]:
+    """Yield what a caveat asks about a call of this action, or of any: the place of the value, and the work."""
     if isinstance(caveat, Where):
-        yield caveat.attribute, caveat.constraint
+        yield caveat.attribute, _work_of(caveat.constraint)
     elif isinstance(caveat, Allow):
         for entry in caveat.entries:
             if entry.args is not UNSET and (action is None or entry.matches(action)):
-                yield from ((f"args.{pair.name}", pair.constraint) for pair in entry.args)
+                yield from ((f"args.{pair.name}", _work_of(pair.constraint)) for pair in entry.args)
                 # An argument that no pair names is looked at, too.
                 yield _EVERY, _LOOK
     elif is_own(type(caveat)):
         yield _EVERY, _OWN
+
+
+def _work_of(constraint: Constraint) -> Work:
+    return Work(constraint.work_once, constraint.work_each, constraint.work_character)
 
 
 class _Size(NamedTuple):
@@ -118,8 +125,8 @@ class _Size(NamedTuple):
     characters: int
 
 
-_TOO_LARGE = _Size(MAX_COST, MAX_COST)
-"""The size of what holds too many values to be counted: it costs too much, whatever looks into it."""
+_TOO_LARGE = _Size(MAX_CALL_WORK, MAX_CALL_WORK)
+"""The size of what holds too many values to be counted: it is too much work, whatever looks into it."""
 
 
 def _size(judged: list[JSON]) -> _Size:
