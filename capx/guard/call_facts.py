@@ -198,7 +198,7 @@ class CallFacts(Struct, frozen=True):
         """
         action, tenant = self.action, own_tenant(admitted, self.action, self.tenant)
         if not is_action(action):
-            raise Denied(admitted.refused((_NO_ACTION,)))
+            raise Denied(admitted.recorded_denial((_NO_ACTION,)))
         try:
             call = Call.of_json if self.is_json else Call
             return call(
@@ -212,7 +212,7 @@ class CallFacts(Struct, frozen=True):
         except InvalidCaveat as error:
             # Out of this block: the denial that the bearer sees does not carry the error as its context.
             refusal = self._refusal(action, str(error))
-        raise Denied(admitted.refused((refusal,), action), sent=self.sent)
+        raise Denied(admitted.recorded_denial((refusal,), action), sent=self.sent)
 
     def _refusal(self, action: str, why: str) -> Refusal:
         """Say which part cannot be part of a call: the arguments, the attributes or the cost."""

@@ -101,7 +101,7 @@ class Admitted:
         are the arguments, if they are known already and come from the bearer: a denial may then name them.
         """
         if refusals := self.ruled_out(action):
-            raise self._denied(self.refused(refusals, action, self._args_digest(action, sent)), action, sent)
+            raise self._denied(self.recorded_denial(refusals, action, self._args_digest(action, sent)), action, sent)
 
     def ruled_out(self, action: str) -> tuple[Refusal, ...]:
         """The refusals of the allowlists that have no entry for the action; nothing is recorded."""
@@ -130,7 +130,7 @@ class Admitted:
     def missing(self, action: str, why: str = "") -> Denied:
         """Record and return the denial of a call about a missing row, or one of another tenant; the log has `why`."""
         refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, why)
-        return Denied(self.refused(tuple(refusals), action if is_action(action) else None))
+        return Denied(self.recorded_denial(tuple(refusals), action if is_action(action) else None))
 
     def denied_by(self, decision: Decision) -> bool:
         """Whether this decision denies a call of this presentation."""
@@ -175,12 +175,12 @@ class Admitted:
         # Before anything is spent: an argument that cannot be read must not break the record of a payment.
         args_digest = self._args_digest(call.action, call.arguments)
         if refusals := evaluator.refusals(self._lineage, self._presentation, facts):
-            return self.refused(tuple(refusals), call.action, args_digest)
+            return self.recorded_denial(tuple(refusals), call.action, args_digest)
         # The slot comes first: if spending came first, a call could be paid for and then not be recordable.
         try:
             evaluator.recorder.reserve()
         except Unavailable as problem:
-            return self.refused((unavailable(problem),), call.action, args_digest)
+            return self.recorded_denial((unavailable(problem),), call.action, args_digest)
         refusals, spent = self._paid(call, facts.now, args_digest)
         decision = self._decision(tuple(refusals), call.action, facts.now, spent, args_digest)
         evaluator.recorder.record(decision)
@@ -233,7 +233,7 @@ class Admitted:
             raise InvalidRequest(f"this token gives nothing back: {refusal.sentence}")
         return self._payment.give_back(decision, reason, now=now)
 
-    def unrecorded(self, refusal: Refusal) -> Decision:
+    def unrecorded_denial(self, refusal: Refusal) -> Decision:
         """A denial that is not recorded: before the burn, anybody could send the presentation endlessly."""
         return self._decision((refusal,))
 
@@ -241,9 +241,9 @@ class Admitted:
         """Step 6: raise Denied if something was revoked, or if news of revocations is missing or too old."""
         evaluator = self._evaluator
         if refusals := evaluator.revocation_refusals(self._lineage, self._presentation, evaluator.age()):
-            raise Denied(self.refused(tuple(refusals)))
+            raise Denied(self.recorded_denial(tuple(refusals)))
 
-    def refused(
+    def recorded_denial(
         self, refusals: tuple[Refusal, ...], action: str | None = None, args_digest: str | None = None
     ) -> Decision:
         """A denial with these refusals, at most MAX_REPORTED, recorded if there is room."""

@@ -8,7 +8,7 @@
     6  nothing on its path is revoked, and the news are fresh    Evaluator.revocation_refusals
     7  every caveat of every block, and max_hops                 Evaluator.refusals
     8  a slot in the record is reserved, budgets are spent       Admitted.decide
-    9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.refused
+    9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.recorded_denial
 
 Laws:
 
@@ -359,10 +359,10 @@ class Verifier:
         admitted = Admitted(self._evaluator, lineage, presentation, action, payer)
         now = self._evaluator.now()
         if mark is None or presentation is None:
-            return _Fitting(admitted, _nothing_to_burn) if self._bearer else admitted.unrecorded(_BEARER_REFUSED)
+            return _Fitting(admitted, _nothing_to_burn) if self._bearer else admitted.unrecorded_denial(_BEARER_REFUSED)
         # Before the burn: a presentation for another call must not use up the memory of presentations.
         if misfit := _mismatch(mark, received, now):
-            return admitted.unrecorded(misfit)
+            return admitted.unrecorded_denial(misfit)
         until = mark.at + WINDOW_AFTER
         return _Fitting(admitted, lambda: self._burn(presentation, until, now))
 
@@ -406,7 +406,7 @@ class _Fitting(Struct, frozen=True):
 
     def after(self, refusal: Refusal | None) -> Admitted | Decision:
         """What was admitted, after a burn without a refusal; else the decision that denies it."""
-        return self.admitted if refusal is None else self.admitted.unrecorded(refusal)
+        return self.admitted if refusal is None else self.admitted.unrecorded_denial(refusal)
 
 
 def _demanded(found: Admitted | Decision) -> Admitted:

@@ -212,7 +212,7 @@ def test_an_argument_is_told_in_a_refusal_only_if_it_was_sent(lab: Lab, *, sent:
     refusal = Refusal("argument_refused", "sesame is no JSON", "JSON", general="an argument is no JSON")
     current = admitted(lab)
     with pytest.raises(Denied) as caught:
-        current.refuse("a.read", refusal, sent=sent)
+        current.deny("a.read", refusal, sent=sent)
     assert ("sesame" in str(caught.value)) is sent
     assert current.denied is caught.value
     (decision,) = lab.records.decisions

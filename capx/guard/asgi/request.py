@@ -170,10 +170,10 @@ class GuardedRequest:
         with self._keeping_denial():
             return call.own_tenant(self._admitted_or_denied(), arguments)
 
-    def refuse(self, action: str, refusal: Refusal, *, sent: bool) -> NoReturn:
+    def deny(self, action: str, refusal: Refusal, *, sent: bool) -> NoReturn:
         """Deny a call whose facts could not be stated, and record the decision; always raises Denied."""
         with self._keeping_denial():
-            raise Denied(self._admitted_or_denied().refused((refusal,), action), sent=sent)
+            raise Denied(self._admitted_or_denied().recorded_denial((refusal,), action), sent=sent)
 
     def keep_own_denial(self, error: BaseException) -> None:
         """Keep a denial that the application got from `admitted` itself and raised: it is an answer like any other."""

@@ -168,7 +168,7 @@ class EndpointSpec:
         except InvalidRequest as error:
             problem = unjudgeable(str(error))
         # Out of the block: the denial does not carry the error, which may show a value of the service.
-        return current.refuse(self.action, problem, sent=self._source.sent)
+        return current.deny(self.action, problem, sent=self._source.sent)
 
     def outer(self) -> inspect.Signature:
         """Return the signature that FastAPI sees: the gate first, without the parameters that the wrapper injects."""
