@@ -124,10 +124,10 @@ class _Tool:
         judged = {name: to_builtins(plain(name, value)) for name, value in bound.arguments.items()}
         # A presentation covers what the caller gave.
         try:
-            sent = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
+            presented = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
         except InvalidCaveat as error:
             raise InvalidRequest(f"an argument cannot be judged: {error}") from None
-        return _BoundCall(bound, sent, {name: value for name, value in judged.items() if name not in given})
+        return _BoundCall(bound, presented, {name: value for name, value in judged.items() if name not in given})
 
     def call(self, admitted: Admitted, bound: "_BoundCall") -> Call:
         """Return the call that is about to run."""
@@ -136,7 +136,7 @@ class _Tool:
         # A copy of its own: a function that derives a fact must not change what runs.
         values = _copies(bound.bound.arguments) if self._spec.derives else {}
         tenant = self._spec.own_tenant(admitted, values)
-        facts = self._spec.facts(tenant, bound.sent.args, values, sent=True, defaults=bound.defaults)
+        facts = self._spec.facts(tenant, bound.presented.args, values, sent=True, defaults=bound.defaults)
         return facts.call(admitted)
 
 
@@ -144,13 +144,13 @@ class _BoundCall(Struct, frozen=True):
     """The arguments with which the function runs, and what caveats see of them. Only the guard holds them."""
 
     bound: "BoundArguments"
-    sent: ToolCall
+    presented: ToolCall
     defaults: dict[str, JSON]
 
     @property
     def arguments(self) -> dict[str, JSON]:
         """What caveats see of all arguments."""
-        return {**self.defaults, **self.sent.args}
+        return {**self.defaults, **self.presented.args}
 
 
 class _FunctionGuard:
@@ -299,15 +299,14 @@ async def _judged(
 ) -> tuple[Allowed, Capability]:
     """Return the decision that allows the call, with this capability that the bundle holds now."""
     first: Denied | None = None
-    sent = bound.sent
     for candidate in _candidates(verifier, bound, held):
         _demand_actor(verifier)
         try:
             # The presentation is in no variable, which an error would carry before it is burnt.
             if is_async:
-                admitted = await verifier.admit_async(candidate.present(sent).text, sent)
+                admitted = await verifier.admit_async(candidate.present(bound.presented).text, bound.presented)
             else:
-                admitted = verifier.admit(candidate.present(sent).text, sent)
+                admitted = verifier.admit(candidate.present(bound.presented).text, bound.presented)
             call = tool.call(admitted, bound)
             allowed = await admitted.judge_async(call, sent=True) if is_async else admitted.judge(call, sent=True)
         except Denied as denied:
@@ -328,8 +327,8 @@ def _first_denial(first: Denied | None, denied: Denied) -> Denied:
 def _candidates(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> list[Capability]:
     if held is None or verifier.audience not in held.audiences:
         return []
-    action = bound.sent.action
-    candidates = held.candidates(verifier.audience, Call(action, bound.sent.args, defaults=bound.defaults))
+    action = bound.presented.action
+    candidates = held.candidates(verifier.audience, Call(action, bound.presented.args, defaults=bound.defaults))
     if len(candidates) > 1 or permits(candidates[0], action):
         return candidates
     # No capability allows the call. One that allows its action shows what else denies it, and so what to ask for.
@@ -345,7 +344,7 @@ def _without(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> Deni
     audience = verifier.audience
     if held is None:
         return _nobody(verifier)
-    action = bound.sent.action
+    action = bound.presented.action
     sentence = f"{NO_TOKEN.sentence}: this agent holds no capability for {audience}"
     missing = replace(NO_TOKEN, sentence=sentence, wanted=f"a bundle that holds a capability for {audience}")
     denied = verifier.denial(missing, action)

@@ -94,14 +94,14 @@ class Admitted:
         """The labels along the path. Delegators chose them, so do not decide by them."""
         return self._lineage.hops
 
-    def screen(self, action: str, sent: Mapping[str, JSON] | None = None) -> None:
+    def screen(self, action: str, args: Mapping[str, JSON] | None = None) -> None:
         """Raise Denied if some allowlist has no entry for the action, whatever its arguments are.
 
-        For a service that does not know the arguments yet. If it returns, nothing is allowed: `judge` decides. `sent`
+        For a service that does not know the arguments yet. If it returns, nothing is allowed: `judge` decides. `args`
         are the arguments, if they are known already and come from the bearer: a denial may then name them.
         """
         if refusals := self.ruled_out(action):
-            raise self._denied(self.recorded_denial(refusals, action, self._args_digest(action, sent)), action, sent)
+            raise self._denied(self.recorded_denial(refusals, action, self._args_digest(action, args)), action, args)
 
     def ruled_out(self, action: str) -> tuple[Refusal, ...]:
         """The refusals of the allowlists that have no entry for the action; nothing is recorded."""
