@@ -28,9 +28,9 @@ from capx.guard.asgi.messages import (
     answer_denied,
     answer_problem,
     credential,
+    giving_body,
     http_request,
     read_body,
-    replayed,
 )
 from capx.guard.asgi.request import KEY, SMALL_BODY, GuardedRequest, denials
 from capx.guard.asgi.response_gate import PathRules, ResponseGate, ResponseRules, Withheld
@@ -130,7 +130,7 @@ class ASGIGuard:
         body = b""
         if scope["type"] == "http":
             body = await read_body(scope, receive, self._max_body, self._body_seconds)
-            receive = replayed(body, receive)
+            receive = giving_body(body, receive)
             current.large = len(body) > SMALL_BODY
         received = http_request(scope, body, self._prefix)
         current.admitted = await self._verifier.admit_async(authentic, received)
