@@ -158,21 +158,21 @@ class _FunctionGuard:
 
     def __init__(
         self,
-        plain: Callable[..., Any],
+        unguarded: Callable[..., Any],
         tool: _Tool,
         verifier_for: Callable[[], Verifier],
         observer: Observer,
         *,
         in_thread: bool = False,
     ) -> None:
-        self._plain = plain
+        self._unguarded = unguarded
         self._tool = tool
         self._verifier_for = verifier_for
         self._observer = observer
         if in_thread:
             self.function = self._threaded()
         else:
-            self.function = self._async() if returns_coroutine(plain) else self._sync()
+            self.function = self._async() if returns_coroutine(unguarded) else self._sync()
         carry_guard(self)
 
     def called_by(self, actor: Actor, /) -> Callable[..., Any]:
@@ -181,27 +181,27 @@ class _FunctionGuard:
 
     def twin(self) -> "_FunctionGuard":
         """Return the guard of the same function, called from an event loop and run in a thread."""
-        return _FunctionGuard(self._plain, self._tool, self._verifier_for, self._observer, in_thread=True)
+        return _FunctionGuard(self._unguarded, self._tool, self._verifier_for, self._observer, in_thread=True)
 
     def _sync(self) -> Callable[..., Any]:
-        @functools.wraps(self._plain)
+        @functools.wraps(self._unguarded)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return _result(self._allowed(args, kwargs, is_async=False)).run(self._plain)
+            return _result(self._allowed(args, kwargs, is_async=False)).run(self._unguarded)
 
         return call
 
     def _async(self) -> Callable[..., Any]:
-        @functools.wraps(self._plain)
+        @functools.wraps(self._unguarded)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            return await (await self._allowed(args, kwargs, is_async=True)).run_async(self._plain)
+            return await (await self._allowed(args, kwargs, is_async=True)).run_async(self._unguarded)
 
         return call_async
 
     def _threaded(self) -> Callable[..., Any]:
-        @functools.wraps(self._plain)
+        @functools.wraps(self._unguarded)
         async def call_in_thread(*args: Any, **kwargs: Any) -> Any:
             allowed = await self._allowed(args, kwargs, is_async=True)
-            return await in_pool(lambda: allowed.run(self._plain))
+            return await in_pool(lambda: allowed.run(self._unguarded))
 
         return call_in_thread
 
@@ -210,7 +210,7 @@ class _FunctionGuard:
         verifier, bound = self._verifier_for(), self._tool.bind(args, kwargs)
         asks = CallAsks(current_actor(), verifier.audience)
         try:
-            allowed = await _judge(self._tool, verifier, bound, asks, is_async=is_async)
+            allowed = await _judged_or_asked(self._tool, verifier, bound, asks, is_async=is_async)
         except Denied as denied:
             report(denied.decision)
             raise
@@ -270,7 +270,9 @@ def _result(work: Coroutine[Any, Any, _AllowedCall]) -> _AllowedCall:
     raise RuntimeError("a plain function cannot wait for an event loop")
 
 
-async def _judge(tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallAsks, *, is_async: bool) -> Allowed:
+async def _judged_or_asked(
+    tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallAsks, *, is_async: bool
+) -> Allowed:
     """Return the decision once the call is allowed, after asks for what it lacks; awaits nothing unless `is_async`."""
     # At most two grants: after one that is pinned to arguments, `CallAsks` suggests nothing more.
     while True:
@@ -278,7 +280,7 @@ async def _judge(tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallA
         actor = current_actor()
         held = None if actor is None else bundle_of(actor)
         try:
-            allowed, passed = await _judged(tool, verifier, bound, held, is_async=is_async)
+            allowed, passed = await _judged_with_bundle(tool, verifier, bound, held, is_async=is_async)
         except Denied as denied:
             # The call has ended, and not failed: its grants may help the next one.
             _demand_actor(verifier)
@@ -294,7 +296,7 @@ async def _judge(tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallA
             return allowed
 
 
-async def _judged(
+async def _judged_with_bundle(
     tool: _Tool, verifier: Verifier, bound: _BoundCall, held: Bundle | None, *, is_async: bool
 ) -> tuple[Allowed, Capability]:
     """Return the decision that allows the call, with this capability that the bundle holds now."""
