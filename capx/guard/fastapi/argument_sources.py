@@ -26,7 +26,7 @@ from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import demand_derivation, derive
 from capx.guard.fastapi.defaults import Defaults
 from capx.guard.fastapi.hidden_fields import hidden_fields
-from capx.guard.fastapi.model_values import converted, left_out, untouched
+from capx.guard.fastapi.model_values import converted, is_missing, left_out
 from capx.guard.json_values import plain
 from capx_caveats import JSON, demand_dict, is_label
 
@@ -106,7 +106,7 @@ class OwnArguments:
             if parameter not in self._spread:
                 yield {name: value}, frozenset({name} if self._defaults.has(parameter, value) else ())
             elif isinstance(value, Mapping):
-                yield value, untouched(values[parameter])
+                yield value, left_out(values[parameter])
             else:
                 raise InvalidRequest(f"{name} cannot be judged by its members, because it is not an object")
 
@@ -221,7 +221,7 @@ def _followed(path: list[str], values: Mapping[str, Any]) -> tuple[bool, bool, A
         if value is None:
             break
         model, value = value, getattr(value, field)
-        if left_out(model, field, value):
+        if is_missing(model, field, value):
             return False, False, None
         is_set = is_set and field in model.__pydantic_fields_set__
     return True, is_set, value

@@ -31,7 +31,7 @@ from capx.guard.fastapi.argument_sources import (
 )
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.denied_arguments import DeniedArguments
-from capx.guard.fastapi.inputs import has_body, own_fields, shown, spread, unnamed
+from capx.guard.fastapi.inputs import has_body, own_fields, spelling, spread, unnamed
 from capx.verify.decision import Allowed
 from capx_caveats import JSON
 
@@ -75,7 +75,7 @@ class EndpointSpec:
         if args is None:
             if problem := next(unnamed(dependant, self.gate), None):
                 raise self._problem(problem)
-            names = {name: shown(field) for name, field in own.items()}
+            names = {name: spelling(field) for name, field in own.items()}
             self._source = OwnArguments(infos, names, spread(dependant))
         elif callable(args):
             self._source = ArgsFunction(args, visible, sent=sent)

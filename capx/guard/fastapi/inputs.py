@@ -88,7 +88,7 @@ def _misnamed(dependant: Dependant) -> Iterator[str]:
     for field in own_fields(dependant):
         model = by_members.get(field.name)
         if model is None:
-            names = [(field.name, shown(field))]
+            names = [(field.name, spelling(field))]
         else:
             names = [(f"{field.name}.{inner}", name) for inner, name in spellings(model).items()]
         for place, name in names:
@@ -98,7 +98,7 @@ def _misnamed(dependant: Dependant) -> Iterator[str]:
             yield f"the parameter {field.name} {problem}"
 
 
-def shown(field: Any) -> str:
+def spelling(field: Any) -> str:
     """Return the name of a parameter as callers spell it."""
     return first_alias(field.validation_alias) or str(field.alias)
 
