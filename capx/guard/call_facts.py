@@ -117,7 +117,7 @@ class CallSpec(Struct, frozen=True):
         """
         if self.tenant is None and admitted.tenant is not None:
             # For the log: the bearer is told the same as of a row of another tenant.
-            raise admitted.missing(self.action, "the guard states no tenant: give it `tenant=`, such as GRANTED")
+            raise admitted.missing_row(self.action, "the guard states no tenant: give it `tenant=`, such as GRANTED")
         try:
             tenant = derive(self.tenant, arguments)
         except LookupError:
@@ -125,7 +125,7 @@ class CallSpec(Struct, frozen=True):
             _log.info("`tenant=` of %s found no row", self.action)
         else:
             return own_tenant(admitted, self.action, tenant)
-        raise admitted.missing(self.action, "`tenant=` found no row")
+        raise admitted.missing_row(self.action, "`tenant=` found no row")
 
     def facts(
         self,
@@ -240,7 +240,7 @@ def own_tenant(admitted: Admitted, action: str, tenant: str | GrantedTenant | No
     if isinstance(tenant, GrantedTenant):
         # Without a tenant in the token, None would pass below: a call of every tenant.
         if admitted.tenant is None:
-            raise admitted.missing(action, "the guard states GRANTED")
+            raise admitted.missing_row(action, "the guard states GRANTED")
         return admitted.tenant
     admitted.demand_tenant(action, tenant)
     return tenant

@@ -125,10 +125,13 @@ class Admitted:
             why = "the service states no tenant"
         elif not (isinstance(tenant, str) and is_label(tenant)):
             why = "the service states a tenant that is no label"
-        raise self.missing(action, why)
+        raise self.missing_row(action, why)
 
-    def missing(self, action: str, why: str = "") -> Denied:
-        """Record and return the denial of a call about a missing row, or one of another tenant; the log has `why`."""
+    def missing_row(self, action: str, why: str = "") -> Denied:
+        """Return the denial of a call about a missing row, or one of another tenant: raise it.
+
+        It is recorded, and the log has `why`.
+        """
         refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, why)
         return Denied(self.recorded_denial(tuple(refusals), action if is_action(action) else None))
 

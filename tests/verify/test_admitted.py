@@ -172,8 +172,8 @@ def test_the_log_has_why_a_tenant_is_not_the_tokens(stated: object, why: str) ->
 def test_an_action_that_is_none_is_not_recorded() -> None:
     lab = Lab()
     admitted = by_request(lab, minted(tenant("Acme")))
-    admitted.missing("not an action!")
-    admitted.missing("a.read")
+    admitted.missing_row("not an action!")
+    admitted.missing_row("a.read")
     assert [decision.action for decision in lab.records.decisions] == [None, "a.read"]
     assert [decision.refusals[-1].detail for decision in lab.records.decisions] == ["", ""]
 
@@ -185,7 +185,7 @@ def test_a_recorded_denial_can_be_told_as_a_missing_row() -> None:
     decision = admitted.decide(Call("a.export", tenant="Acme"))
     told = admitted.as_missing(decision)
     assert told.decision is decision
-    assert told.refusals == admitted.missing("a.read").refusals
+    assert told.refusals == admitted.missing_row("a.read").refusals
     assert presentation.id is not None
     lab.deaths.deaths[presentation.id] = "revoked"
     assert codes(admitted.as_missing(decision)) == ("revoked", "wrong_tenant")
@@ -197,10 +197,10 @@ def test_a_recorded_denial_can_be_told_as_a_missing_row() -> None:
 def test_a_denial_of_another_presentation_is_not_this_ones() -> None:
     lab, capability = Lab(), minted()
     one, other = (by_request(lab, capability) for _ in range(2))
-    denied = one.missing("a.read").decision
+    denied = one.missing_row("a.read").decision
     assert one.denied_by(denied)
     # They share a lineage, which the cache keeps.
-    assert other.missing("a.read").decision.lineage is denied.lineage
+    assert other.missing_row("a.read").decision.lineage is denied.lineage
     assert not other.denied_by(denied)
     assert not one.denied_by(one.judge(CALL).decision)
 

@@ -157,13 +157,13 @@ class GuardedRequest:
         with self._keeping_denial():
             self._admitted_or_denied().demand_tenant(action, tenant)
 
-    def miss(self, action: str) -> NoReturn:
+    def deny_missing_row(self, action: str) -> NoReturn:
         """Deny the call as for a row of another tenant; always raises Denied.
 
         So the bearer cannot tell a missing row from a row of another tenant.
         """
         with self._keeping_denial():
-            raise self._admitted_or_denied().missing(action, "the service found no such row")
+            raise self._admitted_or_denied().missing_row(action, "the service found no such row")
 
     def own_tenant(self, call: CallSpec, arguments: Mapping[str, Any]) -> str | None:
         """Return the tenant of a call with these arguments; raises Denied unless it is the token's."""

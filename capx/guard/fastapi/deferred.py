@@ -28,7 +28,7 @@ class _RowCheck(Generic[Read]):
 
     def missing(self) -> NoReturn:
         """Deny the call as for a row of another tenant, so that the bearer does not learn whether the row exists."""
-        self._request.miss(self._action)
+        self._request.deny_missing_row(self._action)
 
     def _demand_row(self, tenant: str | None) -> None:
         """Deny a call about a row of another tenant, before anything is derived from it."""
