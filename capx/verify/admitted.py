@@ -232,7 +232,7 @@ class Admitted:
         # Some time after it expires, `prune` deletes what it paid.
         if now >= lineage.expires:
             raise InvalidRequest(f"this token expired at {shown_instant(lineage.expires)}: it gives nothing back")
-        for refusal in evaluator.revocation_refusals(lineage, self._presentation, evaluator.age()):
+        for refusal in evaluator.life_refusals(lineage, self._presentation, evaluator.age()):
             raise InvalidRequest(f"this token gives nothing back: {refusal.sentence}")
         return self._payment.give_back(decision, reason, now=now)
 
@@ -243,7 +243,7 @@ class Admitted:
     def demand_alive(self) -> None:
         """Step 6: raise Denied if something was revoked, or if news of revocations is missing or too old."""
         evaluator = self._evaluator
-        if refusals := evaluator.revocation_refusals(self._lineage, self._presentation, evaluator.age()):
+        if refusals := evaluator.life_refusals(self._lineage, self._presentation, evaluator.age()):
             raise Denied(self.recorded_denial(tuple(refusals)))
 
     def recorded_denial(

@@ -5,7 +5,7 @@
     3  the MAC chain over all blocks, in constant time           chain.tail_of, chain.verify_mac
     4  marks are at their places, nothing has ended, it fits     lineage.read_lineage, Verifier._ended, _mismatch
     5  the presentation is burnt, whatever the decision will be  Verifier._burn
-    6  nothing on its path is revoked, and the news are fresh    Evaluator.revocation_refusals
+    6  nothing on its path is revoked, and the news are fresh    Evaluator.life_refusals
     7  every caveat of every block, and max_hops                 Evaluator.refusals
     8  a slot in the record is reserved, budgets are spent       Admitted.decide
     9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.recorded_denial
@@ -242,11 +242,11 @@ class Verifier:
         if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
         facts = self._evaluator.facts(call)
-        ended = self._evaluator.end_refusals(lineage, presentation, facts.now)
+        ended = self._evaluator.ended_refusals(lineage, presentation, facts.now)
         if lineage.is_too_much_work(call):
             refusals = ended or self._evaluator.refusals(lineage, presentation, facts)
             return Explanation((), tuple(refusals), lineage)
-        beside = self._evaluator.claim_refusals(lineage, presentation, facts)
+        beside = self._evaluator.chain_refusals(lineage, presentation, facts)
         walk = tuple(_restrictions(lineage, facts, self._evaluator.unaffordable(lineage, call)))
         refusals = ended or [*beside, *(each.refusal for each in walk if each.refusal is not None)]
         return Explanation(walk, tuple(refusals), lineage)
@@ -271,7 +271,7 @@ class Verifier:
         """Deny a token that allows nothing any more, or whose presentation is too old; None if it is neither."""
         evaluator, (_, lineage, mark, presentation) = self._evaluator, found
         now = evaluator.now()
-        refusals = evaluator.end_refusals(lineage, presentation, now)
+        refusals = evaluator.ended_refusals(lineage, presentation, now)
         if not refusals and mark is not None and now > mark.at + WINDOW_AFTER:
             refusals = [_outside(mark, now)]
         if not refusals:
