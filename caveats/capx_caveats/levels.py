@@ -77,3 +77,12 @@ def levels(value: object, depth: int) -> list[Level] | None:
         held: Iterable[Iterable[Any]] = chain(map(_DICT.values, objects), values.get(list, ()), values.get(tuple, ()))
         waiting = [*islice(chain.from_iterable(held), left + 1)]
     return found
+
+
+def is_json(value: object, depth: int = MAX_DEPTH, *, with_tuples: bool = True) -> bool:
+    """Whether a large value is JSON, as `demand_json` demands it; false if only a look at each value can tell.
+
+    A tuple is an array. Unless `with_tuples` is true, a value that holds one is not JSON.
+    """
+    found = levels(value, depth)
+    return found is not None and all(level.is_json and (with_tuples or tuple not in level.values) for level in found)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
 from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.levels import MANY, MAX_DEPTH, SAFE_INTEGER, levels
+from capx_caveats.levels import MANY, MAX_DEPTH, SAFE_INTEGER, is_json
 
 Scalar: TypeAlias = bool | int | float | str | None
 """A JSON value that holds no other value."""
@@ -85,7 +85,7 @@ def demand_json(value: object, depth: int = MAX_DEPTH) -> None:
         return
     elif depth == 0:
         raise InvalidCaveat(f"a value is nested deeper than {MAX_DEPTH} levels: make it flatter")
-    elif kind in _CONTAINERS and len(held) > MANY and _is_json(value, depth):
+    elif kind in _CONTAINERS and len(held) > MANY and is_json(value, depth):
         return
     elif kind is list or kind is tuple:
         for element in held:
@@ -102,16 +102,10 @@ def demand_json(value: object, depth: int = MAX_DEPTH) -> None:
 
 def demand_members(members: Mapping[str, object]) -> None:
     """Raise InvalidCaveat unless the value of each member is JSON, as `demand_json` demands it."""
-    if len(members) > MANY and _is_json(dict(members), MAX_DEPTH + 1):
+    if len(members) > MANY and is_json(dict(members), MAX_DEPTH + 1):
         return
     for value in members.values():
         demand_json(value)
-
-
-def _is_json(value: object, depth: int) -> bool:
-    """Whether a large value is JSON as `demand_json` demands it; false if only that can tell."""
-    found = levels(value, depth)
-    return found is not None and all(level.is_json for level in found)
 
 
 def demand_dict(value: object) -> None:
