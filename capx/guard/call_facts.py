@@ -14,11 +14,12 @@ from typing import Any, Final, TypedDict
 from msgspec import Struct
 
 from capx.errors import ConfigurationProblem, InvalidCaveat
+from capx.guard.observer import LOGGER
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied
 from capx_caveats import JSON, Amount, Call, Refusal, is_action, is_label
 
-_log = logging.getLogger("capx.guard")
+_log = logging.getLogger(LOGGER)
 
 
 class GrantedTenant(enum.Enum):

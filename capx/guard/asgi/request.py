@@ -97,11 +97,8 @@ class GuardedRequest:
     def judge(self, action: str, args: Mapping[str, JSON], **facts: Unpack[StatedFacts]) -> Allowed:
         """Judge the call that is about to run, and return the decision; raises Denied.
 
-        `facts` are `tenant` (which may be GRANTED), `attributes`, `cost`, `sent` and `defaults`. `cost` is the cost in
-        each unit except `calls`. `defaults` are the arguments that the bearer left out, with their values. If a request
-        is judged several times, it pays the price of the dearest call that was allowed, once. Spending may wait for a
-        disk or a database, so async code uses `judge_async`. If `sent` is true, the arguments are what the bearer sent,
-        or defaults of the action: a denial may name their values.
+        `facts` are those of `CallFacts`. If a request is judged several times, it pays the price of the dearest call
+        that was allowed, once. Spending may wait for a disk or a database, so async code uses `judge_async`.
         """
         return self.judge_call(CallFacts(action, args, **facts))
 

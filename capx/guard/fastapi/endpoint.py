@@ -242,10 +242,10 @@ def wrapped(function: Callable[..., Any], spec: EndpointSpec) -> Callable[..., A
     return _specified(call, spec)
 
 
-def spec_of(endpoint: object) -> EndpointSpec | None:
-    """Return what an endpoint states; None if no guard wrapped it."""
+def spec_of(endpoint: object, gate: Gate) -> EndpointSpec | None:
+    """Return what an endpoint states; None if the guard of this gate did not wrap it."""
     spec = getattr(endpoint, _SPEC, None)
-    return spec if isinstance(spec, EndpointSpec) else None
+    return spec if isinstance(spec, EndpointSpec) and spec.gate == gate else None
 
 
 def _guarded_request(arguments: dict[str, Any]) -> GuardedRequest:
