@@ -120,6 +120,16 @@ class Lineage(Struct, frozen=True, dict=True):
     allotments: tuple[Allotment, ...] = ()
     size: int = 0
 
+    @property
+    def node(self) -> bytes:
+        """The node of the last hop."""
+        return self.path[-1]
+
+    @property
+    def minted(self) -> bytes:
+        """The id of the capability as the authority minted it, without what holders appended."""
+        return self.ids[1]
+
     @cached_property
     def most_work(self) -> Work:
         """The most work of all caveats together; computed for the first call that is not small."""

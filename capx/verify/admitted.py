@@ -87,7 +87,7 @@ class Admitted:
     @property
     def node(self) -> bytes:
         """The acting agent's node."""
-        return self._lineage.path[-1]
+        return self._lineage.node
 
     @property
     def hops(self) -> tuple[str, ...]:
@@ -217,7 +217,7 @@ class Admitted:
             tenant=lineage.tenant,
             intent=lineage.intent,
             root=lineage.root,
-            node=lineage.path[-1],
+            node=lineage.node,
             hops=lineage.hops,
             expires=lineage.expires,
             spent=self._payment.spent,
@@ -254,8 +254,7 @@ class Admitted:
         return self._evaluator.recorded(decision)
 
     def _args_digest(self, action: str, args: Mapping[str, JSON] | None) -> str | None:
-        node = self._lineage.path[-1]
-        return None if args is None else self._evaluator.args_digest(node, action, args)
+        return None if args is None else self._evaluator.args_digest(self.node, action, args)
 
     def _decision(
         self,

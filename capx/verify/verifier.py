@@ -26,8 +26,8 @@ Laws:
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -37,14 +37,15 @@ from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
-from capx.tokens.lineage import Lineage, Section, TokenRefused, caveats_of, may_refuse, read_lineage
+from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
 from capx.verify.admitted import Admitted
 from capx.verify.cache import Cache
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
-from capx.verify.evaluator import Evaluator, caveat_refusals, in_words
+from capx.verify.evaluator import Evaluator, unavailable
+from capx.verify.explanation import Explanation, explanation
 from capx.verify.meter import Meter, Payer
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
-from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary
+from capx_caveats import DEFAULT, Call, Caveat, Presented, Refusal, Sig, Vocabulary
 from capx_caveats.texts import bounded_patterns
 
 MAX_STALENESS = 30.0
@@ -88,31 +89,6 @@ class _Known(Struct, frozen=True):
     key: AudienceKey
     tail: bytes
     lineage: Lineage
-
-
-class Restriction(Struct, frozen=True):
-    """One caveat in words, the hop that added it (0 is the authority's grant), and its refusal, if it refuses."""
-
-    hop: int
-    hop_name: str | None
-    sentence: str
-    refusal: Refusal | None
-
-
-class Explanation(Struct, frozen=True):
-    """A decision step by step, for people: every restriction, and every refusal."""
-
-    restrictions: tuple[Restriction, ...]
-    refusals: tuple[Refusal, ...]
-    lineage: Lineage | None
-
-    @property
-    def allowed(self) -> bool:
-        """Whether nothing refuses."""
-        return not self.refusals
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError("an Explanation is neither true nor false: read its `allowed`")
 
 
 class Verifier:
@@ -241,15 +217,7 @@ class Verifier:
             return Explanation((), (refused.refusal,), None)
         if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
-        facts = self._evaluator.facts(call)
-        ended = self._evaluator.ended_refusals(lineage, presentation, facts.now)
-        if lineage.is_too_much_work(call):
-            refusals = ended or self._evaluator.refusals(lineage, presentation, facts)
-            return Explanation((), tuple(refusals), lineage)
-        beside = self._evaluator.chain_refusals(lineage, presentation, facts)
-        walk = tuple(_restrictions(lineage, facts, self._evaluator.unaffordable(lineage, call)))
-        refusals = ended or [*beside, *(each.refusal for each in walk if each.refusal is not None)]
-        return Explanation(walk, tuple(refusals), lineage)
+        return explanation(self._evaluator, lineage, presentation, call)
 
     def _head(self, token: str | Authentic, action: str | None = None) -> _Read | Decision:
         """Steps 1-4, as far as they need nothing but the token: what was read, or the decision that denies it.
@@ -278,7 +246,7 @@ class Verifier:
             return None
         denial = evaluator.decision(tuple(refusals), lineage=lineage, presentation=presentation, action=action, now=now)
         # By what the authority minted: what a holder appends must not use up the room of others.
-        return evaluator.recorded_once(denial, lineage.ids[1])
+        return evaluator.recorded_once(denial, lineage.minted)
 
     def _read(self, token: str | Authentic) -> _Read:
         """Steps 1-3, and the shape of step 4; raises TokenRefused."""
@@ -369,16 +337,16 @@ class Verifier:
     def _payer(self, authentic: Authentic, lineage: Lineage, presentation: bytes | None) -> Payer:
         frame, admission = authentic.frame, os.urandom(16)
         if presentation is None:
-            return Payer(admission, admission, lineage.ids[1], self.audience, "")
+            return Payer(admission, admission, lineage.minted, self.audience, "")
         text = wire.encode(frame.identifier, frame.blocks, frame.signature)
-        return Payer(presentation, admission, lineage.ids[1], self.audience, text)
+        return Payer(presentation, admission, lineage.minted, self.audience, text)
 
     def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:
         try:
             new = self._replay.burn(presentation, until, now)
         except Unavailable as problem:
             # Fail closed: if the memory cannot say that it is new, it may be a replay.
-            return Refusal("unavailable", str(problem), "try again later")
+            return unavailable(problem)
         except Exception as error:  # noqa: BLE001 # of a memory that is not ours; it would carry the presentation
             diagnostics.warn_once(f"a presentation cannot be burnt: {type(error).__name__}: {error}")
             return Refusal("unavailable", "the memory of presentations failed", "try again later")
@@ -417,20 +385,6 @@ def _demanded(found: Admitted | Decision) -> Admitted:
 
 def _nothing_to_burn() -> None:
     return None
-
-
-def _restrictions(lineage: Lineage, facts: Facts, unaffordable: Iterable[Refusal | None]) -> Iterator[Restriction]:
-    budget_refusals = iter(unaffordable)
-    for section in lineage.sections:
-        for caveat in section.caveats:
-            if may_refuse(caveat):
-                single = Section(section.hop, section.name, (caveat,))
-                refusal = next(caveat_refusals((single,), facts), None)
-                if isinstance(caveat, Budget):
-                    # Taken even if the caveat itself refuses: one of them belongs to each budget, in order.
-                    exhausted = next(budget_refusals, None)
-                    refusal = refusal or exhausted
-                yield Restriction(section.hop, section.name, in_words(caveat), refusal)
 
 
 def _mark(last: tuple[Caveat, ...]) -> Presented | None:

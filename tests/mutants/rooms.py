@@ -48,6 +48,13 @@ ROOMS: Final = {
             "tests/tokens/test_binding.py",
         ),
     ),
+    "explanation": _capx(
+        "verify/explanation",
+        "verify/test_explanation",
+        "verify/test_evaluator",
+        "verify/test_spending",
+        "verify/test_verifier",
+    ),
     "evaluator": _capx(
         "verify/evaluator",
         "verify/test_evaluator",

@@ -270,6 +270,7 @@ def test_a_presentation_says_of_itself_what_its_capability_says() -> None:
     lineage = unverified_lineage(presented)
     assert lineage == unverified_lineage(CRM)
     assert (lineage.hops, lineage.ids, lineage.path) == (CRM.hops, CRM.ids, CRM.path)
+    assert (lineage.node, lineage.minted) == (CRM.node, CRM.ids[1])
     assert presented.id not in lineage.ids
 
 
