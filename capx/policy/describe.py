@@ -16,7 +16,7 @@ from capx.policy.rule_templates import OfferTemplate, RuleTemplate, RuleTemplate
 from capx.policy.terms import HOWS, How
 from capx_caveats import shown, shown_duration
 from capx_caveats.names import told_name
-from capx_caveats.values import whole
+from capx_caveats.shown_values import whole
 
 HOW_IN_WORDS: Final[dict[How, str]] = {"at_open": "at open", "on_request": "on request", "ask": "by asking"}
 """The words for each way in which a rule gives."""

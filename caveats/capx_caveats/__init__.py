@@ -34,21 +34,10 @@ from capx_caveats.levels import SAFE_INTEGER
 from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
 from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.placement import PLACES, Place, misplaced
+from capx_caveats.shown_values import shown
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
 from capx_caveats.value_constraints import Absent, Anything, Contains, Eq, In, Length, Range
-from capx_caveats.values import (
-    JSON,
-    MISSING,
-    Literal,
-    Natural,
-    Number,
-    Text,
-    Texts,
-    Value,
-    demand_dict,
-    demand_json,
-    shown,
-)
+from capx_caveats.values import JSON, MISSING, Literal, Natural, Number, Text, Texts, Value, demand_dict, demand_json
 from capx_caveats.vocabulary import DEFAULT, TooLarge, Vocabulary, encode_block
 from capx_caveats.when import When, parse_duration, parse_instant, shown_duration, shown_instant
 from capx_caveats.work_bound import Work, is_too_much, most_work

@@ -24,7 +24,8 @@ from capx_caveats.names import (
     is_id,
     told_name,
 )
-from capx_caveats.values import JSON, MISSING, Natural, Value, evidence, shown
+from capx_caveats.shown_values import evidence, shown
+from capx_caveats.values import JSON, MISSING, Natural, Value
 from capx_caveats.when import shown_duration, shown_instant
 
 

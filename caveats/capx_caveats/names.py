@@ -11,7 +11,7 @@ from unicodedata import category
 
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.levels import MANY
-from capx_caveats.values import shown
+from capx_caveats.shown_values import shown
 
 _AUDIENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _ACTION = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")

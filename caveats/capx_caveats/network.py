@@ -15,7 +15,8 @@ from msgspec import UNSET, Meta, UnsetType
 from capx_caveats.constraint import MAX_VALUES, Constraint, Judgement
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand
-from capx_caveats.values import Texts, Value, shown
+from capx_caveats.shown_values import shown
+from capx_caveats.values import Texts, Value
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network

@@ -15,7 +15,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.constraint import MAX_MATCH_WORK, MAX_VALUES, Constraint, Judgement
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.values import Text, Texts, Value, as_array, printable, shown
+from capx_caveats.shown_values import printable, shown
+from capx_caveats.values import Text, Texts, Value, as_array
 
 if TYPE_CHECKING:
     from re2 import Program  # the name that only the stub has

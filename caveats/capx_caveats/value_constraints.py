@@ -5,7 +5,8 @@ Law: values are compared by type. If the types differ, the answer is neither yes
 
 from capx_caveats.constraint import MAX_VALUES, Constraint, Judgement, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Value, as_array, listed, same, shown
+from capx_caveats.shown_values import listed, shown
+from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Value, as_array, same
 
 _COMPARISON = 32
 """The work of comparing two values, in the units of `Constraint.work_once`."""

@@ -20,8 +20,8 @@ from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.extensions import Own, decoder, demand_readable, own_constraints
 from capx_caveats.names import is_action
+from capx_caveats.shown_values import excerpt, printable
 from capx_caveats.texts import patterns_left
-from capx_caveats.values import excerpt, printable
 
 MAX_CAVEATS = 64
 """The most caveats in a block."""

@@ -114,6 +114,9 @@ ROOMS: Final = {
         "caveats/test_caveats_answers",
         "caveats/test_constraints_edges",
     ),
+    "shown_values": _caveats(
+        "shown_values", "caveats/test_shown_values", "caveats/test_caveats_answers", "caveats/test_constraints_edges"
+    ),
     "network": _caveats("network", "caveats/test_network", "caveats/test_constraints", "caveats/test_caveats_answers"),
     "levels": _caveats("levels", "caveats/test_levels", "crypto/test_canonical_json"),
     "work_bound": _caveats("work_bound", "caveats/test_work_bound"),

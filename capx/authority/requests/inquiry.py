@@ -46,7 +46,7 @@ from capx_caveats import (
     shown_instant,
 )
 from capx_caveats import Intent as OnIntent
-from capx_caveats.values import whole
+from capx_caveats.shown_values import whole
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.@+-]+")
 # These fields make the digest. With another list, no signature that the store has kept would be valid.
