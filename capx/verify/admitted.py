@@ -19,7 +19,6 @@ from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.lineage import Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied, giving_back
 from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
-from capx.verify.meter import Payer
 from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
 from capx_caveats import JSON, Allow, Call, Refusal, is_action, is_label, shown_instant
@@ -43,18 +42,18 @@ class Admitted:
         lineage: Lineage,
         presentation: bytes | None,
         action: str | None,
-        payer: Payer | None,
+        payment: Payment | None,
     ) -> None:
         self._evaluator = evaluator
         self._lineage = lineage
         self._presentation = presentation
         self._action = action
-        self._payment = Payment(lineage.allotments, evaluator.meter, payer)
+        self._payment = payment
 
     @property
     def spends(self) -> bool:
         """Whether judging spends budgets, and so may wait for a disk or a database."""
-        return self._payment.waits
+        return self._payment is not None
 
     @property
     def task(self) -> str:
@@ -191,6 +190,8 @@ class Admitted:
 
     def _paid(self, call: Call, now: int, args_digest: str | None) -> tuple[list[Refusal], tuple[Spent, ...]]:
         """Step 8: spend what the call costs, or return the refusals."""
+        if self._payment is None:
+            return [], ()
         try:
             return self._payment.pay(call, now=now)
         except CapxError as problem:
@@ -209,7 +210,8 @@ class Admitted:
         return Denied(decision, ask, sent=args is not None)
 
     def _allowed(self, decision: Decision, call: Call) -> Allowed:
-        lineage = self._lineage
+        lineage, payment = self._lineage, self._payment
+        spent = () if payment is None else payment.spent
         allowed = Allowed(
             decision=decision,
             call=call,
@@ -220,12 +222,12 @@ class Admitted:
             node=lineage.node,
             hops=lineage.hops,
             expires=lineage.expires,
-            spent=self._payment.spent,
-            remaining=remaining(self._payment.spent),
+            spent=spent,
+            remaining=remaining(spent),
         )
-        return giving_back(allowed, partial(self._give_back, decision.id)) if self.spends else allowed
+        return allowed if payment is None else giving_back(allowed, partial(self._give_back, payment, decision.id))
 
-    def _give_back(self, decision: str, reason: str) -> dict[str, str]:
+    def _give_back(self, payment: Payment, decision: str, reason: str) -> dict[str, str]:
         """Give back what was paid; InvalidRequest if the token has expired or is not known to live."""
         evaluator, lineage = self._evaluator, self._lineage
         now = evaluator.now()
@@ -234,7 +236,7 @@ class Admitted:
             raise InvalidRequest(f"this token expired at {shown_instant(lineage.expires)}: it gives nothing back")
         for refusal in evaluator.life_refusals(lineage, self._presentation, evaluator.age()):
             raise InvalidRequest(f"this token gives nothing back: {refusal.sentence}")
-        return self._payment.give_back(decision, reason, now=now)
+        return payment.give_back(decision, reason, now=now)
 
     def unrecorded_denial(self, refusal: Refusal) -> Decision:
         """A denial that is not recorded: before the burn, anybody could send the presentation endlessly."""

@@ -71,22 +71,17 @@ def exhausted(allotments: Iterable[Allotment], call: Call, totals: Totals) -> It
 
 
 class Payment:
-    """The payments of one presentation; safe with several threads."""
+    """The payments of one presentation whose token has budgets; safe with several threads."""
 
     __slots__ = ("_allotments", "_given_back", "_lock", "_meter", "_paid", "_payer")
 
-    def __init__(self, allotments: tuple[Allotment, ...], meter: Meter | None, payer: Payer | None) -> None:
+    def __init__(self, allotments: tuple[Allotment, ...], meter: Meter, payer: Payer) -> None:
         self._allotments = allotments
         self._meter = meter
         self._payer = payer
         self._paid: dict[tuple[str, str], Spent] = {}
         self._given_back = False
-        self._lock = threading.Lock() if allotments else None
-
-    @property
-    def waits(self) -> bool:
-        """Whether paying may wait for a disk or a database."""
-        return self._lock is not None and self._meter is not None
+        self._lock = threading.Lock()
 
     @property
     def spent(self) -> tuple[Spent, ...]:
@@ -96,11 +91,9 @@ class Payment:
     def pay(self, call: Call, *, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
         """Pay what the call costs beyond what was paid before; returns refusals, or what was spent now.
 
-        Judge every budget caveat first: they refuse where there is no meter, or where a cost is not stated.
+        Judge every budget caveat first: they refuse where a cost is not stated.
         StoreProblem when the meter cannot be read or written.
         """
-        if self._lock is None or self._meter is None or self._payer is None:
-            return [], ()
         # Two threads that judge the same presentation must not both report the same cost as spent.
         with self._lock:
             if self._given_back:
@@ -126,8 +119,6 @@ class Payment:
         If it is called again, it returns the same and changes nothing. StoreProblem when the meter cannot be read or
         written, or refuses.
         """
-        if self._lock is None or self._meter is None or self._payer is None:
-            return {}
         with self._lock:
             # First: if the answer is lost, the meter may have given everything back.
             self._given_back = True

@@ -45,6 +45,7 @@ from capx.verify.evaluator import Evaluator, unavailable
 from capx.verify.explanation import Explanation, explanation
 from capx.verify.meter import Meter, Payer
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
+from capx.verify.spending import Payment
 from capx_caveats import DEFAULT, Call, Caveat, Presented, Refusal, Sig, Vocabulary
 from capx_caveats.texts import bounded_patterns
 
@@ -323,8 +324,8 @@ class Verifier:
         if isinstance(found, Decision):
             return found
         authentic, lineage, mark, presentation = found
-        payer = self._payer(authentic, lineage, presentation) if lineage.allotments else None
-        admitted = Admitted(self._evaluator, lineage, presentation, action, payer)
+        payment = self._payment(authentic, lineage, presentation)
+        admitted = Admitted(self._evaluator, lineage, presentation, action, payment)
         now = self._evaluator.now()
         if mark is None or presentation is None:
             return _Fitting(admitted, _nothing_to_burn) if self._bearer else admitted.unrecorded_denial(_BEARER_REFUSED)
@@ -334,12 +335,18 @@ class Verifier:
         until = mark.at + WINDOW_AFTER
         return _Fitting(admitted, lambda: self._burn(presentation, until, now))
 
-    def _payer(self, authentic: Authentic, lineage: Lineage, presentation: bytes | None) -> Payer:
+    def _payment(self, authentic: Authentic, lineage: Lineage, presentation: bytes | None) -> Payment | None:
+        """What pays for calls; None if the token has no budget, or nothing counts what is spent."""
+        meter = self._evaluator.meter
+        if not lineage.allotments or meter is None:
+            return None
         frame, admission = authentic.frame, os.urandom(16)
         if presentation is None:
-            return Payer(admission, admission, lineage.minted, self.audience, "")
-        text = wire.encode(frame.identifier, frame.blocks, frame.signature)
-        return Payer(presentation, admission, lineage.minted, self.audience, text)
+            payer = Payer(admission, admission, lineage.minted, self.audience, "")
+        else:
+            text = wire.encode(frame.identifier, frame.blocks, frame.signature)
+            payer = Payer(presentation, admission, lineage.minted, self.audience, text)
+        return Payment(lineage.allotments, meter, payer)
 
     def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:
         try:
