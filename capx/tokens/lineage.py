@@ -274,10 +274,10 @@ def _decoded(blocks: Iterable[Block], vocabulary: Vocabulary) -> list[tuple[Cave
     """The caveats of each block; TokenRefused (too_large) at the block with one pattern too many."""
     decoded: list[tuple[Caveat, ...]] = []
     # To read a pattern is to build its program, which takes much longer than to read anything else.
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         for block in blocks:
             decoded.append(caveats_of(block, vocabulary))
-            if left[0] < 0:
+            if room.is_exceeded:
                 raise TokenRefused(Refusal("too_large", "its patterns are too large together", "fewer patterns"))
     return decoded
 

@@ -29,7 +29,7 @@ _BUILT = 16
 """What each pattern counts, besides what RE2 does for it."""
 _FAILED = 512
 """What a pattern counts in place of its instructions if RE2 refuses it, which it may find out late."""
-_left: ContextVar[list[int] | None] = ContextVar("_left", default=None)
+_room: ContextVar["PatternRoom | None"] = ContextVar("_room", default=None)
 MAX_PROGRAM = 2**14
 """The most bytes that RE2 may use for one pattern; a pattern that needs more is refused when it is built."""
 
@@ -185,34 +185,53 @@ def _matches(program: "Program", value: Value) -> Judgement:
         return None
 
 
+class PatternRoom:
+    """What the patterns of one token may still count together: `left`. Below zero, a pattern had no room."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether a pattern had no room."""
+        return self.left < 0
+
+    def demand(self, counted: int) -> None:
+        """Raise InvalidCaveat unless there is room for a pattern that counts so much before it is built."""
+        if counted > self.left:
+            self.left = -1
+            raise InvalidCaveat("the patterns of a token are too large together")
+
+    def take(self, counted: int) -> None:
+        """Take the room of a pattern that was built, and counts so much."""
+        self.left -= counted
+
+
 @contextmanager
-def bounded_patterns(most: int = MAX_PATTERNS) -> Generator[list[int]]:
-    """Open a block that builds patterns that count so much together, and refuses those after that.
-
-    It gives a list with one number: what is left. Below zero, a pattern was refused.
-    """
-    left = [most]
-    token = _left.set(left)
+def bounded_patterns(most: int = MAX_PATTERNS) -> Generator[PatternRoom]:
+    """Open a block that builds patterns that count so much together, and refuses those after that."""
+    room = PatternRoom(most)
+    token = _room.set(room)
     try:
-        yield left
+        yield room
     finally:
-        _left.reset(token)
+        _room.reset(token)
 
 
-def patterns_left() -> list[int]:
-    """Return the list of the innermost block of `bounded_patterns`; outside of one, one pattern has all of it."""
-    return _left.get() or [MAX_PATTERNS]
+def pattern_room() -> PatternRoom:
+    """Return the room of the innermost block of `bounded_patterns`; outside of one, one pattern has all of it."""
+    return _room.get() or PatternRoom(MAX_PATTERNS)
 
 
 def _build(pattern: str) -> None:
-    left = patterns_left()
+    room = pattern_room()
     # Counted whether it was built before or not: the answer must not depend on what this process remembers.
     counted = _BUILT + len(pattern.encode()) + _repetitions(pattern)
-    if counted > left[0]:
-        left[0] = -1
-        raise InvalidCaveat("the patterns of a token are too large together")
+    room.demand(counted)
     found = _compiled(pattern)
-    left[0] -= counted + (_FAILED if isinstance(found, str) else found.programsize)
+    room.take(counted + (_FAILED if isinstance(found, str) else found.programsize))
     _program(pattern)  # raises if it was refused
 
 

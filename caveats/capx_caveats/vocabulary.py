@@ -21,7 +21,7 @@ from capx_caveats.errors import InvalidCaveat
 from capx_caveats.extensions import Own, decoder, demand_readable, own_constraints
 from capx_caveats.names import is_action
 from capx_caveats.shown_values import excerpt, printable
-from capx_caveats.texts import patterns_left
+from capx_caveats.texts import pattern_room
 
 MAX_CAVEATS = 64
 """The most caveats in a block."""
@@ -82,13 +82,13 @@ class Vocabulary:
         # Count before decoding: deep nesting is refused before it costs anything. A short block cannot have too many.
         if len(block) > MAX_BRACKETS:
             _demand_brackets(block)
-        left = patterns_left()
-        before = left[0]
+        room = pattern_room()
+        before = room.left
         try:
             caveats = self._all(block)
         except self._failures:
             # Its patterns are read twice, and remembered: they count once.
-            left[0] = before
+            room.left = before
             caveats = self._one_by_one(block)
         if len(caveats) > MAX_CAVEATS:
             raise TooLarge(f"a block has more than {MAX_CAVEATS} caveats")

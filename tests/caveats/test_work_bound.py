@@ -382,11 +382,11 @@ def size_of(capability: Capability) -> int:
 
 def counted(*patterns: str) -> int:
     """What these patterns count together."""
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         for pattern in patterns:
             with suppress(InvalidCaveat):
                 regex(pattern)
-    return MAX_PATTERNS - left[0]
+    return MAX_PATTERNS - room.left
 
 
 def filling(lacking: int) -> list[str]:
@@ -435,11 +435,11 @@ def built() -> int:
 def test_no_more_patterns_are_built_than_are_counted() -> None:
     patterns = [f"{pattern}{number}" for number in range(5) for pattern in BIG]
     before = built()
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         for pattern in patterns:
             with suppress(InvalidCaveat):
                 regex(pattern)
-    assert left == [-1]
+    assert room.is_exceeded
     assert built() - before == MAX_PATTERNS // counted(patterns[0]) == 16
     assert regex(patterns[-1]).work_character > 900
 
@@ -461,9 +461,9 @@ def test_a_pattern_counts_what_it_takes_to_build_it(pattern: str, repetitions: i
 
 
 def test_a_glob_counts_as_the_pattern_that_it_becomes() -> None:
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         glob("é*{999}")
-    assert MAX_PATTERNS - left[0] == counted(r"é[^/]*\{999\}") > 16 + len(r"é[^/]*\{999\}".encode())
+    assert MAX_PATTERNS - room.left == counted(r"é[^/]*\{999\}") > 16 + len(r"é[^/]*\{999\}".encode())
 
 
 pieces = st.sampled_from(
@@ -503,9 +503,9 @@ def test_a_pattern_that_cannot_be_built_is_remembered() -> None:
     said = list[str]()
     before = built()
     for _ in range(2):
-        with pytest.raises(InvalidCaveat) as refused, bounded_patterns() as left:
+        with pytest.raises(InvalidCaveat) as refused, bounded_patterns() as room:
             regex(pattern)
-        said.append(f"{refused.value}, {left[0]} left")
+        said.append(f"{refused.value}, {room.left} left")
     assert built() == before + 1
     assert said[0] == said[1]
 
@@ -513,9 +513,9 @@ def test_a_pattern_that_cannot_be_built_is_remembered() -> None:
 def test_a_block_that_is_read_twice_counts_its_patterns_once() -> None:
     # The last caveat is unknown, so each caveat is read again, by itself.
     block = json.dumps([["where", "args.x", ["regex", BIG[0]]], ["where", "args.x", ["regex", "("]], ["acme.own"]])
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         DEFAULT.decode(block.encode())
-    assert MAX_PATTERNS - left[0] == counted(BIG[0], "(")
+    assert MAX_PATTERNS - room.left == counted(BIG[0], "(")
 
 
 def test_no_pattern_is_built_to_look_for_a_presentation() -> None:
