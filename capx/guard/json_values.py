@@ -4,6 +4,7 @@
     datetime(2026, 11, 25, tzinfo=UTC)      1795564800: Unix seconds; without a time zone it is refused
     date, time, timedelta                   text of ISO 8601
     UUID                                    its text in lower case
+    Enum                                    its value
     set                                     an array in the order of its JSON
     struct, dataclass, attrs class          an object
 

@@ -23,7 +23,8 @@ _EXHAUSTED: Final = "budget_exhausted"
 def disclosed(refusals: Iterable[Refusal], *, sent: bool) -> tuple[Refusal, ...]:
     """The refusals as the bearer may see them; `sent` says that the arguments are what it sent, or defaults."""
     found = tuple(refusals)
-    # In the order of the blocks. The first holder's blocks are at hop 0, as the authority's, but by another name.
+    # The last block that has an exhausted budget. Hop and name together tell blocks apart: the first holder's blocks
+    # have hop 0, as the authority's block has.
     holder = next(((one.hop, one.hop_name) for one in reversed(found) if one.code == _EXHAUSTED), None)
     return tuple(
         [

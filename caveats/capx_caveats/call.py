@@ -89,7 +89,7 @@ class Call(Struct, frozen=True):
         return {**self.defaults, **self.args} if self.defaults else self.args
 
     def seen_by(self, names: Iterable[str]) -> Mapping[str, JSON]:
-        """The arguments that a rule sees which names these; with `*`, it sees all.
+        """The arguments that a rule sees if it names these. A rule that names `*` sees all.
 
         A default is no argument that the caller gave, so a rule that does not speak of it does not see it.
         """

@@ -14,7 +14,7 @@ SAFE_INTEGER: Final = 2**53 - 1
 MAX_DEPTH: Final = 64
 """The most levels at which dicts, lists and tuples of one value may nest."""
 MANY: Final = 32
-"""To look at a value level by level is faster than at one value after the other if it holds more than so many."""
+"""Above this number of values, to look level by level is faster than value by value."""
 _MOST: Final = 2**22
 """The most values that are looked at: a list that stands twice in itself doubles at each level."""
 _DICT: Any = dict

@@ -18,7 +18,7 @@ from capx_caveats import JSON
 
 
 class Defaults:
-    """The defaults of parameters that have one and the same for each call."""
+    """The defaults of those parameters that have the same default in each call."""
 
     def __init__(self, own: Mapping[str, FieldInfo]) -> None:
         found: dict[str, bytes] = {}
