@@ -2,16 +2,17 @@
 
 Laws:
 
-- A guard states the arguments and the defaults with which the function will run.
+- A guard states the arguments and the defaults with which the function will run. "Arguments" are JSON, as caveats see
+  them; "values" are what the function gets.
 - The tenant comes first. If it is not the one that the authority named, no other fact is derived, read or judged.
 """
 
 import enum
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from capx.errors import ConfigurationProblem, InvalidCaveat
 from capx.guard.observer import LOGGER
@@ -42,11 +43,11 @@ Costs = Mapping[str, Amount] | Callable[..., Mapping[str, Amount]] | None
 """The cost of a call by unit: a constant mapping, or a function whose parameters have the names of arguments."""
 
 
-def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
-    """Return a constant as it is, or call a function with the arguments that its parameters name."""
+def derive(derivation: Any, values: Mapping[str, Any]) -> Any:
+    """Return a constant as it is, or call a function with those values that its parameters name."""
     if not callable(derivation):
         return derivation
-    return derivation(**{name: arguments[name] for name in _taken(derivation)})
+    return derivation(**{name: values[name] for name in _taken(derivation)})
 
 
 def demand_derivation(what: str, derivation: Callable[..., Any], names: Iterable[str]) -> None:
@@ -67,6 +68,22 @@ def _taken(derivation: Callable[..., Any]) -> list[str]:
     import inspect
 
     return list(inspect.signature(derivation).parameters)
+
+
+class StatedArguments(NamedTuple):
+    """The arguments of a call as caveats see them, and the defaults of those that the caller left out."""
+
+    args: Mapping[str, JSON]
+    defaults: Mapping[str, JSON]
+
+    @property
+    def arguments(self) -> Mapping[str, JSON]:
+        """The arguments and the defaults."""
+        return {**self.defaults, **self.args}
+
+    def copied(self) -> "StatedArguments":
+        """A copy that nobody else holds."""
+        return StatedArguments(to_builtins(self.args), to_builtins(self.defaults))
 
 
 class CallSpec(Struct, frozen=True):
@@ -111,8 +128,8 @@ class CallSpec(Struct, frozen=True):
             except InvalidCaveat as error:
                 raise ConfigurationProblem(f"`{what}=`: {error}") from None
 
-    def own_tenant(self, admitted: Admitted, arguments: Mapping[str, Any]) -> str | None:
-        """Return the tenant of the call with these arguments; raises Denied unless it is the token's.
+    def own_tenant(self, admitted: Admitted, values: Mapping[str, Any]) -> str | None:
+        """Return the tenant of the call with these values of arguments; raises Denied unless it is the token's.
 
         A function that finds no row returns None or raises LookupError, such as the KeyError of a dict.
         """
@@ -120,7 +137,7 @@ class CallSpec(Struct, frozen=True):
             # For the log: the bearer is told the same as of a row of another tenant.
             raise admitted.missing_row(self.action, "the guard states no tenant: give it `tenant=`, such as GRANTED")
         try:
-            tenant = derive(self.tenant, arguments)
+            tenant = derive(self.tenant, values)
         except LookupError:
             # Without a traceback: to write one takes time, by which a missing row could be told from a foreign one.
             _log.info("`tenant=` of %s found no row", self.action)
@@ -129,27 +146,20 @@ class CallSpec(Struct, frozen=True):
         raise admitted.missing_row(self.action, "`tenant=` found no row")
 
     def facts(
-        self,
-        tenant: str | None,
-        args: Mapping[str, JSON],
-        arguments: Mapping[str, Any],
-        *,
-        sent: bool = False,
-        defaults: Mapping[str, JSON] | None = None,
+        self, tenant: str | None, stated: StatedArguments, values: Mapping[str, Any], *, sent: bool = False
     ) -> "CallFacts":
-        """Return the facts of the call with these arguments, whose tenant is known.
+        """Return the facts of the call, whose tenant is known.
 
-        `arguments` are Python values, as the function gets them. `args` and `defaults` are what `plain` made of them,
-        as caveats see them.
+        `values` are the arguments as the function gets them, and `stated` is what `plain` made of them.
         """
         return CallFacts(
             self.action,
-            args,
+            stated.args,
             tenant=tenant,
-            attributes=_named("attributes", derive(self.attributes, arguments)),
-            cost=_named("cost", derive(self.cost, arguments)),
+            attributes=_named("attributes", derive(self.attributes, values)),
+            cost=_named("cost", derive(self.cost, values)),
             sent=sent,
-            defaults=defaults,
+            defaults=stated.defaults,
             is_json=True,
         )
 

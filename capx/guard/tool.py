@@ -27,7 +27,7 @@ from capx.agent.unfinished_work import demand_finished, demand_no_generator, ret
 from capx.background import in_pool
 from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest, Unavailable
 from capx.guard.argument_copy import own_copy
-from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
+from capx.guard.call_facts import CallSpec, Costs, Derived, StatedArguments, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
 from capx.guard.observer import Observer, OnDecision
@@ -41,7 +41,7 @@ from capx.verify.ask import Pending
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Call
+from capx_caveats import Call
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -127,30 +127,25 @@ class _Tool:
             presented = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
         except InvalidCaveat as error:
             raise InvalidRequest(f"an argument cannot be judged: {error}") from None
-        return _BoundCall(bound, presented, {name: value for name, value in judged.items() if name not in given})
+        defaults = {name: value for name, value in judged.items() if name not in given}
+        return _BoundCall(bound, presented, StatedArguments(presented.args, defaults))
 
     def call(self, admitted: Admitted, bound: "_BoundCall") -> Call:
         """Return the call that is about to run."""
         # Screen first: a caller who may not use the action at all must not make functions derive facts.
-        admitted.screen(self._spec.action, bound.arguments)
+        admitted.screen(self._spec.action, bound.stated.arguments)
         # A copy of its own: a function that derives a fact must not change what runs.
-        values = _copies(bound.bound.arguments) if self._spec.derives else {}
+        values = _copies(bound.runs.arguments) if self._spec.derives else {}
         tenant = self._spec.own_tenant(admitted, values)
-        facts = self._spec.facts(tenant, bound.presented.args, values, sent=True, defaults=bound.defaults)
-        return facts.call(admitted)
+        return self._spec.facts(tenant, bound.stated, values, sent=True).call(admitted)
 
 
 class _BoundCall(Struct, frozen=True):
     """The arguments with which the function runs, and what caveats see of them. Only the guard holds them."""
 
-    bound: "BoundArguments"
+    runs: "BoundArguments"
     presented: ToolCall
-    defaults: dict[str, JSON]
-
-    @property
-    def arguments(self) -> dict[str, JSON]:
-        """What caveats see of all arguments."""
-        return {**self.defaults, **self.presented.args}
+    stated: StatedArguments
 
 
 class _FunctionGuard:
@@ -220,7 +215,7 @@ class _FunctionGuard:
                 report(asks.denied.decision)
             raise
         report(allowed.decision)
-        return _AllowedCall(verifier, bound.bound, allowed, report)
+        return _AllowedCall(verifier, bound.runs, allowed, report)
 
 
 class _AllowedCall(Struct, frozen=True):
@@ -330,7 +325,7 @@ def _candidates(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> l
     if held is None or verifier.audience not in held.audiences:
         return []
     action = bound.presented.action
-    candidates = held.candidates(verifier.audience, Call(action, bound.presented.args, defaults=bound.defaults))
+    candidates = held.candidates(verifier.audience, Call(action, bound.stated.args, defaults=bound.stated.defaults))
     if len(candidates) > 1 or permits(candidates[0], action):
         return candidates
     # No capability allows the call. One that allows its action shows what else denies it, and so what to ask for.
@@ -350,7 +345,7 @@ def _without(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> Deni
     sentence = f"{NO_TOKEN.sentence}: this agent holds no capability for {audience}"
     missing = replace(NO_TOKEN, sentence=sentence, wanted=f"a bundle that holds a capability for {audience}")
     denied = verifier.denial(missing, action)
-    ask = suggested_ask((), audience=audience, action=action, args=bound.arguments)
+    ask = suggested_ask((), audience=audience, action=action, args=bound.stated.arguments)
     return Denied(denied.decision, ask)
 
 

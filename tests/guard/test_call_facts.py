@@ -9,7 +9,7 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import GRANTED, CallFacts, CallSpec
+from capx.guard.call_facts import GRANTED, CallFacts, CallSpec, StatedArguments
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied, reason
@@ -17,6 +17,7 @@ from capx_caveats import JSON, Amount, Call
 from tests.labs.lab import NOW, Lab, codes, minted
 
 REQUEST = HttpRequest(method="GET", target="/clients")
+NOTHING = StatedArguments({}, {})
 
 BAD: Mapping[str, Any] = {"tenant": "", "args": {"": 1}, "attributes": {"A b": 1}, "cost": {"calls": 1}}
 """For each part of a call, what no call may have."""
@@ -97,8 +98,8 @@ def test_facts_are_constants_or_come_from_the_arguments() -> None:
         return {"eur": price}
 
     spec = CallSpec("crm.read", tenant_of, {"kind": "x"}, cost_of)
-    facts = spec.facts("Acme", {"id": 1}, {"id": 1, "price": "2"}, sent=True)
-    assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, sent=True, is_json=True)
+    facts = spec.facts("Acme", StatedArguments({"id": 1}, {}), {"id": 1, "price": "2"}, sent=True)
+    assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, True, {}, is_json=True)
     with pytest.raises(ConfigurationProblem, match="which the guard cannot give it"):
         spec.demand_derivable(["id", "tenant"])
 
@@ -147,8 +148,8 @@ def of_tenant(tenant: str) -> str:
 
 def test_attributes_come_from_the_arguments_that_they_take() -> None:
     spec = CallSpec("crm.read", attributes=of_kind)
-    facts = spec.facts(None, {"id": 1}, {"id": 1, "kind": "x"})
-    assert facts == CallFacts("crm.read", {"id": 1}, attributes={"kind": "x"}, sent=False, is_json=True)
+    facts = spec.facts(None, StatedArguments({"id": 1}, {}), {"id": 1, "kind": "x"})
+    assert facts == CallFacts("crm.read", {"id": 1}, attributes={"kind": "x"}, defaults={}, is_json=True)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +176,7 @@ def test_a_fact_that_cannot_be_derived_is_refused_by_name(spec: CallSpec, proble
 def test_a_function_that_derives_no_mapping_is_an_error(what: str, wrong: object, kind: str) -> None:
     derivation: dict[str, Any] = {what: lambda: wrong}
     with pytest.raises(ConfigurationProblem) as caught:
-        CallSpec("crm.read", **derivation).facts(None, {}, {})
+        CallSpec("crm.read", **derivation).facts(None, NOTHING, {})
     assert str(caught.value) == f"`{what}=` returned a {kind}: return a mapping of names and values, or None"
 
 
@@ -183,7 +184,7 @@ def test_a_function_that_derives_no_mapping_is_an_error(what: str, wrong: object
 def test_a_function_may_derive_no_facts(admitted: Admitted, what: str) -> None:
     for nothing in (None, dict[str, Any]()):
         derivation: dict[str, Any] = {what: functools.partial(copy.copy, nothing)}
-        call = CallSpec("crm.read", **derivation).facts("Acme", {}, {}).call(admitted)
+        call = CallSpec("crm.read", **derivation).facts("Acme", NOTHING, {}).call(admitted)
         assert (call.attributes, call.cost) == ({}, {})
 
 

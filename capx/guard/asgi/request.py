@@ -162,10 +162,10 @@ class GuardedRequest:
         with self._keeping_denial():
             raise self._admitted_or_denied().missing_row(action, "the service found no such row")
 
-    def own_tenant(self, call: CallSpec, arguments: Mapping[str, Any]) -> str | None:
-        """Return the tenant of a call with these arguments; raises Denied unless it is the token's."""
+    def own_tenant(self, call: CallSpec, values: Mapping[str, Any]) -> str | None:
+        """Return the tenant of a call with these values of arguments; raises Denied unless it is the token's."""
         with self._keeping_denial():
-            return call.own_tenant(self._admitted_or_denied(), arguments)
+            return call.own_tenant(self._admitted_or_denied(), values)
 
     def deny(self, action: str, refusal: Refusal, *, sent: bool) -> NoReturn:
         """Deny a call whose facts could not be stated, and record the decision; always raises Denied."""

@@ -16,14 +16,13 @@ Laws:
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, NamedTuple, Protocol, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Protocol, Union, cast, get_args, get_origin
 
-from msgspec import to_builtins
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
-from capx.guard.call_facts import demand_derivation, derive
+from capx.guard.call_facts import StatedArguments, demand_derivation, derive
 from capx.guard.fastapi.defaults import Defaults
 from capx.guard.fastapi.hidden_fields import hidden_fields
 from capx.guard.fastapi.model_values import converted, is_missing, left_out
@@ -32,22 +31,6 @@ from capx_caveats import JSON, demand_dict, is_label
 
 Args = Mapping[str, str] | Callable[..., Mapping[str, JSON]] | None
 """What `args=` takes: a table of paths, or a function whose parameters have the names of the endpoint's."""
-
-
-class StatedArguments(NamedTuple):
-    """The arguments of a call, and the defaults of those that the caller left out."""
-
-    args: Mapping[str, JSON]
-    defaults: Mapping[str, JSON]
-
-    @property
-    def arguments(self) -> Mapping[str, JSON]:
-        """The arguments and the defaults."""
-        return {**self.defaults, **self.args}
-
-    def copied(self) -> "StatedArguments":
-        """A copy that nobody else holds."""
-        return StatedArguments(to_builtins(self.args), to_builtins(self.defaults))
 
 
 class ArgumentSource(Protocol):

@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, NoReturn, TypeVar
 
 from capx.guard.asgi.request import GuardedRequest
-from capx.guard.call_facts import CallFacts
-from capx.guard.fastapi.argument_sources import StatedArguments
+from capx.guard.call_facts import CallFacts, StatedArguments
 from capx.verify.decision import Allowed
 from capx_caveats import JSON, Amount
 
