@@ -31,7 +31,7 @@ from capx_caveats.constraint import Constraint, Judgement
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
 from capx_caveats.errors import CapxError, InvalidCaveat
 from capx_caveats.levels import SAFE_INTEGER
-from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
+from capx_caveats.names import OTHERS, is_action, is_attribute, is_audience, is_id, is_label, is_pattern
 from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.placement import PLACES, Place, misplaced
 from capx_caveats.shown_values import shown
@@ -47,6 +47,7 @@ __all__ = [
     "DEFAULT",
     "JSON",
     "MISSING",
+    "OTHERS",
     "PLACES",
     "SAFE_INTEGER",
     "Absent",

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from capx_caveats.constraint import Constraint, Judgement, Wire, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.names import demand_argument, told_name
+from capx_caveats.names import OTHERS, demand_argument, told_name
 from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
 from capx_caveats.value_constraints import Absent, Anything, Contains, Eq, In, Length, Range
@@ -126,12 +126,12 @@ class Pair(Wire, frozen=True):
 
     def __post_init__(self) -> None:
         demand_argument(self.name)
-        if self.name == "*":
+        if self.name == OTHERS:
             demand_presence(self.constraint, '"*" judges only arguments that the call has')
 
     def sentence(self) -> str:
         """`deck is "deck-42"`."""
-        name = "any other argument" if self.name == "*" else told_name(self.name)
+        name = "any other argument" if self.name == OTHERS else told_name(self.name)
         return f"{name} {grouped(self.constraint)}"
 
 
@@ -153,7 +153,7 @@ class Fields(Constraint, frozen=True, tag="fields"):
 
     @property
     def work_each(self) -> int:  # type: ignore[override] # derived from the parts
-        others = sum(pair.constraint.work_once for pair in self.pairs if pair.name == "*")
+        others = sum(pair.constraint.work_once for pair in self.pairs if pair.name == OTHERS)
         return Constraint.work_once + others + sum(pair.constraint.work_each for pair in self.pairs)
 
     @property
@@ -195,7 +195,7 @@ def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Mis
     others: Pair | None = None
     for pair in pairs:
         name = pair.name
-        if name == "*":
+        if name == OTHERS:
             others = pair
             continue
         value: Value = values.get(name, MISSING)
@@ -207,7 +207,7 @@ def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Mis
     # Each value has a named pair: there is nothing left for `*` or for the closed world.
     if seen == len(values):
         return
-    named = {pair.name for pair in pairs} - {"*"}
+    named = {pair.name for pair in pairs} - {OTHERS}
     work_character = 0 if others is None else others.constraint.work_character
     # The limit is on all other values together: many small texts are as much work as one long text.
     unnamed = {name: value for name, value in values.items() if name not in named}

@@ -20,6 +20,7 @@ from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Where
 from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.levels import MAX_DEPTH, levels
+from capx_caveats.names import OTHERS
 from capx_caveats.values import JSON
 
 MAX_CALL_WORK = 2**23
@@ -93,7 +94,7 @@ def _at(place: str, asked: Work, call: Call) -> int:
     return once + asked.each * size.values + asked.character * size.characters
 
 
-_EVERY = "args.*"
+_EVERY = f"args.{OTHERS}"
 """The place of a question about each argument."""
 _NONE = Work(0, 0, 0)
 _LOOK = Work(16, 0, 0)

@@ -28,9 +28,9 @@ from capx.policy.describe import uses_in_words
 from capx.store.records import RequestRecord
 from capx.verify.ask import Ask
 from capx.verify.decision import may_name_decision
-from capx.verify.pins import OTHERS
 from capx_caveats import (
     DEFAULT,
+    OTHERS,
     Allow,
     Caveat,
     Entry,
