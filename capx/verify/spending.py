@@ -30,19 +30,22 @@ Totals = Mapping[tuple[str, str], Decimal]
 """The amount in each counter, by its id and unit."""
 
 
-class Spent(Struct, frozen=True):
-    """The amount that a call spent from one counter, the total of the counter afterwards, and its limit."""
+class Spent(Struct, frozen=True, rename={"total": "spent"}):
+    """The amount that a call spent from one counter, the total of the counter afterwards, and its limit.
+
+    In JSON, as in the log, the total is called `spent`.
+    """
 
     counter: str
     unit: str
     cost: str
-    spent: str
+    total: str
     limit: str
 
     @property
     def sentence(self) -> str:
         """The same in words."""
-        return f"{self.cost} of {self.unit}, {self.spent} of {self.limit} spent so far"
+        return f"{self.cost} of {self.unit}, {self.total} of {self.limit} spent so far"
 
 
 def spends_of(allotments: Iterable[Allotment], call: Call) -> tuple[Spend, ...]:
@@ -150,6 +153,6 @@ def remaining(spent: Iterable[Spent]) -> dict[str, str]:
     """The amount left in each unit, of the budget that leaves the least."""
     left: dict[str, Decimal] = {}
     for one in spent:
-        rest = rest_of(Decimal(one.limit), Decimal(one.spent))
+        rest = rest_of(Decimal(one.limit), Decimal(one.total))
         left[one.unit] = min(rest, left.get(one.unit, rest))
     return {unit: shown_amount(rest) for unit, rest in left.items()}
