@@ -180,7 +180,7 @@ def _named(what: str, derived: Any) -> Any:
         raise ConfigurationProblem(
             f"`{what}=` returned a {type(derived).__name__}: return a mapping of names and values, or None"
         )
-    return derived
+    return derived  # pyright: ignore[reportUnknownVariableType] # Call checks its members
 
 
 class CallFacts(Struct, frozen=True):

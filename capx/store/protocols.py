@@ -73,7 +73,7 @@ class Reading(Protocol):
         ...
 
     def last_event(self, until: int) -> int:
-        """The time of the newest event that is dated until then and that no resource dated (Unix seconds); 0 if none."""
+        """The time of the newest event dated until then, without those of resources (Unix seconds); 0 if none."""
         ...
 
     def death(self, key: RevocationKey) -> Death | None:

@@ -30,11 +30,9 @@ Totals = Mapping[tuple[str, str], Decimal]
 """The amount in each counter, by its id and unit."""
 
 
+# The log and the wire call the total `spent`.
 class Spent(Struct, frozen=True, rename={"total": "spent"}):
-    """The amount that a call spent from one counter, the total of the counter afterwards, and its limit.
-
-    In JSON, as in the log, the total is called `spent`.
-    """
+    """The amount that a call spent from one counter, the total of the counter afterwards, and its limit."""
 
     counter: str
     unit: str
