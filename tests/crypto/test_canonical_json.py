@@ -40,7 +40,7 @@ def test_sorted_json_is_json_of_the_same_value(value: JSON) -> None:
     assert json.loads(sorted_json(value)) == value
 
 
-def test_sorted_json_has_an_order_and_tells_types_of_numbers_apart() -> None:
+def test_sorted_json_has_an_order_and_tells_1_from_1_0() -> None:
     assert sorted_json({"b": 1, "a": {"d": True, "c": 1.0}}) == b'{"a":{"c":1.0,"d":true},"b":1}'
     for wrong in ("\ud800", object()):
         with pytest.raises((TypeError, ValueError)):
