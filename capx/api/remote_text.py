@@ -9,7 +9,7 @@ from typing import Final
 from capx.tokens.wire import MAX_BLOCKS
 from capx_caveats import JSON, shown
 from capx_caveats.names import LABEL_LENGTH
-from capx_caveats.values import evidence, printable
+from capx_caveats.shown_values import evidence, printable
 
 SENTENCE: Final = 2000
 """The most characters of a sentence."""

@@ -2,23 +2,25 @@
 
 Laws:
 
-- A guard states the arguments and the defaults with which the function will run.
+- A guard states the arguments and the defaults with which the function will run. "Arguments" are JSON, as caveats see
+  them; "values" are what the function gets.
 - The tenant comes first. If it is not the one that the authority named, no other fact is derived, read or judged.
 """
 
 import enum
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from capx.errors import ConfigurationProblem, InvalidCaveat
+from capx.guard.observer import LOGGER
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied
 from capx_caveats import JSON, Amount, Call, Refusal, is_action, is_label
 
-_log = logging.getLogger("capx.guard")
+_log = logging.getLogger(LOGGER)
 
 
 class GrantedTenant(enum.Enum):
@@ -41,11 +43,11 @@ Costs = Mapping[str, Amount] | Callable[..., Mapping[str, Amount]] | None
 """The cost of a call by unit: a constant mapping, or a function whose parameters have the names of arguments."""
 
 
-def derive(derivation: Any, arguments: Mapping[str, Any]) -> Any:
-    """Return a constant as it is, or call a function with the arguments that its parameters name."""
+def derive(derivation: Any, values: Mapping[str, Any]) -> Any:
+    """Return a constant as it is, or call a function with those values that its parameters name."""
     if not callable(derivation):
         return derivation
-    return derivation(**{name: arguments[name] for name in _taken(derivation)})
+    return derivation(**{name: values[name] for name in _taken(derivation)})
 
 
 def demand_derivation(what: str, derivation: Callable[..., Any], names: Iterable[str]) -> None:
@@ -66,6 +68,22 @@ def _taken(derivation: Callable[..., Any]) -> list[str]:
     import inspect
 
     return list(inspect.signature(derivation).parameters)
+
+
+class StatedArguments(NamedTuple):
+    """The arguments of a call as caveats see them, and the defaults of those that the caller left out."""
+
+    args: Mapping[str, JSON]
+    defaults: Mapping[str, JSON]
+
+    @property
+    def arguments(self) -> Mapping[str, JSON]:
+        """The arguments and the defaults."""
+        return {**self.defaults, **self.args}
+
+    def copied(self) -> "StatedArguments":
+        """A copy that nobody else holds."""
+        return StatedArguments(to_builtins(self.args), to_builtins(self.defaults))
 
 
 class CallSpec(Struct, frozen=True):
@@ -110,45 +128,38 @@ class CallSpec(Struct, frozen=True):
             except InvalidCaveat as error:
                 raise ConfigurationProblem(f"`{what}=`: {error}") from None
 
-    def own_tenant(self, admitted: Admitted, arguments: Mapping[str, Any]) -> str | None:
-        """Return the tenant of the call with these arguments; raises Denied unless it is the token's.
+    def own_tenant(self, admitted: Admitted, values: Mapping[str, Any]) -> str | None:
+        """Return the tenant of the call with these values of arguments; raises Denied unless it is the token's.
 
         A function that finds no row returns None or raises LookupError, such as the KeyError of a dict.
         """
         if self.tenant is None and admitted.tenant is not None:
             # For the log: the bearer is told the same as of a row of another tenant.
-            raise admitted.missing(self.action, "the guard states no tenant: give it `tenant=`, such as GRANTED")
+            raise admitted.missing_row(self.action, "the guard states no tenant: give it `tenant=`, such as GRANTED")
         try:
-            tenant = derive(self.tenant, arguments)
+            tenant = derive(self.tenant, values)
         except LookupError:
             # Without a traceback: to write one takes time, by which a missing row could be told from a foreign one.
             _log.info("`tenant=` of %s found no row", self.action)
         else:
             return own_tenant(admitted, self.action, tenant)
-        raise admitted.missing(self.action, "`tenant=` found no row")
+        raise admitted.missing_row(self.action, "`tenant=` found no row")
 
     def facts(
-        self,
-        tenant: str | None,
-        args: Mapping[str, JSON],
-        arguments: Mapping[str, Any],
-        *,
-        sent: bool = False,
-        defaults: Mapping[str, JSON] | None = None,
+        self, tenant: str | None, stated: StatedArguments, values: Mapping[str, Any], *, sent: bool = False
     ) -> "CallFacts":
-        """Return the facts of the call with these arguments, whose tenant is known.
+        """Return the facts of the call, whose tenant is known.
 
-        `arguments` are Python values, as the function gets them. `args` and `defaults` are what `plain` made of them,
-        as caveats see them.
+        `values` are the arguments as the function gets them, and `stated` is what `plain` made of them.
         """
         return CallFacts(
             self.action,
-            args,
+            stated.args,
             tenant=tenant,
-            attributes=derive(self.attributes, arguments),
-            cost=_by_unit(derive(self.cost, arguments)),
+            attributes=_named("attributes", derive(self.attributes, values)),
+            cost=_named("cost", derive(self.cost, values)),
             sent=sent,
-            defaults=defaults,
+            defaults=stated.defaults,
             is_json=True,
         )
 
@@ -163,11 +174,13 @@ class StatedFacts(TypedDict, total=False):
     defaults: Mapping[str, JSON] | None
 
 
-def _by_unit(cost: object) -> Mapping[str, Amount] | None:
-    """Return the cost if it is a mapping; the amounts in it are not checked yet."""
-    if cost is not None and not isinstance(cost, Mapping):
-        raise ConfigurationProblem(f"`cost=` returned a {type(cost).__name__}: return a mapping from units, or None")
-    return cost  # pyright: ignore[reportUnknownVariableType] # Call checks its members
+def _named(what: str, derived: Any) -> Any:
+    """Return what a function of the service derived, if it is a mapping or None; its members are not checked yet."""
+    if derived is not None and not isinstance(derived, Mapping):
+        raise ConfigurationProblem(
+            f"`{what}=` returned a {type(derived).__name__}: return a mapping of names and values, or None"
+        )
+    return derived  # pyright: ignore[reportUnknownVariableType] # Call checks its members
 
 
 class CallFacts(Struct, frozen=True):
@@ -196,33 +209,38 @@ class CallFacts(Struct, frozen=True):
         """
         action, tenant = self.action, own_tenant(admitted, self.action, self.tenant)
         if not is_action(action):
-            raise Denied(admitted.refused((_NO_ACTION,)))
+            raise Denied(admitted.recorded_denial((_NO_ACTION,)))
         try:
             call = Call.of_json if self.is_json else Call
             return call(
                 action,
                 self.args,
                 tenant,
-                attributes=self.attributes or {},
-                cost=self.cost or {},
-                defaults=self.defaults or {},
+                attributes=_or_empty(self.attributes),
+                cost=_or_empty(self.cost),
+                defaults=_or_empty(self.defaults),
             )
         except InvalidCaveat as error:
             # Out of this block: the denial that the bearer sees does not carry the error as its context.
             refusal = self._refusal(action, str(error))
-        raise Denied(admitted.refused((refusal,), action), sent=self.sent)
+        raise Denied(admitted.recorded_denial((refusal,), action), sent=self.sent)
 
     def _refusal(self, action: str, why: str) -> Refusal:
         """Say which part cannot be part of a call: the arguments, the attributes or the cost."""
         try:
-            Call(action, self.args, defaults=self.defaults or {})
+            Call(action, self.args, defaults=_or_empty(self.defaults))
         except InvalidCaveat as error:
             return unjudgeable(str(error))
         try:
-            Call(action, attributes=self.attributes or {})
+            Call(action, attributes=_or_empty(self.attributes))
         except InvalidCaveat as error:
             return Refusal("argument_refused", "an attribute cannot be judged", "JSON values", detail=str(error))
         return Refusal("argument_refused", "the cost cannot be counted", "amounts", detail=why)
+
+
+def _or_empty(stated: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    # Only for None: an empty list is no mapping, and must be refused as one that is not empty.
+    return {} if stated is None else stated
 
 
 _NO_ACTION: Final = Refusal("argument_refused", "the action is not valid", "an action")
@@ -230,9 +248,13 @@ _NO_ACTION: Final = Refusal("argument_refused", "the action is not valid", "an a
 
 def own_tenant(admitted: Admitted, action: str, tenant: str | GrantedTenant | None) -> str | None:
     """Return the tenant of a call of this token; raises Denied if the token is not for the call's tenant."""
-    named = admitted.granted_tenant() if isinstance(tenant, GrantedTenant) else tenant
-    admitted.demand_tenant(action, named)
-    return named
+    if isinstance(tenant, GrantedTenant):
+        # Without a tenant in the token, None would pass below: a call of every tenant.
+        if admitted.tenant is None:
+            raise admitted.missing_row(action, "the guard states GRANTED")
+        return admitted.tenant
+    admitted.demand_tenant(action, tenant)
+    return tenant
 
 
 def unjudgeable(why: str) -> Refusal:

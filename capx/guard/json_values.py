@@ -4,6 +4,7 @@
     datetime(2026, 11, 25, tzinfo=UTC)      1795564800: Unix seconds; without a time zone it is refused
     date, time, timedelta                   text of ISO 8601
     UUID                                    its text in lower case
+    Enum                                    its value
     set                                     an array in the order of its JSON
     struct, dataclass, attrs class          an object
 
@@ -33,7 +34,7 @@ import msgspec
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidCaveat, InvalidRequest
 from capx_caveats import JSON, SAFE_INTEGER, demand_json
-from capx_caveats.levels import MANY, MAX_DEPTH, levels
+from capx_caveats.levels import MANY, is_json
 
 Hook = Callable[[Any], Any]
 """Converts one value of a type that this module does not know; raises TypeError if it cannot."""
@@ -60,7 +61,7 @@ def plain(name: str, value: Any, hook: Hook | None = None) -> JSON:
     Raises InvalidRequest if the argument has no JSON value that `demand_json` accepts.
     """
     try:
-        if type(value) in _SHARED and _is_json(value):
+        if type(value) in _SHARED and is_json(value, with_tuples=False):
             return cast("JSON", value)
         seen = _seen(value, hook)
         demand_json(seen)
@@ -113,19 +114,13 @@ def _container(value: Any, hook: Hook | None) -> JSON:
     kind = cast("type[object]", type(value))
     if kind not in _BARE:
         _demand_plain(value)
-    elif len(value) > MANY and kind in _SHARED and _is_json(value):
+    elif len(value) > MANY and kind in _SHARED and is_json(value, with_tuples=False):
         return cast("JSON", value)
     if issubclass(kind, dict):
         return _object(value, hook)
     elements = [_seen(element, hook) for element in value]
     # A set has another order in each process. A consent would be for one of them.
     return sorted(elements, key=canonical) if issubclass(kind, (set, frozenset)) else elements
-
-
-def _is_json(value: object) -> bool:
-    """Whether a value is JSON of dicts, lists and scalars; false if only a look at each value can tell."""
-    found = levels(value, MAX_DEPTH)
-    return found is not None and all(level.is_json and tuple not in level.values for level in found)
 
 
 def _decimal(value: Decimal) -> int | float:

@@ -27,7 +27,7 @@ from capx.agent.unfinished_work import demand_finished, demand_no_generator, ret
 from capx.background import in_pool
 from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest, Unavailable
 from capx.guard.argument_copy import own_copy
-from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
+from capx.guard.call_facts import CallSpec, Costs, Derived, StatedArguments, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.json_values import plain
 from capx.guard.observer import Observer, OnDecision
@@ -41,7 +41,7 @@ from capx.verify.ask import Pending
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Call
+from capx_caveats import Call
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -56,7 +56,8 @@ R = TypeVar("R")
 class ToolGuard:
     """Guards functions of this process; `verifier_for` gives the verifier of a function's audience.
 
-    `on_decision` gets the decision of each call: the one that allowed it, or the last one that denied it.
+    `on_decision` gets the decision of each call: the one that allowed it, or the last one that denied it. If the
+    caller has left before the function runs, it gets both.
     """
 
     def __init__(self, verifier_for: Callable[[str], Verifier], *, on_decision: OnDecision | None = None) -> None:
@@ -123,33 +124,28 @@ class _Tool:
         judged = {name: to_builtins(plain(name, value)) for name, value in bound.arguments.items()}
         # A presentation covers what the caller gave.
         try:
-            sent = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
+            presented = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
         except InvalidCaveat as error:
             raise InvalidRequest(f"an argument cannot be judged: {error}") from None
-        return _BoundCall(bound, sent, {name: value for name, value in judged.items() if name not in given})
+        defaults = {name: value for name, value in judged.items() if name not in given}
+        return _BoundCall(bound, presented, StatedArguments(presented.args, defaults))
 
     def call(self, admitted: Admitted, bound: "_BoundCall") -> Call:
         """Return the call that is about to run."""
         # Screen first: a caller who may not use the action at all must not make functions derive facts.
-        admitted.screen(self._spec.action, bound.arguments)
+        admitted.screen(self._spec.action, bound.stated.arguments)
         # A copy of its own: a function that derives a fact must not change what runs.
-        values = _copies(bound.bound.arguments) if self._spec.derives else {}
+        values = _copies(bound.runs.arguments) if self._spec.derives else {}
         tenant = self._spec.own_tenant(admitted, values)
-        facts = self._spec.facts(tenant, bound.sent.args, values, sent=True, defaults=bound.defaults)
-        return facts.call(admitted)
+        return self._spec.facts(tenant, bound.stated, values, sent=True).call(admitted)
 
 
 class _BoundCall(Struct, frozen=True):
     """The arguments with which the function runs, and what caveats see of them. Only the guard holds them."""
 
-    bound: "BoundArguments"
-    sent: ToolCall
-    defaults: dict[str, JSON]
-
-    @property
-    def arguments(self) -> dict[str, JSON]:
-        """What caveats see of all arguments."""
-        return {**self.defaults, **self.sent.args}
+    runs: "BoundArguments"
+    presented: ToolCall
+    stated: StatedArguments
 
 
 class _FunctionGuard:
@@ -157,21 +153,21 @@ class _FunctionGuard:
 
     def __init__(
         self,
-        plain: Callable[..., Any],
+        unguarded: Callable[..., Any],
         tool: _Tool,
         verifier_for: Callable[[], Verifier],
         observer: Observer,
         *,
         in_thread: bool = False,
     ) -> None:
-        self._plain = plain
+        self._unguarded = unguarded
         self._tool = tool
         self._verifier_for = verifier_for
         self._observer = observer
         if in_thread:
             self.function = self._threaded()
         else:
-            self.function = self._async() if returns_coroutine(plain) else self._sync()
+            self.function = self._async() if returns_coroutine(unguarded) else self._sync()
         carry_guard(self)
 
     def called_by(self, actor: Actor, /) -> Callable[..., Any]:
@@ -180,27 +176,27 @@ class _FunctionGuard:
 
     def twin(self) -> "_FunctionGuard":
         """Return the guard of the same function, called from an event loop and run in a thread."""
-        return _FunctionGuard(self._plain, self._tool, self._verifier_for, self._observer, in_thread=True)
+        return _FunctionGuard(self._unguarded, self._tool, self._verifier_for, self._observer, in_thread=True)
 
     def _sync(self) -> Callable[..., Any]:
-        @functools.wraps(self._plain)
+        @functools.wraps(self._unguarded)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return _result(self._allowed(args, kwargs, is_async=False)).run(self._plain)
+            return _result(self._allowed(args, kwargs, is_async=False)).run(self._unguarded)
 
         return call
 
     def _async(self) -> Callable[..., Any]:
-        @functools.wraps(self._plain)
+        @functools.wraps(self._unguarded)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            return await (await self._allowed(args, kwargs, is_async=True)).run_async(self._plain)
+            return await (await self._allowed(args, kwargs, is_async=True)).run_async(self._unguarded)
 
         return call_async
 
     def _threaded(self) -> Callable[..., Any]:
-        @functools.wraps(self._plain)
+        @functools.wraps(self._unguarded)
         async def call_in_thread(*args: Any, **kwargs: Any) -> Any:
             allowed = await self._allowed(args, kwargs, is_async=True)
-            return await in_pool(lambda: allowed.run(self._plain))
+            return await in_pool(lambda: allowed.run(self._unguarded))
 
         return call_in_thread
 
@@ -209,7 +205,7 @@ class _FunctionGuard:
         verifier, bound = self._verifier_for(), self._tool.bind(args, kwargs)
         asks = CallAsks(current_actor(), verifier.audience)
         try:
-            allowed = await _judge(self._tool, verifier, bound, asks, is_async=is_async)
+            allowed = await _judged_or_asked(self._tool, verifier, bound, asks, is_async=is_async)
         except Denied as denied:
             report(denied.decision)
             raise
@@ -219,7 +215,7 @@ class _FunctionGuard:
                 report(asks.denied.decision)
             raise
         report(allowed.decision)
-        return _AllowedCall(verifier, bound.bound, allowed, report)
+        return _AllowedCall(verifier, bound.runs, allowed, report)
 
 
 class _AllowedCall(Struct, frozen=True):
@@ -269,7 +265,9 @@ def _result(work: Coroutine[Any, Any, _AllowedCall]) -> _AllowedCall:
     raise RuntimeError("a plain function cannot wait for an event loop")
 
 
-async def _judge(tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallAsks, *, is_async: bool) -> Allowed:
+async def _judged_or_asked(
+    tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallAsks, *, is_async: bool
+) -> Allowed:
     """Return the decision once the call is allowed, after asks for what it lacks; awaits nothing unless `is_async`."""
     # At most two grants: after one that is pinned to arguments, `CallAsks` suggests nothing more.
     while True:
@@ -277,7 +275,7 @@ async def _judge(tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallA
         actor = current_actor()
         held = None if actor is None else bundle_of(actor)
         try:
-            allowed, passed = await _judged(tool, verifier, bound, held, is_async=is_async)
+            allowed, passed = await _judged_with_bundle(tool, verifier, bound, held, is_async=is_async)
         except Denied as denied:
             # The call has ended, and not failed: its grants may help the next one.
             _demand_actor(verifier)
@@ -293,20 +291,19 @@ async def _judge(tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallA
             return allowed
 
 
-async def _judged(
+async def _judged_with_bundle(
     tool: _Tool, verifier: Verifier, bound: _BoundCall, held: Bundle | None, *, is_async: bool
 ) -> tuple[Allowed, Capability]:
     """Return the decision that allows the call, with this capability that the bundle holds now."""
     first: Denied | None = None
-    sent = bound.sent
     for candidate in _candidates(verifier, bound, held):
         _demand_actor(verifier)
         try:
             # The presentation is in no variable, which an error would carry before it is burnt.
             if is_async:
-                admitted = await verifier.admit_async(candidate.present(sent).text, sent)
+                admitted = await verifier.admit_async(candidate.present(bound.presented).text, bound.presented)
             else:
-                admitted = verifier.admit(candidate.present(sent).text, sent)
+                admitted = verifier.admit(candidate.present(bound.presented).text, bound.presented)
             call = tool.call(admitted, bound)
             allowed = await admitted.judge_async(call, sent=True) if is_async else admitted.judge(call, sent=True)
         except Denied as denied:
@@ -327,8 +324,8 @@ def _first_denial(first: Denied | None, denied: Denied) -> Denied:
 def _candidates(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> list[Capability]:
     if held is None or verifier.audience not in held.audiences:
         return []
-    action = bound.sent.action
-    candidates = held.candidates(verifier.audience, Call(action, bound.sent.args, defaults=bound.defaults))
+    action = bound.presented.action
+    candidates = held.candidates(verifier.audience, Call(action, bound.stated.args, defaults=bound.stated.defaults))
     if len(candidates) > 1 or permits(candidates[0], action):
         return candidates
     # No capability allows the call. One that allows its action shows what else denies it, and so what to ask for.
@@ -344,11 +341,11 @@ def _without(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> Deni
     audience = verifier.audience
     if held is None:
         return _nobody(verifier)
-    action = bound.sent.action
+    action = bound.presented.action
     sentence = f"{NO_TOKEN.sentence}: this agent holds no capability for {audience}"
     missing = replace(NO_TOKEN, sentence=sentence, wanted=f"a bundle that holds a capability for {audience}")
     denied = verifier.denial(missing, action)
-    ask = suggested_ask((), audience=audience, action=action, args=bound.arguments)
+    ask = suggested_ask((), audience=audience, action=action, args=bound.stated.arguments)
     return Denied(denied.decision, ask)
 
 

@@ -14,9 +14,9 @@ from capx.policy.placeholders import Placeholder, placeholders_in, probe_of
 from capx.policy.policy import Policy, Purpose
 from capx.policy.rule_templates import OfferTemplate, RuleTemplate, RuleTemplates
 from capx.policy.terms import HOWS, How
-from capx_caveats import shown, shown_duration
+from capx_caveats import OTHERS, shown, shown_duration
 from capx_caveats.names import told_name
-from capx_caveats.values import whole
+from capx_caveats.shown_values import whole
 
 HOW_IN_WORDS: Final[dict[How, str]] = {"at_open": "at open", "on_request": "on request", "ask": "by asking"}
 """The words for each way in which a rule gives."""
@@ -99,7 +99,7 @@ def named_sentence(named: PairTemplate) -> str:
     """
     if not any(placeholders_in(named)):
         return str(instantiated(named, probe_of).sentence())
-    name = "any other argument" if named.name == "*" else told_name(named.name)
+    name = "any other argument" if named.name == OTHERS else told_name(named.name)
     return f"{name} {_constraint(named.constraint)}"
 
 

@@ -44,6 +44,7 @@ from capx.policy.toml_reader import (
 )
 from capx.tokens.lineage import AUTHORITY
 from capx_caveats import (
+    OTHERS,
     InvalidCaveat,
     amount,
     is_attribute,
@@ -150,7 +151,7 @@ def _demand_arguments(grant: RuleTemplate, path: str) -> None:
     if isinstance(grant.pinned, bool) or any(one.args is UNSET for one in grant.allowed):
         return
     named = {pair.name for one in grant.allowed if one.args is not UNSET for pair in one.args}
-    if "*" in named:
+    if OTHERS in named:
         return
     for number, argument in enumerate(grant.pinned, 1):
         if argument not in named:
@@ -174,7 +175,7 @@ def _pinned(raw: object, path: str) -> bool | tuple[str, ...]:
     if not isinstance(raw, list):
         raise wrong(path, "must be true, false, or an array of names of arguments")
     found = name_list(is_label, "the name of an argument", "names of arguments")(cast("object", raw), path)
-    if "*" in found:
+    if OTHERS in found:
         raise wrong(path, "has *, which is no argument: write pinned = true to pin all of them")
     return found
 

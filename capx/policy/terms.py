@@ -10,7 +10,7 @@ from typing import Final, Literal
 from msgspec import UNSET, Struct
 
 from capx.tokens.grants import Given
-from capx_caveats import JSON, Budget, Call, Entry
+from capx_caveats import JSON, OTHERS, Budget, Call, Entry
 
 How = Literal["at_open", "on_request", "ask"]
 """When a rule gives: as the task opens, when an agent asks, or when an agent asks and a person consents."""
@@ -35,7 +35,7 @@ class Offer(Struct, frozen=True):
         if self.entry.args is UNSET:
             return ()
         named = {pair.name for pair in self.entry.args}
-        return () if "*" in named else tuple(name for name in args if name not in named)
+        return () if OTHERS in named else tuple(name for name in args if name not in named)
 
 
 class Rule(Struct, frozen=True, kw_only=True):

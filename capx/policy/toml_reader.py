@@ -18,7 +18,7 @@ from msgspec import Struct
 from capx.errors import CapxError, ConfigurationProblem
 from capx_caveats import shown
 from capx_caveats.names import told_name
-from capx_caveats.values import printable
+from capx_caveats.shown_values import printable
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

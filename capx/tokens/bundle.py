@@ -21,7 +21,7 @@ from capx.tokens.grants import ASK, OWN_ACTIONS, Grant, ask_entries, audience_me
 from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
 from capx.tokens.wire import MAX_TEXT
-from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, cost, is_too_much, resolved
+from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, is_too_much, most_work, resolved
 
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import: a caller that passes one has imported it already
@@ -370,9 +370,9 @@ def permits(capability: Capability, action: str) -> bool:
 
 def is_ruled_out(capability: Capability, call: Call) -> bool:
     """Whether an `allow` caveat excludes this call. This is a prediction without a key; the resource decides."""
-    # Too costly to predict: then the resource decides.
+    # Too much work to predict: then the resource decides.
     caveats = [caveat for block in capability.caveats for caveat in block]
-    if is_too_much(call, len(capability.text), lambda: cost(caveats), lambda: caveats):
+    if is_too_much(call, len(capability.text), lambda: most_work(caveats), lambda: caveats):
         return False
     facts = Facts(call, 0, 0.0)
     return any(caveat.refusal(facts) is not None for caveat in caveats if isinstance(caveat, Allow))

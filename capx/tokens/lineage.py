@@ -28,7 +28,6 @@ from capx_caveats import (
     Budget,
     Call,
     Caveat,
-    Cost,
     Expires,
     Holder,
     Hop,
@@ -46,9 +45,10 @@ from capx_caveats import (
     UntilCompleted,
     Vocabulary,
     Where,
-    cost,
+    Work,
     is_too_much,
     misplaced,
+    most_work,
 )
 from capx_caveats.texts import bounded_patterns
 
@@ -120,19 +120,29 @@ class Lineage(Struct, frozen=True, dict=True):
     allotments: tuple[Allotment, ...] = ()
     size: int = 0
 
+    @property
+    def node(self) -> bytes:
+        """The node of the last hop."""
+        return self.path[-1]
+
+    @property
+    def minted(self) -> bytes:
+        """The id of the capability as the authority minted it, without what holders appended."""
+        return self.ids[1]
+
     @cached_property
-    def cost(self) -> Cost:
-        """What all caveats cost together; computed for the first call that is not small."""
-        return cost(self.caveats)
+    def most_work(self) -> Work:
+        """The most work of all caveats together; computed for the first call that is not small."""
+        return most_work(self.caveats)
 
     @property
     def caveats(self) -> Iterator[Caveat]:
         """All caveats, from first to last."""
         return (caveat for section in self.sections for caveat in section.caveats)
 
-    def is_too_costly(self, call: Call) -> bool:
-        """Whether the caveats together would cost too much work for this call."""
-        return is_too_much(call, self.size, lambda: self.cost, lambda: self.caveats)
+    def is_too_much_work(self, call: Call) -> bool:
+        """Whether to judge this call by all caveats would be too much work."""
+        return is_too_much(call, self.size, lambda: self.most_work, lambda: self.caveats)
 
     @property
     def demands(self) -> tuple[Demand, ...]:
@@ -264,10 +274,10 @@ def _decoded(blocks: Iterable[Block], vocabulary: Vocabulary) -> list[tuple[Cave
     """The caveats of each block; TokenRefused (too_large) at the block with one pattern too many."""
     decoded: list[tuple[Caveat, ...]] = []
     # To read a pattern is to build its program, which takes much longer than to read anything else.
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         for block in blocks:
             decoded.append(caveats_of(block, vocabulary))
-            if left[0] < 0:
+            if room.is_exceeded:
                 raise TokenRefused(Refusal("too_large", "its patterns are too large together", "fewer patterns"))
     return decoded
 

@@ -19,8 +19,7 @@ from capx.background import in_pool
 from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.lineage import Demand, Lineage, attributed
 from capx.verify.decision import Allowed, Decision, Denied, giving_back
-from capx.verify.evaluator import MAX_REPORTED, NO_TENANT, Evaluator, unavailable
-from capx.verify.meter import Payer
+from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
 from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_ask
 from capx_caveats import JSON, Allow, Call, Refusal, is_action, is_label, shown_instant
@@ -44,18 +43,18 @@ class Admitted:
         lineage: Lineage,
         presentation: bytes | None,
         action: str | None,
-        payer: Payer | None,
+        payment: Payment | None,
     ) -> None:
         self._evaluator = evaluator
         self._lineage = lineage
         self._presentation = presentation
         self._action = action
-        self._payment = Payment(lineage.allotments, evaluator.meter, payer)
+        self._payment = payment
 
     @property
     def spends(self) -> bool:
         """Whether judging spends budgets, and so may wait for a disk or a database."""
-        return self._payment.waits
+        return self._payment is not None
 
     @property
     def task(self) -> str:
@@ -64,7 +63,10 @@ class Admitted:
 
     @property
     def tenant(self) -> str | None:
-        """The tenant that the authority named; None if it named none."""
+        """The tenant that the authority named; None if it named none.
+
+        It is authentic, so a service may filter its data by it. `judge` must still allow the call.
+        """
         return self._lineage.tenant
 
     @property
@@ -85,30 +87,21 @@ class Admitted:
     @property
     def node(self) -> bytes:
         """The acting agent's node."""
-        return self._lineage.path[-1]
+        return self._lineage.node
 
     @property
     def hops(self) -> tuple[str, ...]:
         """The labels along the path. Delegators chose them, so do not decide by them."""
         return self._lineage.hops
 
-    def granted_tenant(self) -> str:
-        """The tenant that the authority named; raises Denied (incomplete_authority) when it named none.
-
-        It is authentic, so a service may filter its data by it. `judge` must still allow the call.
-        """
-        if self._lineage.tenant is None:
-            raise Denied(self.refused((NO_TENANT,)))
-        return self._lineage.tenant
-
-    def screen(self, action: str, sent: Mapping[str, JSON] | None = None) -> None:
+    def screen(self, action: str, args: Mapping[str, JSON] | None = None) -> None:
         """Raise Denied if some allowlist has no entry for the action, whatever its arguments are.
 
-        For a service that does not know the arguments yet. If it returns, nothing is allowed: `judge` decides. `sent`
+        For a service that does not know the arguments yet. If it returns, nothing is allowed: `judge` decides. `args`
         are the arguments, if they are known already and come from the bearer: a denial may then name them.
         """
         if refusals := self.ruled_out(action):
-            raise self._denied(self.refused(refusals, action, self._args_digest(action, sent)), action, sent)
+            raise self._denied(self.recorded_denial(refusals, action, self._args_digest(action, args)), action, args)
 
     def permits(self, action: str) -> bool:
         """Whether every allowlist has an entry for the action, whatever its arguments are."""
@@ -130,6 +123,7 @@ class Admitted:
 
         Call it before anything else is read of a row. The bearer must not learn any fact of another tenant, so nothing
         else of the call is judged, and the denial is the same for every other tenant, for None, and for a missing row.
+        If the authority named none, only None passes.
         """
         if tenant == self._lineage.tenant:
             return
@@ -138,16 +132,21 @@ class Admitted:
             why = "the service states no tenant"
         elif not (isinstance(tenant, str) and is_label(tenant)):
             why = "the service states a tenant that is no label"
-        raise self.missing(action, why)
+        raise self.missing_row(action, why)
 
-    def missing(self, action: str, why: str = "") -> Denied:
-        """Record and return the denial of a call about a missing row, or one of another tenant; the log has `why`."""
+    def missing_row(self, action: str, why: str = "") -> Denied:
+        """Return the denial of a call about a missing row, or one of another tenant: raise it.
+
+        It is recorded, and the log has `why`.
+        """
         refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, why)
-        return Denied(self.refused(tuple(refusals), action if is_action(action) else None))
+        return Denied(self.recorded_denial(tuple(refusals), action if is_action(action) else None))
 
     def denied_by(self, decision: Decision) -> bool:
-        """Whether this decision denies a call of this token."""
-        return decision.lineage is self._lineage and not decision.allowed
+        """Whether this decision denies a call of this presentation."""
+        # Presentations of one capability share a lineage, which the cache keeps.
+        is_this = decision.lineage is self._lineage and decision.presented == self._presentation
+        return is_this and not decision.allowed
 
     def as_missing(self, decision: Decision) -> Denied:
         """Return what the bearer is told of a denial that is recorded already, as if the row were missing."""
@@ -186,12 +185,12 @@ class Admitted:
         # Before anything is spent: an argument that cannot be read must not break the record of a payment.
         args_digest = self._args_digest(call.action, call.arguments)
         if refusals := evaluator.refusals(self._lineage, self._presentation, facts):
-            return self.refused(tuple(refusals), call.action, args_digest)
+            return self.recorded_denial(tuple(refusals), call.action, args_digest)
         # The slot comes first: if spending came first, a call could be paid for and then not be recordable.
         try:
             evaluator.recorder.reserve()
         except Unavailable as problem:
-            return self.refused((unavailable(problem),), call.action, args_digest)
+            return self.recorded_denial((unavailable(problem),), call.action, args_digest)
         refusals, spent = self._paid(call, facts.now, args_digest)
         decision = self._decision(tuple(refusals), call.action, facts.now, spent, args_digest)
         evaluator.recorder.record(decision)
@@ -199,6 +198,8 @@ class Admitted:
 
     def _paid(self, call: Call, now: int, args_digest: str | None) -> tuple[list[Refusal], tuple[Spent, ...]]:
         """Step 8: spend what the call costs, or return the refusals."""
+        if self._payment is None:
+            return [], ()
         try:
             return self._payment.pay(call, now=now)
         except CapxError as problem:
@@ -217,7 +218,8 @@ class Admitted:
         return Denied(decision, ask, sent=args is not None)
 
     def _allowed(self, decision: Decision, call: Call) -> Allowed:
-        lineage = self._lineage
+        lineage, payment = self._lineage, self._payment
+        spent = () if payment is None else payment.spent
         allowed = Allowed(
             decision=decision,
             call=call,
@@ -225,36 +227,36 @@ class Admitted:
             tenant=lineage.tenant,
             intent=lineage.intent,
             root=lineage.root,
-            node=lineage.path[-1],
+            node=lineage.node,
             hops=lineage.hops,
             expires=lineage.expires,
-            spent=self._payment.spent,
-            remaining=remaining(self._payment.spent),
+            spent=spent,
+            remaining=remaining(spent),
         )
-        return giving_back(allowed, partial(self._give_back, decision.id)) if self.spends else allowed
+        return allowed if payment is None else giving_back(allowed, partial(self._give_back, payment, decision.id))
 
-    def _give_back(self, decision: str, reason: str) -> dict[str, str]:
+    def _give_back(self, payment: Payment, decision: str, reason: str) -> dict[str, str]:
         """Give back what was paid; InvalidRequest if the token has expired or is not known to live."""
         evaluator, lineage = self._evaluator, self._lineage
         now = evaluator.now()
         # Some time after it expires, `prune` deletes what it paid.
         if now >= lineage.expires:
             raise InvalidRequest(f"this token expired at {shown_instant(lineage.expires)}: it gives nothing back")
-        for refusal in evaluator.revocation_refusals(lineage, self._presentation, evaluator.age()):
+        for refusal in evaluator.life_refusals(lineage, self._presentation, evaluator.age()):
             raise InvalidRequest(f"this token gives nothing back: {refusal.sentence}")
-        return self._payment.give_back(decision, reason, now=now)
+        return payment.give_back(decision, reason, now=now)
 
-    def unrecorded(self, refusal: Refusal) -> Decision:
+    def unrecorded_denial(self, refusal: Refusal) -> Decision:
         """A denial that is not recorded: before the burn, anybody could send the presentation endlessly."""
         return self._decision((refusal,))
 
     def demand_alive(self) -> None:
         """Step 6: raise Denied if something was revoked, or if news of revocations is missing or too old."""
         evaluator = self._evaluator
-        if refusals := evaluator.revocation_refusals(self._lineage, self._presentation, evaluator.age()):
-            raise Denied(self.refused(tuple(refusals)))
+        if refusals := evaluator.life_refusals(self._lineage, self._presentation, evaluator.age()):
+            raise Denied(self.recorded_denial(tuple(refusals)))
 
-    def refused(
+    def recorded_denial(
         self, refusals: tuple[Refusal, ...], action: str | None = None, args_digest: str | None = None
     ) -> Decision:
         """A denial with these refusals, at most MAX_REPORTED, recorded if there is room."""
@@ -262,8 +264,7 @@ class Admitted:
         return self._evaluator.recorded(decision)
 
     def _args_digest(self, action: str, args: Mapping[str, JSON] | None) -> str | None:
-        node = self._lineage.path[-1]
-        return None if args is None else self._evaluator.args_digest(node, action, args)
+        return None if args is None else self._evaluator.args_digest(self.node, action, args)
 
     def _decision(
         self,

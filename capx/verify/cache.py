@@ -9,10 +9,11 @@ V = TypeVar("V")
 
 
 class Cache(Generic[V]):
-    """Holds the entries that were put in or read last: `size` of them, or fewer if their keys exceed `size` KiB.
+    """Holds the entries that were put in or read last.
 
-    It has two generations of that size. A full young generation becomes the old one, and the old entries that nobody
-    has read since are dropped. Safe with several threads.
+    It has two generations, each of at most `size` entries, or fewer if their keys exceed `size` KiB. So it holds at
+    most twice as many. A full young generation becomes the old one, and the old entries that nobody has read since are
+    dropped. Safe with several threads.
     """
 
     __slots__ = ("_old", "_room", "_size", "_young")

@@ -199,11 +199,11 @@ class Denied(CapxError):
     """The call is denied; `code` and `status` are those of the first reason.
 
     The service must not execute the call, nor any part of it. `decision` is for the service and its log. Everything
-    else is for the bearer: `refusals` are the reasons as it may see them, with the values of arguments only if `sent`
-    says that it sent the arguments, or `told` in their place. `ask` is what the agent may ask the authority for so that
-    the call is allowed; None if no grant at run time could change the denial. `advice` says to the agent what the ask
-    cannot say; it is not recorded. `notes` say what an agent asked for after the denial, and why that did not help.
-    `str` of the denial has the sentences of the reasons, the advice and the notes.
+    else is for the bearer. `refusals` are the reasons as the bearer may see them: those of `told` if it is given, else
+    those of the decision. They have values of arguments only if `sent` is true. `ask` is what the agent may ask
+    the authority for so that the call is allowed; None if no grant at run time could change the denial. `advice` says
+    to the agent what the ask cannot say; it is not recorded. `notes` say what an agent asked for after the denial, and
+    why that did not help. `str` of the denial has the sentences of the reasons, the advice and the notes.
     """
 
     def __init__(

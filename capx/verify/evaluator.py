@@ -1,6 +1,4 @@
-"""The evaluator: it judges an authentic token by revocations, the time, its caveats and its budgets.
-
-In the store and in the feed a revocation is a "death". A death also says that a task ended, for whatever reason.
+"""The evaluator: it judges an authentic token by deaths, the time, its caveats and its budgets.
 
 Laws:
 
@@ -68,20 +66,20 @@ class Evaluator:
         return Facts(call, self.now(), self.age(), self.meter is not None)
 
     def refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
-        """Steps 6 and 7: all refusals, revocations first, at most MAX_REPORTED."""
-        found = self.claim_refusals(lineage, presentation, facts)
+        """Steps 6 and 7: all refusals, deaths first, at most MAX_REPORTED."""
+        found = self.chain_refusals(lineage, presentation, facts)
         # Before the caveats: nothing is judged half-way.
-        if lineage.is_too_costly(facts.call):
+        if lineage.is_too_much_work(facts.call):
             # But after the tenant: whether a row of another one is too large is none of the bearer's business.
             named = tuple(caveat for caveat in lineage.sections[0].caveats if isinstance(caveat, Tenant))
             found.extend(caveat_refusals([Section(0, None, named)], facts))
-            return [*found, TOO_COSTLY][:MAX_REPORTED]
+            return [*found, TOO_MUCH_WORK][:MAX_REPORTED]
         found.extend(islice(caveat_refusals(lineage.sections, facts), MAX_REPORTED))
         return found[:MAX_REPORTED]
 
-    def claim_refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
+    def chain_refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
         """Step 6, and those refusals of step 7 that no single caveat makes: a missing tenant, too many hops."""
-        found = self.revocation_refusals(lineage, presentation, facts.age)
+        found = self.life_refusals(lineage, presentation, facts.age)
         # Without this, a grant for no tenant would be a grant for every tenant.
         if facts.call.tenant is not None and lineage.tenant is None:
             found.append(NO_TENANT)
@@ -100,8 +98,8 @@ class Evaluator:
         held = dict(zip(counters, totals, strict=True))
         return [next(exhausted((allotment,), call, held), None) for allotment in lineage.allotments]
 
-    def revocation_refusals(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
-        """Step 6: the revocations that end this chain, and a refusal if news of them is missing or too old."""
+    def life_refusals(self, lineage: Lineage, presentation: bytes | None, age: float) -> list[Refusal]:
+        """Step 6: the deaths that end this chain, and a refusal if news of them is missing or too old."""
         found = self.death_refusals(lineage, presentation)
         # Fail closed: without fresh news, this token may be revoked without this service knowing.
         if age == math.inf:
@@ -112,7 +110,7 @@ class Evaluator:
         return found
 
     def death_refusals(self, lineage: Lineage, presentation: bytes | None) -> list[Refusal]:
-        """The revocations that end this chain, as far as they are known without a look for newer ones."""
+        """The deaths that end this chain, as far as they are known without a look for newer ones."""
         deaths = self._liveness.deaths
         revocation_keys = lineage.revocation_keys if presentation is None else (*lineage.revocation_keys, presentation)
         found: list[Refusal] = []
@@ -125,7 +123,7 @@ class Evaluator:
             found.append(_ISSUED_TOO_EARLY)
         return found
 
-    def end_refusals(self, lineage: Lineage, presentation: bytes | None, now: int) -> list[Refusal]:
+    def ended_refusals(self, lineage: Lineage, presentation: bytes | None, now: int) -> list[Refusal]:
         """The head's part of step 4: why this token allows nothing any more, at most MAX_REPORTED refusals."""
         found = self.death_refusals(lineage, presentation)
         if now >= lineage.expires:
@@ -137,7 +135,7 @@ class Evaluator:
 
         It is one refusal for all: a row without a tenant, and a row that is missing, are facts of others, too.
         """
-        found = self.revocation_refusals(lineage, presentation, self.age())[: MAX_REPORTED - 1]
+        found = self.life_refusals(lineage, presentation, self.age())[: MAX_REPORTED - 1]
         claimed = lineage.tenant
         other = NO_TENANT if claimed is None else replace(Tenant(claimed).refused(), hop=0)
         return [*found, replace(other, detail=why)]
@@ -268,8 +266,8 @@ def _expired(lineage: Lineage, now: int) -> Iterator[Refusal]:
                 yield attributed(caveat.refused(), section)
 
 
-TOO_COSTLY = Refusal(
-    "argument_refused", "judging this call would cost too much work", "a smaller call, or a token of fewer rules"
+TOO_MUCH_WORK = Refusal(
+    "argument_refused", "judging this call would be too much work", "a smaller call, or a token of fewer rules"
 )
 _NOT_EVALUATED = Refusal("not_understood", "has a caveat that could not be evaluated", "one that can be evaluated here")
 NO_TENANT = Refusal("incomplete_authority", "the authority's block names no tenant", "tenant")

@@ -20,6 +20,7 @@ from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx_caveats import (
     JSON,
+    OTHERS,
     Absent,
     AllOf,
     AnyConstraint,
@@ -35,8 +36,6 @@ from capx_caveats import (
     shown,
 )
 
-OTHERS: Final = "*"
-"""In an entry, the name for all arguments that no other pair names. Nothing can be pinned under it."""
 REMEDY: Final = "a policy can leave it free: pinned = [ … ] lists the arguments to pin"
 """What to do about an argument that cannot be pinned, as the end of a sentence."""
 _NONE: Final = Length(0, 0)

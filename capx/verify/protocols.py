@@ -8,7 +8,7 @@ from capx.verify.decision import Decision
 
 
 class Liveness(Protocol):
-    """A view of revocations. Store and feed call each a "death"; the end of a task is one, too."""
+    """A view of deaths. A death is a revocation, or the end of a task."""
 
     @property
     def deaths(self) -> Mapping[RevocationKey, str]:

@@ -30,19 +30,20 @@ Totals = Mapping[tuple[str, str], Decimal]
 """The amount in each counter, by its id and unit."""
 
 
-class Spent(Struct, frozen=True):
+# The log and the wire call the total `spent`.
+class Spent(Struct, frozen=True, rename={"total": "spent"}):
     """The amount that a call spent from one counter, the total of the counter afterwards, and its limit."""
 
     counter: str
     unit: str
     cost: str
-    spent: str
+    total: str
     limit: str
 
     @property
     def sentence(self) -> str:
         """The same in words."""
-        return f"{self.cost} of {self.unit}, {self.spent} of {self.limit} spent so far"
+        return f"{self.cost} of {self.unit}, {self.total} of {self.limit} spent so far"
 
 
 def spends_of(allotments: Iterable[Allotment], call: Call) -> tuple[Spend, ...]:
@@ -71,22 +72,17 @@ def exhausted(allotments: Iterable[Allotment], call: Call, totals: Totals) -> It
 
 
 class Payment:
-    """The payments of one presentation; safe with several threads."""
+    """The payments of one presentation whose token has budgets; safe with several threads."""
 
     __slots__ = ("_allotments", "_given_back", "_lock", "_meter", "_paid", "_payer")
 
-    def __init__(self, allotments: tuple[Allotment, ...], meter: Meter | None, payer: Payer | None) -> None:
+    def __init__(self, allotments: tuple[Allotment, ...], meter: Meter, payer: Payer) -> None:
         self._allotments = allotments
         self._meter = meter
         self._payer = payer
         self._paid: dict[tuple[str, str], Spent] = {}
         self._given_back = False
-        self._lock = threading.Lock() if allotments else None
-
-    @property
-    def waits(self) -> bool:
-        """Whether paying may wait for a disk or a database."""
-        return self._lock is not None and self._meter is not None
+        self._lock = threading.Lock()
 
     @property
     def spent(self) -> tuple[Spent, ...]:
@@ -96,11 +92,9 @@ class Payment:
     def pay(self, call: Call, *, now: int) -> tuple[list[Refusal], tuple[Spent, ...]]:
         """Pay what the call costs beyond what was paid before; returns refusals, or what was spent now.
 
-        Judge every budget caveat first: they refuse where there is no meter, or where a cost is not stated.
+        Judge every budget caveat first: they refuse where a cost is not stated.
         StoreProblem when the meter cannot be read or written.
         """
-        if self._lock is None or self._meter is None or self._payer is None:
-            return [], ()
         # Two threads that judge the same presentation must not both report the same cost as spent.
         with self._lock:
             if self._given_back:
@@ -126,8 +120,6 @@ class Payment:
         If it is called again, it returns the same and changes nothing. StoreProblem when the meter cannot be read or
         written, or refuses.
         """
-        if self._lock is None or self._meter is None or self._payer is None:
-            return {}
         with self._lock:
             # First: if the answer is lost, the meter may have given everything back.
             self._given_back = True
@@ -159,6 +151,6 @@ def remaining(spent: Iterable[Spent]) -> dict[str, str]:
     """The amount left in each unit, of the budget that leaves the least."""
     left: dict[str, Decimal] = {}
     for one in spent:
-        rest = rest_of(Decimal(one.limit), Decimal(one.spent))
+        rest = rest_of(Decimal(one.limit), Decimal(one.total))
         left[one.unit] = min(rest, left.get(one.unit, rest))
     return {unit: shown_amount(rest) for unit, rest in left.items()}

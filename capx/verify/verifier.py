@@ -5,18 +5,19 @@
     3  the MAC chain over all blocks, in constant time           chain.tail_of, chain.verify_mac
     4  marks are at their places, nothing has ended, it fits     lineage.read_lineage, Verifier._ended, _mismatch
     5  the presentation is burnt, whatever the decision will be  Verifier._burn
-    6  nothing on its path is revoked, and the news are fresh    Evaluator.revocation_refusals
+    6  nothing on its path is revoked, and the news are fresh    Evaluator.life_refusals
     7  every caveat of every block, and max_hops                 Evaluator.refusals
     8  a slot in the record is reserved, budgets are spent       Admitted.decide
-    9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.refused
+    9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.recorded_denial
 
 Laws:
 
 - Before the MAC is checked (step 3), the verifier interprets only the identifier.
-- Steps 1-5 stop at the first refusal. Steps 6 and 7 report all their refusals together.
+- Steps 1-5 stop at the first refusal; a token that has ended gets all reasons of its end. Steps 6 and 7 report all
+  their refusals together.
 - A token that allows nothing any more has no power: it is denied before the body is read, it burns nothing, and it
-  does not fill the log. Nothing else is recorded before the burn: a caller who cannot make a fresh presentation must
-  not be able to fill the log.
+  does not fill the log. Its denial is recorded once a minute. No other denial before the burn is recorded: a caller
+  who cannot make a fresh presentation must not be able to fill the log.
 - No error carries a tail, a key, or a presentation that is not burnt: not in its text, nor in the variables of the
   functions that it passed.
 - The cache keeps facts that follow from the bytes and the key. It never keeps a decision or a key.
@@ -25,8 +26,8 @@ Laws:
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -36,14 +37,16 @@ from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
-from capx.tokens.lineage import Lineage, Section, TokenRefused, caveats_of, may_refuse, read_lineage
+from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
 from capx.verify.admitted import Admitted
 from capx.verify.cache import Cache
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
-from capx.verify.evaluator import Evaluator, caveat_refusals, in_words
+from capx.verify.evaluator import Evaluator, unavailable
+from capx.verify.explanation import Explanation, explanation
 from capx.verify.meter import Meter, Payer
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
-from capx_caveats import DEFAULT, Budget, Call, Caveat, Facts, Presented, Refusal, Sig, Vocabulary
+from capx.verify.spending import Payment
+from capx_caveats import DEFAULT, Call, Caveat, Presented, Refusal, Sig, Vocabulary
 from capx_caveats.texts import bounded_patterns
 
 MAX_STALENESS = 30.0
@@ -89,31 +92,6 @@ class _Known(Struct, frozen=True):
     lineage: Lineage
 
 
-class Restriction(Struct, frozen=True):
-    """One caveat in words, the hop that added it (0 is the authority's grant), and its refusal, if it refuses."""
-
-    hop: int
-    hop_name: str | None
-    sentence: str
-    refusal: Refusal | None
-
-
-class Explanation(Struct, frozen=True):
-    """A decision step by step, for people: every restriction, and every refusal."""
-
-    restrictions: tuple[Restriction, ...]
-    refusals: tuple[Refusal, ...]
-    lineage: Lineage | None
-
-    @property
-    def allowed(self) -> bool:
-        """Whether nothing refuses."""
-        return not self.refusals
-
-    def __bool__(self) -> NoReturn:
-        raise TypeError("an Explanation is neither true nor false: read its `allowed`")
-
-
 class Verifier:
     """Checks tokens for one audience.
 
@@ -154,20 +132,30 @@ class Verifier:
         )
         self._cache: Cache[_Known] = Cache(cache_size)
 
-    def authenticate(self, token: str, *, even_if_ended: bool = False) -> Authentic:
+    def authenticate(self, token: str) -> Authentic:
         """The head: all that can be checked before the body of a request is read; raises Denied.
 
         After it, the token is authentic, and has not ended as far as this service knows by now: it is not expired, not
         known to be revoked, and its presentation is not older than a minute. It may be replayed or for another call.
-        Pass the result to `admit`, `verify` or `decide`, which do not check the MAC again. `even_if_ended` leaves out
-        the expiry, the revocations and the age, for a tool that only needs to know whose token it is: never act on it.
+        Pass the result to `admit`, `verify` or `decide`, which do not check the MAC again.
         """
-        found = self._head(token, even_if_ended=even_if_ended)
+        found = self._head(token)
         if isinstance(found, Decision):
             # Here and below: the variables of this frame go with the error.
             del token
             raise Denied(found)
         return found[0]
+
+    def prove(self, token: str) -> None:
+        """Raise Denied unless the token is authentic; it may have ended."""
+        try:
+            self._read(token)
+        except TokenRefused as refused:
+            refusal = refused.refusal
+        else:
+            return
+        del token
+        raise self.denial(refusal)
 
     def denial(self, refusal: Refusal, action: str | None = None) -> Denied:
         """A denial for a caller who has shown no authority. It is not recorded, or anybody could fill the log."""
@@ -230,19 +218,9 @@ class Verifier:
             return Explanation((), (refused.refusal,), None)
         if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
             return Explanation((), (misfit,), lineage)
-        facts = self._evaluator.facts(call)
-        ended = self._evaluator.end_refusals(lineage, presentation, facts.now)
-        if lineage.is_too_costly(call):
-            refusals = ended or self._evaluator.refusals(lineage, presentation, facts)
-            return Explanation((), tuple(refusals), lineage)
-        beside = self._evaluator.claim_refusals(lineage, presentation, facts)
-        walk = tuple(_restrictions(lineage, facts, self._evaluator.unaffordable(lineage, call)))
-        refusals = ended or [*beside, *(each.refusal for each in walk if each.refusal is not None)]
-        return Explanation(walk, tuple(refusals), lineage)
+        return explanation(self._evaluator, lineage, presentation, call)
 
-    def _head(
-        self, token: str | Authentic, action: str | None = None, *, even_if_ended: bool = False
-    ) -> _Read | Decision:
+    def _head(self, token: str | Authentic, action: str | None = None) -> _Read | Decision:
         """Steps 1-4, as far as they need nothing but the token: what was read, or the decision that denies it.
 
         It returns the denial, as do all private methods here. An exception would carry their variables, among them the
@@ -254,7 +232,7 @@ class Verifier:
             refusal = refused.refusal
         else:
             # What came as an Authentic was looked at before the body was read.
-            ended = None if even_if_ended or found[0] is token else self._ended(found, action)
+            ended = None if found[0] is token else self._ended(found, action)
             return found if ended is None else ended
         return self._evaluator.decision((refusal,), action=action)
 
@@ -262,14 +240,14 @@ class Verifier:
         """Deny a token that allows nothing any more, or whose presentation is too old; None if it is neither."""
         evaluator, (_, lineage, mark, presentation) = self._evaluator, found
         now = evaluator.now()
-        refusals = evaluator.end_refusals(lineage, presentation, now)
+        refusals = evaluator.ended_refusals(lineage, presentation, now)
         if not refusals and mark is not None and now > mark.at + WINDOW_AFTER:
             refusals = [_outside(mark, now)]
         if not refusals:
             return None
         denial = evaluator.decision(tuple(refusals), lineage=lineage, presentation=presentation, action=action, now=now)
         # By what the authority minted: what a holder appends must not use up the room of others.
-        return evaluator.recorded_once(denial, lineage.ids[1])
+        return evaluator.recorded_once(denial, lineage.minted)
 
     def _read(self, token: str | Authentic) -> _Read:
         """Steps 1-3, and the shape of step 4; raises TokenRefused."""
@@ -346,30 +324,36 @@ class Verifier:
         if isinstance(found, Decision):
             return found
         authentic, lineage, mark, presentation = found
-        payer = self._payer(authentic, lineage, presentation) if lineage.allotments else None
-        admitted = Admitted(self._evaluator, lineage, presentation, action, payer)
+        payment = self._payment(authentic, lineage, presentation)
+        admitted = Admitted(self._evaluator, lineage, presentation, action, payment)
         now = self._evaluator.now()
         if mark is None or presentation is None:
-            return _Fitting(admitted, _nothing_to_burn) if self._bearer else admitted.unrecorded(_BEARER_REFUSED)
+            return _Fitting(admitted, _nothing_to_burn) if self._bearer else admitted.unrecorded_denial(_BEARER_REFUSED)
         # Before the burn: a presentation for another call must not use up the memory of presentations.
         if misfit := _mismatch(mark, received, now):
-            return admitted.unrecorded(misfit)
+            return admitted.unrecorded_denial(misfit)
         until = mark.at + WINDOW_AFTER
         return _Fitting(admitted, lambda: self._burn(presentation, until, now))
 
-    def _payer(self, authentic: Authentic, lineage: Lineage, presentation: bytes | None) -> Payer:
+    def _payment(self, authentic: Authentic, lineage: Lineage, presentation: bytes | None) -> Payment | None:
+        """What pays for calls; None if the token has no budget, or nothing counts what is spent."""
+        meter = self._evaluator.meter
+        if not lineage.allotments or meter is None:
+            return None
         frame, admission = authentic.frame, os.urandom(16)
         if presentation is None:
-            return Payer(admission, admission, lineage.ids[1], self.audience, "")
-        text = wire.encode(frame.identifier, frame.blocks, frame.signature)
-        return Payer(presentation, admission, lineage.ids[1], self.audience, text)
+            payer = Payer(admission, admission, lineage.minted, self.audience, "")
+        else:
+            text = wire.encode(frame.identifier, frame.blocks, frame.signature)
+            payer = Payer(presentation, admission, lineage.minted, self.audience, text)
+        return Payment(lineage.allotments, meter, payer)
 
     def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:
         try:
             new = self._replay.burn(presentation, until, now)
         except Unavailable as problem:
             # Fail closed: if the memory cannot say that it is new, it may be a replay.
-            return Refusal("unavailable", str(problem), "try again later")
+            return unavailable(problem)
         except Exception as error:  # noqa: BLE001 # of a memory that is not ours; it would carry the presentation
             diagnostics.warn_once(f"a presentation cannot be burnt: {type(error).__name__}: {error}")
             return Refusal("unavailable", "the memory of presentations failed", "try again later")
@@ -397,7 +381,7 @@ class _Fitting(Struct, frozen=True):
 
     def after(self, refusal: Refusal | None) -> Admitted | Decision:
         """What was admitted, after a burn without a refusal; else the decision that denies it."""
-        return self.admitted if refusal is None else self.admitted.unrecorded(refusal)
+        return self.admitted if refusal is None else self.admitted.unrecorded_denial(refusal)
 
 
 def _demanded(found: Admitted | Decision) -> Admitted:
@@ -408,20 +392,6 @@ def _demanded(found: Admitted | Decision) -> Admitted:
 
 def _nothing_to_burn() -> None:
     return None
-
-
-def _restrictions(lineage: Lineage, facts: Facts, unaffordable: Iterable[Refusal | None]) -> Iterator[Restriction]:
-    budget_refusals = iter(unaffordable)
-    for section in lineage.sections:
-        for caveat in section.caveats:
-            if may_refuse(caveat):
-                single = Section(section.hop, section.name, (caveat,))
-                refusal = next(caveat_refusals((single,), facts), None)
-                if isinstance(caveat, Budget):
-                    # Taken even if the caveat itself refuses: one of them belongs to each budget, in order.
-                    exhausted = next(budget_refusals, None)
-                    refusal = refusal or exhausted
-                yield Restriction(section.hop, section.name, in_words(caveat), refusal)
 
 
 def _mark(last: tuple[Caveat, ...]) -> Presented | None:

@@ -29,35 +29,25 @@ from capx_caveats.caveats import (
 from capx_caveats.chain_caveats import ChainCaveat, Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Step, Task
 from capx_caveats.constraint import Constraint, Judgement
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
-from capx_caveats.cost_bound import Cost, cost, is_too_much
 from capx_caveats.errors import CapxError, InvalidCaveat
 from capx_caveats.levels import SAFE_INTEGER
-from capx_caveats.names import is_action, is_attribute, is_audience, is_id, is_label, is_pattern
+from capx_caveats.names import OTHERS, is_action, is_attribute, is_audience, is_id, is_label, is_pattern
 from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.placement import PLACES, Place, misplaced
+from capx_caveats.shown_values import shown
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
 from capx_caveats.value_constraints import Absent, Anything, Contains, Eq, In, Length, Range
-from capx_caveats.values import (
-    JSON,
-    MISSING,
-    Literal,
-    Natural,
-    Number,
-    Text,
-    Texts,
-    Value,
-    demand_dict,
-    demand_json,
-    shown,
-)
+from capx_caveats.values import JSON, MISSING, Literal, Natural, Number, Text, Texts, Value, demand_dict, demand_json
 from capx_caveats.vocabulary import DEFAULT, TooLarge, Vocabulary, encode_block
 from capx_caveats.when import When, parse_duration, parse_instant, shown_duration, shown_instant
+from capx_caveats.work_bound import Work, is_too_much, most_work
 
 __all__ = [
     "CALLS",
     "DEFAULT",
     "JSON",
     "MISSING",
+    "OTHERS",
     "PLACES",
     "SAFE_INTEGER",
     "Absent",
@@ -77,7 +67,6 @@ __all__ = [
     "Cidr",
     "Constraint",
     "Contains",
-    "Cost",
     "Each",
     "Entry",
     "Eq",
@@ -125,10 +114,10 @@ __all__ = [
     "Vocabulary",
     "When",
     "Where",
+    "Work",
     "amount",
     "as_constraint",
     "as_entry",
-    "cost",
     "demand_dict",
     "demand_json",
     "encode_block",
@@ -141,6 +130,7 @@ __all__ = [
     "is_pattern",
     "is_too_much",
     "misplaced",
+    "most_work",
     "parse_duration",
     "parse_instant",
     "plus",

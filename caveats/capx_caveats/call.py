@@ -14,7 +14,7 @@ from msgspec.structs import force_setattr
 
 from capx_caveats.amount import Amount, amount
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.names import demand, demand_arguments, demand_attribute, is_action, is_attribute, is_label
+from capx_caveats.names import OTHERS, demand, demand_arguments, demand_attribute, is_action, is_attribute, is_label
 from capx_caveats.values import JSON, demand_dict, demand_json, demand_members
 
 NOTHING: Final[Mapping[str, JSON]] = MappingProxyType({})
@@ -89,12 +89,12 @@ class Call(Struct, frozen=True):
         return {**self.defaults, **self.args} if self.defaults else self.args
 
     def seen_by(self, names: Iterable[str]) -> Mapping[str, JSON]:
-        """The arguments that a rule sees which names these; with `*`, it sees all.
+        """The arguments that a rule sees if it names these. A rule that names `*` sees all.
 
         A default is no argument that the caller gave, so a rule that does not speak of it does not see it.
         """
         named = {*names}
-        if "*" in named:
+        if OTHERS in named:
             return self.arguments
         return {**{name: value for name, value in self.defaults.items() if name in named}, **self.args}
 

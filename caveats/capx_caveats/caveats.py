@@ -15,6 +15,7 @@ from capx_caveats.constraint import Judgement, Wire
 from capx_caveats.constraints import AnyConstraint, Misfit, Pair, demand_distinct, misfits
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import (
+    OTHERS,
     demand,
     demand_argument,
     demand_attribute,
@@ -24,7 +25,8 @@ from capx_caveats.names import (
     is_id,
     told_name,
 )
-from capx_caveats.values import JSON, MISSING, Natural, Value, evidence, shown
+from capx_caveats.shown_values import evidence, shown
+from capx_caveats.values import JSON, MISSING, Natural, Value
 from capx_caveats.when import shown_duration, shown_instant
 
 
@@ -147,7 +149,7 @@ class Entry(Wire, frozen=True):
 
     def passed(self, misfit: Misfit) -> int:
         """Return how many pairs for named arguments say yes before this misfit; more means a closer entry."""
-        named = [] if self.args is UNSET else [pair.name for pair in self.args if pair.name != "*"]
+        named = [] if self.args is UNSET else [pair.name for pair in self.args if pair.name != OTHERS]
         return named.index(misfit.name) if misfit.name in named else len(named)
 
     def refused(self, misfit: Misfit) -> Refusal:

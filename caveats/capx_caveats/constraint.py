@@ -21,8 +21,8 @@ Judgement = bool | None
 
 MAX_VALUES = 1024
 """The most values, at all depths, that are judged one by one, because a token can ask for many judgements of each."""
-MAX_WORK = 2**19
-"""The highest cost of one judgement: characters of text, times the weight of the constraint that reads them."""
+MAX_MATCH_WORK = 2**19
+"""The most work of one judgement: characters of text, times the work of the constraint for each of them."""
 
 
 class _BuiltAsRead(StructMeta):
@@ -123,12 +123,12 @@ class Constraint(Wire, frozen=True):
 
     about_absence: ClassVar[bool] = False
     """Whether it can judge a missing value. Such a constraint is allowed only where an argument has a name."""
-    once: ClassVar[int] = 128
-    """The highest cost of judging one value, without what `each` and `weight` say; `cost_bound` has the unit."""
-    each: ClassVar[int] = 0
-    """The highest cost for each value within that value; 0 for a constraint that does not look into values."""
-    weight: ClassVar[int] = 0
-    """The highest cost of reading one character of a value; 0 for a constraint that does not read whole texts."""
+    work_once: ClassVar[int] = 128
+    """The most work of judging one value, without what the next two say; `work_bound` has the unit."""
+    work_each: ClassVar[int] = 0
+    """The most work for each value within that value; 0 for a constraint that does not look into values."""
+    work_character: ClassVar[int] = 0
+    """The most work of reading one character of a value; 0 for a constraint that does not read whole texts."""
 
     def judge(self, value: Value) -> Judgement:
         """Return True for yes, False for no, None for "cannot judge"; never raises for a JSON value."""
@@ -162,6 +162,6 @@ def some(judgements: Iterable[Judgement]) -> Judgement:
     return result
 
 
-def too_much(value: object, weight: int = 0) -> bool:
-    """Whether a value holds too many values, or too much text for a constraint of this weight."""
-    return holds_more(value, MAX_VALUES, MAX_WORK // weight if weight else SAFE_INTEGER)
+def too_much(value: object, work_character: int = 0) -> bool:
+    """Whether a value holds too many values, or too much text for a constraint that works so much for a character."""
+    return holds_more(value, MAX_VALUES, MAX_MATCH_WORK // work_character if work_character else SAFE_INTEGER)

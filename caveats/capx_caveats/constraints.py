@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from capx_caveats.constraint import Constraint, Judgement, Wire, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.names import demand_argument, told_name
+from capx_caveats.names import OTHERS, demand_argument, told_name
 from capx_caveats.network import Cidr, Host, Url
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
 from capx_caveats.value_constraints import Absent, Anything, Contains, Eq, In, Length, Range
@@ -30,16 +30,16 @@ class Each(Constraint, frozen=True, tag="each"):
         demand_presence(self.constraint, "an element is never missing")
 
     @property
-    def each(self) -> int:  # type: ignore[override] # derived from the part
-        return Constraint.once + self.constraint.once + self.constraint.each
+    def work_each(self) -> int:  # type: ignore[override] # derived from the part
+        return Constraint.work_once + self.constraint.work_once + self.constraint.work_each
 
     @property
-    def weight(self) -> int:  # type: ignore[override] # derived from the part
-        return self.constraint.weight
+    def work_character(self) -> int:  # type: ignore[override] # derived from the part
+        return self.constraint.work_character
 
     def judge(self, value: Value) -> Judgement:
         elements = as_array(value)
-        if elements is None or too_much(elements, self.weight):
+        if elements is None or too_much(elements, self.work_character):
             return None
         # The elements first: a short array with an element that cannot be judged is not a clear no.
         judgement = every(self.constraint.judge(element) for element in elements)
@@ -57,16 +57,16 @@ class _Several(Constraint, frozen=True):
         return any(part.about_absence for part in self.constraints)
 
     @property
-    def once(self) -> int:  # type: ignore[override] # derived from the parts
-        return Constraint.once + sum(part.once for part in self.constraints)
+    def work_once(self) -> int:  # type: ignore[override] # derived from the parts
+        return Constraint.work_once + sum(part.work_once for part in self.constraints)
 
     @property
-    def each(self) -> int:  # type: ignore[override] # derived from the parts
-        return sum(part.each for part in self.constraints)
+    def work_each(self) -> int:  # type: ignore[override] # derived from the parts
+        return sum(part.work_each for part in self.constraints)
 
     @property
-    def weight(self) -> int:  # type: ignore[override] # derived from the parts
-        return sum(part.weight for part in self.constraints)
+    def work_character(self) -> int:  # type: ignore[override] # derived from the parts
+        return sum(part.work_character for part in self.constraints)
 
 
 class AnyOf(_Several, frozen=True, tag="any"):
@@ -99,16 +99,16 @@ class Not(Constraint, frozen=True, tag="not"):
         return self.constraint.about_absence
 
     @property
-    def once(self) -> int:  # type: ignore[override] # derived from the part
-        return Constraint.once + self.constraint.once
+    def work_once(self) -> int:  # type: ignore[override] # derived from the part
+        return Constraint.work_once + self.constraint.work_once
 
     @property
-    def each(self) -> int:  # type: ignore[override] # derived from the part
-        return self.constraint.each
+    def work_each(self) -> int:  # type: ignore[override] # derived from the part
+        return self.constraint.work_each
 
     @property
-    def weight(self) -> int:  # type: ignore[override] # derived from the part
-        return self.constraint.weight
+    def work_character(self) -> int:  # type: ignore[override] # derived from the part
+        return self.constraint.work_character
 
     def judge(self, value: Value) -> Judgement:
         said = self.constraint.judge(value)
@@ -126,12 +126,12 @@ class Pair(Wire, frozen=True):
 
     def __post_init__(self) -> None:
         demand_argument(self.name)
-        if self.name == "*":
+        if self.name == OTHERS:
             demand_presence(self.constraint, '"*" judges only arguments that the call has')
 
     def sentence(self) -> str:
         """`deck is "deck-42"`."""
-        name = "any other argument" if self.name == "*" else told_name(self.name)
+        name = "any other argument" if self.name == OTHERS else told_name(self.name)
         return f"{name} {grouped(self.constraint)}"
 
 
@@ -148,20 +148,20 @@ class Fields(Constraint, frozen=True, tag="fields"):
         demand_distinct(self.pairs)
 
     @property
-    def once(self) -> int:  # type: ignore[override] # derived from the parts
-        return Constraint.once + sum(pair.constraint.once for pair in self.pairs)
+    def work_once(self) -> int:  # type: ignore[override] # derived from the parts
+        return Constraint.work_once + sum(pair.constraint.work_once for pair in self.pairs)
 
     @property
-    def each(self) -> int:  # type: ignore[override] # derived from the parts
-        others = sum(pair.constraint.once for pair in self.pairs if pair.name == "*")
-        return Constraint.once + others + sum(pair.constraint.each for pair in self.pairs)
+    def work_each(self) -> int:  # type: ignore[override] # derived from the parts
+        others = sum(pair.constraint.work_once for pair in self.pairs if pair.name == OTHERS)
+        return Constraint.work_once + others + sum(pair.constraint.work_each for pair in self.pairs)
 
     @property
-    def weight(self) -> int:  # type: ignore[override] # derived from the parts
-        return sum(pair.constraint.weight for pair in self.pairs)
+    def work_character(self) -> int:  # type: ignore[override] # derived from the parts
+        return sum(pair.constraint.work_character for pair in self.pairs)
 
     def judge(self, value: Value) -> Judgement:
-        if not isinstance(value, Mapping) or too_much(value, self.weight):
+        if not isinstance(value, Mapping) or too_much(value, self.work_character):
             return None
         return every(misfit.said for misfit in misfits(self.pairs, value))
 
@@ -195,7 +195,7 @@ def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Mis
     others: Pair | None = None
     for pair in pairs:
         name = pair.name
-        if name == "*":
+        if name == OTHERS:
             others = pair
             continue
         value: Value = values.get(name, MISSING)
@@ -207,13 +207,12 @@ def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Mis
     # Each value has a named pair: there is nothing left for `*` or for the closed world.
     if seen == len(values):
         return
-    named = {pair.name for pair in pairs} - {"*"}
-    weight = 0 if others is None else others.constraint.weight
-    # The limit is on all other values together: many small texts cost as much as one long text.
-    endless = weight > 0 and too_much({name: value for name, value in values.items() if name not in named}, weight)
-    for name, value in values.items():
-        if name in named:
-            continue
+    named = {pair.name for pair in pairs} - {OTHERS}
+    work_character = 0 if others is None else others.constraint.work_character
+    # The limit is on all other values together: many small texts are as much work as one long text.
+    unnamed = {name: value for name, value in values.items() if name not in named}
+    endless = work_character > 0 and too_much(unnamed, work_character)
+    for name, value in unnamed.items():
         said = False if others is None else None if endless else others.constraint.judge(value)
         if said is not True:
             yield Misfit(others, name, value, said)

@@ -14,9 +14,9 @@ SAFE_INTEGER: Final = 2**53 - 1
 MAX_DEPTH: Final = 64
 """The most levels at which dicts, lists and tuples of one value may nest."""
 MANY: Final = 32
-"""To look at a value level by level is faster than at one value after the other if it holds more than so many."""
+"""Above this number of values, to look level by level is faster than value by value."""
 _MOST: Final = 2**22
-"""The most values that are looked at: a list that holds itself would never end."""
+"""The most values that are looked at: a list that stands twice in itself doubles at each level."""
 _DICT: Any = dict
 _KINDS: Final = frozenset({str, int, float, bool, type(None), dict, list, tuple})
 
@@ -77,3 +77,12 @@ def levels(value: object, depth: int) -> list[Level] | None:
         held: Iterable[Iterable[Any]] = chain(map(_DICT.values, objects), values.get(list, ()), values.get(tuple, ()))
         waiting = [*islice(chain.from_iterable(held), left + 1)]
     return found
+
+
+def is_json(value: object, depth: int = MAX_DEPTH, *, with_tuples: bool = True) -> bool:
+    """Whether a large value is JSON, as `demand_json` demands it; false if only a look at each value can tell.
+
+    A tuple is an array. Unless `with_tuples` is true, a value that holds one is not JSON.
+    """
+    found = levels(value, depth)
+    return found is not None and all(level.is_json and (with_tuples or tuple not in level.values) for level in found)

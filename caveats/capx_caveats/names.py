@@ -7,11 +7,12 @@ from how it compares (controls, format characters, line separators) is not a lab
 import re
 from collections.abc import Callable, Collection
 from functools import lru_cache
+from typing import Final
 from unicodedata import category
 
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.levels import MANY
-from capx_caveats.values import shown
+from capx_caveats.shown_values import shown
 
 _AUDIENCE = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
 _ACTION = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
@@ -19,6 +20,8 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 _ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
+OTHERS: Final = "*"
+"""The name of a rule for all arguments, or members of an object, that no other rule names."""
 ACTION_LENGTH = 128
 """The longest action and pattern, in characters."""
 LABEL_LENGTH = 128

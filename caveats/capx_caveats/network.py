@@ -15,7 +15,8 @@ from msgspec import UNSET, Meta, UnsetType
 from capx_caveats.constraint import MAX_VALUES, Constraint, Judgement
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import demand
-from capx_caveats.values import Texts, Value, shown
+from capx_caveats.shown_values import shown
+from capx_caveats.values import Texts, Value
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -77,9 +78,9 @@ _V4_IN_V6 = ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff
 
 
 _READING = 8192
-"""The cost of reading a URL or an address that was not read before, in the units of `Constraint.once`."""
+"""The work of reading a URL or an address that was not read before, in the units of `Constraint.work_once`."""
 _COMPARISON = 32
-"""The cost of comparing a name with a pattern."""
+"""The work of comparing a name with a pattern."""
 
 
 class Host(Constraint, frozen=True, tag="host"):
@@ -92,7 +93,7 @@ class Host(Constraint, frozen=True, tag="host"):
     patterns: Texts
 
     @property
-    def once(self) -> int:  # type: ignore[override] # the name is read, and compared with each pattern
+    def work_once(self) -> int:  # type: ignore[override] # the name is read, and compared with each pattern
         return 2048 + _COMPARISON * len(self.patterns)
 
     def __post_init__(self) -> None:
@@ -116,14 +117,14 @@ class Url(Constraint, frozen=True, tag="url"):
     address or a name of this machine or of a metadata service, or if its scheme is not http, https or one of these.
     """
 
-    weight = 8
+    work_character = 8
     schemes: Texts
     hosts: Texts
     ports: tuple[Port, ...]
     path: str | UnsetType = UNSET
 
     @property
-    def once(self) -> int:  # type: ignore[override] # as for an address, and its own path is read each time
+    def work_once(self) -> int:  # type: ignore[override] # as for an address, and its own path is read each time
         own_path = 0 if self.path is UNSET else 16 * len(self.path)
         return _READING + _COMPARISON * (len(self.schemes) + len(self.hosts) + len(self.ports)) + own_path
 
@@ -172,7 +173,7 @@ class Cidr(Constraint, frozen=True, tag="cidr"):
     networks: Texts
 
     @property
-    def once(self) -> int:  # type: ignore[override] # the address is read, and compared with each network
+    def work_once(self) -> int:  # type: ignore[override] # the address is read, and compared with each network
         return _READING + 2 * _COMPARISON * len(self.networks)
 
     def __post_init__(self) -> None:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
-from capx_caveats.constraint import MAX_VALUES, MAX_WORK, Constraint, Judgement
+from capx_caveats.constraint import MAX_MATCH_WORK, MAX_VALUES, Constraint, Judgement
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.values import Text, Texts, Value, as_array, printable, shown
+from capx_caveats.shown_values import printable, shown
+from capx_caveats.values import Text, Texts, Value, as_array
 
 if TYPE_CHECKING:
     from re2 import Program  # the name that only the stub has
@@ -28,12 +29,12 @@ _BUILT = 16
 """What each pattern counts, besides what RE2 does for it."""
 _FAILED = 512
 """What a pattern counts in place of its instructions if RE2 refuses it, which it may find out late."""
-_left: ContextVar[list[int] | None] = ContextVar("_left", default=None)
+_room: ContextVar["PatternRoom | None"] = ContextVar("_room", default=None)
 MAX_PROGRAM = 2**14
 """The most bytes that RE2 may use for one pattern; a pattern that needs more is refused when it is built."""
 
 _MATCH = 1024
-"""The cost of handing one text to RE2, in the units of `Constraint.once`."""
+"""The work of handing one text to RE2, in the units of `Constraint.work_once`."""
 _REMEMBERED = 1024
 """The patterns that are kept ready, each of 16 KiB at most. One token cannot hold more, or it would build them anew for
 each value."""
@@ -63,7 +64,7 @@ class Glob(Constraint, frozen=True, tag="glob"):
     are plain text too: use `path` where `..` could lead out of a folder.
     """
 
-    once = _MATCH
+    work_once = _MATCH
     text: Text
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ class Glob(Constraint, frozen=True, tag="glob"):
         _build(_glob(self.text))
 
     @property
-    def weight(self) -> int:  # type: ignore[override] # derived from the pattern
+    def work_character(self) -> int:  # type: ignore[override] # derived from the pattern
         return _program(_glob(self.text)).programsize
 
     def judge(self, value: Value) -> Judgement:
@@ -90,7 +91,7 @@ class Regex(Constraint, frozen=True, tag="regex"):
     characters times the instructions of the program are more than 2¹⁹.
     """
 
-    once = _MATCH
+    work_once = _MATCH
     text: Text
 
     def __post_init__(self) -> None:
@@ -99,7 +100,7 @@ class Regex(Constraint, frozen=True, tag="regex"):
         _build(self.text)
 
     @property
-    def weight(self) -> int:  # type: ignore[override] # derived from the pattern
+    def work_character(self) -> int:  # type: ignore[override] # derived from the pattern
         return _program(self.text).programsize
 
     def judge(self, value: Value) -> Judgement:
@@ -125,12 +126,12 @@ def _segments(path: str) -> list[str] | None:
 class Path(Constraint, frozen=True, tag="path"):
     """The path is the root or below it, by whole segments; a path that is not canonically spelled cannot be judged."""
 
-    weight = 4
+    work_character = 4
     root: str
 
     @property
-    def once(self) -> int:  # type: ignore[override] # its own root is read each time
-        return Constraint.once + 8 * len(self.root)
+    def work_once(self) -> int:  # type: ignore[override] # its own root is read each time
+        return Constraint.work_once + 8 * len(self.root)
 
     def __post_init__(self) -> None:
         if _segments(self.root) is None:
@@ -153,14 +154,14 @@ class Argv(Constraint, frozen=True, tag="argv"):
     words cannot be judged.
     """
 
-    each = 32
+    work_each = 32
     programs: Texts
     arguments: Annotated[tuple[Texts, ...], Meta(min_length=1)] | UnsetType = UNSET
 
     @property
-    def once(self) -> int:  # type: ignore[override] # each program and each list is compared
+    def work_once(self) -> int:  # type: ignore[override] # each program and each list is compared
         lists = () if self.arguments is UNSET else self.arguments
-        return Constraint.once + 64 * (len(self.programs) + len(lists))
+        return Constraint.work_once + 64 * (len(self.programs) + len(lists))
 
     def judge(self, value: Value) -> Judgement:
         words = as_array(value)
@@ -176,7 +177,7 @@ class Argv(Constraint, frozen=True, tag="argv"):
 
 
 def _matches(program: "Program", value: Value) -> Judgement:
-    if not isinstance(value, str) or len(value) > MAX_TEXT or len(value) * program.programsize > MAX_WORK:
+    if not isinstance(value, str) or len(value) > MAX_TEXT or len(value) * program.programsize > MAX_MATCH_WORK:
         return None
     try:
         return program.fullmatch(value) is not None
@@ -184,34 +185,53 @@ def _matches(program: "Program", value: Value) -> Judgement:
         return None
 
 
+class PatternRoom:
+    """What the patterns of one token may still count together: `left`. Below zero, a pattern had no room."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    @property
+    def is_exceeded(self) -> bool:
+        """Whether a pattern had no room."""
+        return self.left < 0
+
+    def demand(self, counted: int) -> None:
+        """Raise InvalidCaveat unless there is room for a pattern that counts so much before it is built."""
+        if counted > self.left:
+            self.left = -1
+            raise InvalidCaveat("the patterns of a token are too large together")
+
+    def take(self, counted: int) -> None:
+        """Take the room of a pattern that was built, and counts so much."""
+        self.left -= counted
+
+
 @contextmanager
-def bounded_patterns(most: int = MAX_PATTERNS) -> Generator[list[int]]:
-    """Open a block that builds patterns that count so much together, and refuses those after that.
-
-    It gives a list with one number: what is left. Below zero, a pattern was refused.
-    """
-    left = [most]
-    token = _left.set(left)
+def bounded_patterns(most: int = MAX_PATTERNS) -> Generator[PatternRoom]:
+    """Open a block that builds patterns that count so much together, and refuses those after that."""
+    room = PatternRoom(most)
+    token = _room.set(room)
     try:
-        yield left
+        yield room
     finally:
-        _left.reset(token)
+        _room.reset(token)
 
 
-def patterns_left() -> list[int]:
-    """Return the list of the innermost block of `bounded_patterns`; outside of one, one pattern has all of it."""
-    return _left.get() or [MAX_PATTERNS]
+def pattern_room() -> PatternRoom:
+    """Return the room of the innermost block of `bounded_patterns`; outside of one, one pattern has all of it."""
+    return _room.get() or PatternRoom(MAX_PATTERNS)
 
 
 def _build(pattern: str) -> None:
-    left = patterns_left()
+    room = pattern_room()
     # Counted whether it was built before or not: the answer must not depend on what this process remembers.
     counted = _BUILT + len(pattern.encode()) + _repetitions(pattern)
-    if counted > left[0]:
-        left[0] = -1
-        raise InvalidCaveat("the patterns of a token are too large together")
+    room.demand(counted)
     found = _compiled(pattern)
-    left[0] -= counted + (_FAILED if isinstance(found, str) else found.programsize)
+    room.take(counted + (_FAILED if isinstance(found, str) else found.programsize))
     _program(pattern)  # raises if it was refused
 
 

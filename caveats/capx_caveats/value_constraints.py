@@ -5,10 +5,11 @@ Law: values are compared by type. If the types differ, the answer is neither yes
 
 from capx_caveats.constraint import MAX_VALUES, Constraint, Judgement, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Value, as_array, listed, same, shown
+from capx_caveats.shown_values import listed, shown
+from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Value, as_array, same
 
 _COMPARISON = 32
-"""The cost of comparing two values, in the units of `Constraint.once`."""
+"""The work of comparing two values, in the units of `Constraint.work_once`."""
 MAX_COMPARISONS = 64 * MAX_VALUES
 """The most comparisons (elements times literals) that `contains` makes."""
 
@@ -19,8 +20,8 @@ class Eq(Constraint, frozen=True, tag="eq"):
     literal: Literal
 
     @property
-    def once(self) -> int:  # type: ignore[override] # each element of an array is compared
-        return Constraint.once + _COMPARISON * _elements(self.literal)
+    def work_once(self) -> int:  # type: ignore[override] # each element of an array is compared
+        return Constraint.work_once + _COMPARISON * _elements(self.literal)
 
     def judge(self, value: Value) -> Judgement:
         return same(value, self.literal)
@@ -35,8 +36,8 @@ class In(Constraint, frozen=True, tag="in"):
     literals: Literals
 
     @property
-    def once(self) -> int:  # type: ignore[override] # each literal is compared, and each element of an array
-        return Constraint.once + _COMPARISON * (len(self.literals) + sum(map(_elements, self.literals)))
+    def work_once(self) -> int:  # type: ignore[override] # each literal is compared, and each element of an array
+        return Constraint.work_once + _COMPARISON * (len(self.literals) + sum(map(_elements, self.literals)))
 
     def judge(self, value: Value) -> Judgement:
         judgement: Judgement = None
@@ -86,7 +87,7 @@ class Contains(Constraint, frozen=True, tag="contains"):
     literals: Literals
 
     @property
-    def each(self) -> int:  # type: ignore[override] # each value within is compared with each literal, or with an element of it
+    def work_each(self) -> int:  # type: ignore[override] # each value within is compared with each literal, or with an element of it
         return _COMPARISON * (1 + len(self.literals))
 
     def judge(self, value: Value) -> Judgement:

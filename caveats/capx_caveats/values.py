@@ -5,19 +5,14 @@ converted.
 """
 
 import gc
-import math
-import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Annotated, Any, Final, TypeAlias, TypeGuard, TypeVar, cast
+from typing import Annotated, Any, Final, TypeAlias, TypeGuard, cast
 
 from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.levels import MANY, MAX_DEPTH, SAFE_INTEGER, levels
+from capx_caveats.levels import MANY, MAX_DEPTH, SAFE_INTEGER, is_json
 
 Scalar: TypeAlias = bool | int | float | str | None
 """A JSON value that holds no other value."""
@@ -28,8 +23,6 @@ MISSING: Final = UNSET
 """The value of an argument or attribute that a call does not have."""
 Value: TypeAlias = JSON | UnsetType
 """A value that a constraint judges: a JSON value, or MISSING."""
-T = TypeVar("T")
-
 
 Natural = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
 """The type of a field: an integer from 0 to 2⁵³ - 1, without fraction or exponent."""
@@ -50,27 +43,6 @@ Literals = Annotated[tuple[Literal, ...], Meta(min_length=1)]
 
 _NUMBERS = frozenset({int, float})
 _CONTAINERS = frozenset({list, tuple, dict})
-_SHOWN = 80
-_SHOWN_ELEMENTS = 20
-_SHOWN_DEPTH = 3
-_SHOWN_VALUES = 40
-# Set in a block of `whole()`. A context variable, because requests in other threads and tasks must not be affected.
-_whole = ContextVar("_whole", default=False)
-_UNSEEN = frozenset(
-    [
-        *"\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0\U00013441\U00013442\U00016fe4\U0001d159",
-        *(
-            chr(point)
-            for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
-            for point in range(first, last + 1)
-        ),
-    ]
-)
-"""Characters that are invisible although Unicode counts them as letters, marks or symbols."""
-_PLAIN_TEXT = re.compile(r"[ !#-\[\]-~]*")
-"""Visible ASCII without quote and backslash."""
-_IN_A_ROW = re.compile(r"""(?<= ) |(?<=^") |(?<=[^\\]") """)
-"""Spaces of a JSON text that follow another space, or that are the first character of a value."""
 
 
 def demand_json(value: object, depth: int = MAX_DEPTH) -> None:
@@ -87,7 +59,7 @@ def demand_json(value: object, depth: int = MAX_DEPTH) -> None:
         return
     elif depth == 0:
         raise InvalidCaveat(f"a value is nested deeper than {MAX_DEPTH} levels: make it flatter")
-    elif kind in _CONTAINERS and len(held) > MANY and _is_json(value, depth):
+    elif kind in _CONTAINERS and len(held) > MANY and is_json(value, depth):
         return
     elif kind is list or kind is tuple:
         for element in held:
@@ -104,16 +76,10 @@ def demand_json(value: object, depth: int = MAX_DEPTH) -> None:
 
 def demand_members(members: Mapping[str, object]) -> None:
     """Raise InvalidCaveat unless the value of each member is JSON, as `demand_json` demands it."""
-    if len(members) > MANY and _is_json(dict(members), MAX_DEPTH + 1):
+    if len(members) > MANY and is_json(dict(members), MAX_DEPTH + 1):
         return
     for value in members.values():
         demand_json(value)
-
-
-def _is_json(value: object, depth: int) -> bool:
-    """Whether a large value is JSON as `demand_json` demands it; false if only that can tell."""
-    found = levels(value, depth)
-    return found is not None and all(level.is_json for level in found)
 
 
 def demand_dict(value: object) -> None:
@@ -175,16 +141,16 @@ def as_array(value: Value) -> Sequence[JSON] | None:
 def holds_more(value: object, limit: int, characters: int) -> bool:
     """Whether a value holds more than `limit` values, or more than `characters` characters of text, at all depths.
 
-    It looks at no more than `limit` values, so its own work is bounded too.
+    The names of members do not count. It looks at no more than `limit` values, so its own work is bounded too.
     """
     waiting = [value]
     for _ in range(limit + 1):
         if not waiting:
             return False
         found = waiting.pop()
-        if _is_array(found):
+        if is_array(found):
             elements = found
-        elif _is_object(found):
+        elif is_object(found):
             elements = tuple(found.values())
         else:
             characters -= len(found) if isinstance(found, str) else 0
@@ -197,119 +163,11 @@ def holds_more(value: object, limit: int, characters: int) -> bool:
     return bool(waiting)
 
 
-def shown(value: object) -> str:
-    """Return a value as people read it: one line of JSON with visible characters only, cut at 80 characters.
-
-    The work is bounded, however large the value is. In a block of `whole`, nothing is cut.
-    """
-    if value is MISSING:
-        return "nothing"
-    if (plainly := _shown_plainly(value)) is not None:
-        return plainly
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    import json
-
-    everything = _whole.get()
-    brief = value if everything else _brief(value, _SHOWN_DEPTH, [_SHOWN_VALUES])
-    written = json.dumps(brief, ensure_ascii=False, default=_plain)
-    return excerpt(written, _SHOWN)
-
-
-def _shown_plainly(value: object) -> str | None:
-    """The form of a short scalar that needs no escapes, in a tenth of the time; None for any other value."""
-    # By exact type: a subclass may be written otherwise.
-    if type(value) is str:
-        if len(value) > _SHOWN - 2 or _PLAIN_TEXT.fullmatch(value) is None or (" " in value and _whole.get()):
-            return None
-        return f'"{value}"'
-    return str(value) if type(value) is int and -SAFE_INTEGER <= value <= SAFE_INTEGER else None
-
-
-@contextmanager
-def whole() -> Generator[None]:
-    """Open a block in which `shown` cuts nothing, because a person consents to what they read; use small values only.
-
-    In it, runs of spaces are shown as escapes. So nobody can take them for the end of a line or for its margin.
-    """
-    token = _whole.set(True)
-    try:
-        yield
-    finally:
-        _whole.reset(token)
-
-
-def excerpt(text: str, longest: int) -> str:
-    """Return JSON text as it is shown: at most `longest` characters, or all of it in a block of `whole`."""
-    if _whole.get():
-        return printable(_IN_A_ROW.sub(r"\\u0020", text))
-    # Cut first: to find what is invisible, each character is looked at.
-    text = printable(text[: longest + 1])
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def evidence(value: JSON) -> JSON:
-    """Return a value as evidence for an error or the log: the value itself if it is short, otherwise as `shown`."""
-    text = shown(value)
-    # The value may have an … of its own, but no JSON text ends with one.
-    is_cut = text.endswith("…") or _brief(value, _SHOWN_DEPTH, [_SHOWN_VALUES]) != value
-    return text if is_cut else value
-
-
-def printable(text: str) -> str:
-    """Return the text with escapes for characters that are invisible or that control a terminal."""
-    if text.isprintable() and (text.isascii() or _UNSEEN.isdisjoint(text)):
-        return text
-    return "".join(
-        one if one.isprintable() and one not in _UNSEEN else one.encode("unicode_escape").decode() for one in text
-    )
-
-
-def listed(values: Sequence[object], between: str = ", ") -> str:
-    """Return a list of values as people read it: the first 20 of them, or all in a block of `whole`."""
-    told = values if _whole.get() else values[:_SHOWN_ELEMENTS]
-    more = [f"… ({len(values)} in all)"] if len(told) < len(values) else []
-    return between.join([*map(shown, told), *more])
-
-
-def _plain(other: object) -> object:
-    """Return a JSON value for one that is not JSON: a dict for a mapping, otherwise the name of its type."""
-    return dict(other) if _is_object(other) else type(other).__name__
-
-
-def _brief(value: object, depth: int, room: list[int]) -> object:
-    """Return the beginning of a value, cut so that writing it as JSON costs little; `room` is left for more values."""
-    room[0] -= 1
-    if room[0] < 0:
-        return "…"
-    if isinstance(value, str):
-        # With its quotes it is longer than what is shown, so `excerpt` marks where it is cut.
-        return value[:_SHOWN]
-    if isinstance(value, int) and not -SAFE_INTEGER <= value <= SAFE_INTEGER:
-        return "a number beyond ±(2^53 - 1)"
-    if _is_object(value):
-        pairs = value.items()
-        if depth == 0 and pairs:
-            return "…"
-        brief_pairs = {str(_brief(name, 0, [1])): _brief(element, depth - 1, room) for name, element in _first(pairs)}
-        return brief_pairs if len(brief_pairs) == len(pairs) else {**brief_pairs, "…": "…"}
-    if _is_array(value):
-        if depth == 0 and value:
-            return "…"
-        brief = [_brief(element, depth - 1, room) for element in _first(value)]
-        if len(brief) < len(value):
-            brief.append("…")
-        return tuple(brief) if isinstance(value, tuple) else brief
-    return value
-
-
-def _is_array(value: object) -> TypeGuard[Sequence[object]]:
+def is_array(value: object) -> TypeGuard[Sequence[object]]:
+    """Whether a value is a list or a tuple."""
     return isinstance(value, list | tuple)
 
 
-def _is_object(value: object) -> TypeGuard[Mapping[object, object]]:
+def is_object(value: object) -> TypeGuard[Mapping[object, object]]:
+    """Whether a value is a mapping."""
     return isinstance(value, Mapping)
-
-
-def _first(elements: Iterable[T]) -> Iterable[T]:
-    return islice(elements, _SHOWN_ELEMENTS)

@@ -20,8 +20,8 @@ from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.extensions import Own, decoder, demand_readable, own_constraints
 from capx_caveats.names import is_action
-from capx_caveats.texts import patterns_left
-from capx_caveats.values import excerpt, printable
+from capx_caveats.shown_values import excerpt, printable
+from capx_caveats.texts import pattern_room
 
 MAX_CAVEATS = 64
 """The most caveats in a block."""
@@ -82,8 +82,8 @@ class Vocabulary:
         # Count before decoding: deep nesting is refused before it costs anything. A short block cannot have too many.
         if len(block) > MAX_BRACKETS:
             _demand_brackets(block)
-        left = patterns_left()
-        before = left[0]
+        room = pattern_room()
+        before = room.left
         try:
             caveats = self._all(block)
         except self._failures:
@@ -104,7 +104,7 @@ class Vocabulary:
             # The patterns that were built stay counted, because nothing counts them again.
             return (NotUnderstood(_excerpt(block), _reason(error)),)
         # The patterns are read again, and remembered: they count once.
-        patterns_left()[0] = patterns
+        pattern_room().left = patterns
         return tuple(map(self._element, elements))
 
     def _element(self, element: Raw) -> Caveat:

@@ -17,7 +17,7 @@ def clean(text: str) -> str:
     """Return the text with controls, line ends, bidi, zero-width and other invisible characters as escapes."""
     if text.isascii() and text.isprintable():
         return text
-    from capx_caveats.values import printable  # rarely needed, and slow to import
+    from capx_caveats.shown_values import printable  # rarely needed, and slow to import
 
     return printable(text)
 

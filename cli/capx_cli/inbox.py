@@ -130,7 +130,7 @@ REQUESTS: "View[RequestRecord]" = View(
 def inquiry_as_json(inquiry: "Inquiry") -> dict[str, Any]:
     """Return a request as JSON values, with what the signature covers."""
     from capx.crypto.base64url import b64u
-    from capx_caveats.values import whole
+    from capx_caveats.shown_values import whole
 
     with whole():
         would_say = [caveat.sentence() for caveat in inquiry.caveats]

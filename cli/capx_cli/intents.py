@@ -98,7 +98,7 @@ def say(line: str, style: str = "", *, on_stderr: bool = False) -> None:
 def named(name: str) -> str:
     """Return a name that others chose, in quotes if a reader could take it for another name, or for none."""
     from capx_caveats import shown
-    from capx_caveats.values import whole
+    from capx_caveats.shown_values import whole
 
     if _PLAIN.fullmatch(name):
         return name

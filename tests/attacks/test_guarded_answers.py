@@ -81,7 +81,7 @@ def asgi(deny: Callable[[Any, str | None], object]) -> Any:
 
 def by_missing(admitted: Any, tenant: str | None) -> None:
     if tenant is None:
-        raise admitted.missing("crm.read")
+        raise admitted.missing_row("crm.read")
 
 
 def by_tenant(admitted: Any, tenant: str | None) -> None:

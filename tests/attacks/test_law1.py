@@ -348,12 +348,12 @@ def a_default_that_any_entry_names_is_seen_by_all(patch: pytest.MonkeyPatch) -> 
 
 
 def the_work_of_the_last_block_alone_is_bounded(patch: pytest.MonkeyPatch) -> None:
-    real = Lineage.is_too_costly
+    real = Lineage.is_too_much_work
 
-    def is_too_costly(read: Lineage, call: Call) -> bool:
+    def is_too_much_work(read: Lineage, call: Call) -> bool:
         return real(replace(read, sections=read.sections[-1:]), call)
 
-    patch.setattr(Lineage, "is_too_costly", is_too_costly)
+    patch.setattr(Lineage, "is_too_much_work", is_too_much_work)
 
 
 def the_last_wins(kind: type[Caveat]) -> Mutate:

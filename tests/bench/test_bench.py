@@ -1,6 +1,6 @@
 """The benchmark works, tells what it could not measure, and its page says what its numbers say."""
 
-# The exact cost is seen only there.
+# The exact work is seen only there.
 # pyright: reportPrivateUsage=false
 
 import json
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from capx import RootKey
 from capx.tokens.lineage import unverified_lineage
 from capx_caveats import Call
-from capx_caveats.cost_bound import MAX_COST, _exact
+from capx_caveats.work_bound import MAX_CALL_WORK, _exact
 from tests.bench import __main__ as program
 from tests.bench import ours
 from tests.bench.authority import figures
@@ -163,8 +163,8 @@ def test_the_worst_calls_use_the_whole_budget(worst: Worst) -> None:
     assert len(capability.hops) == HOPS
     args = worst.largest(capability)
     lineage = unverified_lineage(capability)
-    assert not lineage.is_too_costly(Call(ACTION, args))
-    assert _exact(Call(ACTION, args), lineage.caveats) > 0.9 * MAX_COST
+    assert not lineage.is_too_much_work(Call(ACTION, args))
+    assert _exact(Call(ACTION, args), lineage.caveats) > 0.9 * MAX_CALL_WORK
 
 
 def test_a_run_measures_every_figure_of_the_authority(authority: tuple[Report, str]) -> None:

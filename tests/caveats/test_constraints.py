@@ -423,7 +423,7 @@ def test_the_work_of_one_judgement_does_not_grow_with_its_value() -> None:
 
 
 def test_the_longest_text_is_judged_by_the_heaviest_pattern() -> None:
-    weighing = {one.weight: one for one in (Regex("a*|" + "b" * count) for count in range(100, 130))}
+    weighing = {one.work_character: one for one in (Regex("a*|" + "b" * count) for count in range(100, 130))}
     assert weighing[128].judge("a" * 4096) is YES
     assert weighing[129].judge("a" * 4096) is CANNOT
     assert Regex("a*").judge("a" * 4096) is YES

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capx_caveats import SAFE_INTEGER, Call, InvalidCaveat, demand_json
-from capx_caveats.levels import MANY, levels
+from capx_caveats.levels import MANY, MAX_DEPTH, levels
+from capx_caveats.levels import is_json as has_json_levels
 
 
 class Text(str):
@@ -134,6 +135,27 @@ def test_a_level_of_such_texts_and_numbers_is_json() -> None:
 )
 def test_what_is_no_json_has_no_levels(value: object) -> None:
     assert levels(value, 64) is None
+
+
+def without_texts(value: Any) -> Any:
+    if type(value) in (list, tuple):
+        return type(value)(map(without_texts, value))
+    return list(map(without_texts, cast("Any", value).values())) if type(value) is dict else None
+
+
+@given(values)
+def test_json_levels_are_those_of_json(value: Any) -> None:
+    assert has_json_levels(value) is is_json(value)
+    assert has_json_levels([value], with_tuples=False) is (is_json(value) and "(" not in repr(without_texts(value)))
+
+
+def test_json_nests_at_most_as_deep_as_is_said() -> None:
+    value: Any = 1
+    for _ in range(MAX_DEPTH):
+        value = [value]
+    assert has_json_levels(value)
+    assert not has_json_levels([value])
+    assert has_json_levels([value], MAX_DEPTH + 1)
 
 
 def test_a_value_that_stands_in_another_many_times_takes_no_room() -> None:

@@ -1,5 +1,6 @@
 """Canonical JSON is that of RFC 8785, and what is no JSON has none."""
 
+import json
 from hashlib import sha256
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capx.crypto import base64url
-from capx.crypto.canonical_json import canonical
+from capx.crypto.canonical_json import canonical, sorted_json
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx_caveats import JSON, SAFE_INTEGER, Call, InvalidCaveat, demand_json
 
@@ -32,6 +33,18 @@ anything = st.recursive(
     ),
     max_leaves=10,
 )
+
+
+@given(json_values)
+def test_sorted_json_is_json_of_the_same_value(value: JSON) -> None:
+    assert json.loads(sorted_json(value)) == value
+
+
+def test_sorted_json_has_an_order_and_tells_1_from_1_0() -> None:
+    assert sorted_json({"b": 1, "a": {"d": True, "c": 1.0}}) == b'{"a":{"c":1.0,"d":true},"b":1}'
+    for wrong in ("\ud800", object()):
+        with pytest.raises((TypeError, ValueError)):
+            sorted_json(wrong)  # type: ignore[arg-type] # what an untyped caller may pass
 
 
 @given(json_values)

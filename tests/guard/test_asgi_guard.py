@@ -13,8 +13,10 @@ import pytest
 from starlette.datastructures import MultiDict, QueryParams
 
 from capx.authority.authority import Authority
+from capx.errors import ConfigurationProblem
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import Message, Receive, Scope, Send
+from capx.guard.asgi.response_gate import PathRules
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.capability import Capability
 from tests.labs.serving import served
@@ -351,6 +353,12 @@ def test_a_guard_set_up_wrongly_neither_starts_nor_answers(lab: Authority, capab
     assert answer["type"] == "lifespan.startup.failed"
     assert "'open' is not a path" in answer["message"]
     assert status(drive(guard, asked(presented(capability)))) == 500
+
+
+def test_public_paths_and_rules_are_not_both_given(lab: Authority) -> None:
+    with pytest.raises(ConfigurationProblem, match="let the rules say which paths are public"):
+        ASGIGuard(echo, lab.verifier("crm"), public=["/open"], rules=PathRules())
+    ASGIGuard(echo, lab.verifier("crm"), public=[], rules=PathRules(["/open"]))
 
 
 def test_a_websocket_is_refused_before_it_is_accepted(lab: Authority, capability: Capability) -> None:

@@ -19,9 +19,9 @@ from capx.guard.asgi.messages import (
     answer_denied,
     answer_problem,
     credential,
+    giving_body,
     http_request,
     read_body,
-    replayed,
 )
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import Decision, Denied
@@ -220,7 +220,7 @@ def test_a_length_that_is_repeated_is_malformed() -> None:
 
 def test_a_body_that_was_read_is_given_once_more() -> None:
     end: Message = {"type": "http.disconnect"}
-    again = replayed(b"hi", coming(end))
+    again = giving_body(b"hi", coming(end))
 
     async def both() -> list[Message]:
         return [await again(), await again()]

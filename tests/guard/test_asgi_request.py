@@ -197,7 +197,7 @@ def test_a_later_denial_of_a_row_leaves_the_first_one(lab: Lab) -> None:
 
 def test_the_log_says_that_no_row_was_found(lab: Lab) -> None:
     with pytest.raises(Denied) as caught:
-        admitted(lab).miss("a.read")
+        admitted(lab).deny_missing_row("a.read")
     (decision,) = lab.records.decisions
     assert decision.action == "a.read"
     assert decision.refusals[0].detail == "the service found no such row"
@@ -212,7 +212,7 @@ def test_an_argument_is_told_in_a_refusal_only_if_it_was_sent(lab: Lab, *, sent:
     refusal = Refusal("argument_refused", "sesame is no JSON", "JSON", general="an argument is no JSON")
     current = admitted(lab)
     with pytest.raises(Denied) as caught:
-        current.refuse("a.read", refusal, sent=sent)
+        current.deny("a.read", refusal, sent=sent)
     assert ("sesame" in str(caught.value)) is sent
     assert current.denied is caught.value
     (decision,) = lab.records.decisions
@@ -225,7 +225,7 @@ def test_an_argument_is_told_in_a_refusal_only_if_it_was_sent(lab: Lab, *, sent:
 def test_an_own_denial_is_reported_with_the_time_it_began(lab: Lab, reports: Reports) -> None:
     current = admitted(lab, observer=reports)
     assert current.admitted is not None
-    denied = current.admitted.missing("a.read")
+    denied = current.admitted.missing_row("a.read")
     current.keep_own_denial(denied)
     current.keep_own_denial(denied)
     assert current.denied is denied
@@ -246,7 +246,7 @@ def test_all_decisions_of_a_request_have_one_beginning(lab: Lab, reports: Report
 def test_each_denial_is_found_once_wherever_it_hangs(lab: Lab) -> None:
     current = admitted(lab)
     assert current.admitted is not None
-    one, other, last = (current.admitted.missing("a.read") for _ in range(3))
+    one, other, last = (current.admitted.missing_row("a.read") for _ in range(3))
     error = RuntimeError()
     error.__context__, error.__cause__ = one, ExceptionGroup("", [ValueError(), ExceptionGroup("", [other])])
     one.__context__ = error

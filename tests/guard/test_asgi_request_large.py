@@ -56,6 +56,11 @@ def its_text(item: Item) -> dict[str, Any]:
     return {"text": item.text}
 
 
+def its_item(item: Item) -> dict[str, Any]:
+    THREADS.by["derive"] = get_ident()
+    return {"item": item}
+
+
 def stopping(item: Item) -> dict[str, Any]:
     return {"text": next(iter(()))}
 
@@ -107,6 +112,12 @@ def client() -> Iterator[httpx.Client]:
             await check(tenant="Acme")
             return get_ident()
 
+        @app.post("/deferred-derived")
+        @guard.deferred("crm.defer", args=its_item)
+        async def deferred_derived(item: Item, check: Check) -> int:
+            await check(tenant="Globex" if item.text.startswith("x") else "Acme")
+            return get_ident()
+
         @app.post("/forbidden")
         @guard.action("crm.forbid", tenant="Acme")
         async def forbidden(item: Item) -> None:
@@ -124,14 +135,14 @@ def sent(client: httpx.Client, path: str, characters: int, first: str = "a") -> 
     return response, dict(THREADS.by)
 
 
-@pytest.mark.parametrize("path", ["/stated", "/derived", "/deferred"])
+@pytest.mark.parametrize("path", ["/stated", "/derived", "/deferred", "/deferred-derived"])
 def test_a_small_body_is_judged_on_the_event_loop(client: httpx.Client, path: str) -> None:
     response, by = sent(client, path, SMALL_BODY)
     assert len(response.request.content) == SMALL_BODY
     assert set(by.values()) == {response.json()}
 
 
-@pytest.mark.parametrize("path", ["/stated", "/deferred"])
+@pytest.mark.parametrize("path", ["/stated", "/deferred", "/deferred-derived"])
 def test_a_large_body_is_stated_and_judged_in_a_thread(client: httpx.Client, path: str) -> None:
     response, by = sent(client, path, SMALL_BODY + 1)
     loop = response.json()
@@ -140,7 +151,7 @@ def test_a_large_body_is_stated_and_judged_in_a_thread(client: httpx.Client, pat
     assert by.get("tenant", loop) == loop
 
 
-@pytest.mark.parametrize("path", ["/derived", "/sent"])
+@pytest.mark.parametrize("path", ["/derived", "/sent", "/deferred-derived"])
 def test_a_function_of_the_service_never_leaves_the_loop(client: httpx.Client, path: str) -> None:
     response, by = sent(client, path, SMALL_BODY + 1)
     assert by["derive"] == response.json() != by["judge"]
@@ -157,6 +168,9 @@ def test_a_foreign_row_waits_for_no_thread_however_large(client: httpx.Client) -
     assert refusal(response) == (403, "wrong_tenant")
     assert by["judge"] == by["tenant"]
     assert "state" not in by
+    response, by = sent(client, "/deferred-derived", SMALL_BODY + 1, first="x")
+    assert refusal(response) == (403, "wrong_tenant")
+    assert [*by] == ["judge"]
 
 
 def test_what_a_denial_names_is_stated_in_a_thread_too(client: httpx.Client) -> None:

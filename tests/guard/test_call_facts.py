@@ -1,5 +1,7 @@
 """What a guard states about a call, and which part of it is refused."""
 
+import copy
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,11 +9,15 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import GRANTED, CallFacts, CallSpec
+from capx.guard.call_facts import GRANTED, CallFacts, CallSpec, StatedArguments
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied, reason
 from capx_caveats import JSON, Amount, Call
+from tests.labs.lab import NOW, Lab, codes, minted
+
+REQUEST = HttpRequest(method="GET", target="/clients")
+NOTHING = StatedArguments({}, {})
 
 BAD: Mapping[str, Any] = {"tenant": "", "args": {"": 1}, "attributes": {"A b": 1}, "cost": {"calls": 1}}
 """For each part of a call, what no call may have."""
@@ -92,14 +98,14 @@ def test_facts_are_constants_or_come_from_the_arguments() -> None:
         return {"eur": price}
 
     spec = CallSpec("crm.read", tenant_of, {"kind": "x"}, cost_of)
-    facts = spec.facts("Acme", {"id": 1}, {"id": 1, "price": "2"}, sent=True)
-    assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, sent=True, is_json=True)
+    facts = spec.facts("Acme", StatedArguments({"id": 1}, {}), {"id": 1, "price": "2"}, sent=True)
+    assert facts == CallFacts("crm.read", {"id": 1}, "Acme", {"kind": "x"}, {"eur": "2"}, True, {}, is_json=True)
     with pytest.raises(ConfigurationProblem, match="which the guard cannot give it"):
         spec.demand_derivable(["id", "tenant"])
 
 
 def test_the_denial_of_a_request_names_the_action_it_meant() -> None:
-    sent = HttpRequest(method="GET", target="/clients")
+    sent = REQUEST
     with Authority.temporary() as authority:
         bundle = authority.open(allow=["crm.read"]).bundle
         admitted = authority.verifier("crm").admit(bundle.present("crm", sent).text, sent)
@@ -142,8 +148,8 @@ def of_tenant(tenant: str) -> str:
 
 def test_attributes_come_from_the_arguments_that_they_take() -> None:
     spec = CallSpec("crm.read", attributes=of_kind)
-    facts = spec.facts(None, {"id": 1}, {"id": 1, "kind": "x"})
-    assert facts == CallFacts("crm.read", {"id": 1}, attributes={"kind": "x"}, sent=False, is_json=True)
+    facts = spec.facts(None, StatedArguments({"id": 1}, {}), {"id": 1, "kind": "x"})
+    assert facts == CallFacts("crm.read", {"id": 1}, attributes={"kind": "x"}, defaults={}, is_json=True)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +171,37 @@ def test_a_fact_that_cannot_be_derived_is_refused_by_name(spec: CallSpec, proble
         spec.demand_derivable(["id"])
 
 
+@pytest.mark.parametrize("what", ["attributes", "cost"])
+@pytest.mark.parametrize(("wrong", "kind"), [([], "list"), ([1], "list"), ("", "str"), (0, "int"), (False, "bool")])
+def test_a_function_that_derives_no_mapping_is_an_error(what: str, wrong: object, kind: str) -> None:
+    derivation: dict[str, Any] = {what: lambda: wrong}
+    with pytest.raises(ConfigurationProblem) as caught:
+        CallSpec("crm.read", **derivation).facts(None, NOTHING, {})
+    assert str(caught.value) == f"`{what}=` returned a {kind}: return a mapping of names and values, or None"
+
+
+@pytest.mark.parametrize("what", ["attributes", "cost"])
+def test_a_function_may_derive_no_facts(admitted: Admitted, what: str) -> None:
+    for nothing in (None, dict[str, Any]()):
+        derivation: dict[str, Any] = {what: functools.partial(copy.copy, nothing)}
+        call = CallSpec("crm.read", **derivation).facts("Acme", NOTHING, {}).call(admitted)
+        assert (call.attributes, call.cost) == ({}, {})
+
+
+@pytest.mark.parametrize("what", ["attributes", "cost", "defaults"])
+@pytest.mark.parametrize("wrong", [[], "", 0])
+def test_stated_facts_that_are_no_mapping_are_denied(admitted: Admitted, what: str, wrong: object) -> None:
+    facts: dict[str, Any] = {what: wrong}
+    with pytest.raises(Denied) as caught:
+        CallFacts("crm.read", {}, "Acme", **facts).call(admitted)
+    part = "args" if what == "defaults" else what
+    assert caught.value.refusals[0].sentence == TOLD[part][1]
+
+
 @pytest.fixture
 def by_request() -> Iterator[Admitted]:
     """A token for Acme that came with an HTTP request, which names no action."""
-    sent = HttpRequest(method="GET", target="/clients")
+    sent = REQUEST
     with Authority.temporary() as authority:
         bundle = authority.open(tenant="Acme", allow=["crm.read"]).bundle
         yield authority.verifier("crm").admit(bundle.present("crm", sent).text, sent)
@@ -202,6 +235,20 @@ def test_the_denial_of_a_foreign_row_has_the_action(by_request: Admitted) -> Non
     with pytest.raises(Denied) as caught:
         CallFacts("crm.read", {}, "Globex").call(by_request)
     assert (caught.value.code, caught.value.decision.action) == ("wrong_tenant", "crm.read")
+
+
+def test_the_denial_of_granted_has_the_action_and_all_reasons() -> None:
+    lab = Lab()
+    admitted = lab.verifier.admit(minted().present(REQUEST, now=NOW).text, REQUEST)
+    lab.deaths.deaths["T1"] = "task_completed"
+    for deny in (
+        lambda: CallSpec("a.read", tenant=GRANTED).own_tenant(admitted, {}),
+        lambda: CallFacts("a.read", {}, GRANTED).call(admitted),
+    ):
+        with pytest.raises(Denied) as caught:
+            deny()
+        assert codes(caught.value) == ("task_completed", "incomplete_authority")
+        assert lab.records.decisions[-1].action == "a.read"
 
 
 def test_a_default_that_is_no_json_is_an_argument_refused(admitted: Admitted) -> None:

@@ -158,7 +158,10 @@ def test_costs_that_cannot_be_meant_are_refused_when_stated(lab: Authority) -> N
     with pytest.raises(ConfigurationProblem, match="takes price, which the guard cannot give it"):
         lab.tool("pay.out", cost=of_price)(lambda: None)
     pay = lab.tool("pay.out", cost=lambda: 5)(lambda: pytest.fail("it ran"))  # type: ignore[arg-type, return-value] # likewise
-    with acting(lab.open(allow=["pay.out"]).bundle), pytest.raises(ConfigurationProblem, match="returned a int"):
+    with (
+        acting(lab.open(allow=["pay.out"]).bundle),
+        pytest.raises(ConfigurationProblem, match="`cost=` returned a int: return a mapping"),
+    ):
         pay()
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from capx.guard.asgi.request import GuardedRequest
+from capx.guard.call_facts import StatedArguments
 from capx.guard.fastapi import Check, SyncCheck
-from capx.guard.fastapi.argument_sources import StatedArguments
 from capx.guard.observer import Observer
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import HttpRequest
@@ -89,7 +89,11 @@ def check_of(lab: Lab, kind: type[Any], *caveats: Caveat, sent: bool = False, **
     token = minted(Tenant("Acme"), *caveats, **parts).present(received, now=NOW).text
     current = GuardedRequest(lab.verifier, Observer(), public=False)
     current.admitted = lab.verifier.admit(token, received)
-    return kind(current, "a.read", lambda: STATED, sent=sent)
+
+    async def stated() -> StatedArguments:
+        return STATED
+
+    return kind(current, "a.read", stated if kind is Check else lambda: STATED, sent=sent)
 
 
 def checked(check: Any, **facts: Any) -> Allowed:

@@ -208,7 +208,7 @@ def test_an_endpoint_without_its_gate_does_not_run() -> None:
 def test_fastapi_sees_the_gate_and_no_injected_parameter(function: Callable[..., Any]) -> None:
     spec = specified(function)
     made = wrapped(function, spec)
-    assert (made.__name__, spec_of(made)) == (function.__name__, spec)
+    assert (made.__name__, spec_of(made, no_gate)) == (function.__name__, spec)
     assert inspect.iscoroutinefunction(made) is inspect.iscoroutinefunction(function)
     seen = inspect.signature(made).parameters
     assert [*seen] == [GATE, "id", "limit"] == ["capx_passage", "id", "limit"]
@@ -218,12 +218,19 @@ def test_fastapi_sees_the_gate_and_no_injected_parameter(function: Callable[...,
 
 
 def test_a_function_that_no_guard_wrapped_states_nothing() -> None:
-    assert spec_of(plain_read) is None
+    assert spec_of(plain_read, no_gate) is None
 
     def posing() -> None: ...
 
     vars(posing)["__capx_spec__"] = "no spec"
-    assert spec_of(posing) is None
+    assert spec_of(posing, no_gate) is None
+
+
+def test_an_endpoint_of_another_guard_states_nothing() -> None:
+    async def other_gate() -> GuardedRequest:
+        raise AssertionError
+
+    assert spec_of(wrapped(plain_read, specified(plain_read)), other_gate) is None
 
 
 def test_a_spec_tells_what_it_states() -> None:

@@ -41,6 +41,15 @@ def test_granted_without_a_tenant_is_incomplete_authority(agent: Agent) -> None:
     assert refusal(response) == (403, "incomplete_authority")
 
 
+def test_a_denial_of_granted_is_logged_with_its_action(agent: Agent, lab: Authority) -> None:
+    response = agent("crm.accounts.list", tenant=None).get("/accounts")
+    assert refusal(response) == (403, "incomplete_authority")
+    lab.flush()
+    record = lab.decision(response.json()["decision"])
+    assert record is not None
+    assert json.loads(record.body)["action"] == "crm.accounts.list"
+
+
 def test_presentation_none(stranger: httpx.Client) -> None:
     for path in ("/accounts", "/accounts/1", "/nowhere", "/healthz/", "/docs", "/openapi.json"):
         assert refusal(stranger.get(path)) == (401, "no_token")

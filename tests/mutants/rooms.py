@@ -48,6 +48,13 @@ ROOMS: Final = {
             "tests/tokens/test_binding.py",
         ),
     ),
+    "explanation": _capx(
+        "verify/explanation",
+        "verify/test_explanation",
+        "verify/test_evaluator",
+        "verify/test_spending",
+        "verify/test_verifier",
+    ),
     "evaluator": _capx(
         "verify/evaluator",
         "verify/test_evaluator",
@@ -90,9 +97,9 @@ ROOMS: Final = {
     "call": _caveats("call", "caveats/test_call", "caveats/test_amount"),
     "placement": _caveats("placement", "caveats/test_placement", "caveats/test_chain_caveats"),
     "value_constraints": _caveats(
-        "value_constraints", "caveats/test_constraints", "caveats/test_caveats_answers", "caveats/test_cost_bound"
+        "value_constraints", "caveats/test_constraints", "caveats/test_caveats_answers", "caveats/test_work_bound"
     ),
-    "texts": _caveats("texts", "caveats/test_constraints", "caveats/test_caveats_answers", "caveats/test_cost_bound"),
+    "texts": _caveats("texts", "caveats/test_constraints", "caveats/test_caveats_answers", "caveats/test_work_bound"),
     "constraints": _caveats(
         "constraints",
         "caveats/test_constraints",
@@ -107,9 +114,12 @@ ROOMS: Final = {
         "caveats/test_caveats_answers",
         "caveats/test_constraints_edges",
     ),
+    "shown_values": _caveats(
+        "shown_values", "caveats/test_shown_values", "caveats/test_caveats_answers", "caveats/test_constraints_edges"
+    ),
     "network": _caveats("network", "caveats/test_network", "caveats/test_constraints", "caveats/test_caveats_answers"),
     "levels": _caveats("levels", "caveats/test_levels", "crypto/test_canonical_json"),
-    "cost_bound": _caveats("cost_bound", "caveats/test_cost_bound"),
+    "work_bound": _caveats("work_bound", "caveats/test_work_bound"),
     "ended_tokens": _capx("verify/ended_tokens", "verify/test_ended_tokens"),
     "disclosure": _capx("verify/disclosure", "verify/test_disclosure", "verify/test_decision", "guard/test_deferred"),
     "decision": _capx("verify/decision", "verify/test_decision", "verify/test_spending_give_back"),

@@ -26,7 +26,7 @@ from capx_caveats import (
 from capx_caveats.builders import resolved
 from capx_caveats.caveats import Entry
 from capx_caveats.chain_caveats import ChainCaveat, Step
-from capx_caveats.constraint import MAX_VALUES, MAX_WORK, Wire
+from capx_caveats.constraint import MAX_MATCH_WORK, MAX_VALUES, Wire
 from capx_caveats.constraints import Pair
 from capx_caveats.schema import block_schema, meaning
 from capx_caveats.texts import MAX_TEXT
@@ -72,7 +72,7 @@ Each constraint says which values it cannot judge. In addition, none judges:
 
 - an array or object of more than {MAX_VALUES} values at all depths, if the constraint looks at each value;
 - a text of more than {MAX_TEXT} characters, if the constraint is `path`, `url`, `glob` or `regex`;
-- a value that needs more than {MAX_WORK:,} characters times steps.
+- a value that needs more than {MAX_MATCH_WORK:,} characters times steps.
 """
 _COLUMNS: Final = ("wire form", "Python", "shell", "in words")
 _PARTS: Final = "## Parts\n\nSome fields hold these values. A part has no tag.\n"

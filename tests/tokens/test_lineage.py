@@ -270,6 +270,7 @@ def test_a_presentation_says_of_itself_what_its_capability_says() -> None:
     lineage = unverified_lineage(presented)
     assert lineage == unverified_lineage(CRM)
     assert (lineage.hops, lineage.ids, lineage.path) == (CRM.hops, CRM.ids, CRM.path)
+    assert (lineage.node, lineage.minted) == (CRM.node, CRM.ids[1])
     assert presented.id not in lineage.ids
 
 
@@ -426,12 +427,12 @@ def test_marks_and_what_ends_a_task_refuse_no_call() -> None:
     assert told == [(0, None, Expires), (0, None, Allow), (0, None, Tenant), (1, "a", Allow)]
 
 
-def test_what_the_caveats_of_a_token_cost_adds_up() -> None:
+def test_the_work_of_the_caveats_of_a_token_adds_up() -> None:
     narrow = minted(allowed=allow(action("a.read", x=each(one_of(*range(1, 90))))))
-    one = unverified_lineage(narrow).cost
+    one = unverified_lineage(narrow).most_work
     twice = narrow.delegate(to="a", allow=[action("a.read", x=each(one_of(*range(1, 90))))], now=NOW)
     assert one.each > 0
-    assert unverified_lineage(twice).cost == tuple(2 * part for part in one)
+    assert unverified_lineage(twice).most_work == tuple(2 * part for part in one)
 
 
 def test_a_presentation_of_no_grant_is_incomplete() -> None:

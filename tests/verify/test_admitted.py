@@ -81,7 +81,6 @@ def test_admitted_and_allowed_state_the_authoritys_claims() -> None:
     admitted = lab.verifier.admit(lab.present(capability), READ)
     assert (admitted.task, admitted.tenant, admitted.intent, admitted.root) == ("T1", "Acme", "A" * 43, "R1")
     assert (admitted.path, admitted.node, admitted.hops) == (capability.path, capability.node, ("asker", "a"))
-    assert admitted.granted_tenant() == "Acme"
     allowed = admitted.judge(Call("a.read", tenant="Acme"))
     assert (allowed.task, allowed.tenant, allowed.intent, allowed.root) == ("T1", "Acme", "A" * 43, "R1")
     assert (allowed.node, allowed.hops, allowed.expires) == (capability.node, ("asker", "a"), NOW + 5)
@@ -103,9 +102,6 @@ def test_a_tenant_that_only_a_holder_names_is_no_claim() -> None:
     lab = Lab()
     admitted = lab.verifier.admit(lab.present(minted().attenuate(tenant("Acme"))), READ)
     assert admitted.tenant is None
-    with pytest.raises(Denied) as caught:
-        admitted.granted_tenant()
-    assert caught.value.code == "incomplete_authority"
     with pytest.raises(Denied) as caught:
         admitted.judge(Call("a.read", tenant="Acme"))
     assert codes(caught.value) == ("incomplete_authority",)
@@ -176,8 +172,8 @@ def test_the_log_has_why_a_tenant_is_not_the_tokens(stated: object, why: str) ->
 def test_an_action_that_is_none_is_not_recorded() -> None:
     lab = Lab()
     admitted = by_request(lab, minted(tenant("Acme")))
-    admitted.missing("not an action!")
-    admitted.missing("a.read")
+    admitted.missing_row("not an action!")
+    admitted.missing_row("a.read")
     assert [decision.action for decision in lab.records.decisions] == [None, "a.read"]
     assert [decision.refusals[-1].detail for decision in lab.records.decisions] == ["", ""]
 
@@ -189,13 +185,24 @@ def test_a_recorded_denial_can_be_told_as_a_missing_row() -> None:
     decision = admitted.decide(Call("a.export", tenant="Acme"))
     told = admitted.as_missing(decision)
     assert told.decision is decision
-    assert told.refusals == admitted.missing("a.read").refusals
+    assert told.refusals == admitted.missing_row("a.read").refusals
     assert presentation.id is not None
     lab.deaths.deaths[presentation.id] = "revoked"
     assert codes(admitted.as_missing(decision)) == ("revoked", "wrong_tenant")
 
 
 # What is recorded of a judged call
+
+
+def test_a_denial_of_another_presentation_is_not_this_ones() -> None:
+    lab, capability = Lab(), minted()
+    one, other = (by_request(lab, capability) for _ in range(2))
+    denied = one.missing_row("a.read").decision
+    assert one.denied_by(denied)
+    # They share a lineage, which the cache keeps.
+    assert other.missing_row("a.read").decision.lineage is denied.lineage
+    assert not other.denied_by(denied)
+    assert not one.denied_by(one.judge(CALL).decision)
 
 
 def test_a_decision_on_a_request_has_the_judged_action() -> None:

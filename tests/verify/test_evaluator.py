@@ -503,7 +503,7 @@ def test_a_presentation_that_ends_after_admission_is_refused() -> None:
     one, id_ = presented(lab, minted(Tenant("Acme")))
     lab.deaths.deaths[id_] = "revoked"
     assert codes(one.decide(Call("a.read", tenant="Acme"))) == ("revoked",)
-    assert codes(one.missing("a.read")) == ("revoked", "wrong_tenant")
+    assert codes(one.missing_row("a.read")) == ("revoked", "wrong_tenant")
 
 
 def test_a_denial_tells_32_refusals_at_most() -> None:
@@ -520,24 +520,24 @@ def test_a_denial_tells_32_refusals_at_most() -> None:
 
 def test_a_foreign_row_is_refused_by_the_authority() -> None:
     lab = Lab()
-    (refusal,) = admitted(lab, minted(Tenant("Acme"))).missing("a.read").refusals
+    (refusal,) = admitted(lab, minted(Tenant("Acme"))).missing_row("a.read").refusals
     assert (refusal.code, refusal.hop, refusal.wanted) == ("wrong_tenant", 0, 'tenant is "Acme"')
 
 
 def test_why_a_row_is_foreign_is_for_the_log_alone() -> None:
     lab = Lab()
     one = admitted(lab, minted(Tenant("Acme")))
-    denied = one.missing("a.read", "there is no such row")
+    denied = one.missing_row("a.read", "there is no such row")
     assert [refusal.detail for refusal in denied.refusals] == [""]
     assert [refusal.detail for refusal in lab.records.decisions[-1].refusals] == ["there is no such row"]
-    assert [refusal.detail for refusal in one.missing("a.read").decision.refusals] == [""]
+    assert [refusal.detail for refusal in one.missing_row("a.read").decision.refusals] == [""]
 
 
 def test_a_foreign_row_is_told_last_whatever_else_ended() -> None:
     lab = Lab()
     one = admitted(lab, minted(Tenant("Acme")).attenuate(*[until_completed(f"T{at}") for at in range(40)]))
     lab.deaths.deaths.update((f"T{at}", "task_completed") for at in range(40))
-    assert codes(one.missing("a.read")) == ("task_completed",) * (MAX_REPORTED - 1) + ("wrong_tenant",)
+    assert codes(one.missing_row("a.read")) == ("task_completed",) * (MAX_REPORTED - 1) + ("wrong_tenant",)
     told = one.as_missing(lab.records.decisions[-1])
     assert codes(told) == ("task_completed",) * (MAX_REPORTED - 1) + ("wrong_tenant",)
 

@@ -238,7 +238,7 @@ def test_only_the_budget_without_room_refuses_a_second_price(lab: Lab) -> None:
 def test_each_decision_says_what_it_paid_itself(lab: Lab) -> None:
     one = admitted(lab, minted(budget("calls", 5), budget("eur", "9")))
     paid = [one.decide(Call("a.read", cost={"eur": cost})).spent for cost in ("2", "5", "3")]
-    assert [[(spent.unit, spent.cost, spent.spent) for spent in each] for each in paid] == [
+    assert [[(spent.unit, spent.cost, spent.total) for spent in each] for each in paid] == [
         [("calls", "1", "1"), ("eur", "2", "2")],
         [("eur", "3", "5")],
         [],
@@ -251,7 +251,7 @@ def test_a_presentation_judged_at_several_prices_pays_the_most(lab: Lab, store: 
     assert left == ["10", "9", "9", "1", "0", "0"]
     assert list(held(store).values()) == ["10"]
     (all_paid,) = presented.judge(Call("a.read", cost={"eur": 1})).spent
-    assert (all_paid.cost, all_paid.spent) == ("10", "10")
+    assert (all_paid.cost, all_paid.total) == ("10", "10")
 
 
 def test_a_cheap_check_first_opens_no_dear_one(lab: Lab, store: SQLiteStore) -> None:

@@ -131,7 +131,7 @@ class Noted(Struct, frozen=True):
 def _is_counted(spent: Spent) -> bool:
     # A resource may write anything here. The length is checked first, so that Decimal never reads a very long text.
     try:
-        amounts = [Decimal(text) for text in (spent.cost, spent.spent, spent.limit) if len(text) <= 40]
+        amounts = [Decimal(text) for text in (spent.cost, spent.total, spent.limit) if len(text) <= 40]
     except InvalidOperation:
         return False
     return len(amounts) == 3 and all(amount.is_finite() for amount in amounts)

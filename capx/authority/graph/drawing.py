@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from capx.authority.graph.graph import Budgeted, Graph, Node, Tree
 from capx_caveats import shown_instant
-from capx_caveats.values import printable
+from capx_caveats.shown_values import printable
 
 _TASK, _NODE, _TOKEN = "task", "node", "token"
 _PLAIN = frozenset(" _-.,:/@+=()")

@@ -28,9 +28,9 @@ from capx.policy.describe import uses_in_words
 from capx.store.records import RequestRecord
 from capx.verify.ask import Ask
 from capx.verify.decision import may_name_decision
-from capx.verify.pins import OTHERS
 from capx_caveats import (
     DEFAULT,
+    OTHERS,
     Allow,
     Caveat,
     Entry,
@@ -46,7 +46,7 @@ from capx_caveats import (
     shown_instant,
 )
 from capx_caveats import Intent as OnIntent
-from capx_caveats.values import whole
+from capx_caveats.shown_values import whole
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.@+-]+")
 # These fields make the digest. With another list, no signature that the store has kept would be valid.

@@ -28,9 +28,9 @@ from capx.guard.asgi.messages import (
     answer_denied,
     answer_problem,
     credential,
+    giving_body,
     http_request,
     read_body,
-    replayed,
 )
 from capx.guard.asgi.request import KEY, SMALL_BODY, GuardedRequest, denials
 from capx.guard.asgi.response_gate import PathRules, ResponseGate, ResponseRules, Withheld
@@ -44,9 +44,10 @@ _log = logging.getLogger(LOGGER)
 class ASGIGuard:
     """Middleware that admits each request before the application sees it.
 
-    The application must have its call judged: `passage(scope).judge(action, args, tenant=…)`. `prefix` is the part
-    that a proxy removes from the front of each path without a trace in the request. `max_body` is in bytes, and
-    `body_seconds` is the time within which a body has to arrive. `on_decision` gets each decision.
+    The application must have its call judged: `passage(scope).judge(action, args, tenant=…)`. `public` are exact paths
+    that are open to everybody; in their place, `rules` say which answers may leave. `prefix` is the part that a proxy
+    removes from the front of each path without a trace in the request. `max_body` is in bytes, and `body_seconds` is
+    the time within which a body has to arrive. `on_decision` gets each decision.
     """
 
     def __init__(
@@ -63,7 +64,12 @@ class ASGIGuard:
     ) -> None:
         self._app = app
         self._verifier = verifier
-        self._rules = rules or PathRules(public)
+        paths = tuple(public)
+        if rules is not None and paths:
+            raise ConfigurationProblem(
+                "`public=` and `rules=` are both given: let the rules say which paths are public"
+            )
+        self._rules = PathRules(paths) if rules is None else rules
         self._prefix = prefix.rstrip("/")
         self._max_body = max_body
         self._body_seconds = seconds("body_seconds", body_seconds, ConfigurationProblem)
@@ -130,7 +136,7 @@ class ASGIGuard:
         body = b""
         if scope["type"] == "http":
             body = await read_body(scope, receive, self._max_body, self._body_seconds)
-            receive = replayed(body, receive)
+            receive = giving_body(body, receive)
             current.large = len(body) > SMALL_BODY
         received = http_request(scope, body, self._prefix)
         current.admitted = await self._verifier.admit_async(authentic, received)

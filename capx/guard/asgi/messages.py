@@ -155,7 +155,7 @@ async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def replayed(body: bytes, receive: Receive) -> Receive:
+def giving_body(body: bytes, receive: Receive) -> Receive:
     """Return a `receive` that gives the body once, and then the messages of the server."""
     pending = [body]
 

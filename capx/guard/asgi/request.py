@@ -97,11 +97,8 @@ class GuardedRequest:
     def judge(self, action: str, args: Mapping[str, JSON], **facts: Unpack[StatedFacts]) -> Allowed:
         """Judge the call that is about to run, and return the decision; raises Denied.
 
-        `facts` are `tenant` (which may be GRANTED), `attributes`, `cost`, `sent` and `defaults`. `cost` is the cost in
-        each unit except `calls`. `defaults` are the arguments that the bearer left out, with their values. If a request
-        is judged several times, it pays the price of the dearest call that was allowed, once. Spending may wait for a
-        disk or a database, so async code uses `judge_async`. If `sent` is true, the arguments are what the bearer sent,
-        or defaults of the action: a denial may name their values.
+        `facts` are those of `CallFacts`. If a request is judged several times, it pays the price of the dearest call
+        that was allowed, once. Spending may wait for a disk or a database, so async code uses `judge_async`.
         """
         return self.judge_call(CallFacts(action, args, **facts))
 
@@ -162,23 +159,23 @@ class GuardedRequest:
         with self._keeping_denial():
             self._admitted_or_denied().demand_tenant(action, tenant)
 
-    def miss(self, action: str) -> NoReturn:
+    def deny_missing_row(self, action: str) -> NoReturn:
         """Deny the call as for a row of another tenant; always raises Denied.
 
         So the bearer cannot tell a missing row from a row of another tenant.
         """
         with self._keeping_denial():
-            raise self._admitted_or_denied().missing(action, "the service found no such row")
+            raise self._admitted_or_denied().missing_row(action, "the service found no such row")
 
-    def own_tenant(self, call: CallSpec, arguments: Mapping[str, Any]) -> str | None:
-        """Return the tenant of a call with these arguments; raises Denied unless it is the token's."""
+    def own_tenant(self, call: CallSpec, values: Mapping[str, Any]) -> str | None:
+        """Return the tenant of a call with these values of arguments; raises Denied unless it is the token's."""
         with self._keeping_denial():
-            return call.own_tenant(self._admitted_or_denied(), arguments)
+            return call.own_tenant(self._admitted_or_denied(), values)
 
-    def refuse(self, action: str, refusal: Refusal, *, sent: bool) -> NoReturn:
+    def deny(self, action: str, refusal: Refusal, *, sent: bool) -> NoReturn:
         """Deny a call whose facts could not be stated, and record the decision; always raises Denied."""
         with self._keeping_denial():
-            raise Denied(self._admitted_or_denied().refused((refusal,), action), sent=sent)
+            raise Denied(self._admitted_or_denied().recorded_denial((refusal,), action), sent=sent)
 
     def keep_own_denial(self, error: BaseException) -> None:
         """Keep a denial that the application got from `admitted` itself and raised: it is an answer like any other."""

@@ -16,38 +16,21 @@ Laws:
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import NoneType, UnionType
-from typing import Annotated, Any, NamedTuple, Protocol, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Protocol, Union, cast, get_args, get_origin
 
-from msgspec import to_builtins
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
-from capx.guard.call_facts import demand_derivation, derive
+from capx.guard.call_facts import StatedArguments, demand_derivation, derive
 from capx.guard.fastapi.defaults import Defaults
 from capx.guard.fastapi.hidden_fields import hidden_fields
-from capx.guard.fastapi.model_values import converted, left_out, untouched
+from capx.guard.fastapi.model_values import converted, is_missing, left_out
 from capx.guard.json_values import plain
 from capx_caveats import JSON, demand_dict, is_label
 
 Args = Mapping[str, str] | Callable[..., Mapping[str, JSON]] | None
 """What `args=` takes: a table of paths, or a function whose parameters have the names of the endpoint's."""
-
-
-class StatedArguments(NamedTuple):
-    """The arguments of a call, and the defaults of those that the caller left out."""
-
-    args: Mapping[str, JSON]
-    defaults: Mapping[str, JSON]
-
-    @property
-    def arguments(self) -> Mapping[str, JSON]:
-        """The arguments and the defaults."""
-        return {**self.defaults, **self.args}
-
-    def copied(self) -> "StatedArguments":
-        """A copy that nobody else holds."""
-        return StatedArguments(to_builtins(self.args), to_builtins(self.defaults))
 
 
 class ArgumentSource(Protocol):
@@ -106,7 +89,7 @@ class OwnArguments:
             if parameter not in self._spread:
                 yield {name: value}, frozenset({name} if self._defaults.has(parameter, value) else ())
             elif isinstance(value, Mapping):
-                yield value, untouched(values[parameter])
+                yield value, left_out(values[parameter])
             else:
                 raise InvalidRequest(f"{name} cannot be judged by its members, because it is not an object")
 
@@ -221,7 +204,7 @@ def _followed(path: list[str], values: Mapping[str, Any]) -> tuple[bool, bool, A
         if value is None:
             break
         model, value = value, getattr(value, field)
-        if left_out(model, field, value):
+        if is_missing(model, field, value):
             return False, False, None
         is_set = is_set and field in model.__pydantic_fields_set__
     return True, is_set, value

@@ -6,23 +6,19 @@ left out. They are compared as JSON, so 1 is not true.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final
 
-import msgspec
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from capx.crypto.canonical_json import sorted_json
 from capx.errors import InvalidRequest
 from capx.guard.fastapi.model_values import converted
 from capx.guard.json_values import plain
 from capx_caveats import JSON
 
-# Not canonical JSON, which takes twenty times as long for a large value. Only values of one parameter are compared.
-_written: Final = msgspec.json.Encoder(order="sorted").encode
-
 
 class Defaults:
-    """The defaults of parameters that have one and the same for each call."""
+    """The defaults of those parameters that have the same default in each call."""
 
     def __init__(self, own: Mapping[str, FieldInfo]) -> None:
         found: dict[str, bytes] = {}
@@ -30,7 +26,7 @@ class Defaults:
             # A field has none if it is required, or if a function makes another value each time.
             if field.default is not PydanticUndefined:
                 with suppress(InvalidRequest):
-                    found[name] = _written(plain(name, field.default, converted))
+                    found[name] = sorted_json(plain(name, field.default, converted))
         self._found = found
 
     def has(self, parameter: str, value: JSON) -> bool:
@@ -39,5 +35,5 @@ class Defaults:
         if default is None:
             return False
         with suppress(ValueError, OverflowError, RecursionError):
-            return _written(value) == default
+            return sorted_json(value) == default
         return False

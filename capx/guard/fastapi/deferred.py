@@ -5,22 +5,21 @@ does not reach, and for a row that does not exist. Each is one decision. No othe
 tenant.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Generic, NoReturn, TypeVar
 
 from capx.guard.asgi.request import GuardedRequest
-from capx.guard.call_facts import CallFacts
-from capx.guard.fastapi.argument_sources import StatedArguments
+from capx.guard.call_facts import CallFacts, StatedArguments
 from capx.verify.decision import Allowed
 from capx_caveats import JSON, Amount
 
+Read = TypeVar("Read")
 
-class _RowCheck:
+
+class _RowCheck(Generic[Read]):
     """Holds what is known of the call before the row; `args` returns the arguments, or denies the call."""
 
-    def __init__(
-        self, current: GuardedRequest, action: str, args: Callable[[], StatedArguments], *, sent: bool
-    ) -> None:
+    def __init__(self, current: GuardedRequest, action: str, args: Read, *, sent: bool) -> None:
         self._request = current
         self._action = action
         self._args = args
@@ -28,17 +27,24 @@ class _RowCheck:
 
     def missing(self) -> NoReturn:
         """Deny the call as for a row of another tenant, so that the bearer does not learn whether the row exists."""
-        self._request.miss(self._action)
+        self._request.deny_missing_row(self._action)
+
+    def _demand_row(self, tenant: str | None) -> None:
+        """Deny a call about a row of another tenant, before anything is derived from it."""
+        self._request.demand_row(self._action, tenant)
 
     def _facts(
-        self, tenant: str | None, attributes: Mapping[str, JSON] | None, cost: Mapping[str, Amount] | None
+        self,
+        stated: StatedArguments,
+        tenant: str | None,
+        attributes: Mapping[str, JSON] | None,
+        cost: Mapping[str, Amount] | None,
     ) -> CallFacts:
-        self._request.demand_row(self._action, tenant)
-        args, defaults = self._args()
+        args, defaults = stated
         return CallFacts(self._action, args, tenant, attributes, cost, self._sent, defaults, is_json=True)
 
 
-class SyncCheck(_RowCheck):
+class SyncCheck(_RowCheck[Callable[[], StatedArguments]]):
     """The check of a plain function: `check(tenant=row.tenant, cost={"eur": row.price})`."""
 
     def __call__(
@@ -49,10 +55,11 @@ class SyncCheck(_RowCheck):
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which the endpoint must not catch."""
-        return self._request.judge_row(self._facts(tenant, attributes, cost))
+        self._demand_row(tenant)
+        return self._request.judge_row(self._facts(self._args(), tenant, attributes, cost))
 
 
-class Check(_RowCheck):
+class Check(_RowCheck[Callable[[], Awaitable[StatedArguments]]]):
     """The check of an async function: `await check(tenant=row.tenant)`."""
 
     async def __call__(
@@ -63,4 +70,5 @@ class Check(_RowCheck):
         cost: Mapping[str, Amount] | None = None,
     ) -> Allowed:
         """Judge the call with facts of the service's own data; raises Denied, which the endpoint must not catch."""
-        return await self._request.judge_row_async(self._facts(tenant, attributes, cost))
+        self._demand_row(tenant)
+        return await self._request.judge_row_async(self._facts(await self._args(), tenant, attributes, cost))

@@ -20,18 +20,17 @@ from starlette.requests import HTTPConnection
 
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.asgi.request import GuardedRequest
-from capx.guard.call_facts import CallFacts, CallSpec, unjudgeable
+from capx.guard.call_facts import CallFacts, CallSpec, StatedArguments, unjudgeable
 from capx.guard.fastapi.argument_sources import (
     Args,
     ArgsFunction,
     ArgsTable,
     ArgumentSource,
     OwnArguments,
-    StatedArguments,
 )
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.denied_arguments import DeniedArguments
-from capx.guard.fastapi.inputs import has_body, own_fields, shown, spread, unnamed
+from capx.guard.fastapi.inputs import has_body, own_fields, spelling, spread, unnamed
 from capx.verify.decision import Allowed
 from capx_caveats import JSON
 
@@ -75,7 +74,7 @@ class EndpointSpec:
         if args is None:
             if problem := next(unnamed(dependant, self.gate), None):
                 raise self._problem(problem)
-            names = {name: shown(field) for name, field in own.items()}
+            names = {name: spelling(field) for name, field in own.items()}
             self._source = OwnArguments(infos, names, spread(dependant))
         elif callable(args):
             self._source = ArgsFunction(args, visible, sent=sent)
@@ -99,21 +98,21 @@ class EndpointSpec:
         """Return the arguments of a call whose action is denied; None if a denial must not or cannot name them."""
         return None if self._denied is None else await self._denied.read(connection)
 
-    def judge(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
+    def judge(self, current: GuardedRequest, values: dict[str, Any]) -> None:
         """Judge the call now, or inject the check that will; fills in the injected parameters."""
-        tenant = self._entered(current, arguments)
-        stated = self._args(current, arguments) if self._states_first else None
-        if (facts := self._facts(current, tenant, stated, arguments)) is not None:
+        tenant = self._entered(current, values)
+        stated = self._args(current, values) if self._states_first else None
+        if (facts := self._facts(current, tenant, stated, values)) is not None:
             allowed = current.judge_call(facts)
-            arguments.update(dict.fromkeys(self.injected, allowed))
+            values.update(dict.fromkeys(self.injected, allowed))
 
-    async def judge_async(self, current: GuardedRequest, arguments: dict[str, Any]) -> None:
+    async def judge_async(self, current: GuardedRequest, values: dict[str, Any]) -> None:
         """Do the same as `judge`, with blocking work, and that of a large request, in a thread."""
-        tenant = self._entered(current, arguments)
-        stated = await self._args_async(current, arguments) if self._states_first else None
-        if (facts := self._facts(current, tenant, stated, arguments)) is not None:
+        tenant = self._entered(current, values)
+        stated = await self._args_async(current, values) if self._states_first else None
+        if (facts := self._facts(current, tenant, stated, values)) is not None:
             allowed = await current.judge_call_async(facts)
-            arguments.update(dict.fromkeys(self.injected, allowed))
+            values.update(dict.fromkeys(self.injected, allowed))
 
     @property
     def _states_first(self) -> bool:
@@ -121,50 +120,54 @@ class EndpointSpec:
         # What a deferred endpoint derives waits until the tenant of the row is known.
         return self._source.sent or not self.deferred
 
-    def _entered(self, current: GuardedRequest, arguments: Mapping[str, Any]) -> str | None:
+    def _entered(self, current: GuardedRequest, values: Mapping[str, Any]) -> str | None:
         """Note that the endpoint has begun, and return the tenant of its call; None if only a row has it."""
         # Before anything can fail: from here on, even an error of this endpoint needs a decision to leave.
         current.entered = True
         # First of all: nothing may be derived from a row of another tenant, nor refused because of it.
-        return None if self.deferred else current.own_tenant(self._call, arguments)
+        return None if self.deferred else current.own_tenant(self._call, values)
 
     def _facts(
         self,
         current: GuardedRequest,
         tenant: str | None,
         stated: StatedArguments | None,
-        arguments: dict[str, Any],
+        values: dict[str, Any],
     ) -> CallFacts | None:
         """Return the facts of the call; None if the injected check will state them."""
         sent = self._source.sent
         if stated is not None and not self.deferred:
-            return self._call.facts(tenant, stated.args, arguments, sent=sent, defaults=stated.defaults)
-        given = dict(arguments)
+            return self._call.facts(tenant, stated, values, sent=sent)
+        given = dict(values)
 
         def read() -> StatedArguments:
             return self._args(current, given) if stated is None else stated
 
-        arguments.update({name: kind(current, self.action, read, sent=sent) for name, kind in self.injected.items()})
+        async def read_async() -> StatedArguments:
+            return await self._args_async(current, given) if stated is None else stated
+
+        for name, kind in self.injected.items():
+            values[name] = kind(current, self.action, read_async if kind is Check else read, sent=sent)
         return None
 
-    async def _args_async(self, current: GuardedRequest, arguments: Mapping[str, Any]) -> StatedArguments:
+    async def _args_async(self, current: GuardedRequest, values: Mapping[str, Any]) -> StatedArguments:
         # A function of the service runs where its endpoint does.
-        taken = self._source.taken(arguments)
+        taken = self._source.taken(values)
         return await current.computed(functools.partial(self._stated, current, taken))
 
-    def _args(self, current: GuardedRequest, arguments: Mapping[str, Any]) -> StatedArguments:
+    def _args(self, current: GuardedRequest, values: Mapping[str, Any]) -> StatedArguments:
         """Return the arguments that caveats judge; raises Denied if one is not JSON."""
-        return self._stated(current, self._source.taken(arguments))
+        return self._stated(current, self._source.taken(values))
 
     def _stated(self, current: GuardedRequest, taken: Mapping[str, Any]) -> StatedArguments:
         try:
             stated = self._source.stated(taken)
             # A deferred endpoint has the objects, and may change them before they are judged.
-            return stated.copied() if self.deferred else stated
+            return stated.copied() if self.deferred and self._states_first else stated
         except InvalidRequest as error:
             problem = unjudgeable(str(error))
         # Out of the block: the denial does not carry the error, which may show a value of the service.
-        return current.refuse(self.action, problem, sent=self._source.sent)
+        return current.deny(self.action, problem, sent=self._source.sent)
 
     def outer(self) -> inspect.Signature:
         """Return the signature that FastAPI sees: the gate first, without the parameters that the wrapper injects."""
@@ -224,28 +227,28 @@ def wrapped(function: Callable[..., Any], spec: EndpointSpec) -> Callable[..., A
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
-        async def call_async(**arguments: Any) -> Any:
-            await spec.judge_async(_guarded_request(arguments), arguments)
-            return await function(**arguments)
+        async def call_async(**values: Any) -> Any:
+            await spec.judge_async(_guarded_request(values), values)
+            return await function(**values)
 
         return _specified(call_async, spec)
 
     @functools.wraps(function)
-    def call(**arguments: Any) -> Any:
-        spec.judge(_guarded_request(arguments), arguments)
-        return function(**arguments)
+    def call(**values: Any) -> Any:
+        spec.judge(_guarded_request(values), values)
+        return function(**values)
 
     return _specified(call, spec)
 
 
-def spec_of(endpoint: object) -> EndpointSpec | None:
-    """Return what an endpoint states; None if no guard wrapped it."""
+def spec_of(endpoint: object, gate: Gate) -> EndpointSpec | None:
+    """Return what an endpoint states; None if the guard of this gate did not wrap it."""
     spec = getattr(endpoint, _SPEC, None)
-    return spec if isinstance(spec, EndpointSpec) else None
+    return spec if isinstance(spec, EndpointSpec) and spec.gate == gate else None
 
 
-def _guarded_request(arguments: dict[str, Any]) -> GuardedRequest:
-    current = arguments.pop(GATE, None)
+def _guarded_request(values: dict[str, Any]) -> GuardedRequest:
+    current = values.pop(GATE, None)
     if not isinstance(current, GuardedRequest):
         raise ConfigurationProblem("a guarded endpoint was called without its gate: let FastAPI call it")
     return current

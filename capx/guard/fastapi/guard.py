@@ -111,7 +111,7 @@ class FastAPIGuard:
         app.add_middleware(
             ASGIGuard,
             verifier=self._verifier,
-            rules=_RouteRules(routes, self._states),
+            rules=_RouteRules(routes, self._spec_of),
             prefix=self._prefix,
             max_body=self._max_body,
             body_seconds=self._body_seconds,
@@ -166,8 +166,7 @@ class FastAPIGuard:
     async def _let_in(self, connection: HTTPConnection) -> GuardedRequest:
         current = passage(connection.scope)
         endpoint = connection.scope.get("endpoint")
-        spec = spec_of(endpoint)
-        if spec is not None and spec.gate == self._gate:
+        if (spec := self._spec_of(endpoint)) is not None:
             current.advice = spec.advice
             await current.screen_naming(spec.action, functools.partial(spec.denied_args, connection))
         elif not (current.public and any(routes.is_open(endpoint) for routes in self._route_tables)):
@@ -175,17 +174,16 @@ class FastAPIGuard:
             raise Withheld(f"{endpoint!r} states no action and is not public")
         return current
 
-    def _states(self, endpoint: object) -> bool:
-        spec = spec_of(endpoint)
-        return spec is not None and spec.gate == self._gate
+    def _spec_of(self, endpoint: object) -> EndpointSpec | None:
+        return spec_of(endpoint, self._gate)
 
 
 class _RouteRules:
     """The rules for answers that follow from the routes of a protected application."""
 
-    def __init__(self, routes: RouteTable, states: Callable[[object], bool]) -> None:
+    def __init__(self, routes: RouteTable, own_spec: Callable[[object], EndpointSpec | None]) -> None:
         self._routes = routes
-        self._states = states
+        self._own_spec = own_spec
 
     def problems(self) -> list[str]:
         return self._routes.problems()
@@ -197,7 +195,7 @@ class _RouteRules:
         # The endpoint ran without a decision, so even an error of it may carry data of a row.
         endpoint = scope.get("endpoint")
         if current.entered:
-            spec = spec_of(endpoint)
+            spec = self._own_spec(endpoint)
             missing = "; for a row that is not there, call `check.missing()`" if spec and spec.deferred else ""
             return f"the endpoint ran, and no check passed{missing}"
         if current.public and self._routes.is_open(endpoint):
@@ -206,6 +204,6 @@ class _RouteRules:
             # Answers of the framework itself: no such path, no such method, a redirect to the path with a slash.
             fine = is_callers_error(status) or status in (307, 308)
             return None if fine else "no route that states an action gave the answer"
-        if not self._states(endpoint):
+        if self._own_spec(endpoint) is None:
             return f"{endpoint!r} states no action and is not public"
         return None if is_callers_error(status) else "the action was not judged"

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, ForwardRef, get_args, get_origin, get_
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
-from capx.guard.fastapi.unions import UNIONS, alike, is_told_apart
+from capx.guard.fastapi.unions import NAME_IT, UNIONS, alike, is_told_apart
 
 _SECRETS: Final = (Secret, SecretBytes, SecretStr)
 _FORMS: Final[tuple[Any, ...]] = (Annotated, *UNIONS)
@@ -36,7 +36,7 @@ def _hidden_in(annotation: Any, seen: dict[tuple[int, bool], Any], *, told_apart
         yield from _hidden_in(annotation.annotation, seen, told_apart=is_told_apart([annotation]))
         return
     if isinstance(annotation, ForwardRef):
-        yield f"holds {annotation.__forward_arg__}, which cannot be read: name what is judged with `args=`"
+        yield f"holds {annotation.__forward_arg__}, which cannot be read: {NAME_IT}"
     kind: Any = get_origin(annotation) or annotation
     inner = [*get_args(annotation), *(getattr(kind, name, None) for name in _BEHIND)]
     inner += getattr(kind, "__constraints__", ())
@@ -51,7 +51,7 @@ def _hidden_in(annotation: Any, seen: dict[tuple[int, bool], Any], *, told_apart
         try:
             inner += _parts(kind)
         except (NameError, TypeError, AttributeError, SyntaxError) as error:
-            yield f"holds a {kind.__name__}, whose fields cannot be read ({error}): name what is judged with `args=`"
+            yield f"holds a {kind.__name__}, whose fields cannot be read ({error}): {NAME_IT}"
     for part in inner:
         yield from _hidden_in(part, seen, told_apart=told_apart)
 
@@ -63,10 +63,10 @@ def _kept(kind: type[object]) -> Iterator[str]:
     if issubclass(kind, BaseModel):
         own = kind.__mro__[: kind.__mro__.index(BaseModel)]
         if kind.__private_attributes__ or any(vars(each).get("__slots__") for each in own):
-            yield f"holds a {kind.__name__}, which has private attributes: name what is judged with `args=`"
+            yield f"holds a {kind.__name__}, which has private attributes: {NAME_IT}"
     for field in getattr(kind, "__dataclass_fields__", {}).values():
         if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined] # noqa: SLF001 # not public
-            yield f"holds a {kind.__name__}, whose {field.name} is not a field: name what is judged with `args=`"
+            yield f"holds a {kind.__name__}, whose {field.name} is not a field: {NAME_IT}"
 
 
 def _parts(kind: type[object]) -> list[Any]:

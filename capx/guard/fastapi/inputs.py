@@ -15,30 +15,31 @@ from pydantic import BaseModel, RootModel
 
 from capx.guard.fastapi.hidden_fields import hidden_fields
 from capx.guard.fastapi.model_values import first_alias, spellings
+from capx.guard.fastapi.unions import NAME_IT
 
 
 def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iterator[str]:
     """Report the inputs of an endpoint that can only be judged if `args=` names them, one sentence each."""
     if whole := _connection(dependant):
-        yield f"the parameter {whole} gives access to the whole request: name what is judged with `args=`"
+        yield f"the parameter {whole} gives access to the whole request: {NAME_IT}"
     for place, fields in (("header", dependant.header_params), ("cookie", dependant.cookie_params)):
         for field in fields:
             yield (
                 f"the parameter {field.name} is a {place}, which caveats and consents never cover: take it out of the "
-                "endpoint, or name what is judged with `args=`"
+                f"endpoint, or {NAME_IT}"
             )
     yield from _below(dependant, gate)
     yield from _misnamed(dependant)
     by_members = spread(dependant)
     for field in dependant.query_params:
         if _is_model(field.field_info.annotation) and field.name not in by_members:
-            yield f"the parameter {field.name} is a model of several parameters: name what is judged with `args=`"
+            yield f"the parameter {field.name} is a model of several parameters: {NAME_IT}"
     body = dependant.body_params
     if any(isinstance(field.field_info, params.File) for field in body):
-        yield "a file cannot be judged as an argument: name what is judged with `args=`"
+        yield f"a file cannot be judged as an argument: {NAME_IT}"
     # A body parameter that is not embedded has no name in the request, so callers could not know its argument.
     if _whole(dependant) and body[0].name not in by_members:
-        yield f"the parameter {body[0].name} is the body as a whole, and no model: name what is judged with `args=`"
+        yield f"the parameter {body[0].name} is the body as a whole, and no model: {NAME_IT}"
 
 
 def own_fields(dependant: Dependant) -> list[Any]:
@@ -76,9 +77,9 @@ def _below(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iter
         if dependency.call == gate:
             continue
         if found := sorted(_inputs(dependency)):
-            yield f"the parameters {', '.join(found)} belong to a dependency: name what is judged with `args=`"
+            yield f"the parameters {', '.join(found)} belong to a dependency: {NAME_IT}"
         if wholes := sorted(_connections(dependency)):
-            yield f"the parameter {wholes[0]} of a dependency holds the whole request: name what is judged with `args=`"
+            yield f"the parameter {wholes[0]} of a dependency holds the whole request: {NAME_IT}"
 
 
 def _misnamed(dependant: Dependant) -> Iterator[str]:
@@ -88,7 +89,7 @@ def _misnamed(dependant: Dependant) -> Iterator[str]:
     for field in own_fields(dependant):
         model = by_members.get(field.name)
         if model is None:
-            names = [(field.name, shown(field))]
+            names = [(field.name, spelling(field))]
         else:
             names = [(f"{field.name}.{inner}", name) for inner, name in spellings(model).items()]
         for place, name in names:
@@ -98,7 +99,7 @@ def _misnamed(dependant: Dependant) -> Iterator[str]:
             yield f"the parameter {field.name} {problem}"
 
 
-def shown(field: Any) -> str:
+def spelling(field: Any) -> str:
     """Return the name of a parameter as callers spell it."""
     return first_alias(field.validation_alias) or str(field.alias)
 

@@ -38,12 +38,12 @@ def converted(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is not converted to JSON")
 
 
-def left_out(model: BaseModel, field: str, value: Any) -> bool:
+def is_missing(model: BaseModel, field: str, value: Any) -> bool:
     """Whether callers left out a field that has this value now, and the endpoint gets None for it."""
     return value is None and field not in model.__pydantic_fields_set__
 
 
-def untouched(model: BaseModel) -> frozenset[str]:
+def left_out(model: BaseModel) -> frozenset[str]:
     """Return the members that callers left out, by the names that they would give them."""
     spelt = spellings(type(model))
     touched = model.__pydantic_fields_set__ & {*spelt, *spelt.values()}
@@ -89,7 +89,7 @@ def _fields(model: BaseModel) -> dict[str, Any]:
     there = {
         name: value
         for name, value in vars(model).items()
-        if value is not None or name not in spelt or not left_out(model, name, value)
+        if value is not None or name not in spelt or not is_missing(model, name, value)
     }
     members = {spelt.get(name, name): value for name, value in there.items()}
     if len(members) != len(there):

@@ -78,19 +78,18 @@ class RouteTable:
         return id(endpoint) in self._containers
 
     def _faults(self, entry: RouteEntry, *, is_open: bool) -> Iterator[str]:
-        spec = spec_of(entry.endpoint)
-        ours = spec is not None and spec.gate == self._gate
+        spec = spec_of(entry.endpoint, self._gate)
         if is_open:
-            if ours:
+            if spec is not None:
                 yield "it states an action and is public: remove one of the two"
             self._open[id(entry.endpoint)] = entry.endpoint
         elif entry.opaque:
             yield "the guard cannot see into what is mounted here: make it public, or serve it elsewhere"
-        elif not ours:
+        elif spec is None:
             yield "it states no action: mark it with the guard, or list it in public="
         elif entry.dependant is None:
             yield "only FastAPI's own routes can state an action"
-        elif spec is not None:
+        else:
             # Routers add dependencies of their own before it. A stranger must not reach them.
             _put_first(entry.dependant, self._gate)
             if not spec.states_args:

@@ -35,6 +35,8 @@ from pydantic.fields import FieldInfo
 from capx.guard.fastapi.model_values import SPELT
 
 UNIONS: Final = (Union, UnionType)
+NAME_IT: Final = "name what is judged with `args=`"
+"""What to do about an input that caveats cannot see: the end of a sentence about it."""
 
 _TEXTS: Final = (str, date, time, timedelta, UUID, IPvAnyAddress, IPvAnyInterface, IPvAnyNetwork, *SPELT)
 _NUMBERS: Final = (int, float, Decimal, datetime)
@@ -72,11 +74,8 @@ def alike(annotation: Any) -> str | None:
     if same is None:
         return None
     *others, last = map(_named, same)
-    remedy = "give it a discriminator, or name" if all(map(_may_have_a_tag, same)) else "name"
-    return (
-        f"holds a union of {', '.join(others)} and {last}, and caveats could not see which one it is: {remedy} what "
-        "is judged with `args=`"
-    )
+    remedy = f"give it a discriminator, or {NAME_IT}" if all(map(_may_have_a_tag, same)) else NAME_IT
+    return f"holds a union of {', '.join(others)} and {last}, and caveats could not see which one it is: {remedy}"
 
 
 def is_told_apart(metadata: Iterable[object]) -> bool:

@@ -31,6 +31,7 @@ from capx.tokens.wording import sentence, whose
 from capx_caveats import (
     CALLS,
     DEFAULT,
+    OTHERS,
     Allow,
     AnyConstraint,
     Anything,
@@ -222,7 +223,7 @@ def _judged(entries: tuple[Entry, ...], rules: dict[str, AnyConstraint]) -> tupl
     """The entries, with the rules merged into those that name arguments, and the attributes covered by that."""
     # A rule for an argument whose name is "*" cannot be merged: in an entry "*" means all arguments without a name.
     said = frozenset(rule for rule in rules if rule.startswith("args.") and rule != "args.*")
-    judging = (*(Pair(rule[5:], rules[rule]) for rule in rules if rule in said), Pair("*", Anything()))
+    judging = (*(Pair(rule[5:], rules[rule]) for rule in rules if rule in said), Pair(OTHERS, Anything()))
     closed = [entry for entry in entries if entry.args is not UNSET]
     if not said or not closed:
         return entries, frozenset()

@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from capx_caveats import (
     MISSING,
+    OTHERS,
     Absent,
     AllOf,
     AnyConstraint,
@@ -135,7 +136,7 @@ def _covered(entry: Entry, free: set[str]) -> bool:
 def _pairs_in_common(these: tuple[Pair, ...], those: tuple[Pair, ...]) -> tuple[Pair, ...] | None:
     left = {pair.name: pair.constraint for pair in these}
     right = {pair.name: pair.constraint for pair in those}
-    rest_left, rest_right = left.pop("*", None), right.pop("*", None)
+    rest_left, rest_right = left.pop(OTHERS, None), right.pop(OTHERS, None)
     pairs: list[Pair] = []
     for name in dict.fromkeys((*left, *right)):
         one, other = left.get(name), right.get(name)
@@ -151,7 +152,7 @@ def _pairs_in_common(these: tuple[Pair, ...], those: tuple[Pair, ...]) -> tuple[
     if rest_left is not None and rest_right is not None:
         rest = constraint_in_common(rest_left, rest_right)
         if rest is not None:
-            pairs.append(Pair("*", rest))
+            pairs.append(Pair(OTHERS, rest))
     return tuple(pairs)
 
 

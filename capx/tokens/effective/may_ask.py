@@ -13,6 +13,7 @@ from msgspec import UNSET
 from capx.tokens.effective.intersection import entry_in_common, pattern_in_common
 from capx.tokens.grants import ASK, OWN_ENTRIES
 from capx_caveats import (
+    OTHERS,
     AllOf,
     AnyConstraint,
     AnyOf,
@@ -81,5 +82,5 @@ def _judged(fields: Sequence[Fields]) -> str | None:
     if entry is None:
         return None
     said = entry.sentence().removeprefix(ASK)
-    others_allowed = not entry.args or any(pair.name == "*" for pair in entry.args)
+    others_allowed = not entry.args or any(pair.name == OTHERS for pair in entry.args)
     return f",{said}" if others_allowed else f",{said} and no other argument"

@@ -98,7 +98,7 @@ def try_(intent: str, file: Path | None, as_json: bool) -> int:
     Example: capx policy try qbr.intent --policy draft.toml
     """
     from capx.errors import InvalidRequest
-    from capx_caveats.values import whole
+    from capx_caveats.shown_values import whole
 
     found = policies.usable(_given(file, "capx policy try"))
     asked = intents.document(intents.read(intent))

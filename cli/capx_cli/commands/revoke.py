@@ -164,7 +164,7 @@ def _held(token_file: str | None) -> str:
         for capability in bundle:
             own = capability.audience == AUTHORITY
             verifier = authority.own_verifier() if own else authority.verifier(capability.audience)
-            verifier.authenticate(capability.text, even_if_ended=True)
+            verifier.prove(capability.text)
     if bundle.node is None:
         raise click.UsageError("this token has no root, so it belongs to no node: revoke one of its ids")
     return b64u(bundle.node)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from capx.authority.authority import Authority
     from capx.tokens.capability import Token
-    from capx.verify.verifier import Explanation
+    from capx.verify.explanation import Explanation
     from capx_caveats import Call
 
 _OWN = "A service may decide otherwise: this command does not know the service's own caveats."

@@ -183,7 +183,7 @@ def _said(
         yield "by", f"what was asked for at run time: request {request.id} {inbox.state_phrase(request)}"
     yield "tenant", decision.tenant or "-"
     for one in decision.spent:
-        yield "spent", f"{one.cost} of {one.unit}, {one.spent} of {one.limit} spent so far"
+        yield "spent", one.sentence
     if returned is not None:
         yield "given back", f"{phrases.instant(returned.at)}: {given_back(returned.read(GivenBack))}"
 

@@ -1,4 +1,4 @@
-"""Tokens whose hops use all of the work that one call may cost, each in another way."""
+"""Tokens whose hops use all of the work that one call may be, each in another way."""
 
 import random
 import time
@@ -72,7 +72,7 @@ class Worst:
         least, most = 1, 50_000
         while least < most:
             middle = (least + most + 1) // 2
-            if lineage.is_too_costly(Call(ACTION, self._args(middle), "Acme")):
+            if lineage.is_too_much_work(Call(ACTION, self._args(middle), "Acme")):
                 most = middle - 1
             else:
                 least = middle

@@ -1,6 +1,6 @@
-"""The bound on the work of one call: what each caveat costs, and which calls are refused for it."""
+"""The bound on the work of one call: what each caveat needs, and which calls are refused for it."""
 
-# The exact cost is seen only there.
+# The exact work is seen only there.
 # pyright: reportPrivateUsage=false
 
 import json
@@ -17,7 +17,7 @@ from capx.errors import InvalidCaveat
 from capx.tokens import wire
 from capx.tokens.capability import Capability
 from capx.tokens.lineage import TokenRefused, unverified_lineage
-from capx.verify.evaluator import TOO_COSTLY
+from capx.verify.evaluator import TOO_MUCH_WORK
 from capx_caveats import (
     DEFAULT,
     AllOf,
@@ -39,7 +39,6 @@ from capx_caveats import (
     between,
     cidr,
     contains,
-    cost,
     each,
     expires,
     fields,
@@ -47,6 +46,7 @@ from capx_caveats import (
     host,
     is_too_much,
     length,
+    most_work,
     one_of,
     prefix,
     regex,
@@ -55,8 +55,8 @@ from capx_caveats import (
     where,
     within,
 )
-from capx_caveats.cost_bound import MAX_COST, SMALL_CALL, SMALL_TOKEN, _exact
 from capx_caveats.texts import MAX_PATTERNS, _compiled, _repetitions, bounded_patterns
+from capx_caveats.work_bound import MAX_CALL_WORK, SMALL_CALL, SMALL_TOKEN, _exact
 from tests.labs import strategies
 from tests.labs.lab import NOW, Lab, codes_of, minted
 from tests.labs.own_constraints import Odd
@@ -70,17 +70,17 @@ def exact(call: Call, *caveats: Caveat) -> int:
 
 
 def coarse(call: Call, *caveats: Caveat) -> int:
-    """What `cost` says that these caveats cost at most."""
+    """What `most_work` says that these caveats need at most."""
     written = len(msgspec.json.encode([{**call.args}, {**call.defaults}, {**call.attributes}]))
-    found = cost(caveats)
-    return found.once + found.each * written // 2 + found.weight * written
+    found = most_work(caveats)
+    return found.once + found.each * written // 2 + found.character * written
 
 
 def refused(call: Call, *caveats: Caveat, size: int = SMALL_TOKEN) -> bool:
-    return is_too_much(call, size, lambda: cost(caveats), lambda: caveats)
+    return is_too_much(call, size, lambda: most_work(caveats), lambda: caveats)
 
 
-# What each constraint costs
+# The work of each constraint
 
 COSTS: list[tuple[Constraint, tuple[int, int, int]]] = [
     (Eq("abc"), (128, 0, 0)),
@@ -122,36 +122,36 @@ COSTS: list[tuple[Constraint, tuple[int, int, int]]] = [
 ]
 
 
-def costs(constraint: Constraint) -> tuple[int, int, int]:
-    return constraint.once, constraint.each, constraint.weight
+def work_of(constraint: Constraint) -> tuple[int, int, int]:
+    return constraint.work_once, constraint.work_each, constraint.work_character
 
 
 @pytest.mark.parametrize(("constraint", "expected"), COSTS, ids=lambda one: "" if isinstance(one, tuple) else repr(one))
-def test_each_constraint_has_its_costs(constraint: Constraint, expected: tuple[int, int, int]) -> None:
-    assert costs(constraint) == expected
+def test_each_constraint_has_its_work(constraint: Constraint, expected: tuple[int, int, int]) -> None:
+    assert work_of(constraint) == expected
 
 
 @pytest.mark.parametrize("constraint", [glob("a*"), DIGITS, regex("(a|b){40}")], ids=repr)
 def test_a_pattern_weighs_its_instructions(constraint: AnyConstraint) -> None:
-    assert (constraint.once, constraint.each) == (1024, 0)
-    assert constraint.weight > 1
-    assert costs(each(constraint)) == (128, 1152, constraint.weight)
-    assert costs(Not(constraint)) == (1152, 0, constraint.weight)
-    assert costs(fields({"a": constraint, "b": constraint})) == (2176, 128, 2 * constraint.weight)
-    assert costs(AllOf((constraint, DIGITS))) == (2176, 0, constraint.weight + DIGITS.weight)
+    assert (constraint.work_once, constraint.work_each) == (1024, 0)
+    assert constraint.work_character > 1
+    assert work_of(each(constraint)) == (128, 1152, constraint.work_character)
+    assert work_of(Not(constraint)) == (1152, 0, constraint.work_character)
+    assert work_of(fields({"a": constraint, "b": constraint})) == (2176, 128, 2 * constraint.work_character)
+    assert work_of(AllOf((constraint, DIGITS))) == (2176, 0, constraint.work_character + DIGITS.work_character)
 
 
 def test_every_constraint_of_the_vocabulary_is_in_the_table() -> None:
     tags = {tag for tag in strategies.FAMILIES if tag != "junk"} | {"each", "any", "all", "not", "fields"}
     held = {str(type(one).__struct_config__.tag) for one, _ in COSTS} | {"regex", "glob"}
     assert tags <= held
-    assert costs(Constraint()) == (128, 0, 0)
+    assert work_of(Constraint()) == (128, 0, 0)
 
 
-# What a call costs
+# The work of a call
 
 
-def test_a_call_costs_what_is_asked_about_its_values() -> None:
+def test_the_work_of_a_call_is_what_is_asked_of_its_values() -> None:
     call = Call("a.read", {"x": [1, ["ab", None]], "y": "abc", "z": ({"k": "v"}, "hello")})
     for name, values, characters in (("x", 5, 2), ("y", 1, 3), ("z", 4, 7)):
         # `each` counts the value itself, too.
@@ -192,14 +192,14 @@ def test_entries_of_other_actions_do_not_count() -> None:
     assert exact(Call("a.write", args), caveat) == 136 + 16 + 4 * 3
     assert exact(Call("b.read", args), caveat) == 136 + 16 + 4 * 3
     assert exact(Call("c.read", args), caveat) == 0
-    # `cost` is about any action.
-    assert cost([caveat]) == (3 * (136 + 16), 3 * 16, 3 * 4)
+    # `most_work` is about any action.
+    assert most_work([caveat]) == (3 * (136 + 16), 3 * 16, 3 * 4)
 
 
-def test_caveats_about_no_value_cost_nothing() -> None:
+def test_caveats_about_no_value_are_no_work() -> None:
     free = [tenant("Acme"), expires(NOW), allow("a.read"), *DEFAULT.decode(b'[["unknown",1],["acme.own",1]]')]
     held: list[Caveat] = [one for one in free if isinstance(one, Caveat)]
-    assert cost(held) == (0, 0, 0)
+    assert most_work(held) == (0, 0, 0)
     assert exact(Call("a.read", {"x": "abc"}), *held) == 0
 
 
@@ -209,7 +209,7 @@ def test_a_caveat_of_a_service_may_look_at_each_argument() -> None:
             return None
 
     assert exact(Call("a.read", {"x": 1, "y": 2}, defaults={"z": 3}), Quiet()) == 3 * 128
-    assert cost([Quiet()]) == (128, 128, 0)
+    assert most_work([Quiet()]) == (128, 128, 0)
 
 
 # The bound
@@ -235,13 +235,13 @@ def stated(call: strategies.Call, times: int = 1) -> Call | None:
 
 
 @given(strategies.calls, caveats, caveats)
-def test_a_caveat_that_is_appended_lowers_no_cost(
+def test_a_caveat_that_is_appended_takes_no_work_away(
     call: strategies.Call, some: tuple[Caveat, ...], more: tuple[Caveat, ...]
 ) -> None:
     if (judged := stated(call)) is not None:
         assert exact(judged, *some, *more) == exact(judged, *some) + exact(judged, *more)
         assert coarse(judged, *some, *more) >= coarse(judged, *some)
-        assert all(both >= one >= 0 for both, one in zip(cost((*some, *more)), cost(some), strict=True))
+        assert all(both >= one >= 0 for both, one in zip(most_work((*some, *more)), most_work(some), strict=True))
 
 
 @given(strategies.calls, caveats, st.sampled_from([1, 1, 40]))
@@ -260,15 +260,15 @@ def test_what_is_refused_is_refused_for_every_child(
         assert refused(judged, *some, *more, size=size + 1)
 
 
-def test_a_call_may_cost_2_to_the_23_and_not_one_more() -> None:
+def test_a_call_may_be_work_of_2_to_the_23_and_not_one_more() -> None:
     call = Call("a.read", {"x": "ab" * 100})
     within_bound = [where("args.x", anything())] * (2**23 // 128)
-    assert MAX_COST == 2**23 == exact(call, *within_bound)
+    assert MAX_CALL_WORK == 2**23 == exact(call, *within_bound)
     assert not refused(call, *within_bound)
-    # The same, if only the exact sum can tell: what is asked about an argument that is not there costs 136.
+    # The same, if only the exact sum can tell: what is asked about an argument that is not there counts 136.
     missing = [where("args.y", within("/"))] * 16
     assert exact(call, *missing) == 17 * 128
-    assert coarse(call, *within_bound[17:], *missing) > MAX_COST == exact(call, *within_bound[17:], *missing)
+    assert coarse(call, *within_bound[17:], *missing) > MAX_CALL_WORK == exact(call, *within_bound[17:], *missing)
     assert not refused(call, *within_bound[17:], *missing)
     assert refused(call, *within_bound[16:], *missing)
     # An entry looks at the argument for 16 more.
@@ -279,13 +279,13 @@ def test_a_call_may_cost_2_to_the_23_and_not_one_more() -> None:
 def test_the_exact_sum_decides_beside_a_large_free_argument() -> None:
     heavy = [where("args.name", regex("(a|b){40}"))] * 3
     call = Call("a.read", {"name": "ab", "data": "x" * 500_000, "more": [0] * 100_000})
-    assert coarse(call, *heavy) > MAX_COST > exact(call, *heavy)
+    assert coarse(call, *heavy) > MAX_CALL_WORK > exact(call, *heavy)
     assert not refused(call, *heavy)
-    # The same text under the pattern costs too much.
+    # The same text under the pattern is too much.
     assert refused(Call("a.read", {"name": "x" * 500_000}), *heavy)
 
 
-def test_a_long_array_to_compare_with_costs_its_elements() -> None:
+def test_a_long_array_to_compare_with_counts_its_elements() -> None:
     ones = tuple([1] * 1900)
     call = Call("a.read", {f"n{at}": ones for at in range(265)})
     for constraint in (Eq(ones), Not(Eq(ones)), one_of(ones)):
@@ -297,8 +297,8 @@ def test_a_long_array_to_compare_with_costs_its_elements() -> None:
 def test_what_holds_too_many_values_to_be_counted_is_refused() -> None:
     million = [0] * 10**6
     call = Call("a.read", {"x": {"a": million, "b": million, "c": million, "d": million, "e": million}})
-    assert exact(call, where("args.x", argv("git"))) > MAX_COST
-    assert exact(call, where("args.x", within("/"))) > MAX_COST
+    assert exact(call, where("args.x", argv("git"))) > MAX_CALL_WORK
+    assert exact(call, where("args.x", within("/"))) > MAX_CALL_WORK
     assert exact(call, where("args.x", anything())) == 128
 
 
@@ -310,26 +310,26 @@ def test_values_count_as_deep_as_a_call_may_nest() -> None:
 
 
 def test_a_small_call_of_a_small_token_is_always_judged() -> None:
-    costly = [where("args.x", each(url("a.example")))] * 200
+    heavy_ones = [where("args.x", each(url("a.example")))] * 200
     args = {"x": ["a"] * 28}
     call = Call("a.read", args)
     written = len(msgspec.json.encode([args, {}, {}]))
     assert SMALL_CALL == 128
     assert written <= SMALL_CALL < len(msgspec.json.encode([{"x": ["a"] * 30}, {}, {}]))
-    assert exact(call, *costly) > MAX_COST
-    assert not refused(call, *costly, size=4096)
-    assert refused(call, *costly, size=4097)
-    assert refused(Call("a.read", {"x": ["a"] * 30}), *costly, size=4096)
+    assert exact(call, *heavy_ones) > MAX_CALL_WORK
+    assert not refused(call, *heavy_ones, size=4096)
+    assert refused(call, *heavy_ones, size=4097)
+    assert refused(Call("a.read", {"x": ["a"] * 30}), *heavy_ones, size=4096)
     # Defaults and attributes make a call large, too.
-    assert refused(Call("a.read", args, defaults={"y": "abcdefghijklmno"}), *costly, size=4096)
-    assert refused(Call("a.read", args, attributes={"y": "abcdefghijklmno"}), *costly, size=4096)
+    assert refused(Call("a.read", args, defaults={"y": "abcdefghijklmno"}), *heavy_ones, size=4096)
+    assert refused(Call("a.read", args, attributes={"y": "abcdefghijklmno"}), *heavy_ones, size=4096)
 
 
 def test_the_largest_call_that_is_small_has_128_bytes() -> None:
-    costly = [where("args.x", each(url("a.example")))] * 5000
+    heavy_ones = [where("args.x", each(url("a.example")))] * 5000
     overhead = len(msgspec.json.encode([{"x": ""}, {}, {}]))
     for size, expected in ((128 - overhead, False), (129 - overhead, True)):
-        assert refused(Call("a.read", {"x": "a" * size}), *costly) is expected
+        assert refused(Call("a.read", {"x": "a" * size}), *heavy_ones) is expected
 
 
 def test_nothing_is_summed_up_for_a_small_call() -> None:
@@ -338,7 +338,7 @@ def test_nothing_is_summed_up_for_a_small_call() -> None:
 
     assert not is_too_much(Call("a.read", {"x": 1}), SMALL_TOKEN, never, never)
     cheap = [where("args.x", anything())]
-    assert not is_too_much(Call("a.read", {"x": [0] * 1000}), SMALL_TOKEN, lambda: cost(cheap), never)
+    assert not is_too_much(Call("a.read", {"x": [0] * 1000}), SMALL_TOKEN, lambda: most_work(cheap), never)
 
 
 # Over a whole token
@@ -353,14 +353,14 @@ def test_hops_add_up_and_no_order_of_them_helps() -> None:
     caveat = where("args.x", each(url("a.example", "b.example")))
     args = {"x": [1] * 400}
     parent, once = minted(), exact(Call("a.read", args), caveat)
-    hops = MAX_COST // once
+    hops = MAX_CALL_WORK // once
     assert hops >= 2
     for at in range(hops):
         parent = parent.delegate(to=f"hop{at}", caveats=[caveat])
-    assert TOO_COSTLY not in judged(parent, args)
+    assert TOO_MUCH_WORK not in judged(parent, args)
     child = parent.delegate(to="last", caveats=[caveat])
-    assert judged(child, args) == (TOO_COSTLY,)
-    assert judged(child.delegate(to="below", caveats=[tenant("Acme")]), args) == (TOO_COSTLY,)
+    assert judged(child, args) == (TOO_MUCH_WORK,)
+    assert judged(child.delegate(to="below", caveats=[tenant("Acme")]), args) == (TOO_MUCH_WORK,)
 
 
 BIG = [f"[a-z]{{{count}}}x" for count in range(985, 1000)]
@@ -383,11 +383,11 @@ def size_of(capability: Capability) -> int:
 
 def counted(*patterns: str) -> int:
     """What these patterns count together."""
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         for pattern in patterns:
             with suppress(InvalidCaveat):
                 regex(pattern)
-    return MAX_PATTERNS - left[0]
+    return MAX_PATTERNS - room.left
 
 
 def filling(lacking: int) -> list[str]:
@@ -436,22 +436,22 @@ def built() -> int:
 def test_no_more_patterns_are_built_than_are_counted() -> None:
     patterns = [f"{pattern}{number}" for number in range(5) for pattern in BIG]
     before = built()
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         for pattern in patterns:
             with suppress(InvalidCaveat):
                 regex(pattern)
-    assert left == [-1]
+    assert room.is_exceeded
     assert built() - before == MAX_PATTERNS // counted(patterns[0]) == 16
-    assert regex(patterns[-1]).weight > 900
+    assert regex(patterns[-1]).work_character > 900
 
 
 @pytest.mark.parametrize("broken", [b"", b"]x", b',"\xff"]'])
 def test_patterns_of_a_block_that_cannot_be_split_count(broken: bytes) -> None:
     where = json.dumps(["where", "args.a", ["any", [["regex", f"{pattern}unsplit"] for pattern in BIG]]]).encode()
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         (caveat,) = DEFAULT.decode(b"[" + where + broken)
         assert type(caveat) is NotUnderstood
-        assert left[0] < MAX_PATTERNS - 500 * len(BIG) or left[0] == -1
+        assert room.left < MAX_PATTERNS - 500 * len(BIG)
 
 
 def test_patterns_of_a_block_that_is_read_twice_count_once() -> None:
@@ -460,8 +460,8 @@ def test_patterns_of_a_block_that_is_read_twice_count_once() -> None:
         DEFAULT.decode(b"[%b]" % where)
     with bounded_patterns() as twice:
         DEFAULT.decode(b'[%b,["unknown"]]' % where)
-    assert twice == once
-    assert once[0] < MAX_PATTERNS
+    assert twice.left == once.left
+    assert once.left < MAX_PATTERNS
 
 
 REPETITIONS = [
@@ -474,16 +474,16 @@ REPETITIONS = [
 @pytest.mark.parametrize(("pattern", "repetitions"), REPETITIONS)
 def test_a_pattern_counts_what_it_takes_to_build_it(pattern: str, repetitions: int) -> None:
     try:
-        instructions = regex(pattern).weight
+        instructions = regex(pattern).work_character
     except InvalidCaveat:
         instructions = 512
     assert counted(pattern) == 16 + len(pattern) + repetitions + instructions
 
 
 def test_a_glob_counts_as_the_pattern_that_it_becomes() -> None:
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         glob("é*{999}")
-    assert MAX_PATTERNS - left[0] == counted(r"é[^/]*\{999\}") > 16 + len(r"é[^/]*\{999\}".encode())
+    assert MAX_PATTERNS - room.left == counted(r"é[^/]*\{999\}") > 16 + len(r"é[^/]*\{999\}".encode())
 
 
 pieces = st.sampled_from(
@@ -523,9 +523,9 @@ def test_a_pattern_that_cannot_be_built_is_remembered() -> None:
     said = list[str]()
     before = built()
     for _ in range(2):
-        with pytest.raises(InvalidCaveat) as refused, bounded_patterns() as left:
+        with pytest.raises(InvalidCaveat) as refused, bounded_patterns() as room:
             regex(pattern)
-        said.append(f"{refused.value}, {left[0]} left")
+        said.append(f"{refused.value}, {room.left} left")
     assert built() == before + 1
     assert said[0] == said[1]
 
@@ -533,9 +533,9 @@ def test_a_pattern_that_cannot_be_built_is_remembered() -> None:
 def test_a_block_that_is_read_twice_counts_its_patterns_once() -> None:
     # The last caveat is unknown, so each caveat is read again, by itself.
     block = json.dumps([["where", "args.x", ["regex", BIG[0]]], ["where", "args.x", ["regex", "("]], ["acme.own"]])
-    with bounded_patterns() as left:
+    with bounded_patterns() as room:
         DEFAULT.decode(block.encode())
-    assert MAX_PATTERNS - left[0] == counted(BIG[0], "(")
+    assert MAX_PATTERNS - room.left == counted(BIG[0], "(")
 
 
 def test_no_pattern_is_built_to_look_for_a_presentation() -> None:
