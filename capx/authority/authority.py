@@ -7,8 +7,8 @@ Laws:
 - The end of a task and a revocation are *deaths*. A death is final, and every verifier that follows the store learns
   of it.
 - No token that the authority mints outlives `expires` of its task. No task lives longer than `max_ttl`.
-- What is written rests on the policy and the time as they are when nobody else can write any more. So after a policy was
-  replaced and a revocation has answered, nothing is opened or granted by the old policy.
+- What is written rests on the policy and the time as they are when nobody else can write any more. So after the policy
+  was replaced and a revocation has answered, nothing is opened or granted by the old policy.
 """
 
 import contextlib

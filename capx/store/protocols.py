@@ -137,7 +137,7 @@ class Reading(Protocol):
         ...
 
     def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:
-        """For each node (base64url) of a path: how many requests count at it, and how many of these for the audience."""
+        """For each node (base64url) of a path, how many requests count at it, and how many of them for the audience."""
         ...
 
     def granted_by(self, key: RevocationKey) -> list[bytes]:

@@ -29,7 +29,7 @@ from capx_caveats import (
     fresh,
     shown_instant,
 )
-from tests.labs.granting_asks import DEATHS, RULES, Asking, denied_anyhow, die, own
+from tests.labs.granting_asks import DEATHS, RULES, Asking, admitted_asker, denied_anyhow, die, own
 from tests.labs.granting_lab import GrantingLab, people, policy, rule
 from tests.labs.lab import NOW
 from tests.labs.strategies import spelled
@@ -167,15 +167,6 @@ def test_who_died_after_the_ask_was_allowed_is_granted_nothing(lab: GrantingLab,
     answer = lab.authority.answer_asker(read_asker(authentic, ask), ask)
     assert isinstance(answer, Refused)
     assert [reason.code for reason in answer.reasons] == ["asker_dead"]
-
-
-def admitted_asker(lab: GrantingLab, bundle: Bundle) -> Asker:
-    """Who asks with a bundle, as long as it lives."""
-    (capability,) = bundle
-    ask = Ask.of(QUERY)
-    sent = ToolCall("grant.request", ask.arguments())
-    presented = capability.present(sent, now=int(lab.clock.now)).text
-    return read_asker(lab.authority.own_verifier().authenticate(presented), ask)
 
 
 def refusal_of(lab: GrantingLab, asker: Asker) -> Refusal:

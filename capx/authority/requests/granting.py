@@ -279,8 +279,8 @@ def _demand_room(
     path = tuple(map(b64u, asker.path))
     if request is None and room(MOST_MADE, reading.request_counts(path, audience)) < 1:
         why = (
-            f"at most {MOST_MADE} of one task, {_SHARES}: use what was granted before; the requests of a branch count no "
-            "more when an operator revokes it"
+            f"at most {MOST_MADE} of one task, {_SHARES}: use what was granted before; if an operator revokes a branch, "
+            "its requests count no more"
         )
         raise NotOffered(ask_refusal("too_many", why))
     if not waits:

@@ -136,9 +136,7 @@ def overdue(reading: Reading, requests: Iterable[RequestRecord], now: int) -> li
     # One query for all of them: others may wait to write meanwhile.
     dead = reading.deaths_of(key for asker in askers.values() for key in asker.revocation_keys).keys()
     until = reading.revoked_until()
-    living = {
-        id_ for id_, asker in askers.items() if until < asker.issued and dead.isdisjoint(asker.revocation_keys)
-    }
+    living = {id_ for id_, asker in askers.items() if until < asker.issued and dead.isdisjoint(asker.revocation_keys)}
     return [request for request in pending if request.id not in living]
 
 
