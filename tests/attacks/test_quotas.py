@@ -19,6 +19,7 @@ from tests.labs.lab import NOW
 from tests.store.conftest import Places
 
 QUERY, SEND, READ = "warehouse.query", "mail.send", "crm.read"
+EVERYWHERE = ("warehouse.*", "crm.*", "wiki.*", "drive.*", "ledger.*")
 MADE, WAITING = 40, 16
 """The bounds that hold here, so that few asks reach them."""
 
@@ -28,7 +29,7 @@ def lab(store: Store, monkeypatch: pytest.MonkeyPatch) -> GrantingLab:
     """An authority over each kind of store."""
     monkeypatch.setattr(granting, "MOST_MADE", MADE)
     monkeypatch.setattr(granting, "MOST_WAITING", WAITING)
-    return GrantingLab(rule("on_request", "warehouse.*", "crm.*"), rule("ask", "mail.*"), store=store)
+    return GrantingLab(rule("on_request", *EVERYWHERE), rule("ask", "mail.*"), store=store)
 
 
 def first(lab: GrantingLab) -> Bundle:
@@ -38,7 +39,7 @@ def first(lab: GrantingLab) -> Bundle:
 
 def below(bundle: Bundle, to: str = "helper") -> Bundle:
     """A child that may ask for the same."""
-    return bundle.delegate(to=to, may_ask=["warehouse.*", "crm.*", "mail.*"])
+    return bundle.delegate(to=to, may_ask=[*EVERYWHERE, "mail.*"])
 
 
 def asked(lab: GrantingLab, bundle: Bundle, what: str = QUERY) -> int:
@@ -65,6 +66,14 @@ def test_a_branch_that_asks_without_end_leaves_room(lab: GrantingLab, what: str)
     assert most // 8 <= crowd(lab, rogue, what) <= most // 2
     assert asked(lab, good, what) >= most // 8
     assert asked(lab, lead, what) >= most // 8
+
+
+def test_a_branch_that_asks_everywhere_leaves_room(lab: GrantingLab) -> None:
+    lead = first(lab)
+    rogue, good = below(lead, "rogue"), below(lead, "good")
+    everything = [f"{audience.removesuffix('.*')}.read" for audience in EVERYWHERE]
+    assert MADE // 4 < sum(crowd(lab, rogue, what) for what in everything) <= MADE // 2
+    assert sum(asked(lab, good, what) for what in everything) >= MADE // 8
 
 
 @pytest.mark.parametrize("what", [QUERY, SEND])
@@ -129,6 +138,16 @@ def test_a_resource_burns_no_asks_for_others(lab: GrantingLab, depth: int) -> No
         agent = below(agent)
     burnt = asked(lab, agent, QUERY)
     assert asked(lab, agent, READ) >= burnt // 2 >= 1
+
+
+def test_a_resource_leaves_half_of_the_room_that_is_left(lab: GrantingLab) -> None:
+    agent = below(first(lab))
+    for number in range(2):
+        for audience in EVERYWHERE[1:]:
+            lab.granted(agent, f"{audience.removesuffix('.*')}.read", {"n": number})
+    left = MADE // 2 - len(lab.authority.requests())
+    assert asked(lab, agent, QUERY) == left // 2
+    assert asked(lab, agent, "ledger.write") >= 1
 
 
 def test_asking_again_takes_no_room(lab: GrantingLab) -> None:

@@ -1,4 +1,4 @@
-"""A process that holds the write lock of a store until it is told otherwise: `python -m tests.labs.lock_holder PLACE`."""
+"""A process that holds the write lock of a store until its input ends: `python -m tests.labs.lock_holder PLACE`."""
 
 import contextlib
 import subprocess

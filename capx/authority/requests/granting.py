@@ -278,10 +278,7 @@ def _demand_room(
     """Raise NotOffered if there are too many requests. A request that is made again keeps its own place."""
     path = tuple(map(b64u, asker.path))
     if request is None and room(MOST_MADE, reading.request_counts(path, audience)) < 1:
-        why = (
-            f"at most {MOST_MADE} of one task, {_SHARES}: use what was granted before; if an operator revokes a branch, "
-            "its requests count no more"
-        )
+        why = f"at most {MOST_MADE} of one task, {_SHARES}: use what was granted before, or have a branch revoked"
         raise NotOffered(ask_refusal("too_many", why))
     if not waits:
         return
