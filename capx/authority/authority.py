@@ -7,11 +7,14 @@ Laws:
 - The end of a task and a revocation are *deaths*. A death is final, and every verifier that follows the store learns
   of it.
 - No token that the authority mints outlives `expires` of its task. No task lives longer than `max_ttl`.
+- What is written rests on the policy and the time as they are when nobody else can write any more. So after the policy
+  was replaced and a revocation has answered, nothing is opened or granted by the old policy.
 """
 
+import contextlib
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
@@ -37,6 +40,7 @@ from capx.authority.opening import (
 from capx.authority.requests import granting
 from capx.authority.requests.consent import apply_verdict
 from capx.authority.requests.inheritance import Asker, read_asker
+from capx.authority.requests.offering import NotOffered
 from capx.authority.requests.request_state import expire_requests, outcome
 from capx.authority.requests.verdict import Verdict
 from capx.authority.revoking import (
@@ -48,6 +52,7 @@ from capx.authority.revoking import (
     demand_forced,
     kill_for_agent,
     last_issue,
+    preview,
     revoke,
     target_id,
 )
@@ -67,7 +72,7 @@ from capx.tokens.grants import ASK, Grant, demand_audience, demand_restricting
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, Appendable, Caveat, When
+from capx_caveats import JSON, Appendable, When
 
 if TYPE_CHECKING:
     from capx.guard.call_facts import Costs, Derived, Tenancy
@@ -183,27 +188,29 @@ class Authority(History):
         Every capability carries the tenant and the caveats. InvalidRequest if the arguments contradict each other, or
         the policy does not accept the intent.
         """
-        now = self._now()
-        added = demand_restricting(caveats, now)
+        caveats = tuple(caveats)
+        demand_restricting(caveats, self._now())
         if intent is not None:
             if allow or tenant is not None or purpose is not None:
                 raise InvalidRequest(
                     "the intent names purpose and tenant, and the policy says what it may do: leave out allow, tenant "
                     "and purpose"
                 )
-            policy = self.policy
+            before = self.policy
             # Outside the transaction: it needs no store, and so a bad signature never holds the write lock.
-            proven = intent_use.prove(policy, intent, attested)
-            with self.store.write() as transaction:
-                return open_on_intent(self._minting(transaction, added, now), proven, policy, expires=expires)
+            proven = intent_use.prove(before, intent, attested)
+            with self._minting(caveats) as minting:
+                policy = self.policy
+                if policy is not before:
+                    proven = intent_use.prove(policy, intent, attested)
+                return open_on_intent(minting, proven, policy, expires=expires)
         if attested is not None:
             raise InvalidRequest("`attested` goes with an intent that has no signature: pass that intent too")
         given = as_given(allow)
         demand_label("tenant", tenant)
         demand_label("purpose", purpose)
-        ends = expiry(_DEFAULT_TTL if expires is None else expires, now=now, max_ttl=self.max_ttl)
-        with self.store.write() as transaction:
-            minting = self._minting(transaction, added, now)
+        with self._minting(caveats) as minting:
+            ends = expiry(_DEFAULT_TTL if expires is None else expires, now=minting.now, max_ttl=self.max_ttl)
             return open_by_hand(minting, given, tenant=tenant, purpose=purpose, expires=ends)
 
     def mint(
@@ -215,11 +222,9 @@ class Authority(History):
         caveats: Iterable[Appendable] = (),
     ) -> Bundle:
         """Mint more capabilities for the first agent of a task; InvalidRequest if the task is not active."""
-        now = self._now()
         given = as_given(allow)
-        added = demand_restricting(caveats, now)
-        with self.store.write() as transaction:
-            return mint_more(self._minting(transaction, added, now), task_id, given, expires=expires)
+        with self._minting(tuple(caveats)) as minting:
+            return mint_more(minting, task_id, given, expires=expires)
 
     def ask(
         self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
@@ -238,16 +243,20 @@ class Authority(History):
 
     def answer_asker(self, asker: Asker, ask: Ask) -> Answer:
         """Answer an ask whose presentation was already allowed as a call at the authority: for `capx serve`."""
-        keyring, policy, now = self._keyring, self.policy, self._now()
-        # Agents that wait ask again and again. A read does not queue behind writers, so try that first.
-        with self.store.read() as reading:
-            standing = granting.standing_answer(reading, keyring, policy, asker, ask, now=now)
-        if standing is not None:
-            return standing
-        with self.store.write() as transaction:
+        # Agents that wait ask again and again, and others ask for what they cannot get. A read does not queue behind
+        # writers, and no writer waits for it.
+        try:
+            with self.store.read() as reading:
+                found = granting.decide(reading, self._keyring, self.policy, asker, ask, now=self._now())
+        except NotOffered as refused:
+            with self._writing(durable=False) as (transaction, now):
+                return granting.refuse(transaction, asker, ask, refused, now=now)
+        if not isinstance(found, granting.Grantable):
+            return found
+        with self._writing() as (transaction, now):
             # In the transaction that mints: a revocation of the key either comes before, and is seen, or after.
-            demand_live_key(transaction, keyring)
-            return granting.answer(transaction, keyring, policy, asker, ask, now=now)
+            demand_live_key(transaction, self._keyring)
+            return granting.answer(transaction, self._keyring, self.policy, asker, ask, now=now, before=found)
 
     def answer(self, verdict: Verdict) -> RequestRecord:
         """Apply the answer of a person to a request, and return the request.
@@ -256,9 +265,10 @@ class Authority(History):
         the request shows. To consent, the person must also not be the principal of the task, nor share a name with one
         of its agents; the asker must be alive; and the policy must still ask for this consent.
         """
-        policy, now = self.policy, self._now()
-        with self.store.write() as transaction:
-            decided = apply_verdict(transaction, self._keyring, policy, verdict, now=now)
+        # Once before others wait for it: a file that has changed takes long to read.
+        _ = self.policy
+        with self._writing() as (transaction, now):
+            decided = apply_verdict(transaction, self._keyring, self.policy, verdict, now=now)
         # Raised after the transaction, which has to keep the record that the request is expired.
         if decided.state == "expired":
             raise InvalidRequest(f"request {decided.id} can no longer be answered: {outcome(decided)}")
@@ -266,22 +276,22 @@ class Authority(History):
 
     def complete(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because its work is done. All its tokens are dead when this returns."""
-        return end_task(self.store, task_id, "complete", now=self._now(), dry_run=dry_run)
+        return end_task(self.store, task_id, "complete", clock=self._now, dry_run=dry_run)
 
     def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
         """End a task because nobody wants it any more. All its tokens are dead when this returns."""
-        return end_task(self.store, task_id, "withdraw", now=self._now(), dry_run=dry_run)
+        return end_task(self.store, task_id, "withdraw", clock=self._now, dry_run=dry_run)
 
     def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
         """Withdraw an intent and its tasks. The intent never opens a task again.
 
         `intent` may be its digest. The authority need not have seen the intent before.
         """
-        digest, now = intent_digest(intent), self._now()
+        digest = intent_digest(intent)
         if dry_run:
             with self.store.read() as reading:
-                return intent_use.preview(reading, digest, now=now)
-        with self.store.write() as transaction:
+                return intent_use.preview(reading, digest, now=self._now())
+        with self._writing() as (transaction, now):
             return intent_use.withdraw(transaction, digest, now=now)
 
     def revoke(
@@ -316,6 +326,7 @@ class Authority(History):
         now = self._now()
         instant = None
         with self.store.read() as reading:
+            seen = reading.head().position
             if issued is not None:
                 instant = last_issue(reading, now) if issued == NOW else when("issued", issued, now)
             if target is not None:
@@ -328,8 +339,15 @@ class Authority(History):
                     demand_forced(instant, now)
             else:
                 targets = by_where(reading, where or {}, now)
-        revoked = revoke(self.store, targets, now=now, dry_run=dry_run)
-        if instant is not None and not dry_run and instant <= now + CLOCKS_DIFFER:
+        if dry_run:
+            with self.store.read() as reading:
+                return preview(reading, targets, now=now)
+        with self._writing() as (transaction, now):
+            if where is not None:
+                # What was opened since the look above. After the answer nothing may be left of what matches.
+                targets += by_where(transaction, where, now, after=seen)
+            revoked = revoke(transaction, targets, now=now)
+        if instant is not None and instant <= now + CLOCKS_DIFFER:
             # A token that is minted before that second is over would be dead too: return when it is over.
             time.sleep(max(0.0, min(instant + 1 - now, instant + 1 - self._clock())))
         return revoked
@@ -340,16 +358,15 @@ class Authority(History):
         `path` holds the nodes from the root to the agent. `hops` holds the nonces of the hops from there to the node.
         After 1 000 revocations the agent's own node is revoked instead. InvalidRequest for hops that cannot exist.
         """
-        with self.store.write() as transaction:
-            return Revocation((kill_for_agent(transaction, task_id, path, hops, now=self._now()),))
+        with self._writing() as (transaction, now):
+            return Revocation((kill_for_agent(transaction, task_id, path, hops, now=now),))
 
     def end_overdue(self, limit: int = 1_000) -> list[Ended]:
         """End the tasks whose time has run out, at most `limit` of them, and return these ends.
 
         Requests that nobody can answer any more end too, also at most `limit`.
         """
-        now = self._now()
-        with self.store.write() as transaction:
+        with self._writing() as (transaction, now):
             ended = end_overdue(transaction, now=now, limit=limit)
             expire_requests(transaction, now=now, limit=limit)
             return ended
@@ -363,8 +380,8 @@ class Authority(History):
         """
         while self.end_overdue():
             pass
-        with self.store.write() as transaction:
-            return forget_ended(transaction, now=self._now(), max_ttl=self.max_ttl)
+        with self._writing() as (transaction, now):
+            return forget_ended(transaction, now=now, max_ttl=self.max_ttl)
 
     def kids(self) -> dict[str, int]:
         """The ids of the live root keys, the active one first, each with the number of live tasks that use it."""
@@ -417,8 +434,18 @@ class Authority(History):
         guard = ToolGuard(self._tool_verifier)
         return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)
 
-    def _minting(self, transaction: Writing, added: tuple[Caveat, ...], now: int) -> Minting:
-        return Minting(transaction, self._keyring, added, now, self.max_ttl)
+    @contextlib.contextmanager
+    def _writing(self, *, durable: bool = True) -> Generator[tuple[Writing, int]]:
+        """A writing transaction, and the time (Unix seconds) once nobody else can write."""
+        with self.store.write(durable=durable) as transaction:
+            # Not before: the wait for other writers can take seconds.
+            yield transaction, self._now()
+
+    @contextlib.contextmanager
+    def _minting(self, caveats: tuple[Appendable, ...]) -> Generator[Minting]:
+        """A writing transaction that mints capabilities with these caveats, whose durations count from its time."""
+        with self._writing() as (transaction, now):
+            yield Minting(transaction, self._keyring, demand_restricting(caveats, now), now, self.max_ttl)
 
     def _tool_verifier(self, audience: str) -> Verifier:
         if audience not in self._verifiers:

@@ -7,6 +7,8 @@ Laws:
 - A task whose time ran out ends as `expired`, even if somebody completes it later.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from capx.api.messages.outcomes import Ended
@@ -38,17 +40,17 @@ def as_of(task: TaskRecord, now: int) -> TaskRecord:
     return msgspec.structs.replace(task, state=state)
 
 
-def end_task(store: Store, task_id: str, move: lifecycle.Move, *, now: int, dry_run: bool) -> Ended:
+def end_task(store: Store, task_id: str, move: lifecycle.Move, *, clock: Callable[[], int], dry_run: bool) -> Ended:
     """End a task, and return its end, also one from before. A dry run only returns what would happen."""
     if dry_run:
         with store.read() as reading:
-            task = known_task(reading, task_id)
+            now, task = clock(), known_task(reading, task_id)
             dying = impact_below(read_graph(reading, now, task_id), root_node(task.root))
         return Ended(
             task.id, lifecycle.after(as_of(task, now).state, move), None, lifecycle.is_final(task.state), dying
         )
     with store.write() as transaction:
-        return end(transaction, known_task(transaction, task_id), move, now=now)
+        return end(transaction, known_task(transaction, task_id), move, now=clock())
 
 
 def end(transaction: Writing, task: TaskRecord, move: lifecycle.Move, *, now: int) -> Ended:

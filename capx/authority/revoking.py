@@ -11,6 +11,8 @@ Laws:
 - A death of an instant reaches everything that the log shows as issued, also what was issued while a clock was ahead.
   Until such an instant has come, all that is issued is dead. So the caller has to say that this is meant.
 - An agent can revoke only below its own node: the authority computes the nodes from the node of the agent.
+- What an operator revokes gives back the room of its requests (capx.authority.requests.quotas); what an agent revokes
+  does not.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +27,8 @@ from capx.crypto.keys import is_kid
 from capx.errors import InvalidRequest
 from capx.store import events
 from capx.store.lifecycle import is_final
-from capx.store.protocols import Reading, Store, Writing
+from capx.store.protocols import Reading, Writing
+from capx.store.records import TaskRecord
 from capx.tokens import revocation_key
 from capx.tokens.bundle import Bundle
 from capx.tokens.chain import node_below, root_node
@@ -117,10 +120,11 @@ def by_instant(issued: int, latest: int) -> Target:
     return Target(revocation_key.of_instant(issued), events.Revoked(issued=issued))
 
 
-def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Target]:
+def by_where(reading: Reading, where: Mapping[str, str], now: int, *, after: int | None = None) -> list[Target]:
     """The roots of the live tasks that match, or with `agent`, the live nodes of that agent in these tasks.
 
-    InvalidRequest for an unknown name, or a value that cannot be right.
+    With `after`, only tasks that were opened after this position of the log. InvalidRequest for an unknown name, or a
+    value that cannot be right.
     """
     unknown = set(where).difference(SELECTORS)
     if unknown or not where:
@@ -133,7 +137,7 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Targe
             )
     tasks = [
         task
-        for task in reading.tasks()
+        for task in (reading.tasks() if after is None else _opened(reading, after))
         if where.get("tenant") in {None, task.tenant}
         and where.get("purpose") in {None, task.purpose}
         and where.get("principal") in {None, task.principal}
@@ -151,6 +155,11 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int) -> list[Targe
         # By its own death and not by that of a node above it, which a resource may have claimed.
         if agent in node.labels and reading.death(unb64u(node.id)) is None
     ]
+
+
+def _opened(reading: Reading, after: int) -> list[TaskRecord]:
+    opened = [event.read(events.TaskOpened).task for event in reading.events(after=after, kind=events.TaskOpened.kind)]
+    return [task for id_ in opened if (task := reading.task(id_)) is not None]
 
 
 def by_agent(path: Sequence[bytes], hops: Sequence[str], task: str) -> Target:
@@ -183,15 +192,9 @@ def _by_agent(node: bytes, path: Sequence[bytes], task: str) -> Target:
     return Target(node, events.Revoked(b64u(node), is_root=node == path[0], task=task, by=b64u(path[-1])))
 
 
-def revoke(store: Store, targets: Sequence[Target], *, now: int, dry_run: bool) -> Revocation:
-    """Revoke all targets, and return their deaths, also those from before. A dry run returns what would die."""
-    if dry_run:
-        with store.read() as reading:
-            return _preview(reading, targets, now)
-    with store.write() as transaction:
-        return Revocation(
-            tuple([killed for target in targets for killed in _kill_with_granted(transaction, target, now)])
-        )
+def revoke(transaction: Writing, targets: Iterable[Target], *, now: int) -> Revocation:
+    """Revoke all targets for an operator, and return their deaths, also those from before."""
+    return Revocation(tuple([killed for target in targets for killed in _kill_with_granted(transaction, target, now)]))
 
 
 def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
@@ -204,8 +207,10 @@ def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
 
 
 def _kill_with_granted(transaction: Writing, target: Target, now: int) -> list[Killed]:
-    """Revoke one target, and the grants made because of it that are still alive."""
+    """Revoke one target, and the grants made because of it that are still alive. Its requests count no more."""
     first = kill(transaction, target, now=now)
+    # Also if it was dead before: an agent may have revoked it.
+    transaction.uncount_requests(target.shown)
     granted = [_of_id(id_, is_root=False, task=target.event.task) for id_ in transaction.granted_by(target.key)]
     with_it = [kill(transaction, one, now=now) for one in granted]
     return [first, *(one for one in with_it if not one.again)]
@@ -215,7 +220,8 @@ def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:
     return Target(key, events.Revoked(b64u(key), is_root=is_root, task=task))
 
 
-def _preview(reading: Reading, targets: Iterable[Target], now: int) -> Revocation:
+def preview(reading: Reading, targets: Iterable[Target], *, now: int) -> Revocation:
+    """The result that revoking these targets would have."""
     killed: list[Killed] = []
     dying: list[Impact] = []
     for target in targets:

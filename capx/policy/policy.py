@@ -38,7 +38,7 @@ class Purpose(Struct, frozen=True, kw_only=True):
     """A kind of work: its longest time (`ttl`, seconds), what an intent must have, and its rules for an intent.
 
     `tenant` says whether it is for one tenant, whose name every grant then carries. `names` are the parameters that it
-    uses. `lists_pins` says whether a rule may list the arguments to pin.
+    uses.
     """
 
     name: str
@@ -47,7 +47,6 @@ class Purpose(Struct, frozen=True, kw_only=True):
     tenant: bool
     names: frozenset[str]
     rules: Callable[[Intent], tuple[Rule, ...]]
-    lists_pins: bool = True
 
     def demand(self, intent: Intent, principal: Principal) -> None:
         """Raise InvalidRequest unless the intent fits this purpose and the principal.

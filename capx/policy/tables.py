@@ -177,7 +177,6 @@ def _purpose(purpose: str, raw: object, path: str, known: FileContext) -> Purpos
         tenant=tenant,
         names=frozenset({*required, *grants.names} - OWN_NAMES),
         rules=grants,
-        lists_pins=any(isinstance(grant.pinned, tuple) for grant in grants.grants),
     )
 
 

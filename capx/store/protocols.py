@@ -9,14 +9,15 @@ can burn presentations, spend budgets, record decisions and follow deaths, and n
 Laws:
 
 - Everything happens in a transaction. A reader sees one instant. Only one writer at a time writes the log.
-- When a transaction ends without an error, everything it wrote survives any crash. Otherwise nothing of it is kept.
+- When a transaction ends without an error, everything it wrote survives any crash. Otherwise nothing of it is kept. If
+  it was begun with `durable=False`, a crash of the machine may lose what it wrote.
 - Each event takes the next position within the transaction that writes it. So positions have no gaps, and no reader
   sees a later position before an earlier one. Deaths are numbered in the same way.
 - A store holds neither tokens nor keys.
 - Every failure is a StoreProblem.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -80,6 +81,10 @@ class Reading(Protocol):
         """The death of exactly this key, not of a node or task above it; None if there is none."""
         ...
 
+    def deaths_of(self, keys: Iterable[RevocationKey]) -> dict[RevocationKey, Death]:
+        """The deaths of exactly these keys, as `death` gives them; a key without one is not in the answer."""
+        ...
+
     def deaths(self, *, after: int = 0) -> Iterator[Death]:
         """The kept deaths with a `seq` above `after`, in order."""
         ...
@@ -127,16 +132,16 @@ class Reading(Protocol):
         ...
 
     def requests(
-        self, *, task: str | None = None, node: str | None = None, pending: bool = False
+        self, *, task: str | None = None, nodes: Sequence[str] | None = None, pending: bool = False
     ) -> list[RequestRecord]:
         """The requests of one task or of all tasks, in the order in which they were first made.
 
-        `node`: only those of this node (base64url) of the task. `pending`: only those that wait for a person.
+        `nodes`: only those that these nodes (base64url) have made. `pending`: only those that wait for a person.
         """
         ...
 
-    def request_counts(self, task: str, node: str) -> RequestCounts:
-        """The numbers of requests of this task, and of this node (base64url) in it."""
+    def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:
+        """For each node (base64url) of a path, how many requests count at it, and how many of them for the audience."""
         ...
 
     def granted_by(self, key: RevocationKey) -> list[bytes]:
@@ -181,6 +186,14 @@ class Writing(Reading, Protocol):
 
     def keep_request(self, request: RequestRecord) -> None:
         """Keep a request; it replaces the earlier row of the same request."""
+        ...
+
+    def count_request(self, request: RequestRecord) -> None:
+        """Count a new request at each node of its path; called once for each request."""
+        ...
+
+    def uncount_requests(self, node: str) -> None:
+        """Let the requests that count at this node (base64url) count no more, at any node."""
         ...
 
     def keep_grant(self, grant: GrantRecord) -> None:
@@ -270,6 +283,10 @@ class Store(ResourceStore, Protocol):
         """A transaction that reads one instant."""
         ...
 
-    def write(self) -> AbstractContextManager[Writing]:
-        """A writing transaction: it is durable when its block ends, and undone when the block raises."""
+    def write(self, *, durable: bool = True) -> AbstractContextManager[Writing]:
+        """A writing transaction: it is kept when its block ends, and undone when the block raises.
+
+        If it need not be `durable`, others wait less for it. A SQLite file then keeps it as it keeps decisions: it
+        survives the end of the process, but a crash of the machine may lose it.
+        """
         ...

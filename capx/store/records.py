@@ -198,12 +198,10 @@ class GrantRecord(Struct, frozen=True):
 
 
 class RequestCounts(Struct, frozen=True):
-    """How many requests one node and one task have made, and how many of these wait for a person."""
+    """How many requests count at one node, and how many of these are for one audience."""
 
-    of_node: int
-    of_task: int
-    waiting_of_node: int
-    waiting_of_task: int
+    of_all: int = 0
+    of_audience: int = 0
 
 
 # Not a name that a caveat can hold, so no token can spend from this counter or raise it.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from capx.authority.requests.granting import WAITING_OF_NODE
+from capx.authority.requests.quotas import MOST_WAITING
 from capx.crypto.ed25519 import parse_public
 from capx.crypto.keys import RootKey
 from capx.errors import InvalidRequest
@@ -235,13 +235,13 @@ def test_a_helper_named_after_an_approver_does_not_silence_them(lab: GrantingLab
 def test_requests_of_the_dead_leave_their_room_to_the_living(lab: GrantingLab) -> None:
     bundle = first(lab)
     narrowed = bundle.attenuate(expires(NOW + 600))
-    for number in range(WAITING_OF_NODE):
+    for number in range(MOST_WAITING // 2):
         lab.pending(narrowed, SEND, {"n": number})
     assert lab.refused(bundle, SEND) == ("too_many",)
     lab.authority.revoke(next(iter(narrowed)).ids[-1])
     assert lab.authority.requests(pending=True) == []
     assert lab.pending(bundle, SEND).approvers == ("finance",)
-    assert lab.kinds().count("request_expired") == WAITING_OF_NODE
+    assert lab.kinds().count("request_expired") == MOST_WAITING // 2
 
 
 @pytest.mark.parametrize("change", [{"block": "[]"}, {"block": '[["expires",1]]'}, {"block": "x"}, {"ids": ("!",)}])

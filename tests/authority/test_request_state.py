@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from capx.authority.requests.granting import OF_NODE, WAITING_OF_NODE, WAITING_OF_TASK
+from capx.authority.requests.quotas import MOST_WAITING
+from capx.authority.requests.request_state import overdue, waiting
 from capx.verify.ask import Granted
 from capx_caveats import (
     action,
@@ -95,28 +96,18 @@ def test_what_needs_no_person_by_now_is_given_to_those_who_wait(lab: GrantingLab
 # Bounds.
 
 
-def test_one_node_makes_so_many_requests_and_another_goes_on(lab: GrantingLab) -> None:
-    opened = lab.open()
-    for number in range(OF_NODE):
-        assert isinstance(lab.ask(opened.bundle, QUERY, {"id": number}), Granted)
-    assert lab.refused(opened.bundle, QUERY, {"id": OF_NODE}) == ("too_many",)
-    assert isinstance(lab.ask(opened.bundle, QUERY, {"id": 0}), Granted)
-    child = own(opened.bundle).delegate(to="sub", may_ask=[QUERY])
-    assert isinstance(lab.ask(child, QUERY, {"id": OF_NODE}), Granted)
-
-
 def test_only_so_many_requests_wait_for_people(lab: GrantingLab) -> None:
     opened = lab.open()
-    nodes = [own(opened.bundle).delegate(to=f"sub-{n}", may_ask=["mail.send"]) for n in range(6)]
-    for node in nodes[: WAITING_OF_TASK // WAITING_OF_NODE]:
-        for number in range(WAITING_OF_NODE):
-            lab.pending(node, "mail.send", {"n": number})
-        assert lab.refused(node, "mail.send", {"n": WAITING_OF_NODE}) == ("too_many",)
-    assert lab.refused(nodes[-1], "mail.send") == ("too_many",)
+    for number in range(MOST_WAITING // 2):
+        lab.pending(opened.bundle, "mail.send", {"n": number})
+    assert lab.refused(opened.bundle, "mail.send", {"n": MOST_WAITING}) == ("too_many",)
     assert isinstance(lab.ask(opened.bundle, QUERY), Granted)
-    lab.pending(nodes[0], "mail.send", {"n": 0})
+    lab.pending(opened.bundle, "mail.send", {"n": 0})
+    lab.decide(lab.authority.requests(pending=True)[0].id)
+    lab.pending(opened.bundle, "mail.send", {"n": MOST_WAITING})
+    assert lab.refused(opened.bundle, "mail.send", {"n": MOST_WAITING + 1}) == ("too_many",)
     lab.clock.now += 1800
-    lab.pending(nodes[-1], "mail.send")
+    lab.pending(opened.bundle, "mail.send", {"n": MOST_WAITING + 1})
 
 
 def test_asks_that_are_refused_at_once_take_no_room(lab: GrantingLab) -> None:
@@ -124,3 +115,23 @@ def test_asks_that_are_refused_at_once_take_no_room(lab: GrantingLab) -> None:
     for number in range(30):
         assert lab.refused(opened.bundle, "crm.export", {"n": number}) == ("not_offered",)
     assert lab.authority.requests() == []
+
+
+def test_requests_wait_until_nobody_can_answer_them_any_more(lab: GrantingLab) -> None:
+    opened = lab.open()
+    child = own(opened.bundle).delegate(to="sub", may_ask=["mail.send"])
+    first = lab.pending(opened.bundle, "mail.send").request
+    second = lab.pending(child, "mail.send").request
+    lab.granted(opened.bundle, QUERY)
+
+    def found(at: int = NOW) -> tuple[list[str], list[str]]:
+        with lab.authority.store.read() as reading:
+            over = overdue(reading, reading.requests(), at)
+            return [one.id for one in waiting(reading, opened.id, at)], [one.id for one in over]
+
+    assert found() == ([first, second], [])
+    assert found(NOW + 1800) == ([], [first, second])
+    lab.authority.revoke(child)
+    assert found() == ([first], [second])
+    lab.authority.complete(opened.id)
+    assert found() == ([], [first, second])

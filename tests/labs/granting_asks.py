@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
+from capx.authority.requests.inheritance import Asker, read_asker
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
+from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
+from capx.verify.ask import Ask
 from capx.verify.decision import Denied
 from capx_caveats import (
     action,
@@ -34,6 +37,15 @@ RULES = (
 def own(bundle: Bundle) -> Bundle:
     """The capability of a bundle at the authority itself."""
     return Bundle(one for one in bundle if one.audience == "authority")
+
+
+def admitted_asker(lab: GrantingLab, bundle: Bundle) -> Asker:
+    """Who asks with a bundle, as long as it lives."""
+    (capability,) = own(bundle)
+    ask = Ask.of(QUERY)
+    sent = ToolCall("grant.request", ask.arguments())
+    presented = capability.present(sent, now=int(lab.clock.now)).text
+    return read_asker(lab.authority.own_verifier().authenticate(presented), ask)
 
 
 def denied(lab: GrantingLab, bundle: Bundle, what: str, args: Any = None, audience: str | None = None) -> list[str]:

@@ -7,10 +7,12 @@ from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.ed25519 import parse_public
+from capx.crypto.keys import KeyRing, RootKey
 from capx.intents.intent import Intent
 from capx.intents.principal_key import PrincipalKey
 from capx.policy.policy import Policy, Principal, Purpose
 from capx.policy.terms import Offer, Rule
+from capx.store.protocols import Store
 from capx.store.records import RequestRecord
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
@@ -61,12 +63,16 @@ def policy(*rules: Rule, tenant: bool = True, names: Iterable[str] = (), **more:
 
 
 class GrantingLab:
-    """One authority; its policy is what `policy` is set to."""
+    """One authority, over a store of its own or over this one; its policy is what `policy` is set to."""
 
-    def __init__(self, *rules: Rule, clock: Clock | None = None) -> None:
+    def __init__(self, *rules: Rule, clock: Clock | None = None, store: Store | None = None) -> None:
         self.clock = clock or Clock()
         self.policy = policy(*rules)
-        self.authority = Authority.temporary(policy=lambda: self.policy, clock=self.clock)
+        if store is None:
+            self.authority = Authority.temporary(policy=lambda: self.policy, clock=self.clock)
+        else:
+            keyring = KeyRing(RootKey.generate())
+            self.authority = Authority(store, keyring, policy=lambda: self.policy, clock=self.clock)
 
     def intent(self, **said: Any) -> Intent:
         """An intent of Ana's for Acme, issued now."""

@@ -16,6 +16,7 @@ from capx.store.postgres.role import role_sql
 from capx.store.postgres.schema import CLOSED, FOR_RESOURCES, VERSION, migration
 from capx.store.postgres.store import PostgresStore, migrate
 from capx.verify.meter import Paid, Spend
+from tests.labs.old_requests import COUNTED, NODE, ROWS, counted
 from tests.labs.payers import payer
 from tests.labs.postgres import ADMIN, Server
 from tests.labs.postgres_cuts import admin
@@ -171,6 +172,20 @@ def test_a_payment_of_the_second_version_is_the_owners(postgres_server: Server, 
     with postgres_server.admin(postgres_database) as operator:
         operator.execute(f"DROP OWNED BY {role}".encode())
         operator.execute(f"DROP ROLE {role}".encode())
+
+
+def test_requests_of_the_fifth_version_count_at_their_nodes(postgres_server: Server, postgres_database: str) -> None:
+    url = postgres_server.url(postgres_database)
+    with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
+        for step in (*map(migration, range(1, 6)), CLOSED):
+            made.execute(step)
+        made.execute(b"INSERT INTO capx.head VALUES (1, 'origin.0', 0, %s, 0, 0)", (GENESIS,))
+        for nth, (id_, body) in enumerate(ROWS):
+            row = (nth, id_, "task-1", NODE, "pending", NOW, body)
+            made.execute(b"INSERT INTO capx.requests VALUES (%s, %s, %s, %s, %s, %s, %s)", row)
+    assert migrate(url) == (5, VERSION)
+    with contextlib.closing(PostgresStore(url)) as store, store.read() as reading:
+        assert counted(reading) == COUNTED
 
 
 def test_there_is_nothing_to_migrate_where_no_store_is(postgres_server: Server, postgres_database: str) -> None:

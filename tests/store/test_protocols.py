@@ -80,7 +80,7 @@ class Question:
             ids=(self._node(),),
             kid="k1",
             issued=self._now,
-            path=(self._node(),),
+            path=(self._node(), self._node()),
             labels=(),
             block="[]",
             asked=self._earlier(),
@@ -144,7 +144,9 @@ class Question:
                 reading.request("request-1"),
                 reading.requests(task=task, pending=chance.choice([False, True])),
                 reading.requests(pending=True),
-                reading.request_counts(task, self._node()),
+                reading.requests(task=task, nodes=[self._node(), self._node()]),
+                reading.request_counts([self._node(), self._node()], chance.choice(["crm", "mail"])),
+                reading.deaths_of([self._key() for _ in range(3)]),
                 reading.granted_by(self._key()),
             )
 
@@ -158,6 +160,8 @@ class Question:
             lambda writing: writing.count_revocation(self._task(), self._chance.randbytes(1) * 16, now=self._now),
             lambda writing: writing.keep_intent(self._intent()),
             lambda writing: writing.keep_request(self._request()),
+            lambda writing: writing.count_request(self._request()),
+            lambda writing: writing.uncount_requests(self._node()),
             lambda writing: writing.keep_grant(self._grant()),
             lambda writing: writing.begin_epoch(f"origin.{self._now}"),
         ]

@@ -13,7 +13,6 @@ from capx.store.records import (
     GrantRecord,
     IntentRecord,
     Pruned,
-    RequestCounts,
     RequestRecord,
     RequestState,
     TaskRecord,
@@ -22,7 +21,7 @@ from capx.tokens.revocation_key import of_instant, of_kid
 from tests.store.conftest import KINDS, Places
 
 NOW = 1_800_000_000
-NODE, OTHER = b64u(b"n" * 16), b64u(b"o" * 16)
+ROOT, NODE, OTHER = b64u(b"r" * 16), b64u(b"n" * 16), b64u(b"o" * 16)
 INTENT = IntentRecord("digest-1", "ana@our.example", '{"statement":"Zoë, \\u0000"}', "signature", 1)
 UNSEEN = IntentRecord("digest-0", withdrawn=NOW)
 
@@ -39,7 +38,7 @@ def request(
         ids=(b64u(b"i" * 16),),
         kid="k1",
         issued=NOW - 60,
-        path=(b64u(b"r" * 16), node),
+        path=(ROOT, node),
         labels=("finder",),
         block='[["task","task-1"]]',
         asked=asked,
@@ -124,14 +123,59 @@ def test_requests_are_found_by_task_and_by_whether_they_wait(store: Store) -> No
         assert found("task-1", pending=True) == ["e"]
 
 
-def test_requests_are_counted_by_node_task_and_whether_they_wait(store: Store) -> None:
-    keep(store, request("a"), request("b", state="denied"), request("c", node=OTHER), request("d", node=OTHER))
-    keep(store, request("e", node=OTHER, state="expired"), request("f", task="task-2"))
+def counted(store: Store, *requests: RequestRecord) -> None:
+    """Keep new requests, and count them."""
+    with store.write() as transaction:
+        for one in requests:
+            transaction.keep_request(one)
+            transaction.count_request(one)
+
+
+def counts(store: Store, *path: str, audience: str = "billing") -> list[tuple[int, int]]:
     with store.read() as reading:
-        assert reading.request_counts("task-1", NODE) == RequestCounts(2, 5, 1, 3)
-        assert reading.request_counts("task-1", OTHER) == RequestCounts(3, 5, 2, 3)
-        assert reading.request_counts("task-2", OTHER) == RequestCounts(0, 1, 0, 1)
-        assert reading.request_counts("task-3", NODE) == RequestCounts(0, 0, 0, 0)
+        return [(each.of_all, each.of_audience) for each in reading.request_counts(path, audience)]
+
+
+def test_a_request_counts_at_every_node_of_its_path(store: Store) -> None:
+    elsewhere = structs.replace(request("c", node=OTHER), audience="crm")
+    counted(store, request("a"), request("b", state="denied"), elsewhere)
+    assert counts(store, ROOT, NODE) == [(3, 2), (2, 2)]
+    assert counts(store, OTHER, ROOT) == [(1, 0), (3, 2)]
+    assert counts(store, ROOT, audience="crm") == [(3, 1)]
+    assert counts(store, "unseen") == [(0, 0)]
+
+
+def test_a_request_that_is_kept_again_counts_once(store: Store) -> None:
+    counted(store, request("a"))
+    keep(store, request("a", state="granted", asked=NOW + 5))
+    assert counts(store, ROOT, NODE) == [(1, 1), (1, 1)]
+
+
+def test_requests_that_count_no_more_count_at_no_node(store: Store) -> None:
+    below = structs.replace(request("b"), path=(ROOT, NODE, "below"))
+    counted(store, request("a"), below, request("c", node=OTHER))
+    with store.write() as transaction:
+        transaction.uncount_requests("unseen")
+        transaction.uncount_requests(NODE)
+        transaction.uncount_requests(NODE)
+    assert counts(store, ROOT, NODE, "below", OTHER) == [(1, 1), (0, 0), (0, 0), (1, 1)]
+    # Kept all the same: what was denied stays denied.
+    keep(store, request("a", state="expired"))
+    assert counts(store, ROOT) == [(1, 1)]
+    with store.read() as reading:
+        assert [one.id for one in reading.requests()] == ["a", "b", "c"]
+
+
+def test_requests_are_found_by_the_nodes_that_made_them(store: Store) -> None:
+    keep(store, request("b", node=OTHER), request("a"), request("c", task="task-2"))
+    with store.read() as reading:
+
+        def found(*nodes: str) -> list[str]:
+            return [one.id for one in reading.requests(task="task-1", nodes=nodes)]
+
+        assert found(NODE, OTHER) == found(OTHER, NODE, "unseen") == ["b", "a"]
+        assert found(NODE) == ["a"]
+        assert found(ROOT) == []
 
 
 def id_of(letter: str) -> bytes:
@@ -166,7 +210,8 @@ def test_a_capability_is_granted_once(store: Store) -> None:
 
 
 def test_old_requests_and_grants_are_forgotten_and_intents_never(store: Store) -> None:
-    keep(store, INTENT, UNSEEN, request("old"), request("again"), request("new", asked=NOW + 9))
+    keep(store, INTENT, UNSEEN)
+    counted(store, request("old"), request("again"), request("new", asked=NOW + 9))
     keep(store, request("again", asked=NOW + 9))
     keep(store, GrantRecord(id_of("c"), (id_of("r"), id_of("s")), "k1", NOW - 5, NOW))
     keep(store, GrantRecord(id_of("d"), (id_of("r"), id_of("t")), "k1", NOW - 5, NOW + 5))
@@ -180,6 +225,7 @@ def test_old_requests_and_grants_are_forgotten_and_intents_never(store: Store) -
         assert transaction.forget(NOW + 5) == Pruned(0, 0, 0, 0)
         # What was forgotten as a whole may be granted again.
         transaction.keep_grant(GrantRecord(id_of("c"), (id_of("r"), id_of("s")), "k1", NOW, NOW + 9))
+    assert counts(store, ROOT) == [(2, 2)]
     keep(store, request("later", asked=NOW + 9))
     with store.read() as reading:
         assert [one.id for one in reading.requests()] == ["again", "new", "later"]
@@ -231,7 +277,8 @@ def test_intents_are_taken_over_and_the_dead_of_an_epoch_are_not(
     of_kind: Callable[[str], Store], of: str, to: str
 ) -> None:
     old, new = of_kind(of), of_kind(to)
-    keep(old, INTENT, UNSEEN, request("a"), GrantRecord(id_of("c"), (id_of("r"),), "k1", NOW, NOW))
+    keep(old, INTENT, UNSEEN, GrantRecord(id_of("c"), (id_of("r"),), "k1", NOW, NOW))
+    counted(old, request("a"))
     with old.write() as transaction:
         transaction.open_task(TaskRecord("task-1", "root-1", NOW, NOW + 60, principal="ana", intent="digest-1"))
     with old.read() as reading, new.write() as transaction:
@@ -240,6 +287,7 @@ def test_intents_are_taken_over_and_the_dead_of_an_epoch_are_not(
         assert now.intents() == was.intents() == [INTENT, UNSEEN]
         assert now.tasks() == was.tasks()
         assert now.requests() == []
+        assert [one.of_all for one in now.request_counts([ROOT], "billing")] == [0]
         assert now.granted_by(id_of("r")) == now.granted_by(of_kid("k1")) == []
 
 

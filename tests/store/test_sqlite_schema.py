@@ -17,6 +17,7 @@ from capx.store.sqlite.schema import MIGRATIONS, VERSION
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.chain import root_node
 from capx.verify.meter import Paid, Spend
+from tests.labs.old_requests import COUNTED, NODE, ROWS, counted
 from tests.labs.payers import payer
 from tests.labs.store_writes import note, verified
 
@@ -142,6 +143,20 @@ def test_a_payment_of_the_fourth_version_can_be_given_back(old: Path) -> None:
     with closing(SQLiteStore(old)) as store:
         assert store.give_back(by, decision="d", reason="x", now=NOW) == (Paid("a", "calls", Decimal(1)),)
         assert store.spent([("a", "calls")]) == (Decimal(2),)
+
+
+def test_requests_of_the_fifth_version_count_at_their_nodes(old: Path) -> None:
+    with closing(sqlite3.connect(old)) as connection:
+        for step in MIGRATIONS[1:5]:
+            connection.executescript(step)
+        for nth, (id_, body) in enumerate(ROWS):
+            row = (nth, id_, "task-1", NODE, "pending", NOW, body)
+            connection.execute("INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        connection.execute("PRAGMA user_version = 5")
+        connection.commit()
+    assert migrate(old) == (5, VERSION)
+    with closing(SQLiteStore(old)) as store, store.read() as reading:
+        assert counted(reading) == COUNTED
 
 
 def test_a_migration_that_fails_changes_nothing(old: Path) -> None:

@@ -212,6 +212,22 @@ def test_a_key_dies_once_and_deaths_are_numbered_without_gaps(store: Store) -> N
         assert reading.death(b"task-1") is None
 
 
+def test_deaths_are_found_by_many_keys_at_once(store: Store) -> None:
+    kill(store, b"n" * 16, "task-1", of_kid("k1"), "n" * 16)
+    unseen: list[RevocationKey] = [number.to_bytes(16, "big") for number in range(1_200)]
+    with store.read() as reading:
+        found = reading.deaths_of([*unseen, "task-1", b"n" * 16, "task-2", of_kid("k1"), b"task-1", b"n" * 16])
+        assert found == {key: reading.death(key) for key in (b"n" * 16, "task-1", of_kid("k1"))}
+        assert reading.deaths_of([]) == {}
+
+
+def test_a_write_that_need_not_be_durable_is_kept_all_the_same(store: Store, places: Places) -> None:
+    with store.write(durable=False) as transaction:
+        transaction.append("noted", b"{}", at=NOW)
+    with places.again(store).read() as reading:
+        assert [event.kind for event in reading.events()] == ["noted"]
+
+
 def test_the_last_instant_of_revocation_is_found_among_others(store: Store) -> None:
     with store.read() as reading:
         assert reading.revoked_until() == -1

@@ -13,17 +13,22 @@ Laws:
 - A person's denial and a revoked grant are final for the node, even with another token or a newer policy.
 - Asking again returns the same grant, byte for byte.
 - The store keeps, with each grant, the token that asked for it.
+- An ask is decided by a read, for which no writer waits. If it is refused, only that is written. What is to be granted,
+  or to wait for a person, is decided again within the transaction that writes it, if anything may have changed: the
+  policy, the keys, any death or anything in the task, or if its time has run out.
 """
 
 import os
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.authority.requests.approvers import demand_answer, excluded
 from capx.authority.requests.inheritance import Asker, asker_of
 from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, offer
-from capx.authority.requests.request_state import expire_requests, is_same, signed_inquiry
+from capx.authority.requests.quotas import MOST_MADE, MOST_WAITING, counts_among, room
+from capx.authority.requests.request_state import expire_requests, is_same, signed_inquiry, waiting
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.keys import KeyRing
@@ -31,74 +36,109 @@ from capx.errors import InvalidRequest
 from capx.policy.policy import Policy
 from capx.store.events import AskRefused, CapabilityMinted, RequestMade
 from capx.store.protocols import Reading, Writing
-from capx.store.records import GrantRecord, RequestRecord
+from capx.store.records import GrantRecord, Head, RequestRecord
 from capx.tokens.capability import mint_block
 from capx.tokens.effective.intersection import entry_in_common
 from capx.tokens.revocation_key import of_kid
 from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx_caveats import Entry
 
-OF_NODE, OF_TASK = 200, 2_000
-"""The most requests by the agents of one node, and of one task."""
-WAITING_OF_NODE, WAITING_OF_TASK = 10, 50
-"""The most of them that may wait for a person at once."""
 _AGAIN: Final = frozenset({"approved", "granted"})
+_SHARES: Final = "a branch half of what its parent has left, an audience half of what a node has left"
 
 
-def standing_answer(
+class Grantable(Struct, frozen=True):
+    """An ask that may be granted now, or may wait for a person.
+
+    If `agreed`, its request was made before, and needs no more room and no other consent. The rest is what this was
+    decided by: the root keys, the policy and the head of the store.
+    """
+
+    offered: Offered
+    agreed: bool
+    keyring: KeyRing
+    policy: Policy
+    head: Head
+
+    def holds(self, reading: Reading, keyring: KeyRing, policy: Policy, task: str, *, now: int) -> bool:
+        """Whether the same would be decided now: nothing has changed that it was decided by."""
+        if self.keyring is not keyring or self.policy is not policy or now >= self.offered.until:
+            return False
+        before, head = self.head, reading.head()
+        if (before.epoch, before.deaths, before.forgotten) != (head.epoch, head.deaths, head.forgotten):
+            return False
+        # All that is written about requests is an event of their task.
+        return all(event.kind == "decision" for event in reading.events(after=before.position, task=task))
+
+
+def decide(
     reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int
-) -> Answer | None:
-    """The answer that an ask already has, if it still holds and nothing has to be written; else None."""
-    # Most asks are new. Look first, because an offer is slow to make; but a list of pins gives the request another id.
-    listed = ask.args is not None and any(purpose.lists_pins for purpose in policy.purposes.values())
-    if not listed and reading.request(ask.request(asker.ids[-1])) is None:
-        return None
-    try:
-        offered = offer(reading, keyring, policy, asker, ask, now=now)
-        request = reading.request(offered.ask.request(asker.ids[-1]))
-        return None if request is None else _standing(reading, keyring, ask, request, offered, now=now)
-    except NotOffered:
-        # Left to `answer`, which also writes the refusal into the log.
-        return None
-
-
-def answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer:
-    """Answer an ask at `now` (Unix seconds) by this policy. The caller has checked that the active key is live."""
-    try:
-        return _answer(transaction, keyring, policy, asker, ask, now=now)
-    except NotOffered as refused:
-        event = AskRefused(
-            task=asker.task,
-            path=tuple(map(b64u, asker.path)),
-            hops=asker.labels,
-            audience=ask.audience,
-            action=ask.action,
-            reasons=tuple(reason.code for reason in refused.refusals),
-        )
-        event.write(transaction, at=now)
-        return Refused(refused.refusals)
-
-
-def _answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer:
-    offered = offer(transaction, keyring, policy, asker, ask, now=now)
-    request = transaction.request(offered.ask.request(asker.ids[-1]))
+) -> Answer | Grantable:
+    """The answer that an ask already has, or that it may be granted; NotOffered if it is refused."""
+    offered = offer(reading, keyring, policy, asker, ask, now=now)
+    request = offered.request
     if request is not None:
-        standing = _standing(transaction, keyring, ask, request, offered, now=now)
+        standing = _standing(reading, keyring, ask, request, offered, now=now)
         if standing is not None:
             return standing
+    agreed = request is not None and _holds(reading, policy, request, offered)
+    # First, because it is quick: a branch that asks without end is refused before all its requests are read.
+    if not agreed:
+        _demand_room(reading, request, asker, ask.audience, waits=offered.needs_consent, now=now)
     # A request belongs to one token. Another token of the same agent must not get round a denial or a revocation.
-    _demand_undecided(transaction, asker, ask)
-    if request is not None and _holds(transaction, policy, request, offered):
+    _demand_undecided(reading, asker, ask)
+    return Grantable(offered, agreed, keyring, policy, reading.head())
+
+
+def answer(
+    transaction: Writing,
+    keyring: KeyRing,
+    policy: Policy,
+    asker: Asker,
+    ask: Ask,
+    *,
+    now: int,
+    before: Grantable | None = None,
+) -> Answer:
+    """Answer an ask at `now` (Unix seconds) by this policy. The caller has checked that the active key is live.
+
+    `before` is what a read decided about the same ask of the same asker: if it still holds, it is not decided again.
+    """
+    try:
+        if before is not None and before.holds(transaction, keyring, policy, asker.task, now=now):
+            decided: Answer | Grantable = before
+        else:
+            decided = decide(transaction, keyring, policy, asker, ask, now=now)
+    except NotOffered as refused:
+        return refuse(transaction, asker, ask, refused, now=now)
+    if not isinstance(decided, Grantable):
+        return decided
+    offered, request = decided.offered, decided.offered.request
+    if request is not None and decided.agreed:
         return _mint(transaction, keyring, asker, request, offered, policy=policy, now=now)
-    # Requests that nobody can answer any more must not take the room of this one.
+    # The log says that they have expired before it says what takes their room.
     expire_requests(transaction, now=now, task=asker.task)
-    _demand_room(transaction, request, asker, waits=offered.needs_consent, now=now)
-    earlier = () if request is None else request.granted
-    made = _request(policy, asker, offered, earlier, now=now)
+    made = _request(policy, asker, offered, () if request is None else request.granted, now=now)
+    if request is None:
+        transaction.count_request(made)
     if not offered.needs_consent:
         return _mint(transaction, keyring, asker, made, offered, policy=policy, now=now)
     _wait(transaction, policy, made)
     return _pending(ask, made)
+
+
+def refuse(transaction: Writing, asker: Asker, ask: Ask, refused: NotOffered, *, now: int) -> Refused:
+    """Write to the log that an ask is refused, and return this answer."""
+    event = AskRefused(
+        task=asker.task,
+        path=tuple(map(b64u, asker.path)),
+        hops=asker.labels,
+        audience=ask.audience,
+        action=ask.action,
+        reasons=tuple(reason.code for reason in refused.refusals),
+    )
+    event.write(transaction, at=now)
+    return Refused(refused.refusals)
 
 
 def _standing(
@@ -232,14 +272,19 @@ def _mint(
     return Granted(capability)
 
 
-def _demand_room(reading: Reading, request: RequestRecord | None, asker: Asker, *, waits: bool, now: int) -> None:
+def _demand_room(
+    reading: Reading, request: RequestRecord | None, asker: Asker, audience: str, *, waits: bool, now: int
+) -> None:
     """Raise NotOffered if there are too many requests. A request that is made again keeps its own place."""
-    asked = reading.request_counts(asker.task, b64u(asker.node))
-    if request is None and (asked.of_node >= OF_NODE or asked.of_task >= OF_TASK):
-        raise NotOffered(ask_refusal("too_many", f"at most {OF_NODE} of one node, and {OF_TASK} of one task"))
-    own = request is not None and request.state == "pending" and now < request.until
-    if waits and (asked.waiting_of_node - own >= WAITING_OF_NODE or asked.waiting_of_task - own >= WAITING_OF_TASK):
-        why = f"at most {WAITING_OF_NODE} of one node, and {WAITING_OF_TASK} of one task, wait for a person"
+    path = tuple(map(b64u, asker.path))
+    if request is None and room(MOST_MADE, reading.request_counts(path, audience)) < 1:
+        why = f"at most {MOST_MADE} of one task, {_SHARES}: use what was granted before, or have a branch revoked"
+        raise NotOffered(ask_refusal("too_many", why))
+    if not waits:
+        return
+    others = [one for one in waiting(reading, asker.task, now) if request is None or one.id != request.id]
+    if room(MOST_WAITING, counts_among(others, path, audience)) < 1:
+        why = f"at most {MOST_WAITING} of one task wait for people, {_SHARES}: ask again when some were answered"
         raise NotOffered(ask_refusal("too_many", why))
 
 
@@ -249,27 +294,25 @@ def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
     The token does not matter: an agent must not get round a denial with another token, nor round a revocation with a
     sub-agent.
     """
-    for node in asker.path:
-        for request in reading.requests(task=asker.task, node=b64u(node)):
-            if not is_same(request, ask):
-                continue
-            if request.state == "denied" and node == asker.node:
-                raise NotOffered(ask_refusal("request_denied"))
-            if request.granted and (revoked := _revoked(reading, request)):
-                raise NotOffered(ask_refusal("grant_revoked", revoked))
+    for request in reading.requests(task=asker.task, nodes=tuple(map(b64u, asker.path))):
+        if not is_same(request, ask):
+            continue
+        if request.state == "denied" and request.node == b64u(asker.node):
+            raise NotOffered(ask_refusal("request_denied"))
+        if request.granted and (revoked := _revoked(reading, request)):
+            raise NotOffered(ask_refusal("grant_revoked", revoked))
 
 
 def _revoked(reading: Reading, request: RequestRecord) -> str | None:
     """The id of a grant of this request that somebody revoked; not one that died because the token that asked died."""
     # A grant also dies with the token that asked. Only a death before that one was meant for the grant itself. All
     # tokens that can ask are issued when their task opens, so after a revocation of an instant nobody asks again.
-    deaths = (reading.death(key) for key in asker_of(request).revocation_keys)
-    fell = min((death.seq for death in deaths if death is not None), default=None)
-    for id_ in request.granted:
-        death = reading.death(unb64u(id_))
-        if death is not None and (fell is None or death.seq < fell):
-            return id_
-    return None
+    ids = {unb64u(id_): id_ for id_ in request.granted}
+    deaths = reading.deaths_of(ids)
+    if not deaths:
+        return None
+    fell = min((death.seq for death in reading.deaths_of(asker_of(request).revocation_keys).values()), default=None)
+    return next((ids[key] for key in ids if key in deaths and (fell is None or deaths[key].seq < fell)), None)
 
 
 def _pending(ask: Ask, request: RequestRecord) -> Pending:

@@ -206,7 +206,7 @@ def asked_entry(request: RequestRecord) -> Entry:
 
 def is_dead(reading: Reading, asker: Asker) -> bool:
     """Whether the token of the asker, or one above it, was revoked, or a task has ended that it depends on."""
-    return any(reading.death(key) for key in asker.revocation_keys) or asker.issued <= reading.revoked_until()
+    return bool(reading.deaths_of(asker.revocation_keys)) or asker.issued <= reading.revoked_until()
 
 
 def spelt(caveat: Caveat) -> bytes:

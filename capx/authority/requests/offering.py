@@ -34,7 +34,7 @@ from capx.policy.policy import Policy
 from capx.policy.terms import Match, Rule, Terms
 from capx.store.lifecycle import FIRST
 from capx.store.protocols import Reading
-from capx.store.records import ATTESTED
+from capx.store.records import ATTESTED, RequestRecord, TaskRecord
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
 from capx.verify.ask import NOT_PINNED, Ask
@@ -65,7 +65,7 @@ REASONS: Final = MappingProxyType(
         "not_offered": "the policy offers this to no task of the purpose",
         NOT_PINNED: "a person consents only to a call with its arguments",
         "not_inherited": "a restriction of the asker cannot be carried over to a grant",
-        "too_many": "too many requests were made, or are waiting, at this node or in this task",
+        "too_many": "too many requests were made, or are waiting, in this branch of the task or for this audience",
         "request_denied": "a person has denied it",
         "asker_dead": "the asker was revoked, or has ended",
         "grant_revoked": "the grant that answered this ask was revoked",
@@ -92,7 +92,8 @@ class Offered(Struct, frozen=True):
 
     `ask` has the arguments to which the grant is pinned: by these the request is known. `all_args` are all arguments of
     the ask (canonical JSON), if the policy lists those to pin. `round` counts the grants of the request, from 1 on: the
-    next one begins when the uses of the last are used up.
+    next one begins when the uses of the last are used up. `request` is the request as the store has it, if the ask was
+    made before. The offer holds `until` this time (Unix seconds), if nothing else changes.
     """
 
     match: Match
@@ -101,6 +102,8 @@ class Offered(Struct, frozen=True):
     intent: Intent
     round: int
     block: str
+    request: RequestRecord | None
+    until: int
 
     @property
     def needs_consent(self) -> bool:
@@ -110,12 +113,15 @@ class Offered(Struct, frozen=True):
 
 def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Offered:
     """Return the policy's offer for an ask; NotOffered if the asker is dead or the policy offers nothing."""
-    for why in _death_reasons(reading, keyring, asker, now):
+    task = reading.task(asker.task)
+    for why in _death_reasons(reading, keyring, asker, task, now):
         raise NotOffered(ask_refusal("asker_dead", why))
     if asker.refusals:
         raise NotOffered(*asker.refusals)
+    if task is None or task.intent is None:
+        raise NotOffered(ask_refusal("no_intent"))
     try:
-        intent = _intent(reading, policy, asker)
+        intent = _intent(reading, policy, task.intent)
         terms = policy.terms(intent)
     except InvalidRequest as refused:
         # With its cause, which an approver sees. The asker does not, because it may hold text of other people.
@@ -135,7 +141,7 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     uses = () if match.rule.uses is None else (uses_budget(match.rule.uses, id_, round_),)
     block = _block(asker, match, wanted, uses)
     _demand_usable(block, ask)
-    return Offered(match, pinned, all_args, intent, round_, block)
+    return Offered(match, pinned, all_args, intent, round_, block, made, min(asker.expires, task.expires))
 
 
 def _unnamed(terms: Terms, ask: Ask) -> str:
@@ -161,8 +167,9 @@ def _wanted(rule: Rule, ask: Ask, names: tuple[str, ...] | None) -> Entry:
         raise NotOffered(ask_refusal(NOT_PINNED, str(refused))) from None
 
 
-def _death_reasons(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -> Iterator[str]:
-    task = reading.task(asker.task)
+def _death_reasons(
+    reading: Reading, keyring: KeyRing, asker: Asker, task: TaskRecord | None, now: int
+) -> Iterator[str]:
     state = "unknown" if task is None else as_of(task, now).state
     if state != FIRST:
         yield f"task {asker.task} is {state}"
@@ -174,10 +181,9 @@ def _death_reasons(reading: Reading, keyring: KeyRing, asker: Asker, now: int) -
         yield f"the key {asker.kid} that it was minted with is no longer live"
 
 
-def _intent(reading: Reading, policy: Policy, asker: Asker) -> Intent:
-    """The intent that the task was opened on; InvalidRequest if the policy no longer has the key that signed it."""
-    task = reading.task(asker.task)
-    kept = None if task is None or task.intent is None else reading.intent(task.intent)
+def _intent(reading: Reading, policy: Policy, digest: str) -> Intent:
+    """The intent with this digest; InvalidRequest if the policy no longer has the key that signed it."""
+    kept = reading.intent(digest)
     if kept is None or kept.document is None:
         raise NotOffered(ask_refusal("no_intent"))
     intent = parse_intent(kept.document.encode())

@@ -8,12 +8,12 @@ Laws:
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
 from msgspec.structs import replace
 
-from capx.authority.requests.inheritance import Asker, asked_entry, asker_of, is_dead
+from capx.authority.requests.inheritance import Asker, asked_entry, asker_of
 from capx.authority.requests.inquiry import BudgetLeft, Inquiry, SameAsk
 from capx.authority.uses import earlier_uses
 from capx.errors import InvalidRequest, UnknownRequest
@@ -71,7 +71,7 @@ def _is_revoked(reading: Reading, asker: Asker) -> bool:
     """Whether somebody revoked the asker, a token above it, or its key. The end of its task is no revocation."""
     tasks = set(asker.until)
     keys = [key for key in asker.revocation_keys if key not in tasks]
-    return any(map(reading.death, keys)) or asker.issued <= reading.revoked_until()
+    return bool(reading.deaths_of(keys)) or asker.issued <= reading.revoked_until()
 
 
 def signed_inquiry(reading: Reading, request: RequestRecord) -> Inquiry:
@@ -90,10 +90,14 @@ def signed_inquiry(reading: Reading, request: RequestRecord) -> Inquiry:
 
 def ask_of(request: RequestRecord) -> Ask:
     """The ask that led to a request, read from its record."""
-    # All arguments that the agent named: the policy decides by them, also if it pins only some.
-    named = request.args if request.all_args is None else request.all_args
+    named = _named(request)
     args = None if named is None else json.loads(named)
     return Ask(audience=request.audience, action=request.action, args=args)
+
+
+def _named(request: RequestRecord) -> str | None:
+    """All arguments that the agent named: the policy decides by them, also if it pins only some."""
+    return request.args if request.all_args is None else request.all_args
 
 
 def is_same(request: RequestRecord, ask: Ask) -> bool:
@@ -104,7 +108,7 @@ def is_same(request: RequestRecord, ask: Ask) -> bool:
     """
     if (request.audience, request.action) != (ask.audience, ask.action):
         return False
-    if ask_of(request).canonical_args == ask.canonical_args:
+    if _named(request) == (None if (args := ask.canonical_args) is None else args.decode()):
         return True
     if request.all_args is None or ask.args is None:
         return False
@@ -118,18 +122,35 @@ def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:
 
 def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
     """Whether a request is `pending`, but nobody can answer it any more."""
-    if request.state != "pending":
-        return False
-    task = reading.task(request.task)
-    if now >= request.until or task is None or is_final(task.state):
-        return True
-    return is_dead(reading, asker_of(request))
+    return bool(overdue(reading, [request], now))
+
+
+def overdue(reading: Reading, requests: Iterable[RequestRecord], now: int) -> list[RequestRecord]:
+    """Those of these requests that are `pending`, but that nobody can answer any more."""
+    pending = [request for request in requests if request.state == "pending"]
+    tasks = {id_: reading.task(id_) for id_ in {request.task for request in pending}}
+    active = {id_ for id_, task in tasks.items() if task is not None and not is_final(task.state)}
+    askers = {one.id: asker_of(one) for one in pending if now < one.until and one.task in active}
+    if not askers:
+        return pending
+    # One query for all of them: others may wait to write meanwhile.
+    dead = reading.deaths_of(key for asker in askers.values() for key in asker.revocation_keys).keys()
+    until = reading.revoked_until()
+    living = {id_ for id_, asker in askers.items() if until < asker.issued and dead.isdisjoint(asker.revocation_keys)}
+    return [request for request in pending if request.id not in living]
+
+
+def waiting(reading: Reading, task: str, now: int) -> list[RequestRecord]:
+    """The requests of a task that wait for a person, and that somebody can still answer."""
+    pending = reading.requests(task=task, pending=True)
+    over = {request.id for request in overdue(reading, pending, now)}
+    return [request for request in pending if request.id not in over]
 
 
 def expire_requests(transaction: Writing, *, now: int, task: str | None = None, limit: int | None = None) -> None:
     """End the pending requests that nobody can answer any more, in one task or in all, at most `limit`."""
-    waiting = transaction.requests(task=task, pending=True)
-    for request in [one for one in waiting if is_overdue(transaction, one, now)][:limit]:
+    pending = transaction.requests(task=task, pending=True)
+    for request in overdue(transaction, pending, now)[:limit]:
         expire(transaction, request, now=now)
 
 

@@ -16,7 +16,7 @@ from capx.crypto.base64url import b64u
 from capx.store.log import Event
 from capx.store.postgres.connection import Link
 from capx.store.protocols import Reading
-from capx.store.records import REVOCATIONS, Counter, Death, GrantRecord, Head, Pruned, Unwritable
+from capx.store.records import REVOCATIONS, Counter, Death, GrantRecord, Head, Pruned, RequestRecord, Unwritable
 from capx.store.sql.rows import HEAD, SqlRows, head_of
 from capx.tokens.revocation_key import RevocationKey
 
@@ -116,6 +116,10 @@ class Rows(SqlRows):
     def _change_head(self, **changes: Any) -> None:
         self._head = structs.replace(self._head, **changes)
 
+    def count_request(self, request: RequestRecord) -> None:
+        query = "INSERT INTO capx.request_nodes SELECT node, ?, ? FROM unnest(?::text[]) AS node"
+        self._execute(query, request.audience, request.id, list(request.path))
+
     def _put_strengths(self, grant: GrantRecord) -> None:
         query = "INSERT INTO capx.strengths SELECT id, ? FROM unnest(?::bytea[]) AS id"
         self._execute(query, grant.capability, list(grant.ids))
@@ -128,6 +132,12 @@ class Rows(SqlRows):
 
     def _key_column(self, key: RevocationKey) -> str:
         return "id" if isinstance(key, bytes) else "name"
+
+    def _death_rows(self, keys: Sequence[RevocationKey]) -> list[Any]:
+        ids = [key for key in keys if isinstance(key, bytes)]
+        names = [key for key in keys if isinstance(key, str)]
+        query = f"{self.select_death} WHERE id = ANY (?::bytea[]) OR name = ANY (?::text[])"
+        return self._rows(query, ids, names)
 
     def _event(self, row: Any) -> Event:
         position, at, kind, body, hash_ = row

@@ -80,7 +80,7 @@ class PostgresStore:
             yield Rows(link, head)
 
     @contextlib.contextmanager
-    def write(self) -> Generator[Writing]:
+    def write(self, *, durable: bool = True) -> Generator[Writing]:  # noqa: ARG002 - the server keeps all alike
         """A writing transaction: it is durable when its block ends, and undone when the block raises."""
         with explained(self.place), self._pool.link() as link:
             with link.writing(WRITE) as head:

@@ -1,7 +1,7 @@
 """The rows of a store for intents (what people want), requests (what agents ask for) and grants."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from msgspec import structs
@@ -11,11 +11,7 @@ from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
 
 _INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM capx.intents"
 _REQUEST = "SELECT body FROM capx.requests"
-_COUNTS = """
-SELECT count(*) FILTER (WHERE node = ?), count(*),
-    count(*) FILTER (WHERE node = ? AND state = 'pending'), count(*) FILTER (WHERE state = 'pending')
-FROM capx.requests WHERE task = ?
-"""
+_COUNTS = "SELECT node, count(*), count(*) FILTER (WHERE audience = ?) FROM capx.request_nodes"
 
 
 class SqlRequestRows(ABC):
@@ -44,16 +40,25 @@ class SqlRequestRows(ABC):
         return row and RequestRecord.parse(*row)
 
     def requests(
-        self, *, task: str | None = None, node: str | None = None, pending: bool = False
+        self, *, task: str | None = None, nodes: Sequence[str] | None = None, pending: bool = False
     ) -> list[RequestRecord]:
         # One condition for each filter that is set. A single `(? IS NULL OR task = ?)` would not use the indexes.
-        filters = [(f"{name} = ?", value) for name, value in (("task", task), ("node", node)) if value is not None]
-        conditions = ["true", *(condition for condition, _ in filters), *(["state = 'pending'"] if pending else [])]
+        conditions, values = ["true"], list[str]()
+        if task is not None:
+            conditions.append("task = ?")
+            values.append(task)
+        if nodes is not None:
+            conditions.append(f"node IN ({_places(nodes)})")
+            values += nodes
+        if pending:
+            conditions.append("state = 'pending'")
         query = f"{_REQUEST} WHERE {' AND '.join(conditions)} ORDER BY {self.nth}"
-        return [RequestRecord.parse(*row) for row in self._rows(query, *(value for _, value in filters))]
+        return [RequestRecord.parse(*row) for row in self._rows(query, *values)]
 
-    def request_counts(self, task: str, node: str) -> RequestCounts:
-        return RequestCounts(*self._row(_COUNTS, node, node, task))
+    def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:
+        rows = self._rows(f"{_COUNTS} WHERE node IN ({_places(path)}) GROUP BY node", audience, *path)
+        counts = {node: RequestCounts(*numbers) for node, *numbers in rows}
+        return [counts.get(node, RequestCounts()) for node in path]
 
     def granted_by(self, key: RevocationKey) -> list[bytes]:
         if isinstance(key, bytes):
@@ -87,6 +92,16 @@ class SqlRequestRows(ABC):
             "ON CONFLICT (id) DO UPDATE SET state = excluded.state, asked = excluded.asked, body = excluded.body",
         )
 
+    def count_request(self, request: RequestRecord) -> None:
+        for node in request.path:
+            self._put("request_nodes", (node, request.audience, request.id))
+
+    def uncount_requests(self, node: str) -> None:
+        self._execute(
+            "DELETE FROM capx.request_nodes WHERE request IN (SELECT request FROM capx.request_nodes WHERE node = ?)",
+            node,
+        )
+
     def keep_grant(self, grant: GrantRecord) -> None:
         self._put("grants", (grant.capability, grant.kid, grant.issued, grant.at))
         self._put_strengths(grant)
@@ -102,6 +117,9 @@ class SqlRequestRows(ABC):
             "DELETE FROM capx.strengths WHERE capability IN (SELECT capability FROM capx.grants WHERE at < ?)", before
         )
         self._execute("DELETE FROM capx.grants WHERE at < ?", before)
+        self._execute(
+            "DELETE FROM capx.request_nodes WHERE request IN (SELECT id FROM capx.requests WHERE asked < ?)", before
+        )
         return int(self._execute("DELETE FROM capx.requests WHERE asked < ?", before).rowcount)
 
     def _put(self, table: str, row: tuple[object, ...]) -> None:

@@ -31,6 +31,7 @@ _TAKEN_OVER = (
     "tasks",
     "intents",
     "requests",
+    "request_nodes",
     "grants",
     "strengths",
     "deaths",
@@ -101,6 +102,10 @@ class SqlRows(SqlRequestRows):
         row = self._row(f"{self.select_death} WHERE {self._key_column(key)} = ?", key)
         return row and self._death(row)
 
+    def deaths_of(self, keys: Iterable[RevocationKey]) -> dict[RevocationKey, Death]:
+        found = map(self._death, self._death_rows(list(dict.fromkeys(keys))))
+        return {death.key: death for death in found}
+
     def deaths(self, *, after: int = 0) -> Iterator[Death]:
         query = f"{self.select_death} WHERE seq > ? ORDER BY seq LIMIT ?"
         # By pages, for the reasons given in `events`.
@@ -129,9 +134,9 @@ class SqlRows(SqlRequestRows):
         while limit is None or limit > 0:
             page = _PAGE if limit is None else min(limit, _PAGE)
             rows = self._rows(query, after, *values, page)
-            if not rows:
-                return
             yield from map(self._event, rows)
+            if len(rows) < page:
+                return
             after = rows[-1][0]
             limit = None if limit is None else limit - len(rows)
 
@@ -218,6 +223,10 @@ class SqlRows(SqlRequestRows):
     @abstractmethod
     def _key_column(self, key: RevocationKey) -> str:
         """The column that holds a key of this type."""
+
+    @abstractmethod
+    def _death_rows(self, keys: Sequence[RevocationKey]) -> list[Any]:
+        """The rows of the deaths of these keys, in any order."""
 
     @abstractmethod
     def _event_row(self, event: Event) -> tuple[Any, ...]: ...

@@ -30,6 +30,8 @@ from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx_caveats import is_amount, plus, rest_of
 
 _FORGET_EVERY = 60
+# The most values of one query: older builds of SQLite take 999.
+_MOST_VALUES = 500
 
 _COUNTER = "SELECT counter, unit, spent, last FROM counters"
 
@@ -179,6 +181,11 @@ class Rows(SqlRows):
 
     def _key_column(self, key: RevocationKey) -> str:  # noqa: ARG002 - one column holds all kinds of keys
         return "key"
+
+    def _death_rows(self, keys: Sequence[RevocationKey]) -> list[Any]:
+        parts = (keys[at : at + _MOST_VALUES] for at in range(0, len(keys), _MOST_VALUES))
+        query = f"{self.select_death} WHERE key IN"
+        return [row for part in parts for row in self._rows(f"{query} ({', '.join('?' for _ in part)})", *part)]
 
     def _event_row(self, event: Event) -> tuple[Any, ...]:
         return event.position, event.at, event.kind, event.body.decode(), event.hash

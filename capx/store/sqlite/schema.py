@@ -82,6 +82,19 @@ CREATE TABLE paid (
     """
 ALTER TABLE paid ADD COLUMN given INTEGER;
 """,
+    # 6: at which nodes a request counts: those of its path, unless an operator revoked one of them. A row that capx did
+    # not write must not keep a store from being migrated.
+    """
+CREATE TABLE request_nodes (
+    node TEXT NOT NULL, audience TEXT NOT NULL, request TEXT NOT NULL, PRIMARY KEY (node, audience, request)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX request_nodes_of_request ON request_nodes (request);
+INSERT INTO request_nodes
+    SELECT DISTINCT one.value, json_extract(made.body, '$.audience'), made.id
+    FROM (SELECT id, CASE WHEN json_valid(body) THEN body ELSE '{}' END AS body FROM requests) AS made,
+        json_each(made.body, '$.path') AS one
+    WHERE one.type = 'text' AND json_type(made.body, '$.audience') = 'text';
+""",
 )
 """The SQL statements of each step."""
 

@@ -3,8 +3,8 @@
 Laws:
 
 - A `write` or a `spend` is on the disk when it returns (WAL mode, `synchronous = FULL`).
-- Burnt presentations, recorded decisions and sightings are in the file when the call returns (`NORMAL`). They survive
-  the end of the process, but a crash of the machine may lose them.
+- Burnt presentations, recorded decisions, sightings and a `write` that need not be durable are in the file when the
+  call returns (`NORMAL`). They survive the end of the process, but a crash of the machine may lose them.
 - A writer holds the lock from its first statement on (`BEGIN IMMEDIATE`), so what it has read stays true until it
   commits.
 - Connections come from a small pool, and belong to one transaction at a time. A connection is not used after a fork,
@@ -75,9 +75,9 @@ class SQLiteStore:
             yield rows
 
     @contextlib.contextmanager
-    def write(self) -> Generator[Writing]:
-        """A writing transaction: it is durable when its block ends, and undone when the block raises."""
-        with self._writing("FULL") as rows:
+    def write(self, *, durable: bool = True) -> Generator[Writing]:
+        """A writing transaction: it is kept when its block ends, and undone when the block raises."""
+        with self._writing("FULL" if durable else "NORMAL") as rows:
             yield rows
 
     def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:

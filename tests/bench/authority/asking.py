@@ -12,7 +12,6 @@ from itertools import islice
 from typing import Final
 
 from capx import Authority, Bundle
-from capx.authority.requests.granting import OF_NODE
 from capx.policy.file import read_policy
 from capx.verify.ask import Granted
 from tests.bench.authority.figures import AGAIN, NEW
@@ -26,6 +25,9 @@ ON_REQUEST: Final = "crm.accounts.read"
 BY_CONSENT: Final = "crm.notes.write"
 POLICY: Final = policy(grant("at_open", AT_OPEN), grant("on_request", "crm.accounts.*"), grant("ask", BY_CONSENT))
 
+OF_TASK: Final = 200
+"""How often the agent of one task asks."""
+
 Asking = tuple[Bundle, str]
 """Who asks, and for which action."""
 
@@ -34,7 +36,7 @@ def new_asks(authority: Opening) -> Iterator[Asking]:
     """Asks that are granted on request, each for something else; a task is opened whenever one may ask no more."""
     while True:
         bundle = refund(authority).bundle
-        for number in range(OF_NODE):
+        for number in range(OF_TASK):
             yield bundle, f"crm.accounts.a{number}"
 
 

@@ -1,0 +1,16 @@
+-- The seventh step to the schema of a PostgreSQL store: at which nodes a request counts.
+--
+-- Law: a request counts at each node of its path, until an operator revokes one of them. Then it counts nowhere.
+
+CREATE TABLE capx.request_nodes (
+    node text NOT NULL, audience text NOT NULL, request text NOT NULL, PRIMARY KEY (node, audience, request)
+);
+CREATE INDEX request_nodes_of_request ON capx.request_nodes (request);
+-- By the text, not as JSON: a row that capx did not write must not keep a store from being migrated. Within a value a
+-- quote has a backslash before it, so these names are found nowhere else.
+INSERT INTO capx.request_nodes
+SELECT DISTINCT btrim(path.node, '"'), substring(r.body FROM '"audience":"([^"]*)"'), r.id
+FROM capx.requests r, unnest(string_to_array(substring(r.body FROM '"path":\[([^]]*)\]'), ',')) AS path (node)
+WHERE substring(r.body FROM '"audience":"([^"]*)"') IS NOT NULL;
+
+UPDATE capx.version SET version = 7;
