@@ -194,8 +194,8 @@ def test_racing_asks_take_the_last_room_once(lab: GrantingLab, places: Places) -
         racer.start()
     for racer in racers:
         racer.join()
-    assert [type(answer) for answer in answers].count(Granted) == 1
-    assert {type(answer) for answer in answers} == {Granted, Refused}
+    assert sum(isinstance(answer, Granted) for answer in answers) == 1
+    assert sum(isinstance(answer, Refused) for answer in answers) == len(others) - 1
     assert len(lab.authority.requests()) == MADE // 2
 
 
