@@ -3,8 +3,8 @@
 Laws:
 
 - A service belongs to one event loop. In a process that serves, each face has a service and a loop of its own.
-- Operators, agents, reports, payments, followers of the feed, and readers of single pages each have their own threads.
-  So none of them can keep the others waiting.
+- Operators, agents, reports, payments, followers of the feed, followers that begin, and readers of single pages each
+  have their own threads. So none of them can keep the others waiting.
 - A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish.
 """
 
@@ -43,6 +43,7 @@ class Service:
         self.resources = Workers(_THREADS, _WAITING)
         self.payments = Workers(_THREADS, _WAITING)
         self.followers = Workers(1, _WAITING)
+        self.beginners = Workers(1, _WAITING)
         self.readers = Workers(1, _WAITING)
         self.watchers = Workers(1, 20)
         self.watch = HeadWatch(authority.store)

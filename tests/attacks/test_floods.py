@@ -25,6 +25,7 @@ LONGEST = 1.0 if NIGHTLY else 3.0
 def test_a_flood_keeps_no_revocation_waiting(served: Served, kind: str) -> None:
     noticed = noticed_during(served, kind, SECONDS)
     assert noticed.age < OLDEST
+    assert noticed.begun < OLDEST
     assert max(noticed.revocations) < LONGEST
     # An operator pauses for a tenth of a second between two.
     assert len(noticed.revocations) > SECONDS

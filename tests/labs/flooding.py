@@ -29,9 +29,9 @@ _FIRST = b"GET /healthz HTTP/1.1\r\nhost: x\r\n"
 _number = count()
 
 
-def _next_stream() -> bytes:
-    # Each is at another position, so a page of its own is made for it.
-    return b"GET /feed?since=%d HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n" % next(_number)
+def _next_page(fields: bytes) -> bytes:
+    # Each asks from another position on, so a page of its own is made for it.
+    return b"GET /feed?since=%d HTTP/1.1\r\nhost: x\r\n%b\r\n" % (next(_number), fields)
 
 
 KINDS: dict[str, Callable[[], bytes]] = {
@@ -47,14 +47,16 @@ KINDS: dict[str, Callable[[], bytes]] = {
     "no HTTP": lambda: b"\0\r\n\r\n",
     "upgrades": lambda: b"GET /x HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
     "resets": lambda: _FIRST + b"a:\n" * 5_400 + b"\n",
-    "streams": _next_stream,
+    "streams": lambda: _next_page(b"accept: text/event-stream\r\n"),
+    "single pages": lambda: _next_page(b""),
 }
 
 
 class Noticed(Struct):
-    """In seconds: the greatest age of what followers know, and how long each revocation took."""
+    """In seconds: the greatest age of what followers know, how long a new one took to know, and each revocation."""
 
     age: float = 0.0
+    begun: float = 0.0
     revocations: list[float] = []
 
 
@@ -75,21 +77,31 @@ def flooded(served: Served, kind: str, seconds: float) -> Generator[None]:
 
 
 def noticed_during(served: Served, kind: str, seconds: float) -> Noticed:
-    """What two followers, and an operator who revokes task after task, notice of a flood of so many seconds."""
+    """What followers, and an operator who revokes task after task, notice of a flood of so many seconds."""
     found = Noticed()
     over = threading.Event()
     keys = served.keys("crm").feed
     followers = [Follower(FeedSource(served.url, keys)) for _ in range(2)]
+
+    def begin() -> None:
+        began = time.monotonic()
+        later.start()
+        while later.age() > 5 and not over.is_set():
+            time.sleep(0.02)
+        found.begun = time.monotonic() - began
 
     def watch() -> None:
         while not over.wait(0.02):
             found.age = max(found.age, *(follower.age() for follower in followers))
 
     watching = threading.Thread(target=watch)
+    later = Follower(FeedSource(served.url, keys))
+    beginning = threading.Thread(target=begin)
     try:
         until(lambda: all(follower.age() < 1.5 for follower in followers))
         with flooded(served, kind, seconds), RemoteAuthority(served.place) as operator:
             watching.start()
+            beginning.start()
             ends = time.monotonic() + seconds
             while time.monotonic() < ends:
                 task = operator.open(allow=["crm.read"])
@@ -99,9 +111,10 @@ def noticed_during(served: Served, kind: str, seconds: float) -> Noticed:
                 over.wait(0.1)
             over.set()
             watching.join()
+            beginning.join()
     finally:
         over.set()
-        for follower in followers:
+        for follower in (*followers, later):
             follower.close()
     return found
 

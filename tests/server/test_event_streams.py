@@ -73,6 +73,28 @@ def test_what_breaks_a_line_breaks_no_stream(served: Served) -> None:
     assert (told["facts"], told["hash"]) == ({"a": 1, "b": 2}, b64u(event.hash))
 
 
+def test_strangers_who_ask_for_pages_delay_no_new_stream() -> None:
+    ends = threading.Event()
+
+    async def run(authority: Authority) -> None:
+        service = Service(authority)
+        feed = Feed(service)
+        waiting: list[asyncio.Task[Any]] = [asyncio.create_task(service.readers.run(ends.wait))]
+        waiting += [asyncio.create_task(feed.page(FeedCursor(since=since))) for since in range(50)]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await feed.follow(FeedCursor(), "192.0.2.1")
+        assert not any(task.done() for task in waiting)
+        ends.set()
+        await asyncio.gather(*waiting)
+
+    try:
+        with Authority.temporary() as authority:
+            asyncio.run(run(authority))
+    finally:
+        ends.set()
+
+
 def test_strangers_who_ask_for_pages_delay_no_open_stream() -> None:
     ends = threading.Event()
 
@@ -85,8 +107,10 @@ def test_strangers_who_ask_for_pages_delay_no_open_stream() -> None:
             assert isinstance(stream, StreamingResponse)
             pieces = cast("AsyncGenerator[bytes]", stream.body_iterator)
             first = await anext(pieces)
-            # The thread of single pages is busy, and what strangers ask for waits.
-            waiting: list[asyncio.Task[Any]] = [asyncio.create_task(service.readers.run(ends.wait))]
+            # The threads of those who begin and of single pages are busy, and what strangers ask for waits.
+            waiting: list[asyncio.Task[Any]] = [
+                asyncio.create_task(workers.run(ends.wait)) for workers in (service.beginners, service.readers)
+            ]
             waiting += [asyncio.create_task(feed.page(FeedCursor(since=since))) for since in range(1, 50)]
             # Also a page that an open stream needs, too: this is how it asks.
             waiting.append(asyncio.create_task(feed.page(then)))

@@ -92,10 +92,11 @@ class Feed:
         self._service.streams.demand_room("feed", machine)
         # The round is read before the page is made. A death in between then makes another page.
         rounds = self._service.watch.rounds
-        return _Stream(self._service, "feed", machine, self._follow(await self.page(asked), rounds))
+        page = await self._page(asked, self._service.beginners)
+        return _Stream(self._service, "feed", machine, self._follow(page, rounds))
 
     async def page(self, asked: FeedCursor) -> SignedPage:
-        """One page, for a caller who has no stream yet. Other threads make it, so it does not delay open streams."""
+        """One page, for a caller who wants no stream. Other threads make it, so it does not delay streams."""
         return await self._page(asked, self._service.readers)
 
     async def _follow(self, page: SignedPage, rounds: int) -> AsyncGenerator[bytes]:
@@ -108,7 +109,7 @@ class Feed:
                     continue
                 rounds = watch.rounds
                 # A follower that has much to catch up must not delay those that know all.
-                workers = service.readers if page.has_more else service.followers
+                workers = service.beginners if page.has_more else service.followers
                 try:
                     page = await self._page(page.then, workers)
                 except StoreProblem:
