@@ -83,7 +83,7 @@ def test_another_length_than_content_length_is_refused(name: bytes, value: bytes
         assert refused(REQUEST + both + b"\r\n") == (400, "two_lengths")
 
 
-def test_the_name_of_a_field_is_looked_for_only_where_fields_begin() -> None:
+def test_a_field_is_looked_for_only_where_fields_begin() -> None:
     head = b"GET /transfer-encoding: HTTP/1.1\r\nx: transfer-encoding:\r\nx-transfer-encoding: y\r\n\r\n"
     assert taken(head) == Head(head, b"")
 
