@@ -91,7 +91,9 @@ _CODES: tuple[tuple[type[CapxError], int, str], ...] = (
 )
 """The status and code of each error over HTTP; the first class that fits counts, so subclasses come first."""
 
-STATUSES = {status: HTTPStatus(status).phrase.lower() for status in (400, 401, 403, 404, 405, 408, 413, 415, 500, 503)}
+STATUSES = {
+    status: HTTPStatus(status).phrase.lower() for status in (400, 401, 403, 404, 405, 408, 411, 413, 415, 431, 500, 503)
+}
 """The statuses of all problems, in words."""
 
 

@@ -17,11 +17,12 @@ A *face* is one of the two ASGI applications: one for operators, one for the net
 
 Modules:
 
-    running, app, service    one process, its two faces, and what they share
+    running, app, service    one process, its two faces, each in an event loop of its own, and what a face works with
+    upkeep, log_limit        work in the background; a bound on the lines of the log
     operation, openapi       the route of an operation, and the OpenAPI document of a face
     faces/                   the operations of operators, agents and resources, and health
     waiting/                 agents and followers that wait for news
-    net/                     sockets, connections, and limits on bodies of unknown senders
+    net/                     sockets, connections, and limits on heads and bodies of unknown senders
     metrics, workers         figures for Prometheus; threads with a bounded queue
 
 Laws:

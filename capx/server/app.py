@@ -162,9 +162,7 @@ class _Counted:
         streams = any(name == b"content-type" and value.startswith(_STREAM) for name, value in message["headers"])
         scope["capx.streams"] = streams
         method = scope["method"] if scope["method"] in {"GET", "POST"} else "other"
-        self._service.metrics.requests.labels(
-            self._face, scope.get(ROUTE, "other"), method, str(message["status"])
-        ).inc()
+        self._service.metrics.count(self._face, scope.get(ROUTE, "other"), method, message["status"])
 
     def _time(self, scope: Scope, seconds: float) -> None:
         if not scope.get("capx.streams"):

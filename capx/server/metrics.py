@@ -65,6 +65,10 @@ class Metrics(Collector):
         self.pages = Counter("capx_feed_pages_signed", "Pages of the feed that were signed.", registry=self._registry)
         self._registry.register(self)
 
+    def count(self, face: str, route: str, method: str, status: int) -> None:
+        """Count an answer."""
+        self.requests.labels(face, route, method, str(status)).inc()
+
     def text(self) -> bytes:
         """All figures in Prometheus' text format; may read the store."""
         if time.monotonic() - self._read_at >= KEPT:

@@ -31,8 +31,8 @@ _PUBLISHED: Final = {
 """Schemas whose class was renamed. Clients are generated from the published names, so these stay."""
 _RENAMED_REFS: Final = {_REF.format(name=name): _REF.format(name=published) for name, published in _PUBLISHED.items()}
 _ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
-_ALWAYS: Final = (400, 500, 503)
-_OF_BODIES: Final = (408, 413, 415)
+_ALWAYS: Final = (400, 431, 500, 503)
+_OF_BODIES: Final = (408, 411, 413, 415)
 _OF_PROOFS: Final = (401, 403)
 _SCHEMES: Final[Schema] = {
     "presentation": {

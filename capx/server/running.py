@@ -2,11 +2,14 @@
 
 Laws:
 
+- Each face has an event loop of its own: operators in the main thread, with the signals and the upkeep; the network in
+  another thread. So nothing that happens on the network keeps the loop of the operators busy.
 - When the address is announced, both faces accept connections.
 - The first signal (SIGTERM, SIGINT) stops the process in order: it removes the socket, accepts no new connections, ends
   streams, and finishes requests within a limited time. The code that opened the authority then closes it, which writes
   the decisions that wait.
 - The second signal ends the process at once.
+- Each place in the code writes a limited number of lines to standard error, whatever strangers send.
 """
 
 import asyncio
@@ -15,6 +18,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,13 +29,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from capx.authority.authority import Authority
 from capx.server import app
-from capx.server.net.connections import HeadTimeoutProtocol, Limits, Listener, Loop
+from capx.server.log_limit import LogLimit
+from capx.server.net.connections import Limits, Listener, Loop
+from capx.server.net.head_queue import HeadQueue
+from capx.server.net.http_protocol import BoundedHeadProtocol
 from capx.server.net.sockets import Address, OwnSocket, listen
 from capx.server.service import Service
+from capx.server.upkeep import Upkeep
 
 GRACE: Final = 10
 """Seconds for requests that are under way when the process stops."""
 _KEEP_ALIVE = 30
+_LOGGERS: Final = ("uvicorn.error", "asyncio", "capx", "capx.serve")
+"""The loggers that can write because of what a stranger sends."""
 
 
 class Plan(Struct, frozen=True):
@@ -72,30 +82,70 @@ def serve(authority: Authority, plan: Plan, *, started: Callable[[Address], None
     network = listen(plan.listen)
     network.limit, plan.socket.listening.limit = limits.network, limits.operators
     try:
-        with asyncio.Runner(loop_factory=Loop) as runner:
+        with LogLimit().on(*_LOGGERS), asyncio.Runner(loop_factory=Loop) as runner:
             return runner.run(_serve(authority, plan, network, started))
     finally:
         network.close()
 
 
+class _Face:
+    """One face of the process, in the event loop that calls `serve`."""
+
+    def __init__(self, name: str, service: Service, app: ASGIApp, listening: Listener, **settings: Any) -> None:
+        self._service = service
+        self._listening = listening
+        protocol = partial(
+            BoundedHeadProtocol, heads=HeadQueue(), refused=partial(service.metrics.count, name, "other", "other")
+        )
+        config = uvicorn.Config(
+            _quietly(app),
+            loop="asyncio",
+            http=protocol,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] # anything that makes one
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            # One second after the abort, when only requests are left that wait for the store.
+            timeout_graceful_shutdown=GRACE + 1,
+            # Listener counts connections. This limit is for requests that go on after their client has left.
+            limit_concurrency=listening.limit + 1,
+            **settings,
+        )
+        self.server = _Server(config)
+
+    async def serve(self) -> None:
+        """Serve until `stop`."""
+        async with self._service.open():
+            await self.server.serve(sockets=[self._listening])
+
+    def run(self) -> None:
+        """Serve in an event loop of its own, in the calling thread."""
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(self.serve())
+
+    def stop(self) -> None:
+        """End in order. May be called from any thread."""
+        self._service.soon(self._service.stop)
+        self.server.should_exit = True
+
+
 async def _serve(authority: Authority, plan: Plan, network: Listener, started: Callable[[Address], None]) -> int:
-    service = Service(authority, plan.keys)
-    servers = (
-        _Server(_config(app.operators(service), plan.socket.listening)),
-        _Server(_config(app.everybody(service), network, **plan.settings)),
-    )
+    public = Service(authority)
+    own = Service(authority, feed=public)
+    operators = _Face("operators", own, app.operators(own), plan.socket.listening)
+    everybody = _Face("everybody", public, app.everybody(public), network, **plan.settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, number, plan.socket, service, servers)
+        loop.add_signal_handler(number, _stop, number, plan.socket, operators, everybody)
     at = Address(plan.listen.host, network.getsockname()[1])
-    async with service.open():
-        serving = [
-            asyncio.create_task(server.serve(sockets=[listening]))
-            for server, listening in zip(servers, (plan.socket.listening, network), strict=True)
-        ]
+    async with Upkeep(authority, plan.keys, wake=public.wake).running():
+        serving = [asyncio.create_task(operators.serve()), asyncio.create_task(asyncio.to_thread(everybody.run))]
         try:
             # uvicorn has no event for this, only a flag. If a server fails to start, `gather` raises its error.
-            while not all(server.started for server in servers):
+            while not (operators.server.started and everybody.server.started):
                 if any(task.done() for task in serving):
                     break
                 await asyncio.sleep(0.005)
@@ -103,30 +153,12 @@ async def _serve(authority: Authority, plan: Plan, network: Listener, started: C
                 started(at)
             await asyncio.gather(*serving)
         finally:
-            for task in serving:
-                task.cancel()
+            operators.stop()
+            everybody.stop()
+            # A thread cannot be cancelled: it ends when its face has stopped.
+            await asyncio.gather(*serving, return_exceptions=True)
             plan.socket.remove()
     return 0
-
-
-def _config(face: ASGIApp, listening: Listener, **settings: Any) -> uvicorn.Config:
-    return uvicorn.Config(
-        _quietly(face),
-        loop="asyncio",
-        http=HeadTimeoutProtocol,
-        lifespan="off",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE,
-        # One second after the abort, when only requests are left that wait for the store.
-        timeout_graceful_shutdown=GRACE + 1,
-        # Listener counts connections. This limit is for requests that go on after their client has left.
-        limit_concurrency=listening.limit + 1,
-        **settings,
-    )
 
 
 def _quietly(face: ASGIApp) -> ASGIApp:
@@ -139,13 +171,12 @@ def _quietly(face: ASGIApp) -> ASGIApp:
     return ending
 
 
-def _stop(number: int, socket: OwnSocket, service: Service, servers: tuple[_Server, ...]) -> None:
-    if service.stopping:
+def _stop(number: int, socket: OwnSocket, *faces: _Face) -> None:
+    if any(face.server.should_exit for face in faces):
         # The second signal. _exit does not wait for threads. This is safe: nothing was answered that is not durable.
         socket.remove()
         os._exit(128 + number)
     # Removed first: new clients see at once that nobody serves, and another process can start.
     socket.remove()
-    service.stop()
-    for server in servers:
-        server.should_exit = True
+    for face in faces:
+        face.stop()

@@ -1,13 +1,18 @@
 """Connections that say nothing are dropped in time, and lock out no operator."""
 
+import asyncio
 import contextlib
+import gc
+import itertools
 import os
 import resource
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
+from asyncio.sslproto import SSLProtocol
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +20,11 @@ import pytest
 import trustme
 
 from capx.authority.remote.client import RemoteAuthority
-from capx.server.net.connections import CONNECTIONS, HEAD_SECONDS, Limits
+from capx.server.net.connections import CONNECTIONS, HEAD_SECONDS, TAKEN_AT_ONCE, Limits, Loop
+from capx.server.net.sockets import Address, listen
 from tests.labs.raw_http import connected
 from tests.labs.serving_process import HEALTHY, aborted, lives, report_begun
-from tests.labs.waiting import until
+from tests.labs.waiting import until, until_async
 from tests.server import conftest
 from tests.server.conftest import COMMAND, Served, new_home, serving
 
@@ -170,3 +176,57 @@ def test_the_faces_leave_the_store_its_files(files: int) -> None:
     limits = Limits.within(files)
     assert limits.operators + limits.network <= files - 128
     assert 0 < limits.operators <= limits.network <= CONNECTIONS
+
+
+def test_a_handshake_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
+    issuer: Any = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issuer.issue_cert("127.0.0.1").configure_cert(context)
+    # What a client says first, recorded: it costs an attacker nothing to send it again.
+    said = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), said, server_hostname="x").do_handshake()
+    hello = said.read()
+
+    def break_off(port: int) -> None:
+        for _ in range(30):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(hello)
+                # All of the answer: closing with some of it unread would reset the connection.
+                connection.recv(1 << 16)
+
+    async def left() -> int:
+        loop = asyncio.get_running_loop()
+        with listen(Address("127.0.0.1", 0)) as listening:
+            server = await loop.create_server(asyncio.Protocol, sock=listening, ssl=context)
+            gc.disable()
+            try:
+                await asyncio.to_thread(break_off, listening.getsockname()[1])
+                await until_async(lambda: not listening.taken)
+                return sum(isinstance(each, SSLProtocol) for each in gc.get_objects())
+            finally:
+                gc.enable()
+                server.close()
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        assert runner.run(left()) == 0
+
+
+def test_few_connections_are_accepted_in_one_turn(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            listening = stack.enter_context(listen(Address("127.0.0.1", 0)))
+            for _ in range(5 * TAKEN_AT_ONCE):
+                stack.enter_context(socket.create_connection(listening.getsockname()))
+            server = await loop.create_server(asyncio.Protocol, sock=listening)
+            while len(listening.taken) < 5 * TAKEN_AT_ONCE:
+                await asyncio.sleep(0)
+                made.append(len(listening.taken))
+            server.close()
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(run())
+    assert max(later - before for before, later in itertools.pairwise([0, *made])) == TAKEN_AT_ONCE

@@ -105,6 +105,8 @@ def test_the_caveats_of_a_task_restrict_it(both: Both) -> None:
     assert (counter.counter, counter.unit, counter.spent) == (opened.id, "calls", Decimal(1))
     assert both.operations.counters([opened.id, "no id!"]) == [counter]
     assert both.operations.counters(["other"]) == []
+    # More than the head of one request can hold.
+    assert both.operations.counters([f"{number:064}" for number in range(1_000)] + [opened.id] * 2) == [counter]
     assert both.operations.counters([]) == []
 
 

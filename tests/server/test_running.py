@@ -1,11 +1,9 @@
 """A process that serves: how it starts, stops, and comes back."""
 
 import contextlib
-import os
 import signal
 import socket
 import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -24,8 +22,9 @@ from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
 from capx.store.log import check
 from tests.labs.raw_http import connected
-from tests.labs.serving_process import figure, locked, reachable, report_begun, streams
+from tests.labs.serving_process import HEALTHY, figure, locked, reachable, report_begun, streams
 from tests.labs.waiting import until
+from tests.server import conftest
 from tests.server.conftest import Served, new_home, serving
 
 
@@ -193,48 +192,6 @@ def test_a_follower_outlives_a_restart_of_the_authority(served: Served) -> None:
         follower.close()
 
 
-def test_a_task_ends_by_the_clock_without_being_asked(served: Served) -> None:
-    follower = Follower(FeedSource(served.url, served.keys("crm").feed))
-    try:
-        with RemoteAuthority(served.place) as remote:
-            task = remote.open(allow=["crm.read"], expires="1s")
-            until(lambda: follower.age() < 1.5 and follower.deaths == {task.id: "task_expired"})
-            assert remote.task(task.id).state == "expired"
-            assert next(remote.newest_first()).kind == "task_expired"
-    finally:
-        follower.close()
-
-
-def test_root_keys_that_change_are_taken_anew(served: Served) -> None:
-    env = {**os.environ, "CAPX_HOME": str(served.home), "HOME": str(served.home.parent)}
-
-    def keys(*args: str) -> str:
-        command = (sys.executable, "-m", "capx_cli.main", "keys", *args)
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
-
-    with RemoteAuthority(served.place) as remote:
-        (old,) = remote.kids()
-        before = remote.open(allow=["crm.read"])
-        new = keys("add")
-        keys("activate", new)
-        until(lambda: list(remote.kids()) == [new, old])
-        after = remote.open(allow=["crm.read"])
-        assert {capability.kid for capability in after.bundle} == {new}
-        # What was minted under either goes on, until the old one is retired.
-        for opened in (before, after):
-            with AuthorityClient(served.url, opened.bundle) as client:
-                assert client.status().state == "active"
-        with served.everybody() as plain:
-            assert plain.get("/feed").json()["by"] == new
-        keys("retire", old, "--force")
-        until(lambda: list(remote.kids()) == [new])
-        remote.complete(after.id)
-    served.signal(signal.SIGTERM)
-    code, err = served.ended()
-    assert code == 0
-    assert "Traceback" not in err
-
-
 def test_an_authority_says_at_start_that_its_policy_is_old(tmp_path: Path) -> None:
     home = new_home(tmp_path)
     (home / "policy.toml").write_text('[[purpose.qbr.grant]]\nallow = ["crm.read"]\n', encoding="utf-8")
@@ -250,3 +207,45 @@ def test_an_authority_says_at_start_that_its_policy_is_old(tmp_path: Path) -> No
     assert second.startswith("  purpose.qbr.grant[1].how: is missing: add how = ")
     assert second.endswith("capx policy check --fix writes that)")
     assert third == "until it is corrected, no intent opens a task, and no ask is granted"
+
+
+STALLED = """
+import sys, time
+from capx.server import app
+from capx_cli.main import main
+
+def everybody(service):
+    async def stall(scope, receive, send):
+        time.sleep(4)
+    return stall
+
+app.everybody = everybody
+sys.argv[0] = "capx"
+main()
+"""
+
+
+def test_a_network_that_stalls_keeps_no_operator_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conftest, "COMMAND", (sys.executable, "-c", STALLED, "serve"))
+    with serving(new_home(tmp_path)) as served, connected(served) as connection:
+        connection.sendall(HEALTHY)
+        # Its loop is in the request by now, and does nothing else.
+        threading.Event().wait(0.5)
+        began = time.monotonic()
+        with RemoteAuthority(served.place) as remote:
+            remote.revoke(remote.open(allow=["crm.read"]).id)
+        assert time.monotonic() - began < 3
+        connection.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            connection.recv(1)
+
+
+def test_strangers_do_not_fill_the_log(served: Served) -> None:
+    for _ in range(300):
+        with connected(served) as connection:
+            connection.sendall(b"\0\r\n\r\n")
+            assert connection.recv(4_096).startswith(b"HTTP/1.1 400 ")
+    served.signal(signal.SIGTERM)
+    code, err = served.ended()
+    assert (code, len(err.splitlines())) == (0, 11), err
+    assert err.splitlines()[-1] == "290 more like this were left out"

@@ -79,20 +79,24 @@ class Feed:
         self._service = service
         self._rounds = -1
         self._fresh_until = 0.0
-        self._pages: dict[FeedCursor, asyncio.Task[SignedPage]] = {}
+        # By the threads that make them, too: an open stream must not wait for a page that is queued behind others.
+        self._pages: dict[tuple[Workers, FeedCursor], asyncio.Task[SignedPage]] = {}
 
     async def follow(self, asked: FeedCursor, host: str | None) -> Response:
         """Pages as events: first what the follower has missed, then one after each death and one every second.
 
         `host` is the address of the follower.
         """
+        machine = None if host is None else machine_at(host)
+        # Before a page is made for it: a stream that is refused costs next to nothing.
+        self._service.streams.demand_room("feed", machine)
         # The round is read before the page is made. A death in between then makes another page.
         rounds = self._service.watch.rounds
-        pages = self._follow(await self._page(asked, self._service.followers), rounds)
-        return _Stream(self._service, "feed", None if host is None else machine_at(host), pages)
+        page = await self._page(asked, self._service.beginners)
+        return _Stream(self._service, "feed", machine, self._follow(page, rounds))
 
     async def page(self, asked: FeedCursor) -> SignedPage:
-        """One page, for a caller who wants no stream. Other threads make it, so it does not delay followers."""
+        """One page, for a caller who wants no stream. Other threads make it, so it does not delay streams."""
         return await self._page(asked, self._service.readers)
 
     async def _follow(self, page: SignedPage, rounds: int) -> AsyncGenerator[bytes]:
@@ -104,8 +108,10 @@ class Feed:
                     await watch.due.wait(2 * HEARTBEAT)
                     continue
                 rounds = watch.rounds
+                # A follower that has much to catch up must not delay those that know all.
+                workers = service.beginners if page.has_more else service.followers
                 try:
-                    page = await self._page(page.then, service.followers)
+                    page = await self._page(page.then, workers)
                 except StoreProblem:
                     # Silence is safe: the follower counts the age of its last page, and denies when that is too old.
                     await watch.due.wait(_AFTER_TROUBLE)
@@ -118,15 +124,15 @@ class Feed:
         if rounds != self._rounds or now > self._fresh_until:
             self._rounds, self._fresh_until = rounds, now + HEARTBEAT / 2
             self._pages.clear()
-        making = self._pages.get(asked)
+        making = self._pages.get((workers, asked))
         if making is None:
             making = asyncio.create_task(workers.run(self._sign, asked))
-            self._pages[asked] = making
+            self._pages[workers, asked] = making
         # Shielded, because others wait for the same page: a client that leaves must not cancel it.
         try:
             return await asyncio.shield(making)
         except StoreProblem:
-            self._pages.pop(asked, None)
+            self._pages.pop((workers, asked), None)
             raise
 
     def _sign(self, asked: FeedCursor) -> SignedPage:

@@ -1,1 +1,1 @@
-"""Sockets and connections of a served authority, and limits for callers before they are authenticated."""
+"""Sockets and connections of a served authority, and limits on what callers send before they are authenticated."""

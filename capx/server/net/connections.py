@@ -1,26 +1,26 @@
-"""Limits on connections: how many there are at once, and how long one may stay silent.
+"""Limits on connections: how many there are at once, and how fast new ones are accepted.
 
 Laws:
 
 - A connection beyond the limit is aborted when it is accepted, before it uses memory, with TLS or without.
-- A connection is dropped if the head of a request is not complete in time. This holds for each request on it.
+- A connection that is gone is forgotten at once, also one whose TLS handshake failed.
 - The faces together never use the file descriptors that the store needs. Each face has its own limit, so nobody can
   use up the connections of the other face.
 """
 
 import asyncio
 import errno
-import logging
 import resource
 import socket
+import ssl
 import struct
-import time
+from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakSet
 
 from msgspec import Struct
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from capx import diagnostics
 from capx.errors import ConfigurationProblem
 
 CONNECTIONS: Final = 1_000
@@ -29,15 +29,12 @@ HEAD_SECONDS: Final = 10.0
 """Seconds for the head of a request, and also for the TLS handshake before it."""
 WAITING: Final = 512
 """Connections that the system queues until they are accepted."""
-TAKEN_AT_ONCE: Final = 32
-"""Connections that are accepted in one turn of the event loop."""
-
-_log = logging.getLogger("capx.serve")
+TAKEN_AT_ONCE: Final = 8
+"""Connections that are accepted in one turn of the event loop: a TLS handshake takes up to some milliseconds."""
 
 _RESERVE = 128
 _LEAST = 32
-_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_LOGGED_EVERY = 60.0
+_RETRY = 1.0
 # SO_LINGER: on, zero seconds. Closing the socket then sends a reset, and nothing of it stays behind.
 _ABORT = struct.pack("ii", 1, 0)
 
@@ -80,7 +77,7 @@ def _raised(to: int, soft: int, hard: int) -> int:
 
 
 class Listener(socket.socket):
-    """A socket that accepts up to `limit` connections. For one more, asyncio sees an aborted connection."""
+    """A socket that accepts up to `limit` connections, and aborts one more."""
 
     limit = CONNECTIONS
 
@@ -112,63 +109,73 @@ class _Taken(socket.socket):
         super().close()
 
 
-class HeadTimeoutProtocol(H11Protocol):
-    """HTTP/1.1 for one connection, which is dropped when the head of a request does not come in time."""
+class Acceptor:
+    """Accepts the connections of a socket that listens, and makes a protocol for each. uvicorn closes it like a server.
 
-    _overdue: asyncio.TimerHandle | None = None
+    asyncio's own server keeps each connection whose handshake failed, with a quarter of a MiB, until the garbage
+    collector looks at everything.
+    """
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the timer for the first head."""
-        super().connection_made(transport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        self._expect()
+    def __init__(
+        self, listening: Listener, protocol: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext | None
+    ) -> None:
+        self._listening = listening
+        self._protocol = protocol
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._retry: asyncio.TimerHandle | None = None
+        listening.setblocking(False)
+        self._loop.add_reader(listening, self._accept)
 
-    def data_received(self, data: bytes) -> None:
-        """Handle data. If no request is under way, the data begins a head."""
-        super().data_received(data)
-        # None before the first request, although uvicorn's type says otherwise.
-        cycle: Any = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            self._forgive()
-        else:
-            # Does not restart a running timer: otherwise a client could send a byte now and then forever.
-            self._expect()
+    def close(self) -> None:
+        """Accept no more connections."""
+        self._loop.remove_reader(self._listening)
+        if self._retry is not None:
+            self._retry.cancel()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
-        self._forgive()
-        super().connection_lost(exc)
+    async def wait_closed(self) -> None:
+        """Drop the connections whose handshake is not complete."""
+        for task in self._beginning:
+            task.cancel()
 
-    def _expect(self) -> None:
-        if self._overdue is None and not self.transport.is_closing():
-            self._overdue = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
+    def _accept(self) -> None:
+        for _ in range(TAKEN_AT_ONCE):
+            try:
+                connection, _peer = self._listening.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                # Mostly there is no file descriptor. The connection stays in the queue of the system.
+                diagnostics.warn_once(f"cannot accept connections now: {error.strerror}")
+                self._loop.remove_reader(self._listening)
+                self._retry = self._loop.call_later(_RETRY, self._loop.add_reader, self._listening, self._accept)
+                return
+            connection.setblocking(False)
+            task = self._loop.create_task(self._begin(connection))
+            self._beginning.add(task)
+            task.add_done_callback(self._beginning.discard)
 
-    def _forgive(self) -> None:
-        if self._overdue is not None:
-            self._overdue.cancel()
-            self._overdue = None
+    async def _begin(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._protocol,
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else HEAD_SECONDS,
+            )
+        except OSError as error:
+            # No handshake. The frames of the traceback refer to the error, so without this it would stay in memory.
+            error.__traceback__ = None
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop that accepts few connections at a turn, and does not wait long for a handshake."""
-
-    _logged = -_LOGGED_EVERY
+    """An event loop whose servers accept connections as an `Acceptor` does."""
 
     async def create_server(self, *args: Any, sock: Any = None, ssl: Any = None, **named: Any) -> Any:
-        """Create the server as asyncio does, with other limits for handshakes and for connections that wait."""
-        if ssl is not None:
-            named["ssl_handshake_timeout"] = HEAD_SECONDS
-        named["backlog"] = TAKEN_AT_ONCE
-        server = await super().create_server(*args, sock=sock, ssl=ssl, **named)
-        if sock is not None:
-            # asyncio accepts up to `backlog` at a turn, and also sets the queue of the system to that. Make it longer.
-            sock.listen(WAITING)
-        return server
-
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Handle an error as asyncio does, but log only once a minute that connections cannot be accepted."""
-        error = context.get("exception")
-        if not isinstance(error, OSError) or error.errno not in _EXHAUSTED or "socket" not in context:
-            super().call_exception_handler(context)
-        elif time.monotonic() - self._logged >= _LOGGED_EVERY:
-            self._logged = time.monotonic()
-            _log.error("cannot accept connections now: %s", error.strerror)
+        """An Acceptor, where uvicorn creates a server for a Listener."""
+        if isinstance(sock, Listener):
+            return Acceptor(sock, args[0], ssl)
+        return await super().create_server(*args, sock=sock, ssl=ssl, **named)

@@ -1,0 +1,47 @@
+"""Floods by whoever reaches the network's face without a credential: operators and followers go on.
+
+In `make nightly` each flood takes a minute, and every kind of flood is run.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.labs.counts import NIGHTLY, repeated
+from tests.labs.flooding import CONNECTIONS, KINDS, flooded, noticed_during
+from tests.server.conftest import Served
+
+SECONDS = repeated(60)
+# Without their mends, each of these made followers learn nothing, and operators wait, until the flood was over.
+EVERY_DAY = ("5 400 lines", "tiny chunks", "streams")
+# In seconds. Measured: 1.1 and 0.3 on two cores that others used, too.
+OLDEST = 5.0
+LONGEST = 1.0 if NIGHTLY else 3.0
+
+
+@pytest.mark.parametrize("kind", KINDS if NIGHTLY else EVERY_DAY)
+@pytest.mark.timeout(300)
+def test_a_flood_keeps_no_revocation_waiting(served: Served, kind: str) -> None:
+    noticed = noticed_during(served, kind, SECONDS)
+    assert noticed.age < OLDEST
+    assert noticed.begun < OLDEST
+    assert max(noticed.revocations) < LONGEST
+    # An operator pauses for a tenth of a second between two.
+    assert len(noticed.revocations) > SECONDS
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells nobody what a process holds")
+@pytest.mark.parametrize("kind", ["5 400 lines", "resets"])
+def test_a_flood_fills_no_memory(served: Served, kind: str) -> None:
+    def peak() -> int:
+        status = Path(f"/proc/{served.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) << 10
+
+    before = peak()
+    with flooded(served, kind, 3):
+        pass
+    # A quarter of a MiB for each connection. A head of 5 400 lines took eight times as much.
+    assert peak() < before + (CONNECTIONS << 18)
