@@ -49,6 +49,7 @@ class Deaths:
     def __init__(self) -> None:
         self.deaths: dict[bytes | str, str] = {}
         self.years = 0.0
+        self.authority: str | None = None
 
     @property
     def revoked_until(self) -> int:

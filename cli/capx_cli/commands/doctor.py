@@ -67,6 +67,7 @@ def _findings(home: Path) -> Iterator[Finding]:
         yield (store := _owned("store", home / STORE, "only you may read it"))
         if store[1] != FAIL and not all(os.access(path, os.W_OK) for path in (home, home / STORE)):
             yield "store", WARNING, f"{home / STORE} is read-only here: it can be looked at, and nothing can be written"
+    yield _tried("authority", lambda: _authority(home))
     yield _tried("log", lambda: _log(home))
     yield _tried("epoch", lambda: _epoch(home))
     yield (policy := _tried("policy", lambda: _policy(home)))
@@ -139,6 +140,17 @@ def _reached(home: Path) -> str:
     with _reading(home) as (store, reading):
         reading.head()
         return f"{PLACE} names {store.place}, which answers"
+
+
+def _authority(home: Path) -> str:
+    from capx.authority.home import ROOT_KEYS
+    from capx.crypto.keys import KeyRing
+
+    with _reading(home) as (store, _):
+        authority = store.authority()
+    if (home / ROOT_KEYS).exists():
+        KeyRing.load(home / ROOT_KEYS).of(authority)
+    return f"store and root keys are those of authority {authority}"
 
 
 def _log(home: Path) -> str:
