@@ -15,7 +15,7 @@ it is refused. Keys that were made in memory name none until an authority uses t
 import os
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Struct
 
@@ -207,8 +207,9 @@ class KeyRing(_Secret):
         `unnamed` also accepts a file of an older capx, which does not name the authority.
         """
         core_dumps.forbid()
-        held: list[RootKey | _Named] = key_file.loaded(path, _root_line)
-        authority, keys = _sorted(path, held)
+        lines: list[RootKey | _Named] = key_file.loaded(path, _root_line)
+        authority = _authority(path, lines)
+        keys = [line for line in lines if not isinstance(line, _Named)]
         if not keys:
             raise KeyProblem(f"{path} holds no key: put the root keys back from your backup")
         if authority is None and not unnamed:
@@ -328,8 +329,8 @@ class AudienceKeys(_Secret):
     def load(cls, path: "Path", audience: str | None = None) -> "AudienceKeys":
         """Read the key file of one audience; KeyProblem if it cannot be used or is of another audience."""
         lines: list[AudienceKey | FeedKey | _Named] = key_file.loaded(path, _audience_line)
-        held: list[AudienceKey | FeedKey]
-        authority, held = _sorted(path, lines)
+        authority = _authority(path, lines)
+        held = [line for line in lines if not isinstance(line, _Named)]
         keys = [key for key in held if isinstance(key, AudienceKey)]
         if not keys:
             raise KeyProblem(f"{path} holds no key of an audience: give what capx keys export wrote")
@@ -363,15 +364,12 @@ class _Named(Struct, frozen=True):
     authority: str
 
 
-_Line = TypeVar("_Line")
-
-
-def _sorted(path: "Path", lines: "list[_Line | _Named]") -> tuple[str | None, list[_Line]]:
-    """Return the authority that a file names, if it does, and the keys; KeyProblem if it names one twice."""
+def _authority(path: "Path", lines: Iterable[object]) -> str | None:
+    """Return the authority that a file names, if it does; KeyProblem if it names one twice."""
     names = [line.authority for line in lines if isinstance(line, _Named)]
     if len(names) > 1:
         raise KeyProblem(f"{path} names its authority twice: keep one file for each authority, as capx wrote it")
-    return next(iter(names), None), [line for line in lines if not isinstance(line, _Named)]
+    return names[0] if names else None
 
 
 def _named(fields: list[str]) -> _Named | str:
