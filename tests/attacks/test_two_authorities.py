@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -20,7 +20,6 @@ from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
 from capx.store.factory import create_store, open_store
 from capx.store.protocols import Store
-from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.verify.decision import Decision
@@ -31,6 +30,9 @@ from tests.labs.feeding import Feed, FeedApp
 from tests.labs.postgres import shared_server
 from tests.labs.serving import served
 from tests.labs.waiting import until
+
+if TYPE_CHECKING:
+    from capx.store.sqlite.store import SQLiteStore
 
 
 class World:

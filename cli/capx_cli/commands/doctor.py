@@ -58,7 +58,9 @@ def _findings(home: Path) -> Iterator[Finding]:
     if keys[1] == FAIL:
         yield keys
     else:
-        yield _tried("root keys", lambda: _keys(home / ROOT_KEYS))
+        yield (keys := _tried("root keys", lambda: _keys(home / ROOT_KEYS)))
+        if keys[1] == OK:
+            yield _tried("identity", lambda: _identity(home))
         if (left := home / f"{ROOT_KEYS}.new").exists():
             yield "root keys", WARNING, f"an interrupted change left {left}, which holds keys: remove it"
     if (home / PLACE).exists():
@@ -67,7 +69,6 @@ def _findings(home: Path) -> Iterator[Finding]:
         yield (store := _owned("store", home / STORE, "only you may read it"))
         if store[1] != FAIL and not all(os.access(path, os.W_OK) for path in (home, home / STORE)):
             yield "store", WARNING, f"{home / STORE} is read-only here: it can be looked at, and nothing can be written"
-    yield _tried("authority", lambda: _authority(home))
     yield _tried("log", lambda: _log(home))
     yield _tried("epoch", lambda: _epoch(home))
     yield (policy := _tried("policy", lambda: _policy(home)))
@@ -142,15 +143,14 @@ def _reached(home: Path) -> str:
         return f"{PLACE} names {store.place}, which answers"
 
 
-def _authority(home: Path) -> str:
+def _identity(home: Path) -> str:
     from capx.authority.home import ROOT_KEYS
     from capx.crypto.keys import KeyRing
 
     with _reading(home) as (store, _):
         authority = store.authority()
-    if (home / ROOT_KEYS).exists():
-        KeyRing.load(home / ROOT_KEYS).of(authority)
-    return f"store and root keys are those of authority {authority}"
+    KeyRing.load(home / ROOT_KEYS).of(authority)
+    return f"the store and the root keys are those of authority {authority}"
 
 
 def _log(home: Path) -> str:
