@@ -88,6 +88,8 @@ NOW: Final = "now"
 class Authority(History):
     """An authority over a store and its root keys. Several threads may use it, and several may use the same store.
 
+    KeyProblem if the keys are those of another authority than the store.
+
     `policy` is a policy, or a function that returns the policy and is called before each use. `clock` returns Unix
     seconds. `max_ttl`, in seconds, bounds every `expires`.
     """
@@ -104,7 +106,9 @@ class Authority(History):
         super().__init__(store, clock)
         self.max_ttl = ttl("max_ttl", max_ttl, ConfigurationProblem)
         self._policy = policy
-        self._keyring = keyring
+        # Another authority's store does not know what was revoked under these keys.
+        self._id = store.authority()
+        self._keyring = keyring.of(self._id)
         # poll=0 reads the store at every check, so the verifiers made here deny a token as soon as its task has ended.
         self._liveness = StoreLiveness(store.source(), poll=0)
         self._verifiers: dict[str, Verifier] = {}
@@ -124,7 +128,11 @@ class Authority(History):
 
         store, keyring = open_parts(home)
         settings.setdefault("policy", PolicyFile(home_folder(home) / FILE))
-        return cls(store, keyring, **settings)
+        try:
+            return cls(store, keyring, **settings)
+        except BaseException:
+            store.close()
+            raise
 
     @classmethod
     def temporary(cls, **settings: Any) -> Self:
@@ -389,13 +397,21 @@ class Authority(History):
             return live_tasks_by_kid(reading, self._keyring.kids, now=self._now())
 
     @property
+    def id(self) -> str:
+        """The id of this authority: 16 bytes in base64url. Its keys, its feed and its store name it."""
+        return self._id
+
+    @property
     def keyring(self) -> KeyRing:
         """The root keys."""
         return self._keyring
 
     def rekey(self, keyring: KeyRing) -> None:
-        """Use these root keys from now on, also in the verifiers that this authority has made."""
-        self._keyring = keyring
+        """Use these root keys from now on, also in the verifiers that this authority has made.
+
+        KeyProblem if they are those of another authority.
+        """
+        keyring = self._keyring = keyring.of(self._id)
         # A copy of the set, because another thread may make a verifier meanwhile.
         for keys in list(self._handed_out):
             keys.become(keyring.audience_keys(keys.audience))

@@ -9,6 +9,7 @@ Laws:
 
 - The folder is `$CAPX_HOME`, else `~/.capx`. Only its owner can use it and its files.
 - Keys without their store are refused: a new store would have forgotten every death.
+- Root keys name the authority whose store they belong to: `create_home` writes its id into them.
 - The folder holds a store or the place of one, never both.
 """
 
@@ -20,6 +21,8 @@ from pathlib import Path
 from capx.crypto import private_file
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
+from capx.intents.epoch import authority_of
+from capx.store.events import CapabilityMinted
 from capx.store.protocols import Store
 from capx.store.sqlite.store import SQLiteStore
 
@@ -57,7 +60,8 @@ def create_home(given: Path | str | None = None, *, store: str | None = None) ->
     # An empty key file is left when the program stopped after it had created the file and before it wrote the keys.
     if _there(keys) and not _holds_something(keys):
         keys.unlink()
-    KeyRing(RootKey.generate()).save(keys)
+    with closing(_opened(folder)) as opened:
+        KeyRing(RootKey.generate(), authority=opened.authority()).save(keys)
     return folder
 
 
@@ -101,6 +105,36 @@ def change_keys(change: Callable[[KeyRing], KeyRing], given: Path | str | None =
     An authority that is open keeps the keys that it was opened with.
     """
     return KeyRing.change(_keys_of(given), change)
+
+
+def bind_keys(given: Path | str | None = None) -> KeyRing:
+    """Write into root keys of an older capx that they are those of the authority whose store is here.
+
+    ConfigurationProblem if they minted nothing in this store, and other keys did. KeyProblem if they name another
+    authority.
+    """
+    path = _keys_of(given)
+    ring = KeyRing.load(path, unnamed=True)
+    with closing(_opened(path.parent)) as opened, opened.read() as reading:
+        authority = authority_of(reading.head().epoch)
+        minted_under = {event.read(CapabilityMinted).kid for event in reading.events(kind=CapabilityMinted.kind)}
+    if minted_under and minted_under.isdisjoint(ring.kids):
+        raise ConfigurationProblem(
+            f"nothing in this store was minted with the keys in {path}: put the store and the keys of one authority "
+            "together, then try again"
+        )
+    return KeyRing.bind(path, authority)
+
+
+def demand_keys_of(authority: str, given: Path | str | None = None) -> None:
+    """Refuse to restore the store of this authority beside the root keys of another one."""
+    path = home_folder(given) / ROOT_KEYS
+    if not _holds_something(path) or KeyRing.load(path, unnamed=True).authority in {None, authority}:
+        return
+    raise ConfigurationProblem(
+        f"this backup is of another authority than the keys in {path}: move them away and put the root keys of that "
+        "authority there; if these are lost, restore without any, then capx init makes new ones"
+    )
 
 
 def _demand_none(folder: Path) -> None:

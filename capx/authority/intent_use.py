@@ -21,7 +21,7 @@ from capx.authority.ending import as_of, end
 from capx.authority.graph.impact import impact_below, read_graph, together
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
-from capx.intents.epoch import origin_of
+from capx.intents.epoch import authority_of
 from capx.intents.intent import Intent, SignedIntent
 from capx.policy.policy import Policy
 from capx.policy.terms import Terms
@@ -149,7 +149,7 @@ def _demand_meant_here(reading: Reading, intent: Intent) -> None:
     epoch = reading.head().epoch
     if intent.authority == epoch:
         return
-    if origin_of(intent.authority) == origin_of(epoch):
+    if authority_of(intent.authority) == authority_of(epoch):
         raise InvalidRequest(
             f"this intent is for {intent.authority}, but this authority was restored and is now {epoch}: sign a new one"
         )

@@ -3,7 +3,7 @@
 Laws:
 
 - What happened after the backup is unknown. So in the new epoch everything that was issued before is dead, no task is
-  active, and no earlier intent opens a task. The origin stays the same.
+  active, and no earlier intent opens a task. It is still the same authority.
 - "Before" means up to the time of the clock, or up to the last second that either store knows of, whichever is later.
   If the clock is far behind the stores, nothing is restored.
 - Nothing is lost unasked: a store that has not gone on from the backup, but in another way, is replaced only if the
@@ -23,14 +23,14 @@ from msgspec import Struct
 from capx.authority.ending import as_of, end
 from capx.authority.revoking import by_instant, by_kid, kill
 from capx.errors import ConfigurationProblem, StoreProblem
-from capx.intents.epoch import began, new_epoch, origin_of
+from capx.intents.epoch import authority_of, began, new_epoch
 from capx.store import events
 from capx.store.check import check_store
 from capx.store.factory import is_postgres, open_store, replaceable
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Head
-from capx.store.replace import Replaceable, StoreSurvey, demand_origin, survey
+from capx.store.replace import Replaceable, StoreSurvey, demand_authority, survey
 from capx.store.restore_checks import CLOCKS_APART, demand_possible
 from capx.store.sqlite.backup_reader import open_backup
 from capx.tokens.revocation_key import KID, of_instant, revoked_until
@@ -79,7 +79,7 @@ def restore(
     old store has not gone on from the backup, but in another way.
 
     ConfigurationProblem without `discard` for such a store, if the clock is further behind, if the backup is the store
-    itself, or if the old store was used and has another origin. StoreProblem if the backup is damaged.
+    itself, or if the old store was used and is of another authority. StoreProblem if the backup is damaged.
     """
     source = source.absolute()
     _demand_another(source, place)
@@ -89,7 +89,7 @@ def restore(
             check_store(reading)
         target, backup = replaceable(place, keep), survey(reading)
         there = target.look(reading)
-        demand_origin(reading.head(), there)
+        demand_authority(reading.head(), there)
         second = _last_second(reading, (backup, there), clock)
         if dry_run:
             return _foreseen(reading, target, there, int(clock()))
@@ -183,8 +183,8 @@ def _begin_epoch(
     second = _last_second(reading, known, clock)
     epochs = [head.epoch, *([] if there.head is None else [there.head.epoch])]
     # Later than both epochs, also within one second: services tell a restored store by its later epoch.
-    before = [began(epoch) for epoch in epochs if origin_of(epoch) == origin_of(head.epoch)]
-    epoch = new_epoch(origin_of(head.epoch), max(second, *(each + 1 for each in before)))
+    before = [began(epoch) for epoch in epochs if authority_of(epoch) == authority_of(head.epoch)]
+    epoch = new_epoch(authority_of(head.epoch), max(second, *(each + 1 for each in before)))
     writing.begin_epoch(epoch)
     event = events.Restored(second, epoch, head.position).write(writing, at=second)
     writing.kill(of_instant(second), "revoked", at=second, position=event.position)

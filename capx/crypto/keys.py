@@ -7,6 +7,9 @@ them. A key never shows in repr, pickles, JSON or errors. When an error is raise
 holds a key, because error reporters send these. A kid is used as a dictionary key, never as a path. Rotation has three
 steps: a new key first only verifies, then it mints, and then the old key is retired. So the authority never mints a
 token that no resource can verify. capx.crypto.key_file says how keys are kept in a file.
+
+Keys name their authority: only the store of that authority knows what was revoked under them. A file that does not name
+it is refused. Keys that were made in memory name none until an authority uses them.
 """
 
 import os
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 KEY_BYTES = 32
 KID_BYTES = 8
+AUTHORITY_BYTES = 16
 
 
 class _Secret:
@@ -43,6 +47,11 @@ class _Secret:
 def is_kid(text: str) -> bool:
     """Whether the text is a key id: 8 bytes in base64url."""
     return is_bytes(text, KID_BYTES)
+
+
+def is_authority(text: str) -> bool:
+    """Whether the text is the id of an authority: 16 bytes in base64url."""
+    return is_bytes(text, AUTHORITY_BYTES)
 
 
 def _weakness(secret: bytes) -> str | None:
@@ -126,12 +135,16 @@ class RootKey(_Secret):
 
 
 class KeyRing(_Secret):
-    """The root keys of an authority. The first one mints; all of them verify."""
+    """The root keys of an authority. The first one mints; all of them verify.
 
-    __slots__ = ("_keys", "active")
+    `authority` is the id of the authority; None for keys that no authority has used yet.
+    """
 
-    def __init__(self, active: RootKey, others: Iterable[RootKey] = ()) -> None:
+    __slots__ = ("_keys", "active", "authority")
+
+    def __init__(self, active: RootKey, others: Iterable[RootKey] = (), authority: str | None = None) -> None:
         self.active = active
+        self.authority = authority
         self._keys = {key.kid: key for key in (active, *others)}
 
     @property
@@ -145,18 +158,27 @@ class KeyRing(_Secret):
 
     def added(self, key: RootKey) -> "KeyRing":
         """Return these keys with one more, which verifies but does not mint."""
-        return KeyRing(self.active, (*self._keys.values(), key))
+        return KeyRing(self.active, (*self._keys.values(), key), self.authority)
 
     def activated(self, kid: str) -> "KeyRing":
         """Return the same keys, of which this one mints; InvalidRequest if it is not one of them."""
-        return KeyRing(self._known(kid), self._keys.values())
+        return KeyRing(self._known(kid), self._keys.values(), self.authority)
 
     def retired(self, kid: str) -> "KeyRing":
         """Return the other keys; tokens of this one are denied from then on. InvalidRequest for the key that mints."""
         leaving = self._known(kid)
         if leaving is self.active:
             raise InvalidRequest(f"the key {kid} is the one that mints: activate another one first, then retire it")
-        return KeyRing(self.active, (key for key in self._keys.values() if key is not leaving))
+        return KeyRing(self.active, (key for key in self._keys.values() if key is not leaving), self.authority)
+
+    def of(self, authority: str) -> "KeyRing":
+        """Return the same keys as those of this authority; KeyProblem if they are those of another one."""
+        if self.authority not in {None, authority}:
+            raise KeyProblem(
+                f"these root keys are those of authority {self.authority}, and the store is that of {authority}, which "
+                "does not know what was revoked under them: put the store and the keys of one authority together"
+            )
+        return KeyRing(self.active, self._keys.values(), authority)
 
     def _known(self, kid: str) -> RootKey:
         key = self.get(kid)
@@ -166,22 +188,36 @@ class KeyRing(_Secret):
 
     def audience_keys(self, audience: str) -> "AudienceKeys":
         """Return the keys for the resource of this audience: one for each live root key."""
-        return AudienceKeys(audience, (key.audience_key(audience) for key in self._keys.values()))
+        keys = (key.audience_key(audience) for key in self._keys.values())
+        return AudienceKeys(audience, keys, authority=self.authority)
 
     def exported(self, audience: str) -> "AudienceKeys":
         """Return the keys for the resource of this audience, with the public keys of the authority's feed."""
         keys = [key.audience_key(audience) for key in self._keys.values()]
-        return AudienceKeys(audience, keys, {key.kid: key.feed_signer().public for key in self._keys.values()})
+        feed = {key.kid: key.feed_signer().public for key in self._keys.values()}
+        return AudienceKeys(audience, keys, feed, self.authority)
 
     def __repr__(self) -> str:
         return f"KeyRing(active={self.active.kid!r}, kids={sorted(self._keys)!r})"
 
     @classmethod
-    def load(cls, path: "Path") -> "KeyRing":
-        """Read a root key file; KeyProblem if it cannot be used. This process dumps no core from now on."""
+    def load(cls, path: "Path", *, unnamed: bool = False) -> "KeyRing":
+        """Read a root key file; KeyProblem if it cannot be used. This process dumps no core from now on.
+
+        `unnamed` also accepts a file of an older capx, which does not name the authority.
+        """
         core_dumps.forbid()
-        keys = key_file.loaded(path, _root_key)
-        return cls(keys[0], keys[1:])
+        lines: list[RootKey | _Named] = key_file.loaded(path, _root_line)
+        authority = _authority(path, lines)
+        keys = [line for line in lines if not isinstance(line, _Named)]
+        if not keys:
+            raise KeyProblem(f"{path} holds no key: put the root keys back from your backup")
+        if authority is None and not unnamed:
+            raise KeyProblem(
+                f"{path} does not name its authority, because an older capx wrote it: run capx keys bind, in the home "
+                "with the store of this authority"
+            )
+        return cls(keys[0], keys[1:], authority)
 
     def save(self, path: "Path") -> None:
         """Write a root key file that only its owner can read; never over an existing file."""
@@ -200,9 +236,20 @@ class KeyRing(_Secret):
             key_file.replace(file, ring)
         return ring
 
+    @classmethod
+    def bind(cls, path: "Path", authority: str) -> "KeyRing":
+        """Write into a root key file of an older capx which authority it is of, and return the keys.
+
+        KeyProblem if it names another one.
+        """
+        with key_file.changing(path) as file:
+            ring = cls.load(file, unnamed=True).of(authority)
+            key_file.replace(file, ring)
+        return ring
+
     def dump(self) -> str:
         """Return the text of a root key file: a secret."""
-        return _dumped(self._keys.values())
+        return _dumped(self.authority, self._keys.values())
 
 
 class FeedKey(Struct, frozen=True):
@@ -227,13 +274,21 @@ class FeedKey(Struct, frozen=True):
 class AudienceKeys(_Secret):
     """The keys of a resource: those of its own audience, one for each live root key, and the feed's public keys.
 
-    `feed` has the public keys (32 bytes) by kid. It is empty for a resource that does not follow a feed.
+    `feed` has the public keys (32 bytes) by kid. It is empty for a resource that does not follow a feed. `authority` is
+    the id of the authority, as in `KeyRing`. A verifier with these keys believes only the revocations of this one.
     """
 
-    __slots__ = ("__weakref__", "_keys", "audience", "feed")
+    __slots__ = ("__weakref__", "_keys", "audience", "authority", "feed")
 
-    def __init__(self, audience: str, keys: Iterable[AudienceKey], feed: Mapping[str, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        audience: str,
+        keys: Iterable[AudienceKey],
+        feed: Mapping[str, bytes] | None = None,
+        authority: str | None = None,
+    ) -> None:
         self.audience = audience
+        self.authority = authority
         self.feed: Mapping[str, bytes] = MappingProxyType(
             {key.kid: key.public for key in (FeedKey(kid, public) for kid, public in (feed or {}).items())}
         )
@@ -257,6 +312,8 @@ class AudienceKeys(_Secret):
         """Take over those keys. A key that stays keeps its object, so results that are cached for it stay valid."""
         if others.audience != self.audience:
             raise KeyProblem(f"the keys of audience {others.audience!r} cannot replace those of {self.audience!r}")
+        if others.authority != self.authority:
+            raise KeyProblem(f"the keys of authority {others.authority} cannot replace those of {self.authority}")
         self._keys = {kid: self._keys.get(kid, key) for kid, key in others._keys.items()}  # noqa: SLF001 # of this class
         self.feed = others.feed
 
@@ -266,20 +323,27 @@ class AudienceKeys(_Secret):
     def dump(self) -> str:
         """Return the text of a key file: a secret."""
         lines: list[AudienceKey | FeedKey] = [*self._keys.values()]
-        return _dumped(lines + [FeedKey(kid, public) for kid, public in self.feed.items()])
+        return _dumped(self.authority, lines + [FeedKey(kid, public) for kid, public in self.feed.items()])
 
     @classmethod
     def load(cls, path: "Path", audience: str | None = None) -> "AudienceKeys":
         """Read the key file of one audience; KeyProblem if it cannot be used or is of another audience."""
-        held: list[AudienceKey | FeedKey] = key_file.loaded(path, _audience_line)
+        lines: list[AudienceKey | FeedKey | _Named] = key_file.loaded(path, _audience_line)
+        authority = _authority(path, lines)
+        held = [line for line in lines if not isinstance(line, _Named)]
         keys = [key for key in held if isinstance(key, AudienceKey)]
         if not keys:
             raise KeyProblem(f"{path} holds no key of an audience: give what capx keys export wrote")
+        if authority is None:
+            raise KeyProblem(
+                f"{path} does not name its authority, because an older capx wrote it: export it anew at the authority, "
+                f"with capx keys export {keys[0].audience} --out FILE --replace"
+            )
         feed: dict[str, bytes] = {}
         for key in held:
             if isinstance(key, FeedKey) and feed.setdefault(key.kid, key.public) != key.public:
                 raise KeyProblem(f"{path}: two feed keys have the id {key.kid}: export the key file again")
-        return cls(audience or keys[0].audience, keys, feed)
+        return cls(audience or keys[0].audience, keys, feed, authority)
 
     def save(self, path: "Path", *, replace: bool = False) -> None:
         """Write a key file that only its owner can read; with `replace`, a new file takes the place of an old one.
@@ -294,9 +358,31 @@ class AudienceKeys(_Secret):
             key_file.replace(file, self)
 
 
-def _root_key(fields: list[str]) -> RootKey | str:
+class _Named(Struct, frozen=True):
+    """The line of a key file that names the authority."""
+
+    authority: str
+
+
+def _authority(path: "Path", lines: Iterable[object]) -> str | None:
+    """Return the authority that a file names, if it does; KeyProblem if it names one twice."""
+    names = [line.authority for line in lines if isinstance(line, _Named)]
+    if len(names) > 1:
+        raise KeyProblem(f"{path} names its authority twice: keep one file for each authority, as capx wrote it")
+    return names[0] if names else None
+
+
+def _named(fields: list[str]) -> _Named | str:
+    if len(fields) != 2 or not is_authority(fields[1]):
+        return "wanted `authority ID`, with 16 bytes in base64url"
+    return _Named(fields[1])
+
+
+def _root_line(fields: list[str]) -> RootKey | _Named | str:
+    if fields[0] == "authority":
+        return _named(fields)
     if len(fields) != 3 or fields[0] != "root":
-        return "wanted `root KID KEY`"
+        return "wanted `root KID KEY` or `authority ID`"
     try:
         key = RootKey(unb64u(fields[2]))
     except MalformedToken:
@@ -307,10 +393,12 @@ def _root_key(fields: list[str]) -> RootKey | str:
     return key if key.kid == fields[1] else "the kid does not belong to this key"
 
 
-def _audience_line(fields: list[str]) -> AudienceKey | FeedKey | str:
+def _audience_line(fields: list[str]) -> AudienceKey | FeedKey | _Named | str:
     kind = (fields[0], len(fields))
+    if kind[0] == "authority":
+        return _named(fields)
     if kind not in {("audience", 4), ("feed", 3)}:
-        return "wanted `audience AUDIENCE KID KEY` or `feed KID KEY`"
+        return "wanted `audience AUDIENCE KID KEY`, `feed KID KEY` or `authority ID`"
     try:
         if kind[0] == "feed":
             return FeedKey(fields[1], unb64u(fields[2]))
@@ -321,5 +409,6 @@ def _audience_line(fields: list[str]) -> AudienceKey | FeedKey | str:
         return str(problem)
 
 
-def _dumped(keys: Iterable[RootKey] | Iterable[AudienceKey | FeedKey]) -> str:
-    return "".join(f"{key.line()}\n" for key in keys)
+def _dumped(authority: str | None, keys: Iterable[RootKey] | Iterable[AudienceKey | FeedKey]) -> str:
+    named = [] if authority is None else [f"authority {authority}"]
+    return "".join(f"{line}\n" for line in (*named, *(key.line() for key in keys)))

@@ -16,7 +16,7 @@ Modules:
 
     intent           the document, its digest and its signature
     principal_key    the key of a person, and its file
-    epoch            the name of an authority in an intent: the origin of its store, and when it began
+    epoch            the name of an authority in an intent: its id, and when the epoch of its store began
 """
 
 from capx.intents.intent import Intent, SignedIntent

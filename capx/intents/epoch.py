@@ -1,10 +1,12 @@
 """The name of an epoch of a store: which store it is, and when its epoch began.
 
-    ORIGIN.SECONDS
+    AUTHORITY.SECONDS
 
-A store begins an epoch when it is created, and a later one whenever it is restored from a backup.
+AUTHORITY is the id of the authority (16 random bytes in base64url): its store gets it when it is created, and keeps it
+for ever. The keys of the authority name it too. A store begins an epoch when it is created, and a later one whenever it
+is restored from a backup.
 
-Laws: two stores never have the same origin. A store never has two epochs of the same name. So the name of an epoch
+Laws: two authorities never have the same id. A store never has two epochs of the same name. So the name of an epoch
 means one store, before or after a restoration, and never a copy of it that was restored elsewhere.
 """
 
@@ -21,13 +23,13 @@ def is_epoch(epoch: object) -> bool:
     return isinstance(epoch, str) and _EPOCH.fullmatch(epoch) is not None
 
 
-def new_epoch(origin: str, now: int) -> str:
-    """Return the name of an epoch that begins at `now` (Unix seconds), for the store with this origin."""
-    return f"{origin}.{now}"
+def new_epoch(authority: str, now: int) -> str:
+    """Return the name of an epoch that begins at `now` (Unix seconds), for the store of this authority."""
+    return f"{authority}.{now}"
 
 
-def origin_of(epoch: str) -> str:
-    """Return the origin: the id that the store got when it was created."""
+def authority_of(epoch: str) -> str:
+    """Return the id of the authority: the one that its store got when it was created."""
     return epoch.partition(".")[0]
 
 

@@ -4,9 +4,9 @@
     feed        the URL of an authority: it has three of them; the service remembers presentations
     snapshot    a saved page of the feed, for a service without a network: nothing records its decisions
 
-Laws: a verifier uses exactly one of these places. With a snapshot nothing counts what was spent, so tokens with budgets
-are denied. Without a shared store the service must be one process, because it shares its memory of presentations with
-no other.
+Laws: a verifier uses exactly one of these places, and the place must be of the authority that the keys name. With a
+snapshot nothing counts what was spent, so tokens with budgets are denied. Without a shared store the service must be
+one process, because it shares its memory of presentations with no other.
 """
 
 import os
@@ -30,6 +30,8 @@ from capx.verify.verifier import MAX_STALENESS, Verifier
 
 if TYPE_CHECKING:
     import ssl
+
+    from capx.store.protocols import Store
 
 PLACES = {"store": "CAPX_STORE", "feed": "CAPX_FEED", "snapshot": "CAPX_SNAPSHOT"}
 """The three places, and the environment variable for each."""
@@ -87,7 +89,8 @@ def connect(
     `store` is a path or `postgresql://…`, `feed` the URL of an authority that serves, `snapshot` a path.
     `max_staleness` is for how many seconds the service works without news of revocations; for a snapshot, how old it
     may be. `tls` says which certificates of a feed to trust. Raises ConfigurationProblem for settings that make no
-    sense, and StoreProblem if there is no store at that place.
+    sense or a place of another authority than the keys, and StoreProblem if there is no store at that place. A feed is
+    first read later: if it is another's, the service gets no news, and denies everything.
     """
     named = {name for name, place in (("store", store), ("feed", feed), ("snapshot", snapshot)) if place is not None}
     if len(named) != 1:
@@ -101,11 +104,16 @@ def connect(
         raise ConfigurationProblem(f"the key file of {keys.audience} has no feed keys: run capx keys export again")
     if feed is not None:
         return _on_feed(keys, feed, max_staleness, tls)
+    from capx.resource.feed.page import PageOfAnother
     from capx.resource.feed.snapshot import Snapshot
 
+    liveness = Snapshot(snapshot or "", keys.feed, authority=keys.authority)
+    liveness.age()
+    if isinstance(liveness.problem, PageOfAnother):
+        raise ConfigurationProblem(str(liveness.problem))
     return Connection(
         keys=keys,
-        liveness=Snapshot(snapshot or "", keys.feed),
+        liveness=liveness,
         replay=Replay.process(),
         recorder=NO_RECORDER,
         max_staleness=max_staleness,
@@ -143,6 +151,11 @@ def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Connectio
     from capx.store.factory import is_postgres, open_store
 
     store = open_store(place)
+    try:
+        _demand_authority(keys, store)
+    except BaseException:
+        store.close()
+        raise
     recorder = StoreRecorder(store)
     source = store.source()
     if is_postgres(place):
@@ -174,7 +187,7 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
     from capx.resource.feed.follower import Follower
     from capx.resource.report_client import ResourceClient
 
-    source = FeedSource(url, keys.feed, tls=tls)
+    source = FeedSource(url, keys.feed, authority=keys.authority, tls=tls)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}
     # Three clients, because two of them must be quick. The thread that receives news sends the sightings: better to
     # lose a sighting than to delay a revocation. A payment delays a call.
@@ -196,6 +209,15 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
         max_staleness=max_staleness,
         closing=(follower.close, recorder.close, reports.close, sightings.close, payments.close),
     )
+
+
+def _demand_authority(keys: AudienceKeys, store: "Store") -> None:
+    if keys.authority not in {None, found := store.authority()}:
+        raise ConfigurationProblem(
+            f"the keys of {keys.audience} are those of authority {keys.authority}, and the store {store.place} is that "
+            f"of {found}, which does not know what was revoked under them: give the store of the authority that "
+            "exported the keys"
+        )
 
 
 def _report_sighting(sighted: Callable[..., None], audience: str, deaths: int) -> None:

@@ -23,6 +23,7 @@ from itertools import chain, islice
 from capx.background import begin_in_each_process
 from capx.crypto.instants import seconds
 from capx.errors import ConfigurationProblem, StoreProblem
+from capx.intents.epoch import authority_of
 from capx.store.protocols import DeathSource
 from capx.store.records import Head, News
 from capx.tokens import revocation_key
@@ -34,6 +35,7 @@ class View:
 
     def __init__(self) -> None:
         self.head: Head | None = None
+        self.authority: str | None = None
         self.deaths: dict[RevocationKey, str] = {}
         self.revoked_until = -1
         self._lasting = 0
@@ -49,7 +51,7 @@ class View:
             # The store forgets the oldest first, so a count says which ones.
             self._forget(news.head.forgotten - self.head.forgotten)
             self.deaths.update(news.deaths)
-        self.head = news.head
+        self.head, self.authority = news.head, authority_of(news.head.epoch)
 
     def _forget(self, count: int) -> None:
         if count <= 0:
@@ -77,6 +79,11 @@ class PolledView(ABC):
     def deaths(self) -> Mapping[RevocationKey, str]:
         """The keys that are known to be dead, with the reason code of each."""
         return self._view.deaths
+
+    @property
+    def authority(self) -> str | None:
+        """The id of the authority whose deaths these are; None before the first look that succeeds."""
+        return self._view.authority
 
     @property
     def revoked_until(self) -> int:

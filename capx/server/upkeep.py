@@ -58,7 +58,7 @@ class Upkeep:
 
     async def _rekey(self, workers: Workers, keys: Path) -> None:
         try:
-            ring = await workers.run(KeyRing.load, keys)
+            ring = (await workers.run(KeyRing.load, keys)).of(self._authority.id)
         except KeyProblem as problem:
             # Unlike a policy (decision 31): without root keys nothing at all can be verified.
             _log.error("cannot load the changed root keys, so the old ones stay in use: %s", problem)

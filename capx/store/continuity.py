@@ -47,10 +47,10 @@ def demand_whole(known: Head | None, news: News) -> News:
 
 
 def _demand_later(known: str, found: str) -> None:
-    origin, _, began = found.partition(".")
-    known_origin, _, known_began = known.partition(".")
-    # Another origin means a new store with new numbers. Nothing that the follower knows can be compared with it.
-    if origin != known_origin:
+    authority, _, began = found.partition(".")
+    known_authority, _, known_began = known.partition(".")
+    # Another authority means a new store with new numbers. Nothing that the follower knows can be compared with it.
+    if authority != known_authority:
         raise StoreProblem("the store was replaced by another one: restart its services to follow it")
     if not began.isdecimal() or not known_began.isdecimal() or int(began) <= int(known_began):
         raise StoreProblem("the store is of an epoch that ended: an older copy was put in its place")

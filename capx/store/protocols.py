@@ -262,6 +262,10 @@ class ResourceStore(Meter, Protocol):
         """Keep how many deaths a follower knows, and when it said so (`now`, Unix seconds)."""
         ...
 
+    def authority(self) -> str:
+        """The id of the authority whose store this is: 16 bytes in base64url."""
+        ...
+
     def source(self) -> DeathSource:
         """A source of the deaths in this store, with its own connection."""
         ...

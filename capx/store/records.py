@@ -50,8 +50,8 @@ class Damaged(StoreProblem):
 class Head(Struct, frozen=True):
     """The state of a store in one row: its epoch, its last event, how many deaths it had, and how many it forgot.
 
-    An epoch is `ORIGIN.SECONDS`. The origin is chosen at random when the store is created. The seconds (Unix) say when
-    this epoch began.
+    An epoch is `AUTHORITY.SECONDS`. The id of the authority is chosen at random when the store is created. The seconds
+    (Unix) say when this epoch began.
     """
 
     epoch: str

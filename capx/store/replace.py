@@ -2,7 +2,7 @@
 
 Laws:
 
-- A store that was used is only replaced by one of the same origin, because its services follow no other.
+- A store that was used is only replaced by one of the same authority, because its services follow no other.
 - If a part of the store cannot be read, the survey says `unread`. It never counts as an empty store.
 - If the store has not gone on from the backup, but in another way, the survey says since when.
 """
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from capx.crypto.keys import is_kid
 from capx.errors import ConfigurationProblem
-from capx.intents.epoch import began, is_epoch, origin_of
+from capx.intents.epoch import authority_of, began, is_epoch
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Damaged, Head
 from capx.tokens.revocation_key import KID, is_lasting
@@ -94,9 +94,13 @@ def _hash_at(reading: Reading, position: int) -> bytes | None:
     return None if event is None else event.hash
 
 
-def demand_origin(head: Head, there: StoreSurvey) -> None:
-    """Refuse to replace a used store by one of another origin."""
-    if there.head is not None and there.head.position > 0 and origin_of(there.head.epoch) != origin_of(head.epoch):
+def demand_authority(head: Head, there: StoreSurvey) -> None:
+    """Refuse to replace a used store by one of another authority."""
+    if (
+        there.head is not None
+        and there.head.position > 0
+        and authority_of(there.head.epoch) != authority_of(head.epoch)
+    ):
         raise ConfigurationProblem(
             "this backup is of another store than the one that is there, and the services of that one would never "
             "accept it: give a backup of this store, or restore into another home or database"

@@ -104,6 +104,9 @@ class Evaluator:
         # Fail closed: without fresh news, this token may be revoked without this service knowing.
         if age == math.inf:
             found.append(_NO_NEWS)
+        elif self._keys.authority is not None and self._liveness.authority != self._keys.authority:
+            # What was revoked under these keys, only the store of their authority knows.
+            found.append(_NEWS_OF_ANOTHER)
         elif age > self._max_staleness:
             stale = f"this service has had no news of revocations for {age:.0f} s"
             found.append(Refusal("stale_liveness", stale, f"news at most {self._max_staleness:g} s old"))
@@ -275,3 +278,8 @@ _ISSUED_TOO_EARLY = Refusal(
     "revoked", "every token issued up to a certain time was revoked, and this is one of them", "a newly issued token"
 )
 _NO_NEWS = Refusal("unknown_liveness", "this service has no news of revocations yet", "a readable store or feed")
+_NEWS_OF_ANOTHER = Refusal(
+    "unknown_liveness",
+    "this service has news of revocations of another authority than that of its keys",
+    "the store or feed of the authority that exported the keys",
+)

@@ -20,6 +20,14 @@ class Liveness(Protocol):
         """Every token issued at or before this Unix second is revoked; negative when there is no such time."""
         ...
 
+    @property
+    def authority(self) -> str | None:
+        """The id of the authority whose revocations these are; None while there are none.
+
+        A verifier whose keys name another authority denies every token.
+        """
+        ...
+
     def age(self) -> float:
         """The age of the news in seconds, after updating them if possible; infinite if there are none.
 

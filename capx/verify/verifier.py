@@ -98,7 +98,8 @@ class Verifier:
     `max_staleness` is in seconds: with older news of revocations, every token is denied. `require` names claims that
     the authority's block must have besides those it always has (`tenant`, `intent`). Without a `meter`, every token
     with a budget is denied. `bearer` also accepts bare tokens; a leaked token is then good for more than one call.
-    Raises ConfigurationProblem for keys of another audience.
+    Raises ConfigurationProblem for keys of another audience, and for keys of another authority than the revocations. If
+    nothing is known of these yet, every token is denied once they turn out to be another's.
     """
 
     def __init__(
@@ -119,6 +120,11 @@ class Verifier:
     ) -> None:
         if keys.audience != audience:
             raise ConfigurationProblem(f"the keys are for {keys.audience!r}, and this verifier is {audience!r}")
+        if None not in {keys.authority, liveness.authority} and keys.authority != liveness.authority:
+            raise ConfigurationProblem(
+                f"the keys are those of authority {keys.authority}, and the revocations those of {liveness.authority}: "
+                "use the store or feed of the authority that exported the keys"
+            )
         self.audience = audience
         self._require = frozenset(require)
         if unknown := self._require - _REQUIRABLE:

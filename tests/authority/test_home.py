@@ -1,6 +1,7 @@
 """A home is its owner's alone, and opens again."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -8,7 +9,10 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.authority.home import PLACE, create_home, store_place
+from capx.crypto.keys import KeyRing
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
+from capx.store.sqlite.store import SQLiteStore
+from tests.labs.postgres import shared_server
 
 
 def test_a_home_is_its_owners_alone_and_opens_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +52,31 @@ def test_a_home_that_was_made_half_is_finished(tmp_path: Path) -> None:
         Authority.open_home(home)
     create_home(home)
     Authority.open_home(home).close()
+
+
+def test_init_writes_into_the_keys_whose_store_it_made(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        Authority.create_home(tmp_path / name).close()
+    one, two = (KeyRing.load(tmp_path / name / "root.keys").authority for name in ("one", "two"))
+    assert one != two
+    with SQLiteStore(tmp_path / "one" / "capx.db").read() as reading:
+        assert reading.head().epoch.partition(".")[0] == one
+    # New keys for the same store are those of the same authority.
+    (tmp_path / "one" / "root.keys").unlink()
+    create_home(tmp_path / "one")
+    assert KeyRing.load(tmp_path / "one" / "root.keys").authority == one
+
+
+def test_hosts_that_share_a_database_are_one_authority(tmp_path: Path) -> None:
+    database = shared_server().database()
+    create_home(tmp_path / "first", store=shared_server().url(database))
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    with Authority.open_home(tmp_path / "first") as first, Authority.open_home(tmp_path / "second") as second:
+        opened = first.open(allow=["crm.read"])
+        second.complete(opened.id)
+        assert first.export_keys("crm").authority == second.export_keys("crm").authority == first.id
+        assert first.task(opened.id).state == "completed"
+    shared_server().give_back(database)
 
 
 def test_root_keys_that_others_may_read_are_refused(tmp_path: Path) -> None:

@@ -692,9 +692,9 @@ def test_an_intent_opens_as_often_as_it_says_for_16_racers(place: str, tmp_path:
     if "://" not in place:
         create_store(place).close()
     ring, policy, file = KeyRing(RootKey.generate()), tmp_path / FILE, tmp_path / "qbr.intent"
-    ring.save(tmp_path / "root.keys")
     policy.write_text(POLICY)
     with Authority(open_store(place), ring, policy=read_policy(POLICY)) as authority:
+        authority.keyring.save(tmp_path / "root.keys")
         now = int(time.time())
         intent = signed(authority, max_tasks=7, issued=now, not_after=now + 600)
         file.write_bytes(intent.text())

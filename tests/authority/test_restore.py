@@ -15,7 +15,7 @@ from capx.authority.authority import Authority
 from capx.authority.restore import restore
 from capx.crypto.base64url import b64u
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem
-from capx.intents.epoch import origin_of
+from capx.intents.epoch import authority_of
 from capx.store.backup import backup
 from capx.store.factory import create_store, open_store
 from capx.store.records import GrantRecord, IntentRecord, TaskRecord
@@ -75,7 +75,7 @@ def test_a_follower_that_has_not_read_the_new_epoch_refuses(
         news = source.news(known)
     assert news.anew
     assert known is not None
-    assert origin_of(news.head.epoch) == origin_of(known.epoch)
+    assert authority_of(news.head.epoch) == authority_of(known.epoch)
     assert news.head.epoch > known.epoch
     assert "revoked" in late.codes(opened.bundle)
     late.close()
@@ -275,9 +275,9 @@ def test_a_backup_goes_into_a_store_that_was_never_used(place: str, saved: Path,
     with Authority(SQLiteStore.create(tmp_path / "other.db"), KEYS) as other:
         opened = other.open(allow=["crm.read"])
         backup(other.store, saved)
-        origin = origin_of(backup(other.store, tmp_path / "second.db").epoch)
+        origin = authority_of(backup(other.store, tmp_path / "second.db").epoch)
     done = restore(saved, place)
-    assert origin_of(done.epoch or "") == origin
+    assert authority_of(done.epoch or "") == origin
     with Authority(open_store(place), KEYS) as authority:
         assert authority.task(opened.id).state == "withdrawn"
 

@@ -5,6 +5,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from capx.authority.authority import Authority
+from capx.crypto.keys import AudienceKeys, KeyRing
+from capx.resource.connection import connect
+from capx.store.backup import backup as store_backup
 from capx.store.factory import open_store
 from tests.cli.conftest import Shell
 from tests.labs.postgres import Server
@@ -92,3 +96,35 @@ def test_a_lost_store_is_brought_back_into_the_home_of_its_keys(home: Shell, tmp
     assert "restore" in home("init", code=3).err
     home("store", "restore", str(tmp_path / "saved.db"))
     assert [task["state"] for task in home("task", "list", "--json").json] == ["withdrawn"]
+
+
+def test_a_backup_of_another_authority_is_not_put_beside_the_keys(home: Shell, tmp_path: Path) -> None:
+    backup, mine = tmp_path / "other.db", home.home / "root.keys"
+    with Authority.create_home(tmp_path / "other") as other:
+        other.open(allow=["crm.read"])
+        store_backup(other.store, backup)
+        authority = other.id
+    for options in ((), ("--dry-run",)):
+        said = home("store", "restore", str(backup), "--yes", *options, code=3).err
+        assert "this backup is of another authority than the keys in" in said
+    # The keys of that authority are lost: restore without any, and make new ones.
+    mine.rename(tmp_path / "mine.keys")
+    home("store", "restore", str(backup), "--yes")
+    home("init")
+    assert KeyRing.load(mine).authority == authority
+    home("doctor")
+
+
+def test_a_restored_store_is_still_that_of_its_authority(home: Shell, tmp_path: Path) -> None:
+    saved, keys = str(tmp_path / "saved.db"), tmp_path / "crm.keys"
+    home("keys", "export", "crm", "--out", str(keys))
+    home("task", "open", "--allow", "crm.read")
+    home("store", "backup", saved)
+    home("store", "restore", saved, "--yes")
+    for empty in (False, True):
+        if empty:
+            for file in home.home.glob("capx.db*"):
+                file.unlink()
+            home("store", "restore", saved)
+        home("doctor")
+        connect(AudienceKeys.load(keys), store=str(home.home / "capx.db")).close()

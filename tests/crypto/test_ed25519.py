@@ -9,7 +9,7 @@ from capx.crypto import base64url, hashing
 from capx.crypto.ed25519 import is_signed
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import KeyProblem
-from tests.labs.key_files import LINE, OTHER, ROOT_LINE, SECRET, SEED, SIGNER
+from tests.labs.key_files import AUTHORITY, LINE, NAMED, OTHER, RING, ROOT_LINE, SECRET, SEED, SIGNER
 from tests.labs.lab import KEY, ROOT_KEY, Lab, minted
 
 
@@ -31,7 +31,7 @@ def test_what_is_signed_is_verified_with_the_public_half_alone() -> None:
 
 
 def test_exported_keys_come_back_from_their_file_with_the_feeds(tmp_path: Path) -> None:
-    keys = KeyRing(OTHER, [ROOT_KEY]).exported("crm")
+    keys = KeyRing(OTHER, [ROOT_KEY], AUTHORITY).exported("crm")
     assert dict(keys.feed) == {key.kid: key.feed_signer().public for key in (OTHER, ROOT_KEY)}
     keys.save(tmp_path / "crm.keys")
     again = AudienceKeys.load(tmp_path / "crm.keys")
@@ -42,7 +42,7 @@ def test_exported_keys_come_back_from_their_file_with_the_feeds(tmp_path: Path) 
 
 
 def test_keys_without_the_feeds_are_keys_as_before(tmp_path: Path) -> None:
-    KeyRing(ROOT_KEY).audience_keys("crm").save(tmp_path / "crm.keys")
+    RING.audience_keys("crm").save(tmp_path / "crm.keys")
     assert dict(AudienceKeys.load(tmp_path / "crm.keys").feed) == {}
 
 
@@ -116,9 +116,9 @@ def test_a_feeds_key_alone_or_twice_is_refused_as_a_key_file(tmp_path: Path) -> 
     path.chmod(0o600)
     with pytest.raises(KeyProblem, match="holds no key of an audience"):
         AudienceKeys.load(path)
-    path.write_text(f"{LINE}\n{FEED_LINE}\n{FEED_LINE}\n")
+    path.write_text(f"{NAMED}{LINE}\n{FEED_LINE}\n{FEED_LINE}\n")
     assert ROOT_KEY.kid in AudienceKeys.load(path).feed
-    path.write_text(f"{LINE}\n{FEED_LINE}\nfeed {ROOT_KEY.kid} {base64url.b64u(OTHER.feed_signer().public)}\n")
+    path.write_text(f"{NAMED}{LINE}\n{FEED_LINE}\nfeed {ROOT_KEY.kid} {base64url.b64u(OTHER.feed_signer().public)}\n")
     with pytest.raises(KeyProblem, match="two feed keys"):
         AudienceKeys.load(path)
 

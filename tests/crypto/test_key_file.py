@@ -9,14 +9,27 @@ import pytest
 
 from capx.crypto.keys import AudienceKeys, KeyRing
 from capx.errors import InvalidRequest, KeyProblem
-from tests.labs.key_files import FILES, LINE, OTHER, ROOT_FILES, ROOT_KEY_KEYS, disk_is_full, make_a_pipe, saved
+from tests.labs.key_files import (
+    AUTHORITY,
+    FILES,
+    LINE,
+    NAMED,
+    OTHER,
+    OTHERS,
+    RING,
+    ROOT_FILES,
+    ROOT_KEY_KEYS,
+    disk_is_full,
+    make_a_pipe,
+    saved,
+)
 from tests.labs.lab import ROOT_KEY, Lab, minted
 
 # Files
 
 
 def test_keys_come_back_from_their_file(tmp_path: Path) -> None:
-    ring = KeyRing(OTHER, [ROOT_KEY])
+    ring = KeyRing(OTHER, [ROOT_KEY], AUTHORITY)
     ring.save(tmp_path / "root.keys")
     again = KeyRing.load(tmp_path / "root.keys")
     assert again.active.kid == OTHER.kid
@@ -26,13 +39,14 @@ def test_keys_come_back_from_their_file(tmp_path: Path) -> None:
     ring.audience_keys("crm").save(tmp_path / "crm.keys")
     keys = AudienceKeys.load(tmp_path / "crm.keys")
     assert keys.audience == "crm"
+    assert again.authority == keys.authority == AUTHORITY
     assert Lab(keys=keys).codes(minted()) == ()
 
 
 def test_a_key_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        KeyRing(ROOT_KEY).save(tmp_path / "root.keys")
+        RING.save(tmp_path / "root.keys")
         ROOT_KEY_KEYS.save(tmp_path / "crm.keys")
     finally:
         os.umask(before)
@@ -43,7 +57,7 @@ def test_a_key_file_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> No
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602, 0o610, 0o666])
 def test_a_key_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) -> None:
     for path, save, load in (
-        (tmp_path / "root.keys", KeyRing(ROOT_KEY).save, KeyRing.load),
+        (tmp_path / "root.keys", RING.save, KeyRing.load),
         (tmp_path / "crm.keys", ROOT_KEY_KEYS.save, AudienceKeys.load),
     ):
         save(path)
@@ -55,11 +69,11 @@ def test_a_key_file_that_others_may_use_is_refused(tmp_path: Path, mode: int) ->
 
 
 def test_a_key_file_is_never_overwritten_nor_through_a_link(tmp_path: Path) -> None:
-    KeyRing(ROOT_KEY).save(tmp_path / "root.keys")
+    RING.save(tmp_path / "root.keys")
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     for taken in ("root.keys", "link"):
         with pytest.raises(KeyProblem, match=r"it is there already: choose another name, or remove it$"):
-            KeyRing(OTHER).save(tmp_path / taken)
+            KeyRing(OTHER, authority=AUTHORITY).save(tmp_path / taken)
     assert KeyRing.load(tmp_path / "root.keys").active.kid == ROOT_KEY.kid
     assert not (tmp_path / "elsewhere").exists()
 
@@ -85,7 +99,7 @@ def test_any_other_root_key_file_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_the_line_that_is_no_key_is_named(tmp_path: Path) -> None:
     path = tmp_path / "root.keys"
-    text = f"# the key of tests\n\n   \n{KeyRing(OTHER).dump()}nonsense\n"
+    text = f"# the key of tests\n\n   \n{KeyRing(OTHER, authority=AUTHORITY).dump()}nonsense\n"
     path.write_text(text, encoding="ascii")
     path.chmod(0o600)
     number = len(text.splitlines())
@@ -93,6 +107,51 @@ def test_the_line_that_is_no_key_is_named(tmp_path: Path) -> None:
         KeyRing.load(path)
     path.write_text(text.replace("nonsense\n", ""), encoding="ascii")
     assert KeyRing.load(path).kids == (OTHER.kid,)
+
+
+def test_keys_of_before_name_no_authority_and_are_refused(tmp_path: Path) -> None:
+    root, crm = saved(tmp_path), tmp_path / "crm.keys"
+    ROOT_KEY_KEYS.save(crm)
+    for path in (root, crm):
+        path.write_text(path.read_text().replace(NAMED, ""))
+    with pytest.raises(KeyProblem, match=r"crm\.keys does not name its authority, .*: .* capx keys export crm --out "):
+        AudienceKeys.load(crm)
+    with pytest.raises(KeyProblem, match=r"root\.keys does not name its authority, .*: run capx keys bind"):
+        KeyRing.load(root)
+    with pytest.raises(KeyProblem, match="capx keys bind"):
+        KeyRing.change(root, lambda ring: ring.added(OTHER))
+    assert KeyRing.load(root, unnamed=True).authority is None
+    # The line may stand anywhere: an operator adds it to the key file of a service.
+    with crm.open("a") as file:
+        file.write(NAMED)
+    assert AudienceKeys.load(crm).authority == AUTHORITY
+
+
+def test_root_keys_are_bound_to_one_authority_once(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    path.write_text(path.read_text().replace(NAMED, ""))
+    assert KeyRing.bind(path, AUTHORITY).authority == KeyRing.load(path).authority == AUTHORITY
+    KeyRing.bind(path, AUTHORITY)
+    text = path.read_text()
+    with pytest.raises(KeyProblem, match="put the store and the keys of one authority together"):
+        KeyRing.bind(path, OTHERS)
+    assert path.read_text() == text
+
+
+def test_a_changed_ring_names_the_same_authority(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    for change in (
+        lambda ring: ring.added(OTHER),
+        lambda ring: ring.activated(OTHER.kid),
+        lambda ring: ring.retired(ROOT_KEY.kid),
+    ):
+        assert KeyRing.change(path, change).authority == AUTHORITY
+        assert KeyRing.load(path).exported("crm").authority == AUTHORITY
+
+
+def test_keys_do_not_become_those_of_another_authority() -> None:
+    with pytest.raises(KeyProblem, match="cannot replace"):
+        ROOT_KEY_KEYS.become(KeyRing(OTHER, authority=OTHERS).audience_keys("crm"))
 
 
 def test_what_cannot_be_read_is_named_as_a_key_file(tmp_path: Path) -> None:
@@ -187,7 +246,7 @@ def test_a_change_gives_up_on_one_that_does_not_end(tmp_path: Path, monkeypatch:
 
 def test_an_audiences_key_file_is_replaced_only_on_demand(tmp_path: Path) -> None:
     path = tmp_path / "crm.keys"
-    ring = KeyRing(ROOT_KEY)
+    ring = RING
     ring.audience_keys("crm").save(path, replace=True)
     more = ring.added(OTHER).audience_keys("crm")
     with pytest.raises(KeyProblem, match="it is there already"):
@@ -226,7 +285,7 @@ def test_a_key_file_replaced_through_links_is_where_they_lead(tmp_path: Path) ->
     first, second = tmp_path / "first", tmp_path / "svc" / "second"
     second.symlink_to("crm.keys")
     first.symlink_to("svc/second")
-    KeyRing(ROOT_KEY, [OTHER]).audience_keys("crm").save(first, replace=True)
+    KeyRing(ROOT_KEY, [OTHER], AUTHORITY).audience_keys("crm").save(first, replace=True)
     assert AudienceKeys.load(file).get(OTHER.kid) is not None
     assert first.is_symlink()
     assert second.is_symlink()

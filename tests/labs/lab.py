@@ -49,6 +49,7 @@ class Deaths:
     def __init__(self) -> None:
         self.deaths: dict[bytes | str, str] = {}
         self.years = 0.0
+        self.authority: str | None = None
 
     @property
     def revoked_until(self) -> int:
@@ -84,6 +85,7 @@ class Lab:
     def __init__(self, audience: str = "crm", keys: AudienceKeys | None = None, **options: Any) -> None:
         self.clock = Clock()
         self.deaths = Deaths()
+        self.deaths.authority = None if keys is None else keys.authority
         self.records = Records()
         self.replay = Replay.process(clock=lambda: NOW - 1_000_000)
         parts: dict[str, Any] = {

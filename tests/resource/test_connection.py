@@ -1,5 +1,6 @@
 """The parts of a verifier, from real stores of both kinds, a served authority and a saved page."""
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -308,8 +309,8 @@ def test_an_old_or_missing_snapshot_is_refused(served: Served, remote: RemoteAut
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
     key_file, store = tmp_path / "crm.keys", tmp_path / "capx.db"
-    KeyRing(RootKey.generate()).exported("crm").save(key_file)
-    create_store(str(store)).close()
+    with contextlib.closing(create_store(str(store))) as made:
+        KeyRing(RootKey.generate(), authority=made.authority()).exported("crm").save(key_file)
     return {"CAPX_AUDIENCE": "crm", "CAPX_KEY_FILE": str(key_file), "CAPX_STORE": str(store)}
 
 

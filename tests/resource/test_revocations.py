@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from capx.intents.epoch import new_epoch, origin_of
+from capx.intents.epoch import authority_of, new_epoch
 from capx.resource.revocations import PolledView, StoreLiveness, View
 from capx.store.records import Head, News
 from capx.store.sqlite.store import SQLiteStore
@@ -217,7 +217,7 @@ def begin_epoch(place: Place, origin: str, now: int) -> None:
 
 def origin(place: Place) -> str:
     with place.store.read() as reading:
-        return origin_of(reading.head().epoch)
+        return authority_of(reading.head().epoch)
 
 
 def test_what_the_store_forgets_a_follower_forgets_and_no_kid(place: Place) -> None:

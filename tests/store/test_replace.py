@@ -14,7 +14,7 @@ import pytest
 from capx.authority.authority import Authority
 from capx.authority.restore import restore
 from capx.errors import ConfigurationProblem, StoreProblem
-from capx.intents.epoch import origin_of
+from capx.intents.epoch import authority_of
 from capx.store.backup import backup
 from capx.store.factory import open_store
 from capx.store.records import Head
@@ -177,7 +177,7 @@ def test_a_reader_of_a_file_that_lost_its_place_is_refused(tmp_path: Path, saved
     with contextlib.closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'").fetchone() == (0,)
     with contextlib.closing(SQLiteDeathSource(done.kept)) as source:
-        for known in (None, Head(f"{origin_of(done.backup.epoch)}.0", 3, bytes(32), 0)):
+        for known in (None, Head(f"{authority_of(done.backup.epoch)}.0", 3, bytes(32), 0)):
             with pytest.raises(StoreProblem, match="a backup took its place"):
                 source.news(known)
     late = Service(done.kept)

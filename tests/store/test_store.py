@@ -12,7 +12,7 @@ from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import StoreProblem
-from capx.intents.epoch import new_epoch, origin_of
+from capx.intents.epoch import authority_of, new_epoch
 from capx.store.events import CapabilityMinted
 from capx.store.factory import create_store, open_store
 from capx.store.log import GENESIS, Place
@@ -36,8 +36,8 @@ def spend(counter: str, cost: str, limit: str, unit: str = "calls") -> Spend:
 def test_a_new_store_begins_an_epoch_of_its_own(places: Places) -> None:
     first, second = head_of(places.create()), head_of(places.create())
     assert (first.position, first.hash, first.deaths, first.forgotten) == (0, GENESIS, 0, 0)
-    assert origin_of(first.epoch) != origin_of(second.epoch)
-    assert first.epoch == new_epoch(origin_of(first.epoch), int(first.epoch.partition(".")[2]))
+    assert authority_of(first.epoch) != authority_of(second.epoch)
+    assert first.epoch == new_epoch(authority_of(first.epoch), int(first.epoch.partition(".")[2]))
 
 
 def test_a_store_is_opened_again_by_its_place(store: Store, places: Places) -> None:

@@ -37,8 +37,9 @@ _CLOSED = "it was closed"
 class FeedSource:
     """The feed of the authority at `url`, as a source for a `Follower`.
 
-    `keys` are the feed's public keys by kid. `tls` says which certificates to trust; the default is that of httpx. Over
-    plain HTTP the pages are as trustworthy, but everybody on the way can read them. Proxies come from the environment.
+    `keys` are the feed's public keys by kid, and `authority` is the id of their authority. `tls` says which
+    certificates to trust; the default is that of httpx. Over plain HTTP the pages are as trustworthy, but everybody on
+    the way can read them. Proxies come from the environment.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class FeedSource:
         url: str,
         keys: Mapping[str, bytes],
         *,
+        authority: str | None = None,
         tls: ssl.SSLContext | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._url = _feed_url(url)
         self._keys = dict(keys)
-        self._reader = PageReader(keys)
+        self._authority = authority
+        self._reader = PageReader(keys, authority)
         self._tls = tls
         self._wall = wall
         self._closed = False
@@ -70,7 +73,7 @@ class FeedSource:
     def pages(self) -> list[str]:
         """Fetch and check all pages, one by one. Written one in a line, they are the file of a `Snapshot`."""
         # A reader of its own: another thread may be in a stream.
-        reader = PageReader(self._keys)
+        reader = PageReader(self._keys, self._authority)
         texts: list[str] = []
         with self._opened() as line:
             while len(texts) < MAX_PAGES:

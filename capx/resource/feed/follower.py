@@ -85,6 +85,11 @@ class Follower:
         return self._watch.view.deaths
 
     @property
+    def authority(self) -> str | None:
+        """The id of the authority whose deaths these are; None before the first news."""
+        return self._watch.view.authority
+
+    @property
     def revoked_until(self) -> int:
         """The last second (Unix time) up to which all that was issued is dead; -1 if there is none."""
         return self._watch.view.revoked_until

@@ -5,6 +5,8 @@ A death is the record of a revocation or of the end of a task.
     {"by": KID, "page": TEXT, "sig": SIGNATURE}         the signature is over H("capx/1/feed-page", TEXT)
     TEXT: v · epoch position hash deaths forgotten · at · from · since · lasting · dead
 
+`epoch` is AUTHORITY.SECONDS: it names the authority, as the key files of its readers do, within the signed text.
+
 `from` is the position that the reader asked about, with the hash there, or null. `since` is the number of the death
 after which `dead` begins; it is 0 if the page begins with the first death. The first `lasting` entries of `dead` are
 older than `forgotten`, but of a kind that is never forgotten. In `dead`, a key of 16 bytes is `id:` and base64url;
@@ -63,6 +65,10 @@ _Instant = Annotated[float, Meta(ge=0, le=SAFE_INTEGER)]
 
 class PageProblem(StoreProblem):
     """The reader cannot trust a page, or the page does not continue from where the reader is; says why."""
+
+
+class PageOfAnother(PageProblem):
+    """The page is of another authority than the keys of its reader."""
 
 
 class FeedCursor(Struct, frozen=True, forbid_unknown_fields=True):

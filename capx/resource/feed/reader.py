@@ -7,6 +7,8 @@ Laws:
   death.
 - News is the content of a complete sequence of pages.
 - Once the reader knows that a key was revoked, it trusts no page that this key signed.
+- A page of another authority is refused, and changes nothing: somebody may use the same root keys with another store,
+  which does not know what was revoked here.
 """
 
 from collections.abc import Mapping
@@ -14,7 +16,8 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from capx.errors import KeyProblem
-from capx.resource.feed.page import FeedCursor, Page, PageProblem, read_page
+from capx.intents.epoch import authority_of
+from capx.resource.feed.page import FeedCursor, Page, PageOfAnother, PageProblem, read_page
 from capx.store.continuity import demand_whole, succeeding
 from capx.store.records import Head, News
 from capx.tokens.revocation_key import KID, RevocationKey, is_lasting
@@ -23,13 +26,15 @@ from capx.tokens.revocation_key import KID, RevocationKey, is_lasting
 class PageReader:
     """Takes pages one after the other, and gives the news when the sequence is complete.
 
-    `keys` are the feed's public keys by kid, as `AudienceKeys.feed` has them.
+    `keys` are the feed's public keys by kid, as `AudienceKeys.feed` has them. `authority` is the id that the same key
+    file names; with None, the first page decides.
     """
 
-    def __init__(self, keys: Mapping[str, bytes]) -> None:
+    def __init__(self, keys: Mapping[str, bytes], authority: str | None = None) -> None:
         if not keys:
             raise KeyProblem("there is no feed key to check pages with: export the keys again, with capx keys export")
         self._keys = dict(keys)
+        self._authority = authority
         self.begin(None)
 
     def begin(self, known: Head | None) -> None:
@@ -55,6 +60,12 @@ class PageReader:
         Raises PageProblem or StoreProblem if it refuses the page; then call `begin` again.
         """
         page = read_page(text, self._keys, now=now)
+        found = authority_of(page.head.epoch)
+        if self._authority not in {None, found}:
+            raise PageOfAnother(
+                f"the page is of authority {found}, and the keys here are those of authority {self._authority}: follow "
+                "the feed of the authority that exported the keys"
+            )
         if self._starts_anew(page):
             self.begin(None)
         first = self._first = self._first or page

@@ -14,7 +14,7 @@ from typing import IO
 
 from capx.crypto.private_file import stamp
 from capx.errors import StoreProblem
-from capx.resource.feed.page import MAX_PAGES, MAX_TEXT
+from capx.resource.feed.page import MAX_PAGES, MAX_TEXT, PageOfAnother
 from capx.resource.feed.reader import PageReader
 from capx.resource.revocations import PolledView, View
 from capx.store.continuity import succeeding
@@ -24,8 +24,8 @@ from capx.store.records import News
 class Snapshot(PolledView):
     """The deaths in the file at `path`: one page, or all pages of a sequence, one in a line, as the feed gave them.
 
-    `keys` are the feed's public keys by kid. Safe with several threads; never raises: `problem` says why the file was
-    refused.
+    `keys` are the feed's public keys by kid, and `authority` is the id of their authority. Safe with several threads;
+    never raises: `problem` says why the file was refused.
     """
 
     def __init__(
@@ -33,11 +33,12 @@ class Snapshot(PolledView):
         path: os.PathLike[str] | str,
         keys: Mapping[str, bytes],
         *,
+        authority: str | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
         self._path = os.fspath(path)
-        self._reader = PageReader(keys)
+        self._reader = PageReader(keys, authority)
         self._wall = wall
         self._latest = -math.inf
         self._said = -math.inf
@@ -66,7 +67,8 @@ class Snapshot(PolledView):
             self._seen = None
             self.problem = StoreProblem(f"the snapshot {self._path} cannot be read: {error.strerror}")
         except StoreProblem as problem:
-            self.problem = StoreProblem(f"the snapshot {self._path} is refused: {problem}")
+            kind = PageOfAnother if isinstance(problem, PageOfAnother) else StoreProblem
+            self.problem = kind(f"the snapshot {self._path} is refused: {problem}")
 
     def _learn(self, found: list[News]) -> None:
         view = View()

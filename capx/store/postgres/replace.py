@@ -14,7 +14,7 @@ from capx.store.postgres.rows import WRITE, Rows
 from capx.store.postgres.store import PostgresStore
 from capx.store.protocols import Reading
 from capx.store.records import NoStore
-from capx.store.replace import Begin, StoreSurvey, demand_origin, survey
+from capx.store.replace import Begin, StoreSurvey, demand_authority, survey
 
 
 class ReplaceableDatabase:
@@ -55,7 +55,7 @@ class ReplaceableDatabase:
             # The head is locked: nobody can write to the log between the survey, the copy and the commit.
             rows = Rows(link, head)
             there = StoreSurvey() if is_new else survey(rows, reading)
-            demand_origin(reading.head(), there)
+            demand_authority(reading.head(), there)
             if keep is not None:
                 copy_to(keep, rows)
             rows.clear()

@@ -21,7 +21,7 @@ from psycopg import errors
 
 from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
-from capx.intents.epoch import new_epoch
+from capx.intents.epoch import authority_of, new_epoch
 from capx.store.log import GENESIS
 from capx.store.postgres.connection import PATIENCE, Address, Link, open_link, open_store_link, version_of
 from capx.store.postgres.death_source import PostgresDeathSource
@@ -30,7 +30,7 @@ from capx.store.postgres.pool import Pool
 from capx.store.postgres.rows import READ, WRITE, Rows, text
 from capx.store.postgres.schema import CLOSED, VERSION, migration
 from capx.store.protocols import Reading, Writing
-from capx.store.records import Burn, DecisionRecord
+from capx.store.records import Burn, Damaged, DecisionRecord
 from capx.store.sql.version import OldSchema, demand_version
 from capx.verify.meter import Paid, Payer, Spend, Tally
 
@@ -128,6 +128,14 @@ class PostgresStore:
     def sighted(self, follower: str, deaths: int, *, now: int) -> None:
         """Keep how many deaths a follower knows, and when it said so (`now`, Unix seconds)."""
         self._kept("SELECT capx.sighted(%s, %s::bigint, %s::bigint)", follower, deaths, now)
+
+    def authority(self) -> str:
+        """The id of the authority whose store this is."""
+        with explained(self.place), self._pool.link() as link:
+            row = link.execute("SELECT epoch FROM capx.head()").fetchone()
+        if row is None:
+            raise Damaged("the store has lost its head: restore it from a backup")
+        return authority_of(str(row[0]))
 
     def source(self) -> PostgresDeathSource:
         """A source of the deaths in this store, with its own connection."""

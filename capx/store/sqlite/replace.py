@@ -22,7 +22,7 @@ from capx.errors import ConfigurationProblem, StoreProblem
 from capx.store.atomic_file import draft_beside, publish
 from capx.store.protocols import Reading
 from capx.store.records import REPLACED, Damaged, NoStore
-from capx.store.replace import Begin, StoreSurvey, demand_origin, survey
+from capx.store.replace import Begin, StoreSurvey, demand_authority, survey
 from capx.store.sqlite.backup_reader import demand_sound, distrust, foreign, lacking
 from capx.store.sqlite.connection import Connection, connect, explained
 from capx.store.sqlite.rows import Rows
@@ -81,7 +81,7 @@ class ReplaceableFile:
             with _exclusive(connection):
                 there, rows = _read(path, connection, reading), Rows(connection)
                 # Under the lock: what is kept is exactly what gets replaced, and nothing can be appended in between.
-                demand_origin(reading.head(), there)
+                demand_authority(reading.head(), there)
                 _copy(self._named, draft)
                 rows.clear()
                 rows.adopt(reading)
@@ -102,7 +102,7 @@ class ReplaceableFile:
     def _put_file(self, reading: Reading, begin: Begin, now: int) -> Path | None:
         path = self._path
         with draft_beside(path) as draft, _held(path, reading) as there:
-            demand_origin(reading.head(), there)
+            demand_authority(reading.head(), there)
             with contextlib.closing(SQLiteStore.create(draft)) as new:
                 with new.write() as writing:
                     writing.adopt(reading)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from capx.errors import StoreProblem
+from capx.intents.epoch import authority_of
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, DecisionRecord
 from capx.store.sqlite.connection import (
@@ -112,6 +113,11 @@ class SQLiteStore:
         """Keep how many deaths a follower knows, and when it said so (`now`, Unix seconds)."""
         with self._writing("NORMAL") as rows:
             rows.sighted(follower, deaths, now)
+
+    def authority(self) -> str:
+        """The id of the authority whose store this is."""
+        with self._reading() as rows:
+            return authority_of(rows.head().epoch)
 
     def source(self) -> SQLiteDeathSource:
         """A source of the deaths in this store, with its own connection."""

@@ -58,7 +58,9 @@ def _findings(home: Path) -> Iterator[Finding]:
     if keys[1] == FAIL:
         yield keys
     else:
-        yield _tried("root keys", lambda: _keys(home / ROOT_KEYS))
+        yield (keys := _tried("root keys", lambda: _keys(home / ROOT_KEYS)))
+        if keys[1] == OK:
+            yield _tried("identity", lambda: _identity(home))
         if (left := home / f"{ROOT_KEYS}.new").exists():
             yield "root keys", WARNING, f"an interrupted change left {left}, which holds keys: remove it"
     if (home / PLACE).exists():
@@ -139,6 +141,16 @@ def _reached(home: Path) -> str:
     with _reading(home) as (store, reading):
         reading.head()
         return f"{PLACE} names {store.place}, which answers"
+
+
+def _identity(home: Path) -> str:
+    from capx.authority.home import ROOT_KEYS
+    from capx.crypto.keys import KeyRing
+
+    with _reading(home) as (store, _):
+        authority = store.authority()
+    KeyRing.load(home / ROOT_KEYS).of(authority)
+    return f"the store and the root keys are those of authority {authority}"
 
 
 def _log(home: Path) -> str:

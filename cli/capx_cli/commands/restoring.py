@@ -46,14 +46,17 @@ def restore(
 
     Example: capx store restore before-upgrade.db --dry-run
     """
-    from capx.authority.home import store_place
+    from capx.authority.home import demand_keys_of, store_place
     from capx.authority.restore import restore as bring_back
+    from capx.intents.epoch import authority_of
 
     target.demand_home("capx store restore", ITS_STORE)
     place = store_place() if into is None else into
     keep = None if no_copy else _beside_the_home(place)
     with screen.busy("checking the backup"):
         foreseen = bring_back(file, place, keep=keep, dry_run=True)
+    if into is None:
+        demand_keys_of(authority_of(foreseen.backup.epoch))
     if dry_run:
         _say_restored(foreseen, as_json)
         return

@@ -84,9 +84,8 @@ class Places:
     def authority(self, who: str, **settings: Any) -> Generator[Place]:
         """An authority over a new store; `settings` as for `Authority`."""
         address = self.new(who)
-        ring = KeyRing(RootKey.generate())
-        with Authority(open_store(address), ring, **settings) as authority:
-            yield Place(authority, Source(who, address, self._exported(ring)))
+        with Authority(open_store(address), KeyRing(RootKey.generate()), **settings) as authority:
+            yield Place(authority, Source(who, address, self._exported(authority.keyring)))
 
     @contextmanager
     def served(self, fill: Callable[[Path], object] = lambda store: None, policy: str = "") -> Generator[Place]:
