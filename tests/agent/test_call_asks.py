@@ -257,7 +257,7 @@ def test_a_locked_store_of_the_authority_is_no_refusal(twin: Twin) -> None:
     task = refund(twin.lab)
     # A guard that needs no store: only the authority uses it.
     keys = twin.lab.export_keys("crm")
-    verifier = Verifier("crm", keys, liveness=Deaths(), replay=Replay.process(clock=lambda: 0.0))
+    verifier = Verifier("crm", keys, liveness=Deaths(twin.lab.id), replay=Replay.process(clock=lambda: 0.0))
     guard = ToolGuard(lambda _: verifier)
     export = guard.tool("crm.accounts.read", tenant="Acme")(lambda: pytest.fail("it ran"))
     agent = Agent(task.bundle, authority=twin.asked)

@@ -79,7 +79,7 @@ def client() -> Iterator[httpx.Client]:
             Verifier(
                 "crm",
                 lab.verifier("crm")._keys,  # pyright: ignore[reportPrivateUsage] # those of the lab
-                liveness=Deaths(),
+                liveness=Deaths(lab.id),
                 replay=Replay.process(clock=lambda: an_hour_ago),
                 recorder=THREADS,
             )

@@ -46,10 +46,10 @@ class Clock:
 class Deaths:
     """Knowledge of deaths that a test writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, authority: str | None = None) -> None:
         self.deaths: dict[bytes | str, str] = {}
         self.years = 0.0
-        self.authority: str | None = None
+        self.authority = authority
 
     @property
     def revoked_until(self) -> int:
@@ -84,8 +84,7 @@ class Lab:
 
     def __init__(self, audience: str = "crm", keys: AudienceKeys | None = None, **options: Any) -> None:
         self.clock = Clock()
-        self.deaths = Deaths()
-        self.deaths.authority = None if keys is None else keys.authority
+        self.deaths = Deaths(None if keys is None else keys.authority)
         self.records = Records()
         self.replay = Replay.process(clock=lambda: NOW - 1_000_000)
         parts: dict[str, Any] = {
