@@ -193,7 +193,7 @@ class Writing(Reading, Protocol):
         ...
 
     def uncount_requests(self, node: str) -> None:
-        """Let the requests that count at this node (base64url) count no more, at any node."""
+        """Let the requests that count at this node (base64url) count no more at the nodes above it."""
         ...
 
     def keep_grant(self, grant: GrantRecord) -> None:

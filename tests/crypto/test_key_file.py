@@ -140,11 +140,12 @@ def test_root_keys_are_bound_to_one_authority_once(tmp_path: Path) -> None:
 
 def test_a_changed_ring_names_the_same_authority(tmp_path: Path) -> None:
     path = saved(tmp_path)
-    for change in (
+    changes: list[Callable[[KeyRing], KeyRing]] = [
         lambda ring: ring.added(OTHER),
         lambda ring: ring.activated(OTHER.kid),
         lambda ring: ring.retired(ROOT_KEY.kid),
-    ):
+    ]
+    for change in changes:
         assert KeyRing.change(path, change).authority == AUTHORITY
         assert KeyRing.load(path).exported("crm").authority == AUTHORITY
 

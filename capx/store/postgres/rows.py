@@ -117,7 +117,10 @@ class Rows(SqlRows):
         self._head = structs.replace(self._head, **changes)
 
     def count_request(self, request: RequestRecord) -> None:
-        query = "INSERT INTO capx.request_nodes SELECT node, ?, ? FROM unnest(?::text[]) AS node"
+        query = (
+            "INSERT INTO capx.request_nodes "
+            "SELECT node, ?, ?, nth - 1 FROM unnest(?::text[]) WITH ORDINALITY AS path (node, nth)"
+        )
         self._execute(query, request.audience, request.id, list(request.path))
 
     def _put_strengths(self, grant: GrantRecord) -> None:

@@ -93,12 +93,15 @@ class SqlRequestRows(ABC):
         )
 
     def count_request(self, request: RequestRecord) -> None:
-        for node in request.path:
-            self._put("request_nodes", (node, request.audience, request.id))
+        for depth, node in enumerate(request.path):
+            self._put("request_nodes", (node, request.audience, request.id, depth))
 
     def uncount_requests(self, node: str) -> None:
+        # Only above it, where somebody can still ask: a path can be long, and whoever revokes must not wait for that.
         self._execute(
-            "DELETE FROM capx.request_nodes WHERE request IN (SELECT request FROM capx.request_nodes WHERE node = ?)",
+            "DELETE FROM capx.request_nodes WHERE request IN (SELECT request FROM capx.request_nodes WHERE node = ?) "
+            "AND depth < (SELECT max(depth) FROM capx.request_nodes WHERE node = ?)",
+            node,
             node,
         )
 

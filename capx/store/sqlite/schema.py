@@ -82,15 +82,16 @@ CREATE TABLE paid (
     """
 ALTER TABLE paid ADD COLUMN given INTEGER;
 """,
-    # 6: at which nodes a request counts: those of its path, unless an operator revoked one of them. A row that capx did
-    # not write must not keep a store from being migrated.
+    # 6: at which nodes a request counts: those of its path, but for the ones above a node that an operator revoked. The
+    # root has depth 0. A row that capx did not write must not keep a store from being migrated.
     """
 CREATE TABLE request_nodes (
-    node TEXT NOT NULL, audience TEXT NOT NULL, request TEXT NOT NULL, PRIMARY KEY (node, audience, request)
+    node TEXT NOT NULL, audience TEXT NOT NULL, request TEXT NOT NULL, depth INTEGER NOT NULL,
+    PRIMARY KEY (node, audience, request)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX request_nodes_of_request ON request_nodes (request);
-INSERT INTO request_nodes
-    SELECT DISTINCT one.value, json_extract(made.body, '$.audience'), made.id
+CREATE INDEX request_nodes_of_request ON request_nodes (request, depth);
+INSERT OR IGNORE INTO request_nodes
+    SELECT one.value, json_extract(made.body, '$.audience'), made.id, one.key
     FROM (SELECT id, CASE WHEN json_valid(body) THEN body ELSE '{}' END AS body FROM requests) AS made,
         json_each(made.body, '$.path') AS one
     WHERE one.type = 'text' AND json_type(made.body, '$.audience') = 'text';
