@@ -71,9 +71,12 @@ def test_what_is_refused_says_why(capx: Shell, office: Office, bundle: Bundle) -
     decide(office, yes=False)
     again = capx("ask", "billing.refund", *TWENTY, token=bundle.text, code=1)
     assert "  request_denied: a person has denied it" in again.err
-    for count in range(10):
-        capx("ask", "billing.refund", "--with", f"n:={count}", token=bundle.text, code=1)
-    full = capx("ask", "billing.refund", "--with", "n:=10", token=bundle.text, code=1)
+    # Deep below the first agent, where one request may wait.
+    for depth in range(5):
+        below = ("delegate", "--to", f"helper-{depth}", "--may-ask", "billing.*")
+        bundle = Bundle.parse(capx(*below, token=bundle.text).token)
+    capx("ask", "billing.refund", "--with", "n:=1", token=bundle.text, code=1)
+    full = capx("ask", "billing.refund", "--with", "n:=2", token=bundle.text, code=1)
     assert "  too_many: " in full.err
 
 
