@@ -145,7 +145,10 @@ def test_a_store_of_an_older_schema_is_migrated_where_it_says_so(home: Shell) ->
             *("ALTER TABLE tasks DROP COLUMN intent", "ALTER TABLE tasks DROP COLUMN principal"),
             *("DROP INDEX of_task", "DROP INDEX of_kind", "DROP INDEX overdue", "DROP TABLE counters"),
             *("DROP TABLE sightings", "ALTER TABLE tasks DROP COLUMN revocations"),
-            *("ALTER TABLE head DROP COLUMN forgotten", "UPDATE head SET epoch = replace(epoch, '.', '')"),
+            *(
+                "ALTER TABLE head DROP COLUMN forgotten",
+                "UPDATE head SET epoch = substr(epoch, 1, instr(epoch, '.') - 1)",
+            ),
         ):
             store.execute(dropping)
     assert "stop its services, then run capx store migrate" in home("task", "list", code=3).err
