@@ -160,7 +160,7 @@ def test_each_service_was_given_a_key_for_itself_alone(kept: tuple[dict[str, Any
     for service in SERVICES:
         path = home / "demo" / "execution" / f"{service}.keys"
         assert AudienceKeys.load(path).audience == service
-        assert [line.split()[0] for line in path.read_text().splitlines()] == ["audience", "feed"]
+        assert [line.split()[0] for line in path.read_text().splitlines()] == ["authority", "audience", "feed"]
 
 
 def test_no_bundle_of_an_agent_is_left_in_a_kept_home(kept: tuple[dict[str, Any], Path]) -> None:

@@ -98,7 +98,7 @@ def test_a_lost_store_is_brought_back_into_the_home_of_its_keys(home: Shell, tmp
     assert [task["state"] for task in home("task", "list", "--json").json] == ["withdrawn"]
 
 
-def test_a_backup_of_another_authority_is_not_put_beside_the_keys(home: Shell, tmp_path: Path) -> None:
+def test_a_backup_of_another_authority_is_refused_beside_keys(home: Shell, tmp_path: Path) -> None:
     backup, mine = tmp_path / "other.db", home.home / "root.keys"
     with Authority.create_home(tmp_path / "other") as other:
         other.open(allow=["crm.read"])
