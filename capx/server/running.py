@@ -8,7 +8,7 @@ Laws:
 - The first signal (SIGTERM, SIGINT) stops the process in order: it removes the socket, accepts no new connections, ends
   streams, and finishes requests within a limited time. The code that opened the authority then closes it, which writes
   the decisions that wait.
-- The second signal ends the process at once.
+- A second signal ends the process at once, unless it comes together with the first one.
 - Each place in the code writes a limited number of lines to standard error, whatever strangers send.
 """
 
@@ -17,6 +17,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,8 @@ from capx.server.upkeep import Upkeep
 
 GRACE: Final = 10
 """Seconds for requests that are under way when the process stops."""
+TOGETHER: Final = 0.5
+"""Seconds within which two signals are one: `timeout` and others signal a process, and then the group of it."""
 _KEEP_ALIVE = 30
 _LOGGERS: Final = ("uvicorn.error", "asyncio", "capx", "capx.serve")
 """The loggers that can write because of what a stranger sends."""
@@ -138,8 +141,9 @@ async def _serve(authority: Authority, plan: Plan, network: Listener, started: C
     operators = _Face("operators", own, app.operators(own), plan.socket.listening)
     everybody = _Face("everybody", public, app.everybody(public), network, **plan.settings)
     loop = asyncio.get_running_loop()
+    stopping = _Stopping(plan.socket, operators, everybody)
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, number, plan.socket, operators, everybody)
+        loop.add_signal_handler(number, stopping.signalled, number)
     at = Address(plan.listen.host, network.getsockname()[1])
     async with Upkeep(authority, plan.keys, wake=public.wake).running():
         serving = [asyncio.create_task(operators.serve()), asyncio.create_task(asyncio.to_thread(everybody.run))]
@@ -171,12 +175,21 @@ def _quietly(face: ASGIApp) -> ASGIApp:
     return ending
 
 
-def _stop(number: int, socket: OwnSocket, *faces: _Face) -> None:
-    if any(face.server.should_exit for face in faces):
-        # The second signal. _exit does not wait for threads. This is safe: nothing was answered that is not durable.
-        socket.remove()
-        os._exit(128 + number)
-    # Removed first: new clients see at once that nobody serves, and another process can start.
-    socket.remove()
-    for face in faces:
-        face.stop()
+class _Stopping:
+    """What signals do: the first one stops the faces in order, and a later one the process."""
+
+    def __init__(self, socket: OwnSocket, *faces: _Face) -> None:
+        self._socket = socket
+        self._faces = faces
+        self._since: float | None = None
+
+    def signalled(self, number: int) -> None:
+        # Removed first: new clients see at once that nobody serves, and another process can start.
+        self._socket.remove()
+        if self._since is None:
+            self._since = time.monotonic()
+            for face in self._faces:
+                face.stop()
+        elif time.monotonic() > self._since + TOGETHER:
+            # _exit does not wait for threads. This is safe: nothing was answered that is not durable.
+            os._exit(128 + number)

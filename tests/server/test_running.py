@@ -20,6 +20,7 @@ from capx.authority.remote.client import RemoteAuthority
 from capx.errors import StoreProblem, Unavailable
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
+from capx.server.running import TOGETHER
 from capx.store.log import check
 from tests.labs.raw_http import connected
 from tests.labs.serving_process import HEALTHY, figure, locked, reachable, report_begun, streams
@@ -106,11 +107,19 @@ def test_a_second_signal_ends_it_at_once(served: Served) -> None:
         until(lambda: figure(served, "capx_store_readable") == 1)
         served.signal(signal.SIGTERM)
         until(lambda: not reachable(address))
+        time.sleep(TOGETHER)
         assert served.process.poll() is None
         served.signal(signal.SIGTERM)
         code, err = served.ended(timeout=3)
     assert (code, "Traceback" in err) == (128 + signal.SIGTERM, False)
     assert not served.socket.exists()
+
+
+def test_signals_that_come_together_are_one(served: Served) -> None:
+    # Two of a kind could be one already when the process sees them.
+    served.signal(signal.SIGTERM)
+    served.signal(signal.SIGINT)
+    assert served.ended() == (0, "")
 
 
 def test_what_is_never_sent_to_its_end_is_let_go_without_a_trace(served: Served) -> None:
