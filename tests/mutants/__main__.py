@@ -26,6 +26,7 @@ WANTED = 0.95
 BUILD = Path("build")
 REASONS = Path(__file__).with_name("survivors.md")
 _REASON = re.compile(r"^- (\w+): ``(.+?)`` → ``(.+?)``\n  \S", re.MULTILINE)
+_CAST = re.compile(r"\bcast\((?:\"[^\"]*\"|[^,()]+), (?=[^)])")
 _UNNOTICED = {None, 0, 5, 33, 34, 35}
 """mutmut's exit codes of a mutant that no test noticed, or that none ran for."""
 _SETUP = """[mutmut]
@@ -112,18 +113,23 @@ class Change(Struct, frozen=True, order=True):
         changed = [(one, other) for one, other in zip(before, after, strict=True) if one != other]
         return len(changed) == 1 and all(" " in text and text.endswith('"') for text in changed[0])
 
+    @property
+    def retypes(self) -> bool:
+        """Whether it changes nothing but the type of a cast: only type checkers read that."""
+        return _CAST.sub("cast(T, ", self.before) == _CAST.sub("cast(T, ", self.after)
+
 
 class Outcome(Struct, frozen=True):
     """What became of a room's mutants."""
 
     mutants: int
     survivors: tuple[Change, ...]
-    reworded: int
+    uncounted: int
 
     @property
     def share(self) -> float:
         """The part of those that count which was noticed."""
-        counting = self.mutants - self.reworded
+        counting = self.mutants - self.uncounted
         return 1 - len(self.survivors) / counting if counting else 0.0
 
 
@@ -140,13 +146,13 @@ def main() -> int:
         outcome = judged(name, ROOMS[name])
         unexplained = [one for one in outcome.survivors if (one.function, one.before, one.after) not in reasons]
         good = good and outcome.share >= WANTED and not unexplained
-        print(f"{name:12} {outcome.mutants:5} mutants, {outcome.reworded:3} of words, {outcome.share:7.1%} noticed")
+        print(f"{name:12} {outcome.mutants:5} mutants, {outcome.uncounted:3} uncounted, {outcome.share:7.1%} noticed")
         for one in unexplained:
             print(f"  - {one}")
         told[name] = {
             "mutants": outcome.mutants,
-            "killed": outcome.mutants - outcome.reworded - len(outcome.survivors),
-            "reworded": outcome.reworded,
+            "killed": outcome.mutants - outcome.uncounted - len(outcome.survivors),
+            "uncounted": outcome.uncounted,
             "survived": [str(one) for one in outcome.survivors],
         }
         summary.write_text(json.dumps(told, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
@@ -165,7 +171,7 @@ def judged(name: str, room: Room) -> Outcome:
         raise SystemExit(f"{name}: mutmut could not run: see {copy / 'log'}")
     codes: dict[str, int | None] = json.loads(found.read_text(encoding="utf-8"))["exit_code_by_key"]
     unnoticed = [_change(copy, key) for key, code in codes.items() if code in _UNNOTICED]
-    survivors = tuple(sorted(one for one in unnoticed if not one.rewords))
+    survivors = tuple(sorted(one for one in unnoticed if not one.rewords and not one.retypes))
     return Outcome(len(codes), survivors, len(unnoticed) - len(survivors))
 
 
