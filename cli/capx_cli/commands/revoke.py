@@ -207,12 +207,11 @@ def _say_what_else_matters(authority: "Operations", revoked: "Revocation", targe
 
 
 def _unseen(authority: "Operations", id_: str) -> bool:
-    from capx.crypto.base64url import unb64u
     from capx.errors import CapxError
 
     try:
-        with screen.busy("reading the log"):
-            return not any(authority.graph().below(unb64u(id_)))
+        with screen.busy("searching the log"):
+            return not authority.tasks(naming=id_)
     except CapxError:
         # The revocation is done. It is not a failure if the log cannot be shown.
         return False
