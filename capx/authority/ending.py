@@ -41,7 +41,7 @@ def as_of(task: TaskRecord, now: int) -> TaskRecord:
 
 def dying_with(reading: Reading, task: TaskRecord, now: int) -> Impact:
     """What is known to die with a task."""
-    tree = read_tree(reading, now, task.id)
+    tree = read_tree(reading, now, task.id, counting=False)
     return Impact() if tree is None else impact_in(tree, {tree.node.id})
 
 

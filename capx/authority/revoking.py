@@ -232,7 +232,7 @@ def preview(reading: Reading, targets: Sequence[Target], *, now: int) -> Revocat
     for target in targets:
         for task in _tasks_with(reading, target, now):
             keys.setdefault(task, set()).add(target.shown)
-    trees = ((read_tree(reading, now, task), dying) for task, dying in keys.items())
+    trees = ((read_tree(reading, now, task, counting=False), dying) for task, dying in keys.items())
     return Revocation(killed, together(impact_in(tree, dying) for tree, dying in trees if tree is not None))
 
 

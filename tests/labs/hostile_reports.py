@@ -125,7 +125,7 @@ def capabilities(tasks: Sequence[OpenedTask]) -> Iterator[Body]:
 def budgets(tasks: Sequence[OpenedTask]) -> Iterator[Body]:
     """Budgets that no token has."""
     while True:
-        spent = [{"counter": an_id(), "unit": "calls", "cost": "1", "total": "1", "limit": "5"} for _ in range(64)]
+        spent = [{"counter": an_id(), "unit": "calls", "cost": "1", "spent": "1", "limit": "5"} for _ in range(64)]
         yield decided(tasks[0], spent=spent)
 
 

@@ -20,7 +20,7 @@ Laws:
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Final
 
 from msgspec import Struct
@@ -355,20 +355,31 @@ class _Task:
         return replace(held, dead=next(filter(None, own), held.dead))
 
 
+def _calls(events: Iterable[Event]) -> Iterator[tuple[Event, bool]]:
+    """The events, each with whether it is the last one about its call."""
+    return ((event, event is group.last) for group in grouped(events) for event in group.events)
+
+
 def _are_ids(ids: tuple[str, ...]) -> bool:
     # One id for what was minted, and one for each block.
     return len(ids) <= MAX_BLOCKS + 1 and all(map(_ID.fullmatch, ids))
 
 
 def build(
-    events: Iterable[Event], dead: Dead, *, counters: Counters, now: int, bounds: Bounds = OF_ONE_TASK
+    events: Iterable[Event],
+    dead: Dead,
+    *,
+    counters: Counters,
+    now: int,
+    bounds: Bounds = OF_ONE_TASK,
+    counting: bool = True,
 ) -> Tree | None:
-    """Build the graph of one task from its events; None if none of them opened it.
+    """Build the graph of one task from its events; None if none of them opened it. Unless `counting`, no call counts.
 
     `dead` returns the reasons of deaths. `counters` returns the amounts in counters. `now` is in Unix seconds.
     """
     task: _Task | None = None
-    for event, is_last in ((event, event is group.last) for group in grouped(events) for event in group.events):
+    for event, is_last in _calls(events) if counting else zip(events, repeat(False)):
         if event.kind == TaskOpened.kind:
             task = _Task(event.read(TaskOpened), event.at, bounds)
         elif task is not None and event.kind == CapabilityMinted.kind:

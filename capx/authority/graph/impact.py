@@ -14,7 +14,9 @@ from capx.store.protocols import Reading
 from capx.tokens.revocation_key import RevocationKey, instant_of
 
 
-def read_tree(reading: Reading, now: int, task_id: str, bounds: Bounds = OF_ONE_TASK) -> Tree | None:
+def read_tree(
+    reading: Reading, now: int, task_id: str, bounds: Bounds = OF_ONE_TASK, *, counting: bool = True
+) -> Tree | None:
     """The graph of one task, from one snapshot of the store; None if its log has no such task."""
     revoked_until = reading.revoked_until()
 
@@ -32,7 +34,8 @@ def read_tree(reading: Reading, now: int, task_id: str, bounds: Bounds = OF_ONE_
     def counters(ids: Sequence[str]) -> dict[tuple[str, str], Decimal]:
         return {(one.counter, one.unit): one.spent for one in reading.counters(ids)}
 
-    return build(reading.events(task=task_id), dead, counters=counters, now=now, bounds=bounds)
+    events = reading.events(task=task_id)
+    return build(events, dead, counters=counters, now=now, bounds=bounds, counting=counting)
 
 
 def read_graph(reading: Reading, now: int, limit: int) -> Graph:

@@ -68,7 +68,7 @@ def find(
         meant = None if task is None else phrases.task_id(authority, task)
         newest = Newest(asked["limit"], as_json=as_json)
         each = each or asked["decision"] is not None or asked["presentation"] is not None
-        query = {**asked, "limit": newest.limit, "task": meant, "reasons": reasons, "since": after}
+        query: dict[str, Any] = {**asked, "limit": newest.limit, "task": meant, "reasons": reasons, "since": after}
         found = screen.awaited("reading the log", lambda: _found(authority, each=each, **query))
         first = list(islice(found, 1))
         looked_for = ", ".join(
