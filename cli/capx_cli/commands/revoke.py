@@ -121,6 +121,11 @@ def revoke(
         if not as_json:
             _say(revoked)
             sys.stdout.flush()
+            if "agent" in selected and any(killed.is_root for killed in revoked.killed):
+                screen.note(
+                    "One resource reported more than 1,000 live nodes of that agent in a task: its root dies instead",
+                    "yellow",
+                )
             _say_what_else_matters(authority, revoked, target)
         unaware = _awaited(authority, revoked, wait, as_json)
     if unaware is not None and not as_json:
