@@ -88,6 +88,7 @@ def used(home: Path, command: Sequence[str]) -> tuple[float, float]:
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
+@pytest.mark.timeout(600)
 def test_thirty_megabytes_of_reports_cost_an_operator_little(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with Authority.create_home(home) as authority:
@@ -160,7 +161,7 @@ def test_a_flood_of_a_label_spares_no_rogue(authority: Authority) -> None:
     assert after == {node(task), node(other, rogue)}
 
 
-def test_below_a_computed_node_of_the_label_nothing_needs_a_death(authority: Authority) -> None:
+def test_below_a_computed_node_no_other_needs_a_death(authority: Authority) -> None:
     task = authority.open(allow=["crm.*"])
     top, below = nonce(), an_id()
     record(authority, *(decided(task, [top, nonce()]) for _ in range(50)))
