@@ -11,14 +11,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from capx.api.messages.outcomes import Ended
-from capx.authority.graph.impact import impact_below, read_graph
+from capx.api.messages.outcomes import Ended, Impact
+from capx.authority.graph.impact import impact_in, read_tree
 from capx.errors import UnknownTask
 from capx.store import lifecycle
 from capx.store.events import TASK_ENDS
 from capx.store.protocols import Reading, Store, Writing
 from capx.store.records import KEPT_BEYOND_TTL, Pruned, TaskRecord
-from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import instant_of
 from capx_caveats import is_id
 
@@ -40,12 +39,18 @@ def as_of(task: TaskRecord, now: int) -> TaskRecord:
     return msgspec.structs.replace(task, state=state)
 
 
+def dying_with(reading: Reading, task: TaskRecord, now: int) -> Impact:
+    """What is known to die with a task."""
+    tree = read_tree(reading, now, task.id, counting=False)
+    return Impact() if tree is None else impact_in(tree, {tree.node.id})
+
+
 def end_task(store: Store, task_id: str, move: lifecycle.Move, *, clock: Callable[[], int], dry_run: bool) -> Ended:
     """End a task, and return its end, also one from before. A dry run only returns what would happen."""
     if dry_run:
         with store.read() as reading:
             now, task = clock(), known_task(reading, task_id)
-            dying = impact_below(read_graph(reading, now, task_id), root_node(task.root))
+            dying = dying_with(reading, task, now)
         return Ended(
             task.id, lifecycle.after(as_of(task, now).state, move), None, lifecycle.is_final(task.state), dying
         )

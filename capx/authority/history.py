@@ -10,13 +10,13 @@ Laws:
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Unpack
+from typing import Final, Unpack
 
 from msgspec import structs
 
 from capx.authority.ending import as_of, known_task
 from capx.authority.graph.graph import Graph
-from capx.authority.graph.impact import read_graph
+from capx.authority.graph.impact import read_graph, read_tree
 from capx.authority.requests import request_state
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.request_state import inquire, known_request
@@ -32,6 +32,8 @@ from capx.verify.verifier import MAX_STALENESS
 
 _PATIENCE = 1.0
 _PIECE = 1_000
+MOST_TREES: Final = 100
+"""The tasks in one graph, unless more are asked for."""
 
 
 class History:
@@ -55,11 +57,18 @@ class History:
             deaths = reading.head().deaths
             return [one for one in reading.follower_acks() if one.deaths < deaths and one.at > now - within]
 
-    def tasks(self) -> list[TaskRecord]:
-        """All tasks, in the order in which they were opened. A task whose time has run out is `expired`."""
+    def tasks(self, *, naming: str | None = None) -> list[TaskRecord]:
+        """All tasks, in the order in which they were opened. A task whose time has run out is `expired`.
+
+        `naming`: only those of which an event of the log names this node or capability.
+        """
         now = self._now()
         with self.store.read() as reading:
-            return [as_of(task, now) for task in reading.tasks()]
+            found = [as_of(task, now) for task in reading.tasks()]
+            if naming is None:
+                return found
+            known = set(reading.tasks_with(naming))
+            return [task for task in found if task.id in known]
 
     def task(self, task_id: str) -> TaskRecord:
         """The task with this id; UnknownTask if there is none."""
@@ -162,13 +171,18 @@ class History:
         with self.store.read() as reading:
             return check_store(reading)
 
-    def graph(self, task_id: str | None = None) -> Graph:
-        """The execution graph of one task, or of all, as far as the log shows it."""
+    def graph(self, task_id: str | None = None, *, limit: int = MOST_TREES) -> Graph:
+        """The execution graph of one task, or of the newest `limit` tasks, as far as the log shows it.
+
+        What one audience reports about a task is bounded, more so in a graph of many tasks; what is left out is counted
+        in `omitted` of the tree, and older tasks in `older` of the graph.
+        """
         self._recorder.flush(_PATIENCE)
         with self.store.read() as reading:
-            if task_id is not None:
-                known_task(reading, task_id)
-            return read_graph(reading, self._now(), task_id)
+            if task_id is None:
+                return read_graph(reading, self._now(), limit)
+            tree = read_tree(reading, self._now(), known_task(reading, task_id).id)
+            return Graph(() if tree is None else (tree,))
 
     @property
     def unwritten(self) -> int:

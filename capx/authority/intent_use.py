@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from capx.api.messages.outcomes import Ended, Impact
-from capx.authority.ending import as_of, end
-from capx.authority.graph.impact import impact_below, read_graph, together
+from capx.authority.ending import as_of, dying_with, end
+from capx.authority.graph.impact import together
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx.intents.epoch import authority_of
@@ -30,7 +30,6 @@ from capx.store.lifecycle import after, is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import ATTESTED, IntentRecord, TaskRecord
 from capx.tokens.binding import WINDOW_BEFORE
-from capx.tokens.chain import root_node
 from capx_caveats import is_label, shown_instant
 
 AHEAD: Final = WINDOW_BEFORE
@@ -134,7 +133,7 @@ def preview(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
     known = reading.intent(digest) or IntentRecord(digest)
     tasks = _unended(reading, known)
     ends = tuple([Ended(task.id, after(as_of(task, now).state, "withdraw"), None) for task in tasks])
-    dying = together([impact_below(read_graph(reading, now, task.id), root_node(task.root)) for task in tasks])
+    dying = together(dying_with(reading, task, now) for task in tasks)
     return WithdrawnIntent(digest, known.withdrawn, None, known.withdrawn is not None, ends, dying)
 
 

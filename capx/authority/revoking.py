@@ -11,6 +11,8 @@ Laws:
 - A death of an instant reaches everything that the log shows as issued, also what was issued while a clock was ahead.
   Until such an instant has come, all that is issued is dead. So the caller has to say that this is meant.
 - An agent can revoke only below its own node: the authority computes the nodes from the node of the agent.
+- What a resource reports decides nothing but which nodes have the label of an agent. It can only add to what is
+  revoked with that agent.
 - What an operator revokes gives back the room of its requests (capx.authority.requests.quotas); what an agent revokes
   does not.
 """
@@ -19,9 +21,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from capx.api.messages.outcomes import Impact, Killed, Revocation
+from capx.api.messages.outcomes import Killed, Revocation
 from capx.authority.ending import as_of
-from capx.authority.graph.impact import impact_below, impact_of, read_graph, together
+from capx.authority.graph.agents import nodes_of_agent
+from capx.authority.graph.impact import impact_in, read_tree, together
 from capx.crypto.base64url import b64u, is_bytes, unb64u
 from capx.crypto.keys import is_kid
 from capx.errors import InvalidRequest
@@ -123,8 +126,10 @@ def by_instant(issued: int, latest: int) -> Target:
 def by_where(reading: Reading, where: Mapping[str, str], now: int, *, after: int | None = None) -> list[Target]:
     """The roots of the live tasks that match, or with `agent`, the live nodes of that agent in these tasks.
 
-    With `after`, only tasks that were opened after this position of the log. InvalidRequest for an unknown name, or a
-    value that cannot be right.
+    Of nodes that are computed, only the topmost of each path. If one audience reported more than 1 000 live nodes of
+    the agent in a task, the root of that task: deaths are sent to every service, so reports must not make endlessly
+    many. With `after`, only tasks that were opened after this position of the log. InvalidRequest for an unknown name,
+    or a value that cannot be right.
     """
     unknown = set(where).difference(SELECTORS)
     if unknown or not where:
@@ -147,14 +152,13 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int, *, after: int
     agent = where.get("agent")
     if agent is None:
         return [_of_id(root_node(task.root), is_root=True, task=task.id) for task in tasks]
-    return [
-        _of_id(unb64u(node.id), is_root=False, task=task.id)
-        for task in tasks
-        for tree in read_graph(reading, now, task.id).trees
-        for node in tree.node.walk()
-        # By its own death and not by that of a node above it, which a resource may have claimed.
-        if agent in node.labels and reading.death(unb64u(node.id)) is None
-    ]
+    targets: list[Target] = []
+    for task in tasks:
+        nodes = nodes_of_agent(reading, task, agent)
+        whole = nodes is None
+        keys = [root_node(task.root)] if nodes is None else nodes
+        targets += [_of_id(key, is_root=whole, task=task.id) for key in keys]
+    return targets
 
 
 def _opened(reading: Reading, after: int) -> list[TaskRecord]:
@@ -220,14 +224,22 @@ def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:
     return Target(key, events.Revoked(b64u(key), is_root=is_root, task=task))
 
 
-def preview(reading: Reading, targets: Iterable[Target], *, now: int) -> Revocation:
-    """The result that revoking these targets would have."""
-    killed: list[Killed] = []
-    dying: list[Impact] = []
+def preview(reading: Reading, targets: Sequence[Target], *, now: int) -> Revocation:
+    """The result that revoking these targets would have. It reads the tasks that a target may be in, one by one."""
+    dead = reading.deaths_of(target.key for target in targets)
+    killed = tuple(Killed(one.shown, None, one.event.is_root, again=one.key in dead) for one in targets)
+    keys: dict[str, set[str]] = {}
     for target in targets:
-        again = reading.death(target.key) is not None
-        killed.append(Killed(target.shown, None, target.event.is_root, again))
-        graph = read_graph(reading, now, target.event.task)
-        key = target.key
-        dying.append(impact_below(graph, key) if isinstance(key, bytes) else impact_of(graph, key))
-    return Revocation(tuple(killed), together(dying))
+        for task in _tasks_with(reading, target, now):
+            keys.setdefault(task, set()).add(target.shown)
+    trees = ((read_tree(reading, now, task, counting=False), dying) for task, dying in keys.items())
+    return Revocation(killed, together(impact_in(tree, dying) for tree, dying in trees if tree is not None))
+
+
+def _tasks_with(reading: Reading, target: Target, now: int) -> list[str]:
+    """The tasks in which a target may kill something: its own, else all whose log has its id, else all live ones."""
+    if target.event.task is not None:
+        return [target.event.task]
+    if isinstance(target.key, bytes):
+        return reading.tasks_with(target.shown)
+    return [task.id for task in reading.tasks() if not is_final(as_of(task, now).state)]

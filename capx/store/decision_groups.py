@@ -6,13 +6,15 @@ arguments.
 
 Laws:
 
-- A group has any number of denials, and at the end one decision that allowed the call, if there is one. So a group
+- A group has denials, and at the end one decision that allowed the call, if there is one. So a group
   never hides an allowed call, and it stayed denied if its last decision is a denial.
 - Each decision of a group is at most 60 seconds from its first one, and has a presentation of its own: decisions about
   one presentation are several checks of one request, perhaps about different rows.
 - A decision without a digest is a group of its own: one that could not be read, that an older version recorded, or that
   was made before the arguments were known.
-- Long logs are read piece by piece. At most 16 MiB of events wait for a later decision; then the oldest group ends.
+- Long logs are read piece by piece. At most 16 MiB of events wait for a later decision; then the oldest group ends. A
+  group has at most 256 KiB of events; then a new one begins. So a resource that reports very many decisions within a
+  minute can split the groups of others, and costs a reader no more memory.
 """
 
 from collections import OrderedDict, deque
@@ -29,6 +31,11 @@ WINDOW: Final = 60
 """Seconds between the first decision of a group and its last one, at most."""
 
 _MOST_WAITING: Final = 16 << 20
+_MOST_IN_GROUP: Final = 256 << 10
+_BESIDE_BODY: Final = 1_000
+"""Bytes that a decision takes here besides its body, about."""
+_MOST_SEARCHED: Final = 20_000
+"""Events that are read only to find the first decisions of the oldest group of an answer."""
 _PIECE: Final = 1_000
 _FASTER: Final = 8
 
@@ -79,7 +86,8 @@ def newest(
         found = deque(filter(keep, grouped(chain(head, read))), maxlen=limit)
         # A group near the beginning may lack its first decisions.
         whole = all(group.events[0].at > head[0].at + WINDOW for group in found)
-        if begin == after or (whole and len(found) == limit):
+        # Many decisions within a minute must not make everybody read the whole log: some denials are not counted then.
+        if begin == after or (len(found) == limit and (whole or reach > max(_MOST_SEARCHED, _FASTER * limit))):
             return list(found)
         reach *= _FASTER
 
@@ -107,9 +115,18 @@ class _Waiting:
         self.until: int | None = until
         self.events: list[Event] = []
         self.presentations: set[str] = set()
+        self.size = 0
 
     def takes(self, event: Event, recorded: _Recorded) -> bool:
-        return recorded.presentation not in self.presentations and abs(event.at - self.begin.at) <= WINDOW
+        return (
+            recorded.presentation not in self.presentations
+            and abs(event.at - self.begin.at) <= WINDOW
+            and self.size + _size(event) <= _MOST_IN_GROUP
+        )
+
+
+def _size(event: Event) -> int:
+    return len(event.body) + _BESIDE_BODY
 
 
 class _Groups:
@@ -124,7 +141,7 @@ class _Groups:
     def add(self, event: Event) -> None:
         # Services report late, and their clocks differ: the time of the log never goes back.
         self._now = max(self._now, event.at)
-        self._size += len(event.body)
+        self._size += _size(event)
         recorded = event.read_if(_Recorded) if event.kind == "decision" else None
         call = None if recorded is None else recorded.call
         group = _Waiting(event, call, self._now + WINDOW)
@@ -137,6 +154,7 @@ class _Groups:
         else:
             self._open[call] = group
         group.events.append(event)
+        group.size += _size(event)
         self._waiting[group.begin.position] = group
         self._waiting.move_to_end(group.begin.position)
 
@@ -147,7 +165,7 @@ class _Groups:
             if first.until is not None and self._now <= first.until and self._size <= _MOST_WAITING:
                 return
             self._waiting.popitem(last=False)
-            self._size -= sum(len(event.body) for event in first.events)
+            self._size -= first.size
             if first.call is not None and self._open.get(first.call) is first:
                 del self._open[first.call]
             yield Group(tuple(first.events))

@@ -61,6 +61,13 @@ class Reading(Protocol):
         """All tasks, in the order of their opening."""
         ...
 
+    def tasks_with(self, id_: str) -> list[str]:
+        """The ids of the tasks of which an event has this text (the id of a node or capability) in it, sorted.
+
+        The database looks through the whole log, without decoding it. A resource may have written the id anywhere.
+        """
+        ...
+
     def overdue(self, now: int, limit: int) -> list[TaskRecord]:
         """At most `limit` active tasks that have expired at `now` (Unix seconds)."""
         ...

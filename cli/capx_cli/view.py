@@ -6,7 +6,7 @@
 Law: a table shows the facts that programs get, by their names. A column with other words for people is a function.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -17,6 +17,9 @@ from capx_cli import screen
 T = TypeVar("T")
 Line = str | tuple[str, str]
 """A line for people, with or without its style."""
+
+_MOST = 500
+"""The most lines of a log for people who gave no limit."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
@@ -67,6 +70,26 @@ def show_each(
         screen.as_json_array(map(facts, found))
     elif not sum(1 for _ in map(say, found)):
         screen.note(nothing)
+
+
+class Newest:
+    """The newest of what a log has: as many as were asked for. Else programs get all, and people 500 and a note.
+
+    `limit` is how many to read; None means all.
+    """
+
+    def __init__(self, asked: int | None, *, as_json: bool) -> None:
+        self._is_cut = asked is None and not as_json
+        self.limit = _MOST + 1 if self._is_cut else asked
+
+    def shown(self, found: Iterable[T]) -> Iterable[T]:
+        """Return what to show of what was read; after the last one, people read whether there is more."""
+        return self._cut(list(found)) if self._is_cut else found
+
+    def _cut(self, read: Sequence[T]) -> Iterator[T]:
+        yield from read[-_MOST:]
+        if len(read) > _MOST:
+            screen.note(f"only the newest {_MOST} are shown: --limit N shows more, and --json all", screen.QUIET)
 
 
 def say_named(rows: Iterable[tuple[str, str]], styles: Mapping[str, str] | None = None) -> None:

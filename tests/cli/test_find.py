@@ -241,7 +241,9 @@ def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_p
 def test_decisions_made_meanwhile_do_not_break_the_list(busy: Any) -> None:
     fill(busy, 5_000)
     finding = ended_with_test(
-        subprocess.Popen((*COMMAND, "find"), env=busy.unmeasured, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        subprocess.Popen(
+            (*COMMAND, "find", "--limit", "9999"), env=busy.unmeasured, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
     )
     assert finding.stdout is not None
     assert LINE.fullmatch(finding.stdout.readline().decode().rstrip("\n"))
@@ -275,7 +277,9 @@ def test_a_reader_that_leaves_is_no_failure_ctrl_c_ends_at_once(busy: Any) -> No
         assert finding.wait(timeout=60) == 141
     reading, writing = os.pipe()
     finding = ended_with_test(
-        subprocess.Popen((*COMMAND, "find"), env=busy.unmeasured, stdout=writing, stderr=subprocess.PIPE)
+        subprocess.Popen(
+            (*COMMAND, "find", "--limit", "9999"), env=busy.unmeasured, stdout=writing, stderr=subprocess.PIPE
+        )
     )
     os.close(writing)
     os.read(reading, 1)
@@ -285,3 +289,13 @@ def test_a_reader_that_leaves_is_no_failure_ctrl_c_ends_at_once(busy: Any) -> No
     os.close(reading)
     assert finding.returncode == 130
     assert said.strip() == b"capx: interrupted"
+
+
+def test_people_see_the_newest_500_and_programs_all(busy: Any) -> None:
+    fill(busy, 600)
+    for command, lines in (("find", 500), ("log", 500)):
+        shown = busy(command)
+        assert shown.err == "only the newest 500 are shown: --limit N shows more, and --json all\n"
+        assert len(shown.out.splitlines()) == lines
+        assert busy(command, "--limit", "2000").err == ""
+        assert len(json.loads(busy(command, "--json").out)) >= 600

@@ -17,6 +17,8 @@ LONGEST = 60
 ELSEWHERE = {
     # Protocols and records: they have nothing of their own to run.
     "capx.agent.protocols": "agent/test_agent.py",
+    "capx.authority.graph.agents": "attacks/test_hostile_reports.py",
+    "capx.authority.graph.building": "authority/test_graph.py",
     "capx.authority.graph.impact": "authority/test_graph.py",
     "capx.store.records": "store/test_store.py",
     "capx.verify.problem_details": "verify/test_decision.py",

@@ -146,6 +146,11 @@ def test_a_revocation_names_one_thing(both: Both) -> None:
     (node,) = [node for node in both.operations.graph(opened.id).nodes() if node.labels == ("child",)]
     assert (node.dead, node.allowed) == ("revoked", 1)
     assert both.operations.graph() == both.beside.graph()
+    assert [task.id for task in both.operations.tasks(naming=b64u(child.node))] == [opened.id]
+    assert both.operations.tasks(naming="A" * 22) == []
+    later = both.operations.open(allow=["crm.read"])
+    newest = both.operations.graph(limit=1)
+    assert ([tree.task for tree in newest.trees], newest.older) == ([later.id], 1)
     assert len(both.operations.revoke(where={"tenant": "Acme"}).killed) == 1
     assert both.operations.revoke(where={"tenant": "Acme"}).position is None
     with pytest.raises(InvalidRequest, match="give exactly one thing to revoke"):

@@ -1,5 +1,6 @@
 """What every kind of store must do: SQLite and PostgreSQL, each a real one."""
 
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -383,6 +384,20 @@ def test_a_minted_capability_is_found_by_its_id(store: Store) -> None:
             assert reading.minted(b64u(b"x" * 16)) is None
             assert reading.minted(opened.id) is None
     assert {event.read(CapabilityMinted).audience for event in found.values() if event} == set(found)
+
+
+def test_the_tasks_whose_events_name_an_id_are_found(store: Store) -> None:
+    node, other = "N" * 21 + "Q", "O" * 21 + "Q"
+    with store.write() as transaction:
+        for task in ("task-1", "task-2", "task-3"):
+            transaction.open_task(TaskRecord(task, f"root-{task}", NOW, NOW))
+        for task in ("task-2", "task-1", "task-1", "nobody"):
+            body = json.dumps({"task": task, "path": [node]}).encode()
+            transaction.append("decision", body, at=1)
+        transaction.append("revoked", json.dumps({"id": other}).encode(), at=1)
+    with store.read() as reading:
+        assert reading.tasks_with(node) == ["task-1", "task-2"]
+        assert reading.tasks_with(other) == []
 
 
 def test_a_presentation_is_new_once(store: Store, places: Places) -> None:

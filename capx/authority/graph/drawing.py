@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from msgspec import Struct
 
-from capx.authority.graph.graph import Budgeted, Graph, Node, Tree
+from capx.authority.graph.graph import Budgeted, Graph, Node, Omitted, Tree
 from capx_caveats import shown_instant
 from capx_caveats.shown_values import printable
 
@@ -82,7 +82,8 @@ def _boxes(graph: Graph) -> Iterator[tuple[_Box, int | None]]:
 def _task(tree: Tree) -> _Box:
     about = [f"task {tree.task}", f"tenant {tree.tenant or '-'}", *([tree.purpose] if tree.purpose else [])]
     about.append(f"until {shown_instant(tree.expires)}")
-    return _Box(_TASK, tuple(about + [budget_line(budget) for budget in tree.budgets]), None)
+    about += map(budget_line, tree.budgets)
+    return _Box(_TASK, tuple(about + list(map(omitted_line, tree.omitted))), None)
 
 
 def _node(node: Node) -> _Box:
@@ -93,6 +94,18 @@ def _node(node: Node) -> _Box:
 def budget_line(budget: Budgeted) -> str:
     """One line of text for a budget: spent, limit and rest."""
     return f"{budget.unit}: {budget.spent} of {budget.limit} spent, {budget.left} left"
+
+
+def omitted_line(omitted: Omitted) -> str:
+    """One line of text for what an audience reported, and is not shown."""
+    counts = {
+        "calls of other nodes": omitted.calls,
+        "other labels": omitted.labels,
+        "other capabilities": omitted.capabilities,
+        "other budgets": omitted.budgets,
+    }
+    said = ", ".join(f"{what} ({count})" for what, count in counts.items() if count)
+    return f"not shown, too many of {omitted.audience}: {said}"
 
 
 def _lines(lines: Iterable[str], dead: str | None) -> tuple[str, ...]:

@@ -1,57 +1,88 @@
-"""The impact of a revocation or an end: the nodes and capabilities that a dry run lists."""
+"""Reading graphs from a store, and the impact of a revocation or an end: what a dry run lists.
 
-from collections.abc import Sequence
+Law: only the tasks that are asked for are read, one after the other. So a revocation takes no longer because of what is
+reported about other tasks.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 
 from capx.api.messages.outcomes import Impact
-from capx.authority.graph.graph import Graph, Held, build
+from capx.authority.graph.building import OF_EACH_TASK, OF_ONE_TASK, Bounds, build
+from capx.authority.graph.graph import Graph, Held, Node, Tree
 from capx.store.protocols import Reading
 from capx.tokens.revocation_key import RevocationKey, instant_of
 
 
-def read_graph(reading: Reading, now: int, task_id: str | None = None) -> Graph:
-    """The graph of one task, or of all, from one snapshot of the store."""
+def read_tree(
+    reading: Reading, now: int, task_id: str, bounds: Bounds = OF_ONE_TASK, *, counting: bool = True
+) -> Tree | None:
+    """The graph of one task, from one snapshot of the store; None if its log has no such task."""
     revoked_until = reading.revoked_until()
 
-    def dead(key: RevocationKey) -> str | None:
-        # The death of one instant covers every earlier instant, so only the latest has to be compared.
-        if (instant := instant_of(key)) is not None:
-            return "revoked" if instant <= revoked_until else None
-        found = reading.death(key)
-        return None if found is None else found.reason
+    def dead(keys: Iterable[RevocationKey]) -> dict[RevocationKey, str]:
+        found: dict[RevocationKey, str] = {}
+        others: list[RevocationKey] = []
+        for key in keys:
+            # The death of one instant covers every earlier instant, so only the latest has to be compared.
+            if (instant := instant_of(key)) is None:
+                others.append(key)
+            elif instant <= revoked_until:
+                found[key] = "revoked"
+        return found | {key: death.reason for key, death in reading.deaths_of(others).items()}
 
     def counters(ids: Sequence[str]) -> dict[tuple[str, str], Decimal]:
         return {(one.counter, one.unit): one.spent for one in reading.counters(ids)}
 
-    return build(reading.events(task=task_id), dead, counters=counters, now=now, task_id=task_id)
+    events = reading.events(task=task_id)
+    return build(events, dead, counters=counters, now=now, bounds=bounds, counting=counting)
 
 
-def impact_below(graph: Graph, key: bytes) -> Impact:
-    """The live nodes and capabilities at or below this node or capability id, as far as the graph knows them."""
-    nodes, capabilities = graph.below(key)
-    return Impact(
-        tuple(node.id for node in nodes if node.dead is None),
-        tuple(capability.id for capability in capabilities if capability.dead is None),
-    )
+def read_graph(reading: Reading, now: int, limit: int) -> Graph:
+    """The graphs of the newest tasks, at most `limit`, each with the bounds of a graph among many."""
+    tasks = reading.tasks()
+    shown = tasks[-limit:]
+    trees = (read_tree(reading, now, task.id, OF_EACH_TASK) for task in shown)
+    return Graph(tuple(tree for tree in trees if tree is not None), older=len(tasks) - len(shown))
 
 
-def impact_of(graph: Graph, key: str) -> Impact:
-    """The live capabilities that die with a root key, or with everything issued up to an instant."""
-    until = instant_of(key)
+def impact_in(tree: Tree, keys: Collection[str]) -> Impact:
+    """The live nodes and capabilities of a task that die with these keys, as far as its graph knows them.
+
+    A key is the id of a node or capability, a root key, or everything issued up to an instant.
+    """
+    nodes = [below for node in _topmost(tree.node, keys) for below in node.walk()]
+    at = {node.id for node in nodes}
+    until = max((instant for key in keys if (instant := instant_of(key)) is not None), default=-1)
 
     def dies(held: Held) -> bool:
-        keys = (*held.keys, *held.asker_keys)
-        if until is None:
-            return key in keys
-        return any(at is not None and at <= until for at in map(instant_of, keys))
+        by = (*held.keys, *held.asker_keys)
+        return (
+            held.node in at
+            or any(key in keys for key in (*held.ids, *held.asker, *by))
+            or any(instant <= until for instant in map(instant_of, by) if instant is not None)
+        )
 
-    alive = [held for node in graph.nodes() for held in node.capabilities if held.dead is None]
-    return Impact((), tuple(held.id for held in alive if dies(held)))
+    alive = [held for node in tree.node.walk() for held in node.capabilities if held.dead is None]
+    return Impact(tuple(node.id for node in nodes if node.dead is None), tuple(held.id for held in alive if dies(held)))
 
 
-def together(found: list[Impact]) -> Impact:
+def _topmost(root: Node, keys: Collection[str]) -> Iterator[Node]:
+    """The nodes with these keys, without those below another one of them."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if node.id in keys:
+            yield node
+        else:
+            waiting.extend(reversed(node.children))
+
+
+def together(found: Iterable[Impact]) -> Impact:
     """Several impacts as one, with each node and capability once."""
-    return Impact(
-        tuple(dict.fromkeys(node for one in found for node in one.nodes)),
-        tuple(dict.fromkeys(capability for one in found for capability in one.capabilities)),
-    )
+    nodes: dict[str, None] = {}
+    capabilities: dict[str, None] = {}
+    for one in found:
+        nodes.update(dict.fromkeys(one.nodes))
+        capabilities.update(dict.fromkeys(one.capabilities))
+    return Impact(tuple(nodes), tuple(capabilities))

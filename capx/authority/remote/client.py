@@ -25,6 +25,7 @@ from capx.api.operation import JSON_TYPE, Operation
 from capx.api.responses import problem_of, read_response
 from capx.authority.authority import Authority
 from capx.authority.graph.graph import Graph
+from capx.authority.history import MOST_TREES
 from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.opening import OpenedTask
 from capx.authority.remote import conversion, messages, operations, paging
@@ -191,9 +192,9 @@ class RemoteAuthority:
         )
         return self._call(operations.revoke, asked)
 
-    def tasks(self) -> list[TaskRecord]:
-        """All tasks, in the order in which they were opened."""
-        return self._call(operations.tasks)
+    def tasks(self, *, naming: str | None = None) -> list[TaskRecord]:
+        """All tasks, in the order in which they were opened; those that name an id, as `Authority.tasks`."""
+        return self._call(operations.tasks, messages.TasksQuery(naming=naming))
 
     def task(self, task_id: str) -> TaskRecord:
         """The task with this id; UnknownTask if there is none."""
@@ -251,9 +252,10 @@ class RemoteAuthority:
             return None
         return read_response(answer, Happened, self.place).event()
 
-    def graph(self, task_id: str | None = None) -> Graph:
-        """The execution graph of one task, or of all, as far as the log shows it."""
-        return self._call(operations.graph, messages.GraphQuery(task=None if task_id is None else _task_id(task_id)))
+    def graph(self, task_id: str | None = None, *, limit: int = MOST_TREES) -> Graph:
+        """The execution graph of one task, or of the newest `limit` tasks (up to 1 000), as `Authority.graph`."""
+        task = None if task_id is None else _task_id(task_id)
+        return self._call(operations.graph, messages.GraphQuery(task=task, limit=max(1, min(PAGE, limit))))
 
     def kids(self) -> dict[str, int]:
         """The ids of the live root keys, the active one first, each with the number of live tasks that use it."""

@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
 
 from capx.api.messages.base import Count, Id, Label, RequestBody, Text
+from capx.authority.history import MOST_TREES
 from capx.crypto.base64url import b64u, unb64u
 from capx.intents.intent import Intent, SignedIntent
 from capx.store.decision_query import Query
@@ -116,10 +117,17 @@ class FindQuery(RequestBody, Query, frozen=True, kw_only=True):
     after: Count | None = None
 
 
+class TasksQuery(RequestBody, frozen=True):
+    """Selects tasks: all, or those of which an event of the log names a node or capability."""
+
+    naming: Id | None = None
+
+
 class GraphQuery(RequestBody, frozen=True):
-    """Selects the graph of one task, or of all."""
+    """Selects the graph of one task, or of the newest `limit` tasks."""
 
     task: Id | None = None
+    limit: Limit = MOST_TREES
 
 
 class CountersQuery(RequestBody, frozen=True):

@@ -49,9 +49,9 @@ def open(authority: Authority, asked: messages.OpenTask) -> OpenedTask:
 
 
 @operation("GET", "/tasks")
-def tasks(authority: Authority) -> list[TaskRecord]:
+def tasks(authority: Authority, asked: messages.TasksQuery) -> list[TaskRecord]:
     """List all tasks, in the order in which they were opened."""
-    return authority.tasks()
+    return authority.tasks(naming=asked.naming)
 
 
 @operation("GET", "/tasks/{id}", problems=(404,))
@@ -131,8 +131,8 @@ def revoke(authority: Authority, asked: messages.Revoke) -> Revocation:
 
 @operation("GET", "/graph", problems=(404,), seconds=_WHOLE_LOG)
 def graph(authority: Authority, asked: messages.GraphQuery) -> Graph:
-    """The execution graph of one task, or of all, as far as the log shows it."""
-    return authority.graph(asked.task)
+    """The execution graph of one task, or of the newest tasks, as far as the log shows it."""
+    return authority.graph(asked.task, limit=asked.limit)
 
 
 @operation("GET", "/log", streams=True)

@@ -39,6 +39,8 @@ class Rows(SqlRows):
     nth = "nth"
     select_event = "SELECT position, at, kind, body, hash FROM capx.events"
     of_task = "task = ?"
+    event_task = "task"
+    with_text = "strpos(body, ?) > 0"
     of_decision = "decision = ?"
     of_capability = "capability = ?"
     select_death = "SELECT seq, id, name, reason, at, position FROM capx.deaths"

@@ -47,6 +47,10 @@ class SqlRows(SqlRequestRows):
     select_event: ClassVar[str]
     of_task: ClassVar[str]
     """The condition that an event is about a task."""
+    event_task: ClassVar[str]
+    """The task of an event; NULL if it has none."""
+    with_text: ClassVar[str]
+    """The condition that an event has a text in it."""
     of_decision: ClassVar[str]
     """The condition that a decision has an id."""
     of_capability: ClassVar[str]
@@ -79,6 +83,11 @@ class SqlRows(SqlRequestRows):
 
     def tasks(self) -> list[TaskRecord]:
         return [TaskRecord(*row) for row in self._rows(f"{_TASK} ORDER BY {self.nth}")]
+
+    def tasks_with(self, id_: str) -> list[str]:
+        named = f"SELECT {self.event_task} FROM capx.events WHERE {self.with_text}"  # noqa: S608 - conditions of ours
+        query = f"SELECT id FROM capx.tasks WHERE id IN ({named}) ORDER BY id"  # noqa: S608
+        return [task for (task,) in self._rows(query, id_)]
 
     def overdue(self, now: int, limit: int) -> list[TaskRecord]:
         # `state` is a literal, not a parameter: the partial index `overdue` fits only then.

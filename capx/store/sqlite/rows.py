@@ -44,6 +44,8 @@ class Rows(SqlRows):
     # The second condition follows from the first one. It repeats the condition of the partial index `of_task`, so that
     # no version of SQLite has to work out that the index fits.
     of_task = "json_extract(body, '$.task') = ? AND json_extract(body, '$.task') IS NOT NULL"
+    event_task = "json_extract(body, '$.task')"
+    with_text = "instr(body, ?) > 0"
     of_decision = "json_extract(body, '$.id') = ?"
     of_capability = "json_extract(body, '$.ids[1]') = ?"
     select_death = "SELECT seq, key, reason, at, position FROM deaths"

@@ -7,7 +7,7 @@ import click
 
 from capx_cli import completion, phrases, screen, target
 from capx_cli.failure import DONE, NOTHING
-from capx_cli.view import show_each
+from capx_cli.view import Newest, show_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 @click.option("--node", metavar="ID", help="Only where this node acted, or one below it.")
 @click.option("--presentation", metavar="ID", help="Only about this presentation, each decision singly.")
 @click.option("--decision", metavar="ID", help="Only the decision with this id, whatever followed.")
-@click.option("--limit", type=phrases.COUNT, metavar="N", help="Only the newest N.")
+@click.option(
+    "--limit", type=phrases.COUNT, metavar="N", help="Only the newest N; without it, 500, and with --json all."
+)
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, one decision a line.")
 @target.authority_option
 def find(
@@ -64,11 +66,10 @@ def find(
     after = 0 if since is None else phrases.past(since)
     with target.authority() as authority:
         meant = None if task is None else phrases.task_id(authority, task)
+        newest = Newest(asked["limit"], as_json=as_json)
         each = each or asked["decision"] is not None or asked["presentation"] is not None
-        found = screen.awaited(
-            "reading the log",
-            lambda: _found(authority, each=each, task=meant, reasons=reasons, since=after, **asked),
-        )
+        query: dict[str, Any] = {**asked, "limit": newest.limit, "task": meant, "reasons": reasons, "since": after}
+        found = screen.awaited("reading the log", lambda: _found(authority, each=each, **query))
         first = list(islice(found, 1))
         looked_for = ", ".join(
             name if value is True else f"{name} {value}"
@@ -76,9 +77,9 @@ def find(
             if value not in {None, False, ""} and name != "limit"
         )
         nothing = f"no such decision was recorded{f': {looked_for}' if looked_for else ''}{_similar(reasons)}"
-        found = chain(first, found)
+        shown = newest.shown(chain(first, found))
         facts = events.last_as_json if each else events.group_as_json
-        show_each(found, as_json, facts=facts, say=events.say_decision, nothing=nothing)
+        show_each(shown, as_json, facts=facts, say=events.say_decision, nothing=nothing)
     return DONE if first else NOTHING
 
 

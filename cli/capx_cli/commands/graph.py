@@ -34,29 +34,40 @@ _AGAIN = 10.0
     help="The format: for people, for programs, for Mermaid, for Graphviz.",
 )
 @json_option
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000),
+    metavar="N",
+    help="Only the newest N tasks; without it, the newest 100.",
+)
 @click.option("--watch", is_flag=True, help="Draw it again when something happens, until Ctrl-C.")
 @target.authority_option
-def graph(task_id: str | None, shape: str | None, as_json: bool, watch: bool) -> None:
-    """Draw the execution graph of all tasks, or of TASK (`last` is the newest), with the dead parts marked.
+def graph(task_id: str | None, shape: str | None, as_json: bool, limit: int | None, watch: bool) -> None:
+    """Draw the execution graph of the newest tasks, or of TASK (`last` is the newest), with the dead parts marked.
 
     Agents delegate offline, so a node appears when its token is first used. What a task has spent of its budgets is
-    below its name.
+    below its name. What one resource reports about a task is bounded: at most 1,000 nodes, and 100 if many tasks are
+    drawn. What is not shown is counted below the name of the task.
 
     Example: capx graph last
     """
     if as_json and shape not in {None, "json"}:
         raise click.UsageError(f"give only one of --json and --format {shape}")
+    if task_id is not None and limit is not None:
+        raise click.UsageError("--limit counts tasks: leave it out, or leave out TASK")
     shape = "json" if as_json else shape or "text"
     if watch and (shape != "text" or not sys.stdout.isatty()):
         raise click.UsageError("--watch draws text on a terminal: for a program use capx log --follow --json")
     with target.authority() as authority:
         with screen.busy("reading the log"):
             wanted = None if task_id is None else phrases.task_id(authority, task_id)
-            found = _read(authority, wanted)
+            found = _read(authority, wanted, limit)
         if watch:
-            _watch(authority, wanted, found)
+            _watch(authority, wanted, limit, found)
         else:
             _write(found, shape)
+            if found.graph.older:
+                screen.note(f"{_older(found.graph)}: use --limit N, or capx graph TASK", screen.QUIET)
 
 
 class _Read(NamedTuple):
@@ -71,8 +82,8 @@ class _Read(NamedTuple):
         return [(tree, self.tasks.get(tree.task)) for tree in self.graph.trees]
 
 
-def _read(authority: "target.Operations", wanted: str | None) -> _Read:
-    graph = authority.graph(wanted)
+def _read(authority: "target.Operations", wanted: str | None, limit: int | None) -> _Read:
+    graph = authority.graph(wanted) if limit is None else authority.graph(limit=limit)
     tasks = authority.tasks() if wanted is None else [authority.task(wanted)]
     requests: dict[str, list[RequestRecord]] = {}
     for request in authority.requests(task=wanted):
@@ -84,7 +95,8 @@ def _write(found: _Read, shape: str) -> None:
     from capx.authority.graph.drawing import FORMATS
 
     if shape == "json":
-        screen.as_json({"trees": [_as_json(tree, task, found) for tree, task in found.trees()]})
+        trees = [_as_json(tree, task, found) for tree, task in found.trees()]
+        screen.as_json({"trees": trees, "older": found.graph.older})
     elif shape in FORMATS:
         screen.lines(FORMATS[shape](found.graph))
     elif not found.graph.trees:
@@ -112,23 +124,30 @@ def _as_json(tree: "Tree", task: "TaskRecord | None", found: _Read) -> dict[str,
     }
 
 
-def _watch(authority: "target.Operations", wanted: str | None, found: _Read) -> None:
+def _older(graph: "Graph") -> str:
+    return f"{graph.older} older task{'s are' if graph.older > 1 else ' is'} not shown"
+
+
+def _watch(authority: "target.Operations", wanted: str | None, limit: int | None, found: _Read) -> None:
     from rich.console import Group
 
     mark = tail.end_of(authority)
     with contextlib.suppress(KeyboardInterrupt), screen.live() as show:
         while True:
             at = time.strftime("%H:%M:%S", time.localtime())
-            foot = screen.text((f"position {mark.position} of the log, drawn at {at}; Ctrl-C ends", screen.QUIET))
+            older = f"{_older(found.graph)}; " if found.graph.older else ""
+            foot = screen.text(
+                (f"{older}position {mark.position} of the log, drawn at {at}; Ctrl-C ends", screen.QUIET)
+            )
             show(Group(*(_drawn(tree, task, found) for tree, task in found.trees()), foot))
             mark = tail.awaited(authority, mark, glance=_GLANCE, at_most=_AGAIN)
-            found = _read(authority, wanted)
+            found = _read(authority, wanted, limit)
 
 
 def _drawn(tree: "Tree", task: "TaskRecord | None", found: _Read) -> "Drawn":
     from rich.tree import Tree as Drawn
 
-    from capx.authority.graph.drawing import budget_line
+    from capx.authority.graph.drawing import budget_line, omitted_line
     from capx.tokens.wording import label
 
     title = f"task {tree.task}  tenant {tree.tenant or '-'}  {tree.purpose or ''}".rstrip()
@@ -137,6 +156,8 @@ def _drawn(tree: "Tree", task: "TaskRecord | None", found: _Read) -> "Drawn":
         drawn.add(screen.text(f"for {label(task.principal or '?')}, on intent {task.intent}"))
     for budget in tree.budgets:
         drawn.add(screen.text((f"spent  {budget_line(budget)}", screen.BAD if budget.left == "0" else "")))
+    for omitted in tree.omitted:
+        drawn.add(screen.text((omitted_line(omitted), "yellow")))
     _grow(drawn, tree.node, found)
     return drawn
 

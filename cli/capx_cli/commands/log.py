@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from capx_cli import phrases, screen, tail, target
-from capx_cli.view import show_each
+from capx_cli.view import Newest, show_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,7 +33,12 @@ class _Begin(NamedTuple):
     metavar="POSITION|WHEN",
     help="Only events after a position, 120, or since a time: 1h is an hour ago; or 2026-11-25T12:00:00Z.",
 )
-@click.option("--limit", type=phrases.COUNT, metavar="N", help="Only the newest N.")
+@click.option(
+    "--limit",
+    type=phrases.COUNT,
+    metavar="N",
+    help="Only the newest N; without it, 500, and with --json or --follow all.",
+)
 @click.option("--each", is_flag=True, help="Show each decision, also denials that another one of their call followed.")
 @click.option("--follow", is_flag=True, help="Then show what happens from now on, until Ctrl-C.")
 @click.option(
@@ -59,10 +64,11 @@ def log(since: str | None, limit: int | None, each: bool, follow: bool, as_json:
 
     with target.authority() as authority:
         chosen = _each if each or as_json else _calls
-        found = screen.awaited("reading the log", lambda: chosen(authority, begin, limit))
+        newest = Newest(limit, as_json=as_json)
+        found = screen.awaited("reading the log", lambda: chosen(authority, begin, newest.limit))
         nothing = "nothing happened since" if since else "nothing has happened yet"
         show_each(
-            found,
+            newest.shown(found),
             as_json,
             facts=lambda group: events.event_as_json(group.last),
             say=events.say_event,

@@ -121,6 +121,11 @@ def revoke(
         if not as_json:
             _say(revoked)
             sys.stdout.flush()
+            if "agent" in selected and any(killed.is_root for killed in revoked.killed):
+                screen.note(
+                    "One resource reported more than 1,000 live nodes of that agent in a task: its root dies instead",
+                    "yellow",
+                )
             _say_what_else_matters(authority, revoked, target)
         unaware = _awaited(authority, revoked, wait, as_json)
     if unaware is not None and not as_json:
@@ -207,12 +212,11 @@ def _say_what_else_matters(authority: "Operations", revoked: "Revocation", targe
 
 
 def _unseen(authority: "Operations", id_: str) -> bool:
-    from capx.crypto.base64url import unb64u
     from capx.errors import CapxError
 
     try:
-        with screen.busy("reading the log"):
-            return not any(authority.graph().below(unb64u(id_)))
+        with screen.busy("searching the log"):
+            return not authority.tasks(naming=id_)
     except CapxError:
         # The revocation is done. It is not a failure if the log cannot be shown.
         return False

@@ -1,0 +1,87 @@
+"""The nodes of an agent in a task: what `revoke --where agent=` kills.
+
+Laws:
+
+- A label is a claim, and every report of it counts: nothing that is reported takes back what another report says.
+- A node that follows from the root and its nonces is above the rest of its path: each verifier tests all nodes of a
+  path, so its death kills them too. Where a path is only claimed, each node with the label counts by itself.
+- A node with a death of its own needs no other one. A death above it does not count: a resource may have claimed it.
+- If one audience reports more than `MAX_OF_AUDIENCE` nodes that are alive, nobody can tell the true ones from the
+  invented ones. To leave out some would spare a rogue that another process of the same audience has seen.
+"""
+
+from typing import Final
+
+from capx.authority.graph.building import DEEPEST, is_node_id
+from capx.crypto.base64url import b64u, unb64u
+from capx.store.decision_query import Recorded
+from capx.store.events import CapabilityMinted
+from capx.store.protocols import Reading
+from capx.store.records import TaskRecord
+from capx.tokens.chain import nodes, root_node
+
+MAX_OF_AUDIENCE: Final = 1_000
+"""The most live nodes of one agent in one task that the reports of one audience can have revoked one by one."""
+
+
+class _Decided(Recorded, frozen=True, kw_only=True):
+    audience: str
+    root: str | None = None
+    nonces: tuple[str, ...] | None = None
+
+
+def nodes_of_agent(reading: Reading, task: TaskRecord, agent: str) -> list[bytes] | None:
+    """The live nodes of an agent in a task, in the order of the log; None if one audience reported too many."""
+    root = b64u(root_node(task.root))
+    found: dict[str, bool] = {}
+    """The nodes, and whether each is alive."""
+    alive_of: dict[str, int] = {}
+    for event in reading.events(task=task.id):
+        if event.kind == CapabilityMinted.kind:
+            minted = event.read(CapabilityMinted)
+            # The authority has verified the token that asked.
+            named, audience = _labelled(minted.path, minted.hops, agent)[:1], ""
+        elif event.kind == "decision":
+            # A resource may write anything into its decisions.
+            decided = event.read_if(_Decided)
+            if decided is None or agent not in decided.hops or not _is_possible(decided, task, root):
+                continue
+            named, audience = _named(decided, task.root, agent, found), decided.audience
+        else:
+            continue
+        for node in named:
+            if node not in found and node != root:
+                found[node] = reading.death(unb64u(node)) is None
+                alive_of[audience] = alive_of.get(audience, 0) + found[node]
+                if audience and alive_of[audience] > MAX_OF_AUDIENCE:
+                    return None
+    return [unb64u(node) for node, is_alive in found.items() if is_alive]
+
+
+def _is_possible(decided: _Decided, task: TaskRecord, root: str) -> bool:
+    path = decided.path
+    return (
+        decided.task == task.id
+        and decided.root == task.root
+        and path[:1] == (root,)
+        and root not in path[1:]
+        and len(decided.hops) == len(path) - 1 < DEEPEST
+    )
+
+
+def _named(decided: _Decided, root: str, agent: str, known: dict[str, bool]) -> list[str]:
+    """The nodes of a decision that have the label: the topmost one if it is computed, else all that are claimed."""
+    labelled = _labelled(decided.path, decided.hops, agent)
+    if decided.nonces is None:
+        return [node for node in labelled if is_node_id(node)]
+    first = labelled[0]
+    depth = decided.hops.index(agent) + 1
+    if len(decided.nonces) != len(decided.hops):
+        return []
+    # What was found once was computed, or is to be revoked in any case.
+    is_computed = first in known or b64u(nodes(root, decided.nonces[:depth])[-1]) == first
+    return [first] if is_computed else []
+
+
+def _labelled(path: tuple[str, ...], hops: tuple[str, ...], agent: str) -> list[str]:
+    return [node for node, label in zip(path[1:], hops, strict=False) if label == agent]

@@ -1,0 +1,393 @@
+"""Builds the execution graph of one task from its events, within bounds.
+
+Laws:
+
+- The root of a task is in the graph when the task was opened. What agents delegated offline is in it when it was used.
+  A run-time grant is at the node of its asker.
+- The path of a decision follows from the root and the nonces of the hops: each node is computed before it is shown. So
+  a resource can invent nodes, and cannot move one below another. Older versions gave no nonces: such a path is a claim.
+  A node on it is shown where it was claimed to be, until a path with nonces says otherwise, and dies with its task and
+  its root only. If that is deeper than any token leads, it is shown below the root.
+- A decision counts at the node that acted, if its task and its root were opened together. A denial does not count if
+  a later decision was about the same call (capx.store.decision_groups).
+- A resource records its own decisions, and may write anything into them. An impossible decision is skipped, and hides
+  nothing else.
+- What one audience reports is bounded. It takes no room from another audience, nor from what the authority itself
+  logged, and is shown in the order of the log. So what was reported before a resource was taken over stays.
+- The work is linear in the size of the reports, and the memory in the bounds and the number of audiences.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from itertools import pairwise, repeat
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from capx.authority.graph.graph import Budgeted, Held, Node, Omitted, Tree, keys_of
+from capx.crypto.base64url import b64u, unb64u
+from capx.store.decision_groups import grouped
+from capx.store.decision_query import Recorded
+from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
+from capx.store.log import Event
+from capx.tokens.chain import node_below, root_node
+from capx.tokens.revocation_key import RevocationKey
+from capx.tokens.uses_counter import is_uses_counter
+from capx.tokens.wire import MAX_BLOCKS
+from capx_caveats import is_amount, shown_amount
+
+DEEPEST: Final = 256
+"""The most nodes on a path. No token can hold more, so a longer path in a decision was made up."""
+
+Dead = Callable[[Iterable[RevocationKey]], Mapping[RevocationKey, str]]
+"""Returns the reasons of the keys' own deaths. The death of an instant is also that of every earlier instant."""
+Counters = Callable[[Sequence[str]], Mapping[tuple[str, str], Decimal]]
+"""Returns the amounts in the counters of some ids, by id and unit."""
+
+# The canonical base64url of 16 bytes.
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
+
+
+class Bounds(Struct, frozen=True):
+    """The most that the reports of one audience add to the graph of a task; `labels` is for each node."""
+
+    nodes: int
+    labels: int
+    capabilities: int
+    budgets: int
+
+
+OF_ONE_TASK: Final = Bounds(nodes=1_000, labels=8, capabilities=2_000, budgets=64)
+"""The bounds if the graph of one task is read."""
+OF_EACH_TASK: Final = Bounds(nodes=100, labels=4, capabilities=200, budgets=16)
+"""The bounds if the graphs of many tasks are read together."""
+
+
+def is_node_id(text: str) -> bool:
+    """Whether this can be the id of a node or capability."""
+    return _ID.fullmatch(text) is not None
+
+
+class _Decided(Recorded, frozen=True, kw_only=True):
+    audience: str
+    root: str | None = None
+    nonces: tuple[str, ...] | None = None
+    ids: tuple[str, ...] = ()
+    spent: tuple[BudgetLimit, ...] = ()
+
+
+class _Mint(Struct, frozen=True):
+    """The key and the time of a minting, and the ids of the token that asked for it."""
+
+    kid: str | None = None
+    issued: int | None = None
+    asker: tuple[str, ...] = ()
+
+
+class _Seen:
+    """A node while the log is being read. Labels and capabilities keep the order of the log."""
+
+    __slots__ = ("allowed", "capabilities", "denied", "is_claim", "labels", "parent")
+
+    def __init__(self, parent: str | None = None, *, is_claim: bool = False) -> None:
+        self.parent = parent
+        self.is_claim = is_claim
+        self.labels: dict[str, _Room] = {}
+        """Each label, with the room of whoever gave it first."""
+        self.capabilities: dict[tuple[str, str], tuple[str, ...]] = {}
+        """The ids of each capability, by its own id and its audience: nobody can replace those of another audience."""
+        self.allowed = 0
+        self.denied = 0
+
+
+class _Room:
+    """The room that is left for one audience, and what it reported beyond."""
+
+    def __init__(self, audience: str, bounds: Bounds) -> None:
+        self.audience = audience
+        self.bounds = bounds
+        self.nodes = self.capabilities = self.budgets = 0
+        self.left_out = dict.fromkeys(("calls", "labels", "capabilities", "budgets"), 0)
+
+    def omitted(self) -> Omitted:
+        return Omitted(self.audience, **self.left_out)
+
+
+_UNBOUNDED: Final = 2**63 - 1
+_AUTHORITY: Final = Bounds(_UNBOUNDED, _UNBOUNDED, _UNBOUNDED, _UNBOUNDED)
+
+
+class _Task:
+    """A task while the log is being read."""
+
+    def __init__(self, opened: TaskOpened, at: int, bounds: Bounds) -> None:
+        self.opened = opened
+        self.at = at
+        self.bounds = bounds
+        self.root = b64u(root_node(opened.root))
+        self.nodes = {self.root: _Seen()}
+        self.limits: dict[tuple[str, str], Decimal] = {}
+        self.mints: dict[str, _Mint] = {}
+        self.own = _Room("", _AUTHORITY)
+        self.rooms: dict[str, _Room] = {}
+
+    def minted(self, minted: CapabilityMinted, at: int) -> None:
+        self._limit(minted.budgets, self.own)
+        self.mints[minted.ids[0]] = _Mint(minted.kid, at, minted.asker)
+        # The authority has verified the token that asked.
+        path = minted.path or (self.root,)
+        self._add({child: parent for parent, child in pairwise(path)}, is_claim=False)
+        self._label(zip(path[1:], minted.hops, strict=False), self.own)
+        holder = self.nodes.get(path[-1])
+        if holder is not None:
+            holder.capabilities[minted.ids[-1], minted.audience] = minted.ids
+
+    def decided(self, decided: _Decided, *, counts: bool) -> None:
+        path = decided.path
+        # A resource may name this task and the root of another one. Such a call happened at no node of this task.
+        if decided.root != self.opened.root or path[:1] != (self.root,):
+            return
+        # A resource may write anything into its decisions, also what no token can hold.
+        if len(path) > DEEPEST or len(decided.hops) != len(path) - 1 or not _are_ids(decided.ids):
+            return
+        room = self.rooms.get(decided.audience)
+        if room is None:
+            room = self.rooms[decided.audience] = _Room(decided.audience, self.bounds)
+        is_claim = decided.nonces is None
+        new = self._claimed(path) if decided.nonces is None else self._computed(path, decided.nonces, room)
+        if new is None:
+            return
+        room.nodes += self._add(new, is_claim=is_claim, most=room.bounds.nodes - room.nodes)
+        reached = self._label(zip(path[1:], decided.hops, strict=True), room)
+        if not reached:
+            room.left_out["calls"] += 1
+            return
+        acting = self.nodes[path[-1]]
+        if decided.outcome == "allowed":
+            acting.allowed += counts
+        else:
+            acting.denied += counts
+        # The last id is of the capability that the agent held. The presentation, good for one call, is not in `ids`.
+        if ids := decided.ids:
+            self._hold(acting, ids, room)
+        self._limit(decided.spent, room)
+
+    def _claimed(self, path: tuple[str, ...]) -> dict[str, str] | None:
+        """The parents of the unknown nodes of a claimed path; None if the path is impossible."""
+        new: dict[str, str] = {}
+        for parent, child in pairwise(path):
+            # A root has no label: it is nobody's sub-agent.
+            if child == self.root:
+                return None
+            if child not in self.nodes and child not in new:
+                if not is_node_id(child):
+                    return None
+                new[child] = parent
+        return new
+
+    def _computed(self, path: tuple[str, ...], nonces: tuple[str, ...], room: _Room) -> dict[str, str] | None:
+        """The parents of the nodes that are unknown or only claimed; None if the path does not follow from the nonces.
+
+        What is beyond the room is neither computed nor given.
+        """
+        if len(nonces) != len(path) - 1:
+            return None
+        new: dict[str, str] = {}
+        for (parent, child), nonce in zip(pairwise(path), nonces, strict=True):
+            seen = self.nodes.get(child)
+            # What was computed once is compared only.
+            if seen is not None and not seen.is_claim:
+                if seen.parent != parent:
+                    return None
+                continue
+            if seen is None and len(new) >= room.bounds.nodes - room.nodes:
+                break
+            if b64u(node_below(unb64u(parent), nonce)) != child:
+                return None
+            new[child] = parent
+        return new
+
+    def _add(self, parents: Mapping[str, str], *, is_claim: bool, most: int = _UNBOUNDED) -> int:
+        """Add nodes, at most so many new ones, and return how many are new. What is computed replaces a claim."""
+        added = 0
+        for child, parent in parents.items():
+            seen = self.nodes.get(child)
+            if seen is not None and seen.is_claim and not is_claim:
+                seen.parent, seen.is_claim = parent, False
+            elif seen is None:
+                if added == most:
+                    break
+                self.nodes[child] = _Seen(parent, is_claim=is_claim)
+                added += 1
+        return added
+
+    def _label(self, steps: Iterable[tuple[str, str]], room: _Room) -> bool:
+        """Label the nodes of a path, and return whether all of them are there."""
+        most = room.bounds.labels
+        for child, label in steps:
+            seen = self.nodes.get(child)
+            if seen is None:
+                return False
+            if label not in seen.labels:
+                if len(seen.labels) < most or sum(one is room for one in seen.labels.values()) < most:
+                    seen.labels[label] = room
+                else:
+                    room.left_out["labels"] += 1
+        return True
+
+    def _hold(self, holder: _Seen, ids: tuple[str, ...], room: _Room) -> None:
+        capability = ids[-1], room.audience
+        if capability in holder.capabilities:
+            return
+        if room.capabilities == room.bounds.capabilities:
+            room.left_out["capabilities"] += 1
+            return
+        room.capabilities += 1
+        holder.capabilities[capability] = ids
+
+    def _limit(self, limits: Iterable[BudgetLimit], room: _Room) -> None:
+        # The tightest limit counts: every token of the chain must fit the counter.
+        for one in limits:
+            counter = one.counter, one.unit
+            known = self.limits.get(counter)
+            if known is None and room.budgets == room.bounds.budgets:
+                room.left_out["budgets"] += 1
+            # The uses of one consent are no budget of the task.
+            elif is_amount(one.limit) and not is_uses_counter(one.counter):
+                room.budgets += known is None
+                limit = Decimal(one.limit)
+                self.limits[counter] = limit if known is None else min(limit, known)
+
+    def tree(self, dead: Dead, counters: Counters, now: int) -> Tree:
+        opened = self.opened
+        held: Mapping[tuple[str, str], Decimal] = counters([id_ for id_, _ in self.limits]) if self.limits else {}
+        deaths = dead(self._keys())
+        end = deaths.get(opened.task) or ("task_expired" if now >= opened.expires else None)
+        return Tree(
+            opened.task,
+            opened.root,
+            opened.tenant,
+            opened.purpose,
+            self.at,
+            opened.expires,
+            self._drawn(deaths, end),
+            tuple(
+                Budgeted(counter, unit, shown_amount(held.get((counter, unit), Decimal(0))), shown_amount(limit))
+                for (counter, unit), limit in sorted(self.limits.items())
+            ),
+            tuple(room.omitted() for room in self.rooms.values() if any(room.left_out.values())),
+        )
+
+    def _keys(self) -> Iterator[RevocationKey]:
+        """The keys of all deaths that can kill anything of this task."""
+        yield self.opened.task
+        yield from map(unb64u, self.nodes)
+        for mint in self.mints.values():
+            yield from keys_of(mint.kid, mint.issued)
+        held = {id_ for seen in self.nodes.values() for ids in seen.capabilities.values() for id_ in ids}
+        yield from map(unb64u, held)
+
+    def _drawn(self, deaths: Mapping[RevocationKey, str], end: str | None) -> Node:
+        """The root with all nodes below it. Without recursion, because a path may be deep."""
+        below = self._below()
+        drawn: dict[str, Node] = {}
+        died: dict[str, tuple[str | None, str | None]] = {}
+        order = [self.root]
+        inherited = {self.root: (end, self.opened.task if end else None)}
+        for id_ in order:
+            seen = self.nodes[id_]
+            dead, died_with = inherited.pop(id_)
+            # A resource only claims where this node is. If it dies with another one, nobody knows.
+            if seen.is_claim and died_with not in {self.root, self.opened.task}:
+                dead, died_with = None, None
+            if own := deaths.get(unb64u(id_)):
+                dead, died_with = own, id_
+            died[id_] = dead, died_with
+            for child in below.get(id_, ()):
+                inherited[child] = dead, died_with
+                order.append(child)
+        for id_ in reversed(order):
+            seen, (dead, died_with) = self.nodes[id_], died[id_]
+            drawn[id_] = Node(
+                id=id_,
+                task=self.opened.task,
+                labels=tuple(seen.labels),
+                capabilities=tuple(
+                    self._held(Held(capability, audience, id_, ids, dead), deaths)
+                    for (capability, audience), ids in seen.capabilities.items()
+                ),
+                allowed=seen.allowed,
+                denied=seen.denied,
+                dead=dead,
+                died_with=died_with,
+                children=tuple(drawn.pop(child) for child in below.get(id_, ())),
+            )
+        return drawn[self.root]
+
+    def _below(self) -> dict[str, list[str]]:
+        """The children of each node; what would be too deep is below the root."""
+        below: dict[str, list[str]] = {}
+        for id_, seen in self.nodes.items():
+            if seen.parent is not None:
+                below.setdefault(seen.parent, []).append(id_)
+        waiting = [(self.root, 1)]
+        while waiting:
+            id_, depth = waiting.pop()
+            # A claim that was computed later is deeper than it was claimed to be, with all that is claimed below it.
+            if depth == DEEPEST and id_ in below:
+                deeper, depth = below.pop(id_), 1
+                below[self.root] += deeper
+            else:
+                deeper = below.get(id_, [])
+            waiting.extend((child, depth + 1) for child in deeper)
+        return below
+
+    def _held(self, seen: Held, deaths: Mapping[RevocationKey, str]) -> Held:
+        mint = self.mints.get(seen.ids[0], _Mint())
+        # A run-time grant also dies with the key and the instant of the token that asked for it.
+        strength = self.mints.get(mint.asker[0], _Mint()) if mint.asker else _Mint()
+        asker_keys = keys_of(strength.kid, strength.issued)
+        held = replace(seen, kid=mint.kid, issued=mint.issued, asker=mint.asker, asker_keys=asker_keys)
+        keys: tuple[RevocationKey, ...] = (*map(unb64u, held.ids), *held.keys)
+        own = map(deaths.get, keys)
+        return replace(held, dead=next(filter(None, own), held.dead))
+
+
+def _calls(events: Iterable[Event]) -> Iterator[tuple[Event, bool]]:
+    """The events, each with whether it is the last one about its call."""
+    return ((event, event is group.last) for group in grouped(events) for event in group.events)
+
+
+def _are_ids(ids: tuple[str, ...]) -> bool:
+    # One id for what was minted, and one for each block.
+    return len(ids) <= MAX_BLOCKS + 1 and all(map(_ID.fullmatch, ids))
+
+
+def build(
+    events: Iterable[Event],
+    dead: Dead,
+    *,
+    counters: Counters,
+    now: int,
+    bounds: Bounds = OF_ONE_TASK,
+    counting: bool = True,
+) -> Tree | None:
+    """Build the graph of one task from its events; None if none of them opened it. Unless `counting`, no call counts.
+
+    `dead` returns the reasons of deaths. `counters` returns the amounts in counters. `now` is in Unix seconds.
+    """
+    task: _Task | None = None
+    for event, is_last in _calls(events) if counting else zip(events, repeat(False)):
+        if event.kind == TaskOpened.kind:
+            task = _Task(event.read(TaskOpened), event.at, bounds)
+        elif task is not None and event.kind == CapabilityMinted.kind:
+            task.minted(event.read(CapabilityMinted), event.at)
+        elif task is not None and event.kind == "decision":
+            # Resources write decisions, so one that cannot be read is skipped. The other events are the authority's
+            # own: if one of these cannot be read, the log is broken.
+            decided = event.read_if(_Decided)
+            if decided is not None and decided.task == task.opened.task:
+                task.decided(decided, counts=is_last)
+    return None if task is None else task.tree(dead, counters, now)
