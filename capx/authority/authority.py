@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.authority import intent_use
 from capx.authority.ending import end_overdue, end_task, forget_ended
-from capx.authority.history import History
+from capx.authority.history import PATIENCE, History
 from capx.authority.home import create_home, home_folder, open_parts
 from capx.authority.in_process import InProcess, present_and_judge
 from capx.authority.intent_use import WithdrawnIntent
@@ -331,6 +331,9 @@ class Authority(History):
             raise InvalidRequest(
                 "give exactly one thing to revoke: a node, capability, root or task, a kid, an instant, or where"
             )
+        if dry_run or (where is not None and "agent" in where):
+            # What this process has seen of agents may still wait to be written.
+            self.flush(PATIENCE)
         now = self._now()
         instant = None
         with self.store.read() as reading:

@@ -30,7 +30,8 @@ from capx.store.records import Counter, FollowerAck, IntentRecord, RequestRecord
 from capx.verify.decision import may_name_decision
 from capx.verify.verifier import MAX_STALENESS
 
-_PATIENCE = 1.0
+PATIENCE: Final = 1.0
+"""Seconds to wait until the decisions of this process are in the log, before it is read."""
 _PIECE = 1_000
 MOST_TREES: Final = 100
 """The tasks in one graph, unless more are asked for."""
@@ -125,7 +126,7 @@ class History:
 
     def end(self) -> int:
         """The position of the last event, after writing the decisions of this process that wait."""
-        self._recorder.flush(_PATIENCE)
+        self._recorder.flush(PATIENCE)
         with self.store.read() as reading:
             return reading.head().position
 
@@ -159,7 +160,7 @@ class History:
 
     def decision(self, decision_id: str) -> Event | None:
         """The event of a decision, or None. Another process may not have written its newest decisions yet."""
-        self._recorder.flush(_PATIENCE)
+        self._recorder.flush(PATIENCE)
         with self.store.read() as reading:
             return reading.decision(decision_id) if may_name_decision(decision_id) else None
 
@@ -177,7 +178,7 @@ class History:
         What one audience reports about a task is bounded, more so in a graph of many tasks; what is left out is counted
         in `omitted` of the tree, and older tasks in `older` of the graph.
         """
-        self._recorder.flush(_PATIENCE)
+        self._recorder.flush(PATIENCE)
         with self.store.read() as reading:
             if task_id is None:
                 return read_graph(reading, self._now(), limit)

@@ -15,15 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capx.api.messages.resources import Reported
 from capx.authority.authority import Authority
 from capx.authority.graph.agents import MAX_OF_AUDIENCE
 from capx.authority.graph.building import OF_EACH_TASK, OF_ONE_TASK
 from capx.authority.opening import OpenedTask
 from capx.crypto.base64url import b64u
-from capx.store.records import DecisionRecord
 from capx.tokens.chain import nodes, root_node
-from tests.labs.hostile_reports import HOSTILE, LABEL, SORTS, Body, an_id, claimed, decided, nonce, report
+from tests.labs.hostile_reports import HOSTILE, LABEL, SORTS, Body, an_id, claimed, decided, nonce, recordable, report
 
 SIZE = 30_000_000
 CPU_SECONDS, MEBIBYTES = 8, 200
@@ -37,8 +35,7 @@ def authority() -> Iterator[Authority]:
 
 
 def record(authority: Authority, *bodies: Body) -> None:
-    valid = [msgspec.convert(body, Reported) for body in bodies]
-    authority.store.record([DecisionRecord(one.id, one.at, msgspec.json.encode(one)) for one in valid])
+    authority.store.record([recordable(body, at=1) for body in bodies])
 
 
 def node(task: OpenedTask, *hops: str) -> str:

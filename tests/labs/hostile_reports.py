@@ -160,6 +160,12 @@ SORTS: dict[str, Sort] = {
 }
 
 
+def recordable(body: Body, *, at: int) -> DecisionRecord:
+    """A report as a server takes it, made at `at` (Unix seconds)."""
+    valid = msgspec.convert(body | {"at": at}, Reported)
+    return DecisionRecord(valid.id, at, msgspec.json.encode(valid))
+
+
 def report(authority: Authority, tasks: Sequence[OpenedTask], sort: Sort, size: int, *, at: int) -> int:
     """Report so many bytes of one sort at one instant (Unix seconds), and return how many reports that were."""
     written = number = 0
@@ -167,8 +173,7 @@ def report(authority: Authority, tasks: Sequence[OpenedTask], sort: Sort, size: 
     while written < size:
         records: list[DecisionRecord] = []
         for body in itertools.islice(bodies, MOST_DECISIONS):
-            valid = msgspec.convert(body | {"at": at}, Reported)
-            records.append(DecisionRecord(valid.id, at, msgspec.json.encode(valid)))
+            records.append(recordable(body, at=at))
             written += len(records[-1].body)
             if written >= size:
                 break

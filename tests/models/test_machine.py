@@ -10,6 +10,7 @@ from decimal import Decimal
 from os import urandom
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
 import pytest
@@ -31,10 +32,14 @@ from capx.store.records import KEPT_BEYOND_TTL
 from capx.tokens.binding import WINDOW_BEFORE, ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
-from capx_caveats import Budget, Call, Expires, budget, expires
+from capx_caveats import Budget, Call, Expires, Hop, budget, expires
 from tests.labs.counts import repeated
+from tests.labs.hostile_reports import claimed, decided, recordable
 from tests.labs.lab import Clock
 from tests.labs.postgres import shared_server
+
+if TYPE_CHECKING:
+    from capx.authority.opening import OpenedTask
 
 ACTION = "crm.read"
 DEAD = frozenset({"revoked", "task_completed", "task_withdrawn", "task_expired", "expired"})
@@ -73,7 +78,7 @@ class World:
         """The counter and the limit of each budget."""
         hops = 0
         for at, block in enumerate(token.caveats):
-            hop = at > 0 and type(block[0]).__name__ == "Hop"
+            hop = at > 0 and isinstance(block[0], Hop)
             hops += hop
             own = b64u(token.path[hops] if hop else token.ids[at + 1])
             for one in block:
@@ -109,6 +114,9 @@ class Machine(RuleBasedStateMachine):
         self.world = World()
         self.latest = self.now
         self.held: list[Bundle] = []
+        self.tasks: dict[str, OpenedTask] = {}
+        self.used: list[Capability] = []
+        """The tokens of sub-agents of which an honest verifier has recorded a decision."""
         self.saved: tuple[Path, World] | None = None
         self.backups = 0
 
@@ -130,15 +138,18 @@ class Machine(RuleBasedStateMachine):
         # Opening ends tasks that are overdue.
         self.expire()
         self.world.expiry[task.id] = self.now + ttl
+        self.tasks[task.id] = task
         self.held.append(task.bundle)
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), limit=st.sampled_from([None, 1, 2]), short=st.booleans())
-    def delegate(self, data: st.DataObject, limit: int | None, short: bool) -> None:
+    @rule(data=st.data(), limit=st.sampled_from([None, 1, 2]), short=st.booleans(), acts=st.booleans())
+    def delegate(self, data: st.DataObject, limit: int | None, short: bool, acts: bool) -> None:
         parent = self.some_bundle(data)
         if len(parent.hops) < 3:
             caveats = [*([] if limit is None else [budget("calls", str(limit))]), *([expires("20s")] if short else [])]
             self.held.append(parent.delegate(to="sub", allow=[ACTION], caveats=caveats, now=self.now))
+            if acts:
+                self.spend_with(self.held[-1])
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), end=st.sampled_from(["completed", "withdrawn"]))
@@ -182,6 +193,33 @@ class Machine(RuleBasedStateMachine):
             if task in self.world.expiry and self.authority.task(task).tenant == where:
                 assert self.world.kills(token, self.now)
 
+    @precondition(lambda self: self.used)
+    @rule()
+    def revoke_agent(self) -> None:
+        revoked = {one.key for one in self.authority.revoke(where={"agent": "sub"}).killed}
+        assert revoked.isdisjoint(b64u(token.path[0]) for bundle in self.held for token in bundle)
+        self.world = replace(self.world, dead=self.world.dead | revoked)
+        # Whatever was reported besides.
+        assert all(self.world.kills(token, self.now) for token in self.used)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), label=st.sampled_from(["sub", "other"]), outcome=st.sampled_from(["allowed", "denied"]))
+    def report_what_is_not_so(self, data: st.DataObject, label: str, outcome: str) -> None:
+        """A resource that was taken over reports about a task that it has seen."""
+        task = self.tasks[data.draw(st.sampled_from(sorted(self.tasks)))]
+        known = sorted({b64u(node) for bundle in self.held for token in bundle for node in token.path})
+        hops = (block[0] for bundle in self.held for token in bundle for block in token.caveats)
+        nonces = sorted({hop.nonce for hop in hops if isinstance(hop, Hop)})
+        an_id, a_nonce = (st.binary(min_size=size, max_size=size).map(b64u) for size in (16, 8))
+        facts = {"id": data.draw(st.sampled_from([*known, task.id]) | an_id.map("d.{}".format)), "outcome": outcome}
+        if data.draw(st.booleans()):
+            taken = data.draw(st.lists(st.sampled_from(nonces) | a_nonce if nonces else a_nonce, max_size=4))
+            body = decided(task, taken, [label] * len(taken), **facts)
+        else:
+            below = data.draw(st.lists(st.sampled_from(known) | an_id, max_size=4))
+            body = claimed(task, below, hops=[label] * len(below), **facts)
+        self.store.record([recordable(body, at=self.now)])
+
     @rule()
     def mint_with_the_other_key(self) -> None:
         self.ring = self.ring.activated(self.ring.kids[1])
@@ -202,15 +240,23 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def spend(self, data: st.DataObject) -> None:
-        token = next(iter(self.some_bundle(data)))
+        self.spend_with(self.some_bundle(data))
+
+    def spend_with(self, bundle: Bundle) -> None:
+        token = next(iter(bundle))
         call = ToolCall(ACTION, {})
         presented = token.present(call, now=self.now).text
         tenant = self.verifier.explain(token.text, Call(ACTION)).lineage
         decision = self.verifier.decide(presented, call, Call(ACTION, tenant=tenant.tenant if tenant else None))
         may = not self.world.kills(token, self.now) and self.world.affords(token)
+        if may and self.now < self.latest and not decision.allowed:
+            # What was presented before the clock was set back may have been cleared away.
+            assert [refusal.code for refusal in decision.refusals] == ["replayed"]
+            return
         assert decision.allowed == may, decision.refusals
         if may:
             self.world.spend(token)
+            self.used += [token] if len(token.path) > 1 else []
 
     @rule(seconds=st.sampled_from([1, 5, 25, 700]))
     def wait(self, seconds: int) -> None:
@@ -272,6 +318,7 @@ class Machine(RuleBasedStateMachine):
         assert restored.issued is not None
         for task in known.expiry:
             known.ended.setdefault(task, "expired" if restored.issued >= known.expiry[task] else "withdrawn")
+        self.used.clear()
         # A key that was revoked stays so; all else that happened since the backup is not known any more.
         self.world = replace(known, revoked_until=max(known.revoked_until, restored.issued), dead=known.dead | kids)
         assert self.now > restored.issued
