@@ -30,10 +30,6 @@ class Defaults:
         self._found = found
 
     def has(self, parameter: str, value: JSON) -> bool:
-        """Whether a parameter has its default; a value that cannot be written is none."""
+        """Whether a parameter has its default; `value` is what `plain` made of it."""
         default = self._found.get(parameter)
-        if default is None:
-            return False
-        with suppress(ValueError, OverflowError, RecursionError):
-            return sorted_json(value) == default
-        return False
+        return default is not None and sorted_json(value) == default
