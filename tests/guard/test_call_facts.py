@@ -90,6 +90,17 @@ def test_a_whole_call_is_made_once(admitted: Admitted, monkeypatch: pytest.Monke
     assert len(made) == 1
 
 
+@pytest.mark.parametrize("is_json", [False, True])
+def test_arguments_are_looked_at_unless_they_are_json(
+    admitted: Admitted, monkeypatch: pytest.MonkeyPatch, *, is_json: bool
+) -> None:
+    looked_at: list[object] = []
+    monkeypatch.setattr("capx_caveats.call.demand_members", looked_at.append)
+    args, defaults = {"id": 1}, {"limit": 100}
+    CallFacts("crm.read", args, "Acme", defaults=defaults, is_json=is_json).call(admitted)
+    assert [one for one in looked_at if one] == ([] if is_json else [args, defaults])
+
+
 def test_a_copy_of_stated_arguments_shares_nothing_that_can_change() -> None:
     given, left_out = [1], [2]
     copied = StatedArguments({"given": given}, {"left_out": left_out}).copied()
