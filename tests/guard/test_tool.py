@@ -680,7 +680,7 @@ def test_a_value_that_is_too_deep_among_arguments_is_refused(lab: Authority) -> 
         deep = [deep]
     with acting(lab.open(allow=["crm.mail"]).bundle):
         assert mail(deep) == deep
-        with pytest.raises(InvalidRequest, match="an argument cannot be judged: .* nest"):
+        with pytest.raises(InvalidRequest, match=r"an argument cannot be judged: .* nest"):
             mail([deep])
 
 
