@@ -260,7 +260,7 @@ def test_each_denial_is_found_once_wherever_it_hangs(lab: Lab) -> None:
     assert [*denials(ValueError())] == []
 
 
-def test_large_requests_of_one_task_hold_up_no_other_task(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_requests_of_a_task_hold_up_no_other_task(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capx.guard.asgi.request._THREADS", FewThreads("capx-one", 1))
     began, go, order = Event(), Event(), list[str]()
 

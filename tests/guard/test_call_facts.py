@@ -101,7 +101,7 @@ def test_arguments_are_looked_at_unless_they_are_json(
     assert [one for one in looked_at if one] == ([] if is_json else [args, defaults])
 
 
-def test_a_copy_of_stated_arguments_shares_nothing_that_can_change() -> None:
+def test_a_copy_of_stated_arguments_shares_nothing_mutable() -> None:
     given, left_out = [1], [2]
     copied = StatedArguments({"given": given}, {"left_out": left_out}).copied()
     given.append(3)
