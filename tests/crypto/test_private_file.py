@@ -222,6 +222,8 @@ def test_a_whole_file_is_saved_over_another_one_only_on_demand(file: Path, tmp_p
     assert file.read_bytes() == b"newer"
     with pytest.raises(KeyProblem, match="is not a regular file: choose another name"):
         save(Path(), lambda: b"newer", KeyProblem, over=True)
+    with pytest.raises(KeyProblem, match=f"cannot write {tmp_path}/gone/new: No such file"):
+        save(tmp_path / "gone" / "new", lambda: b"newer", KeyProblem, over=True)
 
 
 # In the place of an old one

@@ -131,6 +131,13 @@ def test_few_lists_that_hold_too_many_values_are_refused() -> None:
         own_copy("x", shared)
 
 
+def test_an_argument_holds_at_most_2_20_values_with_itself() -> None:
+    most = [0] * (2**20 - 1)
+    assert own_copy("x", most) == most
+    with pytest.raises(InvalidRequest, match="it holds too many values"):
+        own_copy("x", [*most, 0])
+
+
 def test_an_argument_that_holds_itself_is_refused() -> None:
     endless: list[Any] = []
     endless.append(endless)

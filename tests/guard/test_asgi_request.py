@@ -3,12 +3,14 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from threading import get_ident
+from threading import Event, get_ident
 from typing import Any
 
 import pytest
 
+from capx.background import FewThreads
 from capx.guard.asgi.request import GuardedRequest, denials
 from capx.guard.call_facts import CallFacts
 from capx.guard.observer import Observer
@@ -256,3 +258,32 @@ def test_each_denial_is_found_once_wherever_it_hangs(lab: Lab) -> None:
     assert {*map(id, found)} == {id(one), id(other), id(last)}
     assert [*denials(last)] == [last]
     assert [*denials(ValueError())] == []
+
+
+def test_large_requests_of_a_task_hold_up_no_other_task(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capx.guard.asgi.request._THREADS", FewThreads("capx-one", 1))
+    began, go, order = Event(), Event(), list[str]()
+
+    def work(task: str) -> None:
+        began.set()
+        assert go.wait(20)
+        order.append(task)
+
+    async def compute(task: str) -> None:
+        # Each with a token of its own: a holder can make any number of them.
+        current = admitted(lab, task=task)
+        current.large = True
+        await current.computed(partial(work, task))
+
+    async def ask() -> None:
+        greedy = [asyncio.ensure_future(compute("T1")) for _ in range(5)]
+        while not began.is_set():
+            await asyncio.sleep(0.001)
+        other = asyncio.ensure_future(compute("T2"))
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(*greedy, other)
+
+    asyncio.run(ask())
+    # One was running already, and one was the next.
+    assert order == ["T1", "T1", "T2", "T1", "T1", "T1"]

@@ -90,6 +90,25 @@ def test_a_whole_call_is_made_once(admitted: Admitted, monkeypatch: pytest.Monke
     assert len(made) == 1
 
 
+@pytest.mark.parametrize("is_json", [False, True])
+def test_arguments_are_looked_at_unless_they_are_json(
+    admitted: Admitted, monkeypatch: pytest.MonkeyPatch, *, is_json: bool
+) -> None:
+    looked_at: list[object] = []
+    monkeypatch.setattr("capx_caveats.call.demand_members", looked_at.append)
+    args, defaults = {"id": 1}, {"limit": 100}
+    CallFacts("crm.read", args, "Acme", defaults=defaults, is_json=is_json).call(admitted)
+    assert [one for one in looked_at if one] == ([] if is_json else [args, defaults])
+
+
+def test_a_copy_of_stated_arguments_shares_nothing_mutable() -> None:
+    given, left_out = [1], [2]
+    copied = StatedArguments({"given": given}, {"left_out": left_out}).copied()
+    given.append(3)
+    left_out.append(3)
+    assert copied == StatedArguments({"given": [1]}, {"left_out": [2]})
+
+
 def test_facts_are_constants_or_come_from_the_arguments() -> None:
     def tenant_of(tenant: str) -> str:
         return tenant
@@ -237,6 +256,14 @@ def test_the_denial_of_a_foreign_row_has_the_action(by_request: Admitted) -> Non
     assert (caught.value.code, caught.value.decision.action) == ("wrong_tenant", "crm.read")
 
 
+def test_a_guard_that_states_no_tenant_denies_in_the_log_too(by_request: Admitted) -> None:
+    with pytest.raises(Denied) as caught:
+        CallSpec("crm.read").own_tenant(by_request, {})
+    (refusal,) = caught.value.decision.refusals
+    assert (refusal.code, caught.value.decision.action) == ("wrong_tenant", "crm.read")
+    assert refusal.detail == "the guard states no tenant: give it `tenant=`, such as GRANTED"
+
+
 def test_the_denial_of_granted_has_the_action_and_all_reasons() -> None:
     lab = Lab()
     admitted = lab.verifier.admit(minted().present(REQUEST, now=NOW).text, REQUEST)
@@ -248,6 +275,7 @@ def test_the_denial_of_granted_has_the_action_and_all_reasons() -> None:
         with pytest.raises(Denied) as caught:
             deny()
         assert codes(caught.value) == ("task_completed", "incomplete_authority")
+        assert caught.value.decision.refusals[-1].detail == "the guard states GRANTED"
         assert lab.records.decisions[-1].action == "a.read"
 
 

@@ -204,8 +204,3 @@ def test_nothing_is_the_default_where_there_is_no_json_for_it(name: str) -> None
     defaults = Defaults(Odd.model_fields)
     values: list[JSON] = [None, "", 0, [], {}]
     assert not any(defaults.has(name, value) for value in values)
-
-
-@pytest.mark.parametrize("value", ["\ud800", 2**60, 10**5000], ids=["surrogate", "large", "huge"])
-def test_a_value_that_is_no_json_is_no_default(value: JSON) -> None:
-    assert not Defaults(Odd.model_fields).has("at", value)

@@ -118,6 +118,17 @@ def test_a_check_states_all_that_is_known_of_the_call(world: Lab, kind: type[Any
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_arguments_that_are_json_are_not_looked_at_again(
+    world: Lab, kind: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[object] = []
+    monkeypatch.setattr("capx_caveats.call.demand_members", looked_at.append)
+    call = checked(check_of(world, kind), tenant="Acme").call
+    assert (call.args, call.defaults) == STATED
+    assert STATED.args not in looked_at
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("sent", [False, True])
 def test_a_denial_names_arguments_only_if_they_were_sent(world: Lab, kind: type[Any], *, sent: bool) -> None:
     check = check_of(world, kind, sent=sent, allowed=allow(action("a.read", id=one_of(1))))

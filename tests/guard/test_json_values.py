@@ -559,6 +559,11 @@ def test_a_set_judged_in_another_order_by_each_worker(kind: str) -> None:
     assert orders == {b"['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', 10, 9]\n"}
 
 
+def test_a_set_is_judged_in_the_order_of_the_json_of_its_values() -> None:
+    assert plain("x", {9, 10, "b", "a"}) == ["a", "b", 10, 9]
+    assert plain("x", frozenset({9, 10})) == [10, 9]
+
+
 def test_a_set_of_what_has_no_spelling_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="'x' cannot be judged"):
         plain("x", {float("nan"), 1})
@@ -608,6 +613,21 @@ def _plain_or_refused(value: Any) -> Any:
 @pytest.mark.parametrize("given", [{"a": [1]}, [{"a": [1]}] * 40, []])
 def test_what_is_json_already_is_returned_as_it_is(given: Any) -> None:
     assert plain("x", given) is given
+
+
+@pytest.mark.parametrize("given", [[7] * 40, {f"m{at}": at for at in range(40)}])
+def test_what_is_json_in_what_is_not_is_returned_as_it_is(given: Any) -> None:
+    seen: Any = plain("x", (given,))
+    assert seen[0] is given
+
+
+def test_a_hook_converts_all_members_whatever_their_names() -> None:
+    assert plain("x", {"to": 1j}, str) == {"to": "1j"}
+    assert plain("x", {"to": 1j, UUID(int=1): 2j, 3j: 0}, str) == {
+        "to": "1j",
+        "00000000-0000-0000-0000-000000000001": "2j",
+        "3j": 0,
+    }
 
 
 def test_a_list_of_many_that_holds_itself_is_refused() -> None:

@@ -666,8 +666,22 @@ def test_a_scalar_that_json_cannot_hold_is_an_error_of_ours(lab: Authority, valu
     def mail(to: Any) -> None:
         pytest.fail("it ran")
 
-    with acting(lab.open(allow=["crm.mail"]).bundle), pytest.raises(InvalidRequest, match="cannot be judged"):
+    with acting(lab.open(allow=["crm.mail"]).bundle), pytest.raises(InvalidRequest, match="'to' cannot be judged"):
         mail(value)
+
+
+def test_a_value_that_is_too_deep_among_arguments_is_refused(lab: Authority) -> None:
+    @lab.tool("crm.mail")
+    def mail(to: Any) -> Any:
+        return to
+
+    deep: Any = 1
+    for _ in range(63):
+        deep = [deep]
+    with acting(lab.open(allow=["crm.mail"]).bundle):
+        assert mail(deep) == deep
+        with pytest.raises(InvalidRequest, match=r"an argument cannot be judged: .* nest"):
+            mail([deep])
 
 
 def test_a_tool_beyond_the_bundle_says_what_is_missing(lab: Authority, caplog: pytest.LogCaptureFixture) -> None:

@@ -21,19 +21,14 @@ class Defaults:
     """The defaults of those parameters that have the same default in each call."""
 
     def __init__(self, own: Mapping[str, FieldInfo]) -> None:
-        found: dict[str, bytes] = {}
-        for name, field in own.items():
-            # A field has none if it is required, or if a function makes another value each time.
-            if field.default is not PydanticUndefined:
-                with suppress(InvalidRequest):
-                    found[name] = sorted_json(plain(name, field.default, converted))
-        self._found = found
+        # A field has none if it is required, or if a function makes another value each time.
+        defaults = {name: field.default for name, field in own.items() if field.default is not PydanticUndefined}
+        self._found: dict[str, bytes] = {}
+        for named in defaults.items():
+            with suppress(InvalidRequest):
+                self._found[named[0]] = sorted_json(plain(*named, converted))
 
     def has(self, parameter: str, value: JSON) -> bool:
-        """Whether a parameter has its default; a value that cannot be written is none."""
+        """Whether a parameter has its default; `value` is what `plain` made of it."""
         default = self._found.get(parameter)
-        if default is None:
-            return False
-        with suppress(ValueError, OverflowError, RecursionError):
-            return sorted_json(value) == default
-        return False
+        return default is not None and sorted_json(value) == default
