@@ -41,7 +41,7 @@ from capx.verify.ask import Pending
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import Call
+from capx_caveats import Call, is_label
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
@@ -381,6 +381,10 @@ def _judgeable(function: Callable[..., Any]) -> "Signature":
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             # Caveats find arguments by their names.
             raise ConfigurationProblem(f"*{parameter.name} takes arguments that the signature does not name: name each")
+        if not is_label(parameter.name):
+            raise ConfigurationProblem(
+                f"{parameter.name!r:.80} cannot be the name of an argument: write 1 to 128 characters"
+            )
     return signature
 
 

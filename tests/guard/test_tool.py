@@ -356,9 +356,18 @@ async def generating_async() -> Any:
     yield 1
 
 
+named_at_length = eval(f"lambda {'x' * 129}: 1")
+
+
 @pytest.mark.parametrize(
     ("function", "why"),
-    [(taking_any, "names"), (taking_more, "names"), (generating, "generator"), (generating_async, "generator")],
+    [
+        (taking_any, "names"),
+        (taking_more, "names"),
+        (generating, "generator"),
+        (generating_async, "generator"),
+        (named_at_length, "1 to 128"),
+    ],
 )
 def test_what_cannot_be_judged_whole_is_refused_when_guarded(lab: Authority, function: Any, why: str) -> None:
     with pytest.raises(ConfigurationProblem, match=why):
