@@ -108,7 +108,7 @@ def test_what_no_decision_can_be_is_refused(asked: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("since", [-1, 1.5, True, "yesterday"])
 def test_a_time_that_is_none_is_refused_by_its_name(since: Any) -> None:
-    with pytest.raises(InvalidRequest, match="^`since` must be"):
+    with pytest.raises(InvalidRequest, match=r"^`since` must be"):
         Query(since=since)
 
 
