@@ -100,7 +100,7 @@ def test_a_value_is_shown_as_json_on_one_short_line(value: object, text: str) ->
 def test_a_short_plain_scalar_is_shown_without_json(value: str | int, monkeypatch: pytest.MonkeyPatch) -> None:
     # To write JSON takes ten times as long.
     expected = json.dumps(value)
-    monkeypatch.setattr(json, "dumps", lambda *_, **__: pytest.fail("it was written as JSON"))
+    monkeypatch.delattr(json, "dumps")
     assert shown(value) == expected
     if value != "a b":
         with whole():

@@ -19,6 +19,7 @@ from capx.verify.decision import Decision, Denied
 from capx.verify.meter import Payer, Spend, Tally
 from capx_caveats import (
     DEFAULT,
+    JSON,
     Call,
     Caveat,
     Expires,
@@ -140,7 +141,8 @@ def test_an_action_is_permitted_if_every_allowlist_has_it() -> None:
 
 
 def test_without_arguments_a_screened_denial_has_no_digest() -> None:
-    for args, has_one in ((None, False), ({}, True)):
+    sent: list[tuple[dict[str, JSON] | None, bool]] = [(None, False), ({}, True)]
+    for args, has_one in sent:
         with pytest.raises(Denied) as caught:
             by_request(Lab(), minted()).screen("a.export", args)
         assert (caught.value.decision.args_digest is not None) == has_one
