@@ -46,6 +46,7 @@ from capx_caveats import (
     Vocabulary,
     action,
     allow,
+    anything,
     each,
     encode_block,
     expires,
@@ -433,6 +434,15 @@ def test_the_work_of_the_caveats_of_a_token_adds_up() -> None:
     twice = narrow.delegate(to="a", allow=[action("a.read", x=each(one_of(*range(1, 90))))], now=NOW)
     assert one.each > 0
     assert unverified_lineage(twice).most_work == tuple(2 * part for part in one)
+
+
+def test_a_call_may_be_too_much_work_for_all_caveats_together() -> None:
+    rule = action("a.read", x=each(one_of(*range(1, 90))), y=anything())
+    once = minted(allowed=allow(rule))
+    twice = once.delegate(to="a", allow=[rule], now=NOW)
+    judged = [Call("a.read", {"x": [1] * count, "y": "long" * 1000}) for count in (1, 2000, 4000)]
+    assert [unverified_lineage(once).is_too_much_work(call) for call in judged] == [False, False, True]
+    assert [unverified_lineage(twice).is_too_much_work(call) for call in judged] == [False, True, True]
 
 
 def test_a_presentation_of_no_grant_is_incomplete() -> None:
