@@ -210,7 +210,7 @@ def test_a_unit_whose_cost_is_not_stated_is_refused(lab: Lab, store: SQLiteStore
 
 def test_a_cost_that_is_not_stated_is_never_taken_for_none() -> None:
     allotments = unverified_lineage(minted(budget("eur", 5))).allotments
-    with pytest.raises(AssertionError, match="^eur$"):
+    with pytest.raises(AssertionError, match=r"^eur$"):
         spends_of(allotments, Call("a.read", cost={"usd": 1}))
 
 
