@@ -183,7 +183,6 @@ class Bundle:
                 allow=own if capability.audience == AUTHORITY else allow,
                 caveats=appended,
                 nonce=shared,
-                now=now,
             )
             for capability in self._passed_on(audiences, to_authority=bool(own))
         )

@@ -33,7 +33,7 @@ def amount(given: Amount) -> Decimal:
 def spelt_amount(given: Amount) -> str:
     """Return the amount as text of the form above; text stays as it is. InvalidCaveat if it is not an amount."""
     text = _spelt(given)
-    if text is None or not is_amount(text):
+    if text is None:
         raise InvalidCaveat(
             f"{_quoted(given)} is not an amount: text such as '20' or '0.5', a whole number or a Decimal, "
             "not negative, at most 15 digits before the point and 6 after it"
@@ -43,7 +43,7 @@ def spelt_amount(given: Amount) -> str:
 
 def shown_amount(value: Decimal) -> str:
     """Return the amount in its shortest form: 2.50 as `2.5`."""
-    text = format(value, "f")
+    text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -58,15 +58,18 @@ def rest_of(limit: Decimal, spent: Decimal) -> Decimal:
 
 
 def _spelt(given: object) -> str | None:
-    """Return the digits of an amount; None if there are too many of them, or for any other type."""
+    """Return the amount as text of the form above; None if it is not an amount."""
+    if type(given) is str:
+        return given if is_amount(given) else None
     # Compare before writing: Python refuses to write a huge integer, and 1E+999999 has a million digits.
     if type(given) is int:
         return str(given) if 0 <= given < _BEYOND else None
     if type(given) is Decimal:
-        exponent = given.as_tuple().exponent
+        sign, _, exponent = given.as_tuple()
+        # The exponent of what is not finite is a letter.
         few = isinstance(exponent, int) and exponent >= -6 and given.adjusted() < 15
-        return format(given, "f") if few else None
-    return given if type(given) is str else None
+        return f"{given:f}" if few and not sign else None
+    return None
 
 
 def _quoted(given: object) -> str:

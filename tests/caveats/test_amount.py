@@ -1,6 +1,7 @@
 """Amounts and budgets as values: what is one, what a call costs, and what a budget says to it."""
 
 import decimal
+import re
 import tracemalloc
 from decimal import Decimal
 from typing import Any
@@ -33,6 +34,8 @@ AMOUNTS: dict[Any, str] = {
     Decimal("2.50"): "2.5",
     Decimal("1E+3"): "1000",
     Decimal("1E-6"): "0.000001",
+    Decimal("999999999999999.999999"): "999999999999999.999999",
+    Decimal("0E+3"): "0",
 }
 
 
@@ -69,6 +72,23 @@ def test_what_is_no_amount_is_refused_wherever_it_is_given(given: Any) -> None:
     with pytest.raises(InvalidCaveat, match=sentence):
         Call("a.read", cost={"eur": given})
     assert not (isinstance(given, str) and is_amount(given))
+
+
+@pytest.mark.parametrize(
+    ("given", "quoted"),
+    [
+        ("1,5", "'1,5'"),
+        (0.1, "0.1"),
+        (-5, "-5"),
+        ("9" * 100, "'" + "9" * 79),
+        (10**15, "this number"),
+        (-(10**5000), "this number"),
+    ],
+    ids=["text", "a float", "less than zero", "a long text", "a large number", "a number that cannot be written"],
+)
+def test_the_error_names_what_is_no_amount(given: Any, quoted: str) -> None:
+    with pytest.raises(InvalidCaveat, match=f"^{re.escape(quoted)} is not an amount: "):
+        amount(given)
 
 
 @pytest.mark.parametrize("text", ["1E-9999999", "1E+9999999", "0E-9999999", "0E+9999999"])

@@ -1,5 +1,6 @@
 """A call and what it costs."""
 
+import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from types import MappingProxyType
@@ -25,6 +26,32 @@ def test_every_call_costs_one_call_and_what_it_states() -> None:
 def test_a_cost_in_no_unit_or_in_calls_is_refused(unit: str) -> None:
     with pytest.raises(InvalidCaveat):
         Call("a.read", cost={unit: 1})
+
+
+NAMED: dict[str, tuple[dict[str, Any], str]] = {
+    "the action": ({"action": "a.*"}, "'a.*' is not an action (labels joined by dots)"),
+    "the tenant": ({"tenant": "a\nb"}, r"'a\nb' is not a tenant"),
+    "the unit": ({"cost": {"EUR": 1}}, "'EUR' is not a unit"),
+    "the unit of calls": ({"cost": {"calls": 1}}, "a call always costs 1 in `calls`: leave that unit out of `cost`"),
+    "the default": (
+        {"args": {"x": 1}, "defaults": {"x": 1}},
+        "the argument 'x' was given, so it has no default",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "sentence"), NAMED.values(), ids=list(NAMED))
+def test_the_error_about_a_call_names_what_is_wrong(fields: dict[str, Any], sentence: str) -> None:
+    stated: dict[str, Any] = {"action": "a.read", **fields}
+    with pytest.raises(InvalidCaveat, match=f"^{re.escape(sentence)}$"):
+        Call(**stated)
+
+
+def test_a_rule_sees_the_defaults_that_it_names() -> None:
+    call = Call("a.read", {"x": 1, "y": 2}, defaults={"z": 3, "w": 4})
+    assert call.seen_by([]) == call.seen_by(["x", "v"]) == {"x": 1, "y": 2}
+    assert call.seen_by(["x", "z"]) == {"x": 1, "y": 2, "z": 3}
+    assert call.seen_by(["*"]) == call.seen_by(["z", "*"]) == {"x": 1, "y": 2, "z": 3, "w": 4} == call.arguments
 
 
 class Same(str):

@@ -291,7 +291,7 @@ BAD: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
     "an element that is absent": (lambda: each(absent()), ("absent", "an element is never missing")),
     "any other that is absent": (
         lambda: action("a", args={"*": absent()}),
-        ("absent", "judges only arguments that the call has"),
+        ("absent", 'here: "*" judges only arguments that the call has'),
     ),
     "an argument name": (lambda: action("a", args={"": 1}), ("''", "an argument name")),
     "an argument twice": (lambda: build("Entry", "a", [build("Pair", "x", anything())] * 2), ("named twice",)),

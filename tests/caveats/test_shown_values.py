@@ -74,6 +74,8 @@ SHOWN: list[tuple[Any, str]] = [
     ("x" * 79, f'"{"x" * 78}…'),
     (b"x", '"bytes"'),
     ([object()], '["object"]'),
+    ([SAFE_INTEGER, -SAFE_INTEGER], "[9007199254740991, -9007199254740991]"),
+    ([2**53], '["a number beyond ±(2^53 - 1)"]'),
     ([0] * 20, f"[{', '.join('0' * 20)}]"),
     ([0] * 21, f"[{', '.join('0' * 20)}, " + '"…"]'),
     ((1, {"a": ()}), '[1, {"a": []}]'),
@@ -92,6 +94,17 @@ SHOWN: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("value", "text"), SHOWN, ids=lambda value: type(value).__name__)
 def test_a_value_is_shown_as_json_on_one_short_line(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+@pytest.mark.parametrize("value", ["", "a b", "x" * 78, 0, SAFE_INTEGER, -SAFE_INTEGER], ids=repr)
+def test_a_short_plain_scalar_is_shown_without_json(value: str | int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # To write JSON takes ten times as long.
+    expected = json.dumps(value)
+    monkeypatch.delattr(json, "dumps")
+    assert shown(value) == expected
+    if value != "a b":
+        with whole():
+            assert shown(value) == expected
 
 
 class Counting(Mapping[str, object]):

@@ -106,6 +106,12 @@ def test_what_no_decision_can_be_is_refused(asked: dict[str, Any]) -> None:
         Query(**asked)
 
 
+@pytest.mark.parametrize("since", [-1, 1.5, True, "yesterday"])
+def test_a_time_that_is_none_is_refused_by_its_name(since: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"^`since` must be"):
+        Query(since=since)
+
+
 def test_a_decision_that_cannot_be_read_is_told_and_not_missed() -> None:
     broken = Event(7, 1, "decision", b'{"outcome": 3}', bytes(32))
     assert Query(denied=True).matches(broken)

@@ -407,8 +407,8 @@ def test_what_is_no_caveat_and_no_call_is_refused_as_ours() -> None:
             WHOLE.delegate(to="a", **frozen_narrowing(caveats=wrong))
     with pytest.raises(InvalidCaveat, match="and not a str"):
         WHOLE.attenuate(cast("Any", WHOLE.text))
-    for wrong in ("slides.write", None):
-        with pytest.raises(InvalidRequest, match=r"explain a Call, such as capx\.Call"):
+    for wrong, kind in (("slides.write", "str"), (None, "NoneType")):
+        with pytest.raises(InvalidRequest, match=rf"explain a Call, such as capx\.Call.*, and not a {kind}$"):
             WHOLE.explain(wrong)
 
 

@@ -123,6 +123,10 @@ def test_what_two_blocks_demand_alike_is_told_once() -> None:
     assert why.count('region is "eu"') == 1
     twice = grant().attenuate(few).attenuate(few)
     assert len(effective(twice, NOW).why_nothing) == 1
+    # Two holders may demand the same. Then both are named.
+    both = hop(grant().attenuate(region), "a", caveats=(region, where("region", "us")))
+    (why,) = effective(both, NOW).why_nothing
+    assert why.count('says region is "eu"') == 2
 
 
 def test_all_that_is_left_is_told_as_json() -> None:

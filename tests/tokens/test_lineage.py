@@ -46,11 +46,14 @@ from capx_caveats import (
     Vocabulary,
     action,
     allow,
+    anything,
     each,
     encode_block,
     expires,
     max_hops,
     one_of,
+    regex,
+    where,
 )
 from capx_caveats.vocabulary import MAX_BRACKETS, MAX_CAVEATS
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, grant, holding, minted, raw
@@ -326,6 +329,14 @@ def test_a_block_beyond_the_limits_is_too_large(block: bytes) -> None:
     assert (refusal.code, refusal.sentence) == ("too_large", str(caught.value))
 
 
+def test_patterns_that_are_too_large_together_are_refused() -> None:
+    capability = minted()
+    for at in (980, 990):
+        patterns = (regex(f"[a-z]{{{count}}}x") for count in range(at, at + 10))
+        capability = capability.attenuate(*(where("args.x", pattern) for pattern in patterns))
+    assert refused(capability) == Refusal("too_large", "its patterns are too large together", "fewer patterns")
+
+
 def test_too_many_hops_say_how_many_were_allowed() -> None:
     (refusal,) = unverified_lineage(minted(max_hops(0)).delegate(to="a", now=NOW)).standing
     assert (refusal.code, refusal.wanted) == ("too_many_hops", max_hops(0).sentence())
@@ -369,6 +380,14 @@ def test_a_lineage_keeps_the_digest_of_its_last_block() -> None:
     frame = wire.decode(CRM.attenuate(expires(NOW + 60), now=NOW).text)
     digest = chain.digests(frame.identifier_bytes, frame.blocks)[-1]
     assert unverified_lineage(Capability(frame, CRM.attenuate(expires(NOW + 60), now=NOW).text)).digest == digest
+
+
+def test_a_lineage_knows_the_nonces_of_its_path_and_its_size() -> None:
+    block = (Task("T1"), Root("R1", (Step("a", NONCES[0]),)), UntilCompleted("T1"), Expires(NOW + 9), allow("a.*"))
+    capability = raw(encode_block(block)).delegate(to="b", nonce=NONCES[1])
+    lineage = unverified_lineage(capability)
+    assert (lineage.hops, lineage.nonces) == (("a", "b"), NONCES[:2])
+    assert lineage.size == sum(len(block) for block in capability.blocks if isinstance(block, bytes))
 
 
 def test_a_lineage_dies_by_its_tasks_nodes_ids_and_key() -> None:
@@ -433,6 +452,15 @@ def test_the_work_of_the_caveats_of_a_token_adds_up() -> None:
     twice = narrow.delegate(to="a", allow=[action("a.read", x=each(one_of(*range(1, 90))))], now=NOW)
     assert one.each > 0
     assert unverified_lineage(twice).most_work == tuple(2 * part for part in one)
+
+
+def test_a_call_may_be_too_much_work_for_all_caveats_together() -> None:
+    rule = action("a.read", x=each(one_of(*range(1, 90))), y=anything())
+    once = minted(allowed=allow(rule))
+    twice = once.delegate(to="a", allow=[rule], now=NOW)
+    judged = [Call("a.read", {"x": [1] * count, "y": "long" * 1000}) for count in (1, 2000, 4000)]
+    assert [unverified_lineage(once).is_too_much_work(call) for call in judged] == [False, False, True]
+    assert [unverified_lineage(twice).is_too_much_work(call) for call in judged] == [False, True, True]
 
 
 def test_a_presentation_of_no_grant_is_incomplete() -> None:

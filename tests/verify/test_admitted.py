@@ -19,6 +19,7 @@ from capx.verify.decision import Decision, Denied
 from capx.verify.meter import Payer, Spend, Tally
 from capx_caveats import (
     DEFAULT,
+    JSON,
     Call,
     Caveat,
     Expires,
@@ -127,6 +128,24 @@ def test_screening_tells_no_more_than_any_denial() -> None:
     with pytest.raises(Denied) as caught:
         admitted.screen("a.read")
     assert len(caught.value.refusals) == 32
+    # Each sentence takes time, so no more are written.
+    assert len(admitted.ruled_out("a.read")) == 32
+
+
+def test_an_action_is_permitted_if_every_allowlist_has_it() -> None:
+    lab = Lab()
+    one = by_request(lab, minted(allowed=allow("a.read", "a.write")).attenuate(allow("a.read", "b.*")))
+    assert [one.permits(action) for action in ("a.read", "a.write", "b.read", "c")] == [True, False, False, False]
+    assert [len(one.ruled_out(action)) for action in ("a.read", "a.write", "b.read", "c")] == [0, 1, 1, 2]
+    assert lab.records.decisions == []
+
+
+def test_without_arguments_a_screened_denial_has_no_digest() -> None:
+    sent: list[tuple[dict[str, JSON] | None, bool]] = [(None, False), ({}, True)]
+    for args, has_one in sent:
+        with pytest.raises(Denied) as caught:
+            by_request(Lab(), minted()).screen("a.export", args)
+        assert (caught.value.decision.args_digest is not None) == has_one
 
 
 def test_a_screened_denial_names_the_action_and_what_was_sent() -> None:

@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from capx.crypto.base64url import b64u
+from capx.crypto.base64url import b64u, unb64u
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import chain
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
 from capx.tokens.lineage import unverified_lineage
 from capx.verify.ask import Ask
-from capx.verify.decision import STATUS, Decision, Denied
+from capx.verify.decision import STATUS, Decision, Denied, decision_id, is_decision_id, may_name_decision
 from capx.verify.spending import Spent
 from capx_caveats import (
     Budget,
@@ -159,6 +159,30 @@ def test_a_decision_says_what_was_decided_of_whom() -> None:
         "reasons": [],
     }
     assert decision.id != lab.decide(lab.present(minted())).id
+
+
+def test_an_older_authority_gets_only_what_it_knows() -> None:
+    lab = Lab()
+    decision = made(lab, minted().delegate(to="a", nonce=NONCES[0]), id=7)
+    assert decision.args_digest
+    expected = {**decision.body(), "id": decision.id[2:]}
+    del expected["nonces"], expected["args_digest"]
+    assert decision.older_body() == expected
+
+
+def test_the_id_of_a_decision_is_the_id_of_nothing_else() -> None:
+    new = decision_id()
+    assert (new[:2], len(unb64u(new[2:]))) == ("d.", 16)
+    assert new != decision_id()
+    assert is_decision_id(new)
+    others = (new[2:], f"e.{new[2:]}", f"{new[2:]}d.", "d.", f"d.{b64u(bytes(15))}", f"d.{b64u(bytes(17))}", f"d.{new}")
+    assert not any(map(is_decision_id, others))
+
+
+def test_a_decision_may_have_an_id_of_an_older_version() -> None:
+    assert may_name_decision(decision_id())
+    assert may_name_decision(b64u(bytes(16)))
+    assert not any(map(may_name_decision, ("", "d.", "d.a", "a b", f"d.{b64u(bytes(17))}")))
 
 
 def test_a_decision_that_has_spent_says_what_of_whose_intent() -> None:

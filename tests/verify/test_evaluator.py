@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import AudienceKeys
+from capx.errors import ConfigurationProblem
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import revocation_key
 from capx.tokens.binding import ToolCall
@@ -468,6 +469,25 @@ def test_stale_news_tell_their_age_and_the_bound() -> None:
     assert refusal.code == "stale_liveness"
     assert "for 31 s" in refusal.sentence
     assert "12.5 s" in refusal.wanted
+
+
+def test_only_news_of_the_authority_of_the_keys_count() -> None:
+    lab = Lab(keys=AudienceKeys("crm", [KEY], authority="A"))
+    assert lab.codes(minted()) == ()
+    lab.deaths.authority = "B"
+    for age, told in ((0.0, "another authority"), (100.0, "another authority"), (float("inf"), "no news")):
+        lab.deaths.years = age
+        (refusal,) = lab.decide(lab.present(minted())).refusals
+        assert (refusal.code, told in refusal.sentence) == ("unknown_liveness", True)
+    # Keys of an older version name no authority.
+    older = Lab()
+    older.deaths.authority = "B"
+    assert older.codes(minted()) == ()
+
+
+def test_a_bound_that_is_no_number_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigurationProblem, match="`max_staleness` must be a number of seconds from 0"):
+        Lab(max_staleness=-1.0)
 
 
 def test_a_recorder_without_room_says_so() -> None:

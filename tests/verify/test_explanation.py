@@ -1,5 +1,7 @@
 """A decision step by step, for people: what is explained, and that to explain changes nothing."""
 
+import pytest
+
 from capx.tokens import chain, wire
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx_caveats import Call, max_hops
@@ -24,6 +26,11 @@ def test_explaining_burns_and_records_nothing() -> None:
     assert lab.records.decisions == []
     assert lab.decide(token).allowed
     assert codes(lab.decide(token)) == ("replayed",)
+
+
+def test_an_explanation_is_not_true_or_false() -> None:
+    with pytest.raises(TypeError, match="read its `allowed`"):
+        bool(Lab().verifier.explain(minted().text, CALL))
 
 
 def test_explaining_a_presentation_for_another_call_says_so() -> None:

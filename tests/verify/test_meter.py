@@ -45,8 +45,13 @@ class Contradicting:
         return (Decimal(0),) * len(counters)
 
 
-def test_a_meter_that_contradicts_itself_allows_nothing() -> None:
+def test_a_meter_that_contradicts_itself_allows_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The same sentence is written at most once a minute.
+    monkeypatch.setattr("capx.diagnostics._said", dict[str, float]())
     assert refused(Lab(meter=Contradicting()), minted(budget("calls", 5))) == ("unavailable",)
+    assert "the meter says that a budget is exhausted, and its totals do not" in caplog.text
 
 
 def test_a_presentation_that_another_process_had_paid_is_refused(lab: Lab, store: SQLiteStore) -> None:

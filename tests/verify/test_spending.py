@@ -20,7 +20,9 @@ from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
+from capx.tokens.lineage import unverified_lineage
 from capx.verify.decision import Decision, Denied
+from capx.verify.spending import spends_of
 from capx_caveats import Budget, Call, Caveat, Hop, action, allow, budget, encode_block, max_hops, where
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, codes_of, minted, raw
 from tests.labs.spending import admitted, refused, spend
@@ -204,6 +206,12 @@ def test_a_unit_whose_cost_is_not_stated_is_refused(lab: Lab, store: SQLiteStore
     assert refused(lab, minted(budget("eur", 5))) == ("attribute_missing",)
     assert refused(lab, minted(budget("eur", 5)), usd=1) == ("attribute_missing",)
     assert held(store) == {}
+
+
+def test_a_cost_that_is_not_stated_is_never_taken_for_none() -> None:
+    allotments = unverified_lineage(minted(budget("eur", 5))).allotments
+    with pytest.raises(AssertionError, match=r"^eur$"):
+        spends_of(allotments, Call("a.read", cost={"usd": 1}))
 
 
 def test_one_presentation_spends_once_whoever_judges_it_again(lab: Lab, store: SQLiteStore) -> None:

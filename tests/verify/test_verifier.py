@@ -45,6 +45,7 @@ from tests.labs.lab import (
     NONCES,
     NOW,
     ROOT_KEY,
+    Deaths,
     Lab,
     appended,
     codes,
@@ -386,6 +387,16 @@ def test_a_verifier_set_up_wrongly_says_what_is_wrong() -> None:
         Lab(require=["tenant", "shape", "colour"])
 
 
+def test_keys_and_revocations_are_those_of_one_authority() -> None:
+    keys = AudienceKeys("crm", [KEY], authority="A")
+    with pytest.raises(ConfigurationProblem, match="those of authority A, and the revocations those of B: use the "):
+        Lab(keys=keys, liveness=Deaths("B"))
+    unnamed = AudienceKeys("crm", [KEY])
+    known = [(keys, "A"), (keys, None), (unnamed, "B"), (unnamed, None)]
+    for some, authority in known:
+        assert Lab(keys=some, liveness=Deaths(authority)).verifier.audience == "crm"
+
+
 # What ends a chain
 
 
@@ -516,6 +527,7 @@ def test_a_denial_of_a_stranger_is_not_recorded() -> None:
     lab = Lab()
     refusal = Refusal("malformed", "two tokens were presented", "one presentation")
     assert lab.verifier.denial(refusal).refusals == (refusal,)
+    assert [lab.verifier.denial(refusal, action).decision.action for action in ("a.read", None)] == ["a.read", None]
     assert lab.records.decisions == []
 
 
