@@ -231,8 +231,7 @@ def caveat_refusals(sections: Iterable[Section], facts: Facts) -> Iterator[Refus
     A caveat that raises an error, or returns anything but a Refusal or None, refuses with `not_understood`. A service's
     own caveat sees defaults as arguments.
     """
-    call = facts.call
-    whole = replace(facts, call=replace(call, args=call.arguments, defaults={})) if call.defaults else None
+    whole = _with_defaults_given(facts) if facts.call.defaults else None
     for section in sections:
         for caveat in section.caveats:
             try:
@@ -245,6 +244,12 @@ def caveat_refusals(sections: Iterable[Section], facts: Facts) -> Iterator[Refus
                 elif is_own(type(caveat)) and answer is not _NOT_EVALUATED:
                     answer = _without_facts(answer, caveat)
                 yield attributed(answer, section)
+
+
+def _with_defaults_given(facts: Facts) -> Facts:
+    call = facts.call
+    given = Call.of_json(call.action, call.arguments, call.tenant, attributes=call.attributes, cost=call.cost)
+    return replace(facts, call=given)
 
 
 def in_words(caveat: Caveat) -> str:
