@@ -7,7 +7,8 @@
 
 Laws:
 
-- The transaction that mints also checks that the asker is alive and that a consent still counts.
+- The transaction that mints also checks that the asker is alive and that a consent still counts. A consent counts
+  again, by its signature and by the policy as it is now, each time that its grant is given.
 - A request has one answer. It holds while the policy would make the very same block; for another block everything is
   decided again.
 - A person's denial and a revoked grant are final for the node, even with another token or a newer policy.
@@ -37,6 +38,7 @@ from capx.policy.policy import Policy
 from capx.store.events import AskRefused, CapabilityMinted, RequestMade
 from capx.store.protocols import Reading, Writing
 from capx.store.records import GrantRecord, Head, RequestRecord
+from capx.store.row_marks import changed
 from capx.tokens.capability import mint_block
 from capx.tokens.effective.intersection import entry_in_common
 from capx.tokens.revocation_key import of_kid
@@ -78,7 +80,7 @@ def decide(
     offered = offer(reading, keyring, policy, asker, ask, now=now)
     request = offered.request
     if request is not None:
-        standing = _standing(reading, keyring, ask, request, offered, now=now)
+        standing = _standing(reading, keyring, policy, request, offered, ask=ask, now=now)
         if standing is not None:
             return standing
     agreed = request is not None and _holds(reading, policy, request, offered)
@@ -142,7 +144,7 @@ def refuse(transaction: Writing, asker: Asker, ask: Ask, refused: NotOffered, *,
 
 
 def _standing(
-    reading: Reading, keyring: KeyRing, ask: Ask, request: RequestRecord, offered: Offered, *, now: int
+    reading: Reading, keyring: KeyRing, policy: Policy, request: RequestRecord, offered: Offered, *, ask: Ask, now: int
 ) -> Answer | None:
     """The answer that a request already has, if it is for this very block; None if it must be decided again."""
     # Before the block is compared: a denial stays, even if the policy would now make another block.
@@ -151,7 +153,9 @@ def _standing(
     if request.block != offered.block:
         return None
     if request.state == "granted":
-        return _granted(reading, keyring, request)
+        # The consent is verified again. If it does not count any more, a person is asked again.
+        agreed = not offered.needs_consent or _is_agreed_to(reading, policy, request, offered)
+        return _granted(reading, keyring, request) if agreed else None
     waits = request.state == "pending" and now < request.until
     asks_the_same = offered.needs_consent and request.approvers == offered.match.rule.approvers
     return _pending(ask, request) if waits and asks_the_same else None
@@ -294,7 +298,12 @@ def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
     The token does not matter: an agent must not get round a denial with another token, nor round a revocation with a
     sub-agent.
     """
-    for request in reading.requests(task=asker.task, nodes=tuple(map(b64u, asker.path))):
+    nodes = tuple(map(b64u, asker.path))
+    requests = reading.requests(task=asker.task, nodes=nodes)
+    # They are counted at their nodes, too. So none is hidden by a row that names another task or node.
+    for id_ in reading.made_at(nodes, ask.audience).difference(request.id for request in requests):
+        raise changed("requests", id_, "is missing")
+    for request in requests:
         if not is_same(request, ask):
             continue
         if request.state == "denied" and request.node == b64u(asker.node):

@@ -66,24 +66,16 @@ def check(as_json: bool) -> int:
 def migrate(as_json: bool) -> None:
     """Bring the store of this home to the schema of this capx, as a whole or not at all. Stop its services first.
 
-    Before that, back it up with the capx that wrote it.
+    It checks the whole store first, and needs the root keys, as it marks the rows that the authority mints from. If the
+    log contradicts a row, it changes nothing. Before that, back the store up with the capx that wrote it.
 
     Example: capx store migrate
     """
-    from capx.authority.home import store_place
-    from capx.store.factory import is_postgres
+    from capx.authority.home import migrate_store
 
-    target.demand_home("capx store migrate", ITS_STORE)
-    place = store_place()
-    with screen.busy("migrating"):
-        if is_postgres(place):
-            from capx.store.postgres.store import migrate as migrate_there
-
-            before, after = migrate_there(place)
-        else:
-            from capx.store.sqlite.connection import migrate as migrate_file
-
-            before, after = migrate_file(Path(place))
+    target.demand_home("capx store migrate", "needs its store and its root keys, which stay with their authority")
+    with screen.busy("checking and migrating"):
+        before, after = migrate_store()
     nothing = f"schema {after} already: nothing to do"
     done = f"from schema {before} to {after}", screen.GOOD
     show_one(as_json, {"from": before, "to": after}, nothing if before == after else done)
