@@ -58,7 +58,7 @@ from capx.authority.revoking import (
     revoke,
     target_id,
 )
-from capx.authority.row_guard import RowGuard, check_marks, minting_guard
+from capx.authority.row_guard import RowGuard, check_marks, demand_reached, minting_guard
 from capx.crypto.instants import ttl, when
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest
@@ -69,7 +69,7 @@ from capx.resource.revocations import StoreLiveness
 from capx.store.check import check_store
 from capx.store.log import Place
 from capx.store.protocols import Store, Writing
-from capx.store.records import Pruned, RequestRecord
+from capx.store.records import Head, Pruned, RequestRecord
 from capx.store.row_check import check_rows
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
@@ -117,6 +117,8 @@ class Authority(History):
         self._keyring = keyring.of(self._id)
         # poll=0 reads the store at every check, so the verifiers made here deny a token as soon as its task has ended.
         self._liveness = StoreLiveness(store.source(), poll=0)
+        # The head that this authority has left: its memory of deaths is of a look before that.
+        self._reached: Head | None = None
         self._verifiers: dict[str, Verifier] = {}
         # Weak, so that `rekey` does not keep verifiers that nobody uses any more.
         self._handed_out: weakref.WeakSet[AudienceKeys] = weakref.WeakSet()
@@ -480,8 +482,12 @@ class Authority(History):
     def _writing(self, guard: RowGuard | None = None, *, durable: bool = True) -> Generator[tuple[Writing, int]]:
         """A writing transaction, and the time (Unix seconds) once nobody else can write; without a guard, to end."""
         with self.store.write(guard, durable=durable) as transaction:
+            if guard is not None:
+                demand_reached(transaction.head(), self._reached)
             # Not before: the wait for other writers can take seconds.
             yield transaction, self._now()
+            reached = transaction.head()
+        self._reached = reached
 
     @contextlib.contextmanager
     def _minting(self, caveats: tuple[Appendable, ...]) -> Generator[Minting]:

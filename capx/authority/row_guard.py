@@ -23,6 +23,7 @@ from capx.resource.revocations import StoreLiveness
 from capx.store.check import check_store
 from capx.store.events import CapabilityMinted
 from capx.store.protocols import Reading, Writing
+from capx.store.records import Head
 from capx.store.row_check import check_rows
 from capx.store.row_marks import TABLES, ChangedRow, MarkedRow, Table
 from capx.tokens.revocation_key import RevocationKey
@@ -83,6 +84,17 @@ def minting_guard(keyring: KeyRing, memory: StoreLiveness, *, look: bool = True)
         # A new error each time, because several threads may raise it.
         raise StoreProblem(str(memory.problem)) from memory.problem
     return RowGuard(keyring, memory)
+
+
+def demand_reached(head: Head, reached: Head | None) -> None:
+    """Raise StoreProblem if the head of the store is behind one of the same epoch that was reached before."""
+    if reached is None or head.epoch != reached.epoch:
+        return
+    if head.position < reached.position or head.deaths < reached.deaths:
+        raise StoreProblem(
+            f"the store went back from position {reached.position} to {head.position}: an older copy was put in its "
+            "place"
+        )
 
 
 def _rows(reading: Reading) -> Iterator[MarkedRow]:

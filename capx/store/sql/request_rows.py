@@ -149,8 +149,8 @@ class SqlRequestRows(ABC):
     def made_at(self, nodes: Sequence[str], audience: str) -> set[str]:
         below = "SELECT 1 FROM capx.request_nodes b WHERE b.request = n.request AND b.depth > n.depth"
         which = f"n.node IN ({_places(nodes)}) AND n.audience = ? AND NOT EXISTS ({below})"
-        rows = self._rows(f"SELECT n.request FROM capx.request_nodes n WHERE {which}", *nodes, audience)
-        return {request for (request,) in rows}
+        query = f"SELECT n.request FROM capx.request_nodes n WHERE {which}"  # noqa: S608 - only places for values
+        return {request for (request,) in self._rows(query, *nodes, audience)}
 
     def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:
         rows = self._rows(f"{_COUNTS} WHERE node IN ({_places(path)}) GROUP BY node", audience, *path)
