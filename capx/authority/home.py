@@ -20,13 +20,18 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from capx.authority.row_guard import mark_all, mark_anew
+from msgspec import Struct
+
+from capx.authority.row_guard import check_marks, mark_all, mark_anew
 from capx.crypto import private_file
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.intents.epoch import authority_of
+from capx.store.check import check_store
 from capx.store.events import CapabilityMinted
+from capx.store.log import Place
 from capx.store.protocols import Store, Writing
+from capx.store.row_check import check_rows
 from capx.store.sqlite.store import SQLiteStore
 
 STORE = "capx.db"
@@ -149,6 +154,32 @@ def migrate_store(given: Path | str | None = None) -> tuple[int, int]:
     from capx.store.sqlite.connection import migrate as migrate_file
 
     return migrate_file(Path(place), finish)
+
+
+class CheckedHome(Struct, frozen=True):
+    """What a check of the home found whole: the place that the log reaches, and what is to be said of the marks.
+
+    `strange` rows bear the mark of a key that is not among the root keys. `unchecked` says why no mark was checked.
+    """
+
+    place: Place
+    strange: int = 0
+    unchecked: str | None = None
+
+
+def check_home(given: Path | str | None = None) -> CheckedHome:
+    """Check the log of the store, its deaths and its rows, and the marks of these, if the root keys can be used.
+
+    BrokenLog or another StoreProblem says what is wrong.
+    """
+    with closing(open_home_store(given)) as store, store.read() as reading:
+        place = check_store(reading)
+        check_rows(reading)
+        try:
+            keyring = KeyRing.load(_keys_of(given), unnamed=True).of(authority_of(reading.head().epoch))
+        except KeyProblem as problem:
+            return CheckedHome(place, unchecked=str(problem))
+        return CheckedHome(place, check_marks(reading, keyring))
 
 
 def retire_key(kid: str, given: Path | str | None = None, *, leaked: bool = False) -> KeyRing:
