@@ -35,9 +35,9 @@ def store() -> None:
 def check(as_json: bool) -> int:
     """Follow the log from its beginning, and each death and row to its event. Exits with 3 if something is broken.
 
-    A death is a revocation, or the end of a task. The rows are those of tasks, intents, requests and grants. If the root
-    keys are here, it checks the marks of these rows as well. If somebody cut the end of the log off, the rest is whole.
-    To notice that, compare the position with one that you noted elsewhere before.
+    A death is a revocation, or the end of a task. The rows are those of tasks, intents, requests and grants. If the
+    root keys are here, it checks the marks of these rows as well. If somebody cut the end of the log off, the rest is
+    whole. To notice that, compare the position with one that you noted elsewhere before.
 
     Example: capx store check
     """
