@@ -266,8 +266,9 @@ class Authority(History):
             with self.store.read(guard) as reading:
                 found = granting.decide(reading, self._keyring, self.policy, asker, ask, now=self._now())
         except NotOffered as refused:
-            with self._writing(durable=False) as (transaction, now):
-                return granting.refuse(transaction, asker, ask, refused, now=now)
+            # Nothing is read here, so that nobody waits for it.
+            with self.store.write(durable=False) as transaction:
+                return granting.refuse(transaction, asker, ask, refused, now=self._now())
         if not isinstance(found, granting.Grantable):
             return found
         with self._writing(guard) as (transaction, now):
@@ -479,9 +480,9 @@ class Authority(History):
         return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)
 
     @contextlib.contextmanager
-    def _writing(self, guard: RowGuard | None = None, *, durable: bool = True) -> Generator[tuple[Writing, int]]:
+    def _writing(self, guard: RowGuard | None = None) -> Generator[tuple[Writing, int]]:
         """A writing transaction, and the time (Unix seconds) once nobody else can write; without a guard, to end."""
-        with self.store.write(guard, durable=durable) as transaction:
+        with self.store.write(guard=guard) as transaction:
             if guard is not None:
                 demand_reached(transaction.head(), self._reached)
             # Not before: the wait for other writers can take seconds.

@@ -4,7 +4,7 @@ The stores, the keys, the signatures and the authority are real; the clock is th
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,14 @@ class World:
             self._live(lab)
 
     @contextmanager
-    def authority(self) -> Iterator[GrantingLab]:
+    def authority(self) -> Generator[GrantingLab]:
         """A new process of the authority."""
         lab = GrantingLab(*RULES, clock=self.clock, store=open_store(self.place), keyring=self.keys)
         with lab.authority:
             yield lab
 
     @contextmanager
-    def behind(self) -> Iterator[Behind]:
+    def behind(self) -> Generator[Behind]:
         with Behind(self.place) as behind:
             yield behind
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Self
 
 import psycopg
@@ -82,7 +82,7 @@ class Behind:
                     self.insert(table, row)
 
     @contextlib.contextmanager
-    def _whole(self) -> Iterator[None]:
+    def _whole(self) -> Generator[None]:
         self._db.execute("BEGIN")
         try:
             yield
