@@ -58,7 +58,7 @@ from capx.authority.revoking import (
     revoke,
     target_id,
 )
-from capx.authority.row_guard import RowGuard, check_marks, demand_reached, minting_guard
+from capx.authority.row_guard import RowGuard, check_marks, demand_goes_on
 from capx.crypto.instants import ttl, when
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest
@@ -262,8 +262,9 @@ class Authority(History):
         # Agents that wait ask again and again, and others ask for what they cannot get. A read does not queue behind
         # writers, and no writer waits for it.
         try:
-            guard = minting_guard(self._keyring, self._liveness, look=False)
+            guard = RowGuard(self._keyring, self._liveness)
             with self.store.read(guard) as reading:
+                demand_goes_on(reading.head(), self._liveness, self._reached)
                 found = granting.decide(reading, self._keyring, self.policy, asker, ask, now=self._now())
         except NotOffered as refused:
             # Nothing is read here, so that nobody waits for it.
@@ -285,7 +286,7 @@ class Authority(History):
         """
         # Once before others wait for it: a file that has changed takes long to read.
         _ = self.policy
-        with self._writing(minting_guard(self._keyring, self._liveness)) as (transaction, now):
+        with self._writing(RowGuard(self._keyring, self._liveness)) as (transaction, now):
             decided = apply_verdict(transaction, self._keyring, self.policy, verdict, now=now)
         # Raised after the transaction, which has to keep the record that the request is expired.
         if decided.state == "expired":
@@ -483,8 +484,8 @@ class Authority(History):
     def _writing(self, guard: RowGuard | None = None) -> Generator[tuple[Writing, int]]:
         """A writing transaction, and the time (Unix seconds) once nobody else can write; without a guard, to end."""
         with self.store.write(guard=guard) as transaction:
-            if guard is not None:
-                demand_reached(transaction.head(), self._reached)
+            if guard is not None and guard.remembers:
+                demand_goes_on(transaction.head(), self._liveness, self._reached)
             # Not before: the wait for other writers can take seconds.
             yield transaction, self._now()
             reached = transaction.head()
@@ -494,7 +495,7 @@ class Authority(History):
     def _minting(self, caveats: tuple[Appendable, ...]) -> Generator[Minting]:
         """A writing transaction that mints capabilities with these caveats, whose durations count from its time."""
         keyring = self._keyring
-        with self._writing(minting_guard(keyring, self._liveness)) as (transaction, now):
+        with self._writing(RowGuard(keyring, self._liveness)) as (transaction, now):
             yield Minting(transaction, keyring, demand_restricting(caveats, now), now, self.max_ttl)
 
     def _tool_verifier(self, audience: str) -> Verifier:

@@ -36,6 +36,11 @@ class RowGuard:
         self._keyring = keyring
         self._memory = memory
 
+    @property
+    def remembers(self) -> bool:
+        """Whether it holds deaths against the memory of the authority, as for all that mints."""
+        return self._memory is not None
+
     def mark(self, table: Table, id_: str, fields: bytes) -> bytes:
         """The mark for a row, under the key that mints."""
         return self._keyring.active.row_mark(table, id_, fields)
@@ -73,28 +78,30 @@ class RowGuard:
         return -1 if self._memory is None else self._memory.revoked_until
 
 
-def minting_guard(keyring: KeyRing, memory: StoreLiveness, *, look: bool = True) -> RowGuard:
-    """The guard of a transaction that mints; StoreProblem if the store does not go on from what is remembered.
+def demand_goes_on(head: Head, memory: StoreLiveness, reached: Head | None) -> None:
+    """Raise StoreProblem unless a store with this head goes on from what is remembered.
 
-    Without `look`, the caller has looked a moment ago.
+    `reached` is the head that this authority has left; its memory may be of a look before that.
     """
-    if look or memory.authority is None:
+    known = memory.head
+    # Only then there are deaths to learn, or another epoch: a look costs a transaction more.
+    if known is None or memory.problem is not None or _deaths(known) != _deaths(head):
         memory.age()
-    if memory.problem is not None:
-        # A new error each time, because several threads may raise it.
-        raise StoreProblem(str(memory.problem)) from memory.problem
-    return RowGuard(keyring, memory)
+        if memory.problem is not None:
+            # A new error each time, because several threads may raise it.
+            raise StoreProblem(str(memory.problem)) from memory.problem
+    for before in (memory.head, reached):
+        if before is None or head.epoch != before.epoch:
+            continue
+        if head.position < before.position or head.deaths < before.deaths:
+            raise StoreProblem(
+                f"the store went back from position {before.position} to {head.position}: an older copy was put in its "
+                "place"
+            )
 
 
-def demand_reached(head: Head, reached: Head | None) -> None:
-    """Raise StoreProblem if the head of the store is behind one of the same epoch that was reached before."""
-    if reached is None or head.epoch != reached.epoch:
-        return
-    if head.position < reached.position or head.deaths < reached.deaths:
-        raise StoreProblem(
-            f"the store went back from position {reached.position} to {head.position}: an older copy was put in its "
-            "place"
-        )
+def _deaths(head: Head) -> tuple[str, int, int]:
+    return head.epoch, head.deaths, head.forgotten
 
 
 def _rows(reading: Reading) -> Iterator[MarkedRow]:

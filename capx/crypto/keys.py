@@ -95,7 +95,7 @@ class AudienceKey(_Secret):
 class RootKey(_Secret):
     """32 random bytes, from which the key of every audience is derived (HKDF-Expand, RFC 5869, first block)."""
 
-    __slots__ = ("_row_key", "_secret", "kid")
+    __slots__ = ("_raw_kid", "_row_key", "_secret", "kid")
 
     def __init__(self, secret: bytes) -> None:
         # As in AudienceKey: a repr for a key whose checks fail, and no secret in a local variable.
@@ -106,6 +106,7 @@ class RootKey(_Secret):
             raise KeyProblem(problem)
         self.kid = b64u(digest(b"capx/1/kid", self._secret)[:KID_BYTES])
         self._row_key = mac(self._secret, b"capx/1/row\x01")
+        self._raw_kid = unb64u(self.kid)
 
     @classmethod
     def generate(cls) -> "RootKey":
@@ -132,9 +133,8 @@ class RootKey(_Secret):
 
         capx.store.row_marks says what `fields` are.
         """
-        kid = unb64u(self.kid)
-        named = sized(table.encode()) + sized(id_.encode()) + sized(kid)
-        return kid + mac(self._row_key, named + fields)
+        named = sized(table.encode()) + sized(id_.encode()) + sized(self._raw_kid)
+        return self._raw_kid + mac(self._row_key, named + fields)
 
     def __repr__(self) -> str:
         return f"RootKey(kid={self.kid!r})"

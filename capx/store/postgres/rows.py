@@ -43,6 +43,7 @@ class Rows(SqlRows):
     of_decision = "decision = ?"
     of_capability = "capability = ?"
     of_request = "e.subject"
+    plain = ""
     task_of = "e.task"
     of_intent = "e.subject"
     select_death = "SELECT seq, id, name, reason, at, position FROM capx.deaths"

@@ -32,12 +32,12 @@ _REQUEST = "SELECT body FROM capx.requests"
 _SOUND_INTENT = (
     "SELECT i.digest, i.principal, i.document, i.proof, i.opened, i.withdrawn, i.mark, "
     "(SELECT count(*) FROM capx.tasks t WHERE t.intent = wanted.digest), "
-    "EXISTS (SELECT 1 FROM capx.events e WHERE e.kind = 'intent_withdrawn' AND {of_intent} = wanted.digest) "
+    "EXISTS (SELECT 1 FROM capx.events e WHERE e.kind = 'intent_withdrawn' AND {of_intent} = {plain}wanted.digest) "
     "FROM (SELECT CAST(? AS text) AS digest) AS wanted LEFT JOIN capx.intents i ON i.digest = wanted.digest"
 )
 _NEWEST = (
-    "(SELECT e.kind FROM capx.events e WHERE e.kind <> 'decision' AND {of_request} = {id} AND {of_request} IS NOT NULL "
-    "ORDER BY e.position DESC LIMIT 1)"
+    "(SELECT e.kind FROM capx.events e WHERE e.kind <> 'decision' AND {of_request} = {plain}{id} "
+    "AND {of_request} IS NOT NULL ORDER BY e.position DESC LIMIT 1)"
 )
 _COLUMNS = "r.id, r.task, r.node, r.state, r.asked, r.body, r.mark"
 _COUNTS = "SELECT node, count(*), count(*) FILTER (WHERE audience = ?) FROM capx.request_nodes"
@@ -50,6 +50,8 @@ class SqlRequestRows(ABC):
     """The column that numbers the rows of a table in the order of their insertion."""
     of_request: ClassVar[str]
     """The request that an event `e` is about, if it is no decision."""
+    plain: ClassVar[str]
+    """What goes before a column of text that an expression is compared with: without it SQLite uses no index."""
     task_of: ClassVar[str]
     """The task that an event `e` is about."""
     of_intent: ClassVar[str]
@@ -70,7 +72,9 @@ class SqlRequestRows(ABC):
         if self._guard is None:
             row = self._row(f"{_INTENT} WHERE digest = ?", digest)
             return row and IntentRecord(*row)
-        *columns, mark, opened, withdrawn = self._row(_SOUND_INTENT.format(of_intent=self.of_intent), digest)
+        *columns, mark, opened, withdrawn = self._row(
+            _SOUND_INTENT.format(of_intent=self.of_intent, plain=self.plain), digest
+        )
         if columns[0] is None:
             if opened or withdrawn:
                 raise changed("intents", digest, "is missing")
@@ -88,7 +92,7 @@ class SqlRequestRows(ABC):
         if self._guard is None:
             row = self._row(f"{_REQUEST} WHERE id = ?", id_)
             return row and RequestRecord.parse(*row)
-        newest = _NEWEST.format(of_request=self.of_request, id="wanted.id")
+        newest = _NEWEST.format(of_request=self.of_request, plain=self.plain, id="wanted.id")
         wanted = "(SELECT CAST(? AS text) AS id) AS wanted LEFT JOIN capx.requests r ON r.id = wanted.id"
         row = self._row(f"SELECT {_COLUMNS}, {newest} FROM {wanted}", id_)  # noqa: S608 - columns of ours
         if row[0] is not None:
@@ -136,7 +140,7 @@ class SqlRequestRows(ABC):
         which = f"WHERE {' AND '.join(conditions)} ORDER BY {self.nth}"
         if self._guard is None:
             return [RequestRecord.parse(*row) for row in self._rows(f"{_REQUEST} {which}", *values)]
-        newest = _NEWEST.format(of_request=self.of_request, id="r.id")
+        newest = _NEWEST.format(of_request=self.of_request, plain=self.plain, id="r.id")
         rows = self._rows(f"SELECT {_COLUMNS}, {newest} FROM capx.requests r {which}", *values)  # noqa: S608 - columns of ours
         if not skip_changed:
             return [self._sound_request(row) for row in rows]

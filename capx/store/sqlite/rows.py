@@ -48,6 +48,7 @@ class Rows(SqlRows):
     of_decision = "json_extract(body, '$.id') = ?"
     of_capability = "json_extract(body, '$.ids[1]') = ?"
     of_request = "json_extract(e.body, '$.request')"
+    plain = "+"
     task_of = "json_extract(e.body, '$.task')"
     of_intent = "json_extract(e.body, '$.intent')"
     select_death = "SELECT seq, key, reason, at, position FROM deaths"
