@@ -14,9 +14,9 @@ Laws:
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from capx.crypto.base64url import b64u
+from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.hashing import equal
-from capx.crypto.keys import KeyRing
+from capx.crypto.keys import KID_BYTES, KeyRing
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.intents.epoch import authority_of
 from capx.resource.revocations import StoreLiveness
@@ -25,7 +25,7 @@ from capx.store.events import CapabilityMinted
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Head
 from capx.store.row_check import check_rows
-from capx.store.row_marks import TABLES, ChangedRow, MarkedRow, Table
+from capx.store.row_marks import MARK_BYTES, TABLES, ChangedRow, MarkedRow, Table
 from capx.tokens.revocation_key import RevocationKey
 
 
@@ -35,6 +35,7 @@ class RowGuard:
     def __init__(self, keyring: KeyRing, memory: StoreLiveness | None = None) -> None:
         self._keyring = keyring
         self._memory = memory
+        self._live = {unb64u(kid): keyring.get(kid) for kid in keyring.kids}
 
     @property
     def remembers(self) -> bool:
@@ -47,16 +48,17 @@ class RowGuard:
 
     def demand(self, row: MarkedRow) -> None:
         """Raise ChangedRow unless the row bears a right mark under a live key."""
-        if row.mark is None or row.kid is None:
+        mark = row.mark
+        if mark is None or len(mark) != MARK_BYTES:
             raise row.changed()
-        key = self._keyring.get(row.kid)
+        key = self._live.get(mark[:KID_BYTES])
         if key is None:
             raise ChangedRow(
                 f"the row {row.id:.60} of the table {row.table} bears the mark of the key {row.kid}, which is not live "
                 "here, so nothing is minted from it: restart what opened this home before its keys changed; if the key "
                 "was retired because it leaked, open a new task, on a new intent"
             )
-        if not equal(key.row_mark(row.table, row.id, row.fields), row.mark):
+        if not equal(key.row_mark(row.table, row.id, row.fields), mark):
             raise row.changed()
 
     def demand_deaths(self, missing: Iterable[RevocationKey]) -> None:

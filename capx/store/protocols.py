@@ -147,6 +147,13 @@ class Reading(Protocol):
         """
         ...
 
+    def requests_for(self, task: str, nodes: Sequence[str], audience: str, action: str) -> list[RequestRecord]:
+        """The requests that these nodes (base64url) of a task have made for an action at an audience.
+
+        A guard checks all that these nodes have made, so that none is hidden.
+        """
+        ...
+
     def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:
         """For each node (base64url) of a path, how many requests count at it, and how many of them for the audience."""
         ...
@@ -158,10 +165,6 @@ class Reading(Protocol):
         were issued later. The asking token has this id in its chain, has this kid, or was issued up to this instant
         (and the capability after it). For a task the list is empty: the death of a task covers all its capabilities.
         """
-        ...
-
-    def made_at(self, nodes: Sequence[str], audience: str) -> set[str]:
-        """The ids of the requests for an audience that count at one of these nodes (base64url) and not below it."""
         ...
 
     def marked_rows(self, table: Table) -> Iterator[MarkedRow]:

@@ -38,7 +38,6 @@ from capx.policy.policy import Policy
 from capx.store.events import AskRefused, CapabilityMinted, RequestMade
 from capx.store.protocols import Reading, Writing
 from capx.store.records import GrantRecord, Head, RequestRecord
-from capx.store.row_marks import changed
 from capx.tokens.capability import mint_block
 from capx.tokens.effective.intersection import entry_in_common
 from capx.tokens.revocation_key import of_kid
@@ -298,12 +297,7 @@ def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
     The token does not matter: an agent must not get round a denial with another token, nor round a revocation with a
     sub-agent.
     """
-    nodes = tuple(map(b64u, asker.path))
-    requests = reading.requests(task=asker.task, nodes=nodes)
-    # They are counted at their nodes, too. So none is hidden by a row that names another task or node.
-    for id_ in reading.made_at(nodes, ask.audience).difference(request.id for request in requests):
-        raise changed("requests", id_, "is missing")
-    for request in requests:
+    for request in reading.requests_for(asker.task, tuple(map(b64u, asker.path)), ask.audience, ask.action):
         if not is_same(request, ask):
             continue
         if request.state == "denied" and request.node == b64u(asker.node):

@@ -150,7 +150,24 @@ class SqlRequestRows(ABC):
                 found.append(self._sound_request(row))
         return found
 
-    def made_at(self, nodes: Sequence[str], audience: str) -> set[str]:
+    def requests_for(self, task: str, nodes: Sequence[str], audience: str, action: str) -> list[RequestRecord]:
+        which = f"task = ? AND node IN ({_places(nodes)}) ORDER BY {self.nth}"
+        query = f"SELECT id, body, mark FROM capx.requests WHERE {which}"  # noqa: S608 - only places for values
+        rows = self._rows(query, task, *nodes)
+        if self._guard is not None:
+            for id_, body, mark in rows:
+                self._guard.demand(MarkedRow("requests", id_, request_fields(body), mark))
+            # They are counted at their nodes, too. So none is hidden by a row that names another task or node.
+            for id_ in self._counted_at(nodes, audience).difference(id_ for id_, _, _ in rows):
+                raise changed("requests", id_, "is missing")
+        # By the text, whose mark was checked: most are for something else, and to read them all takes long. Within a
+        # value a quote has a backslash before it.
+        named = f'"action":"{action}"'
+        found = (self.request(id_) for id_, body, _ in rows if named in body)
+        return [one for one in found if one is not None and (one.audience, one.action) == (audience, action)]
+
+    def _counted_at(self, nodes: Sequence[str], audience: str) -> set[str]:
+        """The ids of the requests for an audience that count at one of these nodes, and at none below it."""
         below = "SELECT 1 FROM capx.request_nodes b WHERE b.request = n.request AND b.depth > n.depth"
         which = f"n.node IN ({_places(nodes)}) AND n.audience = ? AND NOT EXISTS ({below})"
         query = f"SELECT n.request FROM capx.request_nodes n WHERE {which}"  # noqa: S608 - only places for values
