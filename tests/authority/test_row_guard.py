@@ -16,7 +16,7 @@ from msgspec import structs
 from capx.authority.row_guard import check_marks, mark_all, mark_anew
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
-from capx.errors import CapxError, StoreProblem
+from capx.errors import CapxError, ConfigurationProblem, StoreProblem
 from capx.intents.principal_key import PrincipalKey
 from capx.store.factory import create_store, open_store
 from capx.store.row_marks import ChangedRow
@@ -366,3 +366,13 @@ def test_a_store_without_marks_is_marked_if_the_log_agrees(world: World) -> None
             mark_all(transaction, world.keys)
         lab.authority.check()
         lab.granted(world.bundle, QUERY)
+
+
+def test_rows_are_not_marked_under_the_keys_of_others(world: World) -> None:
+    with world.authority() as lab:
+        for keyring, words in (
+            (KeyRing(RootKey.generate()), "nothing in this store was minted"),
+            (KeyRing(world.keys.active, authority=b64u(bytes(16))), "are those of authority"),
+        ):
+            with pytest.raises(ConfigurationProblem, match=words), lab.authority.store.write() as transaction:
+                mark_all(transaction, keyring)
