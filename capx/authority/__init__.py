@@ -11,6 +11,7 @@ Modules:
     authority, history        the operations of an authority; reading its past
     home                      the folder with the root keys, the store and the policy
     opening, intent_use       open a task by hand or on an intent; mint
+    row_guard                 the marks of the rows that it mints from, and its memory of deaths
     uses                      for how many calls a consent is good
     requests/                 agents ask for more at run time, people answer
     ending, revoking          end a task; revoke a node, capability, root, key or instant

@@ -7,6 +7,8 @@ Laws:
 - The end of a task and a revocation are *deaths*. A death is final, and every verifier that follows the store learns
   of it.
 - No token that the authority mints outlives `expires` of its task. No task lives longer than `max_ttl`.
+- What is minted rests on rows that bear its mark (capx.authority.row_guard), and only while the store goes on from what
+  it remembers.
 - What is written rests on the policy and the time as they are when nobody else can write any more. So after the policy
   was replaced and a revocation has answered, nothing is opened or granted by the old policy.
 """
@@ -41,7 +43,7 @@ from capx.authority.requests import granting
 from capx.authority.requests.consent import apply_verdict
 from capx.authority.requests.inheritance import Asker, read_asker
 from capx.authority.requests.offering import NotOffered
-from capx.authority.requests.request_state import expire_requests, outcome
+from capx.authority.requests.request_state import expire, outcome, overdue
 from capx.authority.requests.verdict import Verdict
 from capx.authority.revoking import (
     CLOCKS_DIFFER,
@@ -56,6 +58,7 @@ from capx.authority.revoking import (
     revoke,
     target_id,
 )
+from capx.authority.row_guard import RowGuard, check_marks, demand_goes_on
 from capx.crypto.instants import ttl, when
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest
@@ -63,8 +66,11 @@ from capx.intents.intent import Intent, SignedIntent, intent_digest
 from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
 from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
+from capx.store.check import check_store
+from capx.store.log import Place
 from capx.store.protocols import Store, Writing
-from capx.store.records import Pruned, RequestRecord
+from capx.store.records import Head, Pruned, RequestRecord
+from capx.store.row_check import check_rows
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
@@ -111,6 +117,8 @@ class Authority(History):
         self._keyring = keyring.of(self._id)
         # poll=0 reads the store at every check, so the verifiers made here deny a token as soon as its task has ended.
         self._liveness = StoreLiveness(store.source(), poll=0)
+        # The head that this authority has left: its memory of deaths is of a look before that.
+        self._reached: Head | None = None
         self._verifiers: dict[str, Verifier] = {}
         # Weak, so that `rekey` does not keep verifiers that nobody uses any more.
         self._handed_out: weakref.WeakSet[AudienceKeys] = weakref.WeakSet()
@@ -254,14 +262,17 @@ class Authority(History):
         # Agents that wait ask again and again, and others ask for what they cannot get. A read does not queue behind
         # writers, and no writer waits for it.
         try:
-            with self.store.read() as reading:
+            guard = RowGuard(self._keyring, self._liveness)
+            with self.store.read(guard) as reading:
+                demand_goes_on(reading.head(), self._liveness, self._reached)
                 found = granting.decide(reading, self._keyring, self.policy, asker, ask, now=self._now())
         except NotOffered as refused:
-            with self._writing(durable=False) as (transaction, now):
-                return granting.refuse(transaction, asker, ask, refused, now=now)
+            # Nothing is read here, so that nobody waits for it.
+            with self.store.write(durable=False) as transaction:
+                return granting.refuse(transaction, asker, ask, refused, now=self._now())
         if not isinstance(found, granting.Grantable):
             return found
-        with self._writing() as (transaction, now):
+        with self._writing(guard) as (transaction, now):
             # In the transaction that mints: a revocation of the key either comes before, and is seen, or after.
             demand_live_key(transaction, self._keyring)
             return granting.answer(transaction, self._keyring, self.policy, asker, ask, now=now, before=found)
@@ -275,7 +286,7 @@ class Authority(History):
         """
         # Once before others wait for it: a file that has changed takes long to read.
         _ = self.policy
-        with self._writing() as (transaction, now):
+        with self._writing(RowGuard(self._keyring, self._liveness)) as (transaction, now):
             decided = apply_verdict(transaction, self._keyring, self.policy, verdict, now=now)
         # Raised after the transaction, which has to keep the record that the request is expired.
         if decided.state == "expired":
@@ -299,7 +310,7 @@ class Authority(History):
         if dry_run:
             with self.store.read() as reading:
                 return intent_use.preview(reading, digest, now=self._now())
-        with self._writing() as (transaction, now):
+        with self._writing(RowGuard(self._keyring)) as (transaction, now):
             return intent_use.withdraw(transaction, digest, now=now)
 
     def revoke(
@@ -379,8 +390,15 @@ class Authority(History):
         """
         with self._writing() as (transaction, now):
             ended = end_overdue(transaction, now=now, limit=limit)
-            expire_requests(transaction, now=now, limit=limit)
-            return ended
+            over = overdue(transaction, transaction.requests(pending=True), now)[:limit]
+        if over:
+            ids = {request.id for request in over}
+            # With a guard, as what is written gets a mark. A row that somebody changed stays as it is.
+            with self._writing(RowGuard(self._keyring)) as (transaction, now):
+                for request in transaction.requests(pending=True, skip_changed=True):
+                    if request.id in ids:
+                        expire(transaction, request, now=now)
+        return ended
 
     def prune(self) -> Pruned:
         """Delete deaths, counters, payments and requests of tasks that expired so long ago that no token can be alive.
@@ -398,6 +416,18 @@ class Authority(History):
         """The ids of the live root keys, the active one first, each with the number of live tasks that use it."""
         with self.store.read() as reading:
             return live_tasks_by_kid(reading, self._keyring.kids, now=self._now())
+
+    def check(self) -> Place:
+        """Check the hash chain of the whole log, and that an event explains every death and every row that has a mark.
+
+        It also checks these marks with the root keys. Returns the end of the log. BrokenLog names the first position
+        that is wrong. StoreProblem describes any other fault.
+        """
+        with self.store.read() as reading:
+            place = check_store(reading)
+            check_rows(reading)
+            check_marks(reading, self._keyring)
+            return place
 
     @property
     def id(self) -> str:
@@ -454,17 +484,22 @@ class Authority(History):
         return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)
 
     @contextlib.contextmanager
-    def _writing(self, *, durable: bool = True) -> Generator[tuple[Writing, int]]:
-        """A writing transaction, and the time (Unix seconds) once nobody else can write."""
-        with self.store.write(durable=durable) as transaction:
+    def _writing(self, guard: RowGuard | None = None) -> Generator[tuple[Writing, int]]:
+        """A writing transaction, and the time (Unix seconds) once nobody else can write; without a guard, to end."""
+        with self.store.write(guard=guard) as transaction:
+            if guard is not None and guard.remembers:
+                demand_goes_on(transaction.head(), self._liveness, self._reached)
             # Not before: the wait for other writers can take seconds.
             yield transaction, self._now()
+            reached = transaction.head()
+        self._reached = reached
 
     @contextlib.contextmanager
     def _minting(self, caveats: tuple[Appendable, ...]) -> Generator[Minting]:
         """A writing transaction that mints capabilities with these caveats, whose durations count from its time."""
-        with self._writing() as (transaction, now):
-            yield Minting(transaction, self._keyring, demand_restricting(caveats, now), now, self.max_ttl)
+        keyring = self._keyring
+        with self._writing(RowGuard(keyring, self._liveness)) as (transaction, now):
+            yield Minting(transaction, keyring, demand_restricting(caveats, now), now, self.max_ttl)
 
     def _tool_verifier(self, audience: str) -> Verifier:
         if audience not in self._verifiers:

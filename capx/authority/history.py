@@ -22,9 +22,8 @@ from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.request_state import inquire, known_request
 from capx.crypto.instants import seconds
 from capx.resource.recorder import StoreRecorder
-from capx.store.check import check_store
 from capx.store.decision_query import ANY_DECISION, Query, QueryFields
-from capx.store.log import Event, Place
+from capx.store.log import Event
 from capx.store.protocols import Store
 from capx.store.records import Counter, FollowerAck, IntentRecord, RequestRecord, TaskRecord
 from capx.verify.decision import may_name_decision
@@ -163,14 +162,6 @@ class History:
         self._recorder.flush(PATIENCE)
         with self.store.read() as reading:
             return reading.decision(decision_id) if may_name_decision(decision_id) else None
-
-    def check(self) -> Place:
-        """Check the hash chain of the whole log, and that an event caused every death; return the end of the log.
-
-        BrokenLog names the first position that is wrong. StoreProblem describes any other fault.
-        """
-        with self.store.read() as reading:
-            return check_store(reading)
 
     def graph(self, task_id: str | None = None, *, limit: int = MOST_TREES) -> Graph:
         """The execution graph of one task, or of the newest `limit` tasks, as far as the log shows it.

@@ -11,6 +11,8 @@ Laws:
 - Keys without their store are refused: a new store would have forgotten every death.
 - Root keys name the authority whose store they belong to: `create_home` writes its id into them.
 - The folder holds a store or the place of one, never both.
+- The rows of the store bear marks under the root keys: `migrate_store` makes them for a store of an older capx, and
+  `retire_key` makes them anew.
 """
 
 import os
@@ -18,12 +20,18 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from msgspec import Struct
+
+from capx.authority.row_guard import check_marks, mark_all, mark_anew
 from capx.crypto import private_file
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.intents.epoch import authority_of
+from capx.store.check import check_store
 from capx.store.events import CapabilityMinted
-from capx.store.protocols import Store
+from capx.store.log import Place
+from capx.store.protocols import Store, Writing
+from capx.store.row_check import check_rows
 from capx.store.sqlite.store import SQLiteStore
 
 STORE = "capx.db"
@@ -124,6 +132,69 @@ def bind_keys(given: Path | str | None = None) -> KeyRing:
             "together, then try again"
         )
     return KeyRing.bind(path, authority)
+
+
+def migrate_store(given: Path | str | None = None) -> tuple[int, int]:
+    """Bring the store to this schema, and mark its rows; gives the version before, and the version now.
+
+    Root keys of an older capx, which name no authority, will do: they must have minted in this store. StoreProblem if
+    the log contradicts a row.
+    """
+    from capx.store.factory import is_postgres
+
+    folder = _lived_in(given)
+
+    def finish(transaction: Writing) -> None:
+        mark_all(transaction, KeyRing.load(_keys_of(given), unnamed=True))
+
+    if is_postgres(place := store_place(folder)):
+        from capx.store.postgres.store import migrate as migrate_there
+
+        return migrate_there(place, finish)
+    from capx.store.sqlite.connection import migrate as migrate_file
+
+    return migrate_file(Path(place), finish)
+
+
+class CheckedHome(Struct, frozen=True):
+    """What a check of the home found whole: the place that the log reaches, and what is to be said of the marks.
+
+    `strange` rows bear the mark of a key that is not among the root keys. `unchecked` says why no mark was checked.
+    """
+
+    place: Place
+    strange: int = 0
+    unchecked: str | None = None
+
+
+def check_home(given: Path | str | None = None) -> CheckedHome:
+    """Check the log of the store, its deaths and its rows, and the marks of these, if the root keys can be used.
+
+    BrokenLog or another StoreProblem says what is wrong.
+    """
+    with closing(open_home_store(given)) as store, store.read() as reading:
+        place = check_store(reading)
+        check_rows(reading)
+        try:
+            keyring = KeyRing.load(_keys_of(given), unnamed=True).of(authority_of(reading.head().epoch))
+        except KeyProblem as problem:
+            return CheckedHome(place, unchecked=str(problem))
+        return CheckedHome(place, check_marks(reading, keyring))
+
+
+def retire_key(kid: str, given: Path | str | None = None, *, leaked: bool = False) -> KeyRing:
+    """Remove a root key. What it has marked gets the mark of the key that mints, unless it has leaked."""
+    folder = _lived_in(given)
+
+    def change(ring: KeyRing) -> KeyRing:
+        left = ring.retired(kid)
+        # Before the key file changes: after a crash in between, both keys are live, and all marks are good.
+        if not leaked:
+            with closing(_opened(folder)) as store, store.write() as transaction:
+                mark_anew(transaction, ring, kid)
+        return left
+
+    return change_keys(change, given)
 
 
 def demand_keys_of(authority: str, given: Path | str | None = None) -> None:

@@ -11,6 +11,7 @@ Laws:
   transaction.
 """
 
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -29,6 +30,7 @@ from capx.store.events import IntentWithdrawn
 from capx.store.lifecycle import after, is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import ATTESTED, IntentRecord, TaskRecord
+from capx.store.row_marks import ChangedRow
 from capx.tokens.binding import WINDOW_BEFORE
 from capx_caveats import is_label, shown_instant
 
@@ -119,29 +121,32 @@ def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> T
 
 def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
     """Withdraw an intent and its tasks within a transaction; `again` in the result if that was done before."""
-    known = transaction.intent(digest) or IntentRecord(digest)
-    if known.withdrawn is not None:
+    known: IntentRecord | None = None
+    # A row that somebody changed stays as it is, so that it gets no right mark. The intent is withdrawn all the same.
+    with suppress(ChangedRow):
+        known = transaction.intent(digest) or IntentRecord(digest)
+    if known is not None and known.withdrawn is not None:
         return WithdrawnIntent(digest, known.withdrawn, None, again=True)
     event = IntentWithdrawn(digest).write(transaction, at=now)
-    transaction.keep_intent(msgspec.structs.replace(known, withdrawn=now))
-    ends = tuple([end(transaction, task, "withdraw", now=now) for task in _unended(transaction, known)])
+    if known is not None:
+        transaction.keep_intent(msgspec.structs.replace(known, withdrawn=now))
+    tasks = _unended(transaction, digest)
+    ends = tuple([end(transaction, task, "withdraw", now=now) for task in tasks])
     return WithdrawnIntent(digest, now, event.position, tasks=ends)
 
 
 def preview(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
     """The result that withdrawing an intent would have."""
     known = reading.intent(digest) or IntentRecord(digest)
-    tasks = _unended(reading, known)
+    tasks = _unended(reading, digest)
     ends = tuple([Ended(task.id, after(as_of(task, now).state, "withdraw"), None) for task in tasks])
     dying = together(dying_with(reading, task, now) for task in tasks)
     return WithdrawnIntent(digest, known.withdrawn, None, known.withdrawn is not None, ends, dying)
 
 
-def _unended(reading: Reading, known: IntentRecord) -> list[TaskRecord]:
+def _unended(reading: Reading, digest: str) -> list[TaskRecord]:
     """The tasks of an intent that are not ended in the store."""
-    if not known.opened:
-        return []
-    return [task for task in reading.tasks() if task.intent == known.digest and not is_final(task.state)]
+    return [task for task in reading.tasks() if task.intent == digest and not is_final(task.state)]
 
 
 def _demand_meant_here(reading: Reading, intent: Intent) -> None:

@@ -98,8 +98,9 @@ def mint_more(minting: Minting, task_id: str, given: Iterable[Given], *, expires
     task = as_of(known_task(transaction, task_id), minting.now)
     if is_final(task.state):
         raise InvalidRequest(f"task {task.id} is {task.state}: it gets no more capabilities; open a new task")
-    # A task stays `active` when only its root is revoked, so its state does not say this.
-    if transaction.death(root_node(task.root)):
+    # A task stays `active` when only its root is revoked, so its state does not say this. That the task has not ended
+    # is asked of its death, too, because the state has no mark.
+    if transaction.deaths_of((task.id, root_node(task.root))):
         raise InvalidRequest(f"task {task.id} is revoked: it gets no more capabilities; open a new task")
     ends = task.expires if expires is None else expiry(expires, now=minting.now, max_ttl=minting.max_ttl)
     if ends > task.expires:

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from capx.crypto import core_dumps, key_file
 from capx.crypto.base64url import b64u, is_bytes, unb64u
-from capx.crypto.hashing import digest, equal, mac, macaroon_key
+from capx.crypto.hashing import digest, equal, mac, macaroon_key, sized
 from capx.errors import InvalidRequest, KeyProblem, MalformedToken
 from capx_caveats import is_audience
 
@@ -95,7 +95,7 @@ class AudienceKey(_Secret):
 class RootKey(_Secret):
     """32 random bytes, from which the key of every audience is derived (HKDF-Expand, RFC 5869, first block)."""
 
-    __slots__ = ("_secret", "kid")
+    __slots__ = ("_raw_kid", "_row_key", "_secret", "kid")
 
     def __init__(self, secret: bytes) -> None:
         # As in AudienceKey: a repr for a key whose checks fail, and no secret in a local variable.
@@ -105,6 +105,8 @@ class RootKey(_Secret):
         if problem := _weakness(self._secret):
             raise KeyProblem(problem)
         self.kid = b64u(digest(b"capx/1/kid", self._secret)[:KID_BYTES])
+        self._row_key = mac(self._secret, b"capx/1/row\x01")
+        self._raw_kid = unb64u(self.kid)
 
     @classmethod
     def generate(cls) -> "RootKey":
@@ -125,6 +127,14 @@ class RootKey(_Secret):
         from capx.crypto.ed25519 import FeedSigner
 
         return FeedSigner(self.kid, mac(self._secret, b"capx/1/feed\x01"))
+
+    def row_mark(self, table: str, id_: str, fields: bytes) -> bytes:
+        """Return the mark of a row in the authority's store: the kid (8 bytes) and a MAC (32 bytes).
+
+        capx.store.row_marks says what `fields` are.
+        """
+        named = sized(table.encode()) + sized(id_.encode()) + sized(self._raw_kid)
+        return self._raw_kid + mac(self._row_key, named + fields)
 
     def __repr__(self) -> str:
         return f"RootKey(kid={self.kid!r})"

@@ -86,6 +86,11 @@ class PolledView(ABC):
         return self._view.authority
 
     @property
+    def head(self) -> Head | None:
+        """The head of the store up to which the deaths are known; None before the first look that succeeds."""
+        return self._view.head
+
+    @property
     def revoked_until(self) -> int:
         """The last second (Unix time) up to which all that was issued is dead; -1 if there is none."""
         return self._view.revoked_until

@@ -13,7 +13,7 @@ Laws:
   it was begun with `durable=False`, a crash of the machine may lose what it wrote.
 - Each event takes the next position within the transaction that writes it. So positions have no gaps, and no reader
   sees a later position before an earlier one. Deaths are numbered in the same way.
-- A store holds neither tokens nor keys.
+- A store holds neither tokens nor keys. A guard, which has keys, is given for one transaction (capx.store.row_marks).
 - Every failure is a StoreProblem.
 """
 
@@ -38,6 +38,7 @@ from capx.store.records import (
     RequestRecord,
     TaskRecord,
 )
+from capx.store.row_marks import Guard, MarkedRow, Table
 from capx.tokens.revocation_key import RevocationKey
 from capx.verify.meter import Meter
 
@@ -139,11 +140,24 @@ class Reading(Protocol):
         ...
 
     def requests(
-        self, *, task: str | None = None, nodes: Sequence[str] | None = None, pending: bool = False
+        self,
+        *,
+        task: str | None = None,
+        nodes: Sequence[str] | None = None,
+        pending: bool = False,
+        skip_changed: bool = False,
     ) -> list[RequestRecord]:
         """The requests of one task or of all tasks, in the order in which they were first made.
 
         `nodes`: only those that these nodes (base64url) have made. `pending`: only those that wait for a person.
+        `skip_changed`: without those for which a guard would raise ChangedRow.
+        """
+        ...
+
+    def requests_for(self, task: str, nodes: Sequence[str], audience: str, action: str) -> list[RequestRecord]:
+        """The requests that these nodes (base64url) of a task have made for an action at an audience.
+
+        A guard checks all that these nodes have made, so that none is hidden.
         """
         ...
 
@@ -158,6 +172,10 @@ class Reading(Protocol):
         were issued later. The asking token has this id in its chain, has this kid, or was issued up to this instant
         (and the capability after it). For a task the list is empty: the death of a task covers all its capabilities.
         """
+        ...
+
+    def marked_rows(self, table: Table) -> Iterator[MarkedRow]:
+        """All rows of a table, with their marks; no guard checks them."""
         ...
 
 
@@ -205,6 +223,10 @@ class Writing(Reading, Protocol):
 
     def keep_grant(self, grant: GrantRecord) -> None:
         """Keep the token because of which a capability was granted; called once for each capability."""
+        ...
+
+    def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
+        """Give a row another mark."""
         ...
 
     def forget(self, before: int, *, below: int | None = None) -> Pruned:
@@ -290,12 +312,19 @@ class Store(ResourceStore, Protocol):
         """The path or URL of the store, without a password."""
         ...
 
-    def read(self) -> AbstractContextManager[Reading]:
-        """A transaction that reads one instant."""
+    def read(self, guard: Guard | None = None) -> AbstractContextManager[Reading]:
+        """A transaction that reads one instant.
+
+        With a guard, it raises ChangedRow for a task, intent or request that does not bear the mark of the authority,
+        that the rest of the store contradicts, or that is missing though the log says that it is there.
+        """
         ...
 
-    def write(self, *, durable: bool = True) -> AbstractContextManager[Writing]:
+    def write(self, guard: Guard | None = None, *, durable: bool = True) -> AbstractContextManager[Writing]:
         """A writing transaction: it is kept when its block ends, and undone when the block raises.
+
+        With a guard, it reads as `read` does, and marks what it writes. Nothing is minted from what was written
+        without one.
 
         If it need not be `durable`, others wait less for it. A SQLite file then keeps it as it keeps decisions: it
         survives the end of the process, but a crash of the machine may lose it.

@@ -65,13 +65,15 @@ def policy(*rules: Rule, tenant: bool = True, names: Iterable[str] = (), **more:
 class GrantingLab:
     """One authority, over a store of its own or over this one; its policy is what `policy` is set to."""
 
-    def __init__(self, *rules: Rule, clock: Clock | None = None, store: Store | None = None) -> None:
+    def __init__(
+        self, *rules: Rule, clock: Clock | None = None, store: Store | None = None, keyring: KeyRing | None = None
+    ) -> None:
         self.clock = clock or Clock()
         self.policy = policy(*rules)
         if store is None:
             self.authority = Authority.temporary(policy=lambda: self.policy, clock=self.clock)
         else:
-            keyring = KeyRing(RootKey.generate())
+            keyring = keyring or KeyRing(RootKey.generate())
             self.authority = Authority(store, keyring, policy=lambda: self.policy, clock=self.clock)
 
     def intent(self, **said: Any) -> Intent:

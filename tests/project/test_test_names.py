@@ -37,6 +37,8 @@ ELSEWHERE = {
     "capx.server.waiting.head_watch": "server/test_askers.py",
     "capx.store.atomic_file": "store/test_backup.py",
     "capx.store.check": "authority/test_history.py",
+    "capx.store.row_check": "authority/test_row_guard.py",
+    "capx.store.row_marks": "authority/test_row_guard.py",
     "capx.store.sqlite.backup_reader": "store/test_restore_checks.py",
     "capx.tokens.grants": "tokens/test_capability.py",
     "capx.tokens.wording": "tokens/test_effective.py",

@@ -20,7 +20,7 @@ from tests.labs.old_requests import COUNTED, NODE, ROWS, counted
 from tests.labs.payers import payer
 from tests.labs.postgres import ADMIN, Server
 from tests.labs.postgres_cuts import admin
-from tests.labs.store_writes import note, position
+from tests.labs.store_writes import note, position, unmarked
 
 NOW = 1_800_000_000
 
@@ -80,13 +80,13 @@ def test_another_version_is_refused(
         source.news(None)
     if version > VERSION:
         with pytest.raises(StoreProblem, match=words):
-            migrate(postgres_url)
+            migrate(postgres_url, unmarked)
 
 
 def test_a_store_is_migrated_whole_or_not_at_all(
     store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert migrate(postgres_url) == (VERSION, VERSION)
+    assert migrate(postgres_url, unmarked) == (VERSION, VERSION)
     note(store)
     steps = {
         VERSION + 1: b"CREATE TABLE capx.more (x int); UPDATE capx.version SET version = version + 1; SELECT 1 / 0"
@@ -94,10 +94,10 @@ def test_a_store_is_migrated_whole_or_not_at_all(
     monkeypatch.setattr(postgres, "VERSION", VERSION + 1)
     monkeypatch.setattr(postgres, "migration", steps.__getitem__)
     with pytest.raises(StoreProblem):
-        migrate(postgres_url)
+        migrate(postgres_url, unmarked)
     assert position(PostgresStore(postgres_url)) == 1
     steps[VERSION + 1] = steps[VERSION + 1].partition(b"SELECT")[0]
-    assert migrate(postgres_url) == (VERSION, VERSION + 1)
+    assert migrate(postgres_url, unmarked) == (VERSION, VERSION + 1)
     with pytest.raises(StoreProblem, match="newer capx"):
         PostgresStore(postgres_url)
 
@@ -121,7 +121,7 @@ def test_a_store_of_the_first_version_keeps_its_roles(postgres_server: Server, p
         operator.execute("INSERT INTO capx.resources VALUES ('dropped long ago', 'crm')")
         operator.execute(_sql_of_then(role_sql("slides", other)))
         operator.execute(f"REVOKE EXECUTE ON FUNCTION {_FIRST_SPEND} FROM {other}".encode())
-    assert migrate(url) == (1, VERSION)
+    assert migrate(url, unmarked) == (1, VERSION)
     with contextlib.closing(PostgresStore(url)) as store, store.read() as reading:
         found = reading.minted(b64u(b"c" * 16))
         assert found is not None
@@ -159,7 +159,7 @@ def test_a_payment_of_the_second_version_is_the_owners(postgres_server: Server, 
         made.execute(b"INSERT INTO capx.paid VALUES (%s, 'a', 'calls', %s, %s, 1, 1)", row)
     with postgres_server.admin(postgres_database) as operator:
         operator.execute(role_sql("crm", role).replace(f"    {FOR_RESOURCES[6]},\n", "").encode())
-    assert migrate(url) == (2, VERSION)
+    assert migrate(url, unmarked) == (2, VERSION)
     # Nobody noted then with which capability it paid.
     with (
         contextlib.closing(PostgresStore(postgres_server.url(postgres_database, role))) as crm,
@@ -183,11 +183,11 @@ def test_requests_of_the_fifth_version_count_at_their_nodes(postgres_server: Ser
         for nth, (id_, body) in enumerate(ROWS):
             row = (nth, id_, "task-1", NODE, "pending", NOW, body)
             made.execute(b"INSERT INTO capx.requests VALUES (%s, %s, %s, %s, %s, %s, %s)", row)
-    assert migrate(url) == (5, VERSION)
+    assert migrate(url, unmarked) == (5, VERSION)
     with contextlib.closing(PostgresStore(url)) as store, store.read() as reading:
         assert counted(reading) == COUNTED
 
 
 def test_there_is_nothing_to_migrate_where_no_store_is(postgres_server: Server, postgres_database: str) -> None:
     with pytest.raises(StoreProblem, match="capx init"):
-        migrate(postgres_server.url(postgres_database))
+        migrate(postgres_server.url(postgres_database), unmarked)

@@ -7,7 +7,8 @@
 
 Laws:
 
-- The transaction that mints also checks that the asker is alive and that a consent still counts.
+- The transaction that mints also checks that the asker is alive and that a consent still counts. A consent counts
+  again, by its signature and by the policy as it is now, each time that its grant is given.
 - A request has one answer. It holds while the policy would make the very same block; for another block everything is
   decided again.
 - A person's denial and a revoked grant are final for the node, even with another token or a newer policy.
@@ -78,7 +79,7 @@ def decide(
     offered = offer(reading, keyring, policy, asker, ask, now=now)
     request = offered.request
     if request is not None:
-        standing = _standing(reading, keyring, ask, request, offered, now=now)
+        standing = _standing(reading, keyring, policy, request, offered, ask=ask, now=now)
         if standing is not None:
             return standing
     agreed = request is not None and _holds(reading, policy, request, offered)
@@ -142,7 +143,7 @@ def refuse(transaction: Writing, asker: Asker, ask: Ask, refused: NotOffered, *,
 
 
 def _standing(
-    reading: Reading, keyring: KeyRing, ask: Ask, request: RequestRecord, offered: Offered, *, now: int
+    reading: Reading, keyring: KeyRing, policy: Policy, request: RequestRecord, offered: Offered, *, ask: Ask, now: int
 ) -> Answer | None:
     """The answer that a request already has, if it is for this very block; None if it must be decided again."""
     # Before the block is compared: a denial stays, even if the policy would now make another block.
@@ -151,7 +152,9 @@ def _standing(
     if request.block != offered.block:
         return None
     if request.state == "granted":
-        return _granted(reading, keyring, request)
+        # The consent is verified again. If it does not count any more, a person is asked again.
+        agreed = not offered.needs_consent or _is_agreed_to(reading, policy, request, offered)
+        return _granted(reading, keyring, request) if agreed else None
     waits = request.state == "pending" and now < request.until
     asks_the_same = offered.needs_consent and request.approvers == offered.match.rule.approvers
     return _pending(ask, request) if waits and asks_the_same else None
@@ -294,7 +297,7 @@ def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
     The token does not matter: an agent must not get round a denial with another token, nor round a revocation with a
     sub-agent.
     """
-    for request in reading.requests(task=asker.task, nodes=tuple(map(b64u, asker.path))):
+    for request in reading.requests_for(asker.task, tuple(map(b64u, asker.path)), ask.audience, ask.action):
         if not is_same(request, ask):
             continue
         if request.state == "denied" and request.node == b64u(asker.node):

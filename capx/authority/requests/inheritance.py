@@ -71,13 +71,15 @@ _elements = msgspec.json.Decoder(list[Raw])
 class Asker(Struct, frozen=True, kw_only=True):
     """The agent that asks, and what its token says.
 
-    Ids and nodes are 16 bytes each, times are Unix seconds, `labels` are those of the path after its root. `until` are
-    the tasks that must not have ended. A grant's block is `claims`, then what the policy gives, then `inherited`, each
-    caveat as JSON. If there are `refusals`, there can be no grant at all. `pins_all` says that a delegator lets it ask
-    only for certain arguments, so a grant is pinned to all that it names, even if the policy would pin fewer.
+    `intent` is the digest that its token names. Ids and nodes are 16 bytes each, times are Unix seconds, `labels` are
+    those of the path after its root. `until` are the tasks that must not have ended. A grant's block is `claims`, then
+    what the policy gives, then `inherited`, each caveat as JSON. If there are `refusals`, there can be no grant at all.
+    `pins_all` says that a delegator lets it ask only for certain arguments, so a grant is pinned to all that it names,
+    even if the policy would pin fewer.
     """
 
     task: str
+    intent: str | None
     tenant: str | None
     path: tuple[bytes, ...]
     labels: tuple[str, ...]
@@ -125,6 +127,7 @@ def read_asker(authentic: Authentic, ask: Ask) -> Asker:
     until = tuple(dict.fromkeys([lineage.task, *(one.task for one in _all(stated, UntilCompleted))]))
     return Asker(
         task=lineage.task,
+        intent=lineage.intent,
         tenant=lineage.tenant,
         path=lineage.path,
         labels=lineage.hops,
@@ -166,6 +169,7 @@ def _kept(request: RequestRecord) -> Asker:
     expires = tags.index("expires")
     return Asker(
         task=request.task,
+        intent=next((caveat.digest for caveat in caveats if isinstance(caveat, Intent)), None),
         tenant=next((caveat.name for caveat in caveats if isinstance(caveat, Tenant)), None),
         path=tuple(map(unb64u, request.path)),
         labels=request.labels,

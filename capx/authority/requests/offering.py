@@ -6,6 +6,7 @@
 
 Laws:
 
+- The intent that the policy is asked about is the one that the token of the asker names, and its signature is verified.
 - A dead asker gets no offer. Nor does one whose intent the policy does not accept, or whose task is for another tenant.
 - An offer covers exactly the ask: its action and, if the ask names arguments, these arguments.
 - A person consents to one call, so the ask must name its arguments, unless the policy leaves them free. If the policy
@@ -35,6 +36,8 @@ from capx.policy.terms import Match, Rule, Terms
 from capx.store.lifecycle import FIRST
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, RequestRecord, TaskRecord
+from capx.store.row_marks import changed
+from capx.tokens.chain import root_node
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
 from capx.verify.ask import NOT_PINNED, Ask
@@ -113,15 +116,22 @@ class Offered(Struct, frozen=True):
 
 def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Offered:
     """Return the policy's offer for an ask; NotOffered if the asker is dead or the policy offers nothing."""
+    # First: the row of the task may bear the mark of the same key.
+    if keyring.get(asker.kid) is None:
+        why = f"the key {asker.kid} that it was minted with is no longer live"
+        raise NotOffered(ask_refusal("asker_dead", why))
     task = reading.task(asker.task)
-    for why in _death_reasons(reading, keyring, asker, task, now):
+    for why in _death_reasons(reading, asker, task, now):
         raise NotOffered(ask_refusal("asker_dead", why))
     if asker.refusals:
         raise NotOffered(*asker.refusals)
-    if task is None or task.intent is None:
+    if task is None or (task.intent is None and asker.intent is None):
         raise NotOffered(ask_refusal("no_intent"))
+    # The token is authentic, so what it names is what the task was opened on.
+    if asker.intent is None or task.intent != asker.intent or root_node(task.root) != asker.path[0]:
+        raise changed("tasks", task.id, "names another intent or root than the token of its agent")
     try:
-        intent = _intent(reading, policy, task.intent)
+        intent = _intent(reading, policy, asker.intent)
         terms = policy.terms(intent)
     except InvalidRequest as refused:
         # With its cause, which an approver sees. The asker does not, because it may hold text of other people.
@@ -167,9 +177,7 @@ def _wanted(rule: Rule, ask: Ask, names: tuple[str, ...] | None) -> Entry:
         raise NotOffered(ask_refusal(NOT_PINNED, str(refused))) from None
 
 
-def _death_reasons(
-    reading: Reading, keyring: KeyRing, asker: Asker, task: TaskRecord | None, now: int
-) -> Iterator[str]:
+def _death_reasons(reading: Reading, asker: Asker, task: TaskRecord | None, now: int) -> Iterator[str]:
     state = "unknown" if task is None else as_of(task, now).state
     if state != FIRST:
         yield f"task {asker.task} is {state}"
@@ -177,8 +185,6 @@ def _death_reasons(
         yield f"it expired at {shown_instant(asker.expires)}"
     if is_dead(reading, asker):
         yield "it or a token above it was revoked, or a task has ended that it depends on"
-    if keyring.get(asker.kid) is None:
-        yield f"the key {asker.kid} that it was minted with is no longer live"
 
 
 def _intent(reading: Reading, policy: Policy, digest: str) -> Intent:
@@ -187,6 +193,8 @@ def _intent(reading: Reading, policy: Policy, digest: str) -> Intent:
     if kept is None or kept.document is None:
         raise NotOffered(ask_refusal("no_intent"))
     intent = parse_intent(kept.document.encode())
+    if intent.digest != digest:
+        raise changed("intents", digest, "has another document than its digest says")
     proof = kept.proof or ""
     # By the policy as it is now: a key that was stolen is taken out of the policy, and must then bring nothing more.
     if not proof.startswith(ATTESTED) and not is_signed_by_principal(policy, SignedIntent(intent, proof)):

@@ -17,6 +17,7 @@ from capx.store.log import Event
 from capx.store.postgres.connection import Link
 from capx.store.protocols import Reading
 from capx.store.records import REVOCATIONS, Counter, Death, GrantRecord, Head, Pruned, RequestRecord, Unwritable
+from capx.store.row_marks import Guard
 from capx.store.sql.rows import HEAD, SqlRows, head_of
 from capx.tokens.revocation_key import RevocationKey
 
@@ -43,6 +44,10 @@ class Rows(SqlRows):
     with_text = "strpos(body, ?) > 0"
     of_decision = "decision = ?"
     of_capability = "capability = ?"
+    of_request = "e.subject"
+    plain = ""
+    task_of = "e.task"
+    of_intent = "e.subject"
     select_death = "SELECT seq, id, name, reason, at, position FROM capx.deaths"
     select_instants = "SELECT name FROM capx.deaths WHERE name >= 'issued:' AND name < 'issued;'"
     forget_deaths = "DELETE FROM capx.deaths WHERE seq <= ? AND (name LIKE 'kid:%%') IS NOT TRUE"
@@ -60,8 +65,9 @@ class Rows(SqlRows):
         "WHERE p.presentation = old.presentation AND p.counter = old.counter AND p.unit = old.unit"
     )
 
-    def __init__(self, link: Link, head: tuple[Any, ...] | None) -> None:
+    def __init__(self, link: Link, head: tuple[Any, ...] | None, guard: Guard | None = None) -> None:
         self._db = link
+        self._guard = guard
         self._head = self._written = head_of(head)
 
     def head(self) -> Head:
@@ -157,7 +163,9 @@ class Rows(SqlRows):
         decision, audience = (_named(named.id), _named(named.audience)) if decided else (None, None)
         capability = _second(named.ids) if event.kind == "capability_minted" else None
         task = _named(named.task)
-        return event.position, event.at, event.kind, text(event.body), event.hash, decision, audience, task, capability
+        subject = None if decided else _named(named.intent if event.kind == "intent_withdrawn" else named.request)
+        columns = decision, audience, task, capability, subject
+        return event.position, event.at, event.kind, text(event.body), event.hash, *columns
 
     def _death(self, row: Any) -> Death:
         seq, id_, name, reason, at, position = row
@@ -175,6 +183,8 @@ class _Named(Struct):
     audience: Any = None
     task: Any = None
     ids: Any = None
+    request: Any = None
+    intent: Any = None
 
 
 def text(body: bytes) -> str:

@@ -7,7 +7,7 @@ in one transaction. Everything is in the schema `capx`, and PUBLIC has no rights
 from importlib.resources import files
 from typing import Final
 
-VERSION: Final = 7
+VERSION: Final = 8
 """The version of the schema that this code reads and writes."""
 
 FOR_RESOURCES: Final = (

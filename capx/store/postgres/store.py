@@ -12,7 +12,7 @@ Laws:
 import contextlib
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from decimal import Decimal
 from typing import Any, Self
 
@@ -31,6 +31,8 @@ from capx.store.postgres.rows import READ, WRITE, Rows, text
 from capx.store.postgres.schema import CLOSED, VERSION, migration
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, Damaged, DecisionRecord
+from capx.store.row_marks import Guard
+from capx.store.sql.rows import HEAD
 from capx.store.sql.version import OldSchema, demand_version
 from capx.verify.meter import Paid, Payer, Spend, Tally
 
@@ -74,17 +76,22 @@ class PostgresStore:
         return self._address.shown
 
     @contextlib.contextmanager
-    def read(self) -> Generator[Reading]:
+    def read(self, guard: Guard | None = None) -> Generator[Reading]:
         """A transaction that reads one instant."""
         with explained(self.place), self._pool.link() as link, link.reading(READ) as head:
-            yield Rows(link, head)
+            yield Rows(link, head, guard)
 
     @contextlib.contextmanager
-    def write(self, *, durable: bool = True) -> Generator[Writing]:  # noqa: ARG002 - the server keeps all alike
+    def write(
+        self,
+        guard: Guard | None = None,
+        *,
+        durable: bool = True,  # noqa: ARG002 - the server keeps all alike
+    ) -> Generator[Writing]:
         """A writing transaction: it is durable when its block ends, and undone when the block raises."""
         with explained(self.place), self._pool.link() as link:
             with link.writing(WRITE) as head:
-                rows = Rows(link, head)
+                rows = Rows(link, head, guard)
                 yield rows
                 rows.keep_head()
             # After the commit: a follower that is woken earlier would not see the death yet.
@@ -154,8 +161,11 @@ class PostgresStore:
             return link.execute(query, values).fetchone()
 
 
-def migrate(url: str) -> tuple[int, int]:
-    """Bring the store at `url` up to this schema, all or nothing; gives the version before, and the version now."""
+def migrate(url: str, finish: Callable[[Writing], None]) -> tuple[int, int]:
+    """Bring the store at `url` up to this schema, all or nothing; gives the version before, and the version now.
+
+    If anything was to be done, `finish` is called within the transaction: it marks the rows, which takes root keys.
+    """
     with _exclusive(url) as (address, link):
         # Once before the lock, for a better error if there is no store. Again under the lock, because another process
         # may have migrated meanwhile.
@@ -166,6 +176,8 @@ def migrate(url: str) -> tuple[int, int]:
             demand_version(address.shown, version, VERSION)
         if version < VERSION:
             _advance(link, version)
+            # The lock: services that run all the same must write nothing between the check of the log and the marks.
+            finish(Rows(link, link.execute(f"{HEAD} FOR UPDATE").fetchone()))
     return version, VERSION
 
 

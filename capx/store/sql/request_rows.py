@@ -1,16 +1,45 @@
 """The rows of a store for intents (what people want), requests (what agents ask for) and grants."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from msgspec import structs
 
+from capx.crypto.base64url import b64u, unb64u
 from capx.store.records import GrantRecord, IntentRecord, RequestCounts, RequestRecord
+from capx.store.row_marks import (
+    STATES,
+    ChangedRow,
+    Guard,
+    MarkedRow,
+    Table,
+    changed,
+    demand_columns,
+    grant_fields,
+    intent_fields,
+    request_fields,
+)
 from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
+
+_PAGE = 500
 
 _INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM capx.intents"
 _REQUEST = "SELECT body FROM capx.requests"
+# What the store says elsewhere about a row: a row from before has a right mark, too.
+_SOUND_INTENT = (
+    "SELECT i.digest, i.principal, i.document, i.proof, i.opened, i.withdrawn, i.mark, "
+    "(SELECT count(*) FROM capx.tasks t WHERE t.intent = wanted.digest), "
+    "EXISTS (SELECT 1 FROM capx.events e WHERE e.kind = 'intent_withdrawn' AND {of_intent} = {plain}wanted.digest) "
+    "FROM (SELECT CAST(? AS text) AS digest) AS wanted LEFT JOIN capx.intents i ON i.digest = wanted.digest"
+)
+_NEWEST = (
+    "(SELECT e.kind FROM capx.events e WHERE e.kind <> 'decision' AND {of_request} = {plain}{id} "
+    "AND {of_request} IS NOT NULL ORDER BY e.position DESC LIMIT 1)"
+)
+_COLUMNS = "r.id, r.task, r.node, r.state, r.asked, r.body, r.mark"
 _COUNTS = "SELECT node, count(*), count(*) FILTER (WHERE audience = ?) FROM capx.request_nodes"
 
 
@@ -19,6 +48,17 @@ class SqlRequestRows(ABC):
 
     nth: ClassVar[str]
     """The column that numbers the rows of a table in the order of their insertion."""
+    of_request: ClassVar[str]
+    """The request that an event `e` is about, if it is no decision."""
+    plain: ClassVar[str]
+    """What goes before a column of text that an expression is compared with: without it SQLite uses no index."""
+    task_of: ClassVar[str]
+    """The task that an event `e` is about."""
+    of_intent: ClassVar[str]
+    """The intent whose withdrawal an event `e` is."""
+
+    _guard: Guard | None
+    """What checks the rows that are read, and marks those that are written; None if nothing is minted from them."""
 
     @abstractmethod
     def _execute(self, query: str, *values: object) -> Any:
@@ -29,18 +69,63 @@ class SqlRequestRows(ABC):
         """
 
     def intent(self, digest: str) -> IntentRecord | None:
-        row = self._row(f"{_INTENT} WHERE digest = ?", digest)
-        return row and IntentRecord(*row)
+        if self._guard is None:
+            row = self._row(f"{_INTENT} WHERE digest = ?", digest)
+            return row and IntentRecord(*row)
+        *columns, mark, opened, withdrawn = self._row(
+            _SOUND_INTENT.format(of_intent=self.of_intent, plain=self.plain), digest
+        )
+        if columns[0] is None:
+            if opened or withdrawn:
+                raise changed("intents", digest, "is missing")
+            return None
+        intent = IntentRecord(*columns)
+        self._guard.demand(MarkedRow("intents", digest, intent_fields(intent), mark))
+        if (intent.opened, intent.withdrawn is not None) != (opened, bool(withdrawn)):
+            raise changed("intents", digest, "is an older one than its tasks and the log say")
+        return intent
 
     def intents(self) -> list[IntentRecord]:
         return [IntentRecord(*row) for row in self._rows(f"{_INTENT} ORDER BY {self.nth}")]
 
     def request(self, id_: str) -> RequestRecord | None:
-        row = self._row(f"{_REQUEST} WHERE id = ?", id_)
-        return row and RequestRecord.parse(*row)
+        if self._guard is None:
+            row = self._row(f"{_REQUEST} WHERE id = ?", id_)
+            return row and RequestRecord.parse(*row)
+        newest = _NEWEST.format(of_request=self.of_request, plain=self.plain, id="wanted.id")
+        wanted = "(SELECT CAST(? AS text) AS id) AS wanted LEFT JOIN capx.requests r ON r.id = wanted.id"
+        row = self._row(f"SELECT {_COLUMNS}, {newest} FROM {wanted}", id_)  # noqa: S608 - columns of ours
+        if row[0] is not None:
+            return self._sound_request(row)
+        # A request is forgotten only after its task has ended.
+        if row[-1] is not None and self._is_of_active_task(id_):
+            raise changed("requests", id_, "is missing")
+        return None
+
+    def _sound_request(self, row: Sequence[Any]) -> RequestRecord:
+        """The request of a row that has the mark of the authority, and the state that the log says."""
+        id_, *columns, body, mark, newest = row
+        if self._guard is not None:
+            self._guard.demand(MarkedRow("requests", id_, request_fields(body), mark))
+        request = RequestRecord.parse(body)
+        demand_columns(request, id_, *columns)
+        if STATES.get(newest) != request.state:
+            raise changed("requests", id_, "is an older one than the log says")
+        return request
+
+    def _is_of_active_task(self, id_: str) -> bool:
+        made_for = "SELECT t.state FROM capx.tasks t JOIN capx.events e ON {of_task} = t.id "
+        query = f"{made_for}WHERE e.kind <> 'decision' AND {{of_request}} = ? AND {{of_request}} IS NOT NULL LIMIT 1"
+        row = self._row(query.format(of_task=self.task_of, of_request=self.of_request), id_)
+        return row is not None and row[0] == "active"
 
     def requests(
-        self, *, task: str | None = None, nodes: Sequence[str] | None = None, pending: bool = False
+        self,
+        *,
+        task: str | None = None,
+        nodes: Sequence[str] | None = None,
+        pending: bool = False,
+        skip_changed: bool = False,
     ) -> list[RequestRecord]:
         # One condition for each filter that is set. A single `(? IS NULL OR task = ?)` would not use the indexes.
         conditions, values = ["true"], list[str]()
@@ -52,8 +137,41 @@ class SqlRequestRows(ABC):
             values += nodes
         if pending:
             conditions.append("state = 'pending'")
-        query = f"{_REQUEST} WHERE {' AND '.join(conditions)} ORDER BY {self.nth}"
-        return [RequestRecord.parse(*row) for row in self._rows(query, *values)]
+        which = f"WHERE {' AND '.join(conditions)} ORDER BY {self.nth}"
+        if self._guard is None:
+            return [RequestRecord.parse(*row) for row in self._rows(f"{_REQUEST} {which}", *values)]
+        newest = _NEWEST.format(of_request=self.of_request, plain=self.plain, id="r.id")
+        rows = self._rows(f"SELECT {_COLUMNS}, {newest} FROM capx.requests r {which}", *values)  # noqa: S608 - columns of ours
+        if not skip_changed:
+            return [self._sound_request(row) for row in rows]
+        found = list[RequestRecord]()
+        for row in rows:
+            with suppress(ChangedRow):
+                found.append(self._sound_request(row))
+        return found
+
+    def requests_for(self, task: str, nodes: Sequence[str], audience: str, action: str) -> list[RequestRecord]:
+        which = f"task = ? AND node IN ({_places(nodes)}) ORDER BY {self.nth}"
+        query = f"SELECT id, body, mark FROM capx.requests WHERE {which}"  # noqa: S608 - only places for values
+        rows = self._rows(query, task, *nodes)
+        if self._guard is not None:
+            for id_, body, mark in rows:
+                self._guard.demand(MarkedRow("requests", id_, request_fields(body), mark))
+            # They are counted at their nodes, too. So none is hidden by a row that names another task or node.
+            for id_ in self._counted_at(nodes, audience).difference(id_ for id_, _, _ in rows):
+                raise changed("requests", id_, "is missing")
+        # By the text, whose mark was checked: most are for something else, and to read them all takes long. Within a
+        # value a quote has a backslash before it.
+        named = f'"action":"{action}"'
+        found = (self.request(id_) for id_, body, _ in rows if named in body)
+        return [one for one in found if one is not None and (one.audience, one.action) == (audience, action)]
+
+    def _counted_at(self, nodes: Sequence[str], audience: str) -> set[str]:
+        """The ids of the requests for an audience that count at one of these nodes, and at none below it."""
+        below = "SELECT 1 FROM capx.request_nodes b WHERE b.request = n.request AND b.depth > n.depth"
+        which = f"n.node IN ({_places(nodes)}) AND n.audience = ? AND NOT EXISTS ({below})"
+        query = f"SELECT n.request FROM capx.request_nodes n WHERE {which}"  # noqa: S608 - only places for values
+        return {request for (request,) in self._rows(query, *nodes, audience)}
 
     def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:
         rows = self._rows(f"{_COUNTS} WHERE node IN ({_places(path)}) GROUP BY node", audience, *path)
@@ -78,18 +196,20 @@ class SqlRequestRows(ABC):
         # On a conflict the row keeps its number, so that the order stays that of the first appearance.
         self._put_numbered(
             "intents",
-            structs.asdict(intent),
+            {**structs.asdict(intent), "mark": self._mark("intents", intent.digest, intent_fields(intent))},
             "ON CONFLICT (digest) DO UPDATE SET principal = excluded.principal, document = excluded.document, "
-            "proof = excluded.proof, opened = excluded.opened, withdrawn = excluded.withdrawn",
+            "proof = excluded.proof, opened = excluded.opened, withdrawn = excluded.withdrawn, mark = excluded.mark",
         )
 
     def keep_request(self, request: RequestRecord) -> None:
         # The whole request is in `body`. Beside it are only the fields that queries look for.
         columns = {name: getattr(request, name) for name in ("id", "task", "node", "state", "asked")}
+        body = request.text()
         self._put_numbered(
             "requests",
-            {**columns, "body": request.text()},
-            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, asked = excluded.asked, body = excluded.body",
+            {**columns, "body": body, "mark": self._mark("requests", request.id, request_fields(body))},
+            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, asked = excluded.asked, body = excluded.body, "
+            "mark = excluded.mark",
         )
 
     def count_request(self, request: RequestRecord) -> None:
@@ -106,12 +226,51 @@ class SqlRequestRows(ABC):
         )
 
     def keep_grant(self, grant: GrantRecord) -> None:
-        self._put("grants", (grant.capability, grant.kid, grant.issued, grant.at))
+        mark = self._mark("grants", b64u(grant.capability), grant_fields(grant))
+        self._put("grants", (grant.capability, grant.kid, grant.issued, grant.at, mark))
         self._put_strengths(grant)
 
     def _put_strengths(self, grant: GrantRecord) -> None:
         for id_ in grant.ids:
             self._put("strengths", (id_, grant.capability))
+
+    def marked_rows(self, table: Table) -> Iterator[MarkedRow]:
+        if table == "tasks":
+            yield from self._marked_tasks()
+        elif table == "intents":
+            for *columns, mark in self._rows(f"{_INTENT.replace(' FROM', ', mark FROM')} ORDER BY {self.nth}"):
+                intent = IntentRecord(*columns)
+                yield MarkedRow(table, intent.digest, intent_fields(intent), mark)
+        elif table == "requests":
+            yield from self._marked_requests()
+        else:
+            ids = defaultdict[bytes, list[bytes]](list)
+            for capability, id_ in self._rows("SELECT capability, id FROM capx.strengths"):
+                ids[capability].append(id_)
+            grants = self._rows("SELECT capability, kid, issued, at, mark FROM capx.grants")
+            for capability, kid, issued, at, mark in grants:
+                grant = GrantRecord(capability, tuple(ids[capability]), kid, issued, at)
+                yield MarkedRow(table, b64u(capability), grant_fields(grant), mark)
+
+    @abstractmethod
+    def _marked_tasks(self) -> Iterator[MarkedRow]: ...
+
+    def _marked_requests(self) -> Iterator[MarkedRow]:
+        columns, reached = f"{self.nth}, id, body, mark", -1
+        query = f"SELECT {columns} FROM capx.requests WHERE {self.nth} > ? ORDER BY {self.nth} LIMIT ?"  # noqa: S608
+        # By pages: requests are long.
+        while rows := self._rows(query, reached, _PAGE):
+            for _, id_, body, mark in rows:
+                yield MarkedRow("requests", id_, request_fields(body), mark)
+            reached = rows[-1][0]
+
+    def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
+        key = {"tasks": "id", "intents": "digest", "requests": "id", "grants": "capability"}[row.table]
+        id_ = unb64u(row.id) if row.table == "grants" else row.id
+        self._execute(f"UPDATE capx.{row.table} SET mark = ? WHERE {key} = ?", mark, id_)  # noqa: S608 - a table of ours
+
+    def _mark(self, table: Table, id_: str, fields: bytes) -> bytes | None:
+        return None if self._guard is None else self._guard.mark(table, id_, fields)
 
     def _forget_requests(self, before: int) -> int:
         """Forget requests and grants that are older than `before`; gives the number of requests."""

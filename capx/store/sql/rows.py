@@ -15,6 +15,7 @@ from capx.store.log import GENESIS, Event, following
 from capx.store.protocols import Reading
 from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, Pruned, TaskRecord
 from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
+from capx.store.row_marks import MarkedRow, task_fields
 from capx.store.sql.request_rows import SqlRequestRows
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey, revoked_until
@@ -25,6 +26,7 @@ _PAGE = 1_000
 # The largest position that both databases can hold; used as "no bound".
 _LAST = 2**63 - 1
 _TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent FROM capx.tasks"
+_MARKED_TASK = _TASK.replace(" FROM", ", mark FROM")
 # Not `burnt`: after a restoration, a used presentation must still count as used.
 _TAKEN_OVER = (
     "events",
@@ -74,8 +76,14 @@ class SqlRows(SqlRequestRows):
         """Set these fields of the head."""
 
     def task(self, id_: str) -> TaskRecord | None:
-        row = self._row(f"{_TASK} WHERE id = ?", id_)
-        return row and TaskRecord(*row)
+        row = self._row(f"{_MARKED_TASK} WHERE id = ?", id_)
+        if row is None:
+            return None
+        *columns, mark = row
+        task = TaskRecord(*columns)
+        if self._guard is not None:
+            self._guard.demand(MarkedRow("tasks", id_, task_fields(task), mark))
+        return task
 
     def rooted(self, node: bytes) -> TaskRecord | None:
         row = self._row(f"{_TASK} WHERE node = ?", node)
@@ -109,11 +117,16 @@ class SqlRows(SqlRequestRows):
 
     def death(self, key: RevocationKey) -> Death | None:
         row = self._row(f"{self.select_death} WHERE {self._key_column(key)} = ?", key)
+        if row is None and self._guard is not None:
+            self._guard.demand_deaths((key,))
         return row and self._death(row)
 
     def deaths_of(self, keys: Iterable[RevocationKey]) -> dict[RevocationKey, Death]:
-        found = map(self._death, self._death_rows(list(dict.fromkeys(keys))))
-        return {death.key: death for death in found}
+        wanted = list(dict.fromkeys(keys))
+        found = {death.key: death for death in map(self._death, self._death_rows(wanted))}
+        if self._guard is not None:
+            self._guard.demand_deaths(key for key in wanted if key not in found)
+        return found
 
     def deaths(self, *, after: int = 0) -> Iterator[Death]:
         query = f"{self.select_death} WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -123,7 +136,8 @@ class SqlRows(SqlRequestRows):
             after = rows[-1][0]
 
     def revoked_until(self) -> int:
-        return revoked_until(key for (key,) in self._rows(self.select_instants))
+        held = revoked_until(key for (key,) in self._rows(self.select_instants))
+        return held if self._guard is None else max(held, self._guard.revoked_until)
 
     def events(
         self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None
@@ -171,7 +185,13 @@ class SqlRows(SqlRequestRows):
         return event
 
     def open_task(self, task: TaskRecord) -> None:
-        self._put_numbered("tasks", {**structs.asdict(task), "node": root_node(task.root)})
+        mark = self._mark("tasks", task.id, task_fields(task))
+        self._put_numbered("tasks", {**structs.asdict(task), "node": root_node(task.root), "mark": mark})
+
+    def _marked_tasks(self) -> Iterator[MarkedRow]:
+        for *columns, mark in self._rows(f"{_MARKED_TASK} ORDER BY {self.nth}"):
+            task = TaskRecord(*columns)
+            yield MarkedRow("tasks", task.id, task_fields(task), mark)
 
     def end_task(self, id_: str, state: State, *, at: int, position: int) -> None:
         # Only an active task: an end is final.
@@ -218,6 +238,9 @@ class SqlRows(SqlRequestRows):
             self.open_task(task)
         for intent in reading.intents():
             self.keep_intent(intent)
+        # As they are: a row that somebody changed in the file must not get a right mark here.
+        for row in (*reading.marked_rows("tasks"), *reading.marked_rows("intents")):
+            self.put_mark(row, row.mark)
         self._put_all("deaths", map(self._death_row, whole_deaths(reading)))
         self._put_all("counters", map(self._counter_row, reading.counters()))
         self._change_head(**structs.asdict(reading.head()))

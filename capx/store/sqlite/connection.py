@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from capx.background import begin_in_each_process
@@ -28,8 +28,10 @@ from capx.crypto.private_file import demand_private, sync
 from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch
 from capx.store.log import GENESIS
+from capx.store.protocols import Writing
 from capx.store.records import Damaged, NoStore, Unwritable
 from capx.store.sql.version import OldSchema, demand_version
+from capx.store.sqlite.rows import Rows
 from capx.store.sqlite.schema import MIGRATIONS, VERSION
 
 APPLICATION = 0x63617078  # "capx", in the header of the file
@@ -126,8 +128,11 @@ def create(path: Path) -> None:
         sync(path.parent)
 
 
-def migrate(path: Path) -> tuple[int, int]:
-    """Bring the store at `path` up to this schema, all or nothing; gives the version before, and the version now."""
+def migrate(path: Path, finish: Callable[[Writing], None]) -> tuple[int, int]:
+    """Bring the store at `path` up to this schema, all or nothing; gives the version before, and the version now.
+
+    If anything was to be done, `finish` is called within the transaction: it marks the rows, which takes root keys.
+    """
     with explained(path), contextlib.closing(_open(path, "mode=rw", BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         # The lock before the look at the version: two migrations at once must not run the same step twice.
@@ -138,6 +143,7 @@ def migrate(path: Path) -> tuple[int, int]:
         demand_private(path, path.stat(), StoreProblem)
         if version < VERSION:
             _advance(connection, version)
+            finish(Rows(connection))
         connection.execute("COMMIT")
     return version, VERSION
 

@@ -23,6 +23,7 @@ from capx.store.records import (
     Head,
     Unwritable,
 )
+from capx.store.row_marks import Guard
 from capx.store.sql.rows import HEAD, SqlRows, head_of
 from capx.tokens.binding import CLOCKS_APART, OPEN_WINDOWS
 from capx.tokens.revocation_key import RevocationKey
@@ -48,6 +49,10 @@ class Rows(SqlRows):
     with_text = "instr(body, ?) > 0"
     of_decision = "json_extract(body, '$.id') = ?"
     of_capability = "json_extract(body, '$.ids[1]') = ?"
+    of_request = "json_extract(e.body, '$.request')"
+    plain = "+"
+    task_of = "json_extract(e.body, '$.task')"
+    of_intent = "json_extract(e.body, '$.intent')"
     select_death = "SELECT seq, key, reason, at, position FROM deaths"
     # A range and not LIKE, so that the index of the keys is used; `;` is the character after `:`.
     select_instants = "SELECT key FROM deaths WHERE key >= 'issued:' AND key < 'issued;'"
@@ -56,8 +61,9 @@ class Rows(SqlRows):
     forget_paid = "DELETE FROM paid WHERE at < ?"
     forget_counters = "DELETE FROM counters WHERE last < ? AND length(counter) = 22"
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, guard: Guard | None = None) -> None:
         self._db = connection
+        self._guard = guard
 
     def head(self) -> Head:
         return head_of(self._row(HEAD))

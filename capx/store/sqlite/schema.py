@@ -96,6 +96,18 @@ INSERT OR IGNORE INTO request_nodes
         json_each(made.body, '$.path') AS one
     WHERE one.type = 'text' AND json_type(made.body, '$.audience') = 'text';
 """,
+    # 7: the marks of rows, and by what an older row is found: the tasks of an intent, the events about a request or the
+    # withdrawal of an intent.
+    """
+ALTER TABLE tasks ADD COLUMN mark BLOB;
+ALTER TABLE intents ADD COLUMN mark BLOB;
+ALTER TABLE requests ADD COLUMN mark BLOB;
+ALTER TABLE grants ADD COLUMN mark BLOB;
+CREATE INDEX tasks_of_intent ON tasks (intent) WHERE intent IS NOT NULL;
+CREATE INDEX of_request ON events (json_extract(body, '$.request'), position)
+    WHERE kind <> 'decision' AND json_extract(body, '$.request') IS NOT NULL;
+CREATE INDEX withdrawals ON events (json_extract(body, '$.intent')) WHERE kind = 'intent_withdrawn';
+""",
 )
 """The SQL statements of each step."""
 

@@ -23,6 +23,7 @@ from capx.errors import StoreProblem
 from capx.intents.epoch import authority_of
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, DecisionRecord
+from capx.store.row_marks import Guard
 from capx.store.sqlite.connection import (
     BUSY_SECONDS,
     Connection,
@@ -70,15 +71,15 @@ class SQLiteStore:
         return str(self.path)
 
     @contextlib.contextmanager
-    def read(self) -> Generator[Reading]:
+    def read(self, guard: Guard | None = None) -> Generator[Reading]:
         """A transaction that reads one instant."""
-        with self._reading() as rows:
+        with self._reading(guard) as rows:
             yield rows
 
     @contextlib.contextmanager
-    def write(self, *, durable: bool = True) -> Generator[Writing]:
+    def write(self, guard: Guard | None = None, *, durable: bool = True) -> Generator[Writing]:
         """A writing transaction: it is kept when its block ends, and undone when the block raises."""
-        with self._writing("FULL" if durable else "NORMAL") as rows:
+        with self._writing("FULL" if durable else "NORMAL", guard) as rows:
             yield rows
 
     def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
@@ -129,17 +130,17 @@ class SQLiteStore:
             self._pool.close()
 
     @contextlib.contextmanager
-    def _reading(self) -> Generator[Rows]:
+    def _reading(self, guard: Guard | None = None) -> Generator[Rows]:
         with explained(self.path), self._pool.connection() as connection, _transaction(connection, "BEGIN"):
-            yield Rows(connection)
+            yield Rows(connection, guard)
 
     @contextlib.contextmanager
-    def _writing(self, synchronous: str) -> Generator[Rows]:
+    def _writing(self, synchronous: str, guard: Guard | None = None) -> Generator[Rows]:
         with explained(self.path), self._pool.turn(), self._pool.connection() as connection:
             # Before BEGIN: SQLite does not change this within a transaction.
             connection.execute(f"PRAGMA synchronous = {synchronous}")
             with _transaction(connection, "BEGIN IMMEDIATE"):
-                yield Rows(connection)
+                yield Rows(connection, guard)
 
 
 @contextlib.contextmanager

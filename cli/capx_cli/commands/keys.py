@@ -142,11 +142,12 @@ def retire(kid: str, force: bool) -> None:
     """Remove a key for good. Its tokens are denied here at once, and at a resource after you export its keys again.
 
     You cannot retire the active key. You cannot retire a key while live tasks hold tokens of it: complete them first.
-    For a key that leaked, use --force.
+    The rows of the store that bear its mark get the mark of the active key. For a key that leaked, use --force: then
+    they get none, and nothing is minted from them any more.
 
     Example: capx keys retire "$old"
     """
-    from capx.authority.home import change_keys
+    from capx.authority.home import retire_key
 
     with screen.busy("reading the log"), target.home_authority("capx keys retire") as authority:
         kids = authority.kids()
@@ -154,6 +155,6 @@ def retire(kid: str, force: bool) -> None:
     if holding and not force and kid != next(iter(kids)):
         tasks = "a live task holds" if holding == 1 else f"{holding} live tasks hold"
         raise click.UsageError(f"{tasks} tokens of {kid}: complete what capx task list --active shows, or use --force")
-    change_keys(lambda ring: ring.retired(kid))
+    retire_key(kid, leaked=force)
     screen.note(f"{kid} is retired: its tokens are denied", screen.GOOD)
     screen.note("Next: capx keys export to every resource, and restart each", screen.QUIET)

@@ -13,6 +13,7 @@ from capx_cli.failure import DONE, UNUSABLE
 from capx_cli.view import json_option, show_one
 
 if TYPE_CHECKING:
+    from capx.authority.home import CheckedHome
     from capx.store.protocols import Store
 
 
@@ -28,14 +29,15 @@ def store() -> None:
     """
 
 
-@store.command(short_help="Check the log from its beginning, and each death against its event.")
+@store.command(short_help="Check the log from its beginning, and what else the store holds against it.")
 @json_option
 @target.authority_option
 def check(as_json: bool) -> int:
-    """Follow the log from its beginning, and each death to the event that caused it. Exits with 3 if it is broken.
+    """Follow the log from its beginning, and each death and row to its event. Exits with 3 if something is broken.
 
-    A death is a revocation, or the end of a task. If somebody cut the end of the log off, the rest is whole. To notice
-    that, compare the position with one that you noted elsewhere before.
+    A death is a revocation, or the end of a task. The rows are those of tasks, intents, requests and grants. If the
+    root keys are here, it checks the marks of these rows as well. If somebody cut the end of the log off, the rest is
+    whole. To notice that, compare the position with one that you noted elsewhere before.
 
     Example: capx store check
     """
@@ -44,20 +46,24 @@ def check(as_json: bool) -> int:
 
     try:
         with screen.busy("following the log"):
-            if target.elsewhere() is None:
-                place = _checked_here()
-            else:
-                with target.authority() as authority:
-                    place = authority.check()
+            found = _checked()
     except StoreProblem as problem:
         if not as_json:
             raise
         broken = {"position": problem.position} if isinstance(problem, BrokenLog) else {}
         screen.as_json({"whole": False, **broken, "says": str(problem)})
         return UNUSABLE
-    hash_ = b64u(place.hash)
-    whole = {"whole": True, "position": place.position, "hash": hash_}
-    show_one(as_json, whole, (f"whole, up to position {place.position}, hash {hash_}", screen.GOOD))
+    hash_ = b64u(found.place.hash)
+    whole = {"whole": True, "position": found.place.position, "hash": hash_}
+    whole |= {"marks_checked": found.unchecked is None, "marks_of_other_keys": found.strange}
+    lines: list[tuple[str, str]] = [(f"whole, up to position {found.place.position}, hash {hash_}", screen.GOOD)]
+    if found.unchecked is not None:
+        lines.append((f"the marks of rows were not checked: {found.unchecked}", "yellow"))
+    if found.strange:
+        lines.append(
+            (f"{found.strange} rows bear the mark of a key that is not here: nothing is minted from them", "yellow")
+        )
+    show_one(as_json, whole, *lines)
     return DONE
 
 
@@ -66,24 +72,16 @@ def check(as_json: bool) -> int:
 def migrate(as_json: bool) -> None:
     """Bring the store of this home to the schema of this capx, as a whole or not at all. Stop its services first.
 
-    Before that, back it up with the capx that wrote it.
+    It checks the whole store first, and needs the root keys, as it marks the rows that the authority mints from. If the
+    log contradicts a row, it changes nothing. Before that, back the store up with the capx that wrote it.
 
     Example: capx store migrate
     """
-    from capx.authority.home import store_place
-    from capx.store.factory import is_postgres
+    from capx.authority.home import migrate_store
 
-    target.demand_home("capx store migrate", ITS_STORE)
-    place = store_place()
-    with screen.busy("migrating"):
-        if is_postgres(place):
-            from capx.store.postgres.store import migrate as migrate_there
-
-            before, after = migrate_there(place)
-        else:
-            from capx.store.sqlite.connection import migrate as migrate_file
-
-            before, after = migrate_file(Path(place))
+    target.demand_home("capx store migrate", "needs its store and its root keys, which stay with their authority")
+    with screen.busy("checking and migrating"):
+        before, after = migrate_store()
     nothing = f"schema {after} already: nothing to do"
     done = f"from schema {before} to {after}", screen.GOOD
     show_one(as_json, {"from": before, "to": after}, nothing if before == after else done)
@@ -173,12 +171,14 @@ def _opened() -> "Store":
     return open_home_store()
 
 
-def _checked_here() -> Any:
-    """Return the position that the log of this home's store reaches; needs no root key."""
-    from capx.store.check import check_store
+def _checked() -> "CheckedHome":
+    from capx.authority.home import CheckedHome, check_home
 
-    with closing(_opened()) as opened, opened.read() as reading:
-        return check_store(reading)
+    if target.elsewhere() is None:
+        return check_home()
+    # There the root keys are at hand.
+    with target.authority() as authority:
+        return CheckedHome(authority.check())
 
 
 def _counted(opened: "Store") -> dict[str, Any]:

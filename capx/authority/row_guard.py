@@ -1,0 +1,160 @@
+"""Checks the rows that the authority mints from, and marks those that it writes.
+
+Laws:
+
+- What is minted rests on rows with a right mark under a live root key, on the intent that the token of the asker names,
+  and on signatures that are verified now. So whoever can write the store and has no root key gets nothing minted.
+- The authority remembers the deaths that it has seen. It mints nothing while its store has lost one of them, has gone
+  back to an earlier state, or is of an epoch that has ended. A death that the store has forgotten is not lost: no token
+  that it ended is alive.
+- To end something needs no marks: whoever changes a row can keep nothing alive.
+- A key leaves only after its rows have got marks of another one. The marks of a key that leaked are worth nothing.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.hashing import equal
+from capx.crypto.keys import KID_BYTES, KeyRing
+from capx.errors import ConfigurationProblem, StoreProblem
+from capx.intents.epoch import authority_of
+from capx.resource.revocations import StoreLiveness
+from capx.store.check import check_store
+from capx.store.events import CapabilityMinted
+from capx.store.protocols import Reading, Writing
+from capx.store.records import Head
+from capx.store.row_check import check_rows
+from capx.store.row_marks import MARK_BYTES, TABLES, ChangedRow, MarkedRow, Table
+from capx.tokens.revocation_key import RevocationKey
+
+
+class RowGuard:
+    """The guard of one transaction; without `memory` it checks marks only, as for what mints nothing."""
+
+    def __init__(self, keyring: KeyRing, memory: StoreLiveness | None = None) -> None:
+        self._keyring = keyring
+        self._memory = memory
+        self._live = {unb64u(kid): keyring.get(kid) for kid in keyring.kids}
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it holds deaths against the memory of the authority, as for all that mints."""
+        return self._memory is not None
+
+    def mark(self, table: Table, id_: str, fields: bytes) -> bytes:
+        """The mark for a row, under the key that mints."""
+        return self._keyring.active.row_mark(table, id_, fields)
+
+    def demand(self, row: MarkedRow) -> None:
+        """Raise ChangedRow unless the row bears a right mark under a live key."""
+        mark = row.mark
+        if mark is None or len(mark) != MARK_BYTES:
+            raise row.changed()
+        key = self._live.get(mark[:KID_BYTES])
+        if key is None:
+            raise ChangedRow(
+                f"the row {row.id:.60} of the table {row.table} bears the mark of the key {row.kid}, which is not live "
+                "here, so nothing is minted from it: restart what opened this home before its keys changed; if the key "
+                "was retired because it leaked, open a new task, on a new intent"
+            )
+        if not equal(key.row_mark(row.table, row.id, row.fields), mark):
+            raise row.changed()
+
+    def demand_deaths(self, missing: Iterable[RevocationKey]) -> None:
+        """Raise ChangedRow if one of these keys, which the store holds as alive, was dead before."""
+        if self._memory is None:
+            return
+        known = self._memory.deaths
+        for key in missing:
+            if key in known:
+                shown = b64u(key) if isinstance(key, bytes) else key
+                raise ChangedRow(
+                    f"the store has lost the revocation of {shown}, so nothing is minted: somebody changed it behind "
+                    "capx; run capx store check, then restore the store from a backup"
+                )
+
+    @property
+    def revoked_until(self) -> int:
+        """The last second (Unix) up to which all that was issued is known to be dead; -1 if there is none."""
+        return -1 if self._memory is None else self._memory.revoked_until
+
+
+def demand_goes_on(head: Head, memory: StoreLiveness, reached: Head | None) -> None:
+    """Raise StoreProblem unless a store with this head goes on from what is remembered.
+
+    `reached` is the head that this authority has left; its memory may be of a look before that.
+    """
+    known = memory.head
+    # Only then there are deaths to learn, or another epoch: a look costs a transaction more.
+    if known is None or memory.problem is not None or _deaths(known) != _deaths(head):
+        memory.age()
+        if memory.problem is not None:
+            # A new error each time, because several threads may raise it.
+            raise StoreProblem(str(memory.problem)) from memory.problem
+    for before in (memory.head, reached):
+        if before is None or head.epoch != before.epoch:
+            continue
+        if head.position < before.position or head.deaths < before.deaths:
+            raise StoreProblem(
+                f"the store went back from position {before.position} to {head.position}: an older copy was put in its "
+                "place"
+            )
+
+
+def _deaths(head: Head) -> tuple[str, int, int]:
+    return head.epoch, head.deaths, head.forgotten
+
+
+def _rows(reading: Reading) -> Iterator[MarkedRow]:
+    return chain.from_iterable(map(reading.marked_rows, TABLES))
+
+
+def check_marks(reading: Reading, keyring: KeyRing) -> int:
+    """Check the marks of all rows; ChangedRow for the first one that is wrong or missing.
+
+    Gives how many rows bear the mark of a key that is not here: of one that was retired because it leaked.
+    """
+    guard, strange = RowGuard(keyring), 0
+    for row in _rows(reading):
+        if row.kid is not None and keyring.get(row.kid) is None:
+            strange += 1
+        else:
+            guard.demand(row)
+    return strange
+
+
+def mark_all(transaction: Writing, keyring: KeyRing) -> None:
+    """Mark the rows of a store of an older capx, which have no marks, in the transaction that migrates it.
+
+    StoreProblem, of which BrokenLog is one kind, if the log contradicts a row. ConfigurationProblem or KeyProblem if
+    the keys are those of another authority.
+    """
+    keyring.of(authority_of(transaction.head().epoch))
+    minted_under = {event.read(CapabilityMinted).kid for event in transaction.events(kind=CapabilityMinted.kind)}
+    if minted_under and minted_under.isdisjoint(keyring.kids):
+        raise ConfigurationProblem(
+            "nothing in this store was minted with the root keys of this home: put the store and the keys of one "
+            "authority together, then try again"
+        )
+    check_store(transaction)
+    check_rows(transaction)
+    guard = RowGuard(keyring)
+    for row in _rows(transaction):
+        transaction.put_mark(row, guard.mark(row.table, row.id, row.fields))
+
+
+def mark_anew(transaction: Writing, keyring: KeyRing, leaving: str) -> None:
+    """Give the rows that bear the mark of one key the mark of the key that mints.
+
+    A row with a wrong mark keeps it. `store check` finds it.
+    """
+    guard = RowGuard(keyring)
+    for row in _rows(transaction):
+        if row.kid != leaving:
+            continue
+        try:
+            guard.demand(row)
+        except ChangedRow:
+            continue
+        transaction.put_mark(row, guard.mark(row.table, row.id, row.fields))

@@ -1,0 +1,172 @@
+"""Checks tasks, intents, requests and grants against the log, which says what each of them has to be. It needs no key.
+
+Laws:
+
+- Each row must be as the events about it leave it. So a row that was made up, changed, removed or put back from before
+  is found, unless somebody rewrote the log as well, which `check_store` finds.
+- A request and a grant may be missing if the task has ended: then they may have been forgotten, or not been restored.
+- What the log does not say is not checked here: the arguments of a request, its block, and the document of an intent
+  beyond its digest. The marks cover these.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
+
+from capx.crypto.base64url import unb64u
+from capx.errors import BrokenLog, InvalidRequest
+from capx.intents.intent import parse_intent
+from capx.store.events import (
+    TASK_ENDS,
+    CapabilityMinted,
+    IntentWithdrawn,
+    RequestAnswered,
+    RequestApproved,
+    RequestDenied,
+    RequestExpired,
+    RequestMade,
+    Restored,
+    TaskEnded,
+    TaskOpened,
+)
+from capx.store.lifecycle import FIRST
+from capx.store.log import Event
+from capx.store.protocols import Reading
+from capx.store.records import GrantRecord, IntentRecord, RequestRecord, TaskRecord
+from capx.store.row_marks import STATES, Table, changed, grant_fields
+
+_ABOUT_REQUESTS = (RequestMade, RequestApproved, RequestDenied, RequestExpired, CapabilityMinted)
+
+
+def check_rows(reading: Reading) -> None:
+    """Check the rows of tasks, intents, requests and grants against the log.
+
+    BrokenLog names the event whose row is missing or different, ChangedRow a row that no event explains.
+    """
+    _check_epoch(reading)
+    tasks = {task.id: task for task in reading.tasks()}
+    openings = _check_tasks(reading, tasks)
+    _check_intents(reading, openings)
+    _check_requests(reading, tasks)
+
+
+def _check_epoch(reading: Reading) -> None:
+    restored = list(reading.events(kind=Restored.kind))
+    if restored and restored[-1].read(Restored).epoch != reading.head().epoch:
+        raise BrokenLog(restored[-1].position, "the head of the store names another epoch than this event began")
+
+
+def _check_tasks(reading: Reading, tasks: Mapping[str, TaskRecord]) -> Counter[str]:
+    """Check each task; gives how many were opened on each intent."""
+    ends = dict[str, tuple[str, int | None, int | None]]()
+    for state, fact in TASK_ENDS.items():
+        for event in reading.events(kind=fact.kind):
+            ends[event.read(TaskEnded).task] = (state, event.at, event.position)
+    explained, openings = set[str](), Counter[str]()
+    for event in reading.events(kind=TaskOpened.kind):
+        opened = event.read(TaskOpened)
+        task = tasks.get(opened.task)
+        end = ends.get(opened.task, (FIRST, None, None))
+        if task is None or (task.state, task.ended, task.position) != end or not _is_opened_by(event.at, opened, task):
+            raise BrokenLog(event.position, f"the row of task {opened.task}, which it opened, is missing or different")
+        explained.add(opened.task)
+        if opened.intent is not None:
+            openings[opened.intent] += 1
+    _demand_none("tasks", tasks.keys() - explained)
+    return openings
+
+
+def _is_opened_by(at: int, opened: TaskOpened, task: TaskRecord) -> bool:
+    names = ("root", "expires", "tenant", "purpose", "principal", "intent")
+    return task.opened == at and all(getattr(opened, name) == getattr(task, name) for name in names)
+
+
+def _check_intents(reading: Reading, openings: Counter[str]) -> None:
+    withdrawn = dict[str, int]()
+    for event in reading.events(kind=IntentWithdrawn.kind):
+        withdrawn.setdefault(event.read(IntentWithdrawn).intent, event.at)
+    intents = {intent.digest: intent for intent in reading.intents()}
+    for digest in openings.keys() | withdrawn.keys() | intents.keys():
+        intent = intents.get(digest)
+        if intent is None or (intent.opened, intent.withdrawn) != (openings[digest], withdrawn.get(digest)):
+            raise changed("intents", digest, "is not what the log says, or is missing")
+        if not _is_of_its_document(intent):
+            raise changed("intents", digest, "has another document than its digest says")
+
+
+def _is_of_its_document(intent: IntentRecord) -> bool:
+    if intent.document is None:
+        return intent.opened == 0
+    try:
+        return parse_intent(intent.document.encode()).digest == intent.digest
+    except InvalidRequest:
+        return False
+
+
+def _check_requests(reading: Reading, tasks: Mapping[str, TaskRecord]) -> None:
+    newest, granted = dict[str, Event](), dict[str, Event]()
+    for id_, event in _events_about_requests(reading):
+        newest[id_] = event
+        if event.kind == CapabilityMinted.kind:
+            granted[event.read(CapabilityMinted).ids[0]] = event
+    requests = {request.id: request for request in reading.requests()}
+    _demand_none("requests", requests.keys() - newest.keys())
+    for id_, event in newest.items():
+        request = requests.get(id_)
+        if request is None:
+            _demand_forgotten(event, tasks, f"the row of request {id_}, which it is about, is missing")
+        elif not _is_left_by(event, request):
+            raise BrokenLog(event.position, f"the row of request {id_}, which it is about, is different")
+    grants = {row.id: row for row in reading.marked_rows("grants")}
+    _demand_none("grants", grants.keys() - granted.keys())
+    for capability, event in granted.items():
+        minted = event.read(CapabilityMinted)
+        request, row = requests.get(minted.request or ""), grants.get(capability)
+        if row is None:
+            _demand_forgotten(event, tasks, f"the row of the grant {capability} is missing")
+        elif request is not None and minted.asker:
+            ids = tuple(map(unb64u, minted.asker))
+            expected = GrantRecord(unb64u(capability), ids, request.kid, request.issued, event.at)
+            if grant_fields(expected) != row.fields:
+                raise BrokenLog(event.position, f"the row of the grant {capability} is different")
+
+
+def _events_about_requests(reading: Reading) -> Iterator[tuple[str, Event]]:
+    found = [event for fact in _ABOUT_REQUESTS for event in reading.events(kind=fact.kind)]
+    for event in sorted(found, key=lambda event: event.position):
+        request = event.facts().get("request")
+        if isinstance(request, str):
+            yield request, event
+
+
+def _is_left_by(event: Event, request: RequestRecord) -> bool:
+    """Whether a request is as the newest event about it leaves it, as far as that event says."""
+    if STATES[event.kind] != request.state or event.facts().get("task") != request.task:
+        return False
+    if event.kind == RequestMade.kind:
+        made = event.read(RequestMade)
+        asked = (request.path, request.labels, request.audience, request.action, request.until, request.approvers)
+        return asked == (made.path, made.hops, made.audience, made.action, made.until, made.approvers)
+    if event.kind in {RequestApproved.kind, RequestDenied.kind}:
+        said = event.read(RequestAnswered)
+        return (request.approver, request.signature, request.answered) == (said.approver, said.signature, event.at)
+    if event.kind == RequestExpired.kind:
+        return request.answered == event.at
+    minted = event.read(CapabilityMinted)
+    # An older capx did not write the path.
+    if minted.path and (request.path, request.labels) != (minted.path, minted.hops):
+        return False
+    if not set(minted.ids[1:]) <= set(request.earlier):
+        return False
+    grant = (request.audience, request.minted_under, request.minted, request.capability)
+    return grant == (minted.audience, minted.kid, event.at, minted.ids[0])
+
+
+def _demand_forgotten(event: Event, tasks: Mapping[str, TaskRecord], fault: str) -> None:
+    task = tasks.get(str(event.facts().get("task")))
+    if task is None or task.state == FIRST:
+        raise BrokenLog(event.position, fault)
+
+
+def _demand_none(table: Table, unexplained: Set[str]) -> None:
+    for id_ in sorted(unexplained):
+        raise changed(table, id_, "was written by no event of the log")

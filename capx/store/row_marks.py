@@ -1,0 +1,134 @@
+"""The marks of rows: what the authority mints from bears a MAC under one of its root keys.
+
+    mark    = kid (8 bytes) ‖ MAC (32 bytes)
+    MAC     = HMAC(row key of that kid, table, id, kid, fields), each with its length before it
+
+Laws:
+
+- A mark covers all that the authority may mint from: a task and an intent, a request with its state and its consent,
+  and a grant with the token that asked for it. It does not cover the end of a task: that is a death.
+- No key comes into the store. Whoever reads or writes gives a guard, which has the keys.
+- A transaction with a guard gives no task, intent or request whose mark is wrong or missing. It also gives none that
+  the rest of the store contradicts: an older row of an intent or a request has a right mark.
+- A row is written anew only by a transaction that has read it with a guard. So nobody gets a right mark for a row that
+  somebody else has changed.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Literal, Protocol
+
+from msgspec import Struct
+
+from capx.crypto.base64url import b64u
+from capx.crypto.hashing import sized
+from capx.errors import StoreProblem
+from capx.store.records import GrantRecord, IntentRecord, RequestRecord, TaskRecord
+from capx.tokens.revocation_key import RevocationKey
+
+Table = Literal["tasks", "intents", "requests", "grants"]
+"""A table whose rows have marks."""
+TABLES: Final[tuple[Table, ...]] = ("tasks", "intents", "requests", "grants")
+
+MARK_BYTES: Final = 40
+_KID_BYTES: Final = 8
+
+
+class ChangedRow(StoreProblem):
+    """Somebody changed, removed or put back a row behind capx; nothing is minted from it."""
+
+
+class MarkedRow(Struct, frozen=True):
+    """One row as its mark covers it: its table, its id, its fields as bytes, and the mark, if it has one."""
+
+    table: Table
+    id: str
+    fields: bytes
+    mark: bytes | None
+
+    @property
+    def kid(self) -> str | None:
+        """The kid under which the row is marked; None if there is no mark."""
+        mark = self.mark
+        return None if mark is None or len(mark) != MARK_BYTES else b64u(mark[:_KID_BYTES])
+
+    def changed(self) -> ChangedRow:
+        """The error for a row with a wrong mark."""
+        return changed(self.table, self.id, "does not bear the mark of this authority")
+
+
+class Guard(Protocol):
+    """What a transaction asks of the authority, which has the keys and remembers deaths."""
+
+    def mark(self, table: Table, id_: str, fields: bytes) -> bytes:
+        """The mark for a row: 40 bytes."""
+        ...
+
+    def demand(self, row: MarkedRow) -> None:
+        """Raise ChangedRow unless the row bears a right mark."""
+        ...
+
+    def demand_deaths(self, missing: Iterable[RevocationKey]) -> None:
+        """Raise ChangedRow if one of these keys, which the store holds as alive, was dead before."""
+        ...
+
+    @property
+    def revoked_until(self) -> int:
+        """The last second (Unix) up to which all that was issued is known to be dead; -1 if there is none."""
+        ...
+
+
+def changed(table: Table, id_: str, fault: str) -> ChangedRow:
+    """The error for a row that somebody changed."""
+    return ChangedRow(
+        f"the row {id_:.60} of the table {table} {fault}, so nothing is minted from it: somebody changed the store "
+        "behind capx; run capx store check, then restore the store from a backup"
+    )
+
+
+def task_fields(task: TaskRecord) -> bytes:
+    """The fields of a task that never change."""
+    named = (task.tenant, task.purpose, task.principal, task.intent)
+    return _fields(task.root, task.opened, task.expires, *named)
+
+
+def intent_fields(intent: IntentRecord) -> bytes:
+    """All fields of an intent, and how often it was opened."""
+    return _fields(intent.principal, intent.document, intent.proof, intent.opened, intent.withdrawn)
+
+
+def request_fields(body: str) -> bytes:
+    """The text of a request as the store keeps it, which holds its state and its consent."""
+    return _fields(body)
+
+
+def demand_columns(request: RequestRecord, *columns: object) -> None:
+    """Raise ChangedRow unless the columns beside the text of a request say what the text says."""
+    if columns != (request.id, request.task, request.node, request.state, request.asked):
+        raise changed("requests", str(columns[0]), "is found by other values than its own")
+
+
+def grant_fields(grant: GrantRecord) -> bytes:
+    """All fields of a grant; the order of its ids does not matter."""
+    return _fields(grant.kid, grant.issued, grant.at, *sorted(grant.ids))
+
+
+def _fields(*values: str | int | bytes | None) -> bytes:
+    return b"".join([_NONE if value is None else _field(value) for value in values])
+
+
+def _field(value: str | int | bytes) -> bytes:
+    if isinstance(value, str):
+        return sized(b"t" + value.encode())
+    return sized(b"b" + value) if isinstance(value, bytes) else sized(b"i%d" % value)
+
+
+_NONE: Final = sized(b"")
+
+STATES: Final = {
+    "request_made": "pending",
+    "request_approved": "approved",
+    "request_denied": "denied",
+    "request_expired": "expired",
+    "capability_minted": "granted",
+}
+"""The state in which the newest event about a request leaves it."""
