@@ -15,7 +15,7 @@ from starlette.types import Receive
 from capx.api.messages.base import decode_body, encode
 from capx.api.operation import JSON_TYPE, Operation
 from capx.api.problems import HttpRefusal, to_problem
-from capx.api.query_string import NoQuery, decode_query
+from capx.api.query_string import NoQuery, decode_query, demand_short
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Gone, TooMuch, TooSlow, read_body
 from capx.server.service import Service
@@ -126,5 +126,6 @@ def demand_json(request: Request) -> None:
 
 
 def read_query(request: Request, kind: type[Struct] = NoQuery) -> Any:
-    """Read the query of a request; InvalidRequest for an unknown name, or a value of the wrong type."""
+    """Read the query of a request; InvalidRequest for one that is too long, an unknown name, or a wrong type."""
+    demand_short(request.scope["query_string"], kind)
     return decode_query(request.query_params.multi_items(), kind)

@@ -45,6 +45,8 @@ KINDS: dict[str, Callable[[], bytes]] = {
         b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000
     ),
     "no HTTP": lambda: b"\0\r\n\r\n",
+    # Each field once took the parser of queries as long as a whole small request.
+    "query": lambda: b"GET /healthz?%b HTTP/1.1\r\nhost: x\r\n\r\n" % (b"%41&" * 5_900),
     "upgrades": lambda: b"GET /x HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
     "resets": lambda: _FIRST + b"a:\n" * 5_400 + b"\n",
     "streams": lambda: _next_page(b"accept: text/event-stream\r\n"),

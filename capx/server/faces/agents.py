@@ -20,6 +20,7 @@ from capx.api.messages.agents import AgentStatus, Answered, AskMore, RevokeBelow
 from capx.api.messages.base import decode, decode_body
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.operation import OperationTable
+from capx.api.query_string import demand_short
 from capx.authority.authority import Authority
 from capx.authority.requests.inheritance import read_asker
 from capx.errors import InvalidRequest
@@ -127,6 +128,7 @@ class AgentRoute:
 def _arguments(operation: AnyOperation, received: HttpRequest, request: Request) -> dict[str, Any]:
     """The arguments that the presentation covers. A query is refused where the body holds the arguments."""
     if not operation.has_body:
+        demand_short(request.scope["query_string"])
         return dict(request.query_params.multi_items())
     read_query(request)
     return decode_body(received.body or b"{}", dict[str, Any])
