@@ -1,11 +1,16 @@
 """The route of an operation: reads the request, calls the operation, writes its answer or its error.
 
-Law: the whole request is read and checked before the operation runs. The operation runs in a thread.
+Laws:
+
+- The whole request is read and checked before the operation runs. The operation runs in a thread.
+- An operation that has not begun when its client leaves is left out. One that has begun always finishes.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import anyio
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,6 +25,8 @@ from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Gone, TooMuch, TooSlow, read_body
 from capx.server.service import Service
 from capx.server.workers import Workers
+
+T = TypeVar("T")
 
 PROBLEM_TYPE: Final = "application/problem+json"
 NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -49,7 +56,7 @@ def route(
             return answered(operation, perform(operation, service, *given, **request.path_params))
 
         # The thread also writes the answer, because a long one would block the event loop.
-        return done() if operation.instant else await workers.run(done)
+        return done() if operation.instant else await unless_gone(request, workers.run(done))
 
     return route_to(operation, answer)
 
@@ -86,6 +93,24 @@ def refused(error: Exception) -> Response:
 def wants_stream(request: Request) -> bool:
     """Whether the caller accepts server-sent events."""
     return "text/event-stream" in request.headers.get("accept", "")
+
+
+async def left(request: Request) -> None:
+    """Return when the client has left. The body must have been read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """Wait for some work. If the client leaves before it has begun, it is cancelled; raises HttpRefusal."""
+    with anyio.CancelScope() as scope:
+        leaving = asyncio.create_task(left(request))
+        leaving.add_done_callback(lambda task: None if task.cancelled() else scope.cancel())
+        try:
+            return await work
+        finally:
+            leaving.cancel()
+    raise HttpRefusal(400, "client_gone", "the client closed the connection before the answer")
 
 
 async def read_request(operation: AnyOperation, request: Request) -> Any:

@@ -5,7 +5,9 @@ Laws:
 - A service belongs to one event loop. In a process that serves, each face has a service and a loop of its own.
 - Operators, agents, reports, payments, followers of the feed, followers that begin, and readers of single pages each
   have their own threads. So none of them can keep the others waiting.
-- A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish.
+- Machines take turns at pages of the feed, so none of them can keep the others waiting.
+- A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish. Pages
+  that have not begun are refused.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from capx.crypto.ed25519 import FeedSigner
 from capx.crypto.keys import KeyRing
 from capx.server.metrics import Metrics
 from capx.server.net.unauthenticated_bodies import UnauthenticatedBodies
+from capx.server.turns import Turns
 from capx.server.waiting.askers import Waiting
 from capx.server.waiting.head_watch import HeadWatch
 from capx.server.waiting.stream_limits import OpenStreams
@@ -43,8 +46,8 @@ class Service:
         self.resources = Workers(_THREADS, _WAITING)
         self.payments = Workers(_THREADS, _WAITING)
         self.followers = Workers(1, _WAITING)
-        self.beginners = Workers(1, _WAITING)
-        self.readers = Workers(1, _WAITING)
+        self.beginners = Turns()
+        self.readers = Turns()
         self.watchers = Workers(1, 20)
         self.watch = HeadWatch(authority.store)
         self.metrics: Metrics = Metrics(authority, self.watch) if feed is None else feed.metrics
@@ -73,6 +76,8 @@ class Service:
     def stop(self) -> None:
         """End all streams, and wake all callers who wait."""
         self.stopping = True
+        self.beginners.stop()
+        self.readers.stop()
         self.waiting.wake_all()
         self.watch.moved.send()
         self.watch.due.send()

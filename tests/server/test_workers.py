@@ -1,6 +1,8 @@
 """Too much at once is told so, and the rest is done."""
 
 import asyncio
+import contextlib
+import socket
 import threading
 import time
 
@@ -30,3 +32,28 @@ def test_too_much_at_once_is_told_so_and_the_rest_is_done(served: Served) -> Non
     assert all(b"retry-after: 1" in answer for answer in refused_)
     with RemoteAuthority(served.place) as remote:
         assert len(remote.tasks()) == len(done)
+
+
+def test_what_has_not_begun_is_left_out_when_its_client_leaves(served: Served) -> None:
+    def answered(status: int) -> float:
+        labels = f'face="operators",method="POST",route="/tasks",status="{status}"'
+        return figure(served, f"capx_http_requests_total{{{labels}}}")
+
+    body = b'{"allow": ["crm.read"]}'
+    head = b"POST /tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(
+        body
+    )
+    with contextlib.ExitStack() as stack, locked(served):
+        connections = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(50)]
+        for connection in connections:
+            connection.connect(str(served.socket))
+            connection.sendall(head + body)
+        # Answered after all fifty have come.
+        with served.operators() as client:
+            assert client.get("/openapi.json").status_code == 200
+        for connection in connections:
+            connection.close()
+        # Four threads have begun one each.
+        until(lambda: answered(400) == 46)
+    with RemoteAuthority(served.place) as remote:
+        until(lambda: len(remote.tasks()) == 4)

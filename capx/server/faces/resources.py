@@ -53,6 +53,7 @@ from capx.server.operation import (
     demand_json,
     read_query,
     route_to,
+    unless_gone,
     wants_stream,
     whole_body,
 )
@@ -72,9 +73,9 @@ _DEEPEST: Final = 64
 
 
 @operation("GET", "/feed", streams=True, answers=Envelope)
-async def feed(pages: Feed, asked: FeedCursor) -> SignedPage:
+async def feed(pages: Feed, asked: FeedCursor, host: str) -> SignedPage:
     """The next signed page of deaths; as text/event-stream, page after page, at least one a second."""
-    return await pages.page(asked)
+    return await pages.page(asked, host)
 
 
 @operation("POST", "/decisions", reported=True)
@@ -174,9 +175,10 @@ def _feed_route(service: Service) -> Route:
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = feed.path
         asked: FeedCursor = read_query(request, FeedCursor)
+        host = "" if request.client is None else request.client.host
         if wants_stream(request):
-            return await pages.follow(asked, None if request.client is None else request.client.host)
-        page = await feed.act(pages, asked)
+            return await unless_gone(request, pages.follow(asked, host))
+        page = await unless_gone(request, feed.act(pages, asked, host))
         return Response(page.text, media_type=feed.media, headers=NO_STORE)
 
     return route_to(feed, answer)
@@ -206,6 +208,6 @@ def _report_route(operation: AnyOperation, service: Service, workers: Workers) -
             proven = resource_auth.verify(
                 claim, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
             )
-        return await workers.run(done, proven, body)
+        return await unless_gone(request, workers.run(done, proven, body))
 
     return route_to(operation, answer)

@@ -106,12 +106,17 @@ class SqlRows(SqlRequestRows):
         found = map(self._death, self._death_rows(list(dict.fromkeys(keys))))
         return {death.key: death for death in found}
 
-    def deaths(self, *, after: int = 0) -> Iterator[Death]:
+    def deaths(self, *, after: int = 0, limit: int | None = None) -> Iterator[Death]:
         query = f"{self.select_death} WHERE seq > ? ORDER BY seq LIMIT ?"
         # By pages, for the reasons given in `events`.
-        while rows := self._rows(query, after, _PAGE):
+        while limit is None or limit > 0:
+            page = _PAGE if limit is None else min(limit, _PAGE)
+            rows = self._rows(query, after, page)
             yield from map(self._death, rows)
+            if len(rows) < page:
+                return
             after = rows[-1][0]
+            limit = None if limit is None else limit - len(rows)
 
     def revoked_until(self) -> int:
         return revoked_until(key for (key,) in self._rows(self.select_instants))
