@@ -2,7 +2,7 @@
 
 Laws:
 
-- The whole request is read and checked before the operation runs. The operation runs in a thread.
+- The whole request is read and checked before the operation runs. Unless it never waits, it runs in a thread.
 - An operation that has not begun when its client leaves is left out. One that has begun always finishes.
 """
 
@@ -24,7 +24,7 @@ from capx.api.query_string import NoQuery, decode_query, demand_short
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Gone, TooMuch, TooSlow, read_body
 from capx.server.service import Service
-from capx.server.workers import Workers
+from capx.server.workers import Shared, Workers
 
 T = TypeVar("T")
 
@@ -38,11 +38,17 @@ Stream = Callable[[Service, Any], Awaitable[Response]]
 
 
 def route(
-    operation: AnyOperation, service: Service, acts_on: object, workers: Workers, *, stream: Stream | None = None
+    operation: AnyOperation,
+    service: Service,
+    acts_on: object,
+    workers: Workers | Shared | None,
+    *,
+    stream: Stream | None = None,
 ) -> Route:
     """The route of an operation that needs no proof of the caller.
 
-    `acts_on` is the first argument of its function. `stream` makes the answer if the caller asks for a stream.
+    `acts_on` is the first argument of its function. Without workers it runs in the event loop. `stream` makes the
+    answer if the caller asks for a stream.
     """
 
     async def answer(request: Request) -> Response:
@@ -56,7 +62,7 @@ def route(
             return answered(operation, perform(operation, service, *given, **request.path_params))
 
         # The thread also writes the answer, because a long one would block the event loop.
-        return done() if operation.instant else await unless_gone(request, workers.run(done))
+        return done() if workers is None else await unless_gone(request, workers.run(done))
 
     return route_to(operation, answer)
 

@@ -13,7 +13,7 @@ Laws:
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING
+from typing import Final
 
 from capx.authority.authority import Authority
 from capx.crypto.ed25519 import FeedSigner
@@ -24,10 +24,10 @@ from capx.server.turns import Turns
 from capx.server.waiting.askers import Waiting
 from capx.server.waiting.head_watch import HeadWatch
 from capx.server.waiting.stream_limits import OpenStreams
-from capx.server.workers import Workers
+from capx.server.workers import Shared, Workers
 
-if TYPE_CHECKING:
-    from capx.store.records import Head
+MOMENT: Final = 1.0
+"""Seconds for which figures, and that the store is ready, are kept: everybody may ask for them."""
 
 _THREADS, _WAITING = 4, 200
 
@@ -48,12 +48,11 @@ class Service:
         self.followers = Workers(1, _WAITING)
         self.beginners = Turns()
         self.readers = Turns()
-        self.watchers = Workers(1, 20)
+        self.scrapes = Shared(MOMENT)
+        self.ready = Shared(MOMENT)
         self.watch = HeadWatch(authority.store)
         self.metrics: Metrics = Metrics(authority, self.watch) if feed is None else feed.metrics
         self.verifier = authority.own_verifier()
-        self.ready: tuple[float, Head] | None = None
-        """When the store was last found ready (monotonic clock), and the head of its log at that time."""
         self.streams = OpenStreams(self.metrics.followers)
         self.waiting = Waiting(authority.store, self.watch, self.metrics.askers)
         self.unauthenticated = UnauthenticatedBodies()

@@ -6,7 +6,11 @@ import socket
 import threading
 import time
 
+import pytest
+
 from capx.authority.remote.client import RemoteAuthority
+from capx.errors import StoreProblem
+from capx.server.workers import Shared
 from tests.labs.serving_process import figure, locked, opened
 from tests.labs.waiting import until
 from tests.server.conftest import Served
@@ -57,3 +61,41 @@ def test_what_has_not_begun_is_left_out_when_its_client_leaves(served: Served) -
         until(lambda: answered(400) == 46)
     with RemoteAuthority(served.place) as remote:
         until(lambda: len(remote.tasks()) == 4)
+
+
+def test_calls_that_share_a_result_run_once() -> None:
+    async def run() -> None:
+        shared, ran, ends = Shared(60), list[int](), threading.Event()
+
+        def call() -> int:
+            ends.wait(20)
+            ran.append(1)
+            return len(ran)
+
+        callers = [asyncio.create_task(shared.run(call)) for _ in range(1_000)]
+        await asyncio.sleep(0)
+        # The others still get it.
+        callers.pop(0).cancel()
+        ends.set()
+        assert set(await asyncio.gather(*callers)) == {1}
+        assert await shared.run(call) == 1
+
+    asyncio.run(run())
+
+
+def test_an_error_and_an_old_result_are_not_kept() -> None:
+    async def run() -> None:
+        shared = Shared(0)
+        results = iter((StoreProblem("no"), 1, 2))
+
+        def call() -> int:
+            found = next(results)
+            if isinstance(found, StoreProblem):
+                raise found
+            return found
+
+        with pytest.raises(StoreProblem):
+            await shared.run(call)
+        assert [await shared.run(call), await shared.run(call)] == [1, 2]
+
+    asyncio.run(run())
