@@ -12,12 +12,14 @@ Laws:
 """
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive
 
 from capx.api import resource_auth
 from capx.api.messages.base import decode_body
@@ -40,7 +42,7 @@ from capx.authority import charging
 from capx.authority.authority import Authority
 from capx.crypto.base64url import unb64u
 from capx.errors import InvalidRequest
-from capx.guard.asgi.messages import http_request
+from capx.guard.asgi.messages import MAX_BODY, http_request
 from capx.resource.feed.page import Envelope, FeedCursor, SignedPage
 from capx.server.faces.event_streams import Feed
 from capx.server.faces.follower_acks import keep_follower_ack
@@ -67,6 +69,9 @@ from capx_caveats import is_label, shown_amount
 OPERATIONS: Final = OperationTable()
 """All operations of resources."""
 operation = OPERATIONS.operation
+
+SMALL_BODY: Final = 32 * 1024
+"""The most bytes of a report that holds no decisions: a presentation, and what it costs."""
 
 _LARGEST: Final = 64 * 1024
 _DEEPEST: Final = 64
@@ -195,16 +200,23 @@ def _report_route(operation: AnyOperation, service: Service, workers: Workers) -
                 )
         return answered(operation, operation.act(service.authority, proven.audience, asked))
 
+    most = MAX_BODY if operation is record else SMALL_BODY
+
+    def reading(request: Request) -> AbstractContextManager[Receive]:
+        if operation is not record:
+            return nullcontext(request.receive)
+        machine = "" if request.client is None else machine_at(request.client.host)
+        return service.unauthenticated.held(request.receive, machine)
+
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path
         target = http_request(request.scope, b"", "").target
         # The cheap checks of the head come before the body, which a stranger could make large and slow.
         claim = demand_claim(request.headers.getlist("authorization"), service.ring, now=int(time.time()))
         demand_json(request)
-        machine = "" if request.client is None else machine_at(request.client.host)
-        # Held until the MAC is checked, because a stranger may have sent these bytes.
-        with service.unauthenticated.held(request.receive, machine) as receive:
-            body = await whole_body(request, receive)
+        # Until the MAC is checked, a stranger may have sent these bytes.
+        with reading(request) as receive:
+            body = await whole_body(request, receive, most)
             proven = resource_auth.verify(
                 claim, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
             )
