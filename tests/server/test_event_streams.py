@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from starlette.responses import StreamingResponse
 
+from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.authority.remote.client import RemoteAuthority
@@ -17,6 +18,7 @@ from capx.crypto.base64url import b64u
 from capx.resource.feed.page import FeedCursor
 from capx.server.faces.event_streams import SHORT, Feed
 from capx.server.service import Service
+from capx.server.waiting.stream_limits import STREAMS_OF_ONE
 from capx.tokens.capability import Capability
 from tests.server.conftest import Served
 
@@ -186,3 +188,29 @@ def test_a_follower_waits_for_one_page_of_each_stranger() -> None:
 
     with with_deaths(1_000) as authority:
         asyncio.run(run(authority))
+
+
+def test_streams_that_wait_for_their_first_page_count() -> None:
+    ends = threading.Event()
+
+    async def run(authority: Authority) -> None:
+        service = Service(authority)
+        feed = Feed(service)
+        held_up = asyncio.create_task(service.beginners.take(AT, held(ends)))
+        asked = [FeedCursor(since=since) for since in range(STREAMS_OF_ONE + 200)]
+        waiting = [asyncio.create_task(feed.follow(one, AT)) for one in asked]
+        other = asyncio.create_task(feed.follow(FeedCursor(), "198.51.100.1"))
+        await asyncio.sleep(0.1)
+        refused = [task.exception() for task in waiting if task.done()]
+        assert len(refused) == 200
+        assert all(isinstance(error, HttpRefusal) for error in refused)
+        ends.set()
+        await held_up
+        await asyncio.gather(other, *waiting, return_exceptions=True)
+        assert isinstance(other.result(), StreamingResponse)
+
+    try:
+        with Authority.temporary() as authority:
+            asyncio.run(run(authority))
+    finally:
+        ends.set()

@@ -253,7 +253,7 @@ def test_strangers_do_not_fill_the_log(served: Served) -> None:
     for _ in range(300):
         with connected(served) as connection:
             # Without a host.
-                connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert connection.recv(4_096).startswith(b"HTTP/1.1 400 ")
     served.signal(signal.SIGTERM)
     code, err = served.ended()

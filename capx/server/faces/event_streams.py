@@ -96,11 +96,11 @@ class Feed:
         `host` is the address of the follower.
         """
         machine = machine_at(host)
-        # Before a page is made for it: a stream that is refused costs next to nothing.
-        self._service.streams.demand_room("feed", machine)
-        # The round is read before the page is made. A death in between then makes another page.
-        rounds = self._service.watch.rounds
-        page = await self._in_turn(asked, machine, self._service.beginners)
+        # Counted before a page is made for it: a stream that is refused costs next to nothing.
+        with self._service.streams.opened("feed", machine):
+            # The round is read before the page is made. A death in between then makes another page.
+            rounds = self._service.watch.rounds
+            page = await self._in_turn(asked, machine, self._service.beginners)
         return _Stream(self._service, "feed", machine, self._follow(page, machine, rounds))
 
     async def page(self, asked: FeedCursor, host: str) -> SignedPage:
