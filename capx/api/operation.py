@@ -50,8 +50,6 @@ class Operation(Struct, Generic[P, R], frozen=True, kw_only=True):
     """Whether it changes what followers have to know at once."""
     streams: bool = False
     """Whether it can also answer with server-sent events."""
-    instant: bool = False
-    """Whether it never waits, so that it needs no thread."""
     action: str | None = None
     """The action for which an agent has to present its authority capability; None if no agent calls this."""
     reported: bool = False

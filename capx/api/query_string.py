@@ -1,7 +1,11 @@
 """Reads names and texts, as in the query of a URL, into a type.
 
-Law: it reads strictly. It refuses an unknown name, a second value for a name that has one, and other spellings of a
-number or a boolean.
+Laws:
+
+- It reads strictly. It refuses an unknown name, a second value for a name that has one, and other spellings of a
+  number or a boolean.
+- A query with more fields or bytes than an operation needs is refused before it is parsed, because a stranger may have
+  sent it.
 """
 
 import re
@@ -15,12 +19,25 @@ from capx.errors import InvalidRequest
 
 T = TypeVar("T", bound=Struct)
 
+FIELDS: Final = 16
+"""The most fields of a query, unless it has a list: its type then says how many."""
+BYTES: Final = 4096
+"""The most bytes of a query, unless it has a list."""
+
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
 class NoQuery(Struct, frozen=True):
     """The type of a query without names."""
+
+
+def demand_short(query: bytes, kind: type[Struct] = NoQuery) -> None:
+    """InvalidRequest for a query that has too many fields or bytes for this type. The query is not parsed."""
+    if query.count(b"&") < FIELDS and len(query) <= BYTES:
+        return
+    if not any(get_origin(hint) is tuple for hint in get_type_hints(kind).values()):
+        raise InvalidRequest(f"a query may have {FIELDS} fields and {BYTES} bytes")
 
 
 def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:

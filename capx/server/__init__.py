@@ -23,7 +23,8 @@ Modules:
     faces/                   the operations of operators, agents and resources, and health
     waiting/                 agents and followers that wait for news
     net/                     sockets, connections, and limits on heads and bodies of unknown senders
-    metrics, workers         figures for Prometheus; threads with a bounded queue
+    metrics                  figures for Prometheus
+    workers, turns           threads with a bounded queue; a queue at which machines take turns
 
 Laws:
 

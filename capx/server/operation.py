@@ -1,11 +1,16 @@
 """The route of an operation: reads the request, calls the operation, writes its answer or its error.
 
-Law: the whole request is read and checked before the operation runs. The operation runs in a thread.
+Laws:
+
+- The whole request is read and checked before the operation runs. Unless it never waits, it runs in a thread.
+- An operation that has not begun when its client leaves is left out. One that has begun always finishes.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import anyio
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,11 +20,13 @@ from starlette.types import Receive
 from capx.api.messages.base import decode_body, encode
 from capx.api.operation import JSON_TYPE, Operation
 from capx.api.problems import HttpRefusal, to_problem
-from capx.api.query_string import NoQuery, decode_query
+from capx.api.query_string import NoQuery, decode_query, demand_short
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Gone, TooMuch, TooSlow, read_body
 from capx.server.service import Service
-from capx.server.workers import Workers
+from capx.server.workers import Shared, Workers
+
+T = TypeVar("T")
 
 PROBLEM_TYPE: Final = "application/problem+json"
 NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -31,11 +38,17 @@ Stream = Callable[[Service, Any], Awaitable[Response]]
 
 
 def route(
-    operation: AnyOperation, service: Service, acts_on: object, workers: Workers, *, stream: Stream | None = None
+    operation: AnyOperation,
+    service: Service,
+    acts_on: object,
+    workers: Workers | Shared | None,
+    *,
+    stream: Stream | None = None,
 ) -> Route:
     """The route of an operation that needs no proof of the caller.
 
-    `acts_on` is the first argument of its function. `stream` makes the answer if the caller asks for a stream.
+    `acts_on` is the first argument of its function. Without workers it runs in the event loop. `stream` makes the
+    answer if the caller asks for a stream.
     """
 
     async def answer(request: Request) -> Response:
@@ -49,7 +62,7 @@ def route(
             return answered(operation, perform(operation, service, *given, **request.path_params))
 
         # The thread also writes the answer, because a long one would block the event loop.
-        return done() if operation.instant else await workers.run(done)
+        return done() if workers is None else await unless_gone(request, workers.run(done))
 
     return route_to(operation, answer)
 
@@ -86,6 +99,24 @@ def refused(error: Exception) -> Response:
 def wants_stream(request: Request) -> bool:
     """Whether the caller accepts server-sent events."""
     return "text/event-stream" in request.headers.get("accept", "")
+
+
+async def left(request: Request) -> None:
+    """Return when the client has left. The body must have been read before."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """Wait for some work. If the client leaves before it has begun, it is cancelled; raises HttpRefusal."""
+    with anyio.CancelScope() as scope:
+        leaving = asyncio.create_task(left(request))
+        leaving.add_done_callback(lambda task: None if task.cancelled() else scope.cancel())
+        try:
+            return await work
+        finally:
+            leaving.cancel()
+    raise HttpRefusal(400, "client_gone", "the client closed the connection before the answer")
 
 
 async def read_request(operation: AnyOperation, request: Request) -> Any:
@@ -126,5 +157,6 @@ def demand_json(request: Request) -> None:
 
 
 def read_query(request: Request, kind: type[Struct] = NoQuery) -> Any:
-    """Read the query of a request; InvalidRequest for an unknown name, or a value of the wrong type."""
+    """Read the query of a request; InvalidRequest for one that is too long, an unknown name, or a wrong type."""
+    demand_short(request.scope["query_string"], kind)
     return decode_query(request.query_params.multi_items(), kind)

@@ -5,26 +5,29 @@ Laws:
 - A service belongs to one event loop. In a process that serves, each face has a service and a loop of its own.
 - Operators, agents, reports, payments, followers of the feed, followers that begin, and readers of single pages each
   have their own threads. So none of them can keep the others waiting.
-- A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish.
+- Machines take turns at pages of the feed, so none of them can keep the others waiting.
+- A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish. Pages
+  that have not begun are refused.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING
+from typing import Final
 
 from capx.authority.authority import Authority
 from capx.crypto.ed25519 import FeedSigner
 from capx.crypto.keys import KeyRing
 from capx.server.metrics import Metrics
 from capx.server.net.unauthenticated_bodies import UnauthenticatedBodies
+from capx.server.turns import Turns
 from capx.server.waiting.askers import Waiting
 from capx.server.waiting.head_watch import HeadWatch
 from capx.server.waiting.stream_limits import OpenStreams
-from capx.server.workers import Workers
+from capx.server.workers import Shared, Workers
 
-if TYPE_CHECKING:
-    from capx.store.records import Head
+MOMENT: Final = 1.0
+"""Seconds for which figures, and that the store is ready, are kept: everybody may ask for them."""
 
 _THREADS, _WAITING = 4, 200
 
@@ -43,14 +46,13 @@ class Service:
         self.resources = Workers(_THREADS, _WAITING)
         self.payments = Workers(_THREADS, _WAITING)
         self.followers = Workers(1, _WAITING)
-        self.beginners = Workers(1, _WAITING)
-        self.readers = Workers(1, _WAITING)
-        self.watchers = Workers(1, 20)
+        self.beginners = Turns()
+        self.readers = Turns()
+        self.scrapes = Shared(MOMENT)
+        self.ready = Shared(MOMENT)
         self.watch = HeadWatch(authority.store)
         self.metrics: Metrics = Metrics(authority, self.watch) if feed is None else feed.metrics
         self.verifier = authority.own_verifier()
-        self.ready: tuple[float, Head] | None = None
-        """When the store was last found ready (monotonic clock), and the head of its log at that time."""
         self.streams = OpenStreams(self.metrics.followers)
         self.waiting = Waiting(authority.store, self.watch, self.metrics.askers)
         self.unauthenticated = UnauthenticatedBodies()
@@ -73,6 +75,8 @@ class Service:
     def stop(self) -> None:
         """End all streams, and wake all callers who wait."""
         self.stopping = True
+        self.beginners.stop()
+        self.readers.stop()
         self.waiting.wake_all()
         self.watch.moved.send()
         self.watch.due.send()

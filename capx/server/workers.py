@@ -1,12 +1,14 @@
 """Threads for work that waits for a disk or a database, so that the event loop never waits.
 
 Law: the number of threads is limited, and so is the number of calls that wait for one. A call beyond both fails with
-Busy, and can be tried again.
+Busy, and can be tried again. Calls that share one result use one thread, however many they are.
 """
 
+import asyncio
 import functools
+import time
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -38,3 +40,31 @@ class Workers:
             return await anyio.to_thread.run_sync(functools.partial(function, *args, **named), limiter=self._limiter)
         finally:
             self._room += 1
+
+
+class Shared:
+    """One thread for calls that all have the same result: it is kept for so many seconds, an error is not."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._workers = Workers(1, 0)
+        self._call: asyncio.Task[Any] | None = None
+        self._made_at = -float("inf")
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """The result of a call that runs now or ran a moment ago; otherwise call this function in the thread."""
+        call = self._call
+        if call is None or (call.done() and (call.cancelled() or call.exception() or self._is_old())):
+            call = self._call = asyncio.create_task(self._run(function))
+        # Shielded, because others wait for it: a client that leaves must not cancel it.
+        found: T = await asyncio.shield(call)
+        return found
+
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._made_at >= self._seconds
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        began = time.monotonic()
+        found = await self._workers.run(function)
+        self._made_at = began
+        return found

@@ -93,8 +93,8 @@ class Reading(Protocol):
         """The deaths of exactly these keys, as `death` gives them; a key without one is not in the answer."""
         ...
 
-    def deaths(self, *, after: int = 0) -> Iterator[Death]:
-        """The kept deaths with a `seq` above `after`, in order."""
+    def deaths(self, *, after: int = 0, limit: int | None = None) -> Iterator[Death]:
+        """The kept deaths with a `seq` above `after`, in order, up to `limit` of them."""
         ...
 
     def revoked_until(self) -> int:

@@ -4,17 +4,18 @@ In `make nightly` each flood takes a minute, and every kind of flood is run.
 """
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.labs.counts import NIGHTLY, repeated
-from tests.labs.flooding import CONNECTIONS, KINDS, flooded, noticed_during
+from tests.labs.flooding import CONNECTIONS, KINDS, flooded, killed, noticed_during, streams_taken
 from tests.server.conftest import Served
 
 SECONDS = repeated(60)
 # Each of these once made followers learn nothing, and operators wait, until it was over.
-EVERY_DAY = ("5 400 lines", "tiny chunks")
+EVERY_DAY = ("5 400 lines", "tiny chunks", "query")
 # In seconds. Measured: 1.9 and 0.4 on two cores with eight others at work. By day, other tests run meanwhile.
 OLDEST = 5.0 if NIGHTLY else 8.0
 LONGEST = 1.0 if NIGHTLY else 5.0
@@ -29,6 +30,28 @@ def test_a_flood_keeps_no_revocation_waiting(served: Served, kind: str) -> None:
     assert max(noticed.revocations) < LONGEST
     # An operator pauses for a tenth of a second between two.
     assert len(noticed.revocations) > SECONDS
+
+
+@pytest.mark.parametrize("kind", ["single pages", "streams"])
+@pytest.mark.timeout(300)
+def test_a_flood_for_old_deaths_keeps_nobody_waiting(served: Served, kind: str) -> None:
+    killed(served, 10_000)
+    noticed = noticed_during(served, kind, SECONDS)
+    assert noticed.age < OLDEST
+    assert noticed.begun < OLDEST
+    assert max(noticed.revocations) < LONGEST
+
+
+@pytest.mark.timeout(300)
+def test_a_follower_without_a_stream_outlasts_a_flood(served: Served) -> None:
+    # From the address of the follower. Pages of all deaths, made one after the other, once kept it waiting for good.
+    killed(served, 10_000)
+    with streams_taken(served):
+        noticed = noticed_during(served, "single pages", max(SECONDS, 12))
+    assert noticed.age < OLDEST
+    # The queue of a stranger who has gone keeps no stop waiting.
+    served.signal(signal.SIGTERM)
+    assert served.ended(timeout=8)[0] == 0
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells nobody what a process holds")

@@ -51,7 +51,7 @@ def test_a_failure_that_should_not_be_is_logged_with_its_cause(caplog: pytest.Lo
     operation = Operation(method="GET", path="/fails", name="fails", about="Fails.", act=fail, answers=dict[str, Any])
     with Authority.temporary() as authority:
         service = Service(authority)
-        face = app.face("test", [route(operation, service, service, service.watchers)], service)
+        face = app.face("test", [route(operation, service, service, service.operators)], service)
         with serving_app(face, lifespan="off") as url, httpx.Client(base_url=url) as client:
             answer = client.get("/fails")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")

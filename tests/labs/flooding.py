@@ -15,11 +15,14 @@ import time
 from collections.abc import Callable, Generator
 from itertools import count
 
+import httpx
 from msgspec import Struct
 
+from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
+from capx.server.waiting.stream_limits import STREAMS_OF_ONE
 from tests.labs.waiting import until
 from tests.server.conftest import Served
 
@@ -45,11 +48,39 @@ KINDS: dict[str, Callable[[], bytes]] = {
         b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000
     ),
     "no HTTP": lambda: b"\0\r\n\r\n",
+    # Each field once took the parser of queries as long as a whole small request.
+    "query": lambda: b"GET /healthz?%b HTTP/1.1\r\nhost: x\r\n\r\n" % (b"%41&" * 5_900),
     "upgrades": lambda: b"GET /x HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
     "resets": lambda: _FIRST + b"a:\n" * 5_400 + b"\n",
     "streams": lambda: _next_page(b"accept: text/event-stream\r\n"),
     "single pages": lambda: _next_page(b""),
 }
+
+
+def killed(served: Served, count: int) -> None:
+    """Bring so many deaths into the store of a served authority."""
+    with Authority.open_home(served.home) as beside, beside.store.write() as transaction:
+        event = transaction.append("noted", b"{}", at=1)
+        for number in range(count):
+            transaction.kill(number.to_bytes(16), "revoked", at=1, position=event.position)
+
+
+@contextlib.contextmanager
+def streams_taken(served: Served) -> Generator[None]:
+    """A block in which this machine has all the streams of the feed that one machine may have."""
+
+    def refused(client: httpx.Client) -> bool:
+        with client.stream("GET", "/feed", headers={"accept": "text/event-stream"}) as answer:
+            return answer.status_code == 503
+
+    address = served.url.split("://")[1].split(":")
+    with contextlib.ExitStack() as stack:
+        for _ in range(STREAMS_OF_ONE):
+            connection = stack.enter_context(socket.create_connection((address[0], int(address[1]))))
+            connection.sendall(b"GET /feed?since=%d HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n" % 10**9)
+        with served.everybody() as client:
+            until(lambda: refused(client))
+        yield
 
 
 class Noticed(Struct):

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from capx.api import resource_auth
+from capx.server.service import MOMENT
 from tests.server.conftest import COMMAND, Served
 
 
@@ -59,6 +60,12 @@ def figure(served: Served, name: str) -> float:
     with served.everybody() as client:
         lines = client.get("/metrics").text.splitlines()
     return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"{name} ")), -1.0)
+
+
+def figure_now(served: Served, name: str) -> float:
+    """A figure of this instant: the authority keeps what it has told for a moment."""
+    time.sleep(MOMENT)
+    return figure(served, name)
 
 
 @contextlib.contextmanager

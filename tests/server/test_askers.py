@@ -223,7 +223,7 @@ def test_who_waits_holds_no_thread_and_has_a_bounded_place(
         decide(office, operator, request_of(operator, held[0]))
         texts = {str(answered(connection)[1]["capability"]) for connection in connections[:WAITERS_OF_ONE]}
         assert len(texts) == 1
-        assert waiting(served) == WAITERS - WAITERS_OF_ONE
+        until(lambda: waiting(served) == WAITERS - WAITERS_OF_ONE)
     until(lambda: waiting(served) == 0)
 
 

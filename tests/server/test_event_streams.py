@@ -4,23 +4,34 @@ import asyncio
 import json
 import threading
 import time
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from starlette.responses import StreamingResponse
 
+from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.authority.remote.client import RemoteAuthority
 from capx.crypto.base64url import b64u
 from capx.resource.feed.page import FeedCursor
-from capx.server.faces.event_streams import Feed
+from capx.server.faces.event_streams import SHORT, Feed
 from capx.server.service import Service
+from capx.server.waiting.stream_limits import STREAMS_OF_ONE
 from capx.tokens.capability import Capability
 from tests.server.conftest import Served
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+
+AT = "192.0.2.1"
+
+
+def held(ends: threading.Event) -> Callable[[], Coroutine[Any, Any, bool]]:
+    """Work that a thread does until the event."""
+    return lambda: asyncio.to_thread(ends.wait)
 
 
 @pytest.fixture
@@ -79,11 +90,11 @@ def test_strangers_who_ask_for_pages_delay_no_new_stream() -> None:
     async def run(authority: Authority) -> None:
         service = Service(authority)
         feed = Feed(service)
-        waiting: list[asyncio.Task[Any]] = [asyncio.create_task(service.readers.run(ends.wait))]
-        waiting += [asyncio.create_task(feed.page(FeedCursor(since=since))) for since in range(50)]
+        waiting: list[asyncio.Task[Any]] = [asyncio.create_task(service.readers.take(AT, held(ends)))]
+        waiting += [asyncio.create_task(feed.page(FeedCursor(since=since), AT)) for since in range(50)]
         await asyncio.sleep(0)
         async with asyncio.timeout(10):
-            await feed.follow(FeedCursor(), "192.0.2.1")
+            await feed.follow(FeedCursor(), AT)
         assert not any(task.done() for task in waiting)
         ends.set()
         await asyncio.gather(*waiting)
@@ -102,21 +113,21 @@ def test_strangers_who_ask_for_pages_delay_no_open_stream() -> None:
         service = Service(authority)
         feed = Feed(service)
         async with service.open():
-            then = (await feed.page(FeedCursor())).then
-            stream = await feed.follow(FeedCursor(), "192.0.2.1")
+            then = (await feed.page(FeedCursor(), AT)).then
+            stream = await feed.follow(FeedCursor(), AT)
             assert isinstance(stream, StreamingResponse)
             pieces = cast("AsyncGenerator[bytes]", stream.body_iterator)
             first = await anext(pieces)
             # The threads of those who begin and of single pages are busy, and what strangers ask for waits.
             waiting: list[asyncio.Task[Any]] = [
-                asyncio.create_task(workers.run(ends.wait)) for workers in (service.beginners, service.readers)
+                asyncio.create_task(turns.take(AT, held(ends))) for turns in (service.beginners, service.readers)
             ]
-            waiting += [asyncio.create_task(feed.page(FeedCursor(since=since))) for since in range(1, 50)]
+            waiting += [asyncio.create_task(feed.page(FeedCursor(since=since), AT)) for since in range(1, 50)]
             # Also a page that an open stream needs, too: this is how it asks.
-            waiting.append(asyncio.create_task(feed.page(then)))
+            waiting.append(asyncio.create_task(feed.page(then, AT)))
             await asyncio.sleep(0)
             async with asyncio.timeout(10):
-                page = await feed._page(then, service.followers)  # pyright: ignore[reportPrivateUsage]
+                page = await feed._at_once(then)  # pyright: ignore[reportPrivateUsage]
                 assert page.then == then
             authority.complete(authority.open(allow=["crm.read"]).id)
             async with asyncio.timeout(10):
@@ -127,6 +138,76 @@ def test_strangers_who_ask_for_pages_delay_no_open_stream() -> None:
             ends.set()
             await asyncio.gather(*waiting)
             await pieces.aclose()
+
+    try:
+        with Authority.temporary() as authority:
+            asyncio.run(run(authority))
+    finally:
+        ends.set()
+
+
+def with_deaths(count: int) -> Authority:
+    """An authority with so many deaths."""
+    authority = Authority.temporary()
+    with authority.store.write() as transaction:
+        event = transaction.append("noted", b"{}", at=1)
+        for number in range(count):
+            transaction.kill(number.to_bytes(16), "revoked", at=1, position=event.position)
+    return authority
+
+
+def test_a_page_is_short_while_others_wait_for_theirs() -> None:
+    async def run(authority: Authority) -> None:
+        feed = Feed(Service(authority))
+        assert not (await feed.page(FeedCursor(), AT)).has_more
+        asked = [FeedCursor(since=since) for since in range(1, 4)]
+        *short, last = await asyncio.gather(*(feed.page(one, AT) for one in asked))
+        assert [page.then.since for page in short] == [SHORT + 1, SHORT + 2]
+        assert (last.then.since, last.has_more) == (2 * SHORT, False)
+
+    with with_deaths(2 * SHORT) as authority:
+        asyncio.run(run(authority))
+
+
+def test_a_follower_waits_for_one_page_of_each_stranger() -> None:
+    async def run(authority: Authority) -> None:
+        service = Service(authority)
+        feed = Feed(service)
+        strangers = [f"192.0.2.{number}" for number in range(3)]
+        waiting = {
+            machine: [asyncio.create_task(feed.page(FeedCursor(since=since), machine)) for since in range(n, 300, 3)]
+            for n, machine in enumerate(strangers)
+        }
+        await asyncio.sleep(0)
+        await feed.page(FeedCursor(since=1_000), "198.51.100.1")
+        done = {machine: sum(task.done() for task in tasks) for machine, tasks in waiting.items()}
+        # The one that was being made when the follower came, and the next of each.
+        assert max(done.values()) <= 2
+        service.stop()
+        await asyncio.gather(*(task for tasks in waiting.values() for task in tasks), return_exceptions=True)
+
+    with with_deaths(1_000) as authority:
+        asyncio.run(run(authority))
+
+
+def test_streams_that_wait_for_their_first_page_count() -> None:
+    ends = threading.Event()
+
+    async def run(authority: Authority) -> None:
+        service = Service(authority)
+        feed = Feed(service)
+        held_up = asyncio.create_task(service.beginners.take(AT, held(ends)))
+        asked = [FeedCursor(since=since) for since in range(STREAMS_OF_ONE + 200)]
+        waiting = [asyncio.create_task(feed.follow(one, AT)) for one in asked]
+        other = asyncio.create_task(feed.follow(FeedCursor(), "198.51.100.1"))
+        await asyncio.sleep(0.1)
+        refused = [task.exception() for task in waiting if task.done()]
+        assert len(refused) == 200
+        assert all(isinstance(error, HttpRefusal) for error in refused)
+        ends.set()
+        await held_up
+        await asyncio.gather(other, *waiting, return_exceptions=True)
+        assert isinstance(other.result(), StreamingResponse)
 
     try:
         with Authority.temporary() as authority:

@@ -88,13 +88,32 @@ def test_a_field_is_looked_for_only_where_fields_begin() -> None:
     assert taken(head) == Head(head, b"")
 
 
+@pytest.mark.parametrize("ends", [b"\r\n", b"\n"])
+def test_another_version_of_http_is_refused(ends: bytes) -> None:
+    for first in (b"GET / HTTP/1.1", b"GET / HTTP/1.0", b"get /a?b=c HTTP/1.1"):
+        head = first + ends + b"host: x" + ends + ends
+        assert taken(head) == Head(head, b"")
+    for first in (
+        b"PRI * HTTP/2.0",
+        b"GET / HTTP/1.9",
+        b"GET / HTTP/1.10",
+        b"GET / HTTP/0.9",
+        b"GET / HTTP/3",
+        b"GET / http/1.1",
+        b"GET / HTTP/1.1 ",
+        b"GET /",
+        b"",
+        b"\r",
+    ):
+        assert refused(first + ends + b"host: x" + ends + ends) == (400, "bad_request")
+
+
 SOUP = st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b":", b" "]), max_size=60).map(b"".join)
 
 
 @given(SOUP, st.lists(st.integers(0, 60), max_size=6))
 def test_a_head_ends_where_h11_ends_it(soup: bytes, cuts: list[int]) -> None:
-    # h11 refuses an empty line at the beginning as a request.
-    soup = b"GET" + soup
+    soup = REQUEST + soup
     buffer = ReceiveBuffer()
     buffer += soup
     whole = buffer.maybe_extract_lines() is not None

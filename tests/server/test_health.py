@@ -1,12 +1,19 @@
 """While its store cannot be read, a server says so, and it recovers."""
 
+import asyncio
 import subprocess
 import sys
+import threading
 
+import httpx
 import pytest
 
+from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.errors import StoreProblem
+from capx.server.app import everybody
+from capx.server.metrics import Metrics
+from capx.server.service import Service
 from tests.labs.serving_process import figure
 from tests.labs.waiting import until
 from tests.server.conftest import Served
@@ -45,3 +52,29 @@ def test_a_log_that_was_changed_is_told_as_that(served: Served) -> None:
         with pytest.raises(StoreProblem, match="the log is broken at position 2") as broken:
             remote.check()
         assert (type(broken.value).__name__, getattr(broken.value, "position", None)) == ("BrokenLog", 2)
+
+
+def test_whoever_scrapes_keeps_no_readiness_check_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends, scraped = threading.Event(), list[int]()
+
+    def slow(metrics: Metrics) -> bytes:
+        scraped.append(1)
+        ends.wait(20)
+        return b"figures"
+
+    monkeypatch.setattr(Metrics, "text", slow)
+
+    async def run(authority: Authority) -> None:
+        transport = httpx.ASGITransport(everybody(Service(authority)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            scrapes = [asyncio.create_task(client.get("/metrics")) for _ in range(300)]
+            ready = await asyncio.gather(*(client.get("/readyz") for _ in range(300)))
+            assert not any(scrape.done() for scrape in scrapes)
+            ends.set()
+            texts = await asyncio.gather(*scrapes)
+        assert {answer.status_code for answer in (*ready, *texts)} == {200}
+        assert {answer.content for answer in texts} == {b"figures"}
+        assert len(scraped) == 1
+
+    with Authority.temporary() as authority:
+        asyncio.run(run(authority))

@@ -20,7 +20,7 @@ from capx.server.net.heads import HEAD_BYTES, HEAD_LINES
 from capx.server.net.http_protocol import BoundedHeadProtocol
 from capx.tokens.wire import MAX_TEXT
 from tests.labs.raw_http import connected
-from tests.labs.serving_process import HEALTHY, lives
+from tests.labs.serving_process import HEALTHY, figure_now, lives
 from tests.labs.waiting import until
 from tests.server.conftest import Served
 
@@ -62,6 +62,14 @@ def test_a_head_of_too_many_lines_is_refused(shared: Served) -> None:
 def test_a_head_without_an_end_is_refused(shared: Served) -> None:
     with connected(shared) as connection:
         assert problem(said_to(connection, LONG[:HEAD_BYTES], b"x" * 100)) == (431, "head_too_large")
+
+
+def test_another_version_of_http_gets_problem_details(shared: Served) -> None:
+    for first in (b"PRI * HTTP/2.0", b"GET /healthz HTTP/1.9"):
+        with connected(shared) as connection:
+            assert problem(said_to(connection, first + b"\r\nhost: x\r\n\r\n")) == (400, "bad_request")
+    with connected(shared) as connection:
+        assert said_to(connection, b"GET /healthz HTTP/1.0\r\n\r\n").endswith(b'{"alive":true}')
 
 
 def test_no_head_hides_behind_another_request(shared: Served) -> None:
@@ -137,16 +145,11 @@ def test_what_is_not_http_is_refused(shared: Served, sent: bytes) -> None:
 
 
 def test_heads_that_are_refused_are_counted(shared: Served) -> None:
-    def counted() -> float:
-        with shared.everybody() as client:
-            lines = client.get("/metrics").text.splitlines()
-        name = 'capx_http_requests_total{face="everybody",method="other",route="other",status="431"} '
-        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
-
-    before = counted()
+    name = 'capx_http_requests_total{face="everybody",method="other",route="other",status="431"}'
+    before = max(0.0, figure_now(shared, name))
     with connected(shared) as connection:
         said_to(connection, LONG)
-    assert counted() == before + 1
+    assert figure_now(shared, name) == before + 1
 
 
 @contextlib.contextmanager

@@ -1,12 +1,17 @@
 """What is done of an operation, and who hears of it."""
 
+import asyncio
+
+import httpx
 import pytest
+from starlette.requests import Request
 
 from capx.api.operation import OperationTable
 from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.authority.remote.operations import OPERATIONS
 from capx.errors import InvalidRequest
+from capx.server.app import everybody
 from capx.server.faces import agents
 from capx.server.operation import perform
 from capx.server.service import Service
@@ -60,3 +65,22 @@ def test_no_agent_acts_without_an_action() -> None:
 @pytest.mark.parametrize("kind", [Authority, RemoteAuthority])
 def test_an_authority_has_a_method_for_each_operation(kind: type[object]) -> None:
     assert {CALLED_OTHERWISE.get(one.name, one.name) for one in OPERATIONS} <= set(dir(kind))
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/feed", "/agent/status"])
+def test_no_stranger_makes_the_server_parse_a_long_query(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def parsed(request: Request) -> object:
+        raise AssertionError(request.url)
+
+    monkeypatch.setattr(Request, "query_params", property(parsed))
+
+    async def asked(authority: Authority) -> httpx.Response:
+        transport = httpx.ASGITransport(everybody(Service(authority)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(f"{path}?{'%41&' * 5_900}")
+
+    with Authority.temporary() as authority:
+        answer = asyncio.run(asked(authority))
+    assert answer.status_code in {400, 401}
+    if answer.status_code == 400:
+        assert answer.json()["detail"] == "a query may have 16 fields and 4096 bytes"

@@ -252,7 +252,8 @@ def test_a_network_that_stalls_keeps_no_operator_waiting(tmp_path: Path, monkeyp
 def test_strangers_do_not_fill_the_log(served: Served) -> None:
     for _ in range(300):
         with connected(served) as connection:
-            connection.sendall(b"\0\r\n\r\n")
+            # Without a host.
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
             assert connection.recv(4_096).startswith(b"HTTP/1.1 400 ")
     served.signal(signal.SIGTERM)
     code, err = served.ended()

@@ -7,6 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from capx.api import resource_auth
+from capx.api.messages.base import encode
+from capx.api.messages.resources import Charge
+from capx.server.faces.resources import SMALL_BODY
+from capx.server.net.connections import CONNECTIONS
+from capx.server.net.unauthenticated_bodies import ROOM
+from capx.tokens.lineage import MAX_BUDGETS
+from capx.tokens.wire import MAX_TEXT
 from tests.labs.raw_http import claim, connected, kid_of
 from tests.server.conftest import Served
 
@@ -71,3 +79,33 @@ def test_what_strangers_send_fills_no_memory(served: Served, claimed: bool) -> N
             "/decisions", content=body, headers={"authorization": claim(kid_of(served), int(time.time()))}
         )
     assert after.status_code == 401
+
+
+def test_decisions_of_strangers_keep_no_small_report_out(served: Served) -> None:
+    key = served.keys("crm").live[0]
+    proof = f"authorization: {claim(kid_of(served), int(time.time()))}\r\n"
+    head = f"POST /decisions HTTP/1.1\r\nhost: x\r\ncontent-length: {1 << 20}\r\n{proof}\r\n".encode()
+    with contextlib.ExitStack() as stack, served.everybody() as client:
+
+        def reported(path: str, body: bytes) -> int:
+            header = resource_auth.prove(key, method="POST", target=path, body=body, at=int(time.time()))
+            return client.post(path, content=body, headers={"authorization": header}).status_code
+
+        # From the address of the resource. The last byte is withheld.
+        for _ in range(12):
+            connection = stack.enter_context(connected(served))
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(head + b"x" * ((1 << 20) - 1))
+        assert reported("/decisions", b"{" + b" " * (1 << 19)) == 503
+        assert {reported("/sighted", b'{"follower":"crm","deaths":0}') for _ in range(20)} == {200}
+        for path in ("/spend", "/give-back", "/sighted"):
+            assert reported(path, b"{" + b" " * (SMALL_BODY - 1)) == 400
+            assert reported(path, b"{" + b" " * SMALL_BODY) == 413
+
+
+def test_the_largest_payment_is_a_small_report() -> None:
+    costs = {f"{number:064}": "9" * 128 for number in range(MAX_BUDGETS)}
+    largest = Charge("x" * MAX_TEXT, "A" * 22, costs)
+    assert len(encode(largest)) < SMALL_BODY
+    # As much as all connections together is what strangers can make it hold.
+    assert SMALL_BODY * CONNECTIONS <= ROOM

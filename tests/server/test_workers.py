@@ -1,10 +1,16 @@
 """Too much at once is told so, and the rest is done."""
 
 import asyncio
+import contextlib
+import socket
 import threading
 import time
 
+import pytest
+
 from capx.authority.remote.client import RemoteAuthority
+from capx.errors import StoreProblem
+from capx.server.workers import Shared
 from tests.labs.serving_process import figure, locked, opened
 from tests.labs.waiting import until
 from tests.server.conftest import Served
@@ -30,3 +36,66 @@ def test_too_much_at_once_is_told_so_and_the_rest_is_done(served: Served) -> Non
     assert all(b"retry-after: 1" in answer for answer in refused_)
     with RemoteAuthority(served.place) as remote:
         assert len(remote.tasks()) == len(done)
+
+
+def test_what_has_not_begun_is_left_out_when_its_client_leaves(served: Served) -> None:
+    def answered(status: int) -> float:
+        labels = f'face="operators",method="POST",route="/tasks",status="{status}"'
+        return figure(served, f"capx_http_requests_total{{{labels}}}")
+
+    body = b'{"allow": ["crm.read"]}'
+    head = b"POST /tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(
+        body
+    )
+    with contextlib.ExitStack() as stack, locked(served):
+        connections = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(50)]
+        for connection in connections:
+            connection.connect(str(served.socket))
+            connection.sendall(head + body)
+        # Answered after all fifty have come.
+        with served.operators() as client:
+            assert client.get("/openapi.json").status_code == 200
+        for connection in connections:
+            connection.close()
+        # Four threads have begun one each.
+        until(lambda: answered(400) == 46)
+    with RemoteAuthority(served.place) as remote:
+        until(lambda: len(remote.tasks()) == 4)
+
+
+def test_calls_that_share_a_result_run_once() -> None:
+    async def run() -> None:
+        shared, ran, ends = Shared(60), list[int](), threading.Event()
+
+        def call() -> int:
+            ends.wait(20)
+            ran.append(1)
+            return len(ran)
+
+        callers = [asyncio.create_task(shared.run(call)) for _ in range(1_000)]
+        await asyncio.sleep(0)
+        # The others still get it.
+        callers.pop(0).cancel()
+        ends.set()
+        assert set(await asyncio.gather(*callers)) == {1}
+        assert await shared.run(call) == 1
+
+    asyncio.run(run())
+
+
+def test_an_error_and_an_old_result_are_not_kept() -> None:
+    async def run() -> None:
+        shared = Shared(0)
+        results = iter((StoreProblem("no"), 1, 2))
+
+        def call() -> int:
+            found = next(results)
+            if isinstance(found, StoreProblem):
+                raise found
+            return found
+
+        with pytest.raises(StoreProblem):
+            await shared.run(call)
+        assert [await shared.run(call), await shared.run(call)] == [1, 2]
+
+    asyncio.run(run())

@@ -138,6 +138,8 @@ def test_deaths_over_several_pages_are_all_there(store: Store) -> None:
     with store.read() as reading:
         assert [death.seq for death in reading.deaths()] == [1, 2, 3, 4, 5]
         assert [death.seq for death in reading.deaths(after=2)] == [3, 4, 5]
+        for limit in range(7):
+            assert [death.seq for death in reading.deaths(after=1, limit=limit)] == [2, 3, 4, 5][:limit]
 
 
 def test_a_death_is_kept_with_all_that_is_known_of_it(store: Store) -> None:

@@ -234,7 +234,9 @@ def _deaths_since(reading: Reading, head: Head, since: int, at_most: int) -> tup
     up_to = min(head.deaths, reached + at_most)
     if since == head.deaths:
         return dead, lasting
-    for death in reading.deaths(after=since):
+    # Nobody knows how many older deaths are kept.
+    limit = None if since < head.forgotten else up_to - since
+    for death in reading.deaths(after=since, limit=limit):
         if death.seq <= head.forgotten:
             lasting += 1
         elif reached == up_to:

@@ -20,6 +20,7 @@ from capx.api.messages.agents import AgentStatus, Answered, AskMore, RevokeBelow
 from capx.api.messages.base import decode, decode_body
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.operation import OperationTable
+from capx.api.query_string import demand_short
 from capx.authority.authority import Authority
 from capx.authority.requests.inheritance import read_asker
 from capx.errors import InvalidRequest
@@ -27,7 +28,17 @@ from capx.guard.asgi.messages import UnreadableHead, answer_denied, credential, 
 from capx.guard.call_facts import CallFacts
 from capx.server.faces import asks
 from capx.server.faces.redaction import redacted_denial
-from capx.server.operation import ROUTE, AnyOperation, answered, demand_json, perform, read_query, route_to, whole_body
+from capx.server.operation import (
+    ROUTE,
+    AnyOperation,
+    answered,
+    demand_json,
+    perform,
+    read_query,
+    route_to,
+    unless_gone,
+    whole_body,
+)
 from capx.server.service import Service
 from capx.tokens.binding import HttpRequest
 from capx.tokens.grants import ASK
@@ -104,7 +115,7 @@ class AgentRoute:
         received = http_request(scope, body, "")
         # One thread does all the rest. The guard for applications looks revocations up on the event loop, and that is
         # right only for a SQLite file (decision 23).
-        found = await self._service.agents.run(self._done, authentic, received, request)
+        found = await unless_gone(request, self._service.agents.run(self._done, authentic, received, request))
         if isinstance(found, asks.AnsweredAsk):
             return await asks.ask_response(self._service, self._operation, request, found)
         return answered(self._operation, found)
@@ -127,6 +138,7 @@ class AgentRoute:
 def _arguments(operation: AnyOperation, received: HttpRequest, request: Request) -> dict[str, Any]:
     """The arguments that the presentation covers. A query is refused where the body holds the arguments."""
     if not operation.has_body:
+        demand_short(request.scope["query_string"])
         return dict(request.query_params.multi_items())
     read_query(request)
     return decode_body(received.body or b"{}", dict[str, Any])

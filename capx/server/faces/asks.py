@@ -87,12 +87,7 @@ async def _awaited(
 @contextlib.asynccontextmanager
 async def _leaving(request: Request) -> "AsyncGenerator[asyncio.Task[None]]":
     """A block with a task that is done when the client has left. The body must have been read before."""
-
-    async def leaving() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    task = asyncio.create_task(leaving())
+    task = asyncio.create_task(operation.left(request))
     try:
         yield task
     finally:

@@ -7,6 +7,8 @@ Laws:
 - A stream ends only when its client leaves or the authority stops. While the store cannot be read, it sends nothing.
 - A slow client delays only itself.
 - A page is made once for all followers that are at the same position.
+- While others wait for pages, a page that one of them must wait for is short. So whoever asks for page after page from
+  ever other positions cannot keep them waiting for long.
 """
 
 import asyncio
@@ -19,14 +21,18 @@ from starlette.types import Receive, Scope, Send
 from capx.api.messages.base import encode
 from capx.authority.remote.messages import Happened, LogQuery
 from capx.errors import InvalidRequest, StoreProblem
-from capx.resource.feed.page import FeedCursor, SignedPage, sign_page
+from capx.resource.feed.page import DEATHS_IN_A_PAGE, FeedCursor, SignedPage, sign_page
 from capx.server.service import Service
+from capx.server.turns import Turns
 from capx.server.waiting.head_watch import HEARTBEAT
 from capx.server.waiting.stream_limits import machine_at
 from capx.server.workers import Workers
 from capx.store.log import Event
 
 EVENT_STREAM = "text/event-stream"
+
+SHORT = 500
+"""The most deaths in a page while others wait for theirs."""
 
 _PIECE = 500
 _STILL_HERE = 15.0
@@ -79,27 +85,29 @@ class Feed:
         self._service = service
         self._rounds = -1
         self._fresh_until = 0.0
-        # By the threads that make them, too: an open stream must not wait for a page that is queued behind others.
-        self._pages: dict[tuple[Workers, FeedCursor], asyncio.Task[SignedPage]] = {}
+        # Those of open streams apart: they must not wait for a page that is queued behind others.
+        self._making: dict[FeedCursor, asyncio.Task[SignedPage]] = {}
+        self._made: dict[FeedCursor, SignedPage] = {}
+        self._threads = {service.beginners: Workers(1, 1), service.readers: Workers(1, 1)}
 
-    async def follow(self, asked: FeedCursor, host: str | None) -> Response:
+    async def follow(self, asked: FeedCursor, host: str) -> Response:
         """Pages as events: first what the follower has missed, then one after each death and one every second.
 
         `host` is the address of the follower.
         """
-        machine = None if host is None else machine_at(host)
-        # Before a page is made for it: a stream that is refused costs next to nothing.
-        self._service.streams.demand_room("feed", machine)
-        # The round is read before the page is made. A death in between then makes another page.
-        rounds = self._service.watch.rounds
-        page = await self._page(asked, self._service.beginners)
-        return _Stream(self._service, "feed", machine, self._follow(page, rounds))
+        machine = machine_at(host)
+        # Counted before a page is made for it: a stream that is refused costs next to nothing.
+        with self._service.streams.opened("feed", machine):
+            # The round is read before the page is made. A death in between then makes another page.
+            rounds = self._service.watch.rounds
+            page = await self._in_turn(asked, machine, self._service.beginners)
+        return _Stream(self._service, "feed", machine, self._follow(page, machine, rounds))
 
-    async def page(self, asked: FeedCursor) -> SignedPage:
-        """One page, for a caller who wants no stream. Other threads make it, so it does not delay streams."""
-        return await self._page(asked, self._service.readers)
+    async def page(self, asked: FeedCursor, host: str) -> SignedPage:
+        """One page, for a caller at `host` who wants no stream. It is made apart, so it does not delay streams."""
+        return await self._in_turn(asked, machine_at(host), self._service.readers)
 
-    async def _follow(self, page: SignedPage, rounds: int) -> AsyncGenerator[bytes]:
+    async def _follow(self, page: SignedPage, machine: str, rounds: int) -> AsyncGenerator[bytes]:
         service, watch = self._service, self._service.watch
         with watch.followed():
             yield event(page.text.encode())
@@ -108,37 +116,54 @@ class Feed:
                     await watch.due.wait(2 * HEARTBEAT)
                     continue
                 rounds = watch.rounds
-                # A follower that has much to catch up must not delay those that know all.
-                workers = service.beginners if page.has_more else service.followers
                 try:
-                    page = await self._page(page.then, workers)
+                    # A follower that has much to catch up must not delay those that know all.
+                    if page.has_more:
+                        page = await self._in_turn(page.then, machine, service.beginners)
+                    else:
+                        page = await self._at_once(page.then)
                 except StoreProblem:
                     # Silence is safe: the follower counts the age of its last page, and denies when that is too old.
                     await watch.due.wait(_AFTER_TROUBLE)
                 else:
                     yield event(page.text.encode())
 
-    async def _page(self, asked: FeedCursor, workers: Workers) -> SignedPage:
+    def _drop_old(self) -> None:
         rounds, now = self._service.watch.rounds, time.monotonic()
         # Rounds are counted only while somebody follows. Without followers, the time says when a page is too old.
         if rounds != self._rounds or now > self._fresh_until:
             self._rounds, self._fresh_until = rounds, now + HEARTBEAT / 2
-            self._pages.clear()
-        making = self._pages.get((workers, asked))
+            # Others: a page that is being made now belongs to those before.
+            self._making, self._made = {}, {}
+
+    async def _at_once(self, asked: FeedCursor) -> SignedPage:
+        self._drop_old()
+        pages = self._making
+        making = pages.get(asked)
         if making is None:
-            making = asyncio.create_task(workers.run(self._sign, asked))
-            self._pages[workers, asked] = making
+            making = pages[asked] = asyncio.create_task(self._service.followers.run(self._sign, asked))
         # Shielded, because others wait for the same page: a client that leaves must not cancel it.
         try:
             return await asyncio.shield(making)
         except StoreProblem:
-            self._pages.pop((workers, asked), None)
+            pages.pop(asked, None)
             raise
 
-    def _sign(self, asked: FeedCursor) -> SignedPage:
+    async def _in_turn(self, asked: FeedCursor, machine: str, turns: Turns) -> SignedPage:
+        async def made() -> SignedPage:
+            self._drop_old()
+            pages = self._made
+            if asked not in pages:
+                at_most = SHORT if turns.is_crowded else DEATHS_IN_A_PAGE
+                pages[asked] = await self._threads[turns].run(self._sign, asked, at_most)
+            return pages[asked]
+
+        return await turns.take(machine, made)
+
+    def _sign(self, asked: FeedCursor, at_most: int = DEATHS_IN_A_PAGE) -> SignedPage:
         now = time.time()
         with self._service.authority.store.read() as reading:
-            page = sign_page(reading, self._service.signer(), asked, now=now)
+            page = sign_page(reading, self._service.signer(), asked, now=now, at_most=at_most)
         self._service.metrics.pages.inc()
         return page
 

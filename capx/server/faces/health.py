@@ -3,11 +3,10 @@
 Laws:
 
 - `/healthz` does not read the store, so a slow store does not fail it.
-- For a moment, `/readyz` keeps a good result, and `/metrics` any result. Everybody on the network can call them, and
-  must not be able to load the store.
+- Whoever asks within a moment gets the same answer of `/readyz`, if it is good, and of `/metrics`. Everybody on the
+  network can call them, and must not be able to load the store, or to keep the other one waiting.
 """
 
-import time
 from typing import Final
 
 from msgspec import Struct
@@ -21,9 +20,6 @@ from capx.server.service import Service
 OPERATIONS: Final = OperationTable()
 """All operations of monitoring."""
 operation = OPERATIONS.operation
-
-KEPT: Final = 1.0
-"""Seconds for which a good answer is kept."""
 
 
 class Alive(Struct, frozen=True):
@@ -40,7 +36,7 @@ class Ready(Struct, frozen=True):
     deaths: int
 
 
-@operation("GET", "/healthz", instant=True)
+@operation("GET", "/healthz")
 def healthz(service: Service) -> Alive:
     """Whether this process answers."""
     del service
@@ -50,14 +46,9 @@ def healthz(service: Service) -> Alive:
 @operation("GET", "/readyz")
 def readyz(service: Service) -> Ready:
     """Whether the store can be read and written; if not, the answer is 503."""
-    found = service.ready
-    if found is None or time.monotonic() - found[0] >= KEPT:
-        # A write transaction, though nothing is written: it fails if the store cannot be written.
-        with service.authority.store.write() as transaction:
-            head = transaction.head()
-        found = time.monotonic(), head
-        service.ready = found
-    head = found[1]
+    # A write transaction, though nothing is written: it fails if the store cannot be written.
+    with service.authority.store.write() as transaction:
+        head = transaction.head()
     return Ready(head.epoch, head.position, head.deaths)
 
 
@@ -69,4 +60,5 @@ def metrics(service: Service) -> bytes:
 
 def routes(service: Service) -> list[Route]:
     """The routes of all operations of monitoring."""
-    return [route(one, service, service, service.watchers) for one in OPERATIONS]
+    threads = {healthz: None, readyz: service.ready, metrics: service.scrapes}
+    return [route(one, service, service, threads[one]) for one in OPERATIONS]

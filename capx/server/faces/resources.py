@@ -12,12 +12,14 @@ Laws:
 """
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive
 
 from capx.api import resource_auth
 from capx.api.messages.base import decode_body
@@ -40,7 +42,7 @@ from capx.authority import charging
 from capx.authority.authority import Authority
 from capx.crypto.base64url import unb64u
 from capx.errors import InvalidRequest
-from capx.guard.asgi.messages import http_request
+from capx.guard.asgi.messages import MAX_BODY, http_request
 from capx.resource.feed.page import Envelope, FeedCursor, SignedPage
 from capx.server.faces.event_streams import Feed
 from capx.server.faces.follower_acks import keep_follower_ack
@@ -53,6 +55,7 @@ from capx.server.operation import (
     demand_json,
     read_query,
     route_to,
+    unless_gone,
     wants_stream,
     whole_body,
 )
@@ -67,14 +70,17 @@ OPERATIONS: Final = OperationTable()
 """All operations of resources."""
 operation = OPERATIONS.operation
 
+SMALL_BODY: Final = 32 * 1024
+"""The most bytes of a report that holds no decisions: a presentation, and what it costs."""
+
 _LARGEST: Final = 64 * 1024
 _DEEPEST: Final = 64
 
 
 @operation("GET", "/feed", streams=True, answers=Envelope)
-async def feed(pages: Feed, asked: FeedCursor) -> SignedPage:
+async def feed(pages: Feed, asked: FeedCursor, host: str) -> SignedPage:
     """The next signed page of deaths; as text/event-stream, page after page, at least one a second."""
-    return await pages.page(asked)
+    return await pages.page(asked, host)
 
 
 @operation("POST", "/decisions", reported=True)
@@ -174,9 +180,10 @@ def _feed_route(service: Service) -> Route:
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = feed.path
         asked: FeedCursor = read_query(request, FeedCursor)
+        host = "" if request.client is None else request.client.host
         if wants_stream(request):
-            return await pages.follow(asked, None if request.client is None else request.client.host)
-        page = await feed.act(pages, asked)
+            return await unless_gone(request, pages.follow(asked, host))
+        page = await unless_gone(request, feed.act(pages, asked, host))
         return Response(page.text, media_type=feed.media, headers=NO_STORE)
 
     return route_to(feed, answer)
@@ -193,19 +200,26 @@ def _report_route(operation: AnyOperation, service: Service, workers: Workers) -
                 )
         return answered(operation, operation.act(service.authority, proven.audience, asked))
 
+    most = MAX_BODY if operation is record else SMALL_BODY
+
+    def reading(request: Request) -> AbstractContextManager[Receive]:
+        if operation is not record:
+            return nullcontext(request.receive)
+        machine = "" if request.client is None else machine_at(request.client.host)
+        return service.unauthenticated.held(request.receive, machine)
+
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path
         target = http_request(request.scope, b"", "").target
         # The cheap checks of the head come before the body, which a stranger could make large and slow.
         claim = demand_claim(request.headers.getlist("authorization"), service.ring, now=int(time.time()))
         demand_json(request)
-        machine = "" if request.client is None else machine_at(request.client.host)
-        # Held until the MAC is checked, because a stranger may have sent these bytes.
-        with service.unauthenticated.held(request.receive, machine) as receive:
-            body = await whole_body(request, receive)
+        # Until the MAC is checked, a stranger may have sent these bytes.
+        with reading(request) as receive:
+            body = await whole_body(request, receive, most)
             proven = resource_auth.verify(
                 claim, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
             )
-        return await workers.run(done, proven, body)
+        return await unless_gone(request, workers.run(done, proven, body))
 
     return route_to(operation, answer)

@@ -5,6 +5,7 @@ Laws:
 - Nothing parses a head before all of it is there, and is known to be small. So a stranger cannot make the parser work
   more than a head of this size takes.
 - The work for a piece is linear in the piece.
+- A head is one of HTTP/1.1 or HTTP/1.0, or it is refused.
 - The length of a body is known from its head. A request with Transfer-Encoding is refused: a body in thousands of tiny
   chunks costs the parser as much as thousands of lines. With two lengths, a proxy and this server could disagree where
   the next request begins (RFC 9112, 6.3).
@@ -23,6 +24,10 @@ HEAD_LINES: Final = 100
 HEAD_BYTES: Final = MAX_TEXT + 8 * 1024
 """The most bytes of a head: the largest token, and 8 KiB for everything else."""
 
+NO_HTTP: Final = "this is not a request of HTTP/1.1 or HTTP/1.0"
+
+# h11 takes HTTP/1.9 and HTTP/2.0, too, and answers them as HTTP/1.1.
+_FIRST: Final = re.compile(rb"[^\r\n]+ HTTP/1\.[01]\r?\n")
 # Exactly where h11 ends a head, and where it begins a field.
 _END: Final = re.compile(rb"\n\r?\n")
 _CHUNKED: Final = re.compile(rb"\ntransfer-encoding:", re.IGNORECASE)
@@ -61,6 +66,8 @@ class HeadReader:
         head = Head(bytes(self._held[:size]), bytes(self._held[size:]))
         self._held.clear()
         self._lines = 0
+        if _FIRST.match(head.head) is None:
+            raise HttpRefusal(400, "bad_request", NO_HTTP)
         _demand_known_length(head.head)
         return head
 

@@ -21,7 +21,7 @@ from capx.api.messages.base import encode
 from capx.api.problems import HttpRefusal, to_problem
 from capx.server.net.connections import HEAD_SECONDS
 from capx.server.net.head_queue import HeadQueue
-from capx.server.net.heads import Head, HeadReader
+from capx.server.net.heads import NO_HTTP, Head, HeadReader
 
 
 class BoundedHeadProtocol(H11Protocol):
@@ -62,7 +62,7 @@ class BoundedHeadProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what h11 cannot parse, as problem details."""
         del msg
-        self._refuse(HttpRefusal(400, "bad_request", "this is not a request of HTTP/1.1"))
+        self._refuse(HttpRefusal(400, "bad_request", NO_HTTP))
 
     @property
     def _is_answering(self) -> bool:

@@ -4,7 +4,9 @@ Laws:
 
 - The MAC covers the whole body, so the authority must read the body of a stranger before it can deny it. So it checks
   first what the head shows.
-- All unproven bodies together take a limited amount of memory. One machine gets a part of it, so others have room too.
+- All unproven decisions together take a limited amount of memory. One machine gets a part of it, so others have room
+  too.
+- Other reports are small, so they need no room here: whoever fills it keeps no payment and no acknowledgement out.
 """
 
 import re
@@ -20,7 +22,7 @@ from capx.api.resource_auth import SCHEME, WINDOW, UnauthenticatedReport
 from capx.crypto.keys import KeyRing
 
 ROOM: Final = 32 << 20
-"""The most bytes of unproven bodies that are held at once."""
+"""The most bytes of unproven decisions that are held at once."""
 ROOM_OF_ONE: Final = ROOM // 4
 """The most of these bytes from one machine."""
 
@@ -46,7 +48,7 @@ def demand_claim(headers: Sequence[str], ring: KeyRing, *, now: int) -> str:
 
 
 class UnauthenticatedBodies:
-    """Counts the bytes of unproven bodies. It belongs to one event loop."""
+    """Counts the bytes of unproven decisions. It belongs to one event loop."""
 
     def __init__(self) -> None:
         self._held = 0

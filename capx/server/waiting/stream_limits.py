@@ -37,22 +37,18 @@ class OpenStreams:
 
         `machine` is None on a Unix socket.
         """
-        self.demand_room(kind, machine)
-        whose = None if machine is None else (kind, machine)
-        self._count(kind, whose, 1)
-        try:
-            yield
-        finally:
-            self._count(kind, whose, -1)
-
-    def demand_room(self, kind: str, machine: str | None) -> None:
-        """HttpRefusal when there is no room for one more stream."""
         if self._open[kind] >= STREAMS:
             raise HttpRefusal(503, "unavailable", f"{STREAMS} streams are already open: try again later")
         if machine is not None and self._by_machine[kind, machine] >= STREAMS_OF_ONE:
             raise HttpRefusal(
                 503, "unavailable", f"{STREAMS_OF_ONE} streams are already open from this address: try again later"
             )
+        whose = None if machine is None else (kind, machine)
+        self._count(kind, whose, 1)
+        try:
+            yield
+        finally:
+            self._count(kind, whose, -1)
 
     def _count(self, kind: str, whose: tuple[str, str] | None, change: int) -> None:
         self._open[kind] += change

@@ -128,12 +128,17 @@ class SqlRows(SqlRequestRows):
             self._guard.demand_deaths(key for key in wanted if key not in found)
         return found
 
-    def deaths(self, *, after: int = 0) -> Iterator[Death]:
+    def deaths(self, *, after: int = 0, limit: int | None = None) -> Iterator[Death]:
         query = f"{self.select_death} WHERE seq > ? ORDER BY seq LIMIT ?"
         # By pages, for the reasons given in `events`.
-        while rows := self._rows(query, after, _PAGE):
+        while limit is None or limit > 0:
+            page = _PAGE if limit is None else min(limit, _PAGE)
+            rows = self._rows(query, after, page)
             yield from map(self._death, rows)
+            if len(rows) < page:
+                return
             after = rows[-1][0]
+            limit = None if limit is None else limit - len(rows)
 
     def revoked_until(self) -> int:
         held = revoked_until(key for (key,) in self._rows(self.select_instants))
