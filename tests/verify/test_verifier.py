@@ -38,7 +38,9 @@ from capx_caveats import (
     encode_block,
     expires,
     max_hops,
+    regex,
     tenant,
+    where,
 )
 from tests.labs.lab import (
     KEY,
@@ -185,6 +187,29 @@ def test_verify_decide_and_explain_agree(scenario: Callable[[Lab], tuple[Capabil
     in_turn = refusals_of(lambda: asyncio.run(lab.verifier.admit_async(token(), received)).judge(call))
     assert in_turn == stepwise
     assert decided.allowed == (not decided.refusals)
+
+
+def test_an_explanation_names_the_token_of_a_misfit() -> None:
+    lab = Lab()
+    explained = lab.verifier.explain(lab.present(minted()), CALL, ToolCall("a.read", {"id": 7}))
+    assert (codes_of(explained.refusals), explained.restrictions) == (("call_mismatch",), ())
+    assert explained.lineage is not None
+    assert explained.lineage.task == "T1"
+    # Without what was received, it is taken for a presentation of this call.
+    assert lab.verifier.explain(lab.present(minted()), CALL).allowed
+    assert lab.verifier.explain("junk", CALL).restrictions == ()
+
+
+def test_an_explanation_knows_that_a_presentation_was_revoked() -> None:
+    lab = Lab()
+    presented = minted().present(READ, now=NOW)
+    lab.deaths.deaths[presented.ids[-1]] = "revoked"
+    assert codes_of(lab.verifier.explain(presented.text, CALL).refusals) == ("revoked",)
+
+
+def test_a_pattern_in_the_last_block_of_a_bare_token_is_read() -> None:
+    capability = holding([where("args.id", regex("A.*"))])
+    assert Lab().verifier.explain(capability.text, Call("a.read", {"id": "A1"})).allowed
 
 
 # The cache
