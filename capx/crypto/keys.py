@@ -14,6 +14,7 @@ it is refused. Keys that were made in memory name none until an authority uses t
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 KEY_BYTES = 32
 KID_BYTES = 8
 AUTHORITY_BYTES = 16
+
+
+_REMEMBERED_ROWS = 4_096
 
 
 class _Secret:
@@ -95,7 +99,7 @@ class AudienceKey(_Secret):
 class RootKey(_Secret):
     """32 random bytes, from which the key of every audience is derived (HKDF-Expand, RFC 5869, first block)."""
 
-    __slots__ = ("_raw_kid", "_row_key", "_secret", "kid")
+    __slots__ = ("_row_mark", "_secret", "kid")
 
     def __init__(self, secret: bytes) -> None:
         # As in AudienceKey: a repr for a key whose checks fail, and no secret in a local variable.
@@ -105,8 +109,9 @@ class RootKey(_Secret):
         if problem := _weakness(self._secret):
             raise KeyProblem(problem)
         self.kid = b64u(digest(b"capx/1/kid", self._secret)[:KID_BYTES])
-        self._row_key = mac(self._secret, b"capx/1/row\x01")
-        self._raw_kid = unb64u(self.kid)
+        # An agent that asks has the rows of its task checked again, and most of them have not changed.
+        marking = partial(_row_mark, mac(self._secret, b"capx/1/row\x01"), unb64u(self.kid))
+        self._row_mark = lru_cache(_REMEMBERED_ROWS)(marking)
 
     @classmethod
     def generate(cls) -> "RootKey":
@@ -133,8 +138,7 @@ class RootKey(_Secret):
 
         capx.store.row_marks says what `fields` are.
         """
-        named = sized(table.encode()) + sized(id_.encode()) + sized(self._raw_kid)
-        return self._raw_kid + mac(self._row_key, named + fields)
+        return self._row_mark(table, id_, fields)
 
     def __repr__(self) -> str:
         return f"RootKey(kid={self.kid!r})"
@@ -142,6 +146,10 @@ class RootKey(_Secret):
     def line(self) -> str:
         """Return the line of a key file that holds this key: a secret."""
         return f"root {self.kid} {b64u(self._secret)}"
+
+
+def _row_mark(row_key: bytes, kid: bytes, table: str, id_: str, fields: bytes) -> bytes:
+    return kid + mac(row_key, sized(table.encode()) + sized(id_.encode()) + sized(kid) + fields)
 
 
 class KeyRing(_Secret):
