@@ -83,7 +83,7 @@ def test_a_backup_that_finds_no_room_leaves_nothing(disk: Path, authority: Autho
 
 def test_a_store_on_a_read_only_disk_is_read_and_nothing_is_lost(disk: Path, authority: Authority) -> None:
     task = authority.open(allow=["crm.read"])
-    authority.store.close()
+    authority.close()
     assert mount("-o", "remount,ro", disk)
     with Authority(SQLiteStore(disk / "capx.db"), authority.keyring) as looking:
         assert [one.id for one in looking.tasks()] == [task.id]

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 import psycopg
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from capx.crypto.base64url import b64u
 from capx.store.log import Event
@@ -70,9 +70,6 @@ class Rows(SqlRows):
         self._guard = guard
         self._head = self._written = head_of(head)
 
-    def head(self) -> Head:
-        return self._head
-
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
         narrowed, values = ("", ()) if ids is None else (" WHERE counter = ANY (?::text[])", (list(ids),))
         return [Counter(*row) for row in self._rows(f"{_COUNTER}{narrowed} ORDER BY counter, unit", *values)]
@@ -98,14 +95,6 @@ class Rows(SqlRows):
         with self._db.patient():
             super().adopt(reading)
 
-    def keep_head(self) -> None:
-        """Write the head, if it changed."""
-        if self._head != self._written:
-            self._db.execute(
-                "UPDATE capx.head SET epoch = %s, position = %s, hash = %s, deaths = %s, forgotten = %s",
-                structs.astuple(self._head),
-            )
-
     def wake(self) -> None:
         """Wake followers after the commit, if something died, was forgotten, or an epoch began.
 
@@ -120,9 +109,6 @@ class Rows(SqlRows):
 
     def _execute(self, query: str, *values: object) -> psycopg.Cursor[tuple[Any, ...]]:
         return self._db.execute(query.replace("?", "%s"), values)
-
-    def _change_head(self, **changes: Any) -> None:
-        self._head = structs.replace(self._head, **changes)
 
     def count_request(self, request: RequestRecord) -> None:
         query = (
@@ -204,5 +190,5 @@ def _second(ids: object) -> str | None:
     return _named(found[1]) if len(found) > 1 else None
 
 
-def _for_followers(head: Head) -> tuple[str, int, int]:
-    return head.epoch, head.deaths, head.forgotten
+def _for_followers(head: Head | None) -> tuple[str, int, int] | None:
+    return None if head is None else (head.epoch, head.deaths, head.forgotten)

@@ -1,7 +1,7 @@
 """Reads and writes the rows of a store within one transaction, as far as both databases do this alike.
 
 Laws: where the databases differ, each defines a column, a condition or a method of its own; the order of the statements
-is the same in both. Only `_change_head` changes the head.
+is the same in both. A transaction reads the head once, and writes it once, at its end.
 """
 
 from abc import abstractmethod
@@ -68,12 +68,26 @@ class SqlRows(SqlRequestRows):
     forget_paid: ClassVar[str]
     """Deletes what presentations have paid before a time."""
 
-    @abstractmethod
-    def head(self) -> Head: ...
+    _head: Head | None
+    """The head as this transaction leaves it; None until somebody asks for it."""
+    _written: Head | None
+    """The head that the store holds, if it was read."""
 
-    @abstractmethod
+    def head(self) -> Head:
+        if self._head is None:
+            self._head = self._written = head_of(self._row(HEAD))
+        return self._head
+
+    def keep_head(self) -> None:
+        """Write the head, if it changed. Whoever commits calls this first."""
+        if self._head is not None and self._head != self._written:
+            self._execute(
+                "UPDATE capx.head SET epoch = ?, position = ?, hash = ?, deaths = ?, forgotten = ?",
+                *structs.astuple(self._head),
+            )
+
     def _change_head(self, **changes: Any) -> None:
-        """Set these fields of the head."""
+        self._head = structs.replace(self.head(), **changes)
 
     def task(self, id_: str) -> TaskRecord | None:
         row = self._row(f"{_MARKED_TASK} WHERE id = ?", id_)

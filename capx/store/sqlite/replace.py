@@ -86,6 +86,7 @@ class ReplaceableFile:
                 rows.clear()
                 rows.adopt(reading)
                 begin(rows, there)
+                rows.keep_head()
                 kept = _free_name(path, now)
                 # The copy has its name before the commit. A crash leaves at worst a copy that nobody needs.
                 publish(draft, kept)

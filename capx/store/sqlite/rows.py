@@ -20,11 +20,10 @@ from capx.store.records import (
     Counter,
     Damaged,
     DecisionRecord,
-    Head,
     Unwritable,
 )
 from capx.store.row_marks import Guard
-from capx.store.sql.rows import HEAD, SqlRows, head_of
+from capx.store.sql.rows import SqlRows
 from capx.tokens.binding import CLOCKS_APART, OPEN_WINDOWS
 from capx.tokens.revocation_key import RevocationKey
 from capx.verify.meter import Paid, Payer, Spend, Tally
@@ -64,9 +63,7 @@ class Rows(SqlRows):
     def __init__(self, connection: sqlite3.Connection, guard: Guard | None = None) -> None:
         self._db = connection
         self._guard = guard
-
-    def head(self) -> Head:
-        return head_of(self._row(HEAD))
+        self._head = self._written = None
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
         if ids is None:
@@ -178,10 +175,6 @@ class Rows(SqlRows):
     def _execute(self, query: str, *values: object) -> sqlite3.Cursor:
         # SQLite has no schema `capx`: its tables go without a prefix.
         return self._db.execute(query.replace("capx.", ""), values)
-
-    def _change_head(self, **changes: Any) -> None:
-        columns = ", ".join(f"{name} = ?" for name in changes)
-        self._execute(f"UPDATE head SET {columns}", *changes.values())  # noqa: S608 - columns of ours
 
     def _put_all(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         for row in rows:

@@ -140,7 +140,9 @@ class SQLiteStore:
             # Before BEGIN: SQLite does not change this within a transaction.
             connection.execute(f"PRAGMA synchronous = {synchronous}")
             with _transaction(connection, "BEGIN IMMEDIATE"):
-                yield Rows(connection, guard)
+                rows = Rows(connection, guard)
+                yield rows
+                rows.keep_head()
 
 
 @contextlib.contextmanager
