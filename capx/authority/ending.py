@@ -39,6 +39,14 @@ def as_of(task: TaskRecord, now: int) -> TaskRecord:
     return msgspec.structs.replace(task, state=state)
 
 
+def has_ended(reading: Reading, task: TaskRecord, now: int) -> bool:
+    """Whether somebody has ended a task. Its death says so, which is only forgotten when all tokens have expired.
+
+    The state alone has no mark: whoever can write the store could hide a task from those who want to end it.
+    """
+    return lifecycle.is_final(task.state) and (now >= task.expires or reading.death(task.id) is not None)
+
+
 def dying_with(reading: Reading, task: TaskRecord, now: int) -> Impact:
     """What is known to die with a task."""
     tree = read_tree(reading, now, task.id, counting=False)
@@ -60,10 +68,10 @@ def end_task(store: Store, task_id: str, move: lifecycle.Move, *, clock: Callabl
 
 def end(transaction: Writing, task: TaskRecord, move: lifecycle.Move, *, now: int) -> Ended:
     """End a task within a transaction, and return its end, also one from before."""
-    if lifecycle.is_final(task.state):
+    if has_ended(transaction, task, now):
         return Ended(task.id, task.state, task.position, again=True)
     # From the state at `now`: a task that is overdue ends as expired, whatever the move.
-    state = lifecycle.after(as_of(task, now).state, move)
+    state = lifecycle.after("expired" if now >= task.expires else lifecycle.FIRST, move)
     # The event comes first, because the end and the death name its position.
     event = TASK_ENDS[state](task.id).write(transaction, at=now)
     transaction.end_task(task.id, state, at=now, position=event.position)

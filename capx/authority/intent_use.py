@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from capx.api.messages.outcomes import Ended, Impact
-from capx.authority.ending import as_of, dying_with, end
+from capx.authority.ending import as_of, dying_with, end, has_ended
 from capx.authority.graph.impact import together
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
@@ -27,7 +27,7 @@ from capx.intents.intent import Intent, SignedIntent
 from capx.policy.policy import Policy
 from capx.policy.terms import Terms
 from capx.store.events import IntentWithdrawn
-from capx.store.lifecycle import after, is_final
+from capx.store.lifecycle import after
 from capx.store.protocols import Reading, Writing
 from capx.store.records import ATTESTED, IntentRecord, TaskRecord
 from capx.store.row_marks import ChangedRow
@@ -130,7 +130,7 @@ def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
     event = IntentWithdrawn(digest).write(transaction, at=now)
     if known is not None:
         transaction.keep_intent(msgspec.structs.replace(known, withdrawn=now))
-    tasks = _unended(transaction, digest)
+    tasks = _unended(transaction, digest, now)
     ends = tuple([end(transaction, task, "withdraw", now=now) for task in tasks])
     return WithdrawnIntent(digest, now, event.position, tasks=ends)
 
@@ -138,15 +138,15 @@ def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
 def preview(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
     """The result that withdrawing an intent would have."""
     known = reading.intent(digest) or IntentRecord(digest)
-    tasks = _unended(reading, digest)
+    tasks = _unended(reading, digest, now)
     ends = tuple([Ended(task.id, after(as_of(task, now).state, "withdraw"), None) for task in tasks])
     dying = together(dying_with(reading, task, now) for task in tasks)
     return WithdrawnIntent(digest, known.withdrawn, None, known.withdrawn is not None, ends, dying)
 
 
-def _unended(reading: Reading, digest: str) -> list[TaskRecord]:
+def _unended(reading: Reading, digest: str, now: int) -> list[TaskRecord]:
     """The tasks of an intent that are not ended in the store."""
-    return [task for task in reading.tasks() if task.intent == digest and not is_final(task.state)]
+    return [task for task in reading.tasks() if task.intent == digest and not has_ended(reading, task, now)]
 
 
 def _demand_meant_here(reading: Reading, intent: Intent) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from capx.api.messages.outcomes import Killed, Revocation
-from capx.authority.ending import as_of
+from capx.authority.ending import as_of, has_ended
 from capx.authority.graph.agents import nodes_of_agent
 from capx.authority.graph.impact import impact_in, read_tree, together
 from capx.crypto.base64url import b64u, is_bytes, unb64u
@@ -146,7 +146,8 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int, *, after: int
         if where.get("tenant") in {None, task.tenant}
         and where.get("purpose") in {None, task.purpose}
         and where.get("principal") in {None, task.principal}
-        and not is_final(as_of(task, now).state)
+        and now < task.expires
+        and not has_ended(reading, task, now)
         and reading.death(root_node(task.root)) is None
     ]
     agent = where.get("agent")

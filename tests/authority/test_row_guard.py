@@ -20,6 +20,7 @@ from capx.errors import CapxError, ConfigurationProblem, StoreProblem
 from capx.intents.principal_key import PrincipalKey
 from capx.store.factory import create_store, open_store
 from capx.store.row_marks import ChangedRow
+from capx.tokens.chain import root_node
 from capx.verify.ask import Granted
 from capx_caveats import JSON, action, anything, budget
 from tests.labs.counts import NIGHTLY
@@ -320,6 +321,27 @@ def test_ends_need_no_marks(world: World) -> None:
         world.clock.now += 100_000
         lab.authority.prune()
         assert not world.minted(lab)
+
+
+@pytest.mark.parametrize("end", ["complete", "withdraw", "the intent", "where"])
+def test_a_task_whose_row_says_that_it_ended_is_ended(world: World, end: str) -> None:
+    with world.authority() as lab:
+        principal = lab.authority.task(world.task).principal
+        assert principal is not None
+        with world.behind() as behind:
+            behind.do("UPDATE tasks SET state = 'completed', ended = 1 WHERE id = ?", world.task)
+        if end == "complete":
+            assert not lab.authority.complete(world.task).again
+        elif end == "withdraw":
+            assert not lab.authority.withdraw(world.task).again
+        elif end == "the intent":
+            assert world.task in {one.task for one in lab.authority.withdraw_intent(world.attested.digest).tasks}
+        else:
+            assert lab.authority.revoke(where={"principal": principal}).killed
+        with lab.authority.store.read() as reading:
+            task = reading.task(world.task)
+            assert task is not None
+            assert reading.deaths_of((task.id, root_node(task.root)))
 
 
 def test_a_key_is_retired_only_after_rows_got_another_mark(world: World) -> None:
