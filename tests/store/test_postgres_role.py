@@ -668,7 +668,7 @@ def test_a_presentation_has_an_id_of_one_length(owner: PostgresStore, session: C
             )
 
 
-AMOUNTS = ["NULL", "'NaN'", "'Infinity'", "-1", "1e15", "1e-7", "1e-16383", "0.0000001", "1" + "0" * 5_000]
+AMOUNTS = ["1.0000000", "NULL", "'NaN'", "'Infinity'", "-1", "1e15", "1e-7", "1e-16383", "0.0000001", "1" + "0" * 5_000]
 
 
 @pytest.mark.parametrize("amount", AMOUNTS)

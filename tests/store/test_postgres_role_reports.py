@@ -76,5 +76,6 @@ def test_whatever_a_role_may_record_can_be_restored(
     saved = tmp_path / "saved.db"
     backup(owner, saved)
     owner.close()
-    done = restore(saved, str(tmp_path / "restored.db"))
-    assert done.backup.position >= recorded
+    database = postgres_server.database()
+    for place in (str(tmp_path / "restored.db"), postgres_server.url(database)):
+        assert restore(saved, place).backup.position >= recorded

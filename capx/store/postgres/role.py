@@ -4,6 +4,8 @@ from capx.errors import InvalidRequest
 from capx.store.postgres.schema import FOR_RESOURCES
 
 _LONGEST = 63
+_CONNECTIONS = 64
+"""More than two processes of a service need, and fewer than the 100 that a server usually takes from all."""
 
 
 def role_sql(audience: str, role: str | None = None) -> str:
@@ -24,7 +26,8 @@ def role_sql(audience: str, role: str | None = None) -> str:
     return f"""\
 -- In the database of the store, as its owner with CREATEROLE, or as a superuser.
 BEGIN;
-CREATE ROLE {quoted} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION;
+CREATE ROLE {quoted} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION
+    CONNECTION LIMIT {_CONNECTIONS};
 DO {_literal(connect)};
 GRANT USAGE ON SCHEMA capx TO {quoted};
 GRANT EXECUTE ON FUNCTION

@@ -65,13 +65,21 @@ class Rows(SqlRows):
         "WHERE p.presentation = old.presentation AND p.counter = old.counter AND p.unit = old.unit"
     )
 
+    # A role may hold the lock of its own row.
+    forget_sightings = (
+        "DELETE FROM capx.sightings s USING (SELECT follower FROM capx.sightings WHERE at < ? "
+        "FOR UPDATE SKIP LOCKED) AS old WHERE s.follower = old.follower"
+    )
+
     def __init__(self, link: Link, head: tuple[Any, ...] | None, guard: Guard | None = None) -> None:
         self._db = link
         self._guard = guard
         self._head = self._written = head_of(head)
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
-        narrowed, values = ("", ()) if ids is None else (" WHERE counter = ANY (?::text[])", (list(ids),))
+        # A resource may report a counter that PostgreSQL cannot even look for.
+        sought = None if ids is None else [id_ for id_ in ids if "\0" not in id_]
+        narrowed, values = ("", ()) if sought is None else (" WHERE counter = ANY (?::text[])", (sought,))
         return [Counter(*row) for row in self._rows(f"{_COUNTER}{narrowed} ORDER BY counter, unit", *values)]
 
     def count_revocation(self, task: str, node: bytes, *, now: int) -> tuple[int, int]:
@@ -182,7 +190,8 @@ def text(body: bytes) -> str:
 
 
 def _named(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    # As `capx.facts` does with the character that PostgreSQL holds in no text.
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else None
 
 
 def _second(ids: object) -> str | None:

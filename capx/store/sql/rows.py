@@ -67,6 +67,8 @@ class SqlRows(SqlRequestRows):
 
     forget_paid: ClassVar[str]
     """Deletes what presentations have paid before a time."""
+    forget_sightings: ClassVar[str] = "DELETE FROM capx.sightings WHERE at < ?"
+    """Deletes what followers knew before a time."""
 
     _head: Head | None
     """The head as this transaction leaves it; None until somebody asks for it."""
@@ -237,7 +239,7 @@ class SqlRows(SqlRequestRows):
         self._change_head(forgotten=up_to)
         counters = self._execute(self.forget_counters, before).rowcount
         self._execute(self.forget_paid, before)
-        sightings = self._execute("DELETE FROM capx.sightings WHERE at < ?", before).rowcount
+        sightings = self._execute(self.forget_sightings, before).rowcount
         return Pruned(up_to - head.forgotten, counters, sightings, self._forget_requests(before))
 
     def begin_epoch(self, epoch: str) -> None:

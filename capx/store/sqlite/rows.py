@@ -27,7 +27,7 @@ from capx.store.sql.rows import SqlRows
 from capx.tokens.binding import CLOCKS_APART, OPEN_WINDOWS
 from capx.tokens.revocation_key import RevocationKey
 from capx.verify.meter import Paid, Payer, Spend, Tally
-from capx_caveats import is_amount, plus, rest_of
+from capx_caveats import is_amount, plus, rest_of, shown_amount
 
 _FORGET_EVERY = 60
 # The most values of one query: older builds of SQLite take 999.
@@ -192,7 +192,7 @@ class Rows(SqlRows):
         return event.position, event.at, event.kind, event.body.decode(), event.hash
 
     def _counter_row(self, counter: Counter) -> tuple[Any, ...]:
-        return counter.counter, counter.unit, format(counter.spent, "f"), counter.last
+        return counter.counter, counter.unit, shown_amount(counter.spent), counter.last
 
     def _spent(self, counter: str, unit: str) -> Decimal:
         row = self._row("SELECT spent FROM counters WHERE counter = ? AND unit = ?", counter, unit)
