@@ -3,6 +3,7 @@
 Law: what others chose, such as labels and purposes, is last on its line, after the columns that a script cuts.
 """
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,7 @@ from capx.tokens import revocation_key
 from capx.tokens.wording import label
 from capx.verify.decision import is_decision_id
 from capx.verify.spending import Spent
-from capx_caveats import shown, shown_amount, shown_instant
+from capx_caveats import is_action, is_audience, shown, shown_amount, shown_instant
 from capx_cli import phrases, screen
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 
 class Decided(Recorded, frozen=True, kw_only=True):
-    """A decision as the log holds it, with its phrases for people."""
+    """A decision as the log holds it, with its phrases for people.
+
+    Not readable if a field of it that a line shows as it is could imitate a line, or another part of this one.
+    """
 
     id: str
     audience: str
@@ -33,6 +37,16 @@ class Decided(Recorded, frozen=True, kw_only=True):
     nonces: tuple[str, ...] | None = None
     spent: tuple[Spent, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        ids = (self.id.removeprefix("d."), *self.path)
+        if not (
+            self.outcome in {"allowed", "denied"}
+            and all(map(_ID.fullmatch, ids))
+            and (self.action is None or is_action(self.action))
+            and is_audience(self.audience)
+        ):
+            raise ValueError("no verifier has recorded this")
 
     @property
     def node(self) -> str | None:
@@ -56,13 +70,14 @@ class Decided(Recorded, frozen=True, kw_only=True):
 
     def line_after(self, denials: int) -> str:
         """The same line, with the number of denials of the same call before this decision."""
-        codes = ", ".join(dict.fromkeys(str(reason.get("code")) for reason in self.reasons))
+        codes = ", ".join(dict.fromkeys(label(str(reason.get("code"))) for reason in self.reasons))
         why = f", {codes}" if codes else ""
         before = f", after {denials} denial{'s' if denials > 1 else ''}" if denials else ""
         node = f", node {self.node}" if self.node else ""
         return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{before}{node}, by {phrases.holder(self.hops)}"
 
 
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 UNREADABLE = "(not a decision as capx writes it: a resource wrote this, or somebody changed it)"
 
 _STYLES = {

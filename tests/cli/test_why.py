@@ -102,3 +102,21 @@ def test_what_another_audience_says_it_gave_back_is_not_shown(home: Shell, spend
         GivenBack(task=decided["task"], audience="slides", given=(), reason="x", **names).write(transaction, at=1)
     assert "given back" not in home("why", decided["id"]).out
     assert "the resource says why: x" in home("log").out
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"outcome": "allowed  d.AAAAAAAAAAAAAAAAAAAAAQ  billing.export at billing, node X, by task > ana #"},
+        {"id": "x at billing, node Y"},
+        {"action": "crm.read at billing"},
+        {"path": ["node of another"]},
+    ],
+)
+def test_no_decision_imitates_one_of_another_audience(home: Shell, facts: dict[str, object]) -> None:
+    body = {"id": "d.AAAAAAAAAAAAAAAAAAAAAQ", "outcome": "denied", "audience": "crm", "action": "crm.read", **facts}
+    with Authority.open_home(home.home) as authority:
+        authority.store.record([DecisionRecord(str(body["id"]), 1, msgspec.json.encode(body))])
+    shown = home("find", "--limit", "1").out
+    assert "not a decision as capx writes it" in shown
+    assert "billing" not in shown

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from msgspec import Struct
 
 from capx.authority.graph.graph import Budgeted, Graph, Node, Omitted, Tree
+from capx.tokens.wording import label
 from capx_caveats import shown_instant
 from capx_caveats.shown_values import printable
 
@@ -87,7 +88,7 @@ def _task(tree: Tree) -> _Box:
 
 
 def _node(node: Node) -> _Box:
-    name = ", also called ".join(node.labels) or "root"
+    name = ", also called ".join(map(label, node.labels)) or "root"
     return _Box(_NODE, _lines([name, node.id, f"{node.allowed} allowed, {node.denied} denied"], node.dead), node.dead)
 
 

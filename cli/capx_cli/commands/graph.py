@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from capx.tokens.wording import label
 from capx_cli import completion, inbox, phrases, screen, tail, target
 from capx_cli.view import json_option
 
@@ -179,7 +180,7 @@ def _grow(above: "Drawn", node: "Node", found: _Read) -> None:
 
 
 def _node(node: "Node") -> "Text":
-    name = ", also called ".join(node.labels) or "root"
+    name = ", also called ".join(map(label, node.labels)) or "root"
     return _alive(f"{name}  {node.id}  {node.allowed} allowed, {node.denied} denied", node.dead, "")
 
 
