@@ -67,3 +67,10 @@ def test_a_doctor_tells_the_authoritys_name_and_its_policy(home: Shell) -> None:
     assert found()["policy"] == ("ok", f"{FILE} names 1 purposes and 1 principals")
     write_policy(home, "nonsense")
     assert found(code=3)["policy"][0] == "FAIL"
+
+
+def test_a_revoked_key_that_mints_is_a_failure(home: Shell) -> None:
+    active = home("keys", "list", "--json").json[0]["kid"]
+    home("revoke", "--kid", active)
+    said = home("doctor", code=3).out
+    assert f"the root key {active} that mints was revoked" in said

@@ -146,10 +146,19 @@ def _reached(home: Path) -> str:
 def _identity(home: Path) -> str:
     from capx.authority.home import ROOT_KEYS
     from capx.crypto.keys import KeyRing
+    from capx.errors import ConfigurationProblem
+    from capx.tokens.revocation_key import of_kid
 
-    with _reading(home) as (store, _):
+    keys = KeyRing.load(home / ROOT_KEYS)
+    with _reading(home) as (store, reading):
         authority = store.authority()
-    KeyRing.load(home / ROOT_KEYS).of(authority)
+        revoked = reading.death(of_kid(keys.active.kid)) is not None
+    keys.of(authority)
+    if revoked:
+        raise ConfigurationProblem(
+            f"the root key {keys.active.kid} that mints was revoked, so nothing can be minted and no service believes "
+            "the feed: activate another key that the services have, with capx keys activate"
+        )
     return f"the store and the root keys are those of authority {authority}"
 
 

@@ -58,8 +58,8 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     "--where",
     multiple=True,
     metavar="NAME=TEXT",
-    help="Instead: the live tasks of tenant=TEXT, purpose=TEXT or principal=TEXT, or in them the nodes of agent=TEXT. "
-    "Repeatable; exits with 1 if none matches.",
+    help="Instead: the live tasks of tenant=TEXT, purpose=TEXT or principal=TEXT, or in them the nodes of agent=TEXT "
+    "that have acted. Repeatable; exits with 1 if none matches.",
 )
 @click.option(
     "--force",
@@ -177,7 +177,7 @@ def _held(token_file: str | None) -> str:
 
 def _say(revoked: "Revocation") -> None:
     if not revoked.killed:
-        screen.say("no live task or agent matches: nothing was revoked")
+        screen.say("no live task, and no agent that has acted, matches: nothing was revoked")
     for killed in revoked.killed:
         what = phrases.what_died(killed.key, is_root=killed.is_root)
         if revoked.dying is None:
