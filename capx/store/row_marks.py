@@ -5,13 +5,14 @@
 
 Laws:
 
-- A mark covers all that the authority may mint from: a task and an intent, a request with its state and its consent,
-  and a grant with the token that asked for it. It does not cover the end of a task: that is a death.
-- No key comes into the store. Whoever reads or writes gives a guard, which has the keys.
-- A transaction with a guard gives no task, intent or request whose mark is wrong or missing. It also gives none that
-  the rest of the store contradicts: an older row of an intent or a request has a right mark.
-- A row is written anew only by a transaction that has read it with a guard. So nobody gets a right mark for a row that
-  somebody else has changed.
+- A mark covers what the authority mints from: a task, an intent, and a request with its state and its consent. A grant
+  has one for `store check`. The end of a task has none: that is a death.
+- No key comes into the store. Whoever reads or writes gives a row guard, which has the keys.
+- With a row guard, `task`, `intent`, `request`, `requests` and `requests_for` give no row whose mark is wrong or
+  missing, and no intent or request that the rest of the store contradicts: an older row has a right mark. The lists of
+  tasks and of intents, and `rooted`, are not checked: nothing is minted from them.
+- A transaction marks a row anew only after it has read it with a row guard. `put_mark` alone marks other rows: when a
+  store is migrated, a key retired, or a copy adopted.
 """
 
 from collections.abc import Iterable
