@@ -141,17 +141,11 @@ class Reading(Protocol):
         ...
 
     def requests(
-        self,
-        *,
-        task: str | None = None,
-        nodes: Sequence[str] | None = None,
-        pending: bool = False,
-        skip_changed: bool = False,
+        self, *, task: str | None = None, nodes: Sequence[str] | None = None, pending: bool = False
     ) -> list[RequestRecord]:
         """The requests of one task or of all tasks, in the order in which they were first made.
 
         `nodes`: only those that these nodes (base64url) have made. `pending`: only those that wait for a person.
-        `skip_changed`: without those for which a guard would raise ChangedRow.
         """
         ...
 

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from capx.crypto.base64url import b64u
 from capx.crypto.hashing import sized
+from capx.crypto.keys import KID_BYTES
 from capx.errors import StoreProblem
 from capx.store.records import GrantRecord, IntentRecord, RequestRecord, TaskRecord
 from capx.tokens.revocation_key import RevocationKey
@@ -30,12 +31,14 @@ Table = Literal["tasks", "intents", "requests", "grants"]
 """A table whose rows have marks."""
 TABLES: Final[tuple[Table, ...]] = ("tasks", "intents", "requests", "grants")
 
-MARK_BYTES: Final = 40
-_KID_BYTES: Final = 8
+MARK_BYTES: Final = KID_BYTES + 32
 
 
 class ChangedRow(StoreProblem):
-    """Somebody changed, removed or put back a row behind capx; nothing is minted from it."""
+    """Nothing is minted from this row.
+
+    Its mark is wrong, missing or of a key that is not live, or the store contradicts it.
+    """
 
 
 class MarkedRow(Struct, frozen=True):
@@ -50,15 +53,11 @@ class MarkedRow(Struct, frozen=True):
     def kid(self) -> str | None:
         """The kid under which the row is marked; None if there is no mark."""
         mark = self.mark
-        return None if mark is None or len(mark) != MARK_BYTES else b64u(mark[:_KID_BYTES])
-
-    def changed(self) -> ChangedRow:
-        """The error for a row with a wrong mark."""
-        return changed(self.table, self.id, "does not bear the mark of this authority")
+        return None if mark is None or len(mark) != MARK_BYTES else b64u(mark[:KID_BYTES])
 
 
 class Guard(Protocol):
-    """What a transaction asks of the authority, which has the keys and remembers deaths."""
+    """A row guard: what a transaction asks of the authority, which has the keys and remembers deaths."""
 
     def mark(self, table: Table, id_: str, fields: bytes) -> bytes:
         """The mark for a row: 40 bytes."""
@@ -69,7 +68,7 @@ class Guard(Protocol):
         ...
 
     def demand_deaths(self, missing: Iterable[RevocationKey]) -> None:
-        """Raise ChangedRow if one of these keys, which the store holds as alive, was dead before."""
+        """Raise StoreProblem if one of these keys, which the store holds as alive, was dead before."""
         ...
 
     @property
@@ -78,7 +77,7 @@ class Guard(Protocol):
         ...
 
 
-def changed(table: Table, id_: str, fault: str) -> ChangedRow:
+def changed_row(table: Table, id_: str, fault: str) -> ChangedRow:
     """The error for a row that somebody changed."""
     return ChangedRow(
         f"the row {id_:.60} of the table {table} {fault}, so nothing is minted from it: somebody changed the store "
@@ -105,7 +104,7 @@ def request_fields(body: str) -> bytes:
 def demand_columns(request: RequestRecord, *columns: object) -> None:
     """Raise ChangedRow unless the columns beside the text of a request say what the text says."""
     if columns != (request.id, request.task, request.node, request.state, request.asked):
-        raise changed("requests", str(columns[0]), "is found by other values than its own")
+        raise changed_row("requests", str(columns[0]), "is found by other values than its own")
 
 
 def grant_fields(grant: GrantRecord) -> bytes:
@@ -124,12 +123,3 @@ def _field(value: str | int | bytes) -> bytes:
 
 
 _NONE: Final = sized(b"")
-
-STATES: Final = {
-    "request_made": "pending",
-    "request_approved": "approved",
-    "request_denied": "denied",
-    "request_expired": "expired",
-    "capability_minted": "granted",
-}
-"""The state in which the newest event about a request leaves it."""
