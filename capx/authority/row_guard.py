@@ -113,13 +113,23 @@ def check_marks(reading: Reading, keyring: KeyRing) -> int:
 
     Gives how many rows bear the mark of a key that is not here: of one that was retired because it leaked.
     """
-    guard, strange = KeyedRowGuard(keyring), 0
+    guard, of_other_keys = KeyedRowGuard(keyring), 0
     for row in _rows(reading):
         if row.kid is not None and keyring.get(row.kid) is None:
-            strange += 1
+            of_other_keys += 1
         else:
             guard.demand(row)
-    return strange
+    return of_other_keys
+
+
+def demand_minted_here(reading: Reading, keyring: KeyRing, where: str) -> None:
+    """Raise ConfigurationProblem if only other keys minted in this store. `where` says which keys these are."""
+    minted_under = {event.read(CapabilityMinted).kid for event in reading.events(kind=CapabilityMinted.kind)}
+    if minted_under and minted_under.isdisjoint(keyring.kids):
+        raise ConfigurationProblem(
+            f"nothing in this store was minted with the root keys {where}: put the store and the keys of one authority "
+            "together, then try again"
+        )
 
 
 def mark_all(transaction: Writing, keyring: KeyRing) -> None:
@@ -129,12 +139,7 @@ def mark_all(transaction: Writing, keyring: KeyRing) -> None:
     the keys are those of another authority.
     """
     keyring.of(authority_of(transaction.head().epoch))
-    minted_under = {event.read(CapabilityMinted).kid for event in transaction.events(kind=CapabilityMinted.kind)}
-    if minted_under and minted_under.isdisjoint(keyring.kids):
-        raise ConfigurationProblem(
-            "nothing in this store was minted with the root keys of this home: put the store and the keys of one "
-            "authority together, then try again"
-        )
+    demand_minted_here(transaction, keyring, "of this home")
     check_store(transaction)
     check_rows(transaction)
     guard = KeyedRowGuard(keyring)
@@ -142,14 +147,14 @@ def mark_all(transaction: Writing, keyring: KeyRing) -> None:
         transaction.put_mark(row, guard.mark(row.table, row.id, row.fields))
 
 
-def mark_anew(transaction: Writing, keyring: KeyRing, leaving: str) -> None:
-    """Give the rows that bear the mark of one key the mark of the key that mints.
+def replace_marks(transaction: Writing, keyring: KeyRing, *, of: str) -> None:
+    """Give the rows that bear the mark of one key (its kid) the mark of the key that mints.
 
     A row with a wrong mark keeps it. `store check` finds it.
     """
     guard = KeyedRowGuard(keyring)
     for row in _rows(transaction):
-        if row.kid != leaving:
+        if row.kid != of:
             continue
         try:
             guard.demand(row)
