@@ -7,7 +7,7 @@ Laws:
 - The end of a task and a revocation are *deaths*. A death is final, and every verifier that follows the store learns
   of it.
 - No token that the authority mints outlives `expires` of its task. No task lives longer than `max_ttl`.
-- What is minted rests on rows that bear its mark (capx.authority.row_guard), and only while the store goes on from what
+- What is minted rests on rows that bear its mark (capx.authority.row_guard), and only while the store continues what
   it remembers.
 - What is written rests on the policy and the time as they are when nobody else can write any more. So after the policy
   was replaced and a revocation has answered, nothing is opened or granted by the old policy.
