@@ -18,7 +18,7 @@
     │   └── InvalidFile      a policy file that cannot be used; says where (capx.policy.toml_reader)
     └── StoreProblem         the store's: gone, full, locked, of another version, rolled back
         ├── BrokenLog        the log was changed after it was written; says where
-        ├── ChangedRow       one row that somebody changed behind capx (capx.store.row_marks)
+        ├── ChangedRow       one row from which nothing is minted (capx.store.row_marks)
         ├── Unwritable       one row that no store of this kind can hold (capx.store.records)
         └── Unavailable      no slot, no memory, no answer in time: try again later
 

@@ -4,8 +4,8 @@ Laws:
 
 - It reads strictly. It refuses an unknown name, a second value for a name that has one, and other spellings of a
   number or a boolean.
-- A query with more fields or bytes than an operation needs is refused before it is parsed, because a stranger may have
-  sent it.
+- A query of more than FIELDS fields or BYTES bytes is refused before it is parsed, because a stranger may have sent it.
+  Only a type with a list has no such bound: no stranger's query has one.
 """
 
 import re
@@ -20,9 +20,9 @@ from capx.errors import InvalidRequest
 T = TypeVar("T", bound=Struct)
 
 FIELDS: Final = 16
-"""The most fields of a query, unless it has a list: its type then says how many."""
+"""The most fields of a query whose type has no list."""
 BYTES: Final = 4096
-"""The most bytes of a query, unless it has a list."""
+"""The most bytes of a query whose type has no list."""
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 _BOOLEANS: Final = {"true": True, "false": False}
@@ -37,7 +37,7 @@ def demand_short(query: bytes, kind: type[Struct] = NoQuery) -> None:
     if query.count(b"&") < FIELDS and len(query) <= BYTES:
         return
     if not any(get_origin(hint) is tuple for hint in get_type_hints(kind).values()):
-        raise InvalidRequest(f"a query may have {FIELDS} fields and {BYTES} bytes")
+        raise InvalidRequest(f"a query may have at most {FIELDS} fields and {BYTES} bytes")
 
 
 def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:

@@ -7,7 +7,7 @@ Laws:
 - The end of a task and a revocation are *deaths*. A death is final, and every verifier that follows the store learns
   of it.
 - No token that the authority mints outlives `expires` of its task. No task lives longer than `max_ttl`.
-- What is minted rests on rows that bear its mark (capx.authority.row_guard), and only while the store goes on from what
+- What is minted rests on rows that bear its mark (capx.authority.row_guard), and only while the store continues what
   it remembers.
 - What is written rests on the policy and the time as they are when nobody else can write any more. So after the policy
   was replaced and a revocation has answered, nothing is opened or granted by the old policy.
@@ -58,7 +58,7 @@ from capx.authority.revoking import (
     revoke,
     target_id,
 )
-from capx.authority.row_guard import RowGuard, check_marks, demand_goes_on
+from capx.authority.row_guard import KeyedRowGuard, check_marks
 from capx.crypto.instants import ttl, when
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest
@@ -71,6 +71,7 @@ from capx.store.log import Place
 from capx.store.protocols import Store, Writing
 from capx.store.records import Head, Pruned, RequestRecord
 from capx.store.row_check import check_rows
+from capx.store.row_marks import ChangedRow
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
@@ -261,10 +262,10 @@ class Authority(History):
         """Answer an ask whose presentation was already allowed as a call at the authority: for `capx serve`."""
         # Agents that wait ask again and again, and others ask for what they cannot get. A read does not queue behind
         # writers, and no writer waits for it.
+        guard = KeyedRowGuard(self._keyring, self._liveness)
         try:
-            guard = RowGuard(self._keyring, self._liveness)
             with self.store.read(guard) as reading:
-                demand_goes_on(reading.head(), self._liveness, self._reached)
+                guard.demand_continues(reading.head(), self._reached)
                 found = granting.decide(reading, self._keyring, self.policy, asker, ask, now=self._now())
         except NotOffered as refused:
             # Nothing is read here, so that nobody waits for it.
@@ -286,7 +287,7 @@ class Authority(History):
         """
         # Once before others wait for it: a file that has changed takes long to read.
         _ = self.policy
-        with self._writing(RowGuard(self._keyring, self._liveness)) as (transaction, now):
+        with self._writing(KeyedRowGuard(self._keyring, self._liveness)) as (transaction, now):
             decided = apply_verdict(transaction, self._keyring, self.policy, verdict, now=now)
         # Raised after the transaction, which has to keep the record that the request is expired.
         if decided.state == "expired":
@@ -310,7 +311,7 @@ class Authority(History):
         if dry_run:
             with self.store.read() as reading:
                 return intent_use.preview(reading, digest, now=self._now())
-        with self._writing(RowGuard(self._keyring)) as (transaction, now):
+        with self._writing(KeyedRowGuard(self._keyring)) as (transaction, now):
             return intent_use.withdraw(transaction, digest, now=now)
 
     def revoke(
@@ -392,12 +393,13 @@ class Authority(History):
             ended = end_overdue(transaction, now=now, limit=limit)
             over = overdue(transaction, transaction.requests(pending=True), now)[:limit]
         if over:
-            ids = {request.id for request in over}
-            # With a guard, as what is written gets a mark. A row that somebody changed stays as it is.
-            with self._writing(RowGuard(self._keyring)) as (transaction, now):
-                for request in transaction.requests(pending=True, skip_changed=True):
-                    if request.id in ids:
-                        expire(transaction, request, now=now)
+            # With a row guard, as what is written gets a mark. A row that somebody changed stays as it is.
+            with self._writing(KeyedRowGuard(self._keyring)) as (transaction, now):
+                for one in over:
+                    with contextlib.suppress(ChangedRow):
+                        request = transaction.request(one.id)
+                        if request is not None and request.state == "pending":
+                            expire(transaction, request, now=now)
         return ended
 
     def prune(self) -> Pruned:
@@ -484,11 +486,14 @@ class Authority(History):
         return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)
 
     @contextlib.contextmanager
-    def _writing(self, guard: RowGuard | None = None) -> Generator[tuple[Writing, int]]:
-        """A writing transaction, and the time (Unix seconds) once nobody else can write; without a guard, to end."""
+    def _writing(self, guard: KeyedRowGuard | None = None) -> Generator[tuple[Writing, int]]:
+        """A writing transaction, and the time (Unix seconds) once nobody else can write.
+
+        Without a row guard nothing may be minted in it.
+        """
         with self.store.write(guard=guard) as transaction:
-            if guard is not None and guard.remembers:
-                demand_goes_on(transaction.head(), self._liveness, self._reached)
+            if guard is not None:
+                guard.demand_continues(transaction.head(), self._reached)
             # Not before: the wait for other writers can take seconds.
             yield transaction, self._now()
             reached = transaction.head()
@@ -498,7 +503,7 @@ class Authority(History):
     def _minting(self, caveats: tuple[Appendable, ...]) -> Generator[Minting]:
         """A writing transaction that mints capabilities with these caveats, whose durations count from its time."""
         keyring = self._keyring
-        with self._writing(RowGuard(keyring, self._liveness)) as (transaction, now):
+        with self._writing(KeyedRowGuard(keyring, self._liveness)) as (transaction, now):
             yield Minting(transaction, keyring, demand_restricting(caveats, now), now, self.max_ttl)
 
     def _tool_verifier(self, audience: str) -> Verifier:

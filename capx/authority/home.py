@@ -22,13 +22,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from capx.authority.row_guard import check_marks, mark_all, mark_anew
+from capx.authority.row_guard import check_marks, demand_minted_here, mark_all, replace_marks
 from capx.crypto import private_file
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.intents.epoch import authority_of
 from capx.store.check import check_store
-from capx.store.events import CapabilityMinted
 from capx.store.log import Place
 from capx.store.protocols import Store, Writing
 from capx.store.row_check import check_rows
@@ -125,12 +124,7 @@ def bind_keys(given: Path | str | None = None) -> KeyRing:
     ring = KeyRing.load(path, unnamed=True)
     with closing(_opened(path.parent)) as opened, opened.read() as reading:
         authority = authority_of(reading.head().epoch)
-        minted_under = {event.read(CapabilityMinted).kid for event in reading.events(kind=CapabilityMinted.kind)}
-    if minted_under and minted_under.isdisjoint(ring.kids):
-        raise ConfigurationProblem(
-            f"nothing in this store was minted with the keys in {path}: put the store and the keys of one authority "
-            "together, then try again"
-        )
+        demand_minted_here(reading, ring, f"in {path}")
     return KeyRing.bind(path, authority)
 
 
@@ -159,11 +153,12 @@ def migrate_store(given: Path | str | None = None) -> tuple[int, int]:
 class CheckedHome(Struct, frozen=True):
     """What a check of the home found whole: the place that the log reaches, and what is to be said of the marks.
 
-    `strange` rows bear the mark of a key that is not among the root keys. `unchecked` says why no mark was checked.
+    `of_other_keys` rows bear the mark of a key that is not among the root keys. `unchecked` says why no mark was
+    checked.
     """
 
     place: Place
-    strange: int = 0
+    of_other_keys: int = 0
     unchecked: str | None = None
 
 
@@ -191,7 +186,7 @@ def retire_key(kid: str, given: Path | str | None = None, *, leaked: bool = Fals
         # Before the key file changes: after a crash in between, both keys are live, and all marks are good.
         if not leaked:
             with closing(_opened(folder)) as store, store.write() as transaction:
-                mark_anew(transaction, ring, kid)
+                replace_marks(transaction, ring, of=kid)
         return left
 
     return change_keys(change, given)

@@ -14,34 +14,35 @@ Laws:
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Final
 
-from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.base64url import b64u
 from capx.crypto.hashing import equal
-from capx.crypto.keys import KID_BYTES, KeyRing
+from capx.crypto.keys import KeyRing
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.intents.epoch import authority_of
 from capx.resource.revocations import StoreLiveness
 from capx.store.check import check_store
+from capx.store.continuity import demand_not_behind
 from capx.store.events import CapabilityMinted
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Head
 from capx.store.row_check import check_rows
-from capx.store.row_marks import MARK_BYTES, TABLES, ChangedRow, MarkedRow, Table
+from capx.store.row_marks import TABLES, ChangedRow, MarkedRow, Table, changed_row
 from capx.tokens.revocation_key import RevocationKey
 
+_NOT_OURS: Final = "does not bear the mark of this authority"
 
-class RowGuard:
-    """The guard of one transaction; without `memory` it checks marks only, as for what mints nothing."""
+
+class KeyedRowGuard:
+    """The row guard of one transaction.
+
+    Without `memory` it checks and makes marks, and remembers no deaths: for transactions that mint nothing.
+    """
 
     def __init__(self, keyring: KeyRing, memory: StoreLiveness | None = None) -> None:
         self._keyring = keyring
         self._memory = memory
-        self._live = {unb64u(kid): keyring.get(kid) for kid in keyring.kids}
-
-    @property
-    def remembers(self) -> bool:
-        """Whether it holds deaths against the memory of the authority, as for all that mints."""
-        return self._memory is not None
 
     def mark(self, table: Table, id_: str, fields: bytes) -> bytes:
         """The mark for a row, under the key that mints."""
@@ -49,28 +50,28 @@ class RowGuard:
 
     def demand(self, row: MarkedRow) -> None:
         """Raise ChangedRow unless the row bears a right mark under a live key."""
-        mark = row.mark
-        if mark is None or len(mark) != MARK_BYTES:
-            raise row.changed()
-        key = self._live.get(mark[:KID_BYTES])
+        mark, kid = row.mark, row.kid
+        if mark is None or kid is None:
+            raise changed_row(row.table, row.id, _NOT_OURS)
+        key = self._keyring.get(kid)
         if key is None:
             raise ChangedRow(
-                f"the row {row.id:.60} of the table {row.table} bears the mark of the key {row.kid}, which is not live "
+                f"the row {row.id:.60} of the table {row.table} bears the mark of the key {kid}, which is not live "
                 "here, so nothing is minted from it: restart what opened this home before its keys changed; if the key "
                 "was retired because it leaked, open a new task, on a new intent"
             )
         if not equal(key.row_mark(row.table, row.id, row.fields), mark):
-            raise row.changed()
+            raise changed_row(row.table, row.id, _NOT_OURS)
 
     def demand_deaths(self, missing: Iterable[RevocationKey]) -> None:
-        """Raise ChangedRow if one of these keys, which the store holds as alive, was dead before."""
+        """Raise StoreProblem if one of these keys, which the store holds as alive, was dead before."""
         if self._memory is None:
             return
         known = self._memory.deaths
         for key in missing:
             if key in known:
                 shown = b64u(key) if isinstance(key, bytes) else key
-                raise ChangedRow(
+                raise StoreProblem(
                     f"the store has lost the revocation of {shown}, so nothing is minted: somebody changed it behind "
                     "capx; run capx store check, then restore the store from a backup"
                 )
@@ -80,27 +81,24 @@ class RowGuard:
         """The last second (Unix) up to which all that was issued is known to be dead; -1 if there is none."""
         return -1 if self._memory is None else self._memory.revoked_until
 
+    def demand_continues(self, head: Head, reached: Head | None) -> None:
+        """Raise StoreProblem unless a store with this head continues what is remembered.
 
-def demand_goes_on(head: Head, memory: StoreLiveness, reached: Head | None) -> None:
-    """Raise StoreProblem unless a store with this head goes on from what is remembered.
-
-    `reached` is the head that this authority has left; its memory may be of a look before that.
-    """
-    known = memory.head
-    # Only then there are deaths to learn, or another epoch: a look costs a transaction more.
-    if known is None or memory.problem is not None or _deaths(known) != _deaths(head):
-        memory.age()
-        if memory.problem is not None:
-            # A new error each time, because several threads may raise it.
-            raise StoreProblem(str(memory.problem)) from memory.problem
-    for before in (memory.head, reached):
-        if before is None or head.epoch != before.epoch:
-            continue
-        if head.position < before.position or head.deaths < before.deaths:
-            raise StoreProblem(
-                f"the store went back from position {before.position} to {head.position}: an older copy was put in its "
-                "place"
-            )
+        `reached` is the head that this authority has left; its memory may be of a look before that.
+        """
+        memory = self._memory
+        if memory is None:
+            return
+        known = memory.head
+        # Only then there are deaths to learn, or another epoch: a look costs a transaction more.
+        if known is None or memory.problem is not None or _deaths(known) != _deaths(head):
+            memory.age()
+            if memory.problem is not None:
+                # A new error each time, because several threads may raise it.
+                raise StoreProblem(str(memory.problem)) from memory.problem
+        for before in (memory.head, reached):
+            if before is not None and head.epoch == before.epoch:
+                demand_not_behind(before, head)
 
 
 def _deaths(head: Head) -> tuple[str, int, int]:
@@ -116,13 +114,23 @@ def check_marks(reading: Reading, keyring: KeyRing) -> int:
 
     Gives how many rows bear the mark of a key that is not here: of one that was retired because it leaked.
     """
-    guard, strange = RowGuard(keyring), 0
+    guard, of_other_keys = KeyedRowGuard(keyring), 0
     for row in _rows(reading):
         if row.kid is not None and keyring.get(row.kid) is None:
-            strange += 1
+            of_other_keys += 1
         else:
             guard.demand(row)
-    return strange
+    return of_other_keys
+
+
+def demand_minted_here(reading: Reading, keyring: KeyRing, where: str) -> None:
+    """Raise ConfigurationProblem if only other keys minted in this store. `where` says which keys these are."""
+    minted_under = {event.read(CapabilityMinted).kid for event in reading.events(kind=CapabilityMinted.kind)}
+    if minted_under and minted_under.isdisjoint(keyring.kids):
+        raise ConfigurationProblem(
+            f"nothing in this store was minted with the root keys {where}: put the store and the keys of one authority "
+            "together, then try again"
+        )
 
 
 def mark_all(transaction: Writing, keyring: KeyRing) -> None:
@@ -132,27 +140,22 @@ def mark_all(transaction: Writing, keyring: KeyRing) -> None:
     the keys are those of another authority.
     """
     keyring.of(authority_of(transaction.head().epoch))
-    minted_under = {event.read(CapabilityMinted).kid for event in transaction.events(kind=CapabilityMinted.kind)}
-    if minted_under and minted_under.isdisjoint(keyring.kids):
-        raise ConfigurationProblem(
-            "nothing in this store was minted with the root keys of this home: put the store and the keys of one "
-            "authority together, then try again"
-        )
+    demand_minted_here(transaction, keyring, "of this home")
     check_store(transaction)
     check_rows(transaction)
-    guard = RowGuard(keyring)
+    guard = KeyedRowGuard(keyring)
     for row in _rows(transaction):
         transaction.put_mark(row, guard.mark(row.table, row.id, row.fields))
 
 
-def mark_anew(transaction: Writing, keyring: KeyRing, leaving: str) -> None:
-    """Give the rows that bear the mark of one key the mark of the key that mints.
+def replace_marks(transaction: Writing, keyring: KeyRing, *, of: str) -> None:
+    """Give the rows that bear the mark of one key (its kid) the mark of the key that mints.
 
     A row with a wrong mark keeps it. `store check` finds it.
     """
-    guard = RowGuard(keyring)
+    guard = KeyedRowGuard(keyring)
     for row in _rows(transaction):
-        if row.kid != leaving:
+        if row.kid != of:
             continue
         try:
             guard.demand(row)

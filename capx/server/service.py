@@ -4,8 +4,8 @@ Laws:
 
 - A service belongs to one event loop. In a process that serves, each face has a service and a loop of its own.
 - Operators, agents, reports, payments, followers of the feed, followers that begin, and readers of single pages each
-  have their own threads. So none of them can keep the others waiting.
-- Machines take turns at pages of the feed, so none of them can keep the others waiting.
+  have their own threads. So none of them can keep the others waiting. Followers that begin and readers of pages take
+  turns by machine.
 - A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish. Pages
   that have not begun are refused.
 """

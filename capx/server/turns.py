@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
-from capx.server.workers import Busy
+from capx.server.workers import Busy, Workers
 
 T = TypeVar("T")
 
@@ -34,6 +34,8 @@ class Turns:
     """The work of all machines; belongs to one event loop."""
 
     def __init__(self) -> None:
+        self.thread = Workers(1, 0)
+        """The thread for this work: one piece is done at a time."""
         self._waiting: dict[str, deque[_Piece]] = {}
         """By machine; the machine whose turn comes first is the first."""
         self._working: asyncio.Task[None] | None = None

@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Busy(Unavailable):
-    """There are too many calls at once. The store may be fine."""
+    """This process takes no more calls now: there are too many, or it stops. The store may be fine."""
 
 
 class Workers:
@@ -43,13 +43,16 @@ class Workers:
 
 
 class Shared:
-    """One thread for calls that all have the same result: it is kept for so many seconds, an error is not."""
+    """A call whose result everybody shares, in one thread.
+
+    The result is kept for `seconds` from the begin of the call; an error is not kept.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._workers = Workers(1, 0)
         self._call: asyncio.Task[Any] | None = None
-        self._made_at = -float("inf")
+        self._began_at = -float("inf")
 
     async def run(self, function: Callable[[], T]) -> T:
         """The result of a call that runs now or ran a moment ago; otherwise call this function in the thread."""
@@ -61,10 +64,10 @@ class Shared:
         return found
 
     def _is_old(self) -> bool:
-        return time.monotonic() - self._made_at >= self._seconds
+        return time.monotonic() - self._began_at >= self._seconds
 
     async def _run(self, function: Callable[[], T]) -> T:
         began = time.monotonic()
         found = await self._workers.run(function)
-        self._made_at = began
+        self._began_at = began
         return found

@@ -23,10 +23,7 @@ def succeeding(known: Head | None, head: Head, hash_there: bytes | None) -> Head
     if head.epoch != known.epoch:
         _demand_later(known.epoch, head.epoch)
         return None
-    if head.position < known.position or head.deaths < known.deaths or head.forgotten < known.forgotten:
-        raise StoreProblem(
-            f"the store went back from position {known.position} to {head.position}: an older copy was put in its place"
-        )
+    demand_not_behind(known, head)
     # The same position with another hash: two stores went on from one copy, or somebody rewrote the log.
     if known.position > 0 and hash_there != known.hash:
         raise StoreProblem(
@@ -34,6 +31,14 @@ def succeeding(known: Head | None, head: Head, hash_there: bytes | None) -> Head
             "this is another copy"
         )
     return None if head.forgotten > known.deaths else known
+
+
+def demand_not_behind(known: Head, head: Head) -> None:
+    """Raise StoreProblem if a head is behind one that was known in the same epoch."""
+    if head.position < known.position or head.deaths < known.deaths or head.forgotten < known.forgotten:
+        raise StoreProblem(
+            f"the store went back from position {known.position} to {head.position}: an older copy was put in its place"
+        )
 
 
 def demand_whole(known: Head | None, news: News) -> News:

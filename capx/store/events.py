@@ -21,7 +21,7 @@ Laws:
 """
 
 from contextlib import suppress
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import msgspec
 from msgspec import Struct
@@ -226,6 +226,15 @@ class TaskExpired(TaskEnded, frozen=True):
 
 TASK_ENDS = {"completed": TaskCompleted, "withdrawn": TaskWithdrawn, "expired": TaskExpired}
 """The event for each final state of a task."""
+
+REQUEST_STATES: Final[dict[str, str]] = {
+    RequestMade.kind: "pending",
+    RequestApproved.kind: "approved",
+    RequestDenied.kind: "denied",
+    RequestExpired.kind: "expired",
+    CapabilityMinted.kind: "granted",
+}
+"""The state in which the newest event about a request leaves it, by the kind of this event."""
 
 
 class Revoked(Fact, frozen=True, omit_defaults=True):

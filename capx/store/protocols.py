@@ -13,7 +13,8 @@ Laws:
   it was begun with `durable=False`, a crash of the machine may lose what it wrote.
 - Each event takes the next position within the transaction that writes it. So positions have no gaps, and no reader
   sees a later position before an earlier one. Deaths are numbered in the same way.
-- A store holds neither tokens nor keys. A guard, which has keys, is given for one transaction (capx.store.row_marks).
+- A store holds neither tokens nor keys. A row guard, which has keys, is given for one transaction
+  (capx.store.row_marks).
 - Every failure is a StoreProblem.
 """
 
@@ -140,24 +141,18 @@ class Reading(Protocol):
         ...
 
     def requests(
-        self,
-        *,
-        task: str | None = None,
-        nodes: Sequence[str] | None = None,
-        pending: bool = False,
-        skip_changed: bool = False,
+        self, *, task: str | None = None, nodes: Sequence[str] | None = None, pending: bool = False
     ) -> list[RequestRecord]:
         """The requests of one task or of all tasks, in the order in which they were first made.
 
         `nodes`: only those that these nodes (base64url) have made. `pending`: only those that wait for a person.
-        `skip_changed`: without those for which a guard would raise ChangedRow.
         """
         ...
 
     def requests_for(self, task: str, nodes: Sequence[str], audience: str, action: str) -> list[RequestRecord]:
         """The requests that these nodes (base64url) of a task have made for an action at an audience.
 
-        A guard checks all that these nodes have made, so that none is hidden.
+        A row guard checks all that these nodes have made, so that none is hidden.
         """
         ...
 
@@ -175,7 +170,7 @@ class Reading(Protocol):
         ...
 
     def marked_rows(self, table: Table) -> Iterator[MarkedRow]:
-        """All rows of a table, with their marks; no guard checks them."""
+        """All rows of a table, with their marks; no row guard checks them."""
         ...
 
 
@@ -315,15 +310,15 @@ class Store(ResourceStore, Protocol):
     def read(self, guard: Guard | None = None) -> AbstractContextManager[Reading]:
         """A transaction that reads one instant.
 
-        With a guard, it raises ChangedRow for a task, intent or request that does not bear the mark of the authority,
-        that the rest of the store contradicts, or that is missing though the log says that it is there.
+        With a row guard, `task`, `intent`, `request`, `requests` and `requests_for` raise ChangedRow as
+        capx.store.row_marks says.
         """
         ...
 
     def write(self, guard: Guard | None = None, *, durable: bool = True) -> AbstractContextManager[Writing]:
         """A writing transaction: it is kept when its block ends, and undone when the block raises.
 
-        With a guard, it reads as `read` does, and marks what it writes. Nothing is minted from what was written
+        With a row guard, it reads as `read` does, and marks what it writes. Nothing is minted from what was written
         without one.
 
         If it need not be `durable`, others wait less for it. A SQLite file then keeps it as it keeps decisions: it

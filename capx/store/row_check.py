@@ -16,6 +16,7 @@ from capx.crypto.base64url import unb64u
 from capx.errors import BrokenLog, InvalidRequest
 from capx.intents.intent import parse_intent
 from capx.store.events import (
+    REQUEST_STATES,
     TASK_ENDS,
     CapabilityMinted,
     IntentWithdrawn,
@@ -32,9 +33,7 @@ from capx.store.lifecycle import FIRST
 from capx.store.log import Event
 from capx.store.protocols import Reading
 from capx.store.records import GrantRecord, IntentRecord, RequestRecord, TaskRecord
-from capx.store.row_marks import STATES, Table, changed, grant_fields
-
-_ABOUT_REQUESTS = (RequestMade, RequestApproved, RequestDenied, RequestExpired, CapabilityMinted)
+from capx.store.row_marks import Table, changed_row, grant_fields
 
 
 def check_rows(reading: Reading) -> None:
@@ -88,9 +87,9 @@ def _check_intents(reading: Reading, openings: Counter[str]) -> None:
     for digest in openings.keys() | withdrawn.keys() | intents.keys():
         intent = intents.get(digest)
         if intent is None or (intent.opened, intent.withdrawn) != (openings[digest], withdrawn.get(digest)):
-            raise changed("intents", digest, "is not what the log says, or is missing")
+            raise changed_row("intents", digest, "is not what the log says, or is missing")
         if not _is_of_its_document(intent):
-            raise changed("intents", digest, "has another document than its digest says")
+            raise changed_row("intents", digest, "has another document than its digest says")
 
 
 def _is_of_its_document(intent: IntentRecord) -> bool:
@@ -131,7 +130,7 @@ def _check_requests(reading: Reading, tasks: Mapping[str, TaskRecord]) -> None:
 
 
 def _events_about_requests(reading: Reading) -> Iterator[tuple[str, Event]]:
-    found = [event for fact in _ABOUT_REQUESTS for event in reading.events(kind=fact.kind)]
+    found = [event for kind in REQUEST_STATES for event in reading.events(kind=kind)]
     for event in sorted(found, key=lambda event: event.position):
         request = event.facts().get("request")
         if isinstance(request, str):
@@ -140,7 +139,7 @@ def _events_about_requests(reading: Reading) -> Iterator[tuple[str, Event]]:
 
 def _is_left_by(event: Event, request: RequestRecord) -> bool:
     """Whether a request is as the newest event about it leaves it, as far as that event says."""
-    if STATES[event.kind] != request.state or event.facts().get("task") != request.task:
+    if REQUEST_STATES[event.kind] != request.state or event.facts().get("task") != request.task:
         return False
     if event.kind == RequestMade.kind:
         made = event.read(RequestMade)
@@ -169,4 +168,4 @@ def _demand_forgotten(event: Event, tasks: Mapping[str, TaskRecord], fault: str)
 
 def _demand_none(table: Table, unexplained: Set[str]) -> None:
     for id_ in sorted(unexplained):
-        raise changed(table, id_, "was written by no event of the log")
+        raise changed_row(table, id_, "was written by no event of the log")

@@ -5,13 +5,14 @@
 
 Laws:
 
-- A mark covers all that the authority may mint from: a task and an intent, a request with its state and its consent,
-  and a grant with the token that asked for it. It does not cover the end of a task: that is a death.
-- No key comes into the store. Whoever reads or writes gives a guard, which has the keys.
-- A transaction with a guard gives no task, intent or request whose mark is wrong or missing. It also gives none that
-  the rest of the store contradicts: an older row of an intent or a request has a right mark.
-- A row is written anew only by a transaction that has read it with a guard. So nobody gets a right mark for a row that
-  somebody else has changed.
+- A mark covers what the authority mints from: a task, an intent, and a request with its state and its consent. A grant
+  has one for `store check`. The end of a task has none: that is a death.
+- No key comes into the store. Whoever reads or writes gives a row guard, which has the keys.
+- With a row guard, `task`, `intent`, `request`, `requests` and `requests_for` give no row whose mark is wrong or
+  missing, and no intent or request that the rest of the store contradicts: an older row has a right mark. The lists of
+  tasks and of intents, and `rooted`, are not checked: nothing is minted from them.
+- A transaction marks a row anew only after it has read it with a row guard. `put_mark` alone marks other rows: when a
+  store is migrated, a key retired, or a copy adopted.
 """
 
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from msgspec import Struct
 
 from capx.crypto.base64url import b64u
 from capx.crypto.hashing import sized
+from capx.crypto.keys import KID_BYTES
 from capx.errors import StoreProblem
 from capx.store.records import GrantRecord, IntentRecord, RequestRecord, TaskRecord
 from capx.tokens.revocation_key import RevocationKey
@@ -29,12 +31,14 @@ Table = Literal["tasks", "intents", "requests", "grants"]
 """A table whose rows have marks."""
 TABLES: Final[tuple[Table, ...]] = ("tasks", "intents", "requests", "grants")
 
-MARK_BYTES: Final = 40
-_KID_BYTES: Final = 8
+MARK_BYTES: Final = KID_BYTES + 32
 
 
 class ChangedRow(StoreProblem):
-    """Somebody changed, removed or put back a row behind capx; nothing is minted from it."""
+    """Nothing is minted from this row.
+
+    Its mark is wrong, missing or of a key that is not live, or the store contradicts it.
+    """
 
 
 class MarkedRow(Struct, frozen=True):
@@ -49,15 +53,11 @@ class MarkedRow(Struct, frozen=True):
     def kid(self) -> str | None:
         """The kid under which the row is marked; None if there is no mark."""
         mark = self.mark
-        return None if mark is None or len(mark) != MARK_BYTES else b64u(mark[:_KID_BYTES])
-
-    def changed(self) -> ChangedRow:
-        """The error for a row with a wrong mark."""
-        return changed(self.table, self.id, "does not bear the mark of this authority")
+        return None if mark is None or len(mark) != MARK_BYTES else b64u(mark[:KID_BYTES])
 
 
 class Guard(Protocol):
-    """What a transaction asks of the authority, which has the keys and remembers deaths."""
+    """A row guard: what a transaction asks of the authority, which has the keys and remembers deaths."""
 
     def mark(self, table: Table, id_: str, fields: bytes) -> bytes:
         """The mark for a row: 40 bytes."""
@@ -68,7 +68,7 @@ class Guard(Protocol):
         ...
 
     def demand_deaths(self, missing: Iterable[RevocationKey]) -> None:
-        """Raise ChangedRow if one of these keys, which the store holds as alive, was dead before."""
+        """Raise StoreProblem if one of these keys, which the store holds as alive, was dead before."""
         ...
 
     @property
@@ -77,7 +77,7 @@ class Guard(Protocol):
         ...
 
 
-def changed(table: Table, id_: str, fault: str) -> ChangedRow:
+def changed_row(table: Table, id_: str, fault: str) -> ChangedRow:
     """The error for a row that somebody changed."""
     return ChangedRow(
         f"the row {id_:.60} of the table {table} {fault}, so nothing is minted from it: somebody changed the store "
@@ -104,7 +104,7 @@ def request_fields(body: str) -> bytes:
 def demand_columns(request: RequestRecord, *columns: object) -> None:
     """Raise ChangedRow unless the columns beside the text of a request say what the text says."""
     if columns != (request.id, request.task, request.node, request.state, request.asked):
-        raise changed("requests", str(columns[0]), "is found by other values than its own")
+        raise changed_row("requests", str(columns[0]), "is found by other values than its own")
 
 
 def grant_fields(grant: GrantRecord) -> bytes:
@@ -123,12 +123,3 @@ def _field(value: str | int | bytes) -> bytes:
 
 
 _NONE: Final = sized(b"")
-
-STATES: Final = {
-    "request_made": "pending",
-    "request_approved": "approved",
-    "request_denied": "denied",
-    "request_expired": "expired",
-    "capability_minted": "granted",
-}
-"""The state in which the newest event about a request leaves it."""

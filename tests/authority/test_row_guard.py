@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from capx.authority.row_guard import check_marks, mark_all, mark_anew
+from capx.authority.row_guard import check_marks, mark_all, replace_marks
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import CapxError, ConfigurationProblem, StoreProblem
@@ -352,7 +352,7 @@ def test_a_key_is_retired_only_after_rows_got_another_mark(world: World) -> None
         with world.behind() as behind:
             behind.do("UPDATE tasks SET expires = expires + 1 WHERE id = ?", world.ended)
         with lab.authority.store.write() as transaction:
-            mark_anew(transaction, world.keys, old)
+            replace_marks(transaction, world.keys, of=old)
         with lab.authority.store.read() as reading:
             kids = {row.id: row.kid for row in reading.marked_rows("tasks")}
         # A row that somebody changed gets no mark by this.

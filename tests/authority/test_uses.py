@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from capx.authority import uses
-from capx.authority.row_guard import mark_anew
+from capx.authority.row_guard import replace_marks
 from capx.authority.uses import MOST_USES_SHOWN
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
@@ -198,7 +198,7 @@ def test_a_grant_minted_again_under_another_key_shares_its_uses(lab: GrantingLab
     first = consented(lab, opened.bundle)
     lab.authority.rekey(lab.authority.keyring.activated(asked_with.kid))
     with lab.authority.store.write() as transaction:
-        mark_anew(transaction, lab.authority.keyring, fresh_key.kid)
+        replace_marks(transaction, lab.authority.keyring, of=fresh_key.kid)
     lab.authority.rekey(lab.authority.keyring.retired(fresh_key.kid))
     again = lab.granted(opened.bundle, SEND)
     assert (first.kid, again.kid) == (fresh_key.kid, asked_with.kid)

@@ -251,7 +251,7 @@ def test_keys_that_minted_nothing_in_a_store_are_not_bound_to_it(home: Any) -> N
     path = home.home / "root.keys"
     path.unlink()
     KeyRing(RootKey.generate()).save(path)
-    assert "nothing in this store was minted with the keys in" in home("keys", "bind", code=3).err
+    assert "nothing in this store was minted with the root keys in" in home("keys", "bind", code=3).err
     assert not path.read_text().startswith("authority ")
 
 

@@ -20,6 +20,7 @@ ELSEWHERE = {
     "capx.authority.graph.agents": "attacks/test_hostile_reports.py",
     "capx.authority.graph.building": "authority/test_graph.py",
     "capx.authority.graph.impact": "authority/test_graph.py",
+    "capx.authority.graph.reported": "authority/test_graph.py",
     "capx.store.records": "store/test_store.py",
     "capx.verify.problem_details": "verify/test_decision.py",
     "capx.verify.protocols": "verify/test_verifier.py",

@@ -83,4 +83,4 @@ def test_no_stranger_makes_the_server_parse_a_long_query(path: str, monkeypatch:
         answer = asyncio.run(asked(authority))
     assert answer.status_code in {400, 401}
     if answer.status_code == 400:
-        assert answer.json()["detail"] == "a query may have 16 fields and 4096 bytes"
+        assert answer.json()["detail"] == "a query may have at most 16 fields and 4096 bytes"

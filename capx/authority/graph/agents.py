@@ -12,27 +12,20 @@ Laws:
 
 from typing import Final
 
-from capx.authority.graph.building import DEEPEST, is_node_id
+from capx.authority.graph.reported import Reported, is_node_id
 from capx.crypto.base64url import b64u, unb64u
-from capx.store.decision_query import Recorded
 from capx.store.events import CapabilityMinted
 from capx.store.protocols import Reading
 from capx.store.records import TaskRecord
-from capx.tokens.chain import nodes, root_node
+from capx.tokens import chain
 
 MAX_OF_AUDIENCE: Final = 1_000
 """The most live nodes of one agent in one task that the reports of one audience can have revoked one by one."""
 
 
-class _Decided(Recorded, frozen=True, kw_only=True):
-    audience: str
-    root: str | None = None
-    nonces: tuple[str, ...] | None = None
-
-
 def nodes_of_agent(reading: Reading, task: TaskRecord, agent: str) -> list[bytes] | None:
     """The live nodes of an agent in a task, in the order of the log; None if one audience reported too many."""
-    root = b64u(root_node(task.root))
+    root_node = b64u(chain.root_node(task.root))
     found: dict[str, bool] = {}
     """The nodes, and whether each is alive."""
     alive_of: dict[str, int] = {}
@@ -43,14 +36,16 @@ def nodes_of_agent(reading: Reading, task: TaskRecord, agent: str) -> list[bytes
             named, audience = _labelled(minted.path, minted.hops, agent)[:1], ""
         elif event.kind == "decision":
             # A resource may write anything into its decisions.
-            decided = event.read_if(_Decided)
-            if decided is None or agent not in decided.hops or not _is_possible(decided, task, root):
+            decided = event.read_if(Reported)
+            if decided is None or agent not in decided.hops:
+                continue
+            if not decided.is_possible(task=task.id, root=task.root, root_node=root_node):
                 continue
             named, audience = _named(decided, task.root, agent, found), decided.audience
         else:
             continue
         for node in named:
-            if node not in found and node != root:
+            if node not in found and node != root_node:
                 found[node] = reading.death(unb64u(node)) is None
                 alive_of[audience] = alive_of.get(audience, 0) + found[node]
                 if audience and alive_of[audience] > MAX_OF_AUDIENCE:
@@ -58,18 +53,7 @@ def nodes_of_agent(reading: Reading, task: TaskRecord, agent: str) -> list[bytes
     return [unb64u(node) for node, is_alive in found.items() if is_alive]
 
 
-def _is_possible(decided: _Decided, task: TaskRecord, root: str) -> bool:
-    path = decided.path
-    return (
-        decided.task == task.id
-        and decided.root == task.root
-        and path[:1] == (root,)
-        and root not in path[1:]
-        and len(decided.hops) == len(path) - 1 < DEEPEST
-    )
-
-
-def _named(decided: _Decided, root: str, agent: str, known: dict[str, bool]) -> list[str]:
+def _named(decided: Reported, root: str, agent: str, known: dict[str, bool]) -> list[str]:
     """The nodes of a decision that have the label: the topmost one if it is computed, else all that are claimed."""
     labelled = _labelled(decided.path, decided.hops, agent)
     if decided.nonces is None:
@@ -79,7 +63,7 @@ def _named(decided: _Decided, root: str, agent: str, known: dict[str, bool]) -> 
     if len(decided.nonces) != len(decided.hops):
         return []
     # What was found once was computed, or is to be revoked in any case.
-    is_computed = first in known or b64u(nodes(root, decided.nonces[:depth])[-1]) == first
+    is_computed = first in known or b64u(chain.nodes(root, decided.nonces[:depth])[-1]) == first
     return [first] if is_computed else []
 
 

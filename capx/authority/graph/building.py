@@ -12,12 +12,12 @@ Laws:
   a later decision was about the same call (capx.store.decision_groups).
 - A resource records its own decisions, and may write anything into them. An impossible decision is skipped, and hides
   nothing else.
-- What one audience reports is bounded. It takes no room from another audience, nor from what the authority itself
-  logged, and is shown in the order of the log. So what was reported before a resource was taken over stays.
-- The work is linear in the size of the reports, and the memory in the bounds and the number of audiences.
+- What one audience reports is bounded by itself: it takes nothing from another audience, nor from what the authority
+  itself logged, and is shown in the order of the log. So what was reported before a resource was taken over stays.
+- The work is linear in the size of the reports, times the number of audiences that label one node. The memory is linear
+  in the bounds and the number of audiences.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise, repeat
@@ -27,9 +27,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.authority.graph.graph import Budgeted, Held, Node, Omitted, Tree, keys_of
+from capx.authority.graph.reported import DEEPEST, Reported, is_node_id
 from capx.crypto.base64url import b64u, unb64u
 from capx.store.decision_groups import grouped
-from capx.store.decision_query import Recorded
 from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
 from capx.store.log import Event
 from capx.tokens.chain import node_below, root_node
@@ -38,16 +38,10 @@ from capx.tokens.uses_counter import is_uses_counter
 from capx.tokens.wire import MAX_BLOCKS
 from capx_caveats import is_amount, shown_amount
 
-DEEPEST: Final = 256
-"""The most nodes on a path. No token can hold more, so a longer path in a decision was made up."""
-
 Dead = Callable[[Iterable[RevocationKey]], Mapping[RevocationKey, str]]
 """Returns the reasons of the keys' own deaths. The death of an instant is also that of every earlier instant."""
 Counters = Callable[[Sequence[str]], Mapping[tuple[str, str], Decimal]]
 """Returns the amounts in the counters of some ids, by id and unit."""
-
-# The canonical base64url of 16 bytes.
-_ID: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 
 
 class Bounds(Struct, frozen=True):
@@ -65,15 +59,7 @@ OF_EACH_TASK: Final = Bounds(nodes=100, labels=4, capabilities=200, budgets=16)
 """The bounds if the graphs of many tasks are read together."""
 
 
-def is_node_id(text: str) -> bool:
-    """Whether this can be the id of a node or capability."""
-    return _ID.fullmatch(text) is not None
-
-
-class _Decided(Recorded, frozen=True, kw_only=True):
-    audience: str
-    root: str | None = None
-    nonces: tuple[str, ...] | None = None
+class _Decided(Reported, frozen=True, kw_only=True):
     ids: tuple[str, ...] = ()
     spent: tuple[BudgetLimit, ...] = ()
 
@@ -94,16 +80,16 @@ class _Seen:
     def __init__(self, parent: str | None = None, *, is_claim: bool = False) -> None:
         self.parent = parent
         self.is_claim = is_claim
-        self.labels: dict[str, _Room] = {}
-        """Each label, with the room of whoever gave it first."""
+        self.labels: dict[str, _Reports] = {}
+        """Each label, with the reports of whoever gave it first."""
         self.capabilities: dict[tuple[str, str], tuple[str, ...]] = {}
         """The ids of each capability, by its own id and its audience: nobody can replace those of another audience."""
         self.allowed = 0
         self.denied = 0
 
 
-class _Room:
-    """The room that is left for one audience, and what it reported beyond."""
+class _Reports:
+    """What one audience added to the graph, within its bounds, and what was left out."""
 
     def __init__(self, audience: str, bounds: Bounds) -> None:
         self.audience = audience
@@ -130,39 +116,36 @@ class _Task:
         self.nodes = {self.root: _Seen()}
         self.limits: dict[tuple[str, str], Decimal] = {}
         self.mints: dict[str, _Mint] = {}
-        self.own = _Room("", _AUTHORITY)
-        self.rooms: dict[str, _Room] = {}
+        self.logged = _Reports("", _AUTHORITY)
+        self.reports: dict[str, _Reports] = {}
 
     def minted(self, minted: CapabilityMinted, at: int) -> None:
-        self._limit(minted.budgets, self.own)
+        self._limit(minted.budgets, self.logged)
         self.mints[minted.ids[0]] = _Mint(minted.kid, at, minted.asker)
         # The authority has verified the token that asked.
         path = minted.path or (self.root,)
         self._add({child: parent for parent, child in pairwise(path)}, is_claim=False)
-        self._label(zip(path[1:], minted.hops, strict=False), self.own)
+        self._label(zip(path[1:], minted.hops, strict=False), self.logged)
         holder = self.nodes.get(path[-1])
         if holder is not None:
             holder.capabilities[minted.ids[-1], minted.audience] = minted.ids
 
     def decided(self, decided: _Decided, *, counts: bool) -> None:
         path = decided.path
-        # A resource may name this task and the root of another one. Such a call happened at no node of this task.
-        if decided.root != self.opened.root or path[:1] != (self.root,):
+        is_possible = decided.is_possible(task=self.opened.task, root=self.opened.root, root_node=self.root)
+        if not is_possible or not _are_ids(decided.ids):
             return
-        # A resource may write anything into its decisions, also what no token can hold.
-        if len(path) > DEEPEST or len(decided.hops) != len(path) - 1 or not _are_ids(decided.ids):
-            return
-        room = self.rooms.get(decided.audience)
-        if room is None:
-            room = self.rooms[decided.audience] = _Room(decided.audience, self.bounds)
+        reports = self.reports.get(decided.audience)
+        if reports is None:
+            reports = self.reports[decided.audience] = _Reports(decided.audience, self.bounds)
         is_claim = decided.nonces is None
-        new = self._claimed(path) if decided.nonces is None else self._computed(path, decided.nonces, room)
+        new = self._claimed(path) if decided.nonces is None else self._computed(path, decided.nonces, reports)
         if new is None:
             return
-        room.nodes += self._add(new, is_claim=is_claim, most=room.bounds.nodes - room.nodes)
-        reached = self._label(zip(path[1:], decided.hops, strict=True), room)
+        reports.nodes += self._add(new, is_claim=is_claim, most=reports.bounds.nodes - reports.nodes)
+        reached = self._label(zip(path[1:], decided.hops, strict=True), reports)
         if not reached:
-            room.left_out["calls"] += 1
+            reports.left_out["calls"] += 1
             return
         acting = self.nodes[path[-1]]
         if decided.outcome == "allowed":
@@ -171,26 +154,23 @@ class _Task:
             acting.denied += counts
         # The last id is of the capability that the agent held. The presentation, good for one call, is not in `ids`.
         if ids := decided.ids:
-            self._hold(acting, ids, room)
-        self._limit(decided.spent, room)
+            self._hold(acting, ids, reports)
+        self._limit(decided.spent, reports)
 
     def _claimed(self, path: tuple[str, ...]) -> dict[str, str] | None:
         """The parents of the unknown nodes of a claimed path; None if the path is impossible."""
         new: dict[str, str] = {}
         for parent, child in pairwise(path):
-            # A root has no label: it is nobody's sub-agent.
-            if child == self.root:
-                return None
             if child not in self.nodes and child not in new:
                 if not is_node_id(child):
                     return None
                 new[child] = parent
         return new
 
-    def _computed(self, path: tuple[str, ...], nonces: tuple[str, ...], room: _Room) -> dict[str, str] | None:
+    def _computed(self, path: tuple[str, ...], nonces: tuple[str, ...], reports: _Reports) -> dict[str, str] | None:
         """The parents of the nodes that are unknown or only claimed; None if the path does not follow from the nonces.
 
-        What is beyond the room is neither computed nor given.
+        What is beyond the bounds is neither computed nor given.
         """
         if len(nonces) != len(path) - 1:
             return None
@@ -202,7 +182,7 @@ class _Task:
                 if seen.parent != parent:
                     return None
                 continue
-            if seen is None and len(new) >= room.bounds.nodes - room.nodes:
+            if seen is None and len(new) >= reports.bounds.nodes - reports.nodes:
                 break
             if b64u(node_below(unb64u(parent), nonce)) != child:
                 return None
@@ -223,40 +203,40 @@ class _Task:
                 added += 1
         return added
 
-    def _label(self, steps: Iterable[tuple[str, str]], room: _Room) -> bool:
+    def _label(self, steps: Iterable[tuple[str, str]], reports: _Reports) -> bool:
         """Label the nodes of a path, and return whether all of them are there."""
-        most = room.bounds.labels
+        most = reports.bounds.labels
         for child, label in steps:
             seen = self.nodes.get(child)
             if seen is None:
                 return False
             if label not in seen.labels:
-                if len(seen.labels) < most or sum(one is room for one in seen.labels.values()) < most:
-                    seen.labels[label] = room
+                if len(seen.labels) < most or sum(one is reports for one in seen.labels.values()) < most:
+                    seen.labels[label] = reports
                 else:
-                    room.left_out["labels"] += 1
+                    reports.left_out["labels"] += 1
         return True
 
-    def _hold(self, holder: _Seen, ids: tuple[str, ...], room: _Room) -> None:
-        capability = ids[-1], room.audience
+    def _hold(self, holder: _Seen, ids: tuple[str, ...], reports: _Reports) -> None:
+        capability = ids[-1], reports.audience
         if capability in holder.capabilities:
             return
-        if room.capabilities == room.bounds.capabilities:
-            room.left_out["capabilities"] += 1
+        if reports.capabilities == reports.bounds.capabilities:
+            reports.left_out["capabilities"] += 1
             return
-        room.capabilities += 1
+        reports.capabilities += 1
         holder.capabilities[capability] = ids
 
-    def _limit(self, limits: Iterable[BudgetLimit], room: _Room) -> None:
+    def _limit(self, limits: Iterable[BudgetLimit], reports: _Reports) -> None:
         # The tightest limit counts: every token of the chain must fit the counter.
         for one in limits:
             counter = one.counter, one.unit
             known = self.limits.get(counter)
-            if known is None and room.budgets == room.bounds.budgets:
-                room.left_out["budgets"] += 1
+            if known is None and reports.budgets == reports.bounds.budgets:
+                reports.left_out["budgets"] += 1
             # The uses of one consent are no budget of the task.
             elif is_amount(one.limit) and not is_uses_counter(one.counter):
-                room.budgets += known is None
+                reports.budgets += known is None
                 limit = Decimal(one.limit)
                 self.limits[counter] = limit if known is None else min(limit, known)
 
@@ -277,7 +257,7 @@ class _Task:
                 Budgeted(counter, unit, shown_amount(held.get((counter, unit), Decimal(0))), shown_amount(limit))
                 for (counter, unit), limit in sorted(self.limits.items())
             ),
-            tuple(room.omitted() for room in self.rooms.values() if any(room.left_out.values())),
+            tuple(one.omitted() for one in self.reports.values() if any(one.left_out.values())),
         )
 
     def _keys(self) -> Iterator[RevocationKey]:
@@ -362,7 +342,7 @@ def _calls(events: Iterable[Event]) -> Iterator[tuple[Event, bool]]:
 
 def _are_ids(ids: tuple[str, ...]) -> bool:
     # One id for what was minted, and one for each block.
-    return len(ids) <= MAX_BLOCKS + 1 and all(map(_ID.fullmatch, ids))
+    return len(ids) <= MAX_BLOCKS + 1 and all(map(is_node_id, ids))
 
 
 def build(
@@ -388,6 +368,6 @@ def build(
             # Resources write decisions, so one that cannot be read is skipped. The other events are the authority's
             # own: if one of these cannot be read, the log is broken.
             decided = event.read_if(_Decided)
-            if decided is not None and decided.task == task.opened.task:
+            if decided is not None:
                 task.decided(decided, counts=is_last)
     return None if task is None else task.tree(dead, counters, now)

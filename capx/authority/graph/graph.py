@@ -3,7 +3,8 @@
 Laws:
 
 - A node is what can be revoked. Its labels are the names that delegators gave it: claims, not proven.
-- Everything below a dead node is dead of the same death. The end of a task is the death of its root.
+- A node below a dead one is dead of the same death, unless it has one of its own. A node that is only claimed to be
+  there dies with its task or its root only. The end of a task is the death of its root.
 - What was reported and is not shown is counted, by the audience that reported it.
 """
 

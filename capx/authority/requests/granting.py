@@ -61,7 +61,7 @@ class Grantable(Struct, frozen=True):
     policy: Policy
     head: Head
 
-    def holds(self, reading: Reading, keyring: KeyRing, policy: Policy, task: str, *, now: int) -> bool:
+    def still_decided(self, reading: Reading, keyring: KeyRing, policy: Policy, task: str, *, now: int) -> bool:
         """Whether the same would be decided now: nothing has changed that it was decided by."""
         if self.keyring is not keyring or self.policy is not policy or now >= self.offered.until:
             return False
@@ -82,7 +82,7 @@ def decide(
         standing = _standing(reading, keyring, policy, request, offered, ask=ask, now=now)
         if standing is not None:
             return standing
-    agreed = request is not None and _holds(reading, policy, request, offered)
+    agreed = request is not None and _needs_no_person(reading, policy, request, offered)
     # First, because it is quick: a branch that asks without end is refused before all its requests are read.
     if not agreed:
         _demand_room(reading, request, asker, ask.audience, waits=offered.needs_consent, now=now)
@@ -103,10 +103,11 @@ def answer(
 ) -> Answer:
     """Answer an ask at `now` (Unix seconds) by this policy. The caller has checked that the active key is live.
 
-    `before` is what a read decided about the same ask of the same asker: if it still holds, it is not decided again.
+    `before` is what a read decided about the same ask of the same asker. If that is still decided, it is not decided
+    again.
     """
     try:
-        if before is not None and before.holds(transaction, keyring, policy, asker.task, now=now):
+        if before is not None and before.still_decided(transaction, keyring, policy, asker.task, now=now):
             decided: Answer | Grantable = before
         else:
             decided = decide(transaction, keyring, policy, asker, ask, now=now)
@@ -174,7 +175,7 @@ def _granted(reading: Reading, keyring: KeyRing, request: RequestRecord) -> Answ
     return Granted(mint_block(audience_key, request.block.encode(), now=request.minted, nonce=request.nonce))
 
 
-def _holds(reading: Reading, policy: Policy, request: RequestRecord, offered: Offered) -> bool:
+def _needs_no_person(reading: Reading, policy: Policy, request: RequestRecord, offered: Offered) -> bool:
     """Whether a request that was approved, or granted under a retired key, can be granted without asking a person."""
     if request.state not in _AGAIN or request.block != offered.block:
         return False

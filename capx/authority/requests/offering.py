@@ -36,7 +36,7 @@ from capx.policy.terms import Match, Rule, Terms
 from capx.store.lifecycle import FIRST
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, RequestRecord, TaskRecord
-from capx.store.row_marks import changed
+from capx.store.row_marks import changed_row
 from capx.tokens.chain import root_node
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCK
@@ -129,7 +129,7 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
         raise NotOffered(ask_refusal("no_intent"))
     # The token is authentic, so what it names is what the task was opened on.
     if asker.intent is None or task.intent != asker.intent or root_node(task.root) != asker.path[0]:
-        raise changed("tasks", task.id, "names another intent or root than the token of its agent")
+        raise changed_row("tasks", task.id, "names another intent or root than the token of its agent")
     try:
         intent = _intent(reading, policy, asker.intent)
         terms = policy.terms(intent)
@@ -194,7 +194,7 @@ def _intent(reading: Reading, policy: Policy, digest: str) -> Intent:
         raise NotOffered(ask_refusal("no_intent"))
     intent = parse_intent(kept.document.encode())
     if intent.digest != digest:
-        raise changed("intents", digest, "has another document than its digest says")
+        raise changed_row("intents", digest, "has another document than its digest says")
     proof = kept.proof or ""
     # By the policy as it is now: a key that was stolen is taken out of the policy, and must then bring nothing more.
     if not proof.startswith(ATTESTED) and not is_signed_by_principal(policy, SignedIntent(intent, proof)):

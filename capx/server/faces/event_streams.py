@@ -6,9 +6,9 @@ Laws:
 
 - A stream ends only when its client leaves or the authority stops. While the store cannot be read, it sends nothing.
 - A slow client delays only itself.
-- A page is made once for all followers that are at the same position.
-- While others wait for pages, a page that one of them must wait for is short. So whoever asks for page after page from
-  ever other positions cannot keep them waiting for long.
+- Open streams at one position share one page. Callers who take turns find a page that a turn before them made.
+- While others wait for pages, a page that one of them must wait for is short. So whoever asks for pages, each from
+  another position, cannot keep them waiting for long.
 """
 
 import asyncio
@@ -26,7 +26,6 @@ from capx.server.service import Service
 from capx.server.turns import Turns
 from capx.server.waiting.head_watch import HEARTBEAT
 from capx.server.waiting.stream_limits import machine_at
-from capx.server.workers import Workers
 from capx.store.log import Event
 
 EVENT_STREAM = "text/event-stream"
@@ -79,16 +78,16 @@ def _events(service: Service, since: int) -> list[Event]:
 
 
 class Feed:
-    """The pages of the feed. Between two rounds of the watch, each is made once for all followers at one position."""
+    """The pages of the feed, kept until the next round of the watch."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self._rounds = -1
         self._fresh_until = 0.0
-        # Those of open streams apart: they must not wait for a page that is queued behind others.
+        # Of open streams: they must not wait for a page that waits for its turn.
         self._making: dict[FeedCursor, asyncio.Task[SignedPage]] = {}
+        # Made in turn, for new followers and single pages.
         self._made: dict[FeedCursor, SignedPage] = {}
-        self._threads = {service.beginners: Workers(1, 1), service.readers: Workers(1, 1)}
 
     async def follow(self, asked: FeedCursor, host: str) -> Response:
         """Pages as events: first what the follower has missed, then one after each death and one every second.
@@ -155,7 +154,7 @@ class Feed:
             pages = self._made
             if asked not in pages:
                 at_most = SHORT if turns.is_crowded else DEATHS_IN_A_PAGE
-                pages[asked] = await self._threads[turns].run(self._sign, asked, at_most)
+                pages[asked] = await turns.thread.run(self._sign, asked, at_most)
             return pages[asked]
 
         return await turns.take(machine, made)

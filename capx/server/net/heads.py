@@ -49,7 +49,10 @@ class HeadReader:
         self._lines = 0
 
     def take(self, piece: bytes) -> Head | None:
-        """The head, when this piece completes it; HttpRefusal if it is too large, or says its length in another way."""
+        """The head, when this piece completes it.
+
+        HttpRefusal if it is too large, is not HTTP/1.1 or HTTP/1.0, or has Transfer-Encoding.
+        """
         began = len(self._held)
         self._held += piece
         # The end may have begun in the piece before.

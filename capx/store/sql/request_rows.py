@@ -3,20 +3,18 @@
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, ClassVar
 
 from msgspec import structs
 
 from capx.crypto.base64url import b64u, unb64u
+from capx.store.events import REQUEST_STATES
 from capx.store.records import GrantRecord, IntentRecord, RequestCounts, RequestRecord
 from capx.store.row_marks import (
-    STATES,
-    ChangedRow,
     Guard,
     MarkedRow,
     Table,
-    changed,
+    changed_row,
     demand_columns,
     grant_fields,
     intent_fields,
@@ -77,12 +75,12 @@ class SqlRequestRows(ABC):
         )
         if columns[0] is None:
             if opened or withdrawn:
-                raise changed("intents", digest, "is missing")
+                raise changed_row("intents", digest, "is missing")
             return None
         intent = IntentRecord(*columns)
         self._guard.demand(MarkedRow("intents", digest, intent_fields(intent), mark))
         if (intent.opened, intent.withdrawn is not None) != (opened, bool(withdrawn)):
-            raise changed("intents", digest, "is an older one than its tasks and the log say")
+            raise changed_row("intents", digest, "is an older one than its tasks and the log say")
         return intent
 
     def intents(self) -> list[IntentRecord]:
@@ -99,7 +97,7 @@ class SqlRequestRows(ABC):
             return self._sound_request(row)
         # A request is forgotten only after its task has ended.
         if row[-1] is not None and self._is_of_active_task(id_):
-            raise changed("requests", id_, "is missing")
+            raise changed_row("requests", id_, "is missing")
         return None
 
     def _sound_request(self, row: Sequence[Any]) -> RequestRecord:
@@ -109,8 +107,8 @@ class SqlRequestRows(ABC):
             self._guard.demand(MarkedRow("requests", id_, request_fields(body), mark))
         request = RequestRecord.parse(body)
         demand_columns(request, id_, *columns)
-        if STATES.get(newest) != request.state:
-            raise changed("requests", id_, "is an older one than the log says")
+        if REQUEST_STATES.get(newest) != request.state:
+            raise changed_row("requests", id_, "is an older one than the log says")
         return request
 
     def _is_of_active_task(self, id_: str) -> bool:
@@ -120,12 +118,7 @@ class SqlRequestRows(ABC):
         return row is not None and row[0] == "active"
 
     def requests(
-        self,
-        *,
-        task: str | None = None,
-        nodes: Sequence[str] | None = None,
-        pending: bool = False,
-        skip_changed: bool = False,
+        self, *, task: str | None = None, nodes: Sequence[str] | None = None, pending: bool = False
     ) -> list[RequestRecord]:
         # One condition for each filter that is set. A single `(? IS NULL OR task = ?)` would not use the indexes.
         conditions, values = ["true"], list[str]()
@@ -142,13 +135,7 @@ class SqlRequestRows(ABC):
             return [RequestRecord.parse(*row) for row in self._rows(f"{_REQUEST} {which}", *values)]
         newest = _NEWEST.format(of_request=self.of_request, plain=self.plain, id="r.id")
         rows = self._rows(f"SELECT {_COLUMNS}, {newest} FROM capx.requests r {which}", *values)  # noqa: S608 - columns of ours
-        if not skip_changed:
-            return [self._sound_request(row) for row in rows]
-        found = list[RequestRecord]()
-        for row in rows:
-            with suppress(ChangedRow):
-                found.append(self._sound_request(row))
-        return found
+        return [self._sound_request(row) for row in rows]
 
     def requests_for(self, task: str, nodes: Sequence[str], audience: str, action: str) -> list[RequestRecord]:
         which = f"task = ? AND node IN ({_places(nodes)}) ORDER BY {self.nth}"
@@ -159,7 +146,7 @@ class SqlRequestRows(ABC):
                 self._guard.demand(MarkedRow("requests", id_, request_fields(body), mark))
             # They are counted at their nodes, too. So none is hidden by a row that names another task or node.
             for id_ in self._counted_at(nodes, audience).difference(id_ for id_, _, _ in rows):
-                raise changed("requests", id_, "is missing")
+                raise changed_row("requests", id_, "is missing")
         # By the text, whose mark was checked: most are for something else, and to read them all takes long. Within a
         # value a quote has a backslash before it.
         named = f'"action":"{action}"'

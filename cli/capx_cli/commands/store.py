@@ -55,14 +55,12 @@ def check(as_json: bool) -> int:
         return UNUSABLE
     hash_ = b64u(found.place.hash)
     whole = {"whole": True, "position": found.place.position, "hash": hash_}
-    whole |= {"marks_checked": found.unchecked is None, "marks_of_other_keys": found.strange}
+    whole |= {"marks_checked": found.unchecked is None, "marks_of_other_keys": found.of_other_keys}
     lines: list[tuple[str, str]] = [(f"whole, up to position {found.place.position}, hash {hash_}", screen.GOOD)]
     if found.unchecked is not None:
         lines.append((f"the marks of rows were not checked: {found.unchecked}", "yellow"))
-    if found.strange:
-        lines.append(
-            (f"{found.strange} rows bear the mark of a key that is not here: nothing is minted from them", "yellow")
-        )
+    if others := found.of_other_keys:
+        lines.append((f"{others} rows bear the mark of a key that is not here: nothing is minted from them", "yellow"))
     show_one(as_json, whole, *lines)
     return DONE
 
