@@ -67,6 +67,7 @@ from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
 from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
 from capx.store.check import check_store
+from capx.store.continuity import StateLost
 from capx.store.log import Place
 from capx.store.protocols import Store, Writing
 from capx.store.records import Head, Pruned, RequestRecord
@@ -263,6 +264,7 @@ class Authority(History):
         # Agents that wait ask again and again, and others ask for what they cannot get. A read does not queue behind
         # writers, and no writer waits for it.
         guard = KeyedRowGuard(self._keyring, self._liveness)
+        found: Answer | granting.Grantable | None
         try:
             with self.store.read(guard) as reading:
                 guard.demand_continues(reading.head(), self._reached)
@@ -271,7 +273,10 @@ class Authority(History):
             # Nothing is read here, so that nobody waits for it.
             with self.store.write(durable=False) as transaction:
                 return granting.refuse(transaction, asker, ask, refused, now=self._now())
-        if not isinstance(found, granting.Grantable):
+        except StateLost:
+            # Another thread may have gone on since the read began. A transaction that writes knows.
+            found = None
+        if found is not None and not isinstance(found, granting.Grantable):
             return found
         with self._writing(guard) as (transaction, now):
             # In the transaction that mints: a revocation of the key either comes before, and is seen, or after.

@@ -23,7 +23,7 @@ from capx.errors import ConfigurationProblem, StoreProblem
 from capx.intents.epoch import authority_of
 from capx.resource.revocations import StoreLiveness
 from capx.store.check import check_store
-from capx.store.continuity import demand_not_behind
+from capx.store.continuity import StateLost, demand_not_behind
 from capx.store.events import CapabilityMinted
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Head
@@ -64,14 +64,14 @@ class KeyedRowGuard:
             raise changed_row(row.table, row.id, _NOT_OURS)
 
     def demand_deaths(self, missing: Iterable[RevocationKey]) -> None:
-        """Raise StoreProblem if one of these keys, which the store holds as alive, was dead before."""
+        """Raise StateLost if one of these keys, which the store holds as alive, was dead before."""
         if self._memory is None:
             return
         known = self._memory.deaths
         for key in missing:
             if key in known:
                 shown = b64u(key) if isinstance(key, bytes) else key
-                raise StoreProblem(
+                raise StateLost(
                     f"the store has lost the revocation of {shown}, so nothing is minted: somebody changed it behind "
                     "capx; run capx store check, then restore the store from a backup"
                 )
@@ -82,9 +82,10 @@ class KeyedRowGuard:
         return -1 if self._memory is None else self._memory.revoked_until
 
     def demand_continues(self, head: Head, reached: Head | None) -> None:
-        """Raise StoreProblem unless a store with this head continues what is remembered.
+        """Raise StateLost or another StoreProblem unless a store with this head continues what is remembered.
 
-        `reached` is the head that this authority has left; its memory may be of a look before that.
+        In a transaction that only reads, what is remembered may be newer than what is read. `reached` is the head that
+        this authority has left; its memory may be of a look before that.
         """
         memory = self._memory
         if memory is None:

@@ -33,10 +33,14 @@ def succeeding(known: Head | None, head: Head, hash_there: bytes | None) -> Head
     return None if head.forgotten > known.deaths else known
 
 
+class StateLost(StoreProblem):
+    """The store lacks something that it is known to have held."""
+
+
 def demand_not_behind(known: Head, head: Head) -> None:
-    """Raise StoreProblem if a head is behind one that was known in the same epoch."""
+    """Raise StateLost if a head is behind one that was known in the same epoch."""
     if head.position < known.position or head.deaths < known.deaths or head.forgotten < known.forgotten:
-        raise StoreProblem(
+        raise StateLost(
             f"the store went back from position {known.position} to {head.position}: an older copy was put in its place"
         )
 

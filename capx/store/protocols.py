@@ -39,7 +39,7 @@ from capx.store.records import (
     RequestRecord,
     TaskRecord,
 )
-from capx.store.row_marks import Guard, MarkedRow, Table
+from capx.store.row_marks import MarkedRow, RowGuard, Table
 from capx.tokens.revocation_key import RevocationKey
 from capx.verify.meter import Meter
 
@@ -307,7 +307,7 @@ class Store(ResourceStore, Protocol):
         """The path or URL of the store, without a password."""
         ...
 
-    def read(self, guard: Guard | None = None) -> AbstractContextManager[Reading]:
+    def read(self, guard: RowGuard | None = None) -> AbstractContextManager[Reading]:
         """A transaction that reads one instant.
 
         With a row guard, `task`, `intent`, `request`, `requests` and `requests_for` raise ChangedRow as
@@ -315,7 +315,7 @@ class Store(ResourceStore, Protocol):
         """
         ...
 
-    def write(self, guard: Guard | None = None, *, durable: bool = True) -> AbstractContextManager[Writing]:
+    def write(self, guard: RowGuard | None = None, *, durable: bool = True) -> AbstractContextManager[Writing]:
         """A writing transaction: it is kept when its block ends, and undone when the block raises.
 
         With a row guard, it reads as `read` does, and marks what it writes. Nothing is minted from what was written

@@ -56,7 +56,7 @@ class MarkedRow(Struct, frozen=True):
         return None if mark is None or len(mark) != MARK_BYTES else b64u(mark[:KID_BYTES])
 
 
-class Guard(Protocol):
+class RowGuard(Protocol):
     """A row guard: what a transaction asks of the authority, which has the keys and remembers deaths."""
 
     def mark(self, table: Table, id_: str, fields: bytes) -> bytes:
@@ -68,7 +68,7 @@ class Guard(Protocol):
         ...
 
     def demand_deaths(self, missing: Iterable[RevocationKey]) -> None:
-        """Raise StoreProblem if one of these keys, which the store holds as alive, was dead before."""
+        """Raise StateLost if one of these keys, which the store holds as alive, was dead before."""
         ...
 
     @property

@@ -5,7 +5,9 @@ The stores, the keys, the signatures and the authority are real; the clock is th
 
 import sqlite3
 from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from os import urandom
 from pathlib import Path
 from typing import Any
 
@@ -398,3 +400,24 @@ def test_rows_are_not_marked_under_the_keys_of_others(world: World) -> None:
         ):
             with pytest.raises(ConfigurationProblem, match=words), lab.authority.store.write() as transaction:
                 mark_all(transaction, keyring)
+
+
+def test_what_others_do_meanwhile_is_no_lost_state(world: World) -> None:
+    problems = list[Exception]()
+    with world.authority() as lab, ThreadPoolExecutor() as pool:
+        lab.granted(world.bundle, QUERY)
+
+        def ask() -> None:
+            for _ in range(200):
+                try:
+                    lab.ask(world.bundle, QUERY)
+                except StoreProblem as problem:
+                    problems.append(problem)
+
+        asking = [pool.submit(ask) for _ in range(3)]
+        while not all(one.done() for one in asking):
+            opened = lab.authority.open(lab.intent(statement=b64u(urandom(8))), attested="the login")
+            lab.authority.complete(opened.id)
+        for one in asking:
+            one.result()
+    assert problems == []

@@ -17,7 +17,7 @@ from capx.store.log import Event
 from capx.store.postgres.connection import Link
 from capx.store.protocols import Reading
 from capx.store.records import REVOCATIONS, Counter, Death, GrantRecord, Head, Pruned, RequestRecord, Unwritable
-from capx.store.row_marks import Guard
+from capx.store.row_marks import RowGuard
 from capx.store.sql.rows import HEAD, SqlRows, head_of
 from capx.tokens.revocation_key import RevocationKey
 
@@ -71,7 +71,7 @@ class Rows(SqlRows):
         "FOR UPDATE SKIP LOCKED) AS old WHERE s.follower = old.follower"
     )
 
-    def __init__(self, link: Link, head: tuple[Any, ...] | None, guard: Guard | None = None) -> None:
+    def __init__(self, link: Link, head: tuple[Any, ...] | None, guard: RowGuard | None = None) -> None:
         self._db = link
         self._guard = guard
         self._head = self._written = head_of(head)

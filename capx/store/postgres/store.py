@@ -31,7 +31,7 @@ from capx.store.postgres.rows import READ, WRITE, Rows, text
 from capx.store.postgres.schema import CLOSED, VERSION, migration
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, Damaged, DecisionRecord
-from capx.store.row_marks import Guard
+from capx.store.row_marks import RowGuard
 from capx.store.sql.rows import HEAD
 from capx.store.sql.version import OldSchema, demand_version
 from capx.verify.meter import Paid, Payer, Spend, Tally
@@ -76,7 +76,7 @@ class PostgresStore:
         return self._address.shown
 
     @contextlib.contextmanager
-    def read(self, guard: Guard | None = None) -> Generator[Reading]:
+    def read(self, guard: RowGuard | None = None) -> Generator[Reading]:
         """A transaction that reads one instant."""
         with explained(self.place), self._pool.link() as link, link.reading(READ) as head:
             yield Rows(link, head, guard)
@@ -84,7 +84,7 @@ class PostgresStore:
     @contextlib.contextmanager
     def write(
         self,
-        guard: Guard | None = None,
+        guard: RowGuard | None = None,
         *,
         durable: bool = True,  # noqa: ARG002 - the server keeps all alike
     ) -> Generator[Writing]:

@@ -11,8 +11,8 @@ from capx.crypto.base64url import b64u, unb64u
 from capx.store.events import REQUEST_STATES
 from capx.store.records import GrantRecord, IntentRecord, RequestCounts, RequestRecord
 from capx.store.row_marks import (
-    Guard,
     MarkedRow,
+    RowGuard,
     Table,
     changed_row,
     demand_columns,
@@ -55,7 +55,7 @@ class SqlRequestRows(ABC):
     of_intent: ClassVar[str]
     """The intent whose withdrawal an event `e` is."""
 
-    _guard: Guard | None
+    _guard: RowGuard | None
     """What checks the rows that are read, and marks those that are written; None if nothing is minted from them."""
 
     @abstractmethod

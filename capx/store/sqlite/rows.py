@@ -22,7 +22,7 @@ from capx.store.records import (
     DecisionRecord,
     Unwritable,
 )
-from capx.store.row_marks import Guard
+from capx.store.row_marks import RowGuard
 from capx.store.sql.rows import SqlRows
 from capx.tokens.binding import CLOCKS_APART, OPEN_WINDOWS
 from capx.tokens.revocation_key import RevocationKey
@@ -60,7 +60,7 @@ class Rows(SqlRows):
     forget_paid = "DELETE FROM paid WHERE at < ?"
     forget_counters = "DELETE FROM counters WHERE last < ? AND length(counter) = 22"
 
-    def __init__(self, connection: sqlite3.Connection, guard: Guard | None = None) -> None:
+    def __init__(self, connection: sqlite3.Connection, guard: RowGuard | None = None) -> None:
         self._db = connection
         self._guard = guard
         self._head = self._written = None

@@ -23,7 +23,7 @@ from capx.errors import StoreProblem
 from capx.intents.epoch import authority_of
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, DecisionRecord
-from capx.store.row_marks import Guard
+from capx.store.row_marks import RowGuard
 from capx.store.sqlite.connection import (
     BUSY_SECONDS,
     Connection,
@@ -71,13 +71,13 @@ class SQLiteStore:
         return str(self.path)
 
     @contextlib.contextmanager
-    def read(self, guard: Guard | None = None) -> Generator[Reading]:
+    def read(self, guard: RowGuard | None = None) -> Generator[Reading]:
         """A transaction that reads one instant."""
         with self._reading(guard) as rows:
             yield rows
 
     @contextlib.contextmanager
-    def write(self, guard: Guard | None = None, *, durable: bool = True) -> Generator[Writing]:
+    def write(self, guard: RowGuard | None = None, *, durable: bool = True) -> Generator[Writing]:
         """A writing transaction: it is kept when its block ends, and undone when the block raises."""
         with self._writing("FULL" if durable else "NORMAL", guard) as rows:
             yield rows
@@ -130,12 +130,12 @@ class SQLiteStore:
             self._pool.close()
 
     @contextlib.contextmanager
-    def _reading(self, guard: Guard | None = None) -> Generator[Rows]:
+    def _reading(self, guard: RowGuard | None = None) -> Generator[Rows]:
         with explained(self.path), self._pool.connection() as connection, _transaction(connection, "BEGIN"):
             yield Rows(connection, guard)
 
     @contextlib.contextmanager
-    def _writing(self, synchronous: str, guard: Guard | None = None) -> Generator[Rows]:
+    def _writing(self, synchronous: str, guard: RowGuard | None = None) -> Generator[Rows]:
         with explained(self.path), self._pool.turn(), self._pool.connection() as connection:
             # Before BEGIN: SQLite does not change this within a transaction.
             connection.execute(f"PRAGMA synchronous = {synchronous}")
