@@ -98,7 +98,7 @@ def intent_fields(intent: IntentRecord) -> bytes:
 
 def request_fields(body: str) -> bytes:
     """The text of a request as the store keeps it, which holds its state and its consent."""
-    return _fields(body)
+    return _field(body)
 
 
 def demand_columns(request: RequestRecord, *columns: object) -> None:

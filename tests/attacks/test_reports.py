@@ -13,6 +13,7 @@ from capx.crypto.base64url import b64u, unb64u
 from capx.store.records import DecisionRecord
 from capx.tokens.bundle import Bundle
 from capx.tokens.chain import node_below, root_node
+from capx_caveats import budget
 
 INVENTED = "AgICAgICAgI"
 """The nonce of a hop that nobody made."""
@@ -118,3 +119,11 @@ def test_a_label_on_a_root_widens_no_revocation(authority: Authority) -> None:
         report(authority, body(victim, path, ["agent"] * (len(path) - 1), id=f"d.{'C' * 20}{len(path)}Q"))
     report(authority, body(task, [root_of(task), node_of(agent)], ["agent"]))
     assert root_of(victim) not in killed(authority, agent="agent")
+
+
+def test_a_report_makes_no_budget_of_the_authority_look_used_up(authority: Authority) -> None:
+    task = authority.open(allow=["crm.*"], caveats=[budget("calls", 3)])
+    spent = [{"counter": task.id, "unit": "calls", "cost": "1", "spent": "1", "limit": "0"}]
+    report(authority, body(task, [root_of(task)], [], spent=spent))
+    (shown,) = authority.graph(task.id).trees[0].budgets
+    assert (shown.limit, shown.left) == ("3", "3")

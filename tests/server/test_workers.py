@@ -10,7 +10,7 @@ import pytest
 
 from capx.authority.remote.client import RemoteAuthority
 from capx.errors import StoreProblem
-from capx.server.workers import Shared
+from capx.server.workers import Busy, Shared, Workers
 from tests.labs.serving_process import figure, locked, opened
 from tests.labs.waiting import until
 from tests.server.conftest import Served
@@ -99,3 +99,23 @@ def test_an_error_and_an_old_result_are_not_kept() -> None:
         assert [await shared.run(call), await shared.run(call)] == [1, 2]
 
     asyncio.run(run())
+
+
+def test_no_caller_has_more_than_a_quarter_of_the_room() -> None:
+    done = threading.Event()
+
+    async def crowd() -> tuple[list[object], bool, bool]:
+        workers = Workers(4, 12)
+        calls = [asyncio.create_task(workers.run_for("crm", done.wait)) for _ in range(6)]
+        other = asyncio.create_task(workers.run_for("billing", lambda: True))
+        # Each task begins before this goes on.
+        await asyncio.sleep(0)
+        done.set()
+        found: list[object] = await asyncio.gather(*calls, return_exceptions=True)
+        return found, await other, await workers.run_for("crm", lambda: True)
+
+    found, other, again = asyncio.run(crowd())
+    assert found[:4] == [True] * 4
+    assert [type(one) for one in found[4:]] == [Busy] * 2
+    assert other
+    assert again

@@ -115,6 +115,8 @@ class _Task:
         self.root = b64u(root_node(opened.root))
         self.nodes = {self.root: _Seen()}
         self.limits: dict[tuple[str, str], Decimal] = {}
+        self.logged_limits = set[tuple[str, str]]()
+        """The budgets of which the authority itself logged a limit. No report makes that tighter."""
         self.mints: dict[str, _Mint] = {}
         self.logged = _Reports("", _AUTHORITY)
         self.reports: dict[str, _Reports] = {}
@@ -231,7 +233,12 @@ class _Task:
         # The tightest limit counts: every token of the chain must fit the counter.
         for one in limits:
             counter = one.counter, one.unit
-            known = self.limits.get(counter)
+            is_logged = counter in self.logged_limits
+            if reports is self.logged:
+                self.logged_limits.add(counter)
+            elif is_logged:
+                continue
+            known = self.limits.get(counter) if is_logged or reports is not self.logged else None
             if known is None and reports.budgets == reports.bounds.budgets:
                 reports.left_out["budgets"] += 1
             # The uses of one consent are no budget of the task.

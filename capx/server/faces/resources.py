@@ -220,6 +220,6 @@ def _report_route(operation: AnyOperation, service: Service, workers: Workers) -
             proven = resource_auth.verify(
                 claim, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
             )
-        return await unless_gone(request, workers.run(done, proven, body))
+        return await unless_gone(request, workers.run_for(proven.audience, done, proven, body))
 
     return route_to(operation, answer)
