@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -75,14 +76,24 @@ def commands(task: str) -> list[list[str]]:
     return [*seen, *([*one, "--dry-run"] for one in dry), *killing]
 
 
+# Starts the command itself: a process that a large one starts counts the memory of that one as its own.
+USED = """
+import os, sys
+null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+_, status, usage = os.wait4(os.posix_spawn(sys.executable, sys.argv[1:], os.environ, file_actions=[null]), 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+"""
+
+
 def used(home: Path, command: Sequence[str]) -> tuple[float, float]:
     """Run a command in a process of its own, and return its CPU seconds and its memory in MiB."""
-    program = [sys.executable, "-m", "capx_cli.main", *command]
-    null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
-    child = os.posix_spawn(sys.executable, program, {**os.environ, "CAPX_HOME": str(home)}, file_actions=[null])
-    _, status, usage = os.wait4(child, 0)
-    assert os.waitstatus_to_exitcode(status) in {0, 1}, command
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    program = [sys.executable, "-c", USED, sys.executable, "-m", "capx_cli.main", *command]
+    ran = subprocess.run(
+        program, env={**os.environ, "CAPX_HOME": str(home)}, capture_output=True, text=True, check=True
+    )
+    code, seconds, mebibytes = map(float, ran.stdout.split())
+    assert code in {0, 1}, (command, ran.stderr)
+    return seconds, mebibytes
 
 
 @pytest.mark.timeout(600)
