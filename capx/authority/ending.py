@@ -40,9 +40,9 @@ def as_of(task: TaskRecord, now: int) -> TaskRecord:
 
 
 def has_ended(reading: Reading, task: TaskRecord, now: int) -> bool:
-    """Whether somebody has ended a task. Its death says so, which is only forgotten when all tokens have expired.
+    """Whether somebody has ended a task. Its state alone, which has no mark, does not say so while its tokens may live.
 
-    The state alone has no mark: whoever can write the store could hide a task from those who want to end it.
+    Its death says so, and is forgotten only when all tokens have expired.
     """
     return lifecycle.is_final(task.state) and (now >= task.expires or reading.death(task.id) is not None)
 
@@ -58,10 +58,8 @@ def end_task(store: Store, task_id: str, move: lifecycle.Move, *, clock: Callabl
     if dry_run:
         with store.read() as reading:
             now, task = clock(), known_task(reading, task_id)
-            dying = dying_with(reading, task, now)
-        return Ended(
-            task.id, lifecycle.after(as_of(task, now).state, move), None, lifecycle.is_final(task.state), dying
-        )
+            again, dying = has_ended(reading, task, now), dying_with(reading, task, now)
+        return Ended(task.id, task.state if again else _end(task, move, now), None, again, dying)
     with store.write() as transaction:
         return end(transaction, known_task(transaction, task_id), move, now=clock())
 
@@ -70,13 +68,17 @@ def end(transaction: Writing, task: TaskRecord, move: lifecycle.Move, *, now: in
     """End a task within a transaction, and return its end, also one from before."""
     if has_ended(transaction, task, now):
         return Ended(task.id, task.state, task.position, again=True)
-    # From the state at `now`: a task that is overdue ends as expired, whatever the move.
-    state = lifecycle.after("expired" if now >= task.expires else lifecycle.FIRST, move)
+    state = _end(task, move, now)
     # The event comes first, because the end and the death name its position.
     event = TASK_ENDS[state](task.id).write(transaction, at=now)
     transaction.end_task(task.id, state, at=now, position=event.position)
     transaction.kill(task.id, lifecycle.DEATH[state], at=now, position=event.position)
     return Ended(task.id, state, event.position)
+
+
+def _end(task: TaskRecord, move: lifecycle.Move, now: int) -> lifecycle.State:
+    """The state in which a task ends that has not ended yet. One that is overdue ends as expired, whatever the move."""
+    return lifecycle.after("expired" if now >= task.expires else lifecycle.FIRST, move)
 
 
 def end_overdue(transaction: Writing, *, now: int, limit: int) -> list[Ended]:

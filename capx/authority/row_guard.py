@@ -7,8 +7,8 @@ Laws:
 - The authority remembers the deaths that it has seen. It mints nothing while its store has lost one of them, has gone
   back to an earlier state, or is of an epoch that has ended. A death that the store has forgotten is not lost: no token
   that it ended is alive.
-- To end something demands no mark, so a wrong mark hinders no end. But an end believes the root and the intent of a
-  task, and the rows of grants: whoever changes these can hide what is to be ended. check_rows finds that.
+- To end something demands no mark, so a wrong mark hinders no end. But an end believes the root, the intent and the
+  expiry of a task, and the rows of grants: whoever changes these can hide what is to be ended. check_rows finds that.
 - A key leaves only after its rows have got marks of another one. The marks of a key that leaked are worth nothing.
 """
 

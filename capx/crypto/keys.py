@@ -35,8 +35,8 @@ KEY_BYTES = 32
 KID_BYTES = 8
 AUTHORITY_BYTES = 16
 
-
-_REMEMBERED_ROWS = 4_096
+# At most 8 MiB for each root key.
+_REMEMBERED_ROWS, _LONGEST_REMEMBERED = 4_096, 2_048
 
 
 class _Secret:
@@ -99,7 +99,7 @@ class AudienceKey(_Secret):
 class RootKey(_Secret):
     """32 random bytes, from which the key of every audience is derived (HKDF-Expand, RFC 5869, first block)."""
 
-    __slots__ = ("_row_mark", "_secret", "kid")
+    __slots__ = ("_remembered_row_mark", "_row_mark", "_secret", "kid")
 
     def __init__(self, secret: bytes) -> None:
         # As in AudienceKey: a repr for a key whose checks fail, and no secret in a local variable.
@@ -110,8 +110,8 @@ class RootKey(_Secret):
             raise KeyProblem(problem)
         self.kid = b64u(digest(b"capx/1/kid", self._secret)[:KID_BYTES])
         # An agent that asks has the rows of its task checked again, and most of them have not changed.
-        marking = partial(_row_mark, mac(self._secret, b"capx/1/row\x01"), unb64u(self.kid))
-        self._row_mark = lru_cache(_REMEMBERED_ROWS)(marking)
+        self._row_mark = partial(_row_mark, mac(self._secret, b"capx/1/row\x01"), unb64u(self.kid))
+        self._remembered_row_mark = lru_cache(_REMEMBERED_ROWS)(self._row_mark)
 
     @classmethod
     def generate(cls) -> "RootKey":
@@ -138,7 +138,8 @@ class RootKey(_Secret):
 
         capx.store.row_marks says what `fields` are.
         """
-        return self._row_mark(table, id_, fields)
+        mark = self._row_mark if len(fields) > _LONGEST_REMEMBERED else self._remembered_row_mark
+        return mark(table, id_, fields)
 
     def __repr__(self) -> str:
         return f"RootKey(kid={self.kid!r})"

@@ -115,8 +115,9 @@ class _Task:
         self.root = b64u(root_node(opened.root))
         self.nodes = {self.root: _Seen()}
         self.limits: dict[tuple[str, str], Decimal] = {}
-        self.logged_limits = set[tuple[str, str]]()
-        """The budgets of which the authority itself logged a limit. No report makes that tighter."""
+        """The tightest limits that were reported."""
+        self.logged_limits: dict[tuple[str, str], Decimal] = {}
+        """Those that the authority itself logged. No report makes them tighter."""
         self.mints: dict[str, _Mint] = {}
         self.logged = _Reports("", _AUTHORITY)
         self.reports: dict[str, _Reports] = {}
@@ -230,26 +231,23 @@ class _Task:
         holder.capabilities[capability] = ids
 
     def _limit(self, limits: Iterable[BudgetLimit], reports: _Reports) -> None:
+        held = self.logged_limits if reports is self.logged else self.limits
         # The tightest limit counts: every token of the chain must fit the counter.
         for one in limits:
             counter = one.counter, one.unit
-            is_logged = counter in self.logged_limits
-            if reports is self.logged:
-                self.logged_limits.add(counter)
-            elif is_logged:
-                continue
-            known = self.limits.get(counter) if is_logged or reports is not self.logged else None
+            known = held.get(counter)
             if known is None and reports.budgets == reports.bounds.budgets:
                 reports.left_out["budgets"] += 1
             # The uses of one consent are no budget of the task.
             elif is_amount(one.limit) and not is_uses_counter(one.counter):
                 reports.budgets += known is None
                 limit = Decimal(one.limit)
-                self.limits[counter] = limit if known is None else min(limit, known)
+                held[counter] = limit if known is None else min(limit, known)
 
     def tree(self, dead: Dead, counters: Counters, now: int) -> Tree:
         opened = self.opened
-        held: Mapping[tuple[str, str], Decimal] = counters([id_ for id_, _ in self.limits]) if self.limits else {}
+        limits = self.limits | self.logged_limits
+        held: Mapping[tuple[str, str], Decimal] = counters([id_ for id_, _ in limits]) if limits else {}
         deaths = dead(self._keys())
         end = deaths.get(opened.task) or ("task_expired" if now >= opened.expires else None)
         return Tree(
@@ -262,7 +260,7 @@ class _Task:
             self._drawn(deaths, end),
             tuple(
                 Budgeted(counter, unit, shown_amount(held.get((counter, unit), Decimal(0))), shown_amount(limit))
-                for (counter, unit), limit in sorted(self.limits.items())
+                for (counter, unit), limit in sorted(limits.items())
             ),
             tuple(one.omitted() for one in self.reports.values() if any(one.left_out.values())),
         )
