@@ -12,6 +12,7 @@ Laws:
 """
 
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -87,12 +88,18 @@ def prove(policy: Policy, intent: SignedIntent | Intent, attested: str | None) -
 
 def is_signed_by_principal(policy: Policy, signed: SignedIntent) -> bool:
     """Whether the signature is that of a key which the policy gives the principal."""
-    from capx.crypto.ed25519 import is_signed_by
-
     principal = policy.principals.get(signed.intent.principal)
     if principal is None or principal.key is None:
         return False
-    return is_signed_by(principal.key, signed.intent.message(), signed.signature)
+    return _is_signed_by(principal.key, signed.intent.message(), signed.signature)
+
+
+@lru_cache(maxsize=256)
+def _is_signed_by(public: bytes, message: bytes, signature: str) -> bool:
+    # The same signature is checked at each ask on the intent.
+    from capx.crypto.ed25519 import is_signed_by
+
+    return is_signed_by(public, message, signature)
 
 
 def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> Terms:

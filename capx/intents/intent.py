@@ -12,6 +12,7 @@ All spellings of a number that have the same digest become the same value.
 import hashlib
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Annotated, Any, Final
 from unicodedata import category
@@ -47,7 +48,7 @@ _Parameters = Annotated[Mapping[str, Literal], Meta(min_length=1)]
 """When it is read, it is not empty: a document without parameters does not have the member."""
 
 
-class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, dict=True):
     """The work that a person wants, as a document; times are in Unix seconds, `nonce` is 16 random bytes in base64url.
 
     `authority` is the epoch of the store of the authority that can open it. `purpose` is the name of a kind of work in
@@ -125,7 +126,7 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         members["parameters"] = dict(self.parameters) or UNSET
         return {name: value for name, value in members.items() if value is not UNSET}
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The digest, which every token of the tasks of this intent carries: 32 bytes in base64url."""
         return b64u(hashlib.sha256(canonical(self.document())).digest())

@@ -8,6 +8,7 @@ are concrete: a rule takes each value of the intent as a whole, and never parses
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +19,9 @@ from capx.intents.intent import Intent
 from capx.policy.fit import problems
 from capx.policy.terms import Rule, Terms, in_order
 from capx_caveats import shown
+
+_MOST_KNOWN: Final = 256
+"""How many intents a policy remembers the terms of."""
 
 
 class Principal(Struct, frozen=True, kw_only=True):
@@ -74,7 +78,7 @@ class Purpose(Struct, frozen=True, kw_only=True):
         return (*self.require, *sorted(named - set(self.require)))
 
 
-class Policy(Struct, frozen=True, kw_only=True):
+class Policy(Struct, frozen=True, kw_only=True, dict=True):
     """The rules of an authority; `digest` is the SHA-256 of its file in base64url, and the log names it by that.
 
     `audiences` maps each audience to its origin; `principals` and `purposes` are by name.
@@ -90,6 +94,21 @@ class Policy(Struct, frozen=True, kw_only=True):
 
         It does not check that the principal signed the intent: the caller must do that first.
         """
+        known = self._known_terms
+        terms = known.get(intent.digest)
+        if terms is None:
+            terms = self._terms(intent)
+            if len(known) >= _MOST_KNOWN:
+                known.clear()
+            known[intent.digest] = terms
+        return terms
+
+    @cached_property
+    def _known_terms(self) -> dict[str, Terms]:
+        # The agents of a task ask again and again, and the terms of its intent stay the same.
+        return {}
+
+    def _terms(self, intent: Intent) -> Terms:
         principal = self.principals.get(intent.principal)
         if not self.purposes:
             raise InvalidRequest(

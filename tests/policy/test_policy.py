@@ -1,8 +1,11 @@
 """Whom a policy knows, and what each may ask for."""
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from capx.errors import InvalidRequest
+from capx.intents.intent import parse_intent
 from capx.policy.file import read_policy
 from capx.policy.policy import NO_POLICY
 from tests.labs.policies import KIM, POLICY, changed, granting, intent
@@ -92,3 +95,17 @@ def test_a_group_is_who_is_in_it_and_a_principal_is_one() -> None:
     assert policy.members("finance") == ("kim@our.example", "lee")
     assert policy.members("lee") == ("lee",)
     assert policy.members("nobody") == ()
+
+
+def test_the_terms_of_one_intent_are_made_once() -> None:
+    one = intent("nightly", "robot", tenant=None)
+    again = parse_intent(msgspec.json.encode(one.document()))
+    policy = structs.replace(OURS)
+    assert again is not one
+    assert policy.terms(one) is policy.terms(again)
+    # Of the last ones only: a policy stays for as long as its file.
+    first = policy.terms(one)
+    for number in range(300):
+        policy.terms(structs.replace(one, statement=f"Night {number}"))
+    assert policy.terms(one) is not first
+    assert policy.terms(one) == first

@@ -18,6 +18,7 @@ Laws:
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -192,7 +193,7 @@ def _intent(reading: Reading, policy: Policy, digest: str) -> Intent:
     kept = reading.intent(digest)
     if kept is None or kept.document is None:
         raise NotOffered(ask_refusal("no_intent"))
-    intent = parse_intent(kept.document.encode())
+    intent = _read(kept.document)
     if intent.digest != digest:
         raise changed_row("intents", digest, "has another document than its digest says")
     proof = kept.proof or ""
@@ -200,6 +201,12 @@ def _intent(reading: Reading, policy: Policy, digest: str) -> Intent:
     if not proof.startswith(ATTESTED) and not is_signed_by_principal(policy, SignedIntent(intent, proof)):
         raise InvalidRequest(f"the policy no longer has the key of {shown(intent.principal)} that signed the intent")
     return intent
+
+
+@lru_cache(maxsize=256)
+def _read(document: str) -> Intent:
+    """The intent in this document, which many asks in a row are about."""
+    return parse_intent(document.encode())
 
 
 def _demand_usable(block: str, ask: Ask) -> None:
