@@ -144,6 +144,7 @@ def mark_all(transaction: Writing, keyring: KeyRing) -> None:
     demand_minted_here(transaction, keyring, "of this home")
     check_store(transaction)
     check_rows(transaction)
+    transaction.put_calls()
     guard = KeyedRowGuard(keyring)
     for row in _rows(transaction):
         transaction.put_mark(row, guard.mark(row.table, row.id, row.fields))

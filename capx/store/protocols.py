@@ -140,19 +140,17 @@ class Reading(Protocol):
         """The request with this id; None if there is none."""
         ...
 
-    def requests(
-        self, *, task: str | None = None, nodes: Sequence[str] | None = None, pending: bool = False
-    ) -> list[RequestRecord]:
+    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
         """The requests of one task or of all tasks, in the order in which they were first made.
 
-        `nodes`: only those that these nodes (base64url) have made. `pending`: only those that wait for a person.
+        `pending`: only those that wait for a person.
         """
         ...
 
-    def requests_for(self, task: str, nodes: Sequence[str], audience: str, action: str) -> list[RequestRecord]:
-        """The requests that these nodes (base64url) of a task have made for an action at an audience.
+    def requests_for(self, nodes: Sequence[str], calls: Sequence[str]) -> list[RequestRecord]:
+        """The requests that these nodes (base64url) have made for these calls (`RequestRecord.call`).
 
-        A row guard checks all that these nodes have made, so that none is hidden.
+        With a row guard, a single changed row hides none of them.
         """
         ...
 
@@ -209,7 +207,10 @@ class Writing(Reading, Protocol):
         ...
 
     def count_request(self, request: RequestRecord) -> None:
-        """Count a new request at each node of its path; called once for each request."""
+        """Count a request at each node of its path. One that counts already is only found there by its new call.
+
+        Called for each request that is new or made again.
+        """
         ...
 
     def uncount_requests(self, node: str) -> None:
@@ -218,6 +219,10 @@ class Writing(Reading, Protocol):
 
     def keep_grant(self, grant: GrantRecord) -> None:
         """Keep the token because of which a capability was granted; called once for each capability."""
+        ...
+
+    def put_calls(self) -> None:
+        """Write the call of each request beside it and beside its counts: a store of an older capx lacks them."""
         ...
 
     def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:

@@ -6,6 +6,8 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from capx.crypto.base64url import b64u
+from capx.crypto.hashing import digest
 from capx.errors import StoreProblem
 from capx.store.lifecycle import FIRST, State
 from capx.store.log import Place
@@ -165,6 +167,11 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
         return self.path[-1]
 
     @property
+    def call(self) -> str:
+        """Which calls it is for: the requests that may be for the same as an ask are found by this."""
+        return call_of(self.audience, self.action, self.args, pins_some=self.all_args is not None)
+
+    @property
     def granted(self) -> tuple[str, ...]:
         """The ids of everything granted on this request; if one of them is dead, the grant was revoked."""
         return self.earlier if self.capability is None else (*self.earlier, self.capability)
@@ -181,6 +188,16 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     def text(self) -> str:
         """The request as the store keeps it: JSON."""
         return msgspec.json.encode(self).decode()
+
+
+def call_of(audience: str, action: str, args: str | None, *, pins_some: bool) -> str:
+    """The calls that a request is for, as 16 bytes in base64url.
+
+    These are the call with these arguments (canonical JSON), or calls with any arguments if there are none. Those of
+    requests that pin only some of their arguments are told apart by audience and action alone.
+    """
+    how = b"some" if pins_some else b"any" if args is None else b"=" + args.encode()
+    return b64u(digest(b"capx/1/call", audience.encode(), action.encode(), how)[:16])
 
 
 class GrantRecord(Struct, frozen=True):

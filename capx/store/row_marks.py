@@ -103,7 +103,7 @@ def request_fields(body: str) -> bytes:
 
 def demand_columns(request: RequestRecord, *columns: object) -> None:
     """Raise ChangedRow unless the columns beside the text of a request say what the text says."""
-    if columns != (request.id, request.task, request.node, request.state, request.asked):
+    if columns != (request.id, request.task, request.node, request.call, request.state, request.asked):
         raise changed_row("requests", str(columns[0]), "is found by other values than its own")
 
 

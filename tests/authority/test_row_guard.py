@@ -23,7 +23,7 @@ from capx.intents.principal_key import PrincipalKey
 from capx.store.factory import create_store, open_store
 from capx.store.row_marks import ChangedRow
 from capx.tokens.chain import root_node
-from capx.verify.ask import Granted
+from capx.verify.ask import Granted, Refused
 from capx_caveats import JSON, action, anything, budget
 from tests.labs.counts import NIGHTLY
 from tests.labs.granting_lab import ANA, GrantingLab, rule
@@ -31,7 +31,7 @@ from tests.labs.lab import Clock
 from tests.labs.postgres import shared_server
 from tests.labs.tampering import Behind, Rows
 
-READ, QUERY, PAY = "crm.read", "warehouse.query", "bank.pay"
+READ, QUERY, EXPORT, PAY = "crm.read", "warehouse.query", "warehouse.export", "bank.pay"
 RULES = (
     rule("at_open", READ),
     rule("on_request", "warehouse.*"),
@@ -89,6 +89,7 @@ class World:
         lab.granted(self.bundle, PAY, self.args("granted"))
         fallen = lab.granted(self.bundle, PAY, self.args("fallen"))
         lab.authority.revoke(fallen.ids[0])
+        lab.authority.revoke(lab.granted(self.bundle, EXPORT).ids[0])
         node = self.revoked.node
         assert node is not None
         self.node = node
@@ -127,7 +128,7 @@ class World:
         }
         pays = {"bundle": tuple(self.requests), "narrowed": ("denied", "fallen")}
         for who, bundle in bundles.items():
-            asks: list[tuple[str, Args | None]] = [(QUERY, None)]
+            asks: list[tuple[str, Args | None]] = [(QUERY, None), (EXPORT, None)]
             asks += [(PAY, self.args(name)) for name in pays.get(who, ())]
             for what, args in asks:
                 with suppress(CapxError):
@@ -380,6 +381,8 @@ def test_a_store_without_marks_is_marked_if_the_log_agrees(world: World) -> None
     with world.authority() as lab, world.behind() as behind:
         for table in MARKED:
             behind.do(f"UPDATE {table} SET mark = NULL")
+        for table in ("requests", "request_nodes"):
+            behind.do(f"UPDATE {table} SET call = NULL")
         with pytest.raises(ChangedRow):
             lab.ask(world.bundle, QUERY)
         behind.request(world.requests["pending"], state="granted")
@@ -390,6 +393,7 @@ def test_a_store_without_marks_is_marked_if_the_log_agrees(world: World) -> None
             mark_all(transaction, world.keys)
         lab.authority.check()
         lab.granted(world.bundle, QUERY)
+        assert isinstance(lab.ask(world.narrowed, EXPORT), Refused)
 
 
 def test_rows_are_not_marked_under_the_keys_of_others(world: World) -> None:

@@ -11,7 +11,15 @@ import pytest
 from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
 from capx.store.protocols import Reading, Store, Writing
-from capx.store.records import DecisionRecord, GrantRecord, IntentRecord, RequestRecord, RequestState, TaskRecord
+from capx.store.records import (
+    DecisionRecord,
+    GrantRecord,
+    IntentRecord,
+    RequestRecord,
+    RequestState,
+    TaskRecord,
+    call_of,
+)
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx.verify.meter import Payer, Spend
 from tests.labs.payers import payer
@@ -69,6 +77,12 @@ class Question:
         seen = self._chance.choice([(None, None, None), ("ana", "{}", "attested: ben")])
         return IntentRecord(f"digest-{self._chance.randrange(4)}", *seen, self._chance.randrange(3), self._earlier())
 
+    def _call(self) -> str:
+        return call_of("crm", "crm.read", self._args(), pins_some=False)
+
+    def _args(self) -> str | None:
+        return self._chance.choice([None, "{}"])
+
     def _request(self) -> RequestRecord:
         states: list[RequestState] = ["pending", "pending", "approved", "granted", "denied", "expired"]
         return RequestRecord(
@@ -76,11 +90,11 @@ class Question:
             task=self._task(),
             audience="crm",
             action="crm.read",
-            args=None,
+            args=self._args(),
             ids=(self._node(),),
             kid="k1",
             issued=self._now,
-            path=(self._node(), self._node()),
+            path=tuple(b64u(b"%016d" % node) for node in self._chance.sample(range(12), 2)),
             labels=(),
             block="[]",
             asked=self._earlier(),
@@ -144,7 +158,7 @@ class Question:
                 reading.request("request-1"),
                 reading.requests(task=task, pending=chance.choice([False, True])),
                 reading.requests(pending=True),
-                reading.requests(task=task, nodes=[self._node(), self._node()]),
+                reading.requests_for([self._node(), self._node()], [self._call()]),
                 reading.request_counts([self._node(), self._node()], chance.choice(["crm", "mail"])),
                 reading.deaths_of([self._key() for _ in range(3)]),
                 reading.granted_by(self._key()),

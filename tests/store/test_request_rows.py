@@ -165,16 +165,32 @@ def test_requests_that_count_no_more_count_at_no_node_above(store: Store) -> Non
         assert [one.id for one in reading.requests()] == ["a", "b", "c"]
 
 
-def test_requests_are_found_by_the_nodes_that_made_them(store: Store) -> None:
-    keep(store, request("b", node=OTHER), request("a"), request("c", task="task-2"))
+def test_requests_are_found_by_their_node_and_their_call(store: Store) -> None:
+    other = structs.replace(request("c"), action="billing.read")
+    some = structs.replace(request("d"), all_args="{}")
+    anything = structs.replace(request("e"), args=None)
+    assert len({one.call for one in (request("a"), other, some, anything)}) == 4
+    keep(store, request("b", node=OTHER), request("a"), other, some, anything)
     with store.read() as reading:
 
-        def found(*nodes: str) -> list[str]:
-            return [one.id for one in reading.requests(task="task-1", nodes=nodes)]
+        def found(nodes: tuple[str, ...], *requests: RequestRecord) -> list[str]:
+            return [one.id for one in reading.requests_for(nodes, [one.call for one in requests])]
 
-        assert found(NODE, OTHER) == found(OTHER, NODE, "unseen") == ["b", "a"]
-        assert found(NODE) == ["a"]
-        assert found(ROOT) == []
+        assert found((NODE, OTHER), request("a")) == found((OTHER, NODE, "unseen"), request("z")) == ["b", "a"]
+        assert found((NODE,), request("a"), some) == ["a", "d"]
+        assert found((NODE,), other) == ["c"]
+        assert found((NODE,), anything) == ["e"]
+        assert found((ROOT,), request("a"), other, some, anything) == []
+
+
+def test_a_request_that_is_made_again_is_found_by_its_new_call(store: Store) -> None:
+    counted(store, request("a"))
+    again = structs.replace(request("a"), all_args="{}")
+    counted(store, again)
+    with store.read() as reading:
+        assert reading.requests_for([NODE], [request("a").call]) == []
+        assert reading.requests_for([NODE], [again.call]) == [again]
+    assert counts(store, ROOT, NODE) == [(1, 1), (1, 1)]
 
 
 def id_of(letter: str) -> bytes:

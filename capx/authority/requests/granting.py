@@ -29,7 +29,7 @@ from capx.authority.requests.approvers import demand_answer, excluded
 from capx.authority.requests.inheritance import Asker, asker_of
 from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, offer
 from capx.authority.requests.quotas import MOST_MADE, MOST_WAITING, counts_among, room
-from capx.authority.requests.request_state import expire_requests, is_same, signed_inquiry, waiting
+from capx.authority.requests.request_state import calls_like, expire_requests, is_same, signed_inquiry, waiting
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.keys import KeyRing
@@ -121,8 +121,7 @@ def answer(
     # The log says that they have expired before it says what takes their room.
     expire_requests(transaction, now=now, task=asker.task)
     made = _request(policy, asker, offered, () if request is None else request.granted, now=now)
-    if request is None:
-        transaction.count_request(made)
+    transaction.count_request(made)
     if not offered.needs_consent:
         return _mint(transaction, keyring, asker, made, offered, policy=policy, now=now)
     _wait(transaction, policy, made)
@@ -298,7 +297,7 @@ def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
     The token does not matter: an agent must not get round a denial with another token, nor round a revocation with a
     sub-agent.
     """
-    for request in reading.requests_for(asker.task, tuple(map(b64u, asker.path)), ask.audience, ask.action):
+    for request in reading.requests_for(tuple(map(b64u, asker.path)), calls_like(ask)):
         if not is_same(request, ask):
             continue
         if request.state == "denied" and request.node == b64u(asker.node):

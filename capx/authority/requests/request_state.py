@@ -20,7 +20,7 @@ from capx.errors import InvalidRequest, UnknownRequest
 from capx.store.events import RequestExpired
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
-from capx.store.records import RequestRecord
+from capx.store.records import RequestRecord, call_of
 from capx.tokens.uses_counter import is_uses_counter
 from capx.verify.ask import Ask
 from capx_caveats import DEFAULT, Budget, Call, is_id, rest_of, shown, shown_amount, shown_instant
@@ -113,6 +113,13 @@ def is_same(request: RequestRecord, ask: Ask) -> bool:
     if request.all_args is None or ask.args is None:
         return False
     return asked_entry(request).misfit(Call(ask.action, ask.args)) is None
+
+
+def calls_like(ask: Ask) -> tuple[str, ...]:
+    """The calls (`RequestRecord.call`) of every request that can be the same as this ask."""
+    args = ask.canonical_args
+    named = None if args is None else args.decode()
+    return tuple(call_of(ask.audience, ask.action, named, pins_some=pins_some) for pins_some in (False, True))
 
 
 def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:

@@ -18,6 +18,7 @@ from capx.store.postgres.connection import Link
 from capx.store.protocols import Reading
 from capx.store.records import REVOCATIONS, Counter, Death, GrantRecord, Head, Pruned, RequestRecord, Unwritable
 from capx.store.row_marks import RowGuard
+from capx.store.sql.request_rows import RECOUNTED
 from capx.store.sql.rows import HEAD, SqlRows, head_of
 from capx.tokens.revocation_key import RevocationKey
 
@@ -119,11 +120,9 @@ class Rows(SqlRows):
         return self._db.execute(query.replace("?", "%s"), values)
 
     def count_request(self, request: RequestRecord) -> None:
-        query = (
-            "INSERT INTO capx.request_nodes "
-            "SELECT node, ?, ?, nth - 1 FROM unnest(?::text[]) WITH ORDINALITY AS path (node, nth)"
-        )
-        self._execute(query, request.audience, request.id, list(request.path))
+        nodes = "unnest(?::text[]) WITH ORDINALITY AS path (node, nth)"
+        query = f"INSERT INTO capx.request_nodes SELECT node, ?, ?, nth - 1, ? FROM {nodes} {RECOUNTED}"  # noqa: S608
+        self._execute(query, request.audience, request.id, request.call, list(request.path))
 
     def _put_strengths(self, grant: GrantRecord) -> None:
         query = "INSERT INTO capx.strengths SELECT id, ? FROM unnest(?::bytea[]) AS id"

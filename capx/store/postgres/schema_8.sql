@@ -1,12 +1,16 @@
 -- The eighth step to the schema of a PostgreSQL store: the marks of rows (capx/store/row_marks.py), and by what an older
--- row is found: the tasks of an intent, and the events about a request or the withdrawal of an intent. And no role fills
--- what everybody needs: an amount has at most 6 digits after the point, so that every store can hold it, and the
+-- row is found: the tasks of an intent, and the events about a request or the withdrawal of an intent. A request is found
+-- by the calls that it is for. And no role fills what everybody needs: an amount has at most 6 digits after the point, so that every store can hold it, and the
 -- followers of a role are counted under a lock, so that transactions at once add no more than one does.
 
 ALTER TABLE capx.tasks ADD COLUMN mark bytea;
 ALTER TABLE capx.intents ADD COLUMN mark bytea;
 ALTER TABLE capx.requests ADD COLUMN mark bytea;
 ALTER TABLE capx.grants ADD COLUMN mark bytea;
+ALTER TABLE capx.requests ADD COLUMN call text;
+ALTER TABLE capx.request_nodes ADD COLUMN call text;
+CREATE INDEX requests_of_call ON capx.requests (node, call);
+CREATE INDEX request_nodes_of_call ON capx.request_nodes (node, call);
 CREATE INDEX tasks_of_intent ON capx.tasks (intent) WHERE intent IS NOT NULL;
 -- The request that an event is about, or the intent that it withdraws. Within a value a quote has a backslash before it,
 -- so these names are found nowhere else.

@@ -37,8 +37,10 @@ _NEWEST = (
     "(SELECT e.kind FROM capx.events e WHERE e.kind <> 'decision' AND {of_request} = {plain}{id} "
     "AND {of_request} IS NOT NULL ORDER BY e.position DESC LIMIT 1)"
 )
-_COLUMNS = "r.id, r.task, r.node, r.state, r.asked, r.body, r.mark"
+_COLUMNS = "r.id, r.task, r.node, r.call, r.state, r.asked, r.body, r.mark"
 _COUNTS = "SELECT node, count(*), count(*) FILTER (WHERE audience = ?) FROM capx.request_nodes"
+
+RECOUNTED = "ON CONFLICT (node, audience, request) DO UPDATE SET call = excluded.call"
 
 
 class SqlRequestRows(ABC):
@@ -117,17 +119,12 @@ class SqlRequestRows(ABC):
         row = self._row(query.format(of_task=self.task_of, of_request=self.of_request), id_)
         return row is not None and row[0] == "active"
 
-    def requests(
-        self, *, task: str | None = None, nodes: Sequence[str] | None = None, pending: bool = False
-    ) -> list[RequestRecord]:
+    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
         # One condition for each filter that is set. A single `(? IS NULL OR task = ?)` would not use the indexes.
         conditions, values = ["true"], list[str]()
         if task is not None:
             conditions.append("task = ?")
             values.append(task)
-        if nodes is not None:
-            conditions.append(f"node IN ({_places(nodes)})")
-            values += nodes
         if pending:
             conditions.append("state = 'pending'")
         which = f"WHERE {' AND '.join(conditions)} ORDER BY {self.nth}"
@@ -137,28 +134,23 @@ class SqlRequestRows(ABC):
         rows = self._rows(f"SELECT {_COLUMNS}, {newest} FROM capx.requests r {which}", *values)  # noqa: S608 - columns of ours
         return [self._sound_request(row) for row in rows]
 
-    def requests_for(self, task: str, nodes: Sequence[str], audience: str, action: str) -> list[RequestRecord]:
-        which = f"task = ? AND node IN ({_places(nodes)}) ORDER BY {self.nth}"
-        query = f"SELECT id, body, mark FROM capx.requests WHERE {which}"  # noqa: S608 - only places for values
-        rows = self._rows(query, task, *nodes)
+    def requests_for(self, nodes: Sequence[str], calls: Sequence[str]) -> list[RequestRecord]:
+        which = f"node IN ({_places(nodes)}) AND call IN ({_places(calls)})"
+        query = f"SELECT id FROM capx.requests WHERE {which} ORDER BY {self.nth}"  # noqa: S608 - only places for values
+        ids = [id_ for (id_,) in self._rows(query, *nodes, *calls)]
         if self._guard is not None:
-            for id_, body, mark in rows:
-                self._guard.demand(MarkedRow("requests", id_, request_fields(body), mark))
-            # They are counted at their nodes, too. So none is hidden by a row that names another task or node.
-            for id_ in self._counted_at(nodes, audience).difference(id_ for id_, _, _ in rows):
+            # They are counted at their nodes, too. So none is hidden by a row that names another node or call.
+            for id_ in self._counted_at(nodes, calls).difference(ids):
                 raise changed_row("requests", id_, "is missing")
-        # By the text, whose mark was checked: most are for something else, and to read them all takes long. Within a
-        # value a quote has a backslash before it.
-        named = f'"action":"{action}"'
-        found = (self.request(id_) for id_, body, _ in rows if named in body)
-        return [one for one in found if one is not None and (one.audience, one.action) == (audience, action)]
+        found = map(self.request, ids)
+        return [one for one in found if one is not None]
 
-    def _counted_at(self, nodes: Sequence[str], audience: str) -> set[str]:
-        """The ids of the requests for an audience that count at one of these nodes, and at none below it."""
+    def _counted_at(self, nodes: Sequence[str], calls: Sequence[str]) -> set[str]:
+        """The ids of the requests for these calls that count at one of these nodes, and at none below it."""
         below = "SELECT 1 FROM capx.request_nodes b WHERE b.request = n.request AND b.depth > n.depth"
-        which = f"n.node IN ({_places(nodes)}) AND n.audience = ? AND NOT EXISTS ({below})"
+        which = f"n.node IN ({_places(nodes)}) AND n.call IN ({_places(calls)}) AND NOT EXISTS ({below})"
         query = f"SELECT n.request FROM capx.request_nodes n WHERE {which}"  # noqa: S608 - only places for values
-        return {request for (request,) in self._rows(query, *nodes, audience)}
+        return {request for (request,) in self._rows(query, *nodes, *calls)}
 
     def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:
         rows = self._rows(f"{_COUNTS} WHERE node IN ({_places(path)}) GROUP BY node", audience, *path)
@@ -190,18 +182,19 @@ class SqlRequestRows(ABC):
 
     def keep_request(self, request: RequestRecord) -> None:
         # The whole request is in `body`. Beside it are only the fields that queries look for.
-        columns = {name: getattr(request, name) for name in ("id", "task", "node", "state", "asked")}
+        columns = {name: getattr(request, name) for name in ("id", "task", "node", "call", "state", "asked")}
         body = request.text()
         self._put_numbered(
             "requests",
             {**columns, "body": body, "mark": self._mark("requests", request.id, request_fields(body))},
-            "ON CONFLICT (id) DO UPDATE SET state = excluded.state, asked = excluded.asked, body = excluded.body, "
-            "mark = excluded.mark",
+            "ON CONFLICT (id) DO UPDATE SET call = excluded.call, state = excluded.state, asked = excluded.asked, "
+            "body = excluded.body, mark = excluded.mark",
         )
 
     def count_request(self, request: RequestRecord) -> None:
         for depth, node in enumerate(request.path):
-            self._put("request_nodes", (node, request.audience, request.id, depth))
+            row = node, request.audience, request.id, depth, request.call
+            self._put("request_nodes", row, RECOUNTED)
 
     def uncount_requests(self, node: str) -> None:
         # Only above it, where somebody can still ask: a path can be long, and whoever revokes must not wait for that.
@@ -251,6 +244,12 @@ class SqlRequestRows(ABC):
                 yield MarkedRow("requests", id_, request_fields(body), mark)
             reached = rows[-1][0]
 
+    def put_calls(self) -> None:
+        for request in self.requests():
+            for table, column in (("requests", "id"), ("request_nodes", "request")):
+                query = f"UPDATE capx.{table} SET call = ? WHERE {column} = ?"  # noqa: S608 - tables of ours
+                self._execute(query, request.call, request.id)
+
     def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
         key = {"tasks": "id", "intents": "digest", "requests": "id", "grants": "capability"}[row.table]
         id_ = unb64u(row.id) if row.table == "grants" else row.id
@@ -271,9 +270,9 @@ class SqlRequestRows(ABC):
         )
         return int(self._execute("DELETE FROM capx.requests WHERE asked < ?", before).rowcount)
 
-    def _put(self, table: str, row: tuple[object, ...]) -> None:
+    def _put(self, table: str, row: tuple[object, ...], on_conflict: str = "") -> None:
         """Write one whole row."""
-        self._execute(f"INSERT INTO capx.{table} VALUES ({_places(row)})", *row)  # noqa: S608 - a table of ours
+        self._execute(f"INSERT INTO capx.{table} VALUES ({_places(row)}) {on_conflict}", *row)  # noqa: S608 - ours
 
     def _put_numbered(self, table: str, row: Mapping[str, object], on_conflict: str = "") -> None:
         """Write one row with these columns, and the next number."""

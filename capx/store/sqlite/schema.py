@@ -97,7 +97,7 @@ INSERT OR IGNORE INTO request_nodes
     WHERE one.type = 'text' AND json_type(made.body, '$.audience') = 'text';
 """,
     # 7: the marks of rows, and by what an older row is found: the tasks of an intent, the events about a request or the
-    # withdrawal of an intent.
+    # withdrawal of an intent. And which calls a request is for, by which it is found.
     """
 ALTER TABLE tasks ADD COLUMN mark BLOB;
 ALTER TABLE intents ADD COLUMN mark BLOB;
@@ -106,6 +106,10 @@ ALTER TABLE grants ADD COLUMN mark BLOB;
 CREATE INDEX tasks_of_intent ON tasks (intent) WHERE intent IS NOT NULL;
 CREATE INDEX of_request ON events (json_extract(body, '$.request'), position)
     WHERE kind <> 'decision' AND json_extract(body, '$.request') IS NOT NULL;
+ALTER TABLE requests ADD COLUMN call TEXT;
+ALTER TABLE request_nodes ADD COLUMN call TEXT;
+CREATE INDEX requests_of_call ON requests (node, call);
+CREATE INDEX request_nodes_of_call ON request_nodes (node, call);
 CREATE INDEX withdrawals ON events (json_extract(body, '$.intent')) WHERE kind = 'intent_withdrawn';
 """,
 )
