@@ -10,6 +10,7 @@ Laws:
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -32,18 +33,24 @@ class NoQuery(Struct, frozen=True):
     """The type of a query without names."""
 
 
+@lru_cache(maxsize=64)
+def _hints(kind: type[Struct]) -> Mapping[str, Any]:
+    # To find them takes as long as to read a query.
+    return get_type_hints(kind)
+
+
 def demand_short(query: bytes, kind: type[Struct] = NoQuery) -> None:
     """InvalidRequest for a query that has too many fields or bytes for this type. The query is not parsed."""
     if query.count(b"&") < FIELDS and len(query) <= BYTES:
         return
-    if not any(get_origin(hint) is tuple for hint in get_type_hints(kind).values()):
+    if not any(get_origin(hint) is tuple for hint in _hints(kind).values()):
         raise InvalidRequest(f"a query may have at most {FIELDS} fields and {BYTES} bytes")
 
 
 def decode_query(pairs: Iterable[tuple[str, str]], kind: type[T]) -> T:
     """Return the value that these names and texts spell; raises InvalidRequest, which says what is wrong."""
     found: dict[str, Any] = {}
-    hints: Mapping[str, Any] = get_type_hints(kind)
+    hints = _hints(kind)
     for name, text in pairs:
         if name not in hints:
             known = f": only {', '.join(hints)}" if hints else ""

@@ -102,6 +102,11 @@ class Feed:
             page = await self._in_turn(asked, machine, self._service.beginners)
         return _Stream(self._service, "feed", machine, self._follow(page, machine, rounds))
 
+    def kept(self, asked: FeedCursor) -> SignedPage | None:
+        """The page, if a turn has made it a moment ago: to give it keeps nobody waiting."""
+        self._drop_old()
+        return self._made.get(asked)
+
     async def page(self, asked: FeedCursor, host: str) -> SignedPage:
         """One page, for a caller at `host` who wants no stream. It is made apart, so it does not delay streams."""
         return await self._in_turn(asked, machine_at(host), self._service.readers)

@@ -79,24 +79,32 @@ class BoundedHeadProtocol(H11Protocol):
         except HttpRefusal as refusal:
             self._refuse(refusal)
             return
-        if found is not None:
-            self._is_queued = True
-            self.flow.pause_reading()
-            self._heads.put(partial(self._begin, found))
+        if found is None:
+            return
+        if self._heads.may_begin():
+            self._begin(found)
+            return
+        self._is_queued = True
+        self.flow.pause_reading()
+        self._heads.put(partial(self._begin_later, found))
 
-    def _begin(self, found: Head) -> None:
+    def _begin_later(self, found: Head) -> None:
         """Begin the request, now that its turn has come."""
         self._is_queued = False
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._begin(found)
+            self._mind_time()
+
+    def _begin(self, found: Head) -> None:
         try:
             self.headers = []
             super().data_received(found.head)
             if not self.transport.is_closing():
                 # As h11 has read it: if this class read the length itself, the two could differ.
                 self._body_left = int(dict(self.headers).get(b"content-length", b"0"))
-                self.data_received(found.after)
+                if found.after:
+                    self.data_received(found.after)
         except Exception:
             self.transport.abort()
             raise
