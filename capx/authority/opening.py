@@ -19,7 +19,7 @@ from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent
-from capx.policy.fit import block_problem
+from capx.policy.fit import Unfit, fitting_block
 from capx.policy.policy import Policy
 from capx.policy.terms import Terms
 from capx.store.events import CapabilityMinted, TaskOpened
@@ -27,7 +27,7 @@ from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import OF_ONE_TASK, TaskRecord
 from capx.tokens.bundle import Bundle
-from capx.tokens.capability import Capability, mint
+from capx.tokens.capability import Capability, mint_block
 from capx.tokens.chain import root_node
 from capx.tokens.grants import OWN_ENTRIES, Claims, Given, Grant, authority_block, by_audience
 from capx.tokens.lineage import AUTHORITY
@@ -181,11 +181,14 @@ def _mint(minting: Minting, task: TaskRecord, given: Iterable[Given], *, expires
     for one in given:
         carried = authority_block(claims, one.allowed, expires, (*one.budgets, *minting.added))
         # Before anything is minted: a token beyond the limits of the wire would be denied everywhere.
-        if why := block_problem(carried):
+        try:
+            block = fitting_block(carried)
+        except Unfit as why:
             raise InvalidRequest(
                 f"cannot mint the capability for {one.audience}, because no service would accept it: {why}"
-            )
-        capability = mint(minting.keyring.active.audience_key(one.audience), carried, now=minting.now)
+            ) from None
+        key = minting.keyring.active.audience_key(one.audience)
+        capability = mint_block(key, block, now=minting.now, nonce=b64u(os.urandom(16)))
         allowed = tuple([entry.sentence() for entry in one.allowed])
         event = CapabilityMinted.of(task.id, capability, allow=allowed, expires=expires)
         event.write(minting.transaction, at=minting.now)

@@ -25,15 +25,30 @@ _LATE: Final = 10**10
 """A time of expiry with as many digits as one can have."""
 
 
+class Unfit(Exception):
+    """These caveats cannot be a block of the authority; the message says why."""
+
+
+def fitting_block(caveats: tuple[Caveat, ...]) -> bytes:
+    """Return the block of the authority with these caveats; Unfit if every service would refuse it."""
+    if sum(isinstance(caveat, Budget) for caveat in caveats) > MAX_BUDGETS:
+        raise Unfit(f"a token has at most {MAX_BUDGETS} budgets")
+    try:
+        block = encode_block(caveats)
+    except InvalidCaveat as error:
+        raise Unfit(str(error)) from None
+    if len(block) > MAX_BLOCK:
+        raise Unfit(f"a block has at most {MAX_BLOCK} bytes, and this would have {len(block)}")
+    return block
+
+
 def block_problem(caveats: tuple[Caveat, ...]) -> str | None:
     """Return why these caveats cannot be a block of the authority, or None if they can."""
-    if sum(isinstance(caveat, Budget) for caveat in caveats) > MAX_BUDGETS:
-        return f"a token has at most {MAX_BUDGETS} budgets"
     try:
-        size = len(encode_block(caveats))
-    except InvalidCaveat as error:
-        return str(error)
-    return f"a block has at most {MAX_BLOCK} bytes, and this would have {size}" if size > MAX_BLOCK else None
+        fitting_block(caveats)
+    except Unfit as why:
+        return str(why)
+    return None
 
 
 def problems(terms: Terms) -> Iterator[str]:
