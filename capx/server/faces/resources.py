@@ -183,7 +183,9 @@ def _feed_route(service: Service) -> Route:
         host = "" if request.client is None else request.client.host
         if wants_stream(request):
             return await unless_gone(request, pages.follow(asked, host))
-        page = pages.kept(asked) or await unless_gone(request, feed.act(pages, asked, host))
+        page = pages.kept(asked)
+        if page is None:
+            page = await unless_gone(request, feed.act(pages, asked, host))
         return Response(page.text, media_type=feed.media, headers=NO_STORE)
 
     return route_to(feed, answer)
