@@ -30,8 +30,10 @@ from capx.errors import Unavailable
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
 
-# Decisions in one commit: each commit waits for the disk once.
+# Decisions in one commit, and the seconds that the first of them waits for others. A commit for each would cost a call
+# several times what it costs now, and hold up the thread that makes the calls.
 _BATCH = 500
+_TOGETHER = 0.02
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 # Seconds that the end of the process waits for each recorder: a store that is gone must not hold it up.
 _AT_EXIT = 2.0
@@ -73,6 +75,7 @@ class StoreRecorder:
         self._waiting: deque[_Record] = deque()
         self._taken = 0
         self._closing = False
+        self._flushing = 0
         self._writer: threading.Thread | None = None
         self._problem: Exception | None = None
 
@@ -106,7 +109,9 @@ class StoreRecorder:
         with self._changed:
             self._waiting.append(entry)
             self._ensure_writer()
-            self._changed.notify_all()
+            # Only when the writer waits for this: to wake it costs as much as to judge a call.
+            if len(self._waiting) in {1, _BATCH}:
+                self._changed.notify_all()
 
     @property
     def unwritten(self) -> int:
@@ -118,7 +123,12 @@ class StoreRecorder:
         seconds("timeout", timeout)
         with self._changed:
             self._ensure_writer()
-            return self._changed.wait_for(lambda: not self._waiting, timeout)
+            self._flushing += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: not self._waiting, timeout)
+            finally:
+                self._flushing -= 1
 
     def close(self, timeout: float = 5.0) -> bool:
         """Take no more decisions, wait up to `timeout` seconds, and return whether all are written."""
@@ -195,6 +205,7 @@ class StoreRecorder:
         # They leave the queue when they are written: `unwritten` counts them, and a failure loses none.
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
+            self._changed.wait_for(lambda: len(self._waiting) >= most or self._closing or self._flushing, _TOGETHER)
             return list(islice(self._waiting, most))
 
     def _append(self, batch: list[_Record]) -> None:
