@@ -144,7 +144,7 @@ class Lineage(Struct, frozen=True, dict=True):
         """Whether to judge this call by all caveats would be too much work."""
         return is_too_much(call, self.size, lambda: self.most_work, lambda: self.caveats)
 
-    @property
+    @cached_property
     def demands(self) -> tuple[Demand, ...]:
         """Every caveat that may refuse a call, in the order of the blocks."""
         return tuple(

@@ -27,7 +27,6 @@ Laws:
 import os
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -57,6 +56,18 @@ Burn = Callable[[], Refusal | None]
 _REQUIRABLE = frozenset({"tenant", "intent"})
 
 
+class _Read(Struct, frozen=True):
+    """What the blocks of a token say to one verifier.
+
+    `mark` and `presentation` (its id, 16 bytes) are None for a bare token.
+    """
+
+    verifier: "Verifier"
+    lineage: Lineage
+    mark: Presented | None
+    presentation: bytes | None
+
+
 class Authentic(Struct, frozen=True):
     """A token whose MAC chain and shape are correct, and that had not ended when it came (the head of step 4).
 
@@ -66,21 +77,7 @@ class Authentic(Struct, frozen=True):
 
     frame: wire.Frame
     key: AudienceKey
-
-
-class _Read(NamedTuple):
-    """A token and what its blocks say; `mark` and `presentation` (its id, 16 bytes) are None for a bare token."""
-
-    authentic: Authentic
-    lineage: Lineage
-    mark: Presented | None
-    presentation: bytes | None
-
-    @classmethod
-    def of(cls, authentic: Authentic, lineage: Lineage, mark: Presented | None) -> "_Read":
-        """What was read, with the id of the presentation."""
-        last = authentic.frame.blocks[-1]
-        return cls(authentic, lineage, mark, chain.block_digest(lineage.digest, last)[:16] if mark else None)
+    read: _Read
 
 
 class _Known(Struct, frozen=True):
@@ -150,7 +147,7 @@ class Verifier:
             # Here and below: the variables of this frame go with the error.
             del token
             raise Denied(found)
-        return found[0]
+        return found
 
     def prove(self, token: str) -> None:
         """Raise Denied unless the token is authentic; it may have ended."""
@@ -219,14 +216,14 @@ class Verifier:
         """
         now = self._evaluator.now()
         try:
-            _, lineage, mark, presentation = self._read(token)
+            read = self._read(token).read
         except TokenRefused as refused:
             return Explanation((), (refused.refusal,), None)
-        if mark is not None and received is not None and (misfit := _mismatch(mark, received, now)):
-            return Explanation((), (misfit,), lineage)
-        return explanation(self._evaluator, lineage, presentation, call)
+        if read.mark is not None and received is not None and (misfit := _mismatch(read.mark, received, now)):
+            return Explanation((), (misfit,), read.lineage)
+        return explanation(self._evaluator, read.lineage, read.presentation, call)
 
-    def _head(self, token: str | Authentic, action: str | None = None) -> _Read | Decision:
+    def _head(self, token: str | Authentic, action: str | None = None) -> Authentic | Decision:
         """Steps 1-4, as far as they need nothing but the token: what was read, or the decision that denies it.
 
         It returns the denial, as do all private methods here. An exception would carry their variables, among them the
@@ -238,34 +235,38 @@ class Verifier:
             refusal = refused.refusal
         else:
             # What came as an Authentic was looked at before the body was read.
-            ended = None if found[0] is token else self._ended(found, action)
+            ended = None if isinstance(token, Authentic) else self._ended(found.read, action)
             return found if ended is None else ended
         return self._evaluator.decision((refusal,), action=action)
 
     def _ended(self, found: _Read, action: str | None) -> Decision | None:
         """Deny a token that allows nothing any more, or whose presentation is too old; None if it is neither."""
-        evaluator, (_, lineage, mark, presentation) = self._evaluator, found
+        evaluator, lineage, mark = self._evaluator, found.lineage, found.mark
         now = evaluator.now()
-        refusals = evaluator.ended_refusals(lineage, presentation, now)
+        refusals = evaluator.ended_refusals(lineage, found.presentation, now)
         if not refusals and mark is not None and now > mark.at + WINDOW_AFTER:
             refusals = [_outside(mark, now)]
         if not refusals:
             return None
-        denial = evaluator.decision(tuple(refusals), lineage=lineage, presentation=presentation, action=action, now=now)
+        denial = evaluator.decision(
+            tuple(refusals), lineage=lineage, presentation=found.presentation, action=action, now=now
+        )
         # By what the authority minted: what a holder appends must not use up the room of others.
         return evaluator.recorded_once(denial, lineage.minted)
 
-    def _read(self, token: str | Authentic) -> _Read:
+    def _read(self, token: str | Authentic) -> Authentic:
         """Steps 1-3, and the shape of step 4; raises TokenRefused."""
         if not isinstance(token, Authentic):
             return self._authentic(token)
         # By identity: what was verified under another key object, even with the same kid, proves nothing here.
         if self._keys.get(token.key.kid) is not token.key:
             raise TokenRefused(_NOT_AUTHENTIC)
-        # Anew: another verifier may have read it, with another vocabulary and other required claims.
-        return _Read.of(token, *self._lineage(token.frame, token.key, None))
+        if token.read.verifier is self:
+            return token
+        # Anew: the other verifier may have another vocabulary and other required claims.
+        return Authentic(token.frame, token.key, self._said(token.frame, token.key, None))
 
-    def _authentic(self, token: str) -> _Read:
+    def _authentic(self, token: str) -> Authentic:
         if not token:
             raise TokenRefused(NO_TOKEN)
         try:
@@ -291,7 +292,7 @@ class Verifier:
         tail = known.tail if known else chain.tail_of(key, frame.identifier_bytes, frame.blocks[:-1])
         if not chain.verify_mac(tail, frame.blocks[-1], frame.signature):
             raise TokenRefused(_NOT_AUTHENTIC)
-        return _Read.of(Authentic(frame, key), *self._lineage(frame, key, tail))
+        return Authentic(frame, key, self._said(frame, key, tail))
 
     def _known(self, frame: wire.Frame, key: AudienceKey) -> _Known | None:
         known = self._cache.get(frame.body)
@@ -301,20 +302,21 @@ class Verifier:
         known = self._cache.get(body)
         return None if known is None else known.frame
 
-    def _lineage(self, frame: wire.Frame, key: AudienceKey, tail: bytes | None) -> tuple[Lineage, Presented | None]:
-        """Step 4, shape: the lineage, and the presentation, if the last block is one; raises TokenRefused."""
+    def _said(self, frame: wire.Frame, key: AudienceKey, tail: bytes | None) -> _Read:
+        """Step 4, shape: what the blocks say; raises TokenRefused."""
         # A presentation has no patterns: to find out whether this block is one, none is built.
         with bounded_patterns(0):
             mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
         if mark is None:
             # Not cached: the cache key leaves out the last block, and here that block is part of the lineage.
-            return read_lineage(frame, frame.blocks, self._vocabulary, self._require), None
+            return _Read(self, read_lineage(frame, frame.blocks, self._vocabulary, self._require), None, None)
         if known := self._known(frame, key):
-            return known.lineage, mark
-        lineage = read_lineage(frame, frame.blocks[:-1], self._vocabulary, self._require)
-        if tail is not None:
-            self._cache.put(frame.body, _Known(frame, key, tail, lineage))
-        return lineage, mark
+            lineage = known.lineage
+        else:
+            lineage = read_lineage(frame, frame.blocks[:-1], self._vocabulary, self._require)
+            if tail is not None:
+                self._cache.put(frame.body, _Known(frame, key, tail, lineage))
+        return _Read(self, lineage, mark, chain.block_digest(lineage.digest, frame.blocks[-1])[:16])
 
     def _burnt(self, token: str | Authentic, received: Received) -> Admitted | Decision:
         """Steps 1-5: what was admitted, or the decision that denies it."""
@@ -329,8 +331,8 @@ class Verifier:
         found = self._head(token, action)
         if isinstance(found, Decision):
             return found
-        authentic, lineage, mark, presentation = found
-        payment = self._payment(authentic, lineage, presentation)
+        lineage, mark, presentation = found.read.lineage, found.read.mark, found.read.presentation
+        payment = self._payment(found.frame, lineage, presentation)
         admitted = Admitted(self._evaluator, lineage, presentation, action, payment)
         now = self._evaluator.now()
         if mark is None or presentation is None:
@@ -341,12 +343,12 @@ class Verifier:
         until = mark.at + WINDOW_AFTER
         return _Fitting(admitted, lambda: self._burn(presentation, until, now))
 
-    def _payment(self, authentic: Authentic, lineage: Lineage, presentation: bytes | None) -> Payment | None:
+    def _payment(self, frame: wire.Frame, lineage: Lineage, presentation: bytes | None) -> Payment | None:
         """What pays for calls; None if the token has no budget, or nothing counts what is spent."""
         meter = self._evaluator.meter
         if not lineage.allotments or meter is None:
             return None
-        frame, admission = authentic.frame, os.urandom(16)
+        admission = os.urandom(16)
         if presentation is None:
             payer = Payer(admission, admission, lineage.minted, self.audience, "")
         else:

@@ -4,8 +4,7 @@ Law: a denial is final for the request. If the code behind the guard catches it 
 with the denial, or withholds the answer of that code.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Final, NoReturn, TypeVar, Unpack, cast
 
 from msgspec import UNSET
@@ -194,18 +193,19 @@ class GuardedRequest:
         self._observer.decided(allowed.decision, self.started)
         return allowed
 
-    @contextmanager
-    def _keeping_denial(self) -> Generator[None]:
-        # The response gate looks at `denied`: code that catches a Denied cannot make the guard forget it.
-        try:
-            yield
-        except Denied as denied:
-            if denied.ask is not None:
-                denied.advice = self.advice
-            self.denied = self.denied or denied
-            # Here and not with the answer: code that catches the denial may keep it from being answered.
-            self._observer.decided(denied.decision, self.started)
-            raise
+    def _keeping_denial(self) -> "_KeepingDenial":
+        return _KeepingDenial(self)
+
+    def keep(self, denied: Denied) -> None:
+        """Keep a denial of this request, and report it.
+
+        Here and not with the answer: code that catches the denial may keep it from being answered. The response gate
+        looks at `denied`, so that code cannot make the guard forget it.
+        """
+        if denied.ask is not None:
+            denied.advice = self.advice
+        self.denied = self.denied or denied
+        self._observer.decided(denied.decision, self.started)
 
     def _about_row(self, denied: Denied) -> Decision:
         """Return the decision of a denial that the row may have caused; raise any other denial."""
@@ -218,6 +218,21 @@ class GuardedRequest:
         if self.denied is not None and self.denied.decision is decision:
             self.denied = told
         return told
+
+
+class _KeepingDenial:
+    """A block whose denial the request keeps. As a generator it would cost a call more than the MAC of its token."""
+
+    __slots__ = ("_current",)
+
+    def __init__(self, current: GuardedRequest) -> None:
+        self._current = current
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Denied):
+            self._current.keep(error)
 
 
 def denials(error: BaseException) -> Iterator[Denied]:
