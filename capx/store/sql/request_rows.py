@@ -251,6 +251,10 @@ class SqlRequestRows(ABC):
                 yield MarkedRow("requests", id_, request_fields(body), mark)
             reached = rows[-1][0]
 
+    def check_columns(self) -> None:
+        for *columns, body in self._rows("SELECT id, task, node, state, asked, body FROM capx.requests"):
+            demand_columns(RequestRecord.parse(body), *columns)
+
     def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
         key = {"tasks": "id", "intents": "digest", "requests": "id", "grants": "capability"}[row.table]
         id_ = unb64u(row.id) if row.table == "grants" else row.id
