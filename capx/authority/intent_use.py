@@ -11,7 +11,6 @@ Laws:
   transaction.
 """
 
-from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -128,10 +127,12 @@ def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> T
 
 def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
     """Withdraw an intent and its tasks within a transaction; `again` in the result if that was done before."""
-    known: IntentRecord | None = None
-    # A row that somebody changed stays as it is, so that it gets no right mark. The intent is withdrawn all the same.
-    with suppress(ChangedRow):
-        known = transaction.intent(digest) or IntentRecord(digest)
+    try:
+        known: IntentRecord | None = transaction.intent(digest) or IntentRecord(digest)
+    except ChangedRow as changed:
+        # A row that somebody changed stays as it is, so that it gets no right mark. The intent is withdrawn all the
+        # same. If only a row of a task was changed, the intent's own has a right mark, and is to say so afterwards.
+        known = changed.marked
     if known is not None and known.withdrawn is not None:
         return WithdrawnIntent(digest, known.withdrawn, None, again=True)
     event = IntentWithdrawn(digest).write(transaction, at=now)

@@ -143,8 +143,9 @@ def mark_all(transaction: Writing, keyring: KeyRing) -> None:
     keyring.of(authority_of(transaction.head().epoch))
     demand_minted_here(transaction, keyring, "of this home")
     check_store(transaction)
-    check_rows(transaction)
+    # First, because the check compares them.
     transaction.put_calls()
+    check_rows(transaction)
     guard = KeyedRowGuard(keyring)
     for row in _rows(transaction):
         transaction.put_mark(row, guard.mark(row.table, row.id, row.fields))

@@ -171,6 +171,10 @@ class Reading(Protocol):
         """All rows of a table, with their marks; no row guard checks them."""
         ...
 
+    def check_columns(self) -> None:
+        """Raise ChangedRow for a row whose columns beside its text, by which it is found, say something else."""
+        ...
+
 
 class Writing(Reading, Protocol):
     """A writing transaction: no other one can write the log meanwhile."""

@@ -107,6 +107,8 @@ def _check_requests(reading: Reading, tasks: Mapping[str, TaskRecord]) -> None:
         newest[id_] = event
         if event.kind == CapabilityMinted.kind:
             granted[event.read(CapabilityMinted).ids[0]] = event
+    # No mark covers these columns, and by them a request is found.
+    reading.check_columns()
     requests = {request.id: request for request in reading.requests()}
     _demand_none("requests", requests.keys() - newest.keys())
     for id_, event in newest.items():

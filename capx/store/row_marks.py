@@ -37,8 +37,11 @@ MARK_BYTES: Final = KID_BYTES + 32
 class ChangedRow(StoreProblem):
     """Nothing is minted from this row.
 
-    Its mark is wrong, missing or of a key that is not live, or the store contradicts it.
+    Its mark is wrong, missing or of a key that is not live, or the rest of the store contradicts it. `marked` is the
+    intent of a row that is contradicted, and has a right mark.
     """
+
+    marked: IntentRecord | None = None
 
 
 class MarkedRow(Struct, frozen=True):
@@ -77,12 +80,14 @@ class RowGuard(Protocol):
         ...
 
 
-def changed_row(table: Table, id_: str, fault: str) -> ChangedRow:
+def changed_row(table: Table, id_: str, fault: str, *, marked: IntentRecord | None = None) -> ChangedRow:
     """The error for a row that somebody changed."""
-    return ChangedRow(
+    error = ChangedRow(
         f"the row {id_:.60} of the table {table} {fault}, so nothing is minted from it: somebody changed the store "
         "behind capx; run capx store check, then restore the store from a backup"
     )
+    error.marked = marked
+    return error
 
 
 def task_fields(task: TaskRecord) -> bytes:

@@ -29,7 +29,7 @@ from tests.labs.counts import NIGHTLY
 from tests.labs.granting_lab import ANA, GrantingLab, rule
 from tests.labs.lab import Clock
 from tests.labs.postgres import shared_server
-from tests.labs.tampering import Behind, Rows
+from tests.labs.tampering import MARKED, Behind, Rows, others
 
 READ, QUERY, EXPORT, PAY = "crm.read", "warehouse.query", "warehouse.export", "bank.pay"
 RULES = (
@@ -39,7 +39,6 @@ RULES = (
 )
 Args = Mapping[str, JSON]
 MILLION: Args = {"to": "mallory", "amount": 1_000_000}
-MARKED = ("tasks", "intents", "requests", "grants")
 
 
 class World:
@@ -200,14 +199,6 @@ def one_of_each(cases: list[Case]) -> list[Case]:
     return [found[nth % len(found)] for nth, found in enumerate(columns.values())]
 
 
-def others(at: int, row: tuple[Any, ...], rows: Rows) -> list[Any]:
-    known = [one[at] for one in rows if one[at] != row[at]][:2]
-    made_up: list[Any] = [None]
-    if isinstance(row[at], int):
-        made_up += [row[at] + 1, row[at] - 1, 0]
-    return [*known, *made_up]
-
-
 def test_no_row_that_is_made_up_or_removed_lets_more_be_minted(world: World) -> None:
     with world.behind() as behind:
         whole = behind.save()
@@ -326,6 +317,17 @@ def test_ends_need_no_marks(world: World) -> None:
         assert not world.minted(lab)
 
 
+def test_an_intent_is_withdrawn_also_while_a_row_of_a_task_is_gone(world: World) -> None:
+    with world.authority() as lab, world.behind() as behind:
+        (row,) = [row for row in behind.rows("tasks") if world.ended in row]
+        behind.delete("tasks", row)
+        assert not lab.authority.withdraw_intent(world.used.digest).again
+        assert lab.authority.withdraw_intent(world.used.digest).again
+        behind.insert("tasks", row)
+        lab.authority.check()
+        assert lab.authority.withdraw_intent(world.used.digest).again
+
+
 @pytest.mark.parametrize("end", ["complete", "withdraw", "the intent", "where"])
 def test_a_task_whose_row_says_that_it_ended_is_ended(world: World, end: str) -> None:
     with world.authority() as lab:
@@ -374,6 +376,15 @@ def test_the_check_names_rows_and_counts_those_of_other_keys(world: World) -> No
         with world.behind() as behind:
             behind.do("UPDATE intents SET proof = 'attested: nobody' WHERE digest = ?", world.attested.digest)
         with pytest.raises(ChangedRow, match=world.attested.digest):
+            lab.authority.check()
+
+
+@pytest.mark.parametrize(("column", "value"), [("task", "x"), ("node", "x"), ("state", "expired"), ("asked", 0)])
+def test_the_check_finds_a_request_under_other_values(world: World, column: str, value: str | int) -> None:
+    with world.authority() as lab:
+        with world.behind() as behind:
+            behind.do(f"UPDATE requests SET {column} = ? WHERE id = ?", value, world.requests["pending"])
+        with pytest.raises(ChangedRow, match="is found by other values"):
             lab.authority.check()
 
 

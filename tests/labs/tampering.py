@@ -4,13 +4,59 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Generator
+from dataclasses import dataclass, field
+from os import urandom
+from random import Random
 from typing import Any, Self
 
 import psycopg
 
+from capx.crypto.base64url import b64u
+from capx.store.events import TASK_ENDS
 from capx.store.factory import is_postgres
+from capx.store.lifecycle import FIRST
+from capx.store.protocols import Reading
 
-Rows = list[tuple[Any, ...]]
+Row = tuple[Any, ...]
+Rows = list[Row]
+
+MARKED = ("tasks", "intents", "requests", "grants")
+MINTED_FROM = (*MARKED, "request_nodes", "strengths", "counters", "deaths", "events", "head")
+"""The tables that the authority reads when it mints."""
+_OWN = {"nth", "id", "digest", "root", "node", "request", "capability", "counter", "seq", "key", "name", "position"}
+"""The columns in which a row that is made up differs from all others."""
+
+_UNSAID = {
+    "tasks": {"nth", "node", "revocations"},
+    "head": {"epoch", "forgotten"},
+    "events": {"decision", "audience", "task", "capability", "subject"},
+}
+"""The columns in which `store check` sees no change, besides the numbers of rows."""
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row that somebody changed: as it was, and as it is now; None if there is no row."""
+
+    table: str
+    old: Row | None
+    new: Row | None
+    columns: frozenset[str]
+    """The columns that differ; all of them for a row that was made up or deleted."""
+    whole: dict[str, Rows] = field(repr=False)
+    """The store as it was."""
+
+    @property
+    def is_overlooked(self) -> bool:
+        """Whether `store check` cannot see it: no event says it, and no mark covers it."""
+        if self.table in {"counters", "request_nodes"} or self.columns <= _UNSAID.get(self.table, {"nth"}):
+            return True
+        # What belongs to a task that has ended may have been forgotten. What was made up for no grant belongs to none.
+        return (self.table, self.new) in {("requests", None), ("grants", None)} or (self.table, self.old) == (
+            "strengths",
+            None,
+        )
 
 
 class Behind:
@@ -45,15 +91,15 @@ class Behind:
         """Execute a statement with `?` for each value."""
         self._db.execute(statement.replace("?", self._mark), values)
 
-    def insert(self, table: str, row: tuple[Any, ...]) -> None:
+    def insert(self, table: str, row: Row) -> None:
         self.do(f"INSERT INTO {table} VALUES ({', '.join('?' for _ in row)})", *row)
 
-    def delete(self, table: str, row: tuple[Any, ...]) -> None:
-        names = self.columns(table)
-        # By its first two columns: each table has its key among them.
-        self.do(f"DELETE FROM {table} WHERE {names[0]} = ? AND {names[1]} = ?", *row[:2])
+    def delete(self, table: str, row: Row) -> None:
+        key = zip(self.columns(table), row[: _key(table)], strict=False)
+        known = [(name, value) for name, value in key if value is not None]
+        self.do(f"DELETE FROM {table} WHERE {' AND '.join(f'{name} = ?' for name, _ in known)}", *dict(known).values())
 
-    def replace(self, table: str, row: tuple[Any, ...], other: tuple[Any, ...]) -> None:
+    def replace(self, table: str, row: Row, other: Row) -> None:
         """Put another row in the place of one; an error of the database leaves the one."""
         with self._whole():
             self.delete(table, row)
@@ -81,6 +127,74 @@ class Behind:
                 for row in rows:
                     self.insert(table, row)
 
+    def change(self, dice: Random, earlier: list[dict[str, Rows]]) -> Change | None:
+        """Change one row; None if the database refuses all tries."""
+        whole = self.save()
+        tries = (self._drawn(dice, whole, earlier) for _ in range(_TRIES))
+        return next((change for change in tries if self._took(change)), None)
+
+    def _drawn(self, dice: Random, whole: dict[str, Rows], earlier: list[dict[str, Rows]]) -> Change:
+        table = dice.choice([name for name in (*MARKED, *MINTED_FROM) if whole[name]])
+        log = "".join(row[3] for row in whole["events"])
+        rows, names = _in_order(whole[table], log), self.columns(table)
+        row, at = dice.choice(rows), dice.choice(range(len(names)))
+        made_up = tuple(_another(value) if name in _OWN else value for name, value in zip(names, row, strict=True))
+        changed = (*row[:at], dice.choice([*others(at, row, rows), _another(row[at])]), *row[at + 1 :])
+        older = dice.choice(
+            [row, *(one for store in earlier for one in _in_order(store[table], log) if one not in rows)]
+        )
+        now = next((one for one in rows if one[: _key(table)] == older[: _key(table)]), None)
+        old, new = dice.choice([*[(row, changed)] * 6, (now, older), (row, None), (None, made_up)])
+        return Change(table, old, new, _differing(names, old, new), whole)
+
+    def _took(self, change: Change) -> bool:
+        """Whether the database took this change."""
+        # SQLite gives a number to a row that has none.
+        if change.old == change.new or (change.new is not None and change.new[0] is None):
+            return False
+        try:
+            self._turn(change.table, change.old, change.new)
+        except (sqlite3.Error, psycopg.Error):
+            return False
+        return True
+
+    def _turn(self, table: str, old: Row | None, new: Row | None) -> None:
+        """Make a row another one; None stands for no row."""
+        with self._whole():
+            if old is not None:
+                self.delete(table, old)
+            if new is not None:
+                self.insert(table, new)
+
+    def undo(self, change: Change, reading: Reading) -> bool:
+        """Put the row back; what capx has written into it since stays. False if something else is in its place."""
+        old, new = change.old, change.new
+        rows, key = self.rows(change.table), _key(change.table)
+        if new is None and old is not None and "nth" in change.columns:
+            # Another row may have taken its number since.
+            old = (max(row[0] for row in [(0,), *rows]) + 1, *old[1:])
+        elif old is not None and new is not None:
+            (now,) = [row for row in rows if row[:key] == new[:key]]
+            old = tuple(was if is_ == put else is_ for was, put, is_ in zip(old, new, now, strict=True))
+            new = now
+        try:
+            self._turn(change.table, new, old)
+        except (sqlite3.Error, psycopg.Error):
+            return False
+        if change.table == "tasks" and old is not None:
+            self._end_as_logged(str(old[self.columns("tasks").index("id")]), reading)
+        return True
+
+    def _end_as_logged(self, task: str, reading: Reading) -> None:
+        # While its row was another, the end of the task could not be written there.
+        ends = [
+            (event.position, event.at, state)
+            for state, fact in TASK_ENDS.items()
+            for event in reading.events(task=task, kind=fact.kind)
+        ]
+        position, ended, state = max(ends, default=(None, None, FIRST))
+        self.do("UPDATE tasks SET state = ?, ended = ?, position = ? WHERE id = ?", state, ended, position, task)
+
     @contextlib.contextmanager
     def _whole(self) -> Generator[None]:
         self._db.execute("BEGIN")
@@ -90,3 +204,40 @@ class Behind:
             self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+def _key(table: str) -> int:
+    """How many of the first columns tell the rows of a table apart."""
+    return 3 if table in {"request_nodes", "paid"} else 2
+
+
+def others(at: int, row: Row, rows: Rows) -> list[Any]:
+    """What somebody may write into one column of a row: what other rows have there, nothing, or another number."""
+    known = [one[at] for one in rows if one[at] != row[at]][:2]
+    made_up: list[Any] = [None]
+    if isinstance(row[at], int):
+        made_up += [row[at] + 1, row[at] - 1, 0]
+    return [*known, *made_up]
+
+
+def _differing(names: list[str], old: Row | None, new: Row | None) -> frozenset[str]:
+    if old is None or new is None:
+        return frozenset(names)
+    return frozenset(name for name, was, is_ in zip(names, old, new, strict=True) if was != is_)
+
+
+def _another(value: Any) -> Any:
+    if isinstance(value, int):
+        return value + 1_000
+    return urandom(len(value)) if isinstance(value, bytes) else value and b64u(urandom(16))
+
+
+def _in_order(rows: Rows, log: str) -> Rows:
+    """The rows in an order that is the same each time that the same happens, whatever ids there are."""
+
+    def place(value: Any) -> int:
+        if isinstance(value, int):
+            return value
+        return log.find(b64u(value) if isinstance(value, bytes) else str(value))
+
+    return sorted(rows, key=lambda row: list(map(place, row)))

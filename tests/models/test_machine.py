@@ -4,9 +4,7 @@ The store, the authority, the follower, the meter and the verifier are real; onl
 """
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from dataclasses import replace
 from os import urandom
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,86 +13,34 @@ from typing import TYPE_CHECKING
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from msgspec import UNSET
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from capx.authority.authority import Authority
 from capx.authority.ending import NOTICED_WITHIN
 from capx.authority.restore import restore
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
-from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem
+from capx.errors import ConfigurationProblem, StoreProblem
 from capx.policy.policy import MAX_TTL
-from capx.resource.revocations import StoreLiveness
 from capx.store.backup import backup
 from capx.store.factory import create_store
 from capx.store.records import KEPT_BEYOND_TTL
 from capx.tokens.binding import WINDOW_BEFORE, ToolCall
 from capx.tokens.bundle import Bundle
-from capx.tokens.capability import Capability
-from capx_caveats import Budget, Call, Expires, Hop, budget, expires
+from capx_caveats import Call, Hop, budget, expires
 from tests.labs.counts import repeated
 from tests.labs.hostile_reports import claimed, decided, recordable
 from tests.labs.lab import Clock
 from tests.labs.postgres import shared_server
+from tests.models.minting import Minting, untouched
+from tests.models.world import ACTION, World
 
 if TYPE_CHECKING:
-    from capx.authority.opening import OpenedTask
+    from capx.tokens.capability import Capability
 
-ACTION = "crm.read"
 DEAD = frozenset({"revoked", "task_completed", "task_withdrawn", "task_expired", "expired"})
 
 
-@dataclass(frozen=True)
-class World:
-    """All that the model knows; copied to make a backup of it."""
-
-    ended: dict[str, str] = field(default_factory=dict[str, str])
-    """How each task ended that somebody ended."""
-    expiry: dict[str, int] = field(default_factory=dict[str, int])
-    """When each task runs out."""
-    dead: frozenset[str] = frozenset()
-    """Nodes, ids and kids that were revoked, as people write them."""
-    revoked_until: int = -1
-    """All that was issued up to here is dead."""
-    spent: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
-    """What each counter holds."""
-
-    def copy(self) -> "World":
-        return replace(self, ended=dict(self.ended), expiry=dict(self.expiry), spent=dict(self.spent))
-
-    def kills(self, token: Capability, now: int) -> bool:
-        """Whether it is dead, by its task, what it descends from, or the clock."""
-        named = {token.task, token.kid, *map(b64u, token.path), *map(b64u, token.ids)}
-        ends = [one.at for block in token.caveats for one in block if isinstance(one, Expires)]
-        return (
-            token.task in self.ended
-            or not self.dead.isdisjoint(named)
-            or token.issued_at <= self.revoked_until
-            or now >= min(ends)
-        )
-
-    def budgets(self, token: Capability) -> Iterator[tuple[str, Decimal]]:
-        """The counter and the limit of each budget."""
-        hops = 0
-        for at, block in enumerate(token.caveats):
-            hop = at > 0 and isinstance(block[0], Hop)
-            hops += hop
-            own = b64u(token.path[hops] if hop else token.ids[at + 1])
-            for one in block:
-                if isinstance(one, Budget):
-                    yield own if one.counter is UNSET else one.counter, Decimal(one.limit)
-
-    def affords(self, token: Capability) -> bool:
-        """Whether every budget has room for one call more."""
-        return all(self.spent.get(counter, Decimal(0)) + 1 <= limit for counter, limit in self.budgets(token))
-
-    def spend(self, token: Capability) -> None:
-        for counter in {counter for counter, _ in self.budgets(token)}:
-            self.spent[counter] = self.spent.get(counter, Decimal(0)) + 1
-
-
-class Machine(RuleBasedStateMachine):
+class Machine(Minting):
     """Everybody who acts upon one store."""
 
     def place(self, folder: Path) -> str:
@@ -108,21 +54,16 @@ class Machine(RuleBasedStateMachine):
         self.where = self.place(Path(self.folder.name))
         self.store = create_store(self.where)
         self.ring = KeyRing(RootKey.generate(), [RootKey.generate()])
-        self.authority = Authority(self.store, self.ring, clock=self.clock)
-        self.liveness = StoreLiveness(self.store.source(), poll=0)
-        self.verifier = self.authority.verifier("crm", liveness=self.liveness)
+        self.start()
         self.world = World()
-        self.latest = self.now
+        self.begin_minting()
+        self.latest = self.pruned = self.now
         self.held: list[Bundle] = []
-        self.tasks: dict[str, OpenedTask] = {}
         self.used: list[Capability] = []
         """The tokens of sub-agents of which an honest verifier has recorded a decision."""
         self.saved: tuple[Path, World] | None = None
         self.backups = 0
-
-    @property
-    def now(self) -> int:
-        return int(self.clock.now)
+        self.open_on(fresh=True)
 
     def some_bundle(self, data: st.DataObject) -> Bundle:
         return data.draw(st.sampled_from(self.held))
@@ -130,17 +71,15 @@ class Machine(RuleBasedStateMachine):
     @rule(limit=st.sampled_from([None, 1, 3]), ttl=st.sampled_from([30, 600]), tenant=st.sampled_from(["A", "B"]))
     def open(self, limit: int | None, ttl: int, tenant: str) -> None:
         budgets = [] if limit is None else [budget("calls", str(limit))]
-        if self.ring.active.kid in self.world.dead:
-            with pytest.raises(InvalidRequest, match="was revoked"):
-                self.authority.open(allow=[ACTION])
-            return
-        task = self.authority.open(allow=[ACTION], tenant=tenant, expires=f"{ttl}s", caveats=budgets)
-        # Opening ends tasks that are overdue.
-        self.expire()
-        self.world.expiry[task.id] = self.now + ttl
-        self.tasks[task.id] = task
-        self.held.append(task.bundle)
+        task = self.may(
+            self.mints,
+            lambda: self.authority.open(allow=[ACTION], tenant=tenant, expires=f"{ttl}s", caveats=budgets),
+        )
+        if task is not None:
+            assert task.expires == self.now + ttl
+            self.keep(task)
 
+    @untouched
     @precondition(lambda self: self.held)
     @rule(data=st.data(), limit=st.sampled_from([None, 1, 2]), short=st.booleans(), acts=st.booleans())
     def delegate(self, data: st.DataObject, limit: int | None, short: bool, acts: bool) -> None:
@@ -158,14 +97,13 @@ class Machine(RuleBasedStateMachine):
         assert task is not None
         if task not in self.world.expiry:
             return
-        ended = self.authority.complete(task) if end == "completed" else self.authority.withdraw(task)
-        overdue = self.now >= self.world.expiry[task]
-        assert ended.end == self.world.ended.setdefault(task, "expired" if overdue else end)
-
-    def expire(self) -> None:
-        for task, ends in self.world.expiry.items():
-            if self.now >= ends:
-                self.world.ended.setdefault(task, "expired")
+        move = self.authority.complete if end == "completed" else self.authority.withdraw
+        ended = self.may(True, lambda: move(task))
+        if ended is not None and self.changed is None:
+            overdue = self.now >= self.world.expiry[task]
+            assert ended.end == self.world.ended.setdefault(task, "expired" if overdue else end)
+        elif ended is not None and not ended.again:
+            self.world.ended.setdefault(task, ended.end)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), what=st.sampled_from(["node", "id", "ancestor", "minted", "task"]))
@@ -180,10 +118,10 @@ class Machine(RuleBasedStateMachine):
             "task": token.path[0],
         }[what]
         named = token.task if what == "task" and token.task in self.world.expiry else b64u(key)
-        revoked = self.authority.revoke(named)
-        assert [one.key for one in revoked.killed] == [b64u(key)]
-        self.world = replace(self.world, dead=self.world.dead | {b64u(key)})
+        killed = self.kill(lambda: self.authority.revoke(named))
+        assert killed[:1] == [b64u(key)] or self.changed is not None
 
+    @untouched
     @rule(where=st.sampled_from(["A", "B"]))
     def revoke_tenant(self, where: str) -> None:
         revoked = self.authority.revoke(where={"tenant": where})
@@ -193,6 +131,7 @@ class Machine(RuleBasedStateMachine):
             if task in self.world.expiry and self.authority.task(task).tenant == where:
                 assert self.world.kills(token, self.now)
 
+    @untouched
     @precondition(lambda self: self.used)
     @rule()
     def revoke_agent(self) -> None:
@@ -202,6 +141,7 @@ class Machine(RuleBasedStateMachine):
         # Whatever was reported besides.
         assert all(self.world.kills(token, self.now) for token in self.used)
 
+    @untouched
     @precondition(lambda self: self.held)
     @rule(data=st.data(), label=st.sampled_from(["sub", "other"]), outcome=st.sampled_from(["allowed", "denied"]))
     def report_what_is_not_so(self, data: st.DataObject, label: str, outcome: str) -> None:
@@ -225,6 +165,7 @@ class Machine(RuleBasedStateMachine):
         self.ring = self.ring.activated(self.ring.kids[1])
         self.authority.rekey(self.ring)
 
+    @untouched
     @precondition(lambda self: self.backups == 2)
     @rule(data=st.data())
     def revoke_kid(self, data: st.DataObject) -> None:
@@ -234,9 +175,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(back=st.sampled_from([1, 5, 50]))
     def revoke_instant(self, back: int) -> None:
-        self.authority.revoke(issued=self.now - back)
-        self.world = replace(self.world, revoked_until=max(self.world.revoked_until, self.now - back))
+        if self.may(True, lambda: self.authority.revoke(issued=self.now - back)) is not None:
+            self.world = replace(self.world, revoked_until=max(self.world.revoked_until, self.now - back))
 
+    @untouched
     @precondition(lambda self: self.held)
     @rule(data=st.data())
     def spend(self, data: st.DataObject) -> None:
@@ -262,35 +204,46 @@ class Machine(RuleBasedStateMachine):
     def wait(self, seconds: int) -> None:
         self.clock.now += seconds
 
+    @untouched
     @rule(hours=st.sampled_from([-26, 26]))
     def set_the_clock(self, hours: int) -> None:
+        # A clock that was wrong for longer than a day has forgotten too much.
+        if self.now + hours * 3_600 < self.pruned - 26 * 3_600:
+            return
         self.latest = max(self.latest, self.now)
         self.clock.now += hours * 3_600
         # A verifier never goes back in time. So a service notices a clock that was set back when it starts again.
         self.verifier = self.authority.verifier("crm", liveness=self.liveness)
 
+    @untouched
     @rule()
     def prune(self) -> None:
         self.authority.prune()
+        self.pruned = max(self.pruned, self.now)
         self.expire()
 
+    @untouched
     @rule()
     def wait_until_all_is_forgotten(self) -> None:
         self.clock.now += MAX_TTL + KEPT_BEYOND_TTL + 1
         self.authority.prune()
+        self.pruned = max(self.pruned, self.now)
         self.expire()
         self.clock.now += MAX_TTL + KEPT_BEYOND_TTL + 1
         # Forgetting goes by an event that is a day old.
         self.authority.revoke(urandom(16))
         self.clock.now += NOTICED_WITHIN
         self.authority.prune()
+        self.pruned = max(self.pruned, self.now)
+        self.expire()
         self.world.spent.clear()
 
     @rule()
     def end_overdue(self) -> None:
-        self.authority.end_overdue()
+        self.may(True, self.authority.end_overdue)
         self.expire()
 
+    @untouched
     @precondition(lambda self: self.backups < 3)
     @rule()
     def back_up(self) -> None:
@@ -299,6 +252,7 @@ class Machine(RuleBasedStateMachine):
         backup(self.store, path)
         self.saved = path, self.world.copy()
 
+    @untouched
     @precondition(lambda self: self.saved is not None)
     @rule()
     def restore(self) -> None:
@@ -319,6 +273,7 @@ class Machine(RuleBasedStateMachine):
         for task in known.expiry:
             known.ended.setdefault(task, "expired" if restored.issued >= known.expiry[task] else "withdrawn")
         self.used.clear()
+        self.intents.clear()
         # A key that was revoked stays so; all else that happened since the backup is not known any more.
         self.world = replace(known, revoked_until=max(known.revoked_until, restored.issued), dead=known.dead | kids)
         assert self.now > restored.issued
@@ -341,6 +296,10 @@ class Machine(RuleBasedStateMachine):
             tenant = next(one.name for one in token.caveats[0] if type(one).__name__ == "Tenant")
             explained = self.verifier.explain(token.text, Call(ACTION, tenant=tenant))
             codes = {refusal.code for refusal in explained.refusals}
+            if self.changed is not None:
+                # A service may not learn what is new. It forgets nothing.
+                assert codes & DEAD or not self.before.kills(token, self.now)
+                continue
             assert codes <= DEAD | {"budget_exhausted"}
             assert bool(codes & DEAD) == self.world.kills(token, self.now), (codes, token)
             # A token that has ended is told nothing else.
@@ -349,10 +308,13 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "authority"):
-            self.authority.check()
-            self.liveness.close()
-            self.authority.close()
-            self.folder.cleanup()
+            try:
+                if self.changed is not None:
+                    self.put_the_row_back()
+                self.authority.check()
+            finally:
+                self.stop()
+                self.folder.cleanup()
 
 
 class SQLiteMachine(Machine):

@@ -82,7 +82,7 @@ class SqlRequestRows(ABC):
         intent = IntentRecord(*columns)
         self._guard.demand(MarkedRow("intents", digest, intent_fields(intent), mark))
         if (intent.opened, intent.withdrawn is not None) != (opened, bool(withdrawn)):
-            raise changed_row("intents", digest, "is an older one than its tasks and the log say")
+            raise changed_row("intents", digest, "is an older one than its tasks and the log say", marked=intent)
         return intent
 
     def intents(self) -> list[IntentRecord]:
@@ -249,6 +249,10 @@ class SqlRequestRows(ABC):
             for table, column in (("requests", "id"), ("request_nodes", "request")):
                 query = f"UPDATE capx.{table} SET call = ? WHERE {column} = ?"  # noqa: S608 - tables of ours
                 self._execute(query, request.call, request.id)
+
+    def check_columns(self) -> None:
+        for *columns, body in self._rows("SELECT id, task, node, call, state, asked, body FROM capx.requests"):
+            demand_columns(RequestRecord.parse(body), *columns)
 
     def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
         key = {"tasks": "id", "intents": "digest", "requests": "id", "grants": "capability"}[row.table]
