@@ -103,9 +103,19 @@ class Reading(Protocol):
         ...
 
     def events(
-        self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None
+        self,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        task: str | None = None,
+        kind: str | None = None,
+        naming: str | None = None,
     ) -> Iterator[Event]:
-        """The events above position `after`, in order; `task` and `kind` select those of one task or one kind."""
+        """The events above position `after`, in order; `task` and `kind` select those of one task or one kind.
+
+        With `naming`, the decisions without this text (the id of a node) in their bodies are left out. The database
+        looks, without decoding them.
+        """
         ...
 
     def decision(self, id_: str) -> Event | None:

@@ -161,7 +161,13 @@ class SqlRows(SqlRequestRows):
         return held if self._guard is None else max(held, self._guard.revoked_until)
 
     def events(
-        self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None
+        self,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        task: str | None = None,
+        kind: str | None = None,
+        naming: str | None = None,
     ) -> Iterator[Event]:
         conditions, values = ["position > ?"], list[str]()
         if task is not None:
@@ -171,6 +177,9 @@ class SqlRows(SqlRequestRows):
             # `kind <> 'decision'` looks redundant. The database needs it to see that the partial index `of_kind` fits.
             conditions.append("kind = ?" if kind == "decision" else "kind = ? AND kind <> 'decision'")
             values.append(kind)
+        if naming is not None:
+            conditions.append(f"(kind <> 'decision' OR {self.with_text})")
+            values.append(naming)
         where = " AND ".join(conditions)
         query = f"{self.select_event} WHERE {where} ORDER BY position LIMIT ?"
         # By pages, for two reasons. A long log is never in memory as a whole. And if a reader stops half-way, no open
