@@ -216,6 +216,16 @@ def test_a_flood_of_a_label_spares_no_rogue(authority: Authority) -> None:
     assert after == {node(task), node(other, rogue)}
 
 
+def test_a_dead_node_of_an_agent_is_neither_counted_nor_killed(authority: Authority) -> None:
+    task = authority.open(allow=["crm.*"])
+    record(authority, *(decided(task, [nonce()]) for _ in range(MAX_OF_AUDIENCE)))
+    assert len(authority.revoke(where={"agent": LABEL}).killed) == MAX_OF_AUDIENCE
+    assert authority.revoke(where={"agent": LABEL}).killed == ()
+    late = nonce()
+    record(authority, decided(task, [late]))
+    assert [one.key for one in authority.revoke(where={"agent": LABEL}).killed] == [node(task, late)]
+
+
 def test_below_a_computed_node_no_other_needs_a_death(authority: Authority) -> None:
     task = authority.open(allow=["crm.*"])
     top, below = nonce(), an_id()

@@ -128,7 +128,8 @@ def test_more_than_one_query_can_hold_is_revoked_at_once(store: Store) -> None:
     found: list[object] = []
     for at_once in (True, False):
         with store.write() as rows:
-            fill(rows, {IDS[5]: ((targets[1_100].key,), KIDS[0], NOW)}, [], [targets[7].key, targets[1_150].key])
+            # The last one of the first query, and the first one of the second.
+            fill(rows, {IDS[5]: ((targets[999].key,), KIDS[0], NOW)}, [], [targets[499].key, targets[500].key])
             killed = revoke(rows, targets, now=NOW).killed if at_once else tuple(one_by_one(rows, targets))
             found.append(left(rows, killed))
     assert found[0] == found[1]

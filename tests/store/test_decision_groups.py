@@ -231,13 +231,13 @@ def test_no_flood_of_what_is_not_wanted_waits_for_anything() -> None:
 
     def keep(group: Group) -> bool:
         asked.append(group.last.position)
-        return False
+        return group.last.position == 50
 
     flood = (event(position, 0, args_digest=None) for position in range(2, 100))
     open_group = event(1)
     found = grouped(chain([open_group], flood), keep)
-    assert list(found) == []
-    # The open group comes last, and nothing is asked for twice.
+    assert positions(found) == [[50]]
+    # The open group comes last, and nothing is asked about twice.
     assert asked == [*range(2, 100), 1]
 
 

@@ -159,6 +159,7 @@ def test_requests_that_count_no_more_count_at_no_node_above(store: Store) -> Non
         with store.write() as transaction:
             transaction.uncount_requests([node])
         assert counts(store, ROOT, OTHER) == [(left, left), (1, 1)]
+    assert counts(store, NODE, "below") == [(1, 1), (1, 1)]
     # Kept all the same: what was denied stays denied.
     keep(store, request("a", state="expired"))
     assert counts(store, ROOT) == [(1, 1)]
