@@ -17,8 +17,9 @@ Laws:
   does not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+import msgspec
 from msgspec import Struct
 
 from capx.api.messages.outcomes import Killed, Revocation
@@ -60,7 +61,8 @@ class Target(Struct, frozen=True):
     @property
     def shown(self) -> str:
         """The key as people write it."""
-        return b64u(self.key) if isinstance(self.key, bytes) else self.key
+        # The event of an id has it as text.
+        return self.event.id or str(self.key)
 
 
 def target_id(target: str | bytes | Bundle) -> str:
@@ -197,28 +199,41 @@ def _by_agent(node: bytes, path: Sequence[bytes], task: str) -> Target:
     return Target(node, events.Revoked(b64u(node), is_root=node == path[0], task=task, by=b64u(path[-1])))
 
 
-def revoke(transaction: Writing, targets: Iterable[Target], *, now: int) -> Revocation:
-    """Revoke all targets for an operator, and return their deaths, also those from before."""
-    return Revocation(tuple([killed for target in targets for killed in _kill_with_granted(transaction, target, now)]))
+def revoke(transaction: Writing, targets: Sequence[Target], *, now: int) -> Revocation:
+    """Revoke all targets for an operator, each with the grants made because of it, and return their deaths.
+
+    They include deaths from before, but not those of grants. The requests of the targets count no more.
+    """
+    # Also if a target was dead before: an agent may have revoked it.
+    transaction.uncount_requests([target.shown for target in targets])
+    granted = transaction.granted_by(target.key for target in targets)
+    dying: list[tuple[Target, bool]] = []
+    for target in targets:
+        dying.append((target, True))
+        with_it = granted.get(target.key, ())
+        dying += [(_of_id(id_, is_root=False, task=target.event.task), False) for id_ in with_it]
+    killed = _kill_all(transaction, [one for one, _ in dying], now=now)
+    pairs = zip(dying, killed, strict=True)
+    return Revocation(tuple([one for (_, chosen), one in pairs if chosen or not one.again]))
 
 
 def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
     """Revoke one target within a transaction, and return its death, also one from before."""
-    if found := transaction.death(target.key):
-        return Killed(target.shown, found.position, target.event.is_root, again=True)
-    event = target.event.write(transaction, at=now)
-    transaction.kill(target.key, "revoked", at=now, position=event.position)
-    return Killed(target.shown, event.position, target.event.is_root)
+    return _kill_all(transaction, [target], now=now)[0]
 
 
-def _kill_with_granted(transaction: Writing, target: Target, now: int) -> list[Killed]:
-    """Revoke one target, and the grants made because of it that are still alive. Its requests count no more."""
-    first = kill(transaction, target, now=now)
-    # Also if it was dead before: an agent may have revoked it.
-    transaction.uncount_requests(target.shown)
-    granted = [_of_id(id_, is_root=False, task=target.event.task) for id_ in transaction.granted_by(target.key)]
-    with_it = [kill(transaction, one, now=now) for one in granted]
-    return [first, *(one for one in with_it if not one.again)]
+def _kill_all(transaction: Writing, targets: Sequence[Target], *, now: int) -> list[Killed]:
+    """Revoke all targets with few statements: a resource can name very many nodes. Each gets an event of its own."""
+    at = {key: death.position for key, death in transaction.deaths_of(one.key for one in targets).items()}
+    new: dict[RevocationKey, Target] = {}
+    for target in targets:
+        if target.key not in at:
+            new.setdefault(target.key, target)
+    bodies = (msgspec.json.encode(one.event) for one in new.values())
+    written = dict(zip(new, transaction.append_all(events.Revoked.kind, bodies, at=now), strict=True))
+    transaction.kill_all(written, "revoked", at=now)
+    at |= written
+    return [Killed(one.shown, at[one.key], one.event.is_root, again=new.get(one.key) is not one) for one in targets]
 
 
 def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:

@@ -1,5 +1,8 @@
 """Checks that a store still holds what was written: the log from its beginning, and each death against its event."""
 
+import heapq
+from collections.abc import Iterator
+
 from capx.errors import BrokenLog, StoreProblem
 from capx.store import lifecycle
 from capx.store.events import Restored, Revoked, TaskEnded
@@ -24,9 +27,7 @@ def check_store(reading: Reading) -> Place:
     kept = reading.deaths()
     death = next(kept, None)
     number = 0
-    for event in reading.events():
-        if event.kind not in _ENDINGS:
-            continue
+    for event in _endings(reading):
         number += 1
         caused = _caused(event, number)
         # `prune` forgot this death. A death of a root key lasts, so it must still be there.
@@ -41,6 +42,11 @@ def check_store(reading: Reading) -> Place:
     if number != head.deaths:
         raise StoreProblem(f"the store counts {head.deaths} deaths and holds {number}: it is damaged")
     return reached
+
+
+def _endings(reading: Reading) -> Iterator[Event]:
+    """The events that cause deaths, in the order of the log."""
+    return heapq.merge(*(reading.events(kind=kind) for kind in _ENDINGS), key=lambda event: event.position)
 
 
 def _caused(event: Event, number: int) -> Death:

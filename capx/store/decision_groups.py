@@ -53,13 +53,17 @@ class Group(Struct, frozen=True):
         return self.events[-1]
 
 
-def grouped(events: Iterable[Event]) -> Iterator[Group]:
-    """Group the decisions among events of the log; the groups come in the order of their last events.
+def _any(_: Group) -> bool:
+    return True
+
+
+def grouped(events: Iterable[Event], keep: Callable[[Group], bool] = _any) -> Iterator[Group]:
+    """Group the decisions among events; give the groups that `keep` accepts, in the order of their last events.
 
     A later event can join a group. So a group that stayed denied, and all that follow it, come when the log has gone on
     for a minute after it, or has ended.
     """
-    groups = _Groups()
+    groups = _Groups(keep)
     for event in events:
         groups.add(event)
         yield from groups.ended()
@@ -72,7 +76,7 @@ def newest(
     end: int,
     limit: int,
     after: int = 0,
-    keep: Callable[[Group], bool] = lambda _: True,
+    keep: Callable[[Group], bool] = _any,
 ) -> list[Group]:
     """The newest groups that `keep` accepts, at most `limit`, in order.
 
@@ -81,9 +85,12 @@ def newest(
     reach = _PIECE
     while True:
         begin = max(after, end - reach)
+        # What is left is less than what was read in vain.
+        if begin - after < reach:
+            begin = after
         read = iter(events(begin))
         head = list(islice(read, 1))
-        found = deque(filter(keep, grouped(chain(head, read))), maxlen=limit)
+        found = deque(grouped(chain(head, read), keep), maxlen=limit)
         # A group near the beginning may lack its first decisions.
         whole = all(group.events[0].at > head[0].at + WINDOW for group in found)
         # Many decisions within a minute must not make everybody read the whole log: some denials are not counted then.
@@ -132,7 +139,8 @@ def _size(event: Event) -> int:
 class _Groups:
     """The groups that were not given yet, in the order of their last events."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Callable[[Group], bool]) -> None:
+        self._keep = keep
         self._waiting: OrderedDict[int, _Waiting] = OrderedDict()
         self._open: dict[_Call, _Waiting] = {}
         self._now = 0
@@ -141,9 +149,12 @@ class _Groups:
     def add(self, event: Event) -> None:
         # Services report late, and their clocks differ: the time of the log never goes back.
         self._now = max(self._now, event.at)
-        self._size += _size(event)
         recorded = event.read_if(_Recorded) if event.kind == "decision" else None
         call = None if recorded is None else recorded.call
+        # Nothing can join it, so nobody has to wait to know: a resource may report very many of these.
+        if call is None and not self._keep(Group((event,))):
+            return
+        self._size += _size(event)
         group = _Waiting(event, call, self._now + WINDOW)
         if recorded is not None and call is not None:
             group = self._joined(event, recorded, call) or group
@@ -168,11 +179,17 @@ class _Groups:
             self._size -= first.size
             if first.call is not None and self._open.get(first.call) is first:
                 del self._open[first.call]
-            yield Group(tuple(first.events))
+            yield from self._kept(first)
 
     def all(self) -> Iterator[Group]:
         """Give all groups that are left: the log has ended."""
-        return (Group(tuple(group.events)) for group in self._waiting.values())
+        return chain.from_iterable(map(self._kept, self._waiting.values()))
+
+    def _kept(self, waiting: _Waiting) -> Iterator[Group]:
+        group = Group(tuple(waiting.events))
+        # What is about no call was asked before it waited.
+        if waiting.call is None or self._keep(group):
+            yield group
 
     def _joined(self, event: Event, recorded: _Recorded, call: _Call) -> _Waiting | None:
         """The open group about this call; None if there is none, or if this decision begins a new one."""

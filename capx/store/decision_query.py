@@ -29,6 +29,9 @@ class Recorded(Struct, frozen=True, kw_only=True):
     presentation: str | None = None
 
 
+_NOTHING: Final = (None,) * 6
+
+
 class _WithReasons(Recorded, frozen=True, kw_only=True):
     reasons: tuple[dict[str, Any], ...] = ()
 
@@ -80,23 +83,31 @@ class Query(Struct, frozen=True, kw_only=True):
             if text is not None and not fits(text):
                 raise InvalidRequest(f"{text!r:.80} is not {what}: no decision can match it")
 
+    @property
+    def is_any(self) -> bool:
+        """Whether all decisions match, as far as their time allows: then none has to be read."""
+        narrowed = (self.agent, self.tenant, self.action, self.task, self.node, self.presentation)
+        return narrowed == _NOTHING and not self.denied and not self.reasons
+
     def matches(self, event: Event) -> bool:
         """Whether the event recorded such a decision, or a decision that cannot be read."""
         if event.kind != "decision" or event.at < self.since:
             return False
+        if self.is_any:
+            return True
         recorded = event.read_if(_WithReasons if self.reasons else Recorded)
         # A decision that cannot be read matches every query: otherwise a resource could hide it by writing nonsense.
         return recorded is None or self._fits(recorded)
 
     def _fits(self, recorded: Recorded) -> bool:
         return (
-            self.tenant in {None, recorded.tenant}
+            not (self.denied and recorded.outcome == "allowed")
+            and self.tenant in {None, recorded.tenant}
             and self.task in {None, recorded.task}
             and self.presentation in {None, recorded.presentation}
             and (self.node is None or self.node in recorded.path)
             and (self.agent is None or self.agent in recorded.hops)
             and (self.action is None or (recorded.action is not None and Entry(self.action).matches(recorded.action)))
-            and not (self.denied and recorded.outcome == "allowed")
             and (not isinstance(recorded, _WithReasons) or self._has_reason(recorded))
         )
 

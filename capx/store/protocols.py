@@ -18,7 +18,7 @@ Laws:
 - Every failure is a StoreProblem.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -103,9 +103,19 @@ class Reading(Protocol):
         ...
 
     def events(
-        self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None
+        self,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        task: str | None = None,
+        kind: str | None = None,
+        naming: str | None = None,
     ) -> Iterator[Event]:
-        """The events above position `after`, in order; `task` and `kind` select those of one task or one kind."""
+        """The events above position `after`, in order; `task` and `kind` select those of one task or one kind.
+
+        With `naming`, the decisions without this text (the id of a node) in their bodies are left out. The database
+        looks, without decoding them.
+        """
         ...
 
     def decision(self, id_: str) -> Event | None:
@@ -158,12 +168,13 @@ class Reading(Protocol):
         """For each node (base64url) of a path, how many requests count at it, and how many of them for the audience."""
         ...
 
-    def granted_by(self, key: RevocationKey) -> list[bytes]:
-        """The capabilities (first ids, 16 bytes) granted because of a token that this death covers.
+    def granted_by(self, keys: Iterable[RevocationKey]) -> dict[RevocationKey, list[bytes]]:
+        """The capabilities (first ids, 16 bytes) granted because of a token that the death of each key covers.
 
         The death does not cover these capabilities by itself: they have ids of their own, may have another kid, and
         were issued later. The asking token has this id in its chain, has this kid, or was issued up to this instant
-        (and the capability after it). For a task the list is empty: the death of a task covers all its capabilities.
+        (and the capability after it). For a task there is none: the death of a task covers all its capabilities. A key
+        without any is not in the answer.
         """
         ...
 
@@ -181,6 +192,10 @@ class Writing(Reading, Protocol):
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
         """Write the next event of the log; `body` is a JSON object, whose `task` names the task of the event."""
+        ...
+
+    def append_all(self, kind: str, bodies: Iterable[bytes], *, at: int) -> range:
+        """Write several events of one kind, as `append` writes one, and give their positions."""
         ...
 
     def open_task(self, task: TaskRecord) -> None:
@@ -202,6 +217,10 @@ class Writing(Reading, Protocol):
         """Keep a death and give it; a key dies once, so for a dead key this gives its first death and keeps nothing."""
         ...
 
+    def kill_all(self, positions: Mapping[RevocationKey, int], reason: str, *, at: int) -> None:
+        """Keep the deaths of several keys, none of which is dead, with the positions of their events."""
+        ...
+
     def keep_intent(self, intent: IntentRecord) -> None:
         """Keep an intent; it replaces the earlier row of the same intent."""
         ...
@@ -217,8 +236,8 @@ class Writing(Reading, Protocol):
         """
         ...
 
-    def uncount_requests(self, node: str) -> None:
-        """Let the requests that count at this node (base64url) count no more at the nodes above it."""
+    def uncount_requests(self, nodes: Sequence[str]) -> None:
+        """Let the requests that count at one of these nodes (base64url) count no more at the nodes above it."""
         ...
 
     def keep_grant(self, grant: GrantRecord) -> None:

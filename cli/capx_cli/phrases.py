@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from capx.tokens import revocation_key
 from capx_cli import screen
 
 if TYPE_CHECKING:
@@ -188,11 +189,9 @@ def nothing_at(found: "Iterable[tuple[Effective, Iterable[str]]]") -> "Iterator[
 
 def of_key(key: "RevocationKey") -> str | None:
     """Name all that a revoked root key or instant covers, in words; None for any other revocation."""
-    from capx.tokens.revocation_key import instant_of, kid_of
-
-    if (kid := kid_of(key)) is not None:
+    if (kid := revocation_key.kid_of(key)) is not None:
         return f"all that was minted under key {kid}"
-    if (issued := instant_of(key)) is not None:
+    if (issued := revocation_key.instant_of(key)) is not None:
         return f"all that was issued up to {instant(issued)}"
     return None
 

@@ -35,6 +35,7 @@ from tests.labs.restoring import (
     saved,
     service,
 )
+from tests.labs.store_writes import granted_by
 from tests.labs.writing import POLICY, asked_for
 
 __all__ = ["authority", "place", "saved", "service"]  # fixtures, here of a real clock
@@ -125,7 +126,7 @@ def test_intents_are_brought_back_requests_and_grants_are_not(
         (found,) = reading.tasks()
         assert (found.principal, found.intent, found.state) == (once.principal, once.digest, "withdrawn")
         assert reading.requests() == []
-        assert reading.granted_by(b"i" * 16) == reading.granted_by(of_kid(LEAKED)) == []
+        assert granted_by(reading, b"i" * 16) == granted_by(reading, of_kid(LEAKED)) == []
 
 
 def test_an_intent_of_before_a_restoration_opens_nothing(place: str, saved: Path, tmp_path: Path) -> None:

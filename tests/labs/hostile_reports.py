@@ -142,6 +142,12 @@ def large_reasons(tasks: Sequence[OpenedTask]) -> Iterator[Body]:
         yield decided(tasks[0], reasons=[reason])
 
 
+def smallest(tasks: Sequence[OpenedTask]) -> Iterator[bytes]:
+    """The smallest decisions about a task that the role of a resource may record: no verifier has made them."""
+    for number in itertools.count():
+        yield b'{"id":"%d","audience":"%s","task":"%s"}' % (number, HOSTILE.encode(), tasks[0].id.encode())
+
+
 SORTS: dict[str, Sort] = {
     one.__name__: one
     for one in (

@@ -3,6 +3,7 @@
 import random
 import tracemalloc
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -191,6 +192,7 @@ def test_the_newest_are_the_last_of_all(limit: int, denied: bool) -> None:
         return query.matches(group.last)
 
     every = [group for group in grouped(log) if keep(group)]
+    assert list(grouped(log, keep)) == every
     read: list[int] = []
 
     def events(after: int) -> Iterator[Event]:
@@ -210,6 +212,33 @@ def test_of_the_newest_none_lacks_its_first_decision() -> None:
 
     assert found(event(1), event(2, 1, **ALLOWED), limit=1_000) == [1, 2]
     assert found(event(1), event(2, 0, "revoked"), event(3, WINDOW, **ALLOWED), limit=999) == [1, 3]
+
+
+def test_what_is_left_of_a_log_is_read_with_the_last_piece() -> None:
+    log = [event(position, kind="noted") for position in range(1, 1_801)]
+    read: list[int] = []
+
+    def events(after: int) -> Iterator[Event]:
+        read.append(after)
+        return iter(log[after:])
+
+    assert newest(events, end=len(log), limit=1, keep=lambda group: group.last.position == 1)[0].last.position == 1
+    assert read == [0]
+
+
+def test_no_flood_of_what_is_not_wanted_waits_for_anything() -> None:
+    asked: list[int] = []
+
+    def keep(group: Group) -> bool:
+        asked.append(group.last.position)
+        return group.last.position == 50
+
+    flood = (event(position, 0, args_digest=None) for position in range(2, 100))
+    open_group = event(1)
+    found = grouped(chain([open_group], flood), keep)
+    assert positions(found) == [[50]]
+    # The open group comes last, and nothing is asked about twice.
+    assert asked == [*range(2, 100), 1]
 
 
 def test_the_newest_after_a_position_are_none_before_it() -> None:

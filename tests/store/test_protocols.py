@@ -23,6 +23,7 @@ from capx.store.records import (
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx.verify.meter import Payer, Spend
 from tests.labs.payers import payer
+from tests.labs.store_writes import granted_by
 
 STEPS = 120
 
@@ -161,13 +162,15 @@ class Question:
                 reading.requests_for([self._node(), self._node()], [self._call()]),
                 reading.request_counts([self._node(), self._node()], chance.choice(["crm", "mail"])),
                 reading.deaths_of([self._key() for _ in range(3)]),
-                reading.granted_by(self._key()),
+                granted_by(reading, self._key()),
             )
 
     def _write(self, store: Store) -> object:
         acts: list[Callable[[Writing], Any]] = [
             lambda writing: writing.append("noted", msgspec.json.encode({"task": self._task()}), at=self._now),
             lambda writing: writing.kill(self._key(), "revoked", at=self._now, position=writing.head().position),
+            lambda writing: writing.append_all("noted", [b"{}"] * self._chance.randrange(3), at=self._now),
+            lambda writing: self._kill_all(writing, {self._key(): 1, self._key(): 2}),
             lambda writing: writing.forget(self._now - self._chance.randrange(100)),
             lambda writing: writing.open_task(TaskRecord(id_ := self._task(), f"root-{id_}", self._now, self._now + 9)),
             lambda writing: writing.end_task(self._task(), "completed", at=self._now, position=1),
@@ -175,12 +178,17 @@ class Question:
             lambda writing: writing.keep_intent(self._intent()),
             lambda writing: writing.keep_request(self._request()),
             lambda writing: writing.count_request(self._request()),
-            lambda writing: writing.uncount_requests(self._node()),
+            lambda writing: writing.uncount_requests([self._node(), self._node()]),
             lambda writing: writing.keep_grant(self._grant()),
             lambda writing: writing.begin_epoch(f"origin.{self._now}"),
         ]
         with store.write() as writing:
             return [act(writing) for act in self._chance.sample(acts, 2)]
+
+    def _kill_all(self, writing: Writing, positions: dict[RevocationKey, int]) -> None:
+        dead = writing.deaths_of(positions)
+        alive = {key: position for key, position in positions.items() if key not in dead}
+        writing.kill_all(alive, "revoked", at=self._now)
 
 
 def everything(reading: Reading) -> list[object]:
@@ -194,7 +202,7 @@ def everything(reading: Reading) -> list[object]:
         reading.follower_acks(),
         reading.intents(),
         reading.requests(),
-        [reading.granted_by(key) for key in (b"%016d" % 1, of_kid("k1"), of_kid("k2"), of_instant(10_000))],
+        [granted_by(reading, key) for key in (b"%016d" % 1, of_kid("k1"), of_kid("k2"), of_instant(10_000))],
     ]
 
 

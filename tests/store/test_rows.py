@@ -8,10 +8,20 @@ from msgspec import structs
 
 from capx.store.log import GENESIS
 from capx.store.protocols import Store, Writing
-from capx.store.records import Damaged, Death, GrantRecord, Head, IntentRecord, RequestRecord, TaskRecord
+from capx.store.records import (
+    Damaged,
+    Death,
+    DecisionRecord,
+    GrantRecord,
+    Head,
+    IntentRecord,
+    RequestRecord,
+    TaskRecord,
+)
 from capx.store.sql import rows as rows_module
 from capx.store.sql.rows import SqlRows, head_of
 from capx.tokens.chain import root_node
+from tests.labs.store_writes import granted_by
 from tests.store.conftest import Places
 
 NOW = 1_800_000_000
@@ -51,7 +61,7 @@ def test_cleared_rows_hold_nothing_but_their_epoch(store: Store) -> None:
         assert reading.head() == Head(epoch, 0, GENESIS, 0, 0)
         held = [reading.tasks(), reading.intents(), reading.requests(), reading.counters(), reading.follower_acks()]
         assert (*held, list(reading.events()), list(reading.deaths())) == ([],) * 7
-        assert (reading.granted_by(b"i" * 16), reading.granted_by("kid:k1")) == ([], [])
+        assert (granted_by(reading, b"i" * 16), granted_by(reading, "kid:k1")) == ([], [])
 
 
 def test_a_presentation_stays_burnt_when_rows_are_cleared(store: Store) -> None:
@@ -86,7 +96,9 @@ def test_rows_that_are_kept_again_keep_their_order(store: Store) -> None:
 CHANGES: list[tuple[Callable[[Writing], object], bool]] = [
     (lambda rows: rows.append("noted", b"{}", at=NOW), False),
     (lambda rows: rows.forget(0), False),
+    (lambda rows: rows.append_all("noted", [b"{}", b"{}"], at=NOW), False),
     (lambda rows: rows.kill(NODE, "revoked", at=NOW, position=1), True),
+    (lambda rows: rows.kill_all({NODE: 1}, "revoked", at=NOW), True),
     (lambda rows: rows.forget(NOW + 1), True),
     (lambda rows: rows.begin_epoch("another.1"), True),
 ]
@@ -128,6 +140,20 @@ def test_events_over_several_pages_are_as_many_as_asked(store: Store, limit: int
     note(store, 5)
     with store.read() as reading:
         assert [event.position for event in reading.events(limit=limit)] == list(range(1, count + 1))
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_decisions_that_do_not_name_a_node_are_left_out(store: Store) -> None:
+    bodies = [
+        b'{"id":"%d","task":"%s"%s}' % (n, b"ab"[n % 2 : n % 2 + 1], b',"path":["N"]' * (n % 3 == 0)) for n in range(9)
+    ]
+    store.record([DecisionRecord(str(n), NOW, body) for n, body in enumerate(bodies)])
+    note(store, 1)
+    with store.read() as reading:
+        every = list(reading.events())
+        assert list(reading.events(naming="N")) == [one for one in every if b"N" in one.body or one.kind == "noted"]
+        assert [one.position for one in reading.events(naming="N", task="a")] == [1, 7]
+        assert [one.kind for one in reading.events(naming="%")] == ["noted"]
 
 
 @pytest.mark.usefixtures("small_pages")

@@ -19,7 +19,7 @@ from capx.tokens.chain import root_node
 from capx.verify.meter import Paid, Spend
 from tests.labs.old_requests import COUNTED, NODE, ROWS, counted
 from tests.labs.payers import payer
-from tests.labs.store_writes import note, unmarked, verified
+from tests.labs.store_writes import granted_by, note, unmarked, verified
 
 NOW = 1_800_000_000
 TASK = TaskRecord("task-1", "root-1", NOW, NOW + 60, tenant="Acme", purpose=None)
@@ -123,7 +123,7 @@ def test_a_store_of_the_second_version_is_migrated_whole(old: Path) -> None:
         assert transaction.tasks() == [TASK]
         assert transaction.count_revocation("task-1", b"n" * 16, now=NOW) == (1, 4)
         assert [counter.spent for counter in transaction.counters(["a"])] == [Decimal("0.5")]
-        assert (transaction.intents(), transaction.requests(), transaction.granted_by(b"i" * 16)) == ([], [], [])
+        assert (transaction.intents(), transaction.requests(), granted_by(transaction, b"i" * 16)) == ([], [], [])
         transaction.open_task(asked_for)
         transaction.keep_intent(IntentRecord("digest-1", "ana", "{}", "signature", 1))
         assert transaction.tasks() == [TASK, asked_for]

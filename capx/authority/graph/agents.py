@@ -10,6 +10,10 @@ Laws:
   invented ones. To leave out some would spare a rogue that another process of the same audience has seen.
 """
 
+from collections import Counter
+from collections.abc import Iterator, Set
+from functools import reduce
+from itertools import islice
 from typing import Final
 
 from capx.authority.graph.reported import Reported, is_node_id
@@ -25,11 +29,28 @@ MAX_OF_AUDIENCE: Final = 1_000
 
 def nodes_of_agent(reading: Reading, task: TaskRecord, agent: str) -> list[bytes] | None:
     """The live nodes of an agent in a task, in the order of the log; None if one audience reported too many."""
-    root_node = b64u(chain.root_node(task.root))
-    found: dict[str, bool] = {}
-    """The nodes, and whether each is alive."""
-    alive_of: dict[str, int] = {}
-    for event in reading.events(task=task.id):
+    live: list[bytes] = []
+    live_of = Counter[str]()
+    named = _all_named(reading, task, agent)
+    # Many at once, because a resource can name very many.
+    while batch := dict(islice(named, MAX_OF_AUDIENCE)):
+        dead = reading.deaths_of(batch)
+        for node, audience in batch.items():
+            if node in dead:
+                continue
+            live.append(node)
+            live_of[audience] += 1
+            if audience and live_of[audience] > MAX_OF_AUDIENCE:
+                return None
+    return live
+
+
+def _all_named(reading: Reading, task: TaskRecord, agent: str) -> Iterator[tuple[bytes, str]]:
+    """The nodes of an agent, each once, with the audience that named it first; "" is the authority itself."""
+    root = chain.root_node(task.root)
+    root_node = b64u(root)
+    found = {root_node}
+    for event in reading.events(task=task.id, naming=root_node):
         if event.kind == CapabilityMinted.kind:
             minted = event.read(CapabilityMinted)
             # The authority has verified the token that asked.
@@ -41,29 +62,27 @@ def nodes_of_agent(reading: Reading, task: TaskRecord, agent: str) -> list[bytes
                 continue
             if not decided.is_possible(task=task.id, root=task.root, root_node=root_node):
                 continue
-            named, audience = _named(decided, task.root, agent, found), decided.audience
+            named, audience = _named(decided, root, agent, found), decided.audience
         else:
             continue
         for node in named:
-            if node not in found and node != root_node:
-                found[node] = reading.death(unb64u(node)) is None
-                alive_of[audience] = alive_of.get(audience, 0) + found[node]
-                if audience and alive_of[audience] > MAX_OF_AUDIENCE:
-                    return None
-    return [unb64u(node) for node, is_alive in found.items() if is_alive]
+            if node not in found:
+                found.add(node)
+                yield unb64u(node), audience
 
 
-def _named(decided: Reported, root: str, agent: str, known: dict[str, bool]) -> list[str]:
-    """The nodes of a decision that have the label: the topmost one if it is computed, else all that are claimed."""
-    labelled = _labelled(decided.path, decided.hops, agent)
+def _named(decided: Reported, root: bytes, agent: str, known: Set[str]) -> list[str]:
+    """The nodes of a decision that have the label: the topmost one if it is computed, else all that are claimed.
+
+    A computed one only if it is not known yet.
+    """
     if decided.nonces is None:
-        return [node for node in labelled if is_node_id(node)]
-    first = labelled[0]
+        return [node for node in _labelled(decided.path, decided.hops, agent) if is_node_id(node)]
     depth = decided.hops.index(agent) + 1
-    if len(decided.nonces) != len(decided.hops):
+    first = decided.path[depth]
+    if first in known or len(decided.nonces) != len(decided.hops):
         return []
-    # What was found once was computed, or is to be revoked in any case.
-    is_computed = first in known or b64u(chain.nodes(root, decided.nonces[:depth])[-1]) == first
+    is_computed = b64u(reduce(chain.node_below, decided.nonces[:depth], root)) == first
     return [first] if is_computed else []
 
 

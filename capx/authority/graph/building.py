@@ -75,9 +75,10 @@ class _Mint(Struct, frozen=True):
 class _Seen:
     """A node while the log is being read. Labels and capabilities keep the order of the log."""
 
-    __slots__ = ("allowed", "capabilities", "denied", "is_claim", "labels", "parent")
+    __slots__ = ("allowed", "capabilities", "denied", "is_claim", "key", "labels", "parent")
 
-    def __init__(self, parent: str | None = None, *, is_claim: bool = False) -> None:
+    def __init__(self, key: bytes, parent: str | None = None, *, is_claim: bool = False) -> None:
+        self.key = key
         self.parent = parent
         self.is_claim = is_claim
         self.labels: dict[str, _Reports] = {}
@@ -112,8 +113,9 @@ class _Task:
         self.opened = opened
         self.at = at
         self.bounds = bounds
-        self.root = b64u(root_node(opened.root))
-        self.nodes = {self.root: _Seen()}
+        top = root_node(opened.root)
+        self.root = b64u(top)
+        self.nodes = {self.root: _Seen(top)}
         self.limits: dict[tuple[str, str], Decimal] = {}
         """The tightest limits that were reported."""
         self.logged_limits: dict[tuple[str, str], Decimal] = {}
@@ -127,7 +129,7 @@ class _Task:
         self.mints[minted.ids[0]] = _Mint(minted.kid, at, minted.asker)
         # The authority has verified the token that asked.
         path = minted.path or (self.root,)
-        self._add({child: parent for parent, child in pairwise(path)}, is_claim=False)
+        self._add({child: _Seen(unb64u(child), parent) for parent, child in pairwise(path)})
         self._label(zip(path[1:], minted.hops, strict=False), self.logged)
         holder = self.nodes.get(path[-1])
         if holder is not None:
@@ -141,11 +143,11 @@ class _Task:
         reports = self.reports.get(decided.audience)
         if reports is None:
             reports = self.reports[decided.audience] = _Reports(decided.audience, self.bounds)
-        is_claim = decided.nonces is None
-        new = self._claimed(path) if decided.nonces is None else self._computed(path, decided.nonces, reports)
+        most = reports.bounds.nodes - reports.nodes
+        new = self._claimed(path, most) if decided.nonces is None else self._computed(path, decided.nonces, most)
         if new is None:
             return
-        reports.nodes += self._add(new, is_claim=is_claim, most=reports.bounds.nodes - reports.nodes)
+        reports.nodes += self._add(new)
         reached = self._label(zip(path[1:], decided.hops, strict=True), reports)
         if not reached:
             reports.left_out["calls"] += 1
@@ -160,51 +162,50 @@ class _Task:
             self._hold(acting, ids, reports)
         self._limit(decided.spent, reports)
 
-    def _claimed(self, path: tuple[str, ...]) -> dict[str, str] | None:
-        """The parents of the unknown nodes of a claimed path; None if the path is impossible."""
-        new: dict[str, str] = {}
+    def _claimed(self, path: tuple[str, ...], most: int) -> dict[str, _Seen] | None:
+        """The first unknown nodes of a claimed path, at most so many; None if the path is impossible."""
+        new: dict[str, _Seen] = {}
         for parent, child in pairwise(path):
             if child not in self.nodes and child not in new:
                 if not is_node_id(child):
                     return None
-                new[child] = parent
+                if len(new) < most:
+                    new[child] = _Seen(unb64u(child), parent, is_claim=True)
         return new
 
-    def _computed(self, path: tuple[str, ...], nonces: tuple[str, ...], reports: _Reports) -> dict[str, str] | None:
-        """The parents of the nodes that are unknown or only claimed; None if the path does not follow from the nonces.
+    def _computed(self, path: tuple[str, ...], nonces: tuple[str, ...], most: int) -> dict[str, _Seen] | None:
+        """The nodes that are unknown or only claimed; None if the path does not follow from the nonces.
 
-        What is beyond the bounds is neither computed nor given.
+        What is beyond so many nodes is neither computed nor given.
         """
         if len(nonces) != len(path) - 1:
             return None
-        new: dict[str, str] = {}
+        new: dict[str, _Seen] = {}
+        above = self.nodes[self.root].key
         for (parent, child), nonce in zip(pairwise(path), nonces, strict=True):
             seen = self.nodes.get(child)
             # What was computed once is compared only.
             if seen is not None and not seen.is_claim:
                 if seen.parent != parent:
                     return None
+                above = seen.key
                 continue
-            if seen is None and len(new) >= reports.bounds.nodes - reports.nodes:
+            if seen is None and len(new) >= most:
                 break
-            if b64u(node_below(unb64u(parent), nonce)) != child:
+            above = node_below(above, nonce)
+            if b64u(above) != child:
                 return None
-            new[child] = parent
+            new[child] = _Seen(above, parent)
         return new
 
-    def _add(self, parents: Mapping[str, str], *, is_claim: bool, most: int = _UNBOUNDED) -> int:
-        """Add nodes, at most so many new ones, and return how many are new. What is computed replaces a claim."""
-        added = 0
-        for child, parent in parents.items():
-            seen = self.nodes.get(child)
-            if seen is not None and seen.is_claim and not is_claim:
-                seen.parent, seen.is_claim = parent, False
-            elif seen is None:
-                if added == most:
-                    break
-                self.nodes[child] = _Seen(parent, is_claim=is_claim)
-                added += 1
-        return added
+    def _add(self, new: Mapping[str, _Seen]) -> int:
+        """Add nodes, and return how many are new. What is computed replaces a claim."""
+        before = len(self.nodes)
+        for id_, seen in new.items():
+            known = self.nodes.setdefault(id_, seen)
+            if known.is_claim and not seen.is_claim:
+                known.parent, known.is_claim = seen.parent, False
+        return len(self.nodes) - before
 
     def _label(self, steps: Iterable[tuple[str, str]], reports: _Reports) -> bool:
         """Label the nodes of a path, and return whether all of them are there."""
@@ -268,7 +269,7 @@ class _Task:
     def _keys(self) -> Iterator[RevocationKey]:
         """The keys of all deaths that can kill anything of this task."""
         yield self.opened.task
-        yield from map(unb64u, self.nodes)
+        yield from (seen.key for seen in self.nodes.values())
         for mint in self.mints.values():
             yield from keys_of(mint.kid, mint.issued)
         held = {id_ for seen in self.nodes.values() for ids in seen.capabilities.values() for id_ in ids}
@@ -287,7 +288,7 @@ class _Task:
             # A resource only claims where this node is. If it dies with another one, nobody knows.
             if seen.is_claim and died_with not in {self.root, self.opened.task}:
                 dead, died_with = None, None
-            if own := deaths.get(unb64u(id_)):
+            if own := deaths.get(seen.key):
                 dead, died_with = own, id_
             died[id_] = dead, died_with
             for child in below.get(id_, ()):
@@ -300,14 +301,16 @@ class _Task:
                 task=self.opened.task,
                 labels=tuple(seen.labels),
                 capabilities=tuple(
-                    self._held(Held(capability, audience, id_, ids, dead), deaths)
-                    for (capability, audience), ids in seen.capabilities.items()
+                    [
+                        self._held(Held(capability, audience, id_, ids, dead), deaths)
+                        for (capability, audience), ids in seen.capabilities.items()
+                    ]
                 ),
                 allowed=seen.allowed,
                 denied=seen.denied,
                 dead=dead,
                 died_with=died_with,
-                children=tuple(drawn.pop(child) for child in below.get(id_, ())),
+                children=tuple(map(drawn.pop, below.get(id_, ()))),
             )
         return drawn[self.root]
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from msgspec import structs
@@ -38,6 +39,7 @@ _NEWEST = (
     "AND {of_request} IS NOT NULL ORDER BY e.position DESC LIMIT 1)"
 )
 _COLUMNS = "r.id, r.task, r.node, r.call, r.state, r.asked, r.body, r.mark"
+_DEEPEST_OF = "SELECT request, max(depth) FROM capx.request_nodes"
 _COUNTS = "SELECT node, count(*), count(*) FILTER (WHERE audience = ?) FROM capx.request_nodes"
 
 RECOUNTED = "ON CONFLICT (node, audience, request) DO UPDATE SET call = excluded.call"
@@ -157,10 +159,20 @@ class SqlRequestRows(ABC):
         counts = {node: RequestCounts(*numbers) for node, *numbers in rows}
         return [counts.get(node, RequestCounts()) for node in path]
 
-    def granted_by(self, key: RevocationKey) -> list[bytes]:
-        if isinstance(key, bytes):
-            rows = self._rows("SELECT capability FROM capx.strengths WHERE id = ?", key)
-        elif (kid := kid_of(key)) is not None:
+    def granted_by(self, keys: Iterable[RevocationKey]) -> dict[RevocationKey, list[bytes]]:
+        wanted = list(dict.fromkeys(keys))
+        ids = [key for key in wanted if isinstance(key, bytes)]
+        found = self._rows_among("SELECT id, capability FROM capx.strengths WHERE id {among}", ids)
+        names = [key for key in wanted if isinstance(key, str)]
+        found += [(name, capability) for name in names for capability in self._granted_under(name)]
+        granted = defaultdict[RevocationKey, list[bytes]](list)
+        # Sorted, so that both databases give the same order.
+        for key, capability in sorted(found, key=itemgetter(1)):
+            granted[key].append(capability)
+        return dict(granted)
+
+    def _granted_under(self, key: str) -> list[bytes]:
+        if (kid := kid_of(key)) is not None:
             rows = self._rows("SELECT capability FROM capx.grants WHERE kid = ?", kid)
         elif (instant := instant_of(key)) is not None:
             # A grant made up to the instant (`at`) is dead by itself. Return later grants of tokens that were issued up
@@ -168,8 +180,7 @@ class SqlRequestRows(ABC):
             rows = self._rows("SELECT capability FROM capx.grants WHERE issued <= ? AND at > ?", instant, instant)
         else:
             rows = []
-        # Sorted, so that both databases give the same order.
-        return sorted(capability for (capability,) in rows)
+        return [capability for (capability,) in rows]
 
     def keep_intent(self, intent: IntentRecord) -> None:
         # On a conflict the row keeps its number, so that the order stays that of the first appearance.
@@ -196,14 +207,10 @@ class SqlRequestRows(ABC):
             row = node, request.audience, request.id, depth, request.call
             self._put("request_nodes", row, RECOUNTED)
 
-    def uncount_requests(self, node: str) -> None:
+    def uncount_requests(self, nodes: Sequence[str]) -> None:
         # Only above it, where somebody can still ask: a path can be long, and whoever revokes must not wait for that.
-        self._execute(
-            "DELETE FROM capx.request_nodes WHERE request IN (SELECT request FROM capx.request_nodes WHERE node = ?) "
-            "AND depth < (SELECT max(depth) FROM capx.request_nodes WHERE node = ?)",
-            node,
-            node,
-        )
+        for request, depth in self._rows_among(f"{_DEEPEST_OF} WHERE node {{among}} GROUP BY request", nodes):
+            self._execute("DELETE FROM capx.request_nodes WHERE request = ? AND depth < ?", request, depth)
 
     def keep_grant(self, grant: GrantRecord) -> None:
         mark = self._mark("grants", b64u(grant.capability), grant_fields(grant))
@@ -284,6 +291,10 @@ class SqlRequestRows(ABC):
         into = f"INSERT INTO capx.{table} ({self.nth}, {', '.join(row)})"
         number = f"(SELECT coalesce(max({self.nth}), 0) + 1 FROM capx.{table})"  # noqa: S608 - a table of ours
         self._execute(f"{into} VALUES ({number}, {_places(row)}) {on_conflict}", *row.values())
+
+    @abstractmethod
+    def _rows_among(self, query: str, keys: Sequence[bytes] | Sequence[str]) -> list[Any]:
+        """The rows of a query, where `{among}` after a column says that it holds one of these keys."""
 
     def _row(self, query: str, *values: object) -> Any:
         return self._execute(query, *values).fetchone()

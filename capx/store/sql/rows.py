@@ -5,13 +5,13 @@ is the same in both. A transaction reads the head once, and writes it once, at i
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from msgspec import structs
 
 from capx.store.lifecycle import State
-from capx.store.log import GENESIS, Event, following
+from capx.store.log import GENESIS, Event, Place, following
 from capx.store.protocols import Reading
 from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, Pruned, TaskRecord
 from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
@@ -161,7 +161,13 @@ class SqlRows(SqlRequestRows):
         return held if self._guard is None else max(held, self._guard.revoked_until)
 
     def events(
-        self, *, after: int = 0, limit: int | None = None, task: str | None = None, kind: str | None = None
+        self,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        task: str | None = None,
+        kind: str | None = None,
+        naming: str | None = None,
     ) -> Iterator[Event]:
         conditions, values = ["position > ?"], list[str]()
         if task is not None:
@@ -171,6 +177,9 @@ class SqlRows(SqlRequestRows):
             # `kind <> 'decision'` looks redundant. The database needs it to see that the partial index `of_kind` fits.
             conditions.append("kind = ?" if kind == "decision" else "kind = ? AND kind <> 'decision'")
             values.append(kind)
+        if naming is not None:
+            conditions.append(f"(kind <> 'decision' OR {self.with_text})")
+            values.append(naming)
         where = " AND ".join(conditions)
         query = f"{self.select_event} WHERE {where} ORDER BY position LIMIT ?"
         # By pages, for two reasons. A long log is never in memory as a whole. And if a reader stops half-way, no open
@@ -205,6 +214,20 @@ class SqlRows(SqlRequestRows):
         self._change_head(position=event.position, hash=event.hash)
         return event
 
+    def append_all(self, kind: str, bodies: Iterable[bytes], *, at: int) -> range:
+        before = self.head().position
+        self._put_all("events", map(self._event_row, self._following(kind, bodies, at)))
+        return range(before + 1, self.head().position + 1)
+
+    def _following(self, kind: str, bodies: Iterable[bytes], at: int) -> Iterator[Event]:
+        """The next events of the log, each as it is asked for; after the last one, the head names it."""
+        place = self.head().place
+        for body in bodies:
+            event = following(place, at=at, kind=kind, body=body)
+            place = Place(event.position, event.hash)
+            yield event
+        self._change_head(position=place.position, hash=place.hash)
+
     def open_task(self, task: TaskRecord) -> None:
         mark = self._mark("tasks", task.id, task_fields(task))
         self._put_numbered("tasks", {**structs.asdict(task), "node": root_node(task.root), "mark": mark})
@@ -227,6 +250,12 @@ class SqlRows(SqlRequestRows):
         self._put("deaths", self._death_row(death))
         self._change_head(deaths=death.seq)
         return death
+
+    def kill_all(self, positions: Mapping[RevocationKey, int], reason: str, *, at: int) -> None:
+        before = self.head().deaths
+        deaths = (Death(seq, key, reason, at, positions[key]) for seq, key in enumerate(positions, before + 1))
+        self._put_all("deaths", map(self._death_row, deaths))
+        self._change_head(deaths=before + len(positions))
 
     def forget(self, before: int, *, below: int | None = None) -> Pruned:
         # Deaths are forgotten only up to the first one that must stay, even if older ones come after it. So `forgotten`

@@ -6,6 +6,7 @@ Law: forgotten presentations count as burnt. If the store may have cleared a pre
 import sqlite3
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
 from capx.crypto.base64url import b64u
@@ -177,16 +178,20 @@ class Rows(SqlRows):
         return self._db.execute(query.replace("capx.", ""), values)
 
     def _put_all(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        for row in rows:
-            self._put(table, row)
+        rest = iter(rows)
+        if (first := next(rest, None)) is not None:
+            places = ", ".join("?" for _ in first)
+            self._db.executemany(f"INSERT INTO {table} VALUES ({places})", chain([first], rest))  # noqa: S608 - a table of ours
 
     def _key_column(self, key: RevocationKey) -> str:  # noqa: ARG002 - one column holds all kinds of keys
         return "key"
 
     def _death_rows(self, keys: Sequence[RevocationKey]) -> list[Any]:
+        return self._rows_among(f"{self.select_death} WHERE key {{among}}", keys)
+
+    def _rows_among(self, query: str, keys: Sequence[RevocationKey]) -> list[Any]:
         parts = (keys[at : at + _MOST_VALUES] for at in range(0, len(keys), _MOST_VALUES))
-        query = f"{self.select_death} WHERE key IN"
-        return [row for part in parts for row in self._rows(f"{query} ({', '.join('?' for _ in part)})", *part)]
+        return [row for part in parts for row in self._rows(query.format(among=_among(part)), *part)]
 
     def _event_row(self, event: Event) -> tuple[Any, ...]:
         return event.position, event.at, event.kind, event.body.decode(), event.hash
@@ -237,6 +242,10 @@ class Rows(SqlRows):
         if forgotten != before:
             self._db.execute("UPDATE forgotten SET until = ?", (forgotten,))
         return forgotten
+
+
+def _among(keys: Sequence[object]) -> str:
+    return f"IN ({', '.join('?' for _ in keys)})"
 
 
 def _amount(text: object) -> Decimal:

@@ -122,7 +122,7 @@ def _calls(
         return outcome.matches(group.last)
 
     if limit is None:
-        return filter(matches, grouped(read(0)))
+        return grouped(read(0), matches)
     return iter(newest(read, end=end, limit=limit, keep=matches))
 
 

@@ -28,6 +28,10 @@ class _Identified(Struct):
     id: str
 
 
+class _Outcome(Struct):
+    outcome: str
+
+
 @click.command(cls=phrases.TakesIds)
 @click.argument("decision", shell_complete=completion.decisions)
 @json_option
@@ -71,12 +75,13 @@ def why(decision: str, as_json: bool) -> None:
 
 def _newest_denial(authority: "target.Operations") -> "Event | None":
     from capx.store.decision_groups import newest
-    from capx.store.decision_query import Query
 
-    denied, end = Query(denied=True), authority.end()
+    end = authority.end()
 
     def stayed_denied(group: "Group") -> bool:
-        return denied.matches(group.last) and group.last.read_if(Decided) is not None
+        # Most that a resource can report in a flood is no denial: to see that takes less than to read a decision whole.
+        said = group.last.read_if(_Outcome)
+        return said is not None and said.outcome == "denied" and group.last.read_if(Decided) is not None
 
     found = newest(lambda after: authority.find(after=after, until=end), end=end, limit=1, keep=stayed_denied)
     return found[0].last if found else None
