@@ -107,7 +107,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     import asyncio
 
     try:
-        _asyncio_loop()
+        asyncio_loop()
     except ConfigurationProblem:
         work.close()
         raise
@@ -131,7 +131,7 @@ async def in_pool(work: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(work)
     import asyncio
 
-    _asyncio_loop()
+    asyncio_loop()
     return await asyncio.to_thread(_ended, work)
 
 
@@ -164,7 +164,7 @@ class FewThreads:
         import asyncio
         from concurrent.futures import Future
 
-        _asyncio_loop()
+        asyncio_loop()
         context, future = copy_context(), Future[T]()
         with self._lock:
             self._waiting.setdefault(whose, deque()).append((future, lambda: context.run(_ended, work)))
@@ -218,7 +218,8 @@ def in_event_loop() -> bool:
     return in_trio()
 
 
-def _asyncio_loop() -> "asyncio.AbstractEventLoop":
+def asyncio_loop() -> "asyncio.AbstractEventLoop":
+    """Return the running event loop of asyncio; ConfigurationProblem if there is none."""
     import asyncio
 
     try:
@@ -231,7 +232,7 @@ def _asyncio_loop() -> "asyncio.AbstractEventLoop":
 
 def _asyncio_future(future: "Future[T]") -> "asyncio.Future[T]":
     """Return a future for the running event loop; its cancellation ends the wait, and not the work."""
-    loop = _asyncio_loop()
+    loop = asyncio_loop()
     waiting: asyncio.Future[T] = loop.create_future()
 
     def pass_on() -> None:

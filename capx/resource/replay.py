@@ -11,12 +11,35 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 from capx import diagnostics
+from capx.background import asyncio_loop, in_pool, in_trio
 from capx.errors import StoreProblem, Unavailable
 from capx.store.protocols import ResourceStore
 from capx.tokens.binding import OPEN_WINDOWS, WINDOW_AFTER, WINDOW_BEFORE
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from capx.resource.burn_queue import BurnQueue
+
+
+class Presented(NamedTuple):
+    """A presentation's id (16 bytes), the last second of its window, and the verifier's time, both in Unix seconds."""
+
+    presentation: bytes
+    until: int
+    now: int
+
+
+Answer = bool | Unavailable
+"""Whether a presentation was new, or why that is unknown."""
+BurnAll = Callable[[Sequence[Presented], bool], Sequence[Answer] | None]
+"""Burns in one transaction. If it may not wait and would have to, it burns nothing and returns None."""
 
 
 class Replay(ABC):
@@ -30,6 +53,11 @@ class Replay(ABC):
 
         `until` is the last second of its window and `now` the verifier's time, both in Unix seconds.
         """
+
+    async def burn_async(self, presentation: bytes, until: int, now: int) -> bool:
+        """Do the same for async code."""
+        burn = partial(self.burn, presentation, until, now)
+        return await in_pool(burn) if self.blocking else burn()
 
     @staticmethod
     def process(capacity: int = 200_000, *, clock: Callable[[], float] = time.time) -> "ProcessReplay":
@@ -97,27 +125,55 @@ class StoreReplay(Replay):
         self._store = store
         self._last: tuple[bytes, int] | None = None
         self._unknown_before = 0
+        self._queues: WeakKeyDictionary[AbstractEventLoop, BurnQueue] = WeakKeyDictionary()
 
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
         """Burn an id, and return whether it was new in the store."""
+        answers = self._burn_all([Presented(presentation, until, now)], True)
+        if answers is None:
+            raise AssertionError(presentation)
+        (answer,) = answers
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+    async def burn_async(self, presentation: bytes, until: int, now: int) -> bool:
+        """Do the same for async code, together with other presentations of the same moment."""
+        if in_trio():
+            return await super().burn_async(presentation, until, now)
+        loop = asyncio_loop()
+        queue = self._queues.get(loop)
+        if queue is None:
+            from capx.resource.burn_queue import BurnQueue  # it imports asyncio, which is slow and needed by few
+
+            queue = self._queues[loop] = BurnQueue(self._burn_all)
+        return await queue.burn(Presented(presentation, until, now))
+
+    def _burn_all(self, presented: Sequence[Presented], wait: bool) -> Sequence[Answer] | None:
         # The store confirms that it still has the last id that this process burnt. An older copy of it has not.
-        last = self._last
+        last, now = self._last, max(one.now for one in presented)
+        windows = [(one.presentation, one.until) for one in presented]
         try:
-            burnt = self._store.burn(presentation, until=until, now=now, remembered=last)
+            burnt = self._store.burn_all(windows, now=now, remembered=last, wait=wait)
         except StoreProblem as problem:
             diagnostics.warn_once(f"presentations cannot be burnt: {problem}")
             raise Unavailable("cannot check for replay: the store is unavailable") from problem
-        if not burnt.remembered:
+        if burnt is None:
+            return None
+        if not burnt[0].remembered:
             # The store is a copy from before the last burn. It may have lost any presentation whose window is open,
             # also one that a process burnt whose clock is ahead of this one.
             self._unknown_before = now + OPEN_WINDOWS
             if self._last is last:
-                self._last = None
-        if until < self._unknown_before:
-            raise Unavailable(
+                self._last = last = None
+        return [self._answer(one, each.new) for one, each in zip(presented, burnt, strict=True)]
+
+    def _answer(self, one: Presented, new: bool) -> Answer:
+        if one.until < self._unknown_before:
+            return Unavailable(
                 "cannot tell whether this was used: the store has lost what was presented; "
-                f"present again in {max(1, self._unknown_before - WINDOW_AFTER - now)} s"
+                f"present again in {max(1, self._unknown_before - WINDOW_AFTER - one.now)} s"
             )
-        if burnt.new and (last is None or last[1] < max(now, until)):
-            self._last = presentation, until
-        return burnt.new
+        if new and (self._last is None or self._last[1] < max(one.now, one.until)):
+            self._last = one.presentation, one.until
+        return new

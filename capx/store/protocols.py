@@ -306,6 +306,21 @@ class ResourceStore(Meter, Protocol):
         """
         ...
 
+    def burn_all(
+        self,
+        presented: Sequence[tuple[bytes, int]],
+        *,
+        now: int,
+        remembered: tuple[bytes, int] | None = None,
+        wait: bool = True,
+    ) -> tuple[Burn, ...] | None:
+        """Burn several presentations in one transaction, each with the last second of its window, as `burn` does.
+
+        Without `wait`, if the store would have to wait for a disk, a network or another transaction, it burns nothing
+        and returns None.
+        """
+        ...
+
     def record(self, decisions: Sequence[DecisionRecord]) -> None:
         """Write decisions to the log, in their order; skip one whose id its audience has recorded already."""
         ...

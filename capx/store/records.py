@@ -41,6 +41,10 @@ class Unwritable(StoreProblem):
     """The store can never hold this value: it is too big, or has a wrong form. To try again does not help."""
 
 
+class Busy(StoreProblem):
+    """Another transaction held the store for longer than this one could wait."""
+
+
 class NoStore(StoreProblem):
     """There is nothing at this place, or what is there is not a capx store."""
 

@@ -1,7 +1,7 @@
 """The parts that a verifier needs from outside: news of revocations, a memory of presentations, and a recorder."""
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from capx.tokens.revocation_key import RevocationKey
 from capx.verify.decision import Decision
@@ -49,6 +49,15 @@ class ReplayMemory(Protocol):
 
         `presentation` is the id, 16 bytes; `until` and `now` are Unix seconds. Return True for an id only once.
         """
+        ...
+
+
+@runtime_checkable
+class AsyncReplayMemory(ReplayMemory, Protocol):
+    """A memory that async callers can wait for."""
+
+    async def burn_async(self, presentation: bytes, until: int, now: int) -> bool:
+        """Do the same as `burn`, without blocking the event loop."""
         ...
 
 

@@ -43,7 +43,7 @@ from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.evaluator import Evaluator, unavailable
 from capx.verify.explanation import Explanation, explanation
 from capx.verify.meter import Meter, Payer
-from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory
+from capx.verify.protocols import NO_RECORDER, AsyncReplayMemory, Liveness, Recorder, ReplayMemory
 from capx.verify.spending import Payment
 from capx_caveats import DEFAULT, Call, Caveat, Presented, Refusal, Sig, Vocabulary
 from capx_caveats.texts import bounded_patterns
@@ -51,8 +51,8 @@ from capx_caveats.texts import bounded_patterns
 MAX_STALENESS = 30.0
 """Seconds for which a verifier goes on without news of revocations."""
 
-Burn = Callable[[], Refusal | None]
-"""Burns one presentation; returns the refusal if it may not be used, else None."""
+_Presented = tuple[bytes, int, int]
+"""What is burnt: the id of a presentation (16 bytes), the last second of its window, and the time."""
 _REQUIRABLE = frozenset({"tenant", "intent"})
 
 
@@ -128,6 +128,7 @@ class Verifier:
             raise ConfigurationProblem(f"cannot require {', '.join(sorted(unknown))}: only {', '.join(_REQUIRABLE)}")
         self._keys = keys
         self._replay = replay
+        self._awaited = replay if isinstance(replay, AsyncReplayMemory) else None
         self._vocabulary = vocabulary
         self._bearer = bearer
         self._evaluator = Evaluator(
@@ -183,7 +184,7 @@ class Verifier:
         del token
         if isinstance(fitting, Decision):
             raise Denied(fitting)
-        refusal = await in_pool(fitting.burn) if self._replay.blocking else fitting.burn()
+        refusal = await self._burn_async(fitting.presented)
         admitted = _demanded(fitting.after(refusal))
         admitted.demand_alive()
         return admitted
@@ -323,10 +324,10 @@ class Verifier:
         fitting = self._fitting(token, received)
         if isinstance(fitting, Decision):
             return fitting
-        return fitting.after(fitting.burn())
+        return fitting.after(self._burn(fitting.presented))
 
     def _fitting(self, token: str | Authentic, received: Received) -> "_Fitting | Decision":
-        """Steps 1-4, and the burn of step 5, for the caller to run: inline, or in a thread if it may wait."""
+        """Steps 1-4: the caller burns what fits."""
         action = received.action if isinstance(received, ToolCall) else None
         found = self._head(token, action)
         if isinstance(found, Decision):
@@ -336,12 +337,11 @@ class Verifier:
         admitted = Admitted(self._evaluator, lineage, presentation, action, payment)
         now = self._evaluator.now()
         if mark is None or presentation is None:
-            return _Fitting(admitted, _nothing_to_burn) if self._bearer else admitted.unrecorded_denial(_BEARER_REFUSED)
+            return _Fitting(admitted, None) if self._bearer else admitted.unrecorded_denial(_BEARER_REFUSED)
         # Before the burn: a presentation for another call must not use up the memory of presentations.
         if misfit := _mismatch(mark, received, now):
             return admitted.unrecorded_denial(misfit)
-        until = mark.at + WINDOW_AFTER
-        return _Fitting(admitted, lambda: self._burn(presentation, until, now))
+        return _Fitting(admitted, (presentation, mark.at + WINDOW_AFTER, now))
 
     def _payment(self, frame: wire.Frame, lineage: Lineage, presentation: bytes | None) -> Payment | None:
         """What pays for calls; None if the token has no budget, or nothing counts what is spent."""
@@ -356,15 +356,28 @@ class Verifier:
             payer = Payer(presentation, admission, lineage.minted, self.audience, text)
         return Payment(lineage.allotments, meter, payer)
 
-    def _burn(self, presentation: bytes, until: int, now: int) -> Refusal | None:
+    def _burn(self, presented: _Presented | None) -> Refusal | None:
+        """Step 5: burn the presentation, if there is one; the refusal if it may not be used."""
+        if presented is None:
+            return None
         try:
-            new = self._replay.burn(presentation, until, now)
-        except Unavailable as problem:
-            # Fail closed: if the memory cannot say that it is new, it may be a replay.
-            return unavailable(problem)
+            new = self._replay.burn(*presented)
         except Exception as error:  # noqa: BLE001 # of a memory that is not ours; it would carry the presentation
-            diagnostics.warn_once(f"a presentation cannot be burnt: {type(error).__name__}: {error}")
-            return Refusal("unavailable", "the memory of presentations failed", "try again later")
+            return _unburnt(error)
+        return None if new else _REPLAYED
+
+    async def _burn_async(self, presented: _Presented | None) -> Refusal | None:
+        """The same for async code."""
+        if presented is None:
+            return None
+        memory = self._replay
+        try:
+            if self._awaited is not None:
+                new = await self._awaited.burn_async(*presented)
+            else:
+                new = await in_pool(lambda: memory.burn(*presented)) if memory.blocking else memory.burn(*presented)
+        except Exception as error:  # noqa: BLE001 # as above
+            return _unburnt(error)
         return None if new else _REPLAYED
 
 
@@ -382,10 +395,10 @@ _BEARER_REFUSED = Refusal(
 
 
 class _Fitting(Struct, frozen=True):
-    """A token after step 4, and its burn."""
+    """A token after step 4, and what is to be burnt; None for a bare token."""
 
     admitted: Admitted
-    burn: Burn
+    presented: _Presented | None
 
     def after(self, refusal: Refusal | None) -> Admitted | Decision:
         """What was admitted, after a burn without a refusal; else the decision that denies it."""
@@ -398,8 +411,12 @@ def _demanded(found: Admitted | Decision) -> Admitted:
     return found
 
 
-def _nothing_to_burn() -> None:
-    return None
+def _unburnt(error: Exception) -> Refusal:
+    """The refusal of a presentation of which nobody can say whether it is new: it may be a replay, so fail closed."""
+    if isinstance(error, Unavailable):
+        return unavailable(error)
+    diagnostics.warn_once(f"a presentation cannot be burnt: {type(error).__name__}: {error}")
+    return Refusal("unavailable", "the memory of presentations failed", "try again later")
 
 
 def _mark(last: tuple[Caveat, ...]) -> Presented | None:

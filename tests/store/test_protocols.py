@@ -111,6 +111,9 @@ class Question:
     def _burn(self, store: Store) -> object:
         chance, now = self._chance, self._now
         remembered = chance.choice([None, (self._presentation(), now + chance.randrange(-100, 60))])
+        if chance.random() < 0.3:
+            several = [(self._presentation(), now + chance.randrange(-10, 66)) for _ in range(chance.randrange(1, 6))]
+            return store.burn_all(several, now=now, remembered=remembered)
         return store.burn(self._presentation(), until=now + chance.randrange(-10, 66), now=now, remembered=remembered)
 
     def _spend(self, store: Store) -> object:

@@ -103,6 +103,29 @@ class PostgresStore:
         query = "SELECT * FROM capx.burn(%s, %s::bigint, %s::bigint, %s, %s::bigint)"
         return Burn(*self._kept(query, presentation, until, now, *earlier))
 
+    def burn_all(
+        self,
+        presented: Sequence[tuple[bytes, int]],
+        *,
+        now: int,
+        remembered: tuple[bytes, int] | None = None,
+        wait: bool = True,
+    ) -> tuple[Burn, ...] | None:
+        """Burn several presentations in one transaction; see `ResourceStore.burn_all`."""
+        if not wait:
+            return None
+        # Sorted: two processes that burn the same ids in another order would wait for each other.
+        order = sorted(range(len(presented)), key=lambda nth: presented[nth][0])
+        ids, untils = zip(*[presented[nth] for nth in order], strict=True)
+        query = (
+            "SELECT array_agg(b.fresh ORDER BY p.nth), bool_and(b.kept) "
+            "FROM unnest(%s::bytea[], %s::bigint[]) WITH ORDINALITY AS p (presentation, until, nth), "
+            "capx.burn(p.presentation, p.until, %s::bigint, %s, %s::bigint) AS b"
+        )
+        fresh, kept = self._kept(query, list(ids), list(untils), now, *(remembered or (None, None)))
+        burnt = dict(zip(order, fresh, strict=True))
+        return tuple([Burn(burnt[nth], kept) for nth in range(len(presented))])
+
     def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
         """Spend everything or nothing; it is on the disk when this returns."""
         columns = [[getattr(spend, name) for spend in spends] for name in ("counter", "unit", "cost", "limit")]

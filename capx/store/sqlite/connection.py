@@ -29,7 +29,7 @@ from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch
 from capx.store.log import GENESIS
 from capx.store.protocols import Writing
-from capx.store.records import Damaged, NoStore, Unwritable
+from capx.store.records import Busy, Damaged, NoStore, Unwritable
 from capx.store.sql.version import OldSchema, demand_version
 from capx.store.sqlite.rows import Rows
 from capx.store.sqlite.schema import MIGRATIONS, VERSION
@@ -66,11 +66,22 @@ def _identity_if_there(path: str) -> Identity | None:
 
 
 class Connection(sqlite3.Connection):
-    """A connection that remembers which files it uses; `unlocked` are their states if it takes no locks."""
+    """A connection that remembers which files it uses, and how it keeps what it writes.
+
+    `unlocked` are the states of the files if it takes no locks.
+    """
 
     file: Identity | None = None
     beside: Companions = (None, None)
     unlocked: States | None = None
+    synchronous: str | None = None
+
+    def keep(self, synchronous: str) -> None:
+        """Choose what is on the disk after a commit: FULL or NORMAL. Called outside a transaction."""
+        # To say the same again would cost as much as an insert.
+        if self.synchronous != synchronous:
+            self.execute(f"PRAGMA synchronous = {synchronous}")
+            self.synchronous = synchronous
 
     def close(self) -> None:
         """Close the connection, and forget which files it used."""
@@ -342,6 +353,8 @@ def _meaning(error: sqlite3.Error, path: Path) -> str:
 
 
 def _kind(error: sqlite3.Error) -> type[StoreProblem]:
+    if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return Busy
     return Damaged if _code(error) in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT} else StoreProblem
 
 

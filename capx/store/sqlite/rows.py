@@ -80,17 +80,20 @@ class Rows(SqlRows):
         self._keep_spent(b64u(node), REVOCATIONS, of_node, now)
         return int(of_node), 0 if of_task is None else int(of_task[0])
 
-    def burn(self, presentation: bytes, until: int, now: int, remembered: tuple[bytes, int] | None) -> Burn:
+    def burn_all(
+        self, presented: Sequence[tuple[bytes, int]], now: int, remembered: tuple[bytes, int] | None
+    ) -> tuple[Burn, ...]:
         forgotten = self._forgotten(now)
         known = True
-        # An id whose window was cleared away is not in the table, and says nothing about a loss.
+        # An id whose window was cleared away is not in the table, and says nothing about a loss. For the same reason a
+        # presentation with such a window is not new: it may have been used, and cleared away since.
         if remembered is not None and remembered[1] >= forgotten:
             known = self._row("SELECT 1 FROM burnt WHERE presentation = ?", remembered[0]) is not None
-        # This presentation may have been used, and cleared away since: never accept it.
-        if until < forgotten:
-            return Burn(False, known)
+        return tuple([Burn(until >= forgotten and self._is_new(id_, until), known) for id_, until in presented])
+
+    def _is_new(self, presentation: bytes, until: int) -> bool:
         inserted = self._db.execute("INSERT INTO burnt VALUES (?, ?) ON CONFLICT DO NOTHING", (presentation, until))
-        return Burn(inserted.rowcount == 1, known)
+        return inserted.rowcount == 1
 
     def spend(self, payer: Payer, spends: Sequence[Spend], now: int) -> Tally:
         self._demand_may_pay(payer)

@@ -22,7 +22,7 @@ from typing import Self
 from capx.errors import StoreProblem
 from capx.intents.epoch import authority_of
 from capx.store.protocols import Reading, Writing
-from capx.store.records import Burn, DecisionRecord
+from capx.store.records import Burn, Busy, DecisionRecord
 from capx.store.row_marks import RowGuard
 from capx.store.sqlite.connection import (
     BUSY_SECONDS,
@@ -52,6 +52,8 @@ class SQLiteStore:
     def __init__(self, path: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = Path(path).absolute()
         self._pool = _Pool(self.path, busy_seconds)
+        # For what must not wait: without a checkpoint, a commit that is not forced to the disk writes to memory only.
+        self._prompt = _Pool(self.path, 0.0, wal_autocheckpoint=0)
         # Opened once now, so that a missing or foreign file is an error here and not at the first call.
         with self._pool.connection():
             pass
@@ -84,10 +86,27 @@ class SQLiteStore:
 
     def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
         """Mark a presentation's id as used until its window has passed; see `ResourceStore.burn`."""
+        with self._writing("NORMAL") as rows:
+            return rows.burn_all([(presentation, until)], now, remembered)[0]
+
+    def burn_all(
+        self,
+        presented: Sequence[tuple[bytes, int]],
+        *,
+        now: int,
+        remembered: tuple[bytes, int] | None = None,
+        wait: bool = True,
+    ) -> tuple[Burn, ...] | None:
+        """Burn several presentations in one transaction; see `ResourceStore.burn_all`."""
         # NORMAL: each call of a service burns one, and an fsync each time would cost more than the call. If the machine
         # crashes, the check of `remembered` notices that the store has lost some.
-        with self._writing("NORMAL") as rows:
-            return rows.burn(presentation, until, now, remembered)
+        try:
+            with self._writing("NORMAL", wait=wait) as rows:
+                return rows.burn_all(presented, now, remembered)
+        except Busy:
+            if wait:
+                raise
+            return None
 
     def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
         """Spend everything or nothing; it is on the disk when this returns."""
@@ -128,6 +147,7 @@ class SQLiteStore:
         """Close the idle connections now, and the others when their transactions end."""
         with explained(self.path):
             self._pool.close()
+            self._prompt.close()
 
     @contextlib.contextmanager
     def _reading(self, guard: RowGuard | None = None) -> Generator[Rows]:
@@ -135,10 +155,11 @@ class SQLiteStore:
             yield Rows(connection, guard)
 
     @contextlib.contextmanager
-    def _writing(self, synchronous: str, guard: RowGuard | None = None) -> Generator[Rows]:
-        with explained(self.path), self._pool.turn(), self._pool.connection() as connection:
+    def _writing(self, synchronous: str, guard: RowGuard | None = None, *, wait: bool = True) -> Generator[Rows]:
+        pool = self._pool if wait else self._prompt
+        with explained(self.path), self._pool.turn(wait=wait), pool.connection() as connection:
             # Before BEGIN: SQLite does not change this within a transaction.
-            connection.execute(f"PRAGMA synchronous = {synchronous}")
+            connection.keep(synchronous)
             with _transaction(connection, "BEGIN IMMEDIATE"):
                 rows = Rows(connection, guard)
                 yield rows
@@ -161,9 +182,10 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Generator[None]:
 class _Pool:
     """Connections to one path, each lent to one transaction at a time, and only while the path means the same file."""
 
-    def __init__(self, path: Path, busy_seconds: float) -> None:
+    def __init__(self, path: Path, busy_seconds: float, *, wal_autocheckpoint: int | None = None) -> None:
         self._path = path
         self._busy_seconds = busy_seconds
+        self._wal_autocheckpoint = wal_autocheckpoint
         self._idle = Idle()
         self._opened_on: Identity | None = None
         self._closed = False
@@ -183,11 +205,11 @@ class _Pool:
             self._take_back(file, connection)
 
     @contextlib.contextmanager
-    def turn(self) -> Generator[None]:
-        """A block for one thread of this process at a time; StoreProblem if the wait is too long."""
+    def turn(self, *, wait: bool = True) -> Generator[None]:
+        """A block for one thread of this process at a time; Busy if the wait is too long."""
         turn = self._idle.turn
-        if not turn.acquire(timeout=self._busy_seconds):
-            raise StoreProblem(f"the store {self._path} is busy: another thread held it for too long; try again")
+        if not turn.acquire(timeout=self._busy_seconds if wait else 0):
+            raise Busy(f"the store {self._path} is busy: another thread held it for too long; try again")
         try:
             yield
         finally:
@@ -212,6 +234,8 @@ class _Pool:
                 demand_same_companions(self._path, self._idle.connections[-1])
                 return file, self._idle.connections.pop()
         connection = connect(self._path, busy_seconds=self._busy_seconds)
+        if self._wal_autocheckpoint is not None:
+            connection.execute(f"PRAGMA wal_autocheckpoint = {self._wal_autocheckpoint}")
         # Somebody may have replaced the file between the two looks.
         if identity(self._path) != file:
             connection.close()
