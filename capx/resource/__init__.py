@@ -17,6 +17,7 @@ Modules:
 
     connection           a verifier's parts, from a store, the feed of an authority, or a saved page of it
     revocations          the revocations in a store, and how old that knowledge is
+    burn_queue           burns the presentations of concurrent requests together
     replay               remembers which presentations were used
     recorder             writes decisions to the log
     report_client        reports decisions, and how far a follower is, over HTTP

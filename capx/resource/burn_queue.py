@@ -9,12 +9,14 @@ Laws:
 - Whoever is cancelled gets no answer, and its presentation is burnt all the same.
 """
 
-import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from capx.background import in_pool
-from capx.resource.replay import BurnAll, Presented
+from capx.background import asyncio_loop, in_pool
+from capx.errors import Unavailable
+
+if TYPE_CHECKING:
+    import asyncio  # slow to import; whoever has an event loop has imported it
 
 MOST: Final = 500
 """The most presentations in one transaction."""
@@ -22,11 +24,23 @@ _TIDY_EVERY: Final = 1_000
 """How many transactions on the event loop come before one in a thread."""
 
 
+class Presented(NamedTuple):
+    """A presentation's id (16 bytes), the last second of its window, and the verifier's time, both in Unix seconds."""
+
+    presentation: bytes
+    until: int
+    now: int
+
+
+Answer = bool | Unavailable
+"""Whether a presentation was new, or why that is unknown."""
+BurnAll = Callable[[Sequence[Presented], bool], Sequence[Answer] | None]
+"""Burns in one transaction. If it may not wait and would have to, it burns nothing and returns None."""
 _Waiting = tuple[Presented, "asyncio.Future[bool]"]
 
 
 class BurnQueue:
-    """The presentations that wait to be burnt; belongs to one event loop."""
+    """The presentations that wait to be burnt; belongs to one event loop, which it does not keep alive."""
 
     def __init__(self, burn_all: BurnAll) -> None:
         self._burn_all = burn_all
@@ -37,12 +51,11 @@ class BurnQueue:
 
     async def burn(self, presented: Presented) -> bool:
         """Burn an id, and return whether it was new; Unavailable if that is unknown."""
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bool] = loop.create_future()
+        answer: asyncio.Future[bool] = asyncio_loop().create_future()
         self._waiting.append((presented, answer))
         if not self._is_due:
             self._is_due = True
-            loop.call_soon(self._next)
+            asyncio_loop().call_soon(self._next)
         return await answer
 
     def _next(self) -> None:
@@ -53,13 +66,12 @@ class BurnQueue:
             return
         self._untidied += 1
         answers = self._answers(batch, wait=False) if self._untidied <= _TIDY_EVERY else None
-        loop = asyncio.get_running_loop()
         if answers is None:
             self._untidied = 0
-            self._burning = loop.create_task(self._in_thread(batch))
+            self._burning = asyncio_loop().create_task(self._in_thread(batch))
         else:
             _settle(batch, answers)
-            loop.call_soon(self._next)
+            asyncio_loop().call_soon(self._next)
 
     async def _in_thread(self, batch: list[_Waiting]) -> None:
         try:

@@ -13,33 +13,18 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from capx import diagnostics
 from capx.background import asyncio_loop, in_pool, in_trio
 from capx.errors import StoreProblem, Unavailable
+from capx.resource.burn_queue import Answer, BurnQueue, Presented
 from capx.store.protocols import ResourceStore
 from capx.tokens.binding import OPEN_WINDOWS, WINDOW_AFTER, WINDOW_BEFORE
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-
-    from capx.resource.burn_queue import BurnQueue
-
-
-class Presented(NamedTuple):
-    """A presentation's id (16 bytes), the last second of its window, and the verifier's time, both in Unix seconds."""
-
-    presentation: bytes
-    until: int
-    now: int
-
-
-Answer = bool | Unavailable
-"""Whether a presentation was new, or why that is unknown."""
-BurnAll = Callable[[Sequence[Presented], bool], Sequence[Answer] | None]
-"""Burns in one transaction. If it may not wait and would have to, it burns nothing and returns None."""
 
 
 class Replay(ABC):
@@ -144,8 +129,6 @@ class StoreReplay(Replay):
         loop = asyncio_loop()
         queue = self._queues.get(loop)
         if queue is None:
-            from capx.resource.burn_queue import BurnQueue  # it imports asyncio, which is slow and needed by few
-
             queue = self._queues[loop] = BurnQueue(self._burn_all)
         return await queue.burn(Presented(presentation, until, now))
 

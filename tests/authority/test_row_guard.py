@@ -317,7 +317,7 @@ def test_ends_need_no_marks(world: World) -> None:
         assert not world.minted(lab)
 
 
-def test_an_intent_is_withdrawn_also_while_a_row_of_a_task_is_gone(world: World) -> None:
+def test_an_intent_is_withdrawn_while_a_row_of_a_task_is_gone(world: World) -> None:
     with world.authority() as lab, world.behind() as behind:
         (row,) = [row for row in behind.rows("tasks") if world.ended in row]
         behind.delete("tasks", row)

@@ -189,7 +189,7 @@ def test_trio_burns_in_its_own_threads(store: Store) -> None:
     assert trio.run(run) == [True, False]
 
 
-def test_a_loop_that_only_burns_lets_the_log_of_the_file_not_grow(tmp_path: Path) -> None:
+def test_who_only_burns_lets_the_file_not_grow_without_end(tmp_path: Path) -> None:
     with closing(SQLiteStore.create(tmp_path / "capx.db")) as store:
         counted, replay = memory(store)
 
