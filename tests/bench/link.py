@@ -50,6 +50,16 @@ class Peers:
         contenders = [self._contender(op, at, who, texts) for op, who in told["contenders"]]
         return contenders, told["sizes"], told["missing"]
 
+    def routes(self) -> tuple[list[Contender], dict[str, str]]:
+        """A FastAPI route behind each peer, with one request at once and with several, and who cannot do it and why."""
+        told = self._ask(do="routes")
+        made: list[Contender] = []
+        for op, who in told["contenders"]:
+            name, at = op.split()
+            one = self._contender(op, int(at), who, lambda _: [])
+            made.append(Contender(name, one.at, who, one.run))
+        return made, told["missing"]
+
     def _contender(self, op: str, at: int, who: str, texts: Callable[[int], list[str]]) -> Contender:
         def run(count: int) -> float:
             more = (

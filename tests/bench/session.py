@@ -15,8 +15,9 @@ from capx import RootKey, StoreLiveness
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import wire
 from tests.bench import growth, ours, startup, workload
+from tests.bench.asgi_requests import REQUEST
 from tests.bench.authority.part import AuthorityPart
-from tests.bench.guarding import routes
+from tests.bench.guarding import requests, routes
 from tests.bench.link import Peers
 from tests.bench.measuring import Against, Contender, Row, cores, measure, pinned
 from tests.bench.report import Report, Size, machine
@@ -63,8 +64,15 @@ class Session:
         with growth.by_deaths(self._folder, self._options.dead) as contenders:
             self.measure("dead ids", contenders, _to_least(contenders))
 
-    def guard(self) -> None:
+    def guard(self, peers: Peers | None) -> None:
         """Routes behind a guard."""
+        with requests.guarded_requests(self._folder / "requests") as own:
+            contenders = own
+            if peers is not None:
+                theirs, unable = peers.routes()
+                contenders = [*own, *theirs]
+                self.missing |= {f"{who}: {REQUEST}": why for who, why in unable.items()}
+            self.measure("a request", contenders, requests.against(contenders))
         made = routes.Routes(self._store, self._view)
         for contenders in routes.holding(made):
             self.measure(contenders[0].who, contenders, routes.against(contenders))
@@ -139,9 +147,11 @@ def run(options: argparse.Namespace, console: Console) -> Report:
             authority.run()
         on_one_core = pinned()
         session = stack.enter_context(closing(Session(options, folder, progress)))
-        versions = _verifying(session, options, stack) if options.only in {None, "verify"} else {}
+        peers = _peers(session, options, stack) if options.only in {None, "verify", "guard"} else None
+        if options.only in {None, "verify"}:
+            _verify(session, options, peers)
         if options.only in {None, "guard"}:
-            session.guard()
+            session.guard(peers)
         if options.only is not None:
             session.missing["everything else"] = f"left out by --only {options.only}"
         python, cpu = machine()
@@ -151,7 +161,7 @@ def run(options: argparse.Namespace, console: Console) -> Report:
             pinned=on_one_core,
             rounds=options.rounds,
             quick=options.quick,
-            versions=versions,
+            versions={} if peers is None else peers.versions,
             missing=session.missing | ({} if authority is None else authority.missing),
             rows=session.rows + ([] if authority is None else authority.rows),
             sizes=session.sizes,
@@ -161,15 +171,19 @@ def run(options: argparse.Namespace, console: Console) -> Report:
         )
 
 
-def _verifying(session: Session, options: argparse.Namespace, stack: ExitStack) -> dict[str, str]:
-    """Measure tokens and their verification; the versions of the peers."""
-    peers = stack.enter_context(Peers(options.peers)) if options.peers.exists() else None
-    if peers is None:
+def _peers(session: Session, options: argparse.Namespace, stack: ExitStack) -> Peers | None:
+    """The other libraries, if they are installed."""
+    if not options.peers.exists():
         session.missing["peers"] = "their environment was not made: `make bench` makes it"
-    else:
-        session.missing |= peers.missing
+        return None
+    peers = stack.enter_context(Peers(options.peers))
+    session.missing |= peers.missing
+    return peers
+
+
+def _verify(session: Session, options: argparse.Namespace, peers: Peers | None) -> None:
+    """Measure tokens and their verification."""
     for hops in options.hops:
         session.hops(hops, peers)
     session.growth()
     session.start()
-    return {} if peers is None else peers.versions

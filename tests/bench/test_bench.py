@@ -19,14 +19,17 @@ from capx_caveats import Call
 from capx_caveats.work_bound import MAX_CALL_WORK, _exact
 from tests.bench import __main__ as program
 from tests.bench import ours
+from tests.bench.asgi_requests import REQUEST
 from tests.bench.authority import figures
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import AIMS, COMMITS, FEED, POSTGRES, SQLITE, Figure, percentile
 from tests.bench.authority.load import drive
 from tests.bench.guarding import routes
+from tests.bench.guarding.requests import CROWD, MEMORY, RECORDED
 from tests.bench.guarding.worst import ACTION, HOPS, WORST, Worst
 from tests.bench.measuring import Contender, Row, Unmeasurable, measure
 from tests.bench.page import page
+from tests.bench.peers.routes import BARE_THERE
 from tests.bench.report import DEMANDS, Report, Size, bars, load, save
 from tests.labs.serving import served
 
@@ -148,11 +151,15 @@ def test_a_bar_is_reached_only_where_every_length_reaches_it() -> None:
 
 def test_a_run_measures_each_guarded_route_beside_a_bare_one(guard: tuple[Report, str]) -> None:
     found, shown = guard
-    guarded = [row for row in found.rows if not row.who.endswith(routes.BARE)]
+    guarded = [row for row in found.rows if not row.who.endswith(routes.BARE) and row.who != BARE_THERE]
+    requests = [row for row in guarded if row.op == REQUEST]
+    assert {row.who for row in requests} >= {MEMORY, RECORDED, SQLITE, FEED}
+    assert {row.at for row in requests} == {1, CROWD}
     assert {row.who for row in guarded if row.op == routes.HOLD} == {worst.name for worst in WORST}
     assert len([row for row in guarded if row.op == routes.LARGE]) == 6
     assert all(row.ratios[routes.BARE] > 1 for row in guarded)
-    assert len(found.rows) == 2 * len(guarded)
+    others = [row for row in found.rows if row.op != REQUEST]
+    assert len(others) == 2 * len([row for row in guarded if row.op != REQUEST])
     assert "What one request may hold up" in shown
     assert "A large body" in page(found)
 

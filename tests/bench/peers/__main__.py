@@ -12,6 +12,7 @@ from typing import Any, Final
 from tests.bench.peers.biscuit import biscuit
 from tests.bench.peers.macaroon import pymacaroons
 from tests.bench.peers.peer import Asked, Peer, Runs
+from tests.bench.peers.routes import bare, jwt_dependency, tenuo_guard
 from tests.bench.peers.signed import pyjwt
 from tests.bench.peers.warrant import tenuo
 
@@ -21,6 +22,9 @@ PEERS: Final[dict[str, Callable[[Asked], Peer]]] = {
     "biscuit-python": biscuit,
     "PyJWT": pyjwt,
 }
+
+
+ROUTES: Final[dict[str, Callable[[], Runs]]] = {"fastapi": bare, "PyJWT": jwt_dependency, "tenuo": tenuo_guard}
 
 
 def about() -> dict[str, Any]:
@@ -51,6 +55,18 @@ def prepared(asked: Asked) -> tuple[Runs, dict[str, Any]]:
     return runs, {"contenders": list(runs), "sizes": sizes, "missing": missing}
 
 
+def routes() -> tuple[Runs, dict[str, Any]]:
+    """All runs of a guarded route."""
+    runs: Runs = {}
+    missing: dict[str, str] = {}
+    for name, made in ROUTES.items():
+        try:
+            runs |= made()
+        except Exception as reason:  # noqa: BLE001 # as above
+            missing[name] = f"{type(reason).__name__}: {reason}"
+    return runs, {"contenders": list(runs), "missing": missing}
+
+
 def answers(questions: Iterator[str]) -> Iterator[dict[str, Any]]:
     """An answer to each question."""
     runs: Runs = {}
@@ -58,8 +74,8 @@ def answers(questions: Iterator[str]) -> Iterator[dict[str, Any]]:
         asked = json.loads(line)
         if asked["do"] == "about":
             yield about()
-        elif asked["do"] == "prepare":
-            runs, told = prepared(asked)
+        elif asked["do"] in {"prepare", "routes"}:
+            runs, told = routes() if asked["do"] == "routes" else prepared(asked)
             yield told
         else:
             try:
