@@ -196,7 +196,8 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
         ResourceClient(url, keys, timeout=_SIGHTING_SECONDS, **settings),
         ResourceClient(url, keys, timeout=_PAYMENT_SECONDS, **settings),
     )
-    recorder = StoreRecorder(reports)
+    # Longer than for a store: a request over HTTP costs as much as to write a hundred decisions.
+    recorder = StoreRecorder(reports, together=0.1)
     follower = Follower(source, sighted=partial(_report_sighting, sightings.sighted, keys.audience))
     # Follow from now on, not from the first call: the authority may be away at that time.
     follower.start()

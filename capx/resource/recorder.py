@@ -30,10 +30,8 @@ from capx.errors import Unavailable
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
 
-# Decisions in one commit, and the seconds that the first of them waits for others. A commit for each would cost a call
-# several times what it costs now, and hold up the thread that makes the calls.
+# Decisions in one commit: each commit waits for the disk once.
 _BATCH = 500
-_TOGETHER = 0.02
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 # Seconds that the end of the process waits for each recorder: a store that is gone must not hold it up.
 _AT_EXIT = 2.0
@@ -57,11 +55,16 @@ class Ledger(Protocol):
 
 
 class StoreRecorder:
-    """Writes decisions to a store; holds up to `capacity` that are not written yet; safe with several threads."""
+    """Writes decisions to a store; holds up to `capacity` that are not written yet; safe with several threads.
 
-    def __init__(self, store: Ledger, capacity: int = 10_000) -> None:
+    A decision waits `together` seconds for others, to be written with them. To write each by itself would cost a call
+    several times what judging costs, and hold up the thread that makes the calls.
+    """
+
+    def __init__(self, store: Ledger, capacity: int = 10_000, *, together: float = 0.02) -> None:
         self._store = store
         self._capacity = capacity
+        self._together = seconds("together", together)
         begin_in_each_process(self._begin)
         _open_recorders.add(self)
         # Exit runs the newest registration first: register again, to run before the store of this recorder closes.
@@ -205,7 +208,9 @@ class StoreRecorder:
         # They leave the queue when they are written: `unwritten` counts them, and a failure loses none.
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closing)
-            self._changed.wait_for(lambda: len(self._waiting) >= most or self._closing or self._flushing, _TOGETHER)
+            self._changed.wait_for(
+                lambda: len(self._waiting) >= most or self._closing or self._flushing, self._together
+            )
             return list(islice(self._waiting, most))
 
     def _append(self, batch: list[_Record]) -> None:

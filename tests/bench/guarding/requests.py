@@ -39,7 +39,7 @@ _AN_HOUR: Final = 3_600
 @contextmanager
 def guarded_requests(folder: Path) -> Generator[list[Contender]]:
     """The bare route, and the guarded one in each way, alone and in a crowd."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
         places = Places(folder, stack)
         contenders = [Contender(REQUEST, at, BARE, _bare(at)) for at in (1, CROWD)]
@@ -118,7 +118,8 @@ def _capability(authority: Authority | RemoteAuthority) -> Capability:
 
 def _bare(at_once: int) -> Run:
     app = _app(None)
-    return lambda count: answered(app, [{}] * max(count, at_once), at_once) * count / max(count, at_once)
+    head: dict[str, str] = {}
+    return lambda count: answered(app, [head] * max(count, at_once), at_once) * count / max(count, at_once)
 
 
 def _guarded(app: App, capability: Capability, at_once: int, flush: Callable[[], object]) -> Run:
