@@ -3,13 +3,17 @@
 Laws:
 
 - What is presented in one turn of the event loop, or while a transaction runs, is burnt in one transaction.
-- If the store can burn without waiting, that is done on the event loop: a thread would cost more. Else it is done in a
-  thread, and now and then it always is: there a store may tidy up what the event loop must not wait for.
-- Each caller gets the answer for its own presentation. If the store fails, all of the transaction get the failure.
-- Whoever is cancelled gets no answer, and its presentation is burnt all the same.
+- If the memory can burn without waiting, that is done on the event loop: a thread would cost more. Else it is done in a
+  thread.
+- Each caller gets the answer for its own presentation. If the memory fails, all of the transaction get the failure.
+  However a transaction ends, each caller gets an answer, and the next transaction begins.
+- Whoever is cancelled gets no answer, and its presentation may be burnt all the same.
+- The queue keeps no event loop alive, and nothing of the request that was first.
 """
 
 from collections.abc import Callable, Sequence
+from contextvars import Context
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from capx.background import asyncio_loop, in_pool
@@ -20,8 +24,6 @@ if TYPE_CHECKING:
 
 MOST: Final = 500
 """The most presentations in one transaction."""
-_TIDY_EVERY: Final = 1_000
-"""How many transactions on the event loop come before one in a thread."""
 
 
 class Presented(NamedTuple):
@@ -36,62 +38,73 @@ Answer = bool | Unavailable
 """Whether a presentation was new, or why that is unknown."""
 BurnAll = Callable[[Sequence[Presented], bool], Sequence[Answer] | None]
 """Burns in one transaction. If it may not wait and would have to, it burns nothing and returns None."""
-_Waiting = tuple[Presented, "asyncio.Future[bool]"]
+_Answers = Sequence[bool | Exception]
 
 
 class BurnQueue:
-    """The presentations that wait to be burnt; belongs to one event loop, which it does not keep alive."""
+    """The presentations that wait to be burnt; belongs to one event loop."""
 
     def __init__(self, burn_all: BurnAll) -> None:
         self._burn_all = burn_all
-        self._waiting: list[_Waiting] = []
-        self._is_due = False
-        self._untidied = 0
-        self._burning: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[Presented, asyncio.Future[bool]]] = []
+        self._runs = False
+        self._in_thread: asyncio.Task[_Answers | None] | None = None
 
     async def burn(self, presented: Presented) -> bool:
         """Burn an id, and return whether it was new; Unavailable if that is unknown."""
         answer: asyncio.Future[bool] = asyncio_loop().create_future()
         self._waiting.append((presented, answer))
-        if not self._is_due:
-            self._is_due = True
-            asyncio_loop().call_soon(self._next)
+        if not self._runs:
+            self._go_on()
         return await answer
 
+    def _go_on(self) -> None:
+        """Begin the next transaction in the next turn of the event loop, if something waits."""
+        self._runs = bool(self._waiting)
+        if self._runs:
+            asyncio_loop().call_soon(self._next, context=Context())
+
     def _next(self) -> None:
-        """Burn those that wait, on the event loop or in a thread."""
         batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-        self._is_due = bool(batch)
-        if not batch:
-            return
-        self._untidied += 1
-        answers = self._answers(batch, wait=False) if self._untidied <= _TIDY_EVERY else None
-        if answers is None:
-            self._untidied = 0
-            self._burning = asyncio_loop().create_task(self._in_thread(batch))
-        else:
-            _settle(batch, answers)
-            asyncio_loop().call_soon(self._next)
-
-    async def _in_thread(self, batch: list[_Waiting]) -> None:
+        presented, futures = [one for one, _ in batch], [future for _, future in batch]
+        answers: _Answers | None = ()
         try:
-            _settle(batch, await in_pool(lambda: self._answers(batch, wait=True) or ()))
+            answers = self._answers(presented, wait=False)
         finally:
-            self._next()
+            if answers is None:
+                self._begin_in_thread(presented, futures)
+            else:
+                self._end(futures, answers)
 
-    def _answers(self, batch: list[_Waiting], *, wait: bool) -> Sequence[bool | Exception] | None:
+    def _begin_in_thread(self, presented: list[Presented], futures: "list[asyncio.Future[bool]]") -> None:
+        def ended(task: "asyncio.Task[_Answers | None]") -> None:
+            # The end of the task, not of its work: somebody may cancel it before it begins.
+            self._in_thread = None
+            if task.cancelled():
+                self._end(futures, ())
+            elif (error := task.exception()) is None:
+                self._end(futures, task.result() or ())
+            else:
+                self._end(futures, [error] * len(futures) if isinstance(error, Exception) else ())
+
+        work = in_pool(lambda: self._answers(presented, wait=True))
+        self._in_thread = asyncio_loop().create_task(work)
+        self._in_thread.add_done_callback(ended, context=Context())
+
+    def _answers(self, presented: list[Presented], *, wait: bool) -> _Answers | None:
         try:
-            return self._burn_all([presented for presented, _ in batch], wait)
+            return self._burn_all(presented, wait)
         except Exception as error:  # noqa: BLE001 # each caller gets it
-            return [error] * len(batch)
+            return [error] * len(presented)
 
-
-def _settle(batch: list[_Waiting], answers: Sequence[bool | Exception]) -> None:
-    for (_, future), answer in zip(batch, answers, strict=False):
-        # Done if its caller was cancelled.
-        if future.done():
-            continue
-        if isinstance(answer, Exception):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
+    def _end(self, futures: "list[asyncio.Future[bool]]", answers: _Answers) -> None:
+        interrupted = Unavailable("cannot tell whether this was used: the service was interrupted; present again")
+        for future, answer in zip_longest(futures, answers, fillvalue=interrupted):
+            # Done if its caller was cancelled.
+            if isinstance(future, Unavailable) or future.done():
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+        self._go_on()

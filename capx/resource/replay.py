@@ -12,8 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from capx import diagnostics
@@ -25,6 +24,12 @@ from capx.tokens.binding import OPEN_WINDOWS, WINDOW_AFTER, WINDOW_BEFORE
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
+
+_TIDY_EVERY: Final = 100
+"""How many transactions on event loops come before one in a thread, where a store does what takes longer."""
+_SLOW: Final = 0.05
+_SLOW_FOR: Final = 10.0
+"""Seconds after which a transaction was too slow for an event loop, and for which all go to a thread then."""
 
 
 class Replay(ABC):
@@ -38,11 +43,6 @@ class Replay(ABC):
 
         `until` is the last second of its window and `now` the verifier's time, both in Unix seconds.
         """
-
-    async def burn_async(self, presentation: bytes, until: int, now: int) -> bool:
-        """Do the same for async code."""
-        burn = partial(self.burn, presentation, until, now)
-        return await in_pool(burn) if self.blocking else burn()
 
     @staticmethod
     def process(capacity: int = 200_000, *, clock: Callable[[], float] = time.time) -> "ProcessReplay":
@@ -110,6 +110,9 @@ class StoreReplay(Replay):
         self._store = store
         self._last: tuple[bytes, int] | None = None
         self._unknown_before = 0
+        # Transactions on event loops since the last one in a thread, and until when all go to a thread.
+        self._untidied = 0
+        self._slow_until = -math.inf
         self._queues: WeakKeyDictionary[AbstractEventLoop, BurnQueue] = WeakKeyDictionary()
 
     def burn(self, presentation: bytes, until: int, now: int) -> bool:
@@ -125,7 +128,7 @@ class StoreReplay(Replay):
     async def burn_async(self, presentation: bytes, until: int, now: int) -> bool:
         """Do the same for async code, together with other presentations of the same moment."""
         if in_trio():
-            return await super().burn_async(presentation, until, now)
+            return await in_pool(lambda: self.burn(presentation, until, now))
         loop = asyncio_loop()
         queue = self._queues.get(loop)
         if queue is None:
@@ -133,6 +136,9 @@ class StoreReplay(Replay):
         return await queue.burn(Presented(presentation, until, now))
 
     def _burn_all(self, presented: Sequence[Presented], wait: bool) -> Sequence[Answer] | None:
+        began = time.monotonic()
+        if not wait and (self._untidied >= _TIDY_EVERY or began < self._slow_until):
+            return None
         # The store confirms that it still has the last id that this process burnt. An older copy of it has not.
         last, now = self._last, max(one.now for one in presented)
         windows = [(one.presentation, one.until) for one in presented]
@@ -143,6 +149,9 @@ class StoreReplay(Replay):
             raise Unavailable("cannot check for replay: the store is unavailable") from problem
         if burnt is None:
             return None
+        self._untidied = 0 if wait else self._untidied + 1
+        if not wait and time.monotonic() - began > _SLOW:
+            self._slow_until = began + _SLOW_FOR
         if not burnt[0].remembered:
             # The store is a copy from before the last burn. It may have lost any presentation whose window is open,
             # also one that a process burnt whose clock is ahead of this one.

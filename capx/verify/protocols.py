@@ -1,7 +1,7 @@
 """The parts that a verifier needs from outside: news of revocations, a memory of presentations, and a recorder."""
 
 from collections.abc import Mapping
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol, TypeGuard
 
 from capx.tokens.revocation_key import RevocationKey
 from capx.verify.decision import Decision
@@ -52,13 +52,21 @@ class ReplayMemory(Protocol):
         ...
 
 
-@runtime_checkable
 class AsyncReplayMemory(ReplayMemory, Protocol):
-    """A memory that async callers can wait for."""
+    """A memory that async callers can wait for. It is used so only if one class defines both ways to burn."""
 
     async def burn_async(self, presentation: bytes, until: int, now: int) -> bool:
         """Do the same as `burn`, without blocking the event loop."""
         ...
+
+
+def burns_async(memory: ReplayMemory) -> TypeGuard[AsyncReplayMemory]:
+    """Whether `burn_async` of a memory does what its `burn` does.
+
+    It does not if a subclass or a wrapper has a `burn` of its own, and only inherits or passes on the other one.
+    """
+    defining = (vars(kind) for kind in type(memory).__mro__)
+    return next(("burn_async" in own for own in defining if "burn" in own or "burn_async" in own), False)
 
 
 class Recorder(Protocol):

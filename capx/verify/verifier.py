@@ -43,7 +43,7 @@ from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.evaluator import Evaluator, unavailable
 from capx.verify.explanation import Explanation, explanation
 from capx.verify.meter import Meter, Payer
-from capx.verify.protocols import NO_RECORDER, AsyncReplayMemory, Liveness, Recorder, ReplayMemory
+from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory, burns_async
 from capx.verify.spending import Payment
 from capx_caveats import DEFAULT, Call, Caveat, Presented, Refusal, Sig, Vocabulary
 from capx_caveats.texts import bounded_patterns
@@ -128,7 +128,7 @@ class Verifier:
             raise ConfigurationProblem(f"cannot require {', '.join(sorted(unknown))}: only {', '.join(_REQUIRABLE)}")
         self._keys = keys
         self._replay = replay
-        self._awaited = replay if isinstance(replay, AsyncReplayMemory) else None
+        self._awaited = replay if burns_async(replay) else None
         self._vocabulary = vocabulary
         self._bearer = bearer
         self._evaluator = Evaluator(

@@ -1,24 +1,28 @@
 """Presentations of one moment are burnt in one transaction, on the event loop if the store lets it."""
 
 import asyncio
+import gc
 import sqlite3
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
 import trio
 
 from capx.errors import StoreProblem, Unavailable
-from capx.resource.burn_queue import MOST, BurnQueue
-from capx.resource.replay import Replay
+from capx.resource.burn_queue import MOST, BurnQueue, Presented
+from capx.resource.replay import Replay, StoreReplay
 from capx.store.factory import create_store
 from capx.store.protocols import Store
 from capx.store.records import Burn
 from capx.store.sqlite.store import SQLiteStore
+from capx.verify.protocols import burns_async
 from tests.labs.postgres import shared_server
 
 NOW = 1_800_000_000
@@ -71,12 +75,17 @@ def store(place: str) -> Iterator[Store]:
         yield made
 
 
-def memory(store: Store) -> tuple[Counted, Replay]:
+def memory(store: Store) -> tuple[Counted, StoreReplay]:
     counted = Counted(store)
     return counted, Replay.store(counted)  # type: ignore[arg-type] # only what a memory calls
 
 
-async def burnt(replay: Replay, numbers: Sequence[int]) -> list[bool | BaseException]:
+@pytest.fixture(autouse=True)
+def on_a_quick_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capx.resource.replay._SLOW", 60.0)
+
+
+async def burnt(replay: StoreReplay, numbers: Sequence[int]) -> list[bool | BaseException]:
     return await asyncio.gather(*(replay.burn_async(an_id(one), UNTIL, NOW) for one in numbers), return_exceptions=True)
 
 
@@ -198,14 +207,14 @@ def test_who_only_burns_lets_the_file_not_grow_without_end(tmp_path: Path) -> No
                 assert await replay.burn_async(an_id(number), UNTIL, NOW)
 
         asyncio.run(run())
-        assert counted.on_loop.count(False) == 2
+        assert counted.on_loop.count(False) == 24
         # Without a checkpoint, each transaction leaves at least two pages of 4 096 bytes in it.
-        assert Path(f"{store.path}-wal").stat().st_size < 1_600 * 2 * 4_120 + 1_000_000
+        assert Path(f"{store.path}-wal").stat().st_size < 1_100 * 4_120 + 1_000_000
 
 
 BURNER = f"""
 import asyncio, sys
-from capx.resource.replay import Replay
+from capx.resource.replay import Replay, StoreReplay
 from capx.store.factory import open_store
 replay = Replay.store(open_store(sys.argv[1]))
 async def run():
@@ -260,7 +269,112 @@ def test_a_failure_of_one_transaction_is_not_that_of_the_next() -> None:
         queue = BurnQueue(burn_all)
         for _ in range(2):
             with pytest.raises(RuntimeError):
-                await queue.burn((an_id(1), UNTIL, NOW))  # type: ignore[arg-type]
-        assert await queue.burn((an_id(1), UNTIL, NOW))  # type: ignore[arg-type]
+                await queue.burn(Presented(an_id(1), UNTIL, NOW))
+        assert await queue.burn(Presented(an_id(1), UNTIL, NOW))
 
     asyncio.run(run())
+
+
+def test_every_caller_gets_an_answer_however_a_transaction_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def burn_all(presented: Sequence[object], wait: bool) -> Sequence[bool] | None:
+        return [True] * len(presented) if wait else None
+
+    async def unstarted(work: object) -> None:
+        del work
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> None:
+        queue = BurnQueue(burn_all)
+        monkeypatch.setattr("capx.resource.burn_queue.in_pool", unstarted)
+        with pytest.raises(RuntimeError, match="new thread"):
+            await queue.burn(Presented(an_id(1), UNTIL, NOW))
+        monkeypatch.undo()
+        before = asyncio.all_tasks()
+        waiting = asyncio.create_task(queue.burn(Presented(an_id(2), UNTIL, NOW)))
+        while not (begun := asyncio.all_tasks() - before - {waiting}):
+            await asyncio.sleep(0)
+        for task in begun:
+            task.cancel()
+        with pytest.raises(Unavailable, match="interrupted"):
+            await waiting
+        assert await queue.burn(Presented(an_id(3), UNTIL, NOW))
+
+    asyncio.run(run())
+
+
+def test_an_interrupt_within_a_burn_stops_no_later_one() -> None:
+    interrupts = [KeyboardInterrupt()]
+
+    def burn_all(presented: Sequence[object], wait: bool) -> Sequence[bool]:
+        del wait
+        if interrupts:
+            raise interrupts.pop()
+        return [True] * len(presented)
+
+    loop = asyncio.new_event_loop()
+    try:
+        queue = BurnQueue(burn_all)
+        first = loop.create_task(queue.burn(Presented(an_id(1), UNTIL, NOW)))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(first)
+        with pytest.raises(Unavailable):
+            loop.run_until_complete(first)
+        assert loop.run_until_complete(queue.burn(Presented(an_id(2), UNTIL, NOW)))
+    finally:
+        loop.close()
+
+
+def test_no_loop_and_no_request_is_kept_alive(store: Store) -> None:
+    _, replay = memory(store)
+    held: ContextVar[object] = ContextVar("held")
+
+    class Bundle: ...
+
+    kept: list[weakref.ref[object]] = []
+
+    async def run() -> None:
+        bundle = Bundle()
+        held.set(bundle)
+        kept.extend((weakref.ref(bundle), weakref.ref(asyncio.get_running_loop())))
+        assert await replay.burn_async(an_id(len(kept)), UNTIL, NOW)
+
+    for _ in range(3):
+        asyncio.run(run())
+    gc.collect()
+    assert [one() for one in kept] == 6 * [None]
+
+
+def test_after_a_slow_transaction_burns_go_to_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(SQLiteStore.create(tmp_path / "capx.db")) as store:
+        counted, replay = memory(store)
+        monkeypatch.setattr("capx.resource.replay._SLOW", -1.0)
+        for number in range(3):
+            assert asyncio.run(burnt(replay, [number])) == [True]
+        assert counted.on_loop == [True, False, False]
+
+
+class OwnBurn(StoreReplay):
+    """A memory that refuses everything, and does not say how async code burns."""
+
+    def burn(self, presentation: bytes, until: int, now: int) -> bool:
+        del presentation, until, now
+        return False
+
+
+def test_a_memory_with_a_burn_of_its_own_is_not_passed_over(tmp_path: Path) -> None:
+    class Wrapper:
+        def __init__(self, memory: Replay) -> None:
+            self._memory = memory
+
+        def burn(self, presentation: bytes, until: int, now: int) -> bool:
+            return self._memory.burn(presentation, until, now)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._memory, name)
+
+    with closing(SQLiteStore.create(tmp_path / "capx.db")) as store:
+        own = Replay.store(store)
+        assert burns_async(own)
+        assert not burns_async(OwnBurn(store))
+        assert not burns_async(Wrapper(own))  # type: ignore[arg-type] # `blocking` is passed on
+        assert not burns_async(Replay.process())

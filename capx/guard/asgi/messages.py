@@ -127,21 +127,10 @@ async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float =
     Raises TooMuch if it is longer than `limit` bytes, at once if the head says so; TooSlow if it does not arrive within
     so many seconds; Gone if the client disconnected.
     """
-    if _is_bodiless(scope):
-        # No timer: the server says at once that nothing comes.
-        return await _read_body(scope, receive, limit)
     try:
         return await within(seconds, _read_body(scope, receive, limit))
     except TimeoutError:
         raise TooSlow from None
-
-
-def _is_bodiless(scope: Scope) -> bool:
-    """Whether the head says that no body follows (RFC 9112, 6.3)."""
-    framing = {b"content-length", b"transfer-encoding"}
-    return scope.get("http_version") in {"1.0", "1.1"} and not any(
-        name.lower() in framing for name, _ in scope["headers"]
-    )
 
 
 async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

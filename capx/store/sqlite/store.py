@@ -52,7 +52,8 @@ class SQLiteStore:
     def __init__(self, path: Path | str, *, busy_seconds: float = BUSY_SECONDS) -> None:
         self.path = Path(path).absolute()
         self._pool = _Pool(self.path, busy_seconds)
-        # For what must not wait: without a checkpoint, a commit that is not forced to the disk writes to memory only.
+        # For what must not wait. Without a checkpoint, a commit that is not forced to the disk writes to memory only,
+        # but for the first one after a checkpoint: then SQLite syncs the first page of its log.
         self._prompt = _Pool(self.path, 0.0, wal_autocheckpoint=0)
         # Opened once now, so that a missing or foreign file is an error here and not at the first call.
         with self._pool.connection():
