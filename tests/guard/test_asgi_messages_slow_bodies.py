@@ -136,6 +136,18 @@ def sent_at_once(origin: str, request: bytes) -> Answer:
         return answer(connection)
 
 
+def test_a_body_whose_length_a_middleware_removed_is_ended(lab: Authority) -> None:
+    guard = any_asgi(lab)
+
+    async def decompressing(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in scope.get("headers", ()) if name != b"content-length"]
+        await guard({**scope, "headers": headers}, receive, send)
+
+    with served(decompressing, lifespan="off") as origin, connected(origin) as connection:
+        connection.sendall(head(lab, f"content-length: {len(BODY)}") + BODY[:2])
+        assert answer(connection).code == "body_too_slow"
+
+
 def test_a_body_of_which_nothing_comes_is_ended(lab: Authority, origin: str) -> None:
     with connected(origin) as connection:
         connection.sendall(head(lab, f"content-length: {len(BODY)}"))
