@@ -108,7 +108,9 @@ class StoreReplay(Replay):
 
     def __init__(self, store: ResourceStore) -> None:
         self._store = store
-        self._last: tuple[bytes, int] | None = None
+        # Of what this process burnt: the newest id, and the one whose window ends last.
+        self._newest: tuple[bytes, int] | None = None
+        self._longest: tuple[bytes, int] | None = None
         self._unknown_before = 0
         # Transactions on event loops since the last one in a thread, and until when all go to a thread.
         self._untidied = 0
@@ -139,11 +141,10 @@ class StoreReplay(Replay):
         began = time.monotonic()
         if not wait and (self._untidied >= _TIDY_EVERY or began < self._slow_until):
             return None
-        # The store confirms that it still has the last id that this process burnt. An older copy of it has not.
-        last, now = self._last, max(one.now for one in presented)
+        now = max(one.now for one in presented)
         windows = [(one.presentation, one.until) for one in presented]
         try:
-            burnt = self._store.burn_all(windows, now=now, remembered=last, wait=wait)
+            burnt = self._store.burn_all(windows, now=now, remembered=self._remembered(now), wait=wait)
         except StoreProblem as problem:
             diagnostics.warn_once(f"presentations cannot be burnt: {problem}")
             raise Unavailable("cannot check for replay: the store is unavailable") from problem
@@ -156,8 +157,7 @@ class StoreReplay(Replay):
             # The store is a copy from before the last burn. It may have lost any presentation whose window is open,
             # also one that a process burnt whose clock is ahead of this one.
             self._unknown_before = now + OPEN_WINDOWS
-            if self._last is last:
-                self._last = last = None
+            self._newest = self._longest = None
         return [self._answer(one, each.new) for one, each in zip(presented, burnt, strict=True)]
 
     def _answer(self, one: Presented, new: bool) -> Answer:
@@ -166,6 +166,16 @@ class StoreReplay(Replay):
                 "cannot tell whether this was used: the store has lost what was presented; "
                 f"present again in {max(1, self._unknown_before - WINDOW_AFTER - one.now)} s"
             )
-        if new and (self._last is None or self._last[1] < max(one.now, one.until)):
-            self._last = one.presentation, one.until
+        if new:
+            self._newest = one.presentation, one.until
+            if self._longest is None or self._longest[1] <= one.until:
+                self._longest = self._newest
         return new
+
+    def _remembered(self, now: int) -> tuple[bytes, int] | None:
+        """The id that the store must still have: an older copy of it has not.
+
+        It is the newest one, unless its window has passed: then the store may have cleared it away.
+        """
+        newest = self._newest
+        return newest if newest is not None and newest[1] >= now else self._longest

@@ -353,6 +353,22 @@ def test_after_a_slow_transaction_burns_go_to_a_thread(tmp_path: Path, monkeypat
         assert counted.on_loop == [True, False, False]
 
 
+@pytest.mark.parametrize(("first", "later"), [(60, 0), (65, 4), (65, 5), (1, 0), (60, 2), (60, 30)])
+def test_a_copy_from_before_the_last_burn_is_noticed(tmp_path: Path, first: int, later: int) -> None:
+    with closing(SQLiteStore.create(tmp_path / "capx.db")) as store:
+        replay = Replay.store(store)
+        # A presentation can be dated five seconds ahead.
+        assert replay.burn(an_id(0), NOW + first, NOW)
+        with closing(sqlite3.connect(store.path)) as live, closing(sqlite3.connect(tmp_path / "copy")) as copy:
+            live.backup(copy)
+            now = NOW + later
+            assert all(replay.burn(an_id(number), now + 60, now) for number in range(1, 5))
+            copy.backup(live)
+        for number in range(1, 5):
+            with pytest.raises(Unavailable, match="the store has lost what was presented"):
+                replay.burn(an_id(number), now + 60, now + 1)
+
+
 class OwnBurn(StoreReplay):
     """A memory that refuses everything, and does not say how async code burns."""
 
