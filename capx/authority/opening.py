@@ -23,7 +23,7 @@ from capx.policy.fit import Unfit, fitting_block
 from capx.policy.policy import Policy
 from capx.policy.terms import Terms
 from capx.store.events import CapabilityMinted, TaskOpened
-from capx.store.lifecycle import is_final
+from capx.store.lifecycle import FIRST, is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import OF_ONE_TASK, TaskRecord
 from capx.tokens.bundle import Bundle
@@ -96,7 +96,8 @@ def mint_more(minting: Minting, task_id: str, given: Iterable[Given], *, expires
     transaction = minting.transaction
     demand_live_key(transaction, minting.keyring)
     task = as_of(known_task(transaction, task_id), minting.now)
-    if is_final(task.state):
+    # Not `is_final`: the state has no mark, so it may be a word that says nothing.
+    if task.state != FIRST:
         raise InvalidRequest(f"task {task.id} is {task.state}: it gets no more capabilities; open a new task")
     # A task stays `active` when only its root is revoked, so its state does not say this. That the task has not ended
     # is asked of its death, too, because the state has no mark.

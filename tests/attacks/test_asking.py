@@ -184,6 +184,23 @@ def test_narrowing_a_token_by_nothing_undoes_no_revocation(lab: GrantingLab) -> 
     assert lab.refused(bundle.attenuate(expires(NOW + 3600)), QUERY) == ("grant_revoked",)
 
 
+def test_naming_arguments_undoes_no_revocation_of_all_of_them(lab: GrantingLab) -> None:
+    bundle = first(lab)
+    child = bundle.delegate(to="sub", allow=["crm.read"], may_ask=[QUERY], now=NOW)
+    lab.authority.revoke(lab.granted(bundle, QUERY).ids[0])
+    for who in (bundle, bundle.attenuate(fresh(3600)), child):
+        for args in ({}, {"table": "sales"}):
+            assert lab.refused(who, QUERY, args) == ("grant_revoked",)
+
+
+def test_a_revocation_of_one_call_leaves_the_others(lab: GrantingLab) -> None:
+    bundle = first(lab)
+    lab.authority.revoke(lab.granted(bundle, QUERY, {"table": "sales"}).ids[0])
+    assert lab.refused(bundle, QUERY, {"table": "sales"}) == ("grant_revoked",)
+    lab.granted(bundle, QUERY, {"table": "stock"})
+    lab.granted(bundle, QUERY)
+
+
 def test_a_policy_changed_back_and_forth_undoes_no_revocation(lab: GrantingLab) -> None:
     bundle = first(lab)
     granted = lab.granted(bundle, QUERY)

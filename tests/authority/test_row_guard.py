@@ -18,7 +18,7 @@ from msgspec import structs
 from capx.authority.row_guard import check_marks, mark_all, replace_marks
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
-from capx.errors import CapxError, ConfigurationProblem, StoreProblem
+from capx.errors import CapxError, ConfigurationProblem, InvalidRequest, StoreProblem
 from capx.intents.principal_key import PrincipalKey
 from capx.store.factory import create_store, open_store
 from capx.store.row_marks import ChangedRow
@@ -326,6 +326,15 @@ def test_an_intent_is_withdrawn_while_a_row_of_a_task_is_gone(world: World) -> N
         behind.insert("tasks", row)
         lab.authority.check()
         assert lab.authority.withdraw_intent(world.used.digest).again
+
+
+def test_an_expired_task_gets_nothing_whatever_its_row_says(world: World) -> None:
+    with world.authority() as lab, world.behind() as behind:
+        world.clock.now += 26 * 3_600
+        for state in ("active", "completed", "anything"):
+            behind.do("UPDATE tasks SET state = ? WHERE id = ?", state, world.task)
+            with pytest.raises(InvalidRequest):
+                lab.authority.mint(world.task, allow=["files.read"])
 
 
 @pytest.mark.parametrize("end", ["complete", "withdraw", "the intent", "where"])

@@ -29,7 +29,14 @@ from capx.authority.requests.approvers import demand_answer, excluded
 from capx.authority.requests.inheritance import Asker, asker_of
 from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, offer
 from capx.authority.requests.quotas import MOST_MADE, MOST_WAITING, counts_among, room
-from capx.authority.requests.request_state import calls_like, expire_requests, is_same, signed_inquiry, waiting
+from capx.authority.requests.request_state import (
+    calls_like,
+    expire_requests,
+    is_covered,
+    is_same,
+    signed_inquiry,
+    waiting,
+)
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.keys import KeyRing
@@ -292,17 +299,15 @@ def _demand_room(
 
 
 def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
-    """Raise NotOffered if the same was denied to the node, or was granted to it or above it and then revoked.
+    """Raise NotOffered if the same was denied to the node, or a grant of it to the node or above was revoked.
 
     The token does not matter: an agent must not get round a denial with another token, nor round a revocation with a
     sub-agent.
     """
     for request in reading.requests_for(tuple(map(b64u, asker.path)), calls_like(ask)):
-        if not is_same(request, ask):
-            continue
-        if request.state == "denied" and request.node == b64u(asker.node):
+        if request.state == "denied" and request.node == b64u(asker.node) and is_same(request, ask):
             raise NotOffered(ask_refusal("request_denied"))
-        if request.granted and (revoked := _revoked(reading, request)):
+        if request.granted and is_covered(request, ask) and (revoked := _revoked(reading, request)):
             raise NotOffered(ask_refusal("grant_revoked", revoked))
 
 

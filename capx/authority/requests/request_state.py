@@ -115,11 +115,18 @@ def is_same(request: RequestRecord, ask: Ask) -> bool:
     return asked_entry(request).misfit(Call(ask.action, ask.args)) is None
 
 
+def is_covered(request: RequestRecord, ask: Ask) -> bool:
+    """Whether a grant on a request allowed the call of this ask: it is the same, or the grant is for any arguments."""
+    unpinned = request.args is None and request.all_args is None
+    return is_same(request, ask) or (unpinned and (request.audience, request.action) == (ask.audience, ask.action))
+
+
 def calls_like(ask: Ask) -> tuple[str, ...]:
-    """The calls (`RequestRecord.call`) of every request that can be the same as this ask."""
+    """The calls (`RequestRecord.call`) of every request that can be the same as this ask, or can cover it."""
     args = ask.canonical_args
-    named = None if args is None else args.decode()
-    return tuple(call_of(ask.audience, ask.action, named, pins_some=pins_some) for pins_some in (False, True))
+    named = dict.fromkeys([None, None if args is None else args.decode()])
+    calls = [call_of(ask.audience, ask.action, one, pins_some=False) for one in named]
+    return (*calls, call_of(ask.audience, ask.action, None, pins_some=True))
 
 
 def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:
