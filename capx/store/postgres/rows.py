@@ -119,16 +119,21 @@ class Rows(SqlRows):
     def _execute(self, query: str, *values: object) -> psycopg.Cursor[tuple[Any, ...]]:
         return self._db.execute(query.replace("?", "%s"), values)
 
+    def _write(self, query: str, *values: object) -> None:
+        self._db.later(query.replace("?", "%s"), values)
+
     def count_request(self, request: RequestRecord) -> None:
         nodes = "unnest(?::text[]) WITH ORDINALITY AS path (node, nth)"
         query = f"INSERT INTO capx.request_nodes SELECT node, ?, ?, nth - 1, ? FROM {nodes} {RECOUNTED}"  # noqa: S608
-        self._execute(query, request.audience, request.id, request.call, list(request.path))
+        self._write(query, request.audience, request.id, request.call, list(request.path))
 
     def _put_strengths(self, grant: GrantRecord) -> None:
         query = "INSERT INTO capx.strengths SELECT id, ? FROM unnest(?::bytea[]) AS id"
-        self._execute(query, grant.capability, list(grant.ids))
+        self._write(query, grant.capability, list(grant.ids))
 
     def _put_all(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        # After what is to be written before: COPY does not go with other statements.
+        self._db.send()
         # COPY is many times faster than single inserts, and a log may have a million events.
         with self._db.cursor().copy(f"COPY capx.{table} FROM STDIN".encode()) as copy:
             for row in rows:

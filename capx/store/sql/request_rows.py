@@ -68,6 +68,10 @@ class SqlRequestRows(ABC):
         what it needs.
         """
 
+    def _write(self, query: str, *values: object) -> None:
+        """Execute one statement whose result nobody reads."""
+        self._execute(query, *values)
+
     def intent(self, digest: str) -> IntentRecord | None:
         if self._guard is None:
             row = self._row(f"{_INTENT} WHERE digest = ?", digest)
@@ -198,7 +202,7 @@ class SqlRequestRows(ABC):
 
     def uncount_requests(self, node: str) -> None:
         # Only above it, where somebody can still ask: a path can be long, and whoever revokes must not wait for that.
-        self._execute(
+        self._write(
             "DELETE FROM capx.request_nodes WHERE request IN (SELECT request FROM capx.request_nodes WHERE node = ?) "
             "AND depth < (SELECT max(depth) FROM capx.request_nodes WHERE node = ?)",
             node,
@@ -248,12 +252,12 @@ class SqlRequestRows(ABC):
         for request in self.requests():
             for table, column in (("requests", "id"), ("request_nodes", "request")):
                 query = f"UPDATE capx.{table} SET call = ? WHERE {column} = ?"  # noqa: S608 - tables of ours
-                self._execute(query, request.call, request.id)
+                self._write(query, request.call, request.id)
 
     def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
         key = {"tasks": "id", "intents": "digest", "requests": "id", "grants": "capability"}[row.table]
         id_ = unb64u(row.id) if row.table == "grants" else row.id
-        self._execute(f"UPDATE capx.{row.table} SET mark = ? WHERE {key} = ?", mark, id_)  # noqa: S608 - a table of ours
+        self._write(f"UPDATE capx.{row.table} SET mark = ? WHERE {key} = ?", mark, id_)  # noqa: S608 - a table of ours
 
     def _mark(self, table: Table, id_: str, fields: bytes) -> bytes | None:
         return None if self._guard is None else self._guard.mark(table, id_, fields)
@@ -261,25 +265,25 @@ class SqlRequestRows(ABC):
     def _forget_requests(self, before: int) -> int:
         """Forget requests and grants that are older than `before`; gives the number of requests."""
         # The strengths first: they are found through their grants.
-        self._execute(
+        self._write(
             "DELETE FROM capx.strengths WHERE capability IN (SELECT capability FROM capx.grants WHERE at < ?)", before
         )
-        self._execute("DELETE FROM capx.grants WHERE at < ?", before)
-        self._execute(
+        self._write("DELETE FROM capx.grants WHERE at < ?", before)
+        self._write(
             "DELETE FROM capx.request_nodes WHERE request IN (SELECT id FROM capx.requests WHERE asked < ?)", before
         )
         return int(self._execute("DELETE FROM capx.requests WHERE asked < ?", before).rowcount)
 
     def _put(self, table: str, row: tuple[object, ...], on_conflict: str = "") -> None:
         """Write one whole row."""
-        self._execute(f"INSERT INTO capx.{table} VALUES ({_places(row)}) {on_conflict}", *row)  # noqa: S608 - ours
+        self._write(f"INSERT INTO capx.{table} VALUES ({_places(row)}) {on_conflict}", *row)  # noqa: S608 - ours
 
     def _put_numbered(self, table: str, row: Mapping[str, object], on_conflict: str = "") -> None:
         """Write one row with these columns, and the next number."""
         # Only one transaction writes at a time, so nobody else can take this number meanwhile.
         into = f"INSERT INTO capx.{table} ({self.nth}, {', '.join(row)})"
         number = f"(SELECT coalesce(max({self.nth}), 0) + 1 FROM capx.{table})"  # noqa: S608 - a table of ours
-        self._execute(f"{into} VALUES ({number}, {_places(row)}) {on_conflict}", *row.values())
+        self._write(f"{into} VALUES ({number}, {_places(row)}) {on_conflict}", *row.values())
 
     def _row(self, query: str, *values: object) -> Any:
         return self._execute(query, *values).fetchone()
