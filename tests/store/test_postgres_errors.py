@@ -47,12 +47,23 @@ def test_an_error_swallowed_in_a_block_is_told_at_its_end(store: PostgresStore, 
     task = TaskRecord("task-1", "root-1", NOW, NOW)
     with pytest.raises(StoreProblem, match="saved nothing"), store.write() as transaction:  # noqa: PT012 # a transaction
         transaction.open_task(task)
+        transaction.open_task(task)
+        with suppress(psycopg.Error):
+            transaction.active()
         if more:
             transaction.append("noted", b"{}", at=NOW)
-        with suppress(psycopg.Error):
-            transaction.open_task(task)
     with store.read() as reading:
         assert (reading.head().position, reading.tasks()) == (0, [])
+
+
+def test_a_value_swallowed_in_a_block_is_told_at_its_end(store: PostgresStore) -> None:
+    with pytest.raises(Unwritable), store.write() as transaction:  # noqa: PT012 # a transaction
+        transaction.append("noted", b"{}", at=NOW)
+        transaction.open_task(TaskRecord("task\0", "root-1", NOW, NOW))
+        with suppress(psycopg.Error):
+            transaction.active()
+        transaction.append("noted", b"{}", at=NOW)
+    assert note(store) == 1
 
 
 def test_a_store_that_is_held_for_too_long_is_busy(store: PostgresStore, postgres_url: str) -> None:

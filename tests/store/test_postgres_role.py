@@ -1,5 +1,6 @@
 """What the role of a resource may do in a PostgreSQL store, and that it may do nothing else."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -338,6 +339,36 @@ def test_a_refused_audience_is_named(crm: PostgresStore) -> None:
         crm.record([decision("dec-1", "billing")])
     # It may be written once the role has been given the audience.
     assert not isinstance(caught.value, Unwritable)
+
+
+@pytest.mark.parametrize("bounds", ["[0:1]", "[5:6]", "[1:1][1:2]"])
+def test_an_array_with_other_bounds_puts_no_body_under_another(
+    owner: PostgresStore, session: Connection, bounds: str
+) -> None:
+    first, second = decision("dec-1", "crm").body.decode(), decision("dec-2", "billing").body.decode()
+    held = "{{%s}}" if "][" in bounds else "{%s}"
+    ats, own, mixed = (
+        f"{bounds}={held % ','.join(json.dumps(one) for one in many)}"
+        for many in ((NOW, NOW), (first, first), (first, second))
+    )
+    with pytest.raises(errors.InsufficientPrivilege):
+        session.execute("SELECT capx.record(%s::bigint[], %s::text[])", (ats, mixed))
+    session.execute("SELECT capx.record(%s::bigint[], %s::text[])", (ats, own))
+    with owner.read() as reading:
+        assert [event.body.decode() for event in reading.events(kind="decision")] == [first]
+        check(reading.events(), head=reading.head().place)
+
+
+def test_of_two_decisions_with_one_id_the_first_is_recorded(owner: PostgresStore, crm: PostgresStore) -> None:
+    bodies = [b'{"id":"dec-1","audience":"crm","action":"%d"}' % number for number in (1, 2)]
+    twins = [DecisionRecord("dec-1", NOW, body) for body in bodies]
+    crm.record([decision("dec-0"), *twins, decision("dec-2")])
+    crm.record([*reversed(twins), decision("dec-3")])
+    with owner.read() as reading:
+        found = [event.facts() for event in reading.events(kind="decision")]
+        assert [one["id"] for one in found] == ["dec-0", "dec-1", "dec-2", "dec-3"]
+        assert found[1]["action"] == "1"
+        check(reading.events(), head=reading.head().place)
 
 
 def test_the_owner_records_for_every_audience(owner: PostgresStore) -> None:

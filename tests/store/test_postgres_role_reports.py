@@ -5,8 +5,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import DataError
 
 from capx.authority.restore import restore
 from capx.errors import StoreProblem
@@ -79,3 +81,28 @@ def test_whatever_a_role_may_record_can_be_restored(
     database = postgres_server.database()
     for place in (str(tmp_path / "restored.db"), postgres_server.url(database)):
         assert restore(saved, place).backup.position >= recorded
+
+
+def test_what_is_read_at_once_is_what_is_read_field_by_field(
+    postgres_server: Server, postgres_database: str, postgres_url: str
+) -> None:
+    plain = "SELECT ids[1], tasks[1], audiences[1] FROM capx.plain_facts(ARRAY[%s::text])"
+    PostgresStore(postgres_url).close()
+    with postgres_server.admin(postgres_database) as connection:
+
+        @settings(max_examples=repeated(3_000), deadline=None, database=None)
+        @given(body=_BODIES, id_=st.sampled_from(['"a"', '""', "null", "1", '"\\u0061"', '"\\u0000"', "[]", '"[[["']))
+        def one(body: str, id_: str) -> None:
+            body = f'{body[:-1]},"id":{id_}}}'
+            try:
+                read = connection.execute(plain, (body,)).fetchone()
+            except DataError:
+                with pytest.raises(DataError):
+                    connection.execute("SELECT * FROM capx.facts(%s::text)", (body,))
+                return
+            assert read is not None
+            # A body that is not plain is left to `capx.facts`, which may refuse it.
+            if read[0] is not None:
+                assert connection.execute("SELECT * FROM capx.facts(%s::text)", (body,)).fetchone() == read
+
+        one()

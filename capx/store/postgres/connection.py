@@ -5,6 +5,8 @@ Laws:
 - If the server is silent for `patience` seconds, the connection is given up, whatever it was doing. psycopg itself
   would wait for ever.
 - What is committed over the connection is on the server's disk.
+- A statement whose result nobody reads is not waited for. It goes out with the next statement, at the latest with
+  COMMIT. If it fails, nothing after it is done, COMMIT neither.
 - The server is a primary, and holds a store of a known version.
 - A connection belongs to one process. In a forked child, its socket is replaced by one that goes nowhere.
 """
@@ -15,7 +17,7 @@ import re
 import select
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from itertools import zip_longest
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -35,8 +37,12 @@ PATIENCE = 6.0
 """Seconds of silence after which a connection is given up; the wait for a lock is shorter, so that it ends first."""
 
 Result = TypeVar("Result")
+_Statement = tuple[Any, Any]
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+_MOST_UNSENT = 100
 _SPECIAL = re.compile("[/?#]")
 _PORTS = re.compile("[0-9,]*")
+_CLOSED = "closed meanwhile"
 
 
 class Address:
@@ -71,6 +77,10 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     awake = False
     """Whether a notification has arrived since this was last set to False."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._unsent: list[_Statement] = []
+
     def wait(self, gen: PQGen[Result], *args: Any, **options: Any) -> Result:
         """Wait as psycopg does, but only `patience` seconds without an answer."""
         return super().wait(self._patiently(gen), *args, **options)
@@ -86,7 +96,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
                 if ready:
                     silent_since = now
                 elif self.abandoned or now - silent_since > self.patience:
-                    raise Silent("closed meanwhile" if self.abandoned else f"silent for {self.patience:g} seconds")
+                    raise Silent(_CLOSED if self.abandoned else f"silent for {self.patience:g} seconds")
                 wanted = work.send(ready)
         except StopIteration as end:
             result: Result = end.value
@@ -101,12 +111,49 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         finally:
             self.patience = before
 
-    def execute(self, *args: Any, **options: Any) -> psycopg.Cursor[tuple[Any, ...]]:
-        """Execute one query; text that cannot be encoded raises DataError, like other values a server cannot hold."""
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Cursor:
+        """Execute one query, after what is not sent yet, and wait for its answer.
+
+        Text that cannot be encoded raises DataError, like other values a server cannot hold.
+        """
         try:
-            return super().execute(*args, **options)
+            return self._together((query, params)) if self._unsent else self._alone(query, params, **options)
         except UnicodeError as error:
             raise psycopg.DataError(str(error)) from error
+
+    def later(self, query: str, values: Sequence[object]) -> None:
+        """Execute a statement whose result nobody reads; its error is raised when a later statement is executed."""
+        # A forked child would find out only at the end.
+        if self.abandoned:
+            raise Silent(_CLOSED)
+        self._unsent.append((query, values))
+        if len(self._unsent) == _MOST_UNSENT:
+            self.send()
+
+    def send(self) -> None:
+        """Execute what is not sent yet."""
+        if self._unsent:
+            self.execute("SELECT")
+
+    def _together(self, last: _Statement) -> Cursor:
+        """Send what is not sent yet, and this statement, in one message; gives the cursor at the last result.
+
+        If a statement fails, the server does none of those behind it.
+        """
+        # libpq quotes the values. Not a pipeline, where the server gets each value by itself: psycopg takes longer for
+        # it, and after an error it takes statements for prepared that the server has skipped.
+        quoting = psycopg.ClientCursor(self)
+        message = "; ".join([quoting.mogrify(query, values) for query, values in (*self._unsent, last)])
+        # Not before: a value that cannot be quoted fails again with COMMIT, whoever ignores it now.
+        self._unsent.clear()
+        cursor = self._alone(message)
+        while cursor.nextset():
+            pass
+        return cursor
+
+    def _alone(self, query: Any, params: Any = None, **options: Any) -> Cursor:
+        """Execute one query, whatever is not sent yet."""
+        return super().execute(query, params, **options)
 
     @contextlib.contextmanager
     def reading(self, begin: str) -> Generator[tuple[Any, ...] | None]:
@@ -121,6 +168,9 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         """A transaction that begins with these statements; it is committed if its block ends without an error."""
         try:
             yield self._begun(begin)
+            if self._has_heard():
+                # Most likely that the server has ended the transaction. Asked now, it says so, and nothing is kept.
+                self._alone("SELECT")
             with keeping(self.place):
                 ended = self.execute("COMMIT").statusmessage
             # For a transaction that has failed, the server answers COMMIT with ROLLBACK, and without an error.
@@ -134,6 +184,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             raise StoreProblem(f"the store {self.place} saved nothing of this transaction: an earlier statement failed")
 
     def _begun(self, begin: str) -> tuple[Any, ...] | None:
+        self._unsent.clear()
         cursor = self.execute(begin)
         # All statements go in one message, to save round trips; each has a result, and the last one counts.
         while cursor.nextset():
@@ -143,11 +194,11 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     def _roll_back(self) -> None:
         if self.info.transaction_status in (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR):
             with contextlib.suppress(psycopg.Error):
-                self.execute("ROLLBACK")
+                self._alone("ROLLBACK")
 
     @property
     def idle(self) -> bool:
-        """Whether the next transaction can begin on this connection."""
+        """Whether no transaction is under way, and the connection is not given up."""
         return self.info.transaction_status == pq.TransactionStatus.IDLE and not self.abandoned
 
     @property
@@ -156,11 +207,13 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
         If the server has sent something, it is closing the connection.
         """
-        if not self.idle:
-            return False
+        return self.idle and not self._has_heard()
+
+    def _has_heard(self) -> bool:
+        """Whether the server has sent something that is not read yet."""
         looked = select.poll()
         looked.register(self.fileno(), select.POLLIN)
-        return not looked.poll(0)
+        return bool(looked.poll(0))
 
     def disown(self) -> None:
         """Disconnect this copy in a forked child: what it sent would reach the session of the parent."""
@@ -197,10 +250,11 @@ def open_link(address: Address, patience: float = PATIENCE) -> Link:
     try:
         # The search path: no object of another schema can take the place of a function that we call. The lock timeout
         # (milliseconds): three quarters of the patience, so that the server says "busy" before it counts as silent.
+        # `jit`: our queries are short, and to compile one takes longer than to run it.
         # `synchronous_commit`: raised if a role or a database has set it too low, and else left as the operator set it.
         link.execute(
             "SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; "
-            f"SET lock_timeout = {round(patience * 750)}; "
+            f"SET lock_timeout = {round(patience * 750)}; SET jit = off; "
             "SELECT set_config('synchronous_commit', 'on', false) "
             "WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
         )

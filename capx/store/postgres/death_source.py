@@ -16,6 +16,7 @@ import socket
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from capx.background import begin_in_each_process
 from capx.errors import StoreProblem
@@ -29,7 +30,15 @@ from capx.store.records import Head, News
 _PAGE = 20_000
 _REST = 0.005
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-_HEAD = "SELECT epoch, pos, hash, deaths, forgotten, capx.hash_at({:d}) FROM capx.head()"
+_HEAD = "SELECT epoch, pos, hash, deaths, forgotten, capx.hash_at({}) FROM capx.head()"
+_FEW = 100
+"""So many deaths are read with a transaction of their own."""
+# LIMIT: without it PostgreSQL plans for a thousand heads.
+_NEWS = (
+    "SELECT h.epoch, h.pos, h.hash, h.deaths, h.forgotten, capx.hash_at(%s::bigint), d.seq, d.id, d.name, d.reason "
+    "FROM (SELECT * FROM capx.head() LIMIT 1) AS h LEFT JOIN capx.deaths(%s::bigint, %s::int) AS d ON true "
+    "ORDER BY d.seq"
+)
 
 
 class PostgresDeathSource:
@@ -122,11 +131,25 @@ class _Stream:
 def _since(link: Link, known: Head | None) -> News:
     # Before the snapshot is taken: a notification that came earlier is about something that the snapshot shows.
     link.awake = False
+    little = None if known is None else _little_news(link, known)
+    return _all_news(link, known) if little is None else little
+
+
+def _little_news(link: Link, known: Head) -> News | None:
+    """What died since `known`; None if that is more than a few, or the follower must start over."""
+    # A single statement sees one instant, without a transaction: this costs one round trip, and is most common.
+    rows = link.execute(_NEWS, (known.position, known.deaths, _FEW)).fetchall()
+    head, hash_there = _read(rows[0] if rows else None)
+    if head.deaths >= known.deaths + _FEW or succeeding(known, head, hash_there) is None:
+        return None
+    deaths = [row[6:] for row in rows if row[6] is not None]
+    return demand_whole(known, News(head, dict(_told(*death) for death in deaths)))
+
+
+def _all_news(link: Link, known: Head | None) -> News:
     with link.reading(f"{_BEGIN}; {_HEAD.format(0 if known is None else known.position)}") as row:
-        if row is None:
-            raise StoreProblem("the store lacks a row that is always there: it is damaged")
-        head = Head(*row[:5])
-        known = succeeding(known, head, row[5])
+        head, hash_there = _read(row)
+        known = succeeding(known, head, hash_there)
         seen, lasting = (0 if known is None else known.deaths), 0
         new: dict[bytes | str, str] = {}
         while seen < head.deaths:
@@ -134,9 +157,19 @@ def _since(link: Link, known: Head | None) -> News:
             # Deaths are missing. `demand_whole` reports it; without the break this would loop for ever.
             if not rows:
                 break
-            for seq, id_, name, reason in rows:
-                # One copy of each reason, because a verifier may hold a million deaths in memory.
-                new[name if id_ is None else id_] = sys.intern(reason)
-                lasting += seq <= head.forgotten
+            new.update(_told(*row) for row in rows)
+            lasting += sum(seq <= head.forgotten for seq, *_ in rows)
             seen = rows[-1][0]
     return demand_whole(known, News(head, new, known is None, lasting if known is None else 0))
+
+
+def _told(_: int, id_: bytes | None, name: str, reason: str) -> tuple[bytes | str, str]:
+    # One copy of each reason, because a verifier may hold a million deaths in memory.
+    return (name if id_ is None else id_), sys.intern(reason)
+
+
+def _read(row: tuple[Any, ...] | None) -> tuple[Head, bytes | None]:
+    """The head, and the hash of the event that was asked about."""
+    if row is None:
+        raise StoreProblem("the store lacks a row that is always there: it is damaged")
+    return Head(*row[:5]), row[5]

@@ -1,7 +1,8 @@
 -- The eighth step to the schema of a PostgreSQL store: the marks of rows (capx/store/row_marks.py), and by what an older
 -- row is found: the tasks of an intent, and the events about a request or the withdrawal of an intent. A request is found
 -- by the calls that it is for. And no role fills what everybody needs: an amount has at most 6 digits after the point, so that every store can hold it, and the
--- followers of a role are counted under a lock, so that transactions at once add no more than one does.
+-- followers of a role are counted under a lock, so that transactions at once add no more than one does. Many decisions
+-- are read by one statement and written by another.
 
 ALTER TABLE capx.tasks ADD COLUMN mark bytea;
 ALTER TABLE capx.intents ADD COLUMN mark bytea;
@@ -55,6 +56,121 @@ BEGIN
     IF NOT FOUND THEN
         RAISE 'follower "%" is of another role', its_name USING ERRCODE = 'insufficient_privilege';
     END IF;
+END $$;
+
+-- The facts of decisions that are plainly right: whose fields `capx.facts` would read as the same. For any other, its
+-- id is null. One statement reads them all. A bit stands for each known field: their sum tells if one is there twice.
+-- Strings with a backslash begin with E, because a session can change what others mean.
+CREATE FUNCTION capx.plain_facts(bodies text[], OUT ids text[], OUT tasks text[], OUT audiences text[])
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    SELECT
+        array_agg(CASE WHEN plain.sound THEN plain.id END ORDER BY given.nth),
+        array_agg(plain.task ORDER BY given.nth),
+        array_agg(plain.audience ORDER BY given.nth)
+    INTO ids, tasks, audiences
+    FROM unnest(bodies) WITH ORDINALITY AS given (body, nth)
+    CROSS JOIN LATERAL (
+        SELECT
+            min(fact.value #>> '{}') FILTER (WHERE fact.bit = 1) AS id,
+            min(fact.value #>> '{}') FILTER (WHERE fact.bit = 2) AS task,
+            min(fact.value #>> '{}') FILTER (WHERE fact.bit = 4) AS audience,
+            sum(fact.bit) = bit_or(fact.bit) AND bool_and(CASE
+                WHEN fact.bit IS NULL THEN NULL
+                WHEN fact.bit IN (1, 8) THEN fact.kind = 'string'
+                WHEN fact.bit < 512 THEN fact.kind IN ('string', 'null')
+                WHEN fact.bit = 512 THEN fact.value::text ~ '^[0-9]{1,18}$'
+                WHEN fact.kind <> 'array' THEN false
+                WHEN fact.value::text = '[]' THEN true
+                WHEN fact.bit < 8192 THEN fact.value::text ~ E'^\\["[^"\\\\]*"(,"[^"\\\\]*")*\\]$'
+                ELSE NOT EXISTS (
+                    SELECT FROM json_array_elements(fact.value) AS one (value) WHERE json_typeof(one.value) <> 'object'
+                )
+            END) AS sound
+        FROM (
+            SELECT each.value, json_typeof(each.value) AS kind, CASE each.key
+                WHEN 'id' THEN 1 WHEN 'task' THEN 2 WHEN 'audience' THEN 4 WHEN 'outcome' THEN 8
+                WHEN 'action' THEN 16 WHEN 'tenant' THEN 32 WHEN 'intent' THEN 64 WHEN 'root' THEN 128
+                WHEN 'presentation' THEN 256 WHEN 'at' THEN 512 WHEN 'path' THEN 1024 WHEN 'hops' THEN 2048
+                WHEN 'ids' THEN 4096 WHEN 'spent' THEN 8192 WHEN 'reasons' THEN 16384
+            END AS bit
+            -- Only what is short and not deep is read here. 64 brackets are no deeper than 64.
+            FROM json_each(CASE
+                WHEN octet_length(given.body) <= 65536 AND strpos(given.body, E'\\u0000') = 0
+                    AND octet_length(replace(replace(given.body, '[', ''), '{', '')) >= octet_length(given.body) - 64
+                THEN given.body::json
+                ELSE '{}'
+            END) AS each (key, value)
+            -- So that the bit is computed once for each field.
+            OFFSET 0
+        ) AS fact
+    ) AS plain;
+END $$;
+
+-- Writes decisions to the log. A decision is identified by its audience and its id: by the id only, one audience could
+-- use up the ids of another one, and so keep its decisions out of the log.
+CREATE OR REPLACE FUNCTION capx.record(ats bigint[], bodies text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    its text[] := capx.audiences();
+    -- Beyond 2^53 - 1, no backup could be restored. A resource does not know the future either.
+    latest bigint := CASE
+        WHEN its IS NULL THEN 9007199254740991 ELSE floor(extract(epoch FROM clock_timestamp())) + 300
+    END;
+    facts record;
+    ids text[];
+    tasks text[];
+    audiences text[];
+    pos bigint;
+    last bytea;
+    new record;
+    written bigint[] := '{}';
+    hashes bytea[] := '{}';
+BEGIN
+    -- An array of the caller may have other bounds: then its elements would have other numbers than their facts.
+    bodies := ARRAY(SELECT unnest(bodies));
+    ats := ARRAY(SELECT unnest(ats) LIMIT cardinality(bodies));
+    -- Read before the head is held, which nobody is to wait for longer than it takes to write.
+    SELECT plain.ids, plain.tasks, plain.audiences INTO ids, tasks, audiences FROM capx.plain_facts(bodies) AS plain;
+    FOR n IN 1 .. cardinality(bodies) LOOP
+        IF ids[n] IS NULL THEN
+            facts := capx.facts(bodies[n]);
+            ids[n] := facts.id;
+            tasks[n] := facts.task;
+            audiences[n] := facts.audience;
+        END IF;
+        IF its IS NOT NULL AND audiences[n] = ANY (its) IS NOT TRUE THEN
+            RAISE 'role "%" does not record for audience "%"', session_user, audiences[n]
+                USING ERRCODE = 'insufficient_privilege';
+        END IF;
+        IF (ats[n] BETWEEN 0 AND latest) IS NOT TRUE THEN
+            RAISE 'a decision was made at a time that has come: is a clock wrong?'
+                USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+    END LOOP;
+    SELECT h.position, h.hash INTO STRICT pos, last FROM capx.head h FOR UPDATE;
+    FOR new IN
+        SELECT given.nth, given.at, given.body FROM (
+            SELECT DISTINCT ON (one.id, one.audience) one.* FROM
+            unnest(ats, bodies, ids, audiences) WITH ORDINALITY AS one (at, body, id, audience, nth)
+            ORDER BY one.id, one.audience, one.nth
+        ) AS given
+        -- Not a join: however long the log is, each is looked up by the index.
+        WHERE (
+            SELECT true FROM capx.events e
+            WHERE e.kind = 'decision' AND e.decision = given.id AND e.audience IS NOT DISTINCT FROM given.audience
+            LIMIT 1
+        ) IS NULL
+        ORDER BY given.nth
+    LOOP
+        last := capx.digest(last, pos + cardinality(written) + 1, new.at, 'decision', new.body);
+        written := written || new.nth;
+        hashes := hashes || last;
+    END LOOP;
+    INSERT INTO capx.events (position, at, kind, body, hash, decision, audience, task)
+    SELECT pos + done.nth, ats[done.n], 'decision', bodies[done.n], done.hash, ids[done.n], audiences[done.n], tasks[done.n]
+    FROM unnest(written, hashes) WITH ORDINALITY AS done (n, hash, nth);
+    UPDATE capx.head SET position = pos + cardinality(written), hash = last;
 END $$;
 
 UPDATE capx.version SET version = 8;

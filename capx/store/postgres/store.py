@@ -153,7 +153,8 @@ class PostgresStore:
     def record(self, decisions: Sequence[DecisionRecord]) -> None:
         """Write decisions to the log; skip one whose id its audience has recorded already."""
         ats, bodies = [one.at for one in decisions], [text(one.body) for one in decisions]
-        self._kept("SELECT capx.record(%s::bigint[], %s::text[])", ats, bodies)
+        # %b: the binary form, because to quote long texts takes longer than to write them.
+        self._kept("SELECT capx.record(%b::bigint[], %b::text[])", ats, bodies)
 
     def sighted(self, follower: str, deaths: int, *, now: int) -> None:
         """Keep how many deaths a follower knows, and when it said so (`now`, Unix seconds)."""

@@ -70,6 +70,10 @@ class SqlRequestRows(ABC):
         what it needs.
         """
 
+    def _write(self, query: str, *values: object) -> None:
+        """Execute one statement whose result nobody reads."""
+        self._execute(query, *values)
+
     def intent(self, digest: str) -> IntentRecord | None:
         if self._guard is None:
             row = self._row(f"{_INTENT} WHERE digest = ?", digest)
@@ -210,7 +214,7 @@ class SqlRequestRows(ABC):
     def uncount_requests(self, nodes: Sequence[str]) -> None:
         # Only above it, where somebody can still ask: a path can be long, and whoever revokes must not wait for that.
         for request, depth in self._rows_among(f"{_DEEPEST_OF} WHERE node {{among}} GROUP BY request", nodes):
-            self._execute("DELETE FROM capx.request_nodes WHERE request = ? AND depth < ?", request, depth)
+            self._write("DELETE FROM capx.request_nodes WHERE request = ? AND depth < ?", request, depth)
 
     def keep_grant(self, grant: GrantRecord) -> None:
         mark = self._mark("grants", b64u(grant.capability), grant_fields(grant))
@@ -255,7 +259,7 @@ class SqlRequestRows(ABC):
         for request in self.requests():
             for table, column in (("requests", "id"), ("request_nodes", "request")):
                 query = f"UPDATE capx.{table} SET call = ? WHERE {column} = ?"  # noqa: S608 - tables of ours
-                self._execute(query, request.call, request.id)
+                self._write(query, request.call, request.id)
 
     def check_columns(self) -> None:
         for *columns, body in self._rows("SELECT id, task, node, call, state, asked, body FROM capx.requests"):
@@ -264,7 +268,7 @@ class SqlRequestRows(ABC):
     def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
         key = {"tasks": "id", "intents": "digest", "requests": "id", "grants": "capability"}[row.table]
         id_ = unb64u(row.id) if row.table == "grants" else row.id
-        self._execute(f"UPDATE capx.{row.table} SET mark = ? WHERE {key} = ?", mark, id_)  # noqa: S608 - a table of ours
+        self._write(f"UPDATE capx.{row.table} SET mark = ? WHERE {key} = ?", mark, id_)  # noqa: S608 - a table of ours
 
     def _mark(self, table: Table, id_: str, fields: bytes) -> bytes | None:
         return None if self._guard is None else self._guard.mark(table, id_, fields)
@@ -272,25 +276,25 @@ class SqlRequestRows(ABC):
     def _forget_requests(self, before: int) -> int:
         """Forget requests and grants that are older than `before`; gives the number of requests."""
         # The strengths first: they are found through their grants.
-        self._execute(
+        self._write(
             "DELETE FROM capx.strengths WHERE capability IN (SELECT capability FROM capx.grants WHERE at < ?)", before
         )
-        self._execute("DELETE FROM capx.grants WHERE at < ?", before)
-        self._execute(
+        self._write("DELETE FROM capx.grants WHERE at < ?", before)
+        self._write(
             "DELETE FROM capx.request_nodes WHERE request IN (SELECT id FROM capx.requests WHERE asked < ?)", before
         )
         return int(self._execute("DELETE FROM capx.requests WHERE asked < ?", before).rowcount)
 
     def _put(self, table: str, row: tuple[object, ...], on_conflict: str = "") -> None:
         """Write one whole row."""
-        self._execute(f"INSERT INTO capx.{table} VALUES ({_places(row)}) {on_conflict}", *row)  # noqa: S608 - ours
+        self._write(f"INSERT INTO capx.{table} VALUES ({_places(row)}) {on_conflict}", *row)  # noqa: S608 - ours
 
     def _put_numbered(self, table: str, row: Mapping[str, object], on_conflict: str = "") -> None:
         """Write one row with these columns, and the next number."""
         # Only one transaction writes at a time, so nobody else can take this number meanwhile.
         into = f"INSERT INTO capx.{table} ({self.nth}, {', '.join(row)})"
         number = f"(SELECT coalesce(max({self.nth}), 0) + 1 FROM capx.{table})"  # noqa: S608 - a table of ours
-        self._execute(f"{into} VALUES ({number}, {_places(row)}) {on_conflict}", *row.values())
+        self._write(f"{into} VALUES ({number}, {_places(row)}) {on_conflict}", *row.values())
 
     @abstractmethod
     def _rows_among(self, query: str, keys: Sequence[bytes] | Sequence[str]) -> list[Any]:

@@ -83,7 +83,7 @@ class SqlRows(SqlRequestRows):
     def keep_head(self) -> None:
         """Write the head, if it changed. Whoever commits calls this first."""
         if self._head is not None and self._head != self._written:
-            self._execute(
+            self._write(
                 "UPDATE capx.head SET epoch = ?, position = ?, hash = ?, deaths = ?, forgotten = ?",
                 *structs.astuple(self._head),
             )
@@ -240,7 +240,7 @@ class SqlRows(SqlRequestRows):
     def end_task(self, id_: str, state: State, *, at: int, position: int) -> None:
         # Only an active task: an end is final.
         query = "UPDATE capx.tasks SET state = ?, ended = ?, position = ? WHERE id = ? AND state = 'active'"
-        self._execute(query, state, at, position, id_)
+        self._write(query, state, at, position, id_)
 
     def kill(self, key: RevocationKey, reason: str, *, at: int, position: int) -> Death:
         # The first death stays: its number and its reason may have reached followers already.
@@ -264,10 +264,10 @@ class SqlRows(SqlRequestRows):
         query = "SELECT seq FROM capx.deaths WHERE seq > ? AND (at >= ? OR position >= ?) ORDER BY seq LIMIT 1"
         first_kept = self._row(query, head.forgotten, before, _LAST if below is None else below)
         up_to = head.deaths if first_kept is None else first_kept[0] - 1
-        self._execute(self.forget_deaths, up_to)
+        self._write(self.forget_deaths, up_to)
         self._change_head(forgotten=up_to)
         counters = self._execute(self.forget_counters, before).rowcount
-        self._execute(self.forget_paid, before)
+        self._write(self.forget_paid, before)
         sightings = self._execute(self.forget_sightings, before).rowcount
         return Pruned(up_to - head.forgotten, counters, sightings, self._forget_requests(before))
 
@@ -278,7 +278,7 @@ class SqlRows(SqlRequestRows):
         """Delete everything that `adopt` copies, and all that is about it, so that `adopt` finds an empty store."""
         for table in _TAKEN_OVER:
             # Not TRUNCATE: readers of an earlier instant would suddenly see empty tables.
-            self._execute(f"DELETE FROM capx.{table}")  # noqa: S608 - a table of ours
+            self._write(f"DELETE FROM capx.{table}")  # noqa: S608 - a table of ours
         self._change_head(position=0, hash=GENESIS, deaths=0, forgotten=0)
 
     def adopt(self, reading: Reading) -> None:
