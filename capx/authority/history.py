@@ -22,6 +22,7 @@ from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.request_state import inquire, known_request
 from capx.crypto.instants import seconds
 from capx.resource.recorder import StoreRecorder
+from capx.store.call_page import SHOWN, CallPage, call_page
 from capx.store.decision_query import ANY_DECISION, Query, QueryFields
 from capx.store.log import Event
 from capx.store.protocols import Store
@@ -156,6 +157,28 @@ class History:
             return reversed(list(islice(filter(query.matches, self._backwards(after, end)), limit)))
         found = filter(query.matches, self._events(after, end, query.task))
         return found if limit is None else iter(deque(found, maxlen=limit))
+
+    def calls(
+        self,
+        query: Query = ANY_DECISION,
+        *,
+        before: int | None = None,
+        limit: int = SHOWN,
+        each: bool = False,
+        **fields: Unpack[QueryFields],
+    ) -> CallPage:
+        """The newest calls whose last decision matches, at most `limit`, each with all decisions about it.
+
+        The query is that of `find`. With `each`, each decision that matches is a call of its own. For the next page,
+        pass `reached` of this one as `before`, until it is 0. The work for one page is bounded, so a page can be short
+        or empty although there are more.
+        """
+        query = structs.replace(query, **fields)
+        end = self.end() + 1
+        with self.store.read() as reading:
+            if query.task is not None:
+                known_task(reading, query.task)
+            return call_page(reading, query, before=end if before is None else min(before, end), limit=limit, each=each)
 
     def decision(self, decision_id: str) -> Event | None:
         """The event of a decision, or None. Another process may not have written its newest decisions yet."""

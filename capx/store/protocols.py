@@ -118,6 +118,15 @@ class Reading(Protocol):
         """
         ...
 
+    def newest(
+        self, *, before: int, limit: int, after: int = 0, task: str | None = None, denied: bool = False
+    ) -> list[Event]:
+        """The newest events between two positions, without these, the newest first, at most `limit`.
+
+        `task` selects those of one task; `denied` the decisions whose outcome is not `allowed`. An index finds both.
+        """
+        ...
+
     def decision(self, id_: str) -> Event | None:
         """The first event that recorded a decision with this id; each audience may have recorded one."""
         ...

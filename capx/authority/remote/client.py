@@ -36,6 +36,7 @@ from capx.authority.requests.verdict import Verdict
 from capx.authority.revoking import target_id
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable, UnknownRequest, UnknownTask
 from capx.intents.intent import Intent, SignedIntent, intent_digest
+from capx.store.call_page import SHOWN, CallPage
 from capx.store.decision_query import ANY_DECISION, Query, QueryFields
 from capx.store.log import Event, Place
 from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord
@@ -240,6 +241,25 @@ class RemoteAuthority:
 
         found = paging.found(page(after), page, until=until, place=self.place)
         return found if limit is None else iter(deque(found, maxlen=limit))
+
+    def calls(
+        self,
+        query: Query = ANY_DECISION,
+        *,
+        before: int | None = None,
+        limit: int = SHOWN,
+        each: bool = False,
+        **fields: Unpack[QueryFields],
+    ) -> CallPage:
+        """The newest calls whose last decision matches, as `Authority.calls`; at most 1 000."""
+        query = structs.replace(query, **fields)
+        asked = messages.CallsQuery(
+            **{name: getattr(query, name) for name in Query.__struct_fields__},
+            before=before,
+            limit=min(PAGE, limit),
+            each=each,
+        )
+        return self._call(operations.calls, asked).page()
 
     def decision(self, decision_id: str) -> Event | None:
         """The event of a decision, or None. Another process may not have written its newest decisions yet."""

@@ -17,7 +17,7 @@ from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.opening import OpenedTask
 from capx.authority.remote import messages
 from capx.authority.remote.conversion import decode_caveats, decode_grants
-from capx.authority.remote.messages import Events, Happened, Minted, Reached
+from capx.authority.remote.messages import Calls, Events, Happened, Minted, Reached
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.verdict import Verdict
 from capx.errors import InvalidRequest
@@ -164,6 +164,12 @@ def find(authority: Authority, asked: messages.FindQuery) -> Events:
     if len(found) == asked.limit:
         reached = found[-1].position
     return _events(found, max(reached, asked.after), end)
+
+
+@operation("GET", "/calls", problems=(404,))
+def calls(authority: Authority, asked: messages.CallsQuery) -> Calls:
+    """List the newest calls by their last decision, each with all decisions about it, page by page."""
+    return Calls.of(authority.calls(asked, before=asked.before, limit=asked.limit, each=asked.each))
 
 
 @operation("GET", "/decisions/{id}", problems=(404,))

@@ -44,6 +44,8 @@ class Rows(SqlRows):
     event_task = "task"
     with_text = "strpos(body, ?) > 0"
     of_decision = "decision = ?"
+    is_denial = "kind = 'decision' AND (body::json -> 'outcome')::text IS DISTINCT FROM '\"allowed\"'"
+    by_denials = ""
     of_capability = "capability = ?"
     of_request = "e.subject"
     plain = ""

@@ -55,6 +55,10 @@ class SqlRows(SqlRequestRows):
     """The condition that an event has a text in it."""
     of_decision: ClassVar[str]
     """The condition that a decision has an id."""
+    is_denial: ClassVar[str]
+    """The condition of the index `denials`: an event is a decision, and its outcome is not `allowed`."""
+    by_denials: ClassVar[str]
+    """What goes behind the table if that index must be used."""
     of_capability: ClassVar[str]
     """The condition that a minted capability has an id."""
     select_death: ClassVar[str]
@@ -192,6 +196,20 @@ class SqlRows(SqlRequestRows):
                 return
             after = rows[-1][0]
             limit = None if limit is None else limit - len(rows)
+
+    def newest(
+        self, *, before: int, limit: int, after: int = 0, task: str | None = None, denied: bool = False
+    ) -> list[Event]:
+        conditions, values = ["position > ?", "position < ?"], list[str]()
+        if denied:
+            conditions.append(self.is_denial)
+        if task is not None:
+            conditions.append(self.of_task)
+            values.append(task)
+        # The events of one task are few, whatever their outcome.
+        table = f"{self.select_event}{self.by_denials if denied and task is None else ''}"
+        query = f"{table} WHERE {' AND '.join(conditions)} ORDER BY position DESC LIMIT ?"
+        return list(map(self._event, self._rows(query, after, before, *values, limit)))
 
     def decision(self, id_: str) -> Event | None:
         query = f"{self.select_event} WHERE kind = 'decision' AND {self.of_decision} ORDER BY position LIMIT 1"

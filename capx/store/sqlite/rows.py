@@ -48,6 +48,9 @@ class Rows(SqlRows):
     event_task = "json_extract(body, '$.task')"
     with_text = "instr(body, ?) > 0"
     of_decision = "json_extract(body, '$.id') = ?"
+    is_denial = "kind = 'decision' AND json_extract(body, '$.outcome') IS NOT 'allowed'"
+    # Otherwise SQLite goes through the whole table, which has the same order.
+    by_denials = " INDEXED BY denials"
     of_capability = "json_extract(body, '$.ids[1]') = ?"
     of_request = "json_extract(e.body, '$.request')"
     plain = "+"
