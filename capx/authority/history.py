@@ -71,6 +71,27 @@ class History:
             known = set(reading.tasks_with(naming))
             return [task for task in found if task.id in known]
 
+    def task_page(
+        self,
+        *,
+        limit: int = SHOWN,
+        before: str | None = None,
+        after: str | None = None,
+        active: bool = False,
+    ) -> list[TaskRecord]:
+        """At most `limit` tasks, in the order in which they were opened: the newest, or the newest before a task.
+
+        With `after`, the first ones after a task. `active` leaves out those that have ended. UnknownTask if there is no
+        task with the id that was given.
+        """
+        now = self._now()
+        with self.store.read() as reading:
+            for id_ in (before, after):
+                if id_ is not None:
+                    known_task(reading, id_)
+            found = reading.task_page(limit=limit, before=before, after=after, alive_at=now if active else None)
+            return [as_of(task, now) for task in found]
+
     def task(self, task_id: str) -> TaskRecord:
         """The task with this id; UnknownTask if there is none."""
         with self.store.read() as reading:
@@ -120,9 +141,10 @@ class History:
         end = self.end()
         return self._events(since, end if limit is None else min(end, since + limit))
 
-    def newest_first(self) -> Iterator[Event]:
-        """The events up to now, the newest first, read in pieces as by `log`."""
-        return self._backwards(0, self.end())
+    def newest_first(self, before: int | None = None) -> Iterator[Event]:
+        """The events up to now, or before a position, the newest first, read in pieces as by `log`."""
+        end = self.end()
+        return self._backwards(0, end if before is None else min(end, before - 1))
 
     def end(self) -> int:
         """The position of the last event, after writing the decisions of this process that wait."""

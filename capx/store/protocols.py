@@ -63,6 +63,20 @@ class Reading(Protocol):
         """All tasks, in the order of their opening."""
         ...
 
+    def task_page(
+        self, *, limit: int, before: str | None = None, after: str | None = None, alive_at: int | None = None
+    ) -> list[TaskRecord]:
+        """At most `limit` tasks, in the order of their opening.
+
+        They are the first ones after the task with the id `after`. Without `after` they are the newest ones: of all, or
+        of those before the task with the id `before`. `alive_at` leaves out those that have ended or expired then.
+        """
+        ...
+
+    def task_count(self) -> int:
+        """The number of tasks."""
+        ...
+
     def tasks_with(self, id_: str) -> list[str]:
         """The ids of the tasks of which an event has this text (the id of a node or capability) in it, sorted.
 

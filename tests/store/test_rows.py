@@ -230,3 +230,19 @@ def test_a_head_that_is_gone_is_damage() -> None:
 
 def test_a_head_is_read_as_it_stands() -> None:
     assert head_of(("epoch", 1, b"h", 2, 3)) == Head("epoch", 1, b"h", 2, 3)
+
+
+def test_pages_of_tasks_are_in_the_order_of_opening(store: Store) -> None:
+    tasks = [TaskRecord(id_, f"root-{id_}", NOW, NOW + 60 + nth) for nth, id_ in enumerate("ebdac")]
+    with store.write() as writing:
+        for task in tasks:
+            writing.open_task(task)
+        writing.end_task(tasks[4].id, "completed", at=NOW + 5, position=9)
+        ids = [task.id for task in tasks]
+        assert [task.id for task in writing.task_page(limit=2)] == ids[3:]
+        assert [task.id for task in writing.task_page(limit=2, before=ids[3])] == ids[1:3]
+        assert [task.id for task in writing.task_page(limit=2, after=ids[1])] == ids[2:4]
+        assert [task.id for task in writing.task_page(limit=9, alive_at=NOW + 61)] == ids[2:4]
+        assert writing.task_page(limit=9, after=ids[4]) == []
+        assert writing.task_page(limit=9, before=ids[0]) == []
+        assert writing.task_count() == 5

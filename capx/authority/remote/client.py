@@ -197,6 +197,19 @@ class RemoteAuthority:
         """All tasks, in the order in which they were opened; those that name an id, as `Authority.tasks`."""
         return self._call(operations.tasks, messages.TasksQuery(naming=naming))
 
+    def task_page(
+        self,
+        *,
+        limit: int = SHOWN,
+        before: str | None = None,
+        after: str | None = None,
+        active: bool = False,
+    ) -> list[TaskRecord]:
+        """Some of the tasks, in the order in which they were opened, as `Authority.task_page`; at most 1 000."""
+        before, after = (id_ and _task_id(id_) for id_ in (before, after))
+        asked = messages.TaskPageQuery(limit=min(PAGE, limit), before=before, after=after, active=active)
+        return self._call(operations.task_page, asked)
+
     def task(self, task_id: str) -> TaskRecord:
         """The task with this id; UnknownTask if there is none."""
         return self._call(operations.task, id=_task_id(task_id))
@@ -211,13 +224,13 @@ class RemoteAuthority:
         """The position of the last event."""
         return self._log(LogQuery(newest=True, limit=1)).end
 
-    def newest_first(self) -> Iterator[Event]:
-        """The events up to now, the newest first, read in pieces."""
+    def newest_first(self, before: int | None = None) -> Iterator[Event]:
+        """The events up to now, or before a position, the newest first, read in pieces."""
 
         def page(reached: int) -> Events:
             return self._log(LogQuery(newest=True, before=reached + 1))
 
-        return paging.backwards(self._log(LogQuery(newest=True)), page, place=self.place)
+        return paging.backwards(self._log(LogQuery(newest=True, before=before)), page, place=self.place)
 
     def find(
         self,

@@ -134,6 +134,15 @@ class TasksQuery(RequestBody, frozen=True):
     naming: Id | None = None
 
 
+class TaskPageQuery(RequestBody, frozen=True):
+    """Selects the newest tasks, also before the task `before`, or the first ones after `after`."""
+
+    limit: Limit = SHOWN
+    before: Id | None = None
+    after: Id | None = None
+    active: bool = False
+
+
 class GraphQuery(RequestBody, frozen=True):
     """Selects the graph of one task, or of the newest `limit` tasks."""
 

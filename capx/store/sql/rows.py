@@ -112,6 +112,26 @@ class SqlRows(SqlRequestRows):
     def tasks(self) -> list[TaskRecord]:
         return [TaskRecord(*row) for row in self._rows(f"{_TASK} ORDER BY {self.nth}")]
 
+    def task_page(
+        self, *, limit: int, before: str | None = None, after: str | None = None, alive_at: int | None = None
+    ) -> list[TaskRecord]:
+        conditions, values = ["1 = 1"], list[str | int]()
+        for sign, id_ in (("<", before), (">", after)):
+            if id_ is not None:
+                conditions.append(f"{self.nth} {sign} (SELECT {self.nth} FROM capx.tasks WHERE id = ?)")  # noqa: S608
+                values.append(id_)
+        if alive_at is not None:
+            conditions.append("state = 'active' AND expires > ?")
+            values.append(alive_at)
+        order = "DESC" if after is None else "ASC"
+        query = f"{_TASK} WHERE {' AND '.join(conditions)} ORDER BY {self.nth} {order} LIMIT ?"
+        found = [TaskRecord(*row) for row in self._rows(query, *values, limit)]
+        return found[::-1] if after is None else found
+
+    def task_count(self) -> int:
+        (count,) = self._row("SELECT count(*) FROM capx.tasks")
+        return int(count)
+
     def tasks_with(self, id_: str) -> list[str]:
         named = f"SELECT {self.event_task} FROM capx.events WHERE {self.with_text}"  # noqa: S608 - conditions of ours
         query = f"SELECT id FROM capx.tasks WHERE id IN ({named}) ORDER BY id"  # noqa: S608
