@@ -97,6 +97,11 @@ class History:
         with self.store.read() as reading:
             return as_of(known_task(reading, task_id), self._now())
 
+    def minted(self, task_id: str) -> list[Event]:
+        """The events that minted the capabilities of a task, in order; UnknownTask if there is none."""
+        with self.store.read() as reading:
+            return reading.minted_in(known_task(reading, task_id).id)
+
     def epoch(self) -> str:
         """The epoch of the store. Intents name the authority that they are for by its epoch."""
         with self.store.read() as reading:

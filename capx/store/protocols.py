@@ -153,6 +153,10 @@ class Reading(Protocol):
         """
         ...
 
+    def minted_in(self, task: str) -> list[Event]:
+        """The events that minted the capabilities of a task, in order."""
+        ...
+
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
         """The counters with these ids, or all counters, ordered by id and unit."""
         ...

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import psycopg
 import pytest
 from msgspec import structs
@@ -246,3 +247,17 @@ def test_pages_of_tasks_are_in_the_order_of_opening(store: Store) -> None:
         assert writing.task_page(limit=9, after=ids[4]) == []
         assert writing.task_page(limit=9, before=ids[0]) == []
         assert writing.task_count() == 5
+
+
+def test_what_was_minted_in_a_task_is_found_without_its_decisions(store: Store) -> None:
+    def body(**facts: object) -> bytes:
+        return msgspec.json.encode({"id": "x", "ids": ["a", "b"], **facts})
+
+    with store.write() as writing:
+        writing.append("capability_minted", body(task="t"), at=NOW)
+        writing.append_all("decision", (body(task="t", id=str(nth)) for nth in range(50)), at=NOW)
+        writing.append("capability_minted", body(task="u"), at=NOW)
+        writing.append("task_completed", body(task="t"), at=NOW)
+        last = writing.append("capability_minted", body(task="t"), at=NOW)
+        assert [event.position for event in writing.minted_in("t")] == [1, last.position]
+        assert writing.minted_in("nobody") == []

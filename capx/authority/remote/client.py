@@ -214,6 +214,10 @@ class RemoteAuthority:
         """The task with this id; UnknownTask if there is none."""
         return self._call(operations.task, id=_task_id(task_id))
 
+    def minted(self, task_id: str) -> list[Event]:
+        """The events that minted the capabilities of a task, in order; UnknownTask if there is none."""
+        return [one.event() for one in self._call(operations.minted, id=_task_id(task_id))]
+
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The events after position `since` up to now, at most `limit` of them, read in pieces."""
         # The operation takes no limit below 1, so `islice` cuts the page where the limit is 0.

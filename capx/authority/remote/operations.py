@@ -66,6 +66,12 @@ def task(authority: Authority, *, id: str) -> TaskRecord:
     return authority.task(id)
 
 
+@operation("GET", "/tasks/{id}/minted", problems=(404,))
+def minted(authority: Authority, *, id: str) -> list[Happened]:
+    """List the events that minted the capabilities of a task, in order."""
+    return list(map(Happened.of, authority.minted(id)))
+
+
 @operation("POST", "/tasks/{id}/mint", problems=(404,))
 def mint(authority: Authority, asked: messages.MintMore, *, id: str) -> Minted:
     """Mint more capabilities for an active task, at its root."""

@@ -43,6 +43,8 @@ class Rows(SqlRows):
     of_task = "task = ?"
     event_task = "task"
     with_text = "strpos(body, ?) > 0"
+    of_task_alone = "task = ?"
+    by_facts = ""
     of_decision = "decision = ?"
     is_denial = "kind = 'decision' AND (body::json -> 'outcome')::text IS DISTINCT FROM '\"allowed\"'"
     by_denials = ""

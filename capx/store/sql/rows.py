@@ -49,6 +49,10 @@ class SqlRows(SqlRequestRows):
     select_event: ClassVar[str]
     of_task: ClassVar[str]
     """The condition that an event is about a task."""
+    of_task_alone: ClassVar[str]
+    """The same, for an index that has events without a task, too."""
+    by_facts: ClassVar[str]
+    """What goes behind the table if the index `facts_of_task` must be used."""
     event_task: ClassVar[str]
     """The task of an event; NULL if it has none."""
     with_text: ClassVar[str]
@@ -235,6 +239,10 @@ class SqlRows(SqlRequestRows):
         query = f"{self.select_event} WHERE kind = 'decision' AND {self.of_decision} ORDER BY position LIMIT 1"
         row = self._row(query, id_)
         return row and self._event(row)
+
+    def minted_in(self, task: str) -> list[Event]:
+        query = f"{self.select_event}{self.by_facts} WHERE kind <> 'decision' AND kind = 'capability_minted'"
+        return list(map(self._event, self._rows(f"{query} AND {self.of_task_alone} ORDER BY position", task)))
 
     def minted(self, capability: str) -> Event | None:
         query = f"{self.select_event} WHERE kind = 'capability_minted' AND {self.of_capability} LIMIT 1"

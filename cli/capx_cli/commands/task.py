@@ -187,10 +187,8 @@ def show(task_id: str, as_json: bool) -> None:
     """
     with target.authority() as authority:
         found = authority.task(phrases.task_id(authority, task_id))
-        with screen.busy("reading the log"):
-            events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
-            minted = [phrases.with_instants(facts) for facts in events if facts.get("task") == found.id]
-            requests = authority.requests(task=found.id)
+        minted = [phrases.with_instants(event.facts()) for event in authority.minted(found.id)]
+        requests = authority.requests(task=found.id)
     if as_json:
         screen.as_json(
             {**phrases.with_instants(found), "minted": minted, "requests": list(map(inbox.as_json, requests))}
