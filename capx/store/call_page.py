@@ -15,7 +15,7 @@ from typing import Final
 from msgspec import Struct
 
 from capx.store.decision_groups import WINDOW, Group, grouped, is_about_a_call
-from capx.store.decision_query import Query
+from capx.store.decision_query import Allowed, Query
 from capx.store.log import Event
 from capx.store.protocols import Reading
 
@@ -67,7 +67,9 @@ class _Search:
         task = is_about_a_call(event)
         if task is None:
             return Group((event,))
-        near = [*self._earlier(event, task), event, *self._later(event, task)]
+        # A decision that allowed the call is the last of its group.
+        later = [] if event.read_if(Allowed) is not None else self._later(event, task)
+        near = [*self._earlier(event, task), event, *later]
         self.work += len(near)
         group = next(group for group in grouped(near) if event in group.events)
         return group if group.last == event else None

@@ -32,7 +32,9 @@ class Recorded(Struct, frozen=True, kw_only=True):
 _NOTHING: Final = (None,) * 6
 
 
-class _Allowed(Struct, frozen=True):
+class Allowed(Struct, frozen=True):
+    """What a decision says that allowed its call; it may be nonsense otherwise."""
+
     outcome: Literal["allowed"]
 
 
@@ -108,7 +110,7 @@ class Query(Struct, frozen=True, kw_only=True):
         # A decision that cannot be read matches every query: otherwise a resource could hide it by writing nonsense.
         # But one that says that it was allowed is no denial: the index of denials does not have it.
         if recorded is None:
-            return not (self.wants_denials and event.read_if(_Allowed) is not None)
+            return not (self.wants_denials and event.read_if(Allowed) is not None)
         return self._fits(recorded)
 
     def _fits(self, recorded: Recorded) -> bool:
