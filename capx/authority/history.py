@@ -22,6 +22,7 @@ from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.request_state import inquire, known_request
 from capx.crypto.instants import seconds
 from capx.resource.recorder import StoreRecorder
+from capx.store.call_page import SHOWN, CallPage, call_page
 from capx.store.decision_query import ANY_DECISION, Query, QueryFields
 from capx.store.log import Event
 from capx.store.protocols import Store
@@ -70,10 +71,36 @@ class History:
             known = set(reading.tasks_with(naming))
             return [task for task in found if task.id in known]
 
+    def task_page(
+        self,
+        *,
+        limit: int = SHOWN,
+        before: str | None = None,
+        after: str | None = None,
+        active: bool = False,
+    ) -> list[TaskRecord]:
+        """At most `limit` tasks, in the order in which they were opened: the newest, or the newest before a task.
+
+        With `after`, the first ones after a task. `active` leaves out those that have ended. UnknownTask if there is no
+        task with the id that was given.
+        """
+        now = self._now()
+        with self.store.read() as reading:
+            for id_ in (before, after):
+                if id_ is not None:
+                    known_task(reading, id_)
+            found = reading.task_page(limit=limit, before=before, after=after, alive_at=now if active else None)
+            return [as_of(task, now) for task in found]
+
     def task(self, task_id: str) -> TaskRecord:
         """The task with this id; UnknownTask if there is none."""
         with self.store.read() as reading:
             return as_of(known_task(reading, task_id), self._now())
+
+    def minted(self, task_id: str) -> list[Event]:
+        """The events that minted the capabilities of a task, in order; UnknownTask if there is none."""
+        with self.store.read() as reading:
+            return reading.minted_in(known_task(reading, task_id).id)
 
     def epoch(self) -> str:
         """The epoch of the store. Intents name the authority that they are for by its epoch."""
@@ -119,9 +146,10 @@ class History:
         end = self.end()
         return self._events(since, end if limit is None else min(end, since + limit))
 
-    def newest_first(self) -> Iterator[Event]:
-        """The events up to now, the newest first, read in pieces as by `log`."""
-        return self._backwards(0, self.end())
+    def newest_first(self, before: int | None = None) -> Iterator[Event]:
+        """The events up to now, or before a position, the newest first, read in pieces as by `log`."""
+        end = self.end()
+        return self._backwards(0, end if before is None else min(end, before - 1))
 
     def end(self) -> int:
         """The position of the last event, after writing the decisions of this process that wait."""
@@ -156,6 +184,28 @@ class History:
             return reversed(list(islice(filter(query.matches, self._backwards(after, end)), limit)))
         found = filter(query.matches, self._events(after, end, query.task))
         return found if limit is None else iter(deque(found, maxlen=limit))
+
+    def calls(
+        self,
+        query: Query = ANY_DECISION,
+        *,
+        before: int | None = None,
+        limit: int = SHOWN,
+        each: bool = False,
+        **fields: Unpack[QueryFields],
+    ) -> CallPage:
+        """The newest calls whose last decision matches, at most `limit`, each with all decisions about it.
+
+        The query is that of `find`. With `each`, each decision that matches is a call of its own. For the next page,
+        pass `reached` of this one as `before`, until it is 0. The work for one page is bounded, so a page can be short
+        or empty although there are more.
+        """
+        query = structs.replace(query, **fields)
+        end = self.end() + 1
+        with self.store.read() as reading:
+            if query.task is not None:
+                known_task(reading, query.task)
+            return call_page(reading, query, before=end if before is None else min(before, end), limit=limit, each=each)
 
     def decision(self, decision_id: str) -> Event | None:
         """The event of a decision, or None. Another process may not have written its newest decisions yet."""

@@ -16,6 +16,7 @@ Modules:
     log, events, lifecycle   the hash-chained log, its entries, and the states of a task
     decision_query           a search for recorded decisions
     decision_groups          the decisions that are about one call
+    call_page                a page of the newest calls
     row_marks, row_check     the marks of rows, and a check of rows against the log
     continuity, check        checks: does a store continue what a follower knows, and is its log whole?
     backup, replace, restore_checks, atomic_file    copies of a store

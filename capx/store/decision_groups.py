@@ -99,6 +99,12 @@ def newest(
         reach *= _FASTER
 
 
+def is_about_a_call(event: Event) -> str | None:
+    """The task of a decision that others can be about the same call as; None if it is a group of its own."""
+    recorded = event.read_if(_Recorded) if event.kind == "decision" else None
+    return None if recorded is None or recorded.call is None else recorded.task
+
+
 class _Recorded(Recorded, frozen=True, kw_only=True):
     # A role in a database may write anything here: only a text counts.
     audience: Any = None

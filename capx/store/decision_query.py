@@ -4,7 +4,7 @@ Laws: only the fields that the query uses are decoded. Values are compared exact
 delegator, so a label that only looks alike is another label.
 """
 
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from msgspec import Struct
 
@@ -30,6 +30,12 @@ class Recorded(Struct, frozen=True, kw_only=True):
 
 
 _NOTHING: Final = (None,) * 6
+
+
+class Allowed(Struct, frozen=True):
+    """What a decision says that allowed its call; it may be nonsense otherwise."""
+
+    outcome: Literal["allowed"]
 
 
 class _WithReasons(Recorded, frozen=True, kw_only=True):
@@ -84,6 +90,11 @@ class Query(Struct, frozen=True, kw_only=True):
                 raise InvalidRequest(f"{text!r:.80} is not {what}: no decision can match it")
 
     @property
+    def wants_denials(self) -> bool:
+        """Whether only decisions match whose outcome is not `allowed`."""
+        return self.denied or bool(self.reasons)
+
+    @property
     def is_any(self) -> bool:
         """Whether all decisions match, as far as their time allows: then none has to be read."""
         narrowed = (self.agent, self.tenant, self.action, self.task, self.node, self.presentation)
@@ -97,11 +108,14 @@ class Query(Struct, frozen=True, kw_only=True):
             return True
         recorded = event.read_if(_WithReasons if self.reasons else Recorded)
         # A decision that cannot be read matches every query: otherwise a resource could hide it by writing nonsense.
-        return recorded is None or self._fits(recorded)
+        # But one that says that it was allowed is no denial: the index of denials does not have it.
+        if recorded is None:
+            return not (self.wants_denials and event.read_if(Allowed) is not None)
+        return self._fits(recorded)
 
     def _fits(self, recorded: Recorded) -> bool:
         return (
-            not (self.denied and recorded.outcome == "allowed")
+            not (self.wants_denials and recorded.outcome == "allowed")
             and self.tenant in {None, recorded.tenant}
             and self.task in {None, recorded.task}
             and self.presentation in {None, recorded.presentation}

@@ -63,6 +63,20 @@ class Reading(Protocol):
         """All tasks, in the order of their opening."""
         ...
 
+    def task_page(
+        self, *, limit: int, before: str | None = None, after: str | None = None, alive_at: int | None = None
+    ) -> list[TaskRecord]:
+        """At most `limit` tasks, in the order of their opening.
+
+        They are the first ones after the task with the id `after`. Without `after` they are the newest ones: of all, or
+        of those before the task with the id `before`. `alive_at` leaves out those that have ended or expired then.
+        """
+        ...
+
+    def task_count(self) -> int:
+        """The number of tasks."""
+        ...
+
     def tasks_with(self, id_: str) -> list[str]:
         """The ids of the tasks of which an event has this text (the id of a node or capability) in it, sorted.
 
@@ -118,6 +132,15 @@ class Reading(Protocol):
         """
         ...
 
+    def newest(
+        self, *, before: int, limit: int, after: int = 0, task: str | None = None, denied: bool = False
+    ) -> list[Event]:
+        """The newest events between two positions, without these, the newest first, at most `limit`.
+
+        `task` selects those of one task; `denied` the decisions whose outcome is not `allowed`. An index finds both.
+        """
+        ...
+
     def decision(self, id_: str) -> Event | None:
         """The first event that recorded a decision with this id; each audience may have recorded one."""
         ...
@@ -128,6 +151,10 @@ class Reading(Protocol):
         `capability` is its id with the authority's block and no other (base64url). The id before that one covers the
         identifier only, and anybody who holds the audience's key can put another block behind it.
         """
+        ...
+
+    def minted_in(self, task: str) -> list[Event]:
+        """The events that minted the capabilities of a task, in order."""
         ...
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:

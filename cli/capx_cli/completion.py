@@ -42,7 +42,7 @@ def tasks(_: click.Context) -> Iterable[tuple[str, str]]:
     """Return task ids, the newest first, and `last`."""
     yield "last", "the task that was opened last"
     with target.authority() as authority:
-        for task in reversed(authority.tasks()):
+        for task in reversed(authority.task_page(limit=_MOST)):
             yield task.id, f"{task.state} {task.tenant or ''} {task.purpose or ''}".rstrip()
 
 

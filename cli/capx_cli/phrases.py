@@ -40,10 +40,6 @@ class TakesIds(click.Command):
         click.help_option("--help", cls=_Help)(self)
 
 
-COUNT = click.IntRange(min=1, max=10**9)
-"""A count from 1 up."""
-
-
 class Seconds(click.FloatRange):
     """A number of seconds between two bounds; not infinity, and not NaN."""
 
@@ -65,16 +61,28 @@ class InOrder(click.Group):
 
 _INSTANTS = {"at", "opened", "expires", "ended", "issued", "last", "asked", "until", "answered", "withdrawn"}
 _ID_LENGTH = 22
+LAST = 2**53 - 1
+"""The largest possible position, the same in a store and over HTTP."""
 
 
 def task_id(authority: "Operations", typed: str) -> str:
     """Return the task id that is meant; `last` is the task that was opened last."""
     if typed != "last":
         return typed
-    tasks = authority.tasks()
+    tasks = authority.task_page(limit=1)
     if not tasks:
         raise click.UsageError("no task was opened yet: capx task open --allow ACTION")
     return tasks[-1].id
+
+
+def position(authority: "Operations", option: str, typed: str | None) -> int | None:
+    """Return the position of the log that is meant: a number, or the id of a decision."""
+    if typed is None or (typed.isascii() and typed.isdigit() and len(typed) < len(str(LAST))):
+        return None if typed is None else int(typed)
+    found = authority.decision(typed)
+    if found is None:
+        raise click.UsageError(f"{option} {typed:.80} is neither a position of the log nor the id of a decision in it")
+    return found.position
 
 
 def demand_id(what: str, typed: str | None) -> None:

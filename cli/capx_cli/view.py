@@ -15,11 +15,12 @@ import click
 from capx_cli import screen
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 Line = str | tuple[str, str]
 """A line for people, with or without its style."""
 
-_MOST = 500
-"""The most lines of a log for people who gave no limit."""
+SHOWN = 50
+"""The lines of a page if no limit is given."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 
@@ -72,24 +73,68 @@ def show_each(
         screen.note(nothing)
 
 
-class Newest:
-    """The newest of what a log has: as many as were asked for. Else programs get all, and people 500 and a note.
+class Limit(click.IntRange):
+    """How many lines a page has: a number from 1 up, or `all`, which is also 0."""
 
-    `limit` is how many to read; None means all.
+    def __init__(self) -> None:
+        super().__init__(min=0, max=10**9)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number that was typed; 0 means all."""
+        return 0 if value == "all" else super().convert(value, param, ctx)
+
+
+def page_options(unit: str) -> Callable[[F], F]:
+    """Add --limit, --before and --after; `unit` is what --before and --after name."""
+
+    def added(command: F) -> F:
+        limit: Callable[[F], F] = click.option(
+            "--limit", type=Limit(), metavar="N", help=f"Lines of a page: N, or all; without it, {SHOWN}."
+        )
+        before: Callable[[F], F] = click.option("--before", metavar=unit, help="The page before this one: older ones.")
+        after: Callable[[F], F] = click.option("--after", metavar=unit, help="The page after this one: newer ones.")
+        return limit(before(after(command)))
+
+    return added
+
+
+class Page(Generic[T]):
+    """A page of what a log has, the newest last: the newest ones, those before a mark, or the first after a mark.
+
+    `most` is how many to read: one more than are shown, which tells whether there are more; None means all. `mark`
+    gives what somebody types after --before or --after.
     """
 
-    def __init__(self, asked: int | None, *, as_json: bool) -> None:
-        self._is_cut = asked is None and not as_json
-        self.limit = _MOST + 1 if self._is_cut else asked
+    def __init__(self, limit: int | None, before: str | None, after: str | None, mark: Callable[[T], object]) -> None:
+        if before is not None and after is not None:
+            raise click.UsageError("give only one of --before and --after")
+        self._limit = SHOWN if limit is None else limit
+        self._onwards = after is not None
+        self._mark = mark
+        self.most = self._limit + 1 if self._limit else None
 
     def shown(self, found: Iterable[T]) -> Iterable[T]:
-        """Return what to show of what was read; after the last one, people read whether there is more."""
-        return self._cut(list(found)) if self._is_cut else found
+        """Return what to show of what was read; after the last one, a note says how to get the next page."""
+        if self.most is None:
+            return found
+        return self._forwards(found) if self._onwards else self._backwards(list(found))
 
-    def _cut(self, read: Sequence[T]) -> Iterator[T]:
-        yield from read[-_MOST:]
-        if len(read) > _MOST:
-            screen.note(f"only the newest {_MOST} are shown: --limit N shows more, and --json all", screen.QUIET)
+    def _forwards(self, found: Iterable[T]) -> Iterator[T]:
+        last: T | None = None
+        for nth, one in enumerate(found):
+            if nth == self._limit and last is not None:
+                screen.note(f"there are more: --after {self._mark(last)} shows the next {self._limit}", screen.QUIET)
+                return
+            yield (last := one)
+
+    def _backwards(self, read: Sequence[T]) -> Iterator[T]:
+        page = read[-self._limit :]
+        yield from page
+        if len(read) > self._limit:
+            screen.note(
+                f"there are older ones: --before {self._mark(page[0])} shows the next {self._limit}, --limit all all",
+                screen.QUIET,
+            )
 
 
 def say_named(rows: Iterable[tuple[str, str]], styles: Mapping[str, str] | None = None) -> None:

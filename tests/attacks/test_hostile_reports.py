@@ -108,7 +108,9 @@ def used(home: Path, command: Sequence[str]) -> tuple[float, float]:
         program, env={**os.environ, "CAPX_HOME": str(home)}, capture_output=True, text=True, check=True
     )
     code, seconds, mebibytes = map(float, ran.stdout.split())
-    assert code in {0, 1}, (command, ran.stderr)
+    # `why last` may say that the newest denials are nonsense: it does not search behind them without an end.
+    gave_up = command == ["why", "last"] and code == 2 and "are not written as capx writes them" in ran.stderr
+    assert gave_up or code in {0, 1}, (command, ran.stderr)
     return seconds, mebibytes
 
 

@@ -218,7 +218,11 @@ def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_p
         (("log", "--since", "-3"), 2, "is not a time"),
         (("find", "--action", "*"), 2, "no decision can match it"),
         (("find", "--agent", "\x1b[31m\u202e"), 2, "no decision can match it"),
-        (("find", "--limit", "0"), 2, "0 is not in the range"),
+        (("find", "--limit", "-1"), 2, "-1 is not in the range"),
+        (("find", "--before", "5", "--after", "2"), 2, "give only one of --before and --after"),
+        (("log", "--before", "x"), 2, "--before x is neither a position of the log nor the id of a decision in it"),
+        (("log", "--follow", "--after", "2"), 2, "leave out --before and --after"),
+        (("task", "list", "--after", "nobody"), 2, "there is no task"),
         (("find", "--limit", "9" * 23), 2, "is not in the range"),
         (("log", "--limit", str(2**63)), 2, "is not in the range"),
         (("log", "--limit", "9" * 5000), 2, "is not a valid integer range"),
@@ -258,7 +262,7 @@ def test_decisions_made_meanwhile_do_not_break_the_list(busy: Any) -> None:
 
 def test_a_reader_that_leaves_is_no_failure_ctrl_c_ends_at_once(busy: Any) -> None:
     fill(busy, 5_000)
-    for args in (("find",), ("log", "--json")):
+    for args in (("find", "--limit", "all"), ("log", "--json", "--limit", "all")):
         finding = ended_with_test(
             subprocess.Popen(
                 (*COMMAND, *args),
@@ -291,11 +295,58 @@ def test_a_reader_that_leaves_is_no_failure_ctrl_c_ends_at_once(busy: Any) -> No
     assert said.strip() == b"capx: interrupted"
 
 
-def test_people_see_the_newest_500_and_programs_all(busy: Any) -> None:
-    fill(busy, 600)
-    for command, lines in (("find", 500), ("log", 500)):
-        shown = busy(command)
-        assert shown.err == "only the newest 500 are shown: --limit N shows more, and --json all\n"
-        assert len(shown.out.splitlines()) == lines
-        assert busy(command, "--limit", "2000").err == ""
-        assert len(json.loads(busy(command, "--json").out)) >= 600
+def pages(home: Shell, *command: str, option: str, key: str) -> tuple[list[str], int]:
+    """What all pages show together, in the order in which they were read, and how many there are."""
+    more: tuple[str, ...] = ()
+    found, count = list[str](), 0
+    while True:
+        said = home(*command, *more, "--json")
+        page = [str(one[key]) for one in said.json]
+        found = [*found, *page] if option == "--after" else [*page, *found]
+        count += 1
+        if option not in said.err:
+            return found, count
+        more = (option, page[-1] if option == "--after" else page[0])
+
+
+@pytest.mark.parametrize("command", ["find", "log"])
+def test_pages_together_are_the_whole_log(busy: Any, command: str) -> None:
+    fill(busy, 120)
+    everything = [str(one["position"]) for one in busy(command, "--json", "--limit", "0").json]
+    assert len(everything) >= 120
+    said = busy(command)
+    assert len(said.out.splitlines()) == 50
+    assert said.err == (f"there are older ones: --before {everything[-50]} shows the next 50, --limit all all\n")
+    assert [str(one["position"]) for one in busy(command, "--json").json] == everything[-50:]
+    assert pages(busy, command, option="--before", key="position") == (everything, 3)
+    assert pages(busy, command, "--after", "0", "--limit", "45", option="--after", key="position") == (everything, 3)
+    assert len(busy(command, "--limit", "all").out.splitlines()) == len(everything)
+    with serving(busy.home) as served:
+        there = (command, "--authority", served.place)
+        assert pages(busy, *there, option="--before", key="position") == (everything, 3)
+        assert pages(busy, *there, "--after", "0", "--limit", "45", option="--after", key="position") == (everything, 3)
+
+
+def test_pages_of_tasks_together_are_all_tasks(home: Shell) -> None:
+    with Authority.open_home(home.home) as authority:
+        opened = [authority.open(allow=["crm.read"]).id for _ in range(7)]
+        authority.complete(opened[3])
+    list_ = ("task", "list", "--limit", "3")
+    alive = opened[:3] + opened[4:]
+    with serving(home.home) as served:
+        for there in ((), ("--authority", served.place)):
+            assert pages(home, *list_, *there, option="--before", key="id") == (opened, 3)
+            after = (*list_, *there, "--after", opened[0])
+            assert pages(home, *after, option="--after", key="id") == (opened[1:], 2)
+            assert pages(home, *list_, *there, "--active", option="--before", key="id") == (alive, 2)
+            everything = home("task", "list", "--limit", "all", *there, "--json").json
+            assert [one["id"] for one in everything] == opened
+
+
+def test_the_next_page_is_found_by_the_id_of_a_decision(busy: Any) -> None:
+    ids = [one["id"] for one in busy("find", "--json").json]
+    assert [one["id"] for one in busy("find", "--before", ids[2], "--json").json] == ids[:2]
+    assert [one["id"] for one in busy("find", "--after", ids[2], "--json").json] == ids[3:]
+    assert [one["id"] for one in busy("find", "--before", ids[2], "--limit", "all", "--json").json] == ids[:2]
+    older = [one["position"] for one in busy("log", "--before", "4", "--json", "--limit", "all").json]
+    assert older == [one["position"] for one in busy("log", "--before", "4", "--json").json] == [1, 2, 3]

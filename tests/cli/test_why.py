@@ -120,3 +120,12 @@ def test_no_decision_imitates_one_of_another_audience(home: Shell, facts: dict[s
     shown = home("find", "--limit", "1").out
     assert "not a decision as capx writes it" in shown
     assert "billing" not in shown
+
+
+def test_why_last_searches_no_flood_of_nonsense_to_its_end(home: Shell) -> None:
+    with Authority.open_home(home.home) as authority, authority.store.write() as transaction:
+        nonsense = ({"id": f"no id {nth}", "audience": "crm", "outcome": "denied"} for nth in range(6_000))
+        transaction.append_all("decision", map(msgspec.json.encode, nonsense), at=1)
+    said = home("why", "last", code=2).err
+    assert "the newest denials are not written as capx writes them" in said
+    assert "capx find --denied --each shows them" in said

@@ -186,6 +186,7 @@ ROOMS: Final = {
     "version": _capx("store/sql/version", "store/test_version"),
     "decision_query": _capx("store/decision_query", "store/test_decision_query"),
     "decision_groups": _capx("store/decision_groups", "store/test_decision_groups"),
+    "call_page": _capx("store/call_page", "store/test_call_page"),
     "terms": _capx("policy/terms", "policy/test_terms", "policy/test_policy"),
     "charging": _capx("authority/charging", "authority/test_charging"),
     "uses": _capx("authority/uses", "authority/test_uses"),

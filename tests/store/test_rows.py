@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import psycopg
 import pytest
 from msgspec import structs
@@ -230,3 +231,33 @@ def test_a_head_that_is_gone_is_damage() -> None:
 
 def test_a_head_is_read_as_it_stands() -> None:
     assert head_of(("epoch", 1, b"h", 2, 3)) == Head("epoch", 1, b"h", 2, 3)
+
+
+def test_pages_of_tasks_are_in_the_order_of_opening(store: Store) -> None:
+    tasks = [TaskRecord(id_, f"root-{id_}", NOW, NOW + 60 + nth) for nth, id_ in enumerate("ebdac")]
+    with store.write() as writing:
+        for task in tasks:
+            writing.open_task(task)
+        writing.end_task(tasks[4].id, "completed", at=NOW + 5, position=9)
+        ids = [task.id for task in tasks]
+        assert [task.id for task in writing.task_page(limit=2)] == ids[3:]
+        assert [task.id for task in writing.task_page(limit=2, before=ids[3])] == ids[1:3]
+        assert [task.id for task in writing.task_page(limit=2, after=ids[1])] == ids[2:4]
+        assert [task.id for task in writing.task_page(limit=9, alive_at=NOW + 61)] == ids[2:4]
+        assert writing.task_page(limit=9, after=ids[4]) == []
+        assert writing.task_page(limit=9, before=ids[0]) == []
+        assert writing.task_count() == 5
+
+
+def test_what_was_minted_in_a_task_is_found_without_its_decisions(store: Store) -> None:
+    def body(**facts: object) -> bytes:
+        return msgspec.json.encode({"id": "x", "ids": ["a", "b"], **facts})
+
+    with store.write() as writing:
+        writing.append("capability_minted", body(task="t"), at=NOW)
+        writing.append_all("decision", (body(task="t", id=str(nth)) for nth in range(50)), at=NOW)
+        writing.append("capability_minted", body(task="u"), at=NOW)
+        writing.append("task_completed", body(task="t"), at=NOW)
+        last = writing.append("capability_minted", body(task="t"), at=NOW)
+        assert [event.position for event in writing.minted_in("t")] == [1, last.position]
+        assert writing.minted_in("nobody") == []

@@ -56,10 +56,9 @@ def _events(reading: Reading, task_id: str) -> Iterator[Event]:
 
 def read_graph(reading: Reading, now: int, limit: int) -> Graph:
     """The graphs of the newest tasks, at most `limit`, each with the bounds of a graph among many."""
-    tasks = reading.tasks()
-    shown = tasks[-limit:]
+    shown = reading.task_page(limit=limit)
     trees = (read_tree(reading, now, task.id, OF_EACH_TASK) for task in shown)
-    return Graph(tuple(tree for tree in trees if tree is not None), older=len(tasks) - len(shown))
+    return Graph(tuple(tree for tree in trees if tree is not None), older=reading.task_count() - len(shown))
 
 
 def impact_in(tree: Tree, keys: Collection[str]) -> Impact:

@@ -36,6 +36,7 @@ from capx.authority.requests.verdict import Verdict
 from capx.authority.revoking import target_id
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable, UnknownRequest, UnknownTask
 from capx.intents.intent import Intent, SignedIntent, intent_digest
+from capx.store.call_page import SHOWN, CallPage
 from capx.store.decision_query import ANY_DECISION, Query, QueryFields
 from capx.store.log import Event, Place
 from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord
@@ -196,9 +197,26 @@ class RemoteAuthority:
         """All tasks, in the order in which they were opened; those that name an id, as `Authority.tasks`."""
         return self._call(operations.tasks, messages.TasksQuery(naming=naming))
 
+    def task_page(
+        self,
+        *,
+        limit: int = SHOWN,
+        before: str | None = None,
+        after: str | None = None,
+        active: bool = False,
+    ) -> list[TaskRecord]:
+        """Some of the tasks, in the order in which they were opened, as `Authority.task_page`; at most 1 000."""
+        before, after = (id_ and _task_id(id_) for id_ in (before, after))
+        asked = messages.TaskPageQuery(limit=min(PAGE, limit), before=before, after=after, active=active)
+        return self._call(operations.task_page, asked)
+
     def task(self, task_id: str) -> TaskRecord:
         """The task with this id; UnknownTask if there is none."""
         return self._call(operations.task, id=_task_id(task_id))
+
+    def minted(self, task_id: str) -> list[Event]:
+        """The events that minted the capabilities of a task, in order; UnknownTask if there is none."""
+        return [one.event() for one in self._call(operations.minted, id=_task_id(task_id))]
 
     def log(self, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The events after position `since` up to now, at most `limit` of them, read in pieces."""
@@ -210,13 +228,13 @@ class RemoteAuthority:
         """The position of the last event."""
         return self._log(LogQuery(newest=True, limit=1)).end
 
-    def newest_first(self) -> Iterator[Event]:
-        """The events up to now, the newest first, read in pieces."""
+    def newest_first(self, before: int | None = None) -> Iterator[Event]:
+        """The events up to now, or before a position, the newest first, read in pieces."""
 
         def page(reached: int) -> Events:
             return self._log(LogQuery(newest=True, before=reached + 1))
 
-        return paging.backwards(self._log(LogQuery(newest=True)), page, place=self.place)
+        return paging.backwards(self._log(LogQuery(newest=True, before=before)), page, place=self.place)
 
     def find(
         self,
@@ -240,6 +258,25 @@ class RemoteAuthority:
 
         found = paging.found(page(after), page, until=until, place=self.place)
         return found if limit is None else iter(deque(found, maxlen=limit))
+
+    def calls(
+        self,
+        query: Query = ANY_DECISION,
+        *,
+        before: int | None = None,
+        limit: int = SHOWN,
+        each: bool = False,
+        **fields: Unpack[QueryFields],
+    ) -> CallPage:
+        """The newest calls whose last decision matches, as `Authority.calls`; at most 1 000."""
+        query = structs.replace(query, **fields)
+        asked = messages.CallsQuery(
+            **{name: getattr(query, name) for name in Query.__struct_fields__},
+            before=before,
+            limit=min(PAGE, limit),
+            each=each,
+        )
+        return self._call(operations.calls, asked).page()
 
     def decision(self, decision_id: str) -> Event | None:
         """The event of a decision, or None. Another process may not have written its newest decisions yet."""

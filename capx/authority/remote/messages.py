@@ -9,6 +9,8 @@ from capx.api.messages.base import Count, Id, Label, RequestBody, Text
 from capx.authority.history import MOST_TREES
 from capx.crypto.base64url import b64u, unb64u
 from capx.intents.intent import Intent, SignedIntent
+from capx.store.call_page import SHOWN, CallPage
+from capx.store.decision_groups import Group
 from capx.store.decision_query import Query
 from capx.store.log import Event, Place
 from capx.tokens.bundle import Bundle
@@ -117,10 +119,28 @@ class FindQuery(RequestBody, Query, frozen=True, kw_only=True):
     after: Count | None = None
 
 
+class CallsQuery(RequestBody, Query, frozen=True, kw_only=True):
+    """Selects the newest calls by their last decision, before the position `before`; with `each`, single decisions."""
+
+    since: Count = 0
+    limit: Limit = SHOWN
+    before: Count | None = None
+    each: bool = False
+
+
 class TasksQuery(RequestBody, frozen=True):
     """Selects tasks: all, or those of which an event of the log names a node or capability."""
 
     naming: Id | None = None
+
+
+class TaskPageQuery(RequestBody, frozen=True):
+    """Selects the newest tasks, also before the task `before`, or the first ones after `after`."""
+
+    limit: Limit = SHOWN
+    before: Id | None = None
+    after: Id | None = None
+    active: bool = False
 
 
 class GraphQuery(RequestBody, frozen=True):
@@ -186,6 +206,25 @@ class Events(Struct, frozen=True):
     events: list[Happened]
     reached: int
     end: int
+
+
+class Calls(Struct, frozen=True):
+    """A page of calls, the newest first, each with the decisions about it in order.
+
+    `reached` is the `before` of the next page; at 0 nothing is left.
+    """
+
+    calls: list[list[Happened]]
+    reached: int
+
+    @classmethod
+    def of(cls, page: CallPage) -> "Calls":
+        """A page in its form on the wire."""
+        return cls([list(map(Happened.of, group.events)) for group in page.groups], page.reached)
+
+    def page(self) -> CallPage:
+        """The page itself."""
+        return CallPage(tuple([Group(tuple([one.event() for one in call])) for call in self.calls]), self.reached)
 
 
 class Reached(Struct, frozen=True):

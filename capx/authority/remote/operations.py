@@ -17,7 +17,7 @@ from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.opening import OpenedTask
 from capx.authority.remote import messages
 from capx.authority.remote.conversion import decode_caveats, decode_grants
-from capx.authority.remote.messages import Events, Happened, Minted, Reached
+from capx.authority.remote.messages import Calls, Events, Happened, Minted, Reached
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.verdict import Verdict
 from capx.errors import InvalidRequest
@@ -54,10 +54,22 @@ def tasks(authority: Authority, asked: messages.TasksQuery) -> list[TaskRecord]:
     return authority.tasks(naming=asked.naming)
 
 
+@operation("GET", "/task-page", problems=(404,))
+def task_page(authority: Authority, asked: messages.TaskPageQuery) -> list[TaskRecord]:
+    """List some of the tasks, in the order in which they were opened: the newest, or those before or after one."""
+    return authority.task_page(limit=asked.limit, before=asked.before, after=asked.after, active=asked.active)
+
+
 @operation("GET", "/tasks/{id}", problems=(404,))
 def task(authority: Authority, *, id: str) -> TaskRecord:
     """One task."""
     return authority.task(id)
+
+
+@operation("GET", "/tasks/{id}/minted", problems=(404,))
+def minted(authority: Authority, *, id: str) -> list[Happened]:
+    """List the events that minted the capabilities of a task, in order."""
+    return list(map(Happened.of, authority.minted(id)))
 
 
 @operation("POST", "/tasks/{id}/mint", problems=(404,))
@@ -164,6 +176,12 @@ def find(authority: Authority, asked: messages.FindQuery) -> Events:
     if len(found) == asked.limit:
         reached = found[-1].position
     return _events(found, max(reached, asked.after), end)
+
+
+@operation("GET", "/calls", problems=(404,))
+def calls(authority: Authority, asked: messages.CallsQuery) -> Calls:
+    """List the newest calls by their last decision, each with all decisions about it, page by page."""
+    return Calls.of(authority.calls(asked, before=asked.before, limit=asked.limit, each=asked.each))
 
 
 @operation("GET", "/decisions/{id}", problems=(404,))

@@ -22,6 +22,15 @@ WHERE kind IN ('request_made', 'request_approved', 'request_denied', 'request_ex
     AND strpos(body, '"request":"') > 0;
 CREATE INDEX of_subject ON capx.events (subject, position) WHERE subject IS NOT NULL;
 
+-- What the authority itself logged about a task: a resource can report very many decisions about one.
+CREATE INDEX facts_of_task ON capx.events (task, kind, position) WHERE kind <> 'decision';
+
+-- The decisions that did not allow anything, in order: most of a log is what was allowed. The outcome is compared as it is
+-- written in the body: a text with escapes that nobody needs is no `allowed`, and no text here can be one that PostgreSQL
+-- does not hold.
+CREATE INDEX denials ON capx.events (position)
+    WHERE kind = 'decision' AND (body::json -> 'outcome')::text IS DISTINCT FROM '"allowed"';
+
 CREATE OR REPLACE FUNCTION capx.amount(what numeric) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT (what >= 0 AND what < 1e15 AND scale(what) <= 6) IS TRUE
 $$;

@@ -49,12 +49,20 @@ class SqlRows(SqlRequestRows):
     select_event: ClassVar[str]
     of_task: ClassVar[str]
     """The condition that an event is about a task."""
+    of_task_alone: ClassVar[str]
+    """The same, for an index that has events without a task, too."""
+    by_facts: ClassVar[str]
+    """What goes behind the table if the index `facts_of_task` must be used."""
     event_task: ClassVar[str]
     """The task of an event; NULL if it has none."""
     with_text: ClassVar[str]
     """The condition that an event has a text in it."""
     of_decision: ClassVar[str]
     """The condition that a decision has an id."""
+    is_denial: ClassVar[str]
+    """The condition of the index `denials`: an event is a decision, and its outcome is not `allowed`."""
+    by_denials: ClassVar[str]
+    """What goes behind the table if that index must be used."""
     of_capability: ClassVar[str]
     """The condition that a minted capability has an id."""
     select_death: ClassVar[str]
@@ -107,6 +115,26 @@ class SqlRows(SqlRequestRows):
 
     def tasks(self) -> list[TaskRecord]:
         return [TaskRecord(*row) for row in self._rows(f"{_TASK} ORDER BY {self.nth}")]
+
+    def task_page(
+        self, *, limit: int, before: str | None = None, after: str | None = None, alive_at: int | None = None
+    ) -> list[TaskRecord]:
+        conditions, values = ["1 = 1"], list[str | int]()
+        for sign, id_ in (("<", before), (">", after)):
+            if id_ is not None:
+                conditions.append(f"{self.nth} {sign} (SELECT {self.nth} FROM capx.tasks WHERE id = ?)")  # noqa: S608
+                values.append(id_)
+        if alive_at is not None:
+            conditions.append("state = 'active' AND expires > ?")
+            values.append(alive_at)
+        order = "DESC" if after is None else "ASC"
+        query = f"{_TASK} WHERE {' AND '.join(conditions)} ORDER BY {self.nth} {order} LIMIT ?"
+        found = [TaskRecord(*row) for row in self._rows(query, *values, limit)]
+        return found[::-1] if after is None else found
+
+    def task_count(self) -> int:
+        (count,) = self._row("SELECT count(*) FROM capx.tasks")
+        return int(count)
 
     def tasks_with(self, id_: str) -> list[str]:
         named = f"SELECT {self.event_task} FROM capx.events WHERE {self.with_text}"  # noqa: S608 - conditions of ours
@@ -193,10 +221,28 @@ class SqlRows(SqlRequestRows):
             after = rows[-1][0]
             limit = None if limit is None else limit - len(rows)
 
+    def newest(
+        self, *, before: int, limit: int, after: int = 0, task: str | None = None, denied: bool = False
+    ) -> list[Event]:
+        conditions, values = ["position > ?", "position < ?"], list[str]()
+        if denied:
+            conditions.append(self.is_denial)
+        if task is not None:
+            conditions.append(self.of_task)
+            values.append(task)
+        # The events of one task are few, whatever their outcome.
+        table = f"{self.select_event}{self.by_denials if denied and task is None else ''}"
+        query = f"{table} WHERE {' AND '.join(conditions)} ORDER BY position DESC LIMIT ?"
+        return list(map(self._event, self._rows(query, after, before, *values, limit)))
+
     def decision(self, id_: str) -> Event | None:
         query = f"{self.select_event} WHERE kind = 'decision' AND {self.of_decision} ORDER BY position LIMIT 1"
         row = self._row(query, id_)
         return row and self._event(row)
+
+    def minted_in(self, task: str) -> list[Event]:
+        query = f"{self.select_event}{self.by_facts} WHERE kind <> 'decision' AND kind = 'capability_minted'"
+        return list(map(self._event, self._rows(f"{query} AND {self.of_task_alone} ORDER BY position", task)))
 
     def minted(self, capability: str) -> Event | None:
         query = f"{self.select_event} WHERE kind = 'capability_minted' AND {self.of_capability} LIMIT 1"

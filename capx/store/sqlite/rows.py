@@ -47,7 +47,12 @@ class Rows(SqlRows):
     of_task = "json_extract(body, '$.task') = ? AND json_extract(body, '$.task') IS NOT NULL"
     event_task = "json_extract(body, '$.task')"
     with_text = "instr(body, ?) > 0"
+    of_task_alone = "json_extract(body, '$.task') = ?"
+    by_facts = " INDEXED BY facts_of_task"
     of_decision = "json_extract(body, '$.id') = ?"
+    is_denial = "kind = 'decision' AND json_extract(body, '$.outcome') IS NOT 'allowed'"
+    # Otherwise SQLite goes through the whole table, which has the same order.
+    by_denials = " INDEXED BY denials"
     of_capability = "json_extract(body, '$.ids[1]') = ?"
     of_request = "json_extract(e.body, '$.request')"
     plain = "+"

@@ -204,4 +204,4 @@ def _consents(home: Path) -> Iterator[Finding]:
 
 def _answers(place: str) -> str:
     with target.authority() as authority:
-        return f"{place} answers, with {len(authority.tasks())} tasks; what follows is about the home here"
+        return f"{place} answers, up to position {authority.end()}; what follows is about the home here"

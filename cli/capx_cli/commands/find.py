@@ -1,19 +1,27 @@
 """`capx find`: find recorded decisions."""
 
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from capx_cli import completion, phrases, screen, target
 from capx_cli.failure import DONE, NOTHING
-from capx_cli.view import Newest, show_each
+from capx_cli.view import Page, page_options, show_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from capx.store.decision_groups import Group
     from capx.store.log import Event
+
+
+class _Span(NamedTuple):
+    """Which decisions of the log to show: those between two positions, at most so many."""
+
+    before: int | None
+    after: int | None
+    most: int | None
 
 
 @click.command()
@@ -40,13 +48,20 @@ if TYPE_CHECKING:
 @click.option("--node", metavar="ID", help="Only where this node acted, or one below it.")
 @click.option("--presentation", metavar="ID", help="Only about this presentation, each decision singly.")
 @click.option("--decision", metavar="ID", help="Only the decision with this id, whatever followed.")
-@click.option(
-    "--limit", type=phrases.COUNT, metavar="N", help="Only the newest N; without it, 500, and with --json all."
-)
+@page_options("POSITION|ID")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, one decision a line.")
 @target.authority_option
 def find(
-    *, since: str | None, task: str | None, reasons: tuple[str, ...], each: bool, as_json: bool, **asked: Any
+    *,
+    since: str | None,
+    task: str | None,
+    reasons: tuple[str, ...],
+    each: bool,
+    limit: int | None,
+    before: str | None,
+    after: str | None,
+    as_json: bool,
+    **asked: Any,
 ) -> int:
     """Find recorded decisions, one line each, the newest last: time, outcome, id, who wanted what, and the node.
 
@@ -58,26 +73,32 @@ def find(
     nothing. Use the ids of a line with capx why ID, capx graph TASK and capx revoke NODE. The exit code is 1 if no
     decision matches; --json then writes an empty array.
 
+    A page has the newest 50. A line on standard error says how to get the next one, also with --json: --before and
+    --after take a position of the log, or the id of a decision.
+
     Example: capx find --denied --since 1h
     """
     from capx_cli import events
 
     events.demand_no_decision(asked["node"])
-    after = 0 if since is None else phrases.past(since)
+    page: Page[Group] = Page(limit, before, after, lambda group: group.last.position)
+    begin = 0 if since is None else phrases.past(since)
     with target.authority() as authority:
         meant = None if task is None else phrases.task_id(authority, task)
-        newest = Newest(asked["limit"], as_json=as_json)
         each = each or asked["decision"] is not None or asked["presentation"] is not None
-        query: dict[str, Any] = {**asked, "limit": newest.limit, "task": meant, "reasons": reasons, "since": after}
-        found = screen.awaited("reading the log", lambda: _found(authority, each=each, **query))
+        query: dict[str, Any] = {**asked, "task": meant, "reasons": reasons, "since": begin}
+        span = _Span(
+            phrases.position(authority, "--before", before), phrases.position(authority, "--after", after), page.most
+        )
+        found = screen.awaited("reading the log", lambda: _found(authority, span, each=each, **query))
         first = list(islice(found, 1))
         looked_for = ", ".join(
             name if value is True else f"{name} {value}"
             for name, value in {**asked, "reason": " or ".join(reasons), "task": meant, "since": since}.items()
-            if value not in {None, False, ""} and name != "limit"
+            if value not in {None, False, ""}
         )
         nothing = f"no such decision was recorded{f': {looked_for}' if looked_for else ''}{_similar(reasons)}"
-        shown = newest.shown(chain(first, found))
+        shown = page.shown(chain(first, found))
         facts = events.last_as_json if each else events.group_as_json
         show_each(shown, as_json, facts=facts, say=events.say_decision, nothing=nothing)
     return DONE if first else NOTHING
@@ -94,7 +115,7 @@ def _similar(reasons: tuple[str, ...]) -> str:
 
 
 def _found(
-    authority: "target.Operations", *, each: bool, decision: str | None, limit: int | None, **query: Any
+    authority: "target.Operations", span: _Span, *, each: bool, decision: str | None, **query: Any
 ) -> "Iterator[Group]":
     from capx.store.decision_groups import Group
 
@@ -102,28 +123,40 @@ def _found(
         phrases.demand_id(what, query[what])
     if decision is not None:
         return (Group((event,)) for event in _one(authority, decision, query))
-    if each:
-        return (Group((event,)) for event in authority.find(limit=limit, **query))
-    return _calls(authority, limit=limit, **query)
+    if span.after is None and span.most is not None:
+        return _newest(authority, span.before, span.most, each=each, **query)
+    return _in_order(authority, span, each=each, **query)
 
 
-def _calls(
-    authority: "target.Operations", *, denied: bool, reasons: tuple[str, ...], limit: int | None, **query: Any
+def _newest(authority: "target.Operations", before: int | None, most: int, **query: Any) -> "Iterator[Group]":
+    found: list[Group] = []
+    while len(found) < most and before != 0:
+        page = authority.calls(before=before, limit=most - len(found), **query)
+        found += page.groups
+        before = page.reached
+    return reversed(found)
+
+
+def _in_order(
+    authority: "target.Operations",
+    span: _Span,
+    *,
+    each: bool,
+    denied: bool,
+    reasons: tuple[str, ...],
+    **query: Any,
 ) -> "Iterator[Group]":
-    from capx.store.decision_groups import grouped, newest
+    from capx.store.decision_groups import Group, grouped
     from capx.store.decision_query import Query
 
-    outcome, end = Query(denied=denied, reasons=reasons), authority.end()
-
-    def read(after: int) -> "Iterator[Event]":
-        return authority.find(after=after, until=end, **query)
-
-    def matches(group: "Group") -> bool:
-        return outcome.matches(group.last)
-
-    if limit is None:
-        return grouped(read(0), matches)
-    return iter(newest(read, end=end, limit=limit, keep=matches))
+    after, until = span.after or 0, authority.end() if span.before is None else span.before - 1
+    if each:
+        found = authority.find(after=after, until=until, denied=denied, reasons=reasons, **query)
+        return islice((Group((event,)) for event in found), span.most)
+    outcome = Query(denied=denied, reasons=reasons)
+    # The outcome of a call is that of its last decision: so the others are read, too.
+    read = authority.find(after=after, until=until, **query)
+    return islice(grouped(read, lambda group: outcome.matches(group.last)), span.most)
 
 
 def _one(authority: "target.Operations", decision: str, query: dict[str, Any]) -> "Iterator[Event]":

@@ -84,11 +84,14 @@ class _Read(NamedTuple):
 
 
 def _read(authority: "target.Operations", wanted: str | None, limit: int | None) -> _Read:
+    from capx.authority.history import MOST_TREES
+
     graph = authority.graph(wanted) if limit is None else authority.graph(limit=limit)
-    tasks = authority.tasks() if wanted is None else [authority.task(wanted)]
+    tasks = authority.task_page(limit=limit or MOST_TREES) if wanted is None else [authority.task(wanted)]
     requests: dict[str, list[RequestRecord]] = {}
-    for request in authority.requests(task=wanted):
-        requests.setdefault(request.node, []).append(request)
+    for tree in graph.trees:
+        for request in authority.requests(task=tree.task):
+            requests.setdefault(request.node, []).append(request)
     return _Read(graph, {task.id: task for task in tasks}, requests)
 
 

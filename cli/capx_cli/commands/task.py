@@ -9,7 +9,7 @@ import click
 from capx_cli import arguments, completion, inbox, intents, phrases, screen, target
 from capx_cli.failure import DONE
 from capx_cli.token_output import Output, output_options
-from capx_cli.view import View, json_option, say_named
+from capx_cli.view import Page, View, json_option, page_options, say_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -145,15 +145,35 @@ _TASKS: "View[TaskRecord]" = View(
 @task.command("list")
 @json_option
 @click.option("--active", is_flag=True, help="Only tasks that have not ended.")
+@page_options("TASK")
 @target.authority_option
-def list_(as_json: bool, active: bool) -> None:
-    """List the tasks, the oldest first.
+def list_(as_json: bool, active: bool, limit: int | None, before: str | None, after: str | None) -> None:
+    """List the newest tasks, the newest last.
 
     Example: capx task list --active
     """
+    page: Page[TaskRecord] = Page(limit, before, after, lambda task: task.id)
     with target.authority() as authority:
-        tasks = [each for each in authority.tasks() if each.state == "active" or not active]
+        tasks = list(page.shown(_listed(authority, page.most, before, after, active=active)))
     _TASKS.show(tasks, as_json, nothing="There is no task. Open one: capx task open --allow ACTION")
+
+
+def _listed(
+    authority: "target.Operations", most: int | None, before: str | None, after: str | None, *, active: bool
+) -> "list[TaskRecord]":
+    """Return so many tasks, or all, in the order of their opening; in pieces, because an answer has a bound."""
+    found: list[TaskRecord] = []
+    while most is None or len(found) < most:
+        asked = _PIECE if most is None else min(_PIECE, most - len(found))
+        piece = authority.task_page(limit=asked, before=before, after=after, active=active)
+        found = [*found, *piece] if after is not None else [*piece, *found]
+        if len(piece) < asked:
+            break
+        before, after = (piece[0].id, None) if after is None else (None, piece[-1].id)
+    return found
+
+
+_PIECE = 1_000
 
 
 @task.command("show", cls=phrases.TakesIds, short_help="Show a task, and what it was given.")
@@ -167,10 +187,8 @@ def show(task_id: str, as_json: bool) -> None:
     """
     with target.authority() as authority:
         found = authority.task(phrases.task_id(authority, task_id))
-        with screen.busy("reading the log"):
-            events = (event.facts() for event in authority.log() if event.kind == "capability_minted")
-            minted = [phrases.with_instants(facts) for facts in events if facts.get("task") == found.id]
-            requests = authority.requests(task=found.id)
+        minted = [phrases.with_instants(event.facts()) for event in authority.minted(found.id)]
+        requests = authority.requests(task=found.id)
     if as_json:
         screen.as_json(
             {**phrases.with_instants(found), "minted": minted, "requests": list(map(inbox.as_json, requests))}

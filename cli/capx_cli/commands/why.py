@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 
 _AROUND = 1_000
 """How many events before and after a decision are searched for neighbours."""
+_MOST_PAGES = 5
+"""The pages of denials that are searched for one that can be read: a resource may write very many others."""
 
 
 class _Identified(Struct):
     id: str
-
-
-class _Outcome(Struct):
-    outcome: str
 
 
 @click.command(cls=phrases.TakesIds)
@@ -63,7 +61,7 @@ def why(decision: str, as_json: bool) -> None:
         group = _group(around, event)
         beside = _beside(around, group, event, decided)
         request = _granted_as(authority, decided)
-        returned = _returned(authority, event, decided)
+        returned = _returned(around, decided)
     if as_json:
         granted = None if request is None else inbox.as_json(request)
         back = None if returned is None else event_as_json(returned)
@@ -74,17 +72,19 @@ def why(decision: str, as_json: bool) -> None:
 
 
 def _newest_denial(authority: "target.Operations") -> "Event | None":
-    from capx.store.decision_groups import newest
-
-    end = authority.end()
-
-    def stayed_denied(group: "Group") -> bool:
-        # Most that a resource can report in a flood is no denial: to see that takes less than to read a decision whole.
-        said = group.last.read_if(_Outcome)
-        return said is not None and said.outcome == "denied" and group.last.read_if(Decided) is not None
-
-    found = newest(lambda after: authority.find(after=after, until=end), end=end, limit=1, keep=stayed_denied)
-    return found[0].last if found else None
+    before, limit = None, 1
+    for _ in range(_MOST_PAGES):
+        page = authority.calls(denied=True, before=before, limit=limit)
+        for group in page.groups:
+            if group.last.read_if(Decided) is not None:
+                return group.last
+        if page.reached == 0:
+            return None
+        before, limit = page.reached, _AROUND
+    raise click.UsageError(
+        "the newest denials are not written as capx writes them, or other decisions about their calls followed: "
+        "capx find --denied --each shows them"
+    )
 
 
 def _group(around: "Iterable[Event]", event: "Event") -> "Group":
@@ -142,9 +142,9 @@ def _granted_as(authority: "target.Operations", decided: "Decided") -> "RequestR
     return next((one for one in requests if one.capability is not None and one.capability in decided.ids), None)
 
 
-def _returned(authority: "target.Operations", event: "Event", about: Decided) -> "Event | None":
+def _returned(around: "Iterable[Event]", about: Decided) -> "Event | None":
     """Return the event by which the call gave back what it had spent; None if there is none near it."""
-    return next((one for one in _around(authority, event) if _gives_back(one, about)), None) if about.spent else None
+    return next((one for one in around if _gives_back(one, about)), None) if about.spent else None
 
 
 def _gives_back(event: "Event", decided: Decided) -> bool:
