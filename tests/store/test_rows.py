@@ -249,7 +249,7 @@ def test_pages_of_tasks_are_in_the_order_of_opening(store: Store) -> None:
         assert writing.task_count() == 5
 
 
-def test_what_was_minted_in_a_task_is_found_without_its_decisions(store: Store) -> None:
+def test_what_was_minted_is_found_without_the_decisions(store: Store) -> None:
     def body(**facts: object) -> bytes:
         return msgspec.json.encode({"id": "x", "ids": ["a", "b"], **facts})
 
