@@ -50,7 +50,10 @@ class Rows(SqlRows):
     of_task_alone = "task = ?"
     by_facts = ""
     of_decision = "decision = ?"
-    is_denial = "kind = 'decision' AND (body::json -> 'outcome')::text IS DISTINCT FROM '\"allowed\"'"
+    is_denial = (
+        "kind = 'decision' AND (strpos(body, '\"outcome\":\"allowed\"') = 0 "
+        'OR strpos(body, \'"outcome":"denied"\') > 0)'
+    )
     by_denials = ""
     of_capability = "capability = ?"
     of_request = "e.subject"
