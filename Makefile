@@ -11,13 +11,13 @@ demo: $(VENV)/.demo
 	$(BIN)/capx demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 # What only repeats (examples, kills, enumerations: tests/labs/counts.py) runs a tenth as often in `make test`, and in full
-# here; then each fuzz target for NIGHTLY_SECONDS, then all mutants. Some hours on two cores.
+# here, with the coverage, which takes long because the tests start many processes; then each fuzz target for NIGHTLY_SECONDS, then all mutants. Some hours on two cores.
 NIGHTLY_SECONDS ?= 600
 nightly: $(VENV)/.dev $(VENV)/.mutants
-	NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+	NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --cov --cov-report=term
 	$(BIN)/python -m tests.fuzz --seconds $(NIGHTLY_SECONDS)
 	$(BIN)/python -m tests.mutants
 
