@@ -95,7 +95,8 @@ def is_signed_by_principal(policy: Policy, signed: SignedIntent) -> bool:
 
 @lru_cache(maxsize=256)
 def _is_signed_by(public: bytes, message: bytes, signature: str) -> bool:
-    # The same signature is checked at each ask on the intent.
+    # Remembered, because each ask on the intent needs it. The answer follows from these bytes, and the key is that of
+    # the policy as it is now.
     from capx.crypto.ed25519 import is_signed_by
 
     return is_signed_by(public, message, signature)

@@ -72,7 +72,7 @@ REASONS: Final = MappingProxyType(
         "too_many": "too many requests were made, or are waiting, in this branch of the task or for this audience",
         "request_denied": "a person has denied it",
         "asker_dead": "the asker was revoked, or has ended",
-        "grant_revoked": "the grant that answered this ask was revoked",
+        "grant_revoked": "a grant of this ask, or of this action with any arguments, was revoked",
     }
 )
 """The sentences of refusals, by their stable codes."""
