@@ -204,6 +204,10 @@ def of_key(key: "RevocationKey") -> str | None:
     return None
 
 
+MOST_SHOWN = 50
+"""The deaths of one command that are shown line by line."""
+
+
 def what_died(key: str, *, is_root: bool) -> str:
     """Name what was revoked with this key, in words; `is_root` if it is the id of a root."""
     return of_key(key) or f"{'root of a task' if is_root else 'node or capability'} {key}"

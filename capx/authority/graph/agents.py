@@ -54,7 +54,7 @@ def _all_named(reading: Reading, task: TaskRecord, agent: str) -> Iterator[tuple
         if event.kind == CapabilityMinted.kind:
             minted = event.read(CapabilityMinted)
             # The authority has verified the token that asked.
-            named, audience = _labelled(minted.path, minted.hops, agent)[:1], ""
+            named, audience = dict(islice(_labelled(minted.path, minted.hops, agent), 1)), ""
         elif event.kind == "decision":
             # A resource may write anything into its decisions.
             decided = event.read_if(Reported)
@@ -65,26 +65,29 @@ def _all_named(reading: Reading, task: TaskRecord, agent: str) -> Iterator[tuple
             named, audience = _named(decided, root, agent, found), decided.audience
         else:
             continue
-        for node in named:
-            if node not in found:
-                found.add(node)
-                yield unb64u(node), audience
+        for id_, node in named.items():
+            if id_ not in found:
+                found.add(id_)
+                yield node, audience
 
 
-def _named(decided: Reported, root: bytes, agent: str, known: Set[str]) -> list[str]:
+def _named(decided: Reported, root: bytes, agent: str, known: Set[str]) -> dict[str, bytes]:
     """The nodes of a decision that have the label: the topmost one if it is computed, else all that are claimed.
 
     A computed one only if it is not known yet.
     """
     if decided.nonces is None:
-        return [node for node in _labelled(decided.path, decided.hops, agent) if is_node_id(node)]
+        return dict(_labelled(decided.path, decided.hops, agent))
     depth = decided.hops.index(agent) + 1
     first = decided.path[depth]
     if first in known or len(decided.nonces) != len(decided.hops):
-        return []
-    is_computed = b64u(reduce(chain.node_below, decided.nonces[:depth], root)) == first
-    return [first] if is_computed else []
+        return {}
+    node = reduce(chain.node_below, decided.nonces[:depth], root)
+    return {first: node} if b64u(node) == first else {}
 
 
-def _labelled(path: tuple[str, ...], hops: tuple[str, ...], agent: str) -> list[str]:
-    return [node for node, label in zip(path[1:], hops, strict=False) if label == agent]
+def _labelled(path: tuple[str, ...], hops: tuple[str, ...], agent: str) -> Iterator[tuple[str, bytes]]:
+    """The nodes of a path that have the label and an id that can be one, by their ids."""
+    return (
+        (id_, unb64u(id_)) for id_, label in zip(path[1:], hops, strict=False) if label == agent and is_node_id(id_)
+    )

@@ -48,7 +48,7 @@ class Rows(SqlRows):
     event_task = "task"
     with_text = "strpos(body, ?) > 0"
     of_task_alone = "task = ?"
-    by_facts = ""
+    by_mints = ""
     of_decision = "decision = ?"
     is_denial = (
         "kind = 'decision' AND (strpos(body, '\"outcome\":\"allowed\"') = 0 "

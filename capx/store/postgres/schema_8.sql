@@ -22,8 +22,8 @@ WHERE kind IN ('request_made', 'request_approved', 'request_denied', 'request_ex
     AND strpos(body, '"request":"') > 0;
 CREATE INDEX of_subject ON capx.events (subject, position) WHERE subject IS NOT NULL;
 
--- What the authority itself logged about a task: a resource can report very many decisions about one.
-CREATE INDEX facts_of_task ON capx.events (task, kind, position) WHERE kind <> 'decision';
+-- What was minted in a task: a resource can report very many decisions about one.
+CREATE INDEX minted_in_task ON capx.events (task, position) WHERE kind = 'capability_minted';
 
 -- The decisions that did not allow anything, in order: most of a log is what was allowed. By the text, and not as JSON:
 -- PostgreSQL reads no JSON with the character U+0000 in it, which a resource may report. Some that are no denials may be

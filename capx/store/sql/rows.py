@@ -51,8 +51,8 @@ class SqlRows(SqlRequestRows):
     """The condition that an event is about a task."""
     of_task_alone: ClassVar[str]
     """The same, for an index that has events without a task, too."""
-    by_facts: ClassVar[str]
-    """What goes behind the table if the index `facts_of_task` must be used."""
+    by_mints: ClassVar[str]
+    """What goes behind the table if the index `minted_in_task` must be used."""
     event_task: ClassVar[str]
     """The task of an event; NULL if it has none."""
     with_text: ClassVar[str]
@@ -241,7 +241,7 @@ class SqlRows(SqlRequestRows):
         return row and self._event(row)
 
     def minted_in(self, task: str) -> list[Event]:
-        query = f"{self.select_event}{self.by_facts} WHERE kind <> 'decision' AND kind = 'capability_minted'"
+        query = f"{self.select_event}{self.by_mints} WHERE kind = 'capability_minted'"
         return list(map(self._event, self._rows(f"{query} AND {self.of_task_alone} ORDER BY position", task)))
 
     def minted(self, capability: str) -> Event | None:

@@ -48,7 +48,7 @@ class Rows(SqlRows):
     event_task = "json_extract(body, '$.task')"
     with_text = "instr(body, ?) > 0"
     of_task_alone = "json_extract(body, '$.task') = ?"
-    by_facts = " INDEXED BY facts_of_task"
+    by_mints = " INDEXED BY minted_in_task"
     of_decision = "json_extract(body, '$.id') = ?"
     is_denial = "kind = 'decision' AND json_extract(body, '$.outcome') IS NOT 'allowed'"
     # Otherwise SQLite goes through the whole table, which has the same order.

@@ -99,7 +99,7 @@ INSERT OR IGNORE INTO request_nodes
     # 7: the marks of rows, and by what an older row is found: the tasks of an intent, the events about a request or the
     # withdrawal of an intent. And which calls a request is for, by which it is found. And the decisions that did not
     # allow anything, in order: most of a log is what was allowed. And what
-    # the authority itself logged about a task: a resource can report very many decisions about one.
+    # was minted in a task: a resource can report very many decisions about one.
     """
 ALTER TABLE tasks ADD COLUMN mark BLOB;
 ALTER TABLE intents ADD COLUMN mark BLOB;
@@ -113,7 +113,7 @@ ALTER TABLE request_nodes ADD COLUMN call TEXT;
 CREATE INDEX requests_of_call ON requests (node, call);
 CREATE INDEX request_nodes_of_call ON request_nodes (node, call);
 CREATE INDEX withdrawals ON events (json_extract(body, '$.intent')) WHERE kind = 'intent_withdrawn';
-CREATE INDEX facts_of_task ON events (json_extract(body, '$.task'), kind) WHERE kind <> 'decision';
+CREATE INDEX minted_in_task ON events (json_extract(body, '$.task')) WHERE kind = 'capability_minted';
 CREATE INDEX denials ON events (position)
     WHERE kind = 'decision' AND json_extract(body, '$.outcome') IS NOT 'allowed';
 """,

@@ -178,12 +178,17 @@ def _held(token_file: str | None) -> str:
 def _say(revoked: "Revocation") -> None:
     if not revoked.killed:
         screen.say("no live task, and no agent that has acted, matches: nothing was revoked")
-    for killed in revoked.killed:
+    # A resource can report very many nodes of an agent.
+    shown, rest = revoked.killed[: phrases.MOST_SHOWN], revoked.killed[phrases.MOST_SHOWN :]
+    for killed in shown:
         what = phrases.what_died(killed.key, is_root=killed.is_root)
         if revoked.dying is None:
             phrases.said_end(what, "revoked", killed.position, again=killed.again)
         else:
             screen.say(f"{what} {'is dead already' if killed.again else 'would be revoked'}")
+    if rest:
+        where = "--json lists all" if revoked.dying is not None else f"the log has all up to position {revoked.position}"
+        screen.say(f"and {len(rest):,} more: {where}")
     if revoked.killed and revoked.dying is not None:
         say_dying(revoked.dying)
 

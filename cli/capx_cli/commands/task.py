@@ -269,6 +269,8 @@ def _end(task_id: str, how: "Callable[[target.Operations, str], Ended]", as_json
 def say_dying(dying: "Impact") -> None:
     """Show what is known to die."""
     for name, ids in (("node", dying.nodes), ("capability", dying.capabilities)):
-        for id_ in ids:
+        for id_ in ids[: phrases.MOST_SHOWN]:
             screen.say(f"  {name} {id_} would die")
+        if rest := len(ids[phrases.MOST_SHOWN :]):
+            screen.say(f"  and {rest:,} more of this kind: --json lists all")
     screen.say("  and everything below, seen or not")
