@@ -39,7 +39,7 @@ _MOST_SEARCHED: Final = 20_000
 _PIECE: Final = 1_000
 _FASTER: Final = 8
 
-_Call = tuple[str, str, str, str]
+_Call = tuple[tuple[str, ...], str, str, str]
 
 
 class Group(Struct, frozen=True):
@@ -113,10 +113,12 @@ class _Recorded(Recorded, frozen=True, kw_only=True):
     @property
     def call(self) -> _Call | None:
         """The call that this is about; None if nobody can tell."""
-        if self.action is None or not self.path:
+        if self.action is None or not (self.is_claim or self.root):
             return None
+        # The root and the nonces stand for the node that acted, because to compute it takes longer.
+        node = self.path[-1:] if self.is_claim else (self.root or "", *(self.nonces or ()))
         texts = isinstance(self.audience, str) and isinstance(self.args_digest, str)
-        return (self.path[-1], self.action, self.audience, self.args_digest) if texts else None
+        return (node, self.action, self.audience, self.args_digest) if texts else None
 
 
 class _Waiting:

@@ -8,16 +8,22 @@ from typing import Any, Final, Literal, TypedDict
 
 from msgspec import Struct
 
+from capx.crypto.base64url import b64u
 from capx.crypto.instants import instant
 from capx.errors import InvalidRequest
 from capx.store.log import Event
+from capx.tokens import chain
 from capx_caveats import Entry, is_id, is_label, is_pattern
+
+DEEPEST: Final = 256
+"""The most nodes on a path. No token can hold more, so a longer path in a decision was made up."""
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
     """The fields of a recorded decision that a query compares; a reader that needs more adds fields in a subclass.
 
-    A resource wrote the decision, and may have written anything: read it with `Event.read_if`.
+    A resource wrote the decision, and may have written anything: read it with `Event.read_if`. Versions before this one
+    wrote a path and no nonces.
     """
 
     outcome: str
@@ -25,8 +31,22 @@ class Recorded(Struct, frozen=True, kw_only=True):
     task: str | None = None
     tenant: str | None = None
     hops: tuple[str, ...] = ()
+    root: str | None = None
     path: tuple[str, ...] = ()
+    nonces: tuple[str, ...] | None = None
     presentation: str | None = None
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether nobody can check the path: an older version reported it, without the nonces of its hops."""
+        return self.nonces is None and bool(self.path)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The nodes from the root to the agent that acted, base64url: computed, unless the path is a claim."""
+        if self.is_claim or self.root is None:
+            return self.path
+        return tuple(map(b64u, chain.nodes(self.root, (self.nonces or ())[: DEEPEST - 1])))
 
 
 _NOTHING: Final = (None,) * 6
@@ -119,7 +139,7 @@ class Query(Struct, frozen=True, kw_only=True):
             and self.tenant in {None, recorded.tenant}
             and self.task in {None, recorded.task}
             and self.presentation in {None, recorded.presentation}
-            and (self.node is None or self.node in recorded.path)
+            and (self.node is None or self.node in recorded.nodes)
             and (self.agent is None or self.agent in recorded.hops)
             and (self.action is None or (recorded.action is not None and Entry(self.action).matches(recorded.action)))
             and (not isinstance(recorded, _WithReasons) or self._has_reason(recorded))

@@ -127,7 +127,7 @@ class Reading(Protocol):
     ) -> Iterator[Event]:
         """The events above position `after`, in order; `task` and `kind` select those of one task or one kind.
 
-        With `naming`, the decisions without this text (the id of a node) in their bodies are left out. The database
+        With `naming`, the decisions without this text (an id) in their bodies are left out. The database
         looks, without decoding them.
         """
         ...

@@ -82,6 +82,14 @@ _PREFIX: Final = "d."
 NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: Capx <presentation>")
 """The refusal of a call that came without a token."""
 
+NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        **dict.fromkeys(("action", "task", "tenant", "intent", "root", "presentation")),
+        **{name: [] for name in ("path", "hops", "ids", "spent", "reasons")},
+    }
+)
+"""The members that the body of a decision leaves out if they have no value, with what older versions wrote then."""
+
 
 def decision_id() -> str:
     """A new id of a decision: `d.`, and 16 random bytes in base64url. No node, capability or task has such an id."""
@@ -159,31 +167,35 @@ class Decision(Struct, frozen=True, kw_only=True):
         return self.refusals[0].code if self.refusals else ""
 
     def body(self) -> dict[str, Any]:
-        """The decision as JSON values, as the log holds it and `capx why` shows it."""
-        return {
+        """The decision as JSON values, as the log holds it. What has no value is left out: a log has very many of them.
+
+        The path is left out, too: it follows from the root and the nonces.
+        """
+        lineage = self.lineage
+        members = {
             "id": self.id,
             "at": self.at,
             "outcome": self.outcome,
             "audience": self.audience,
             "action": self.action,
             "task": self.task,
-            "tenant": self.lineage.tenant if self.lineage else None,
-            "intent": self.lineage.intent if self.lineage else None,
-            "root": self.lineage.root if self.lineage else None,
-            "path": list(self.path),
+            "tenant": lineage.tenant if lineage else None,
+            "intent": lineage.intent if lineage else None,
+            "root": lineage.root if lineage else None,
             "hops": list(self.hops),
             "nonces": list(self.nonces),
             "ids": list(self.ids),
             "presentation": self.presentation,
-            **({} if self.args_digest is None else {"args_digest": self.args_digest}),
+            "args_digest": self.args_digest,
             "spent": [msgspec.to_builtins(one) for one in self.spent],
             "reasons": [reason(refusal) for refusal in self.refusals],
         }
+        return {name: value for name, value in members.items() if value not in (None, [])}
 
     def older_body(self) -> dict[str, Any]:
-        """The same for an authority of an older version, which refuses what it does not know."""
-        body = {name: value for name, value in self.body().items() if name not in {"nonces", "args_digest"}}
-        return body | {"id": self.id.removeprefix(_PREFIX)}
+        """The same for an authority of an older version, which refuses what it does not know, and misses nothing."""
+        body = {**NO_VALUES, **self.body(), "id": self.id.removeprefix(_PREFIX), "path": list(self.path)}
+        return {name: value for name, value in body.items() if name not in {"nonces", "args_digest"}}
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Decision is neither true nor false: read its `allowed`")

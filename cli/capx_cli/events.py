@@ -12,7 +12,7 @@ from capx.store import events
 from capx.store.decision_query import Recorded
 from capx.tokens import revocation_key
 from capx.tokens.wording import label
-from capx.verify.decision import is_decision_id
+from capx.verify.decision import NO_VALUES, is_decision_id
 from capx.verify.spending import Spent
 from capx_caveats import is_action, is_audience, shown, shown_amount, shown_instant
 from capx_cli import phrases, screen
@@ -34,7 +34,6 @@ class Decided(Recorded, frozen=True, kw_only=True):
     audience: str
     ids: tuple[str, ...] = ()
     intent: str | None = None
-    nonces: tuple[str, ...] | None = None
     spent: tuple[Spent, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
 
@@ -51,12 +50,7 @@ class Decided(Recorded, frozen=True, kw_only=True):
     @property
     def node(self) -> str | None:
         """The node that acted; None if the token could not be read that far."""
-        return self.path[-1] if self.path else None
-
-    @property
-    def is_claim(self) -> bool:
-        """Whether nobody can check the path: an older version reported it, without the nonces of its hops."""
-        return self.nonces is None and len(self.path) > 1
+        return self.nodes[-1] if self.nodes else None
 
     @property
     def wanted(self) -> str:
@@ -124,10 +118,12 @@ def event_as_json(event: "Event") -> dict[str, Any]:
 
 
 def decision_as_json(event: "Event") -> dict[str, Any]:
-    """Return a decision as JSON values, with the node that acted and its position in the log."""
+    """Return a decision as JSON values, with its path, the node that acted and its position in the log."""
     decision, facts = event.read_if(Decided), event.read_if(dict[str, Any]) or {}
+    path = {} if decision is None else {"path": decision.nodes}
     return {
-        **phrases.with_instants(facts),
+        **NO_VALUES,
+        **phrases.with_instants({**facts, **path}),
         "node": None if decision is None else decision.node,
         "position": event.position,
     }

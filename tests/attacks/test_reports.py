@@ -86,14 +86,15 @@ def test_a_rogue_does_not_hide_below_a_dead_sibling(authority: Authority, *, cla
     if claims:
         report(authority, forged)
     else:
-        with pytest.raises(msgspec.ValidationError, match="does not follow from its root and its nonces"):
+        with pytest.raises(msgspec.ValidationError, match="its path follows from its root and its nonces"):
             report(authority, forged)
         # As a process that shares the store could write it.
         authority.store.record([DecisionRecord(forged["id"], 1, msgspec.json.encode(forged))])
         report(authority, body(task, [root_of(task), node_of(rogue)], ["rogue"], id="d." + "B" * 21 + "Q"))
     drawn = {node.id: node.dead for node in authority.graph().nodes()}
     assert drawn[node_of(rogue)] is None
-    assert killed(authority, agent="rogue") == {node_of(rogue)}
+    # What is computed from the invented nonces dies too, and is nobody.
+    assert len(killed(authority, agent="rogue") - {node_of(rogue)}) == (0 if claims else 1)
     with authority.store.read() as reading:
         assert reading.death(unb64u(node_of(rogue))) is not None
 

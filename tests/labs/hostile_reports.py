@@ -50,7 +50,6 @@ def decided(task: OpenedTask, hops: Sequence[str] = (), labels: Sequence[str] | 
         "tenant": None,
         "intent": None,
         "root": task.root,
-        "path": list(map(b64u, nodes(task.root, hops))),
         "hops": list(labels or [LABEL] * len(hops)),
         "nonces": list(hops),
         "ids": [],

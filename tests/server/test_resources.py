@@ -256,7 +256,8 @@ SPOILT: list[dict[str, Any]] = [
     {"reasons": [5]},
     {"tenant": ""},
     {"args_digest": "no digest!"},
-    {"args_digest": None},
+    {"hops": ["a"]},
+    {"nonces": ["AAAAAAAAAAA"]},
     {"more": 1},
 ]
 

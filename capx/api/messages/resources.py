@@ -3,10 +3,9 @@
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from capx.api.messages.base import Count, Id, Label, Text
-from capx.tokens.chain import is_path
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_TEXT
 from capx.verify.meter import Paid
@@ -20,36 +19,38 @@ MOST_DECISIONS = 1_000
 """The most decisions in one report."""
 
 
-class Reported(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One decision of a resource, as `Decision.body` gives it. A decision without known arguments has no digest.
+class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """One decision of a resource, as `Decision.body` gives it: what has no value is left out.
 
-    Versions before this one gave no `nonces`, and ids without `d.`.
+    Versions before this one gave `path` instead of `nonces`, and ids without `d.`, and left out nothing.
     """
 
     id: DecisionId
     at: Count
     outcome: Literal["allowed", "denied"]
     audience: str
-    action: str | None
-    task: Id | None
-    tenant: Label | None
-    intent: Text | None
-    root: Id | None
-    path: Annotated[list[Text], Meta(max_length=256)]
-    hops: Annotated[list[Label], Meta(max_length=256)]
-    nonces: Annotated[list[Nonce], Meta(max_length=256)] | UnsetType = UNSET
-    ids: Annotated[list[Text], Meta(max_length=256)]
-    presentation: Text | None
-    args_digest: Id | UnsetType = UNSET
-    spent: Annotated[list[Spent], Meta(max_length=64)]
-    reasons: Annotated[list[dict[str, Any]], Meta(max_length=1_024)]
+    action: str | None = None
+    task: Id | None = None
+    tenant: Label | None = None
+    intent: Text | None = None
+    root: Id | None = None
+    path: Annotated[list[Text], Meta(max_length=256)] = []
+    hops: Annotated[list[Label], Meta(max_length=255)] = []
+    nonces: Annotated[list[Nonce], Meta(max_length=255)] = []
+    ids: Annotated[list[Text], Meta(max_length=256)] = []
+    presentation: Text | None = None
+    args_digest: Id | None = None
+    spent: Annotated[list[Spent], Meta(max_length=64)] = []
+    reasons: Annotated[list[dict[str, Any]], Meta(max_length=1_024)] = []
 
     def __post_init__(self) -> None:
         texts = (self.action is None or is_action(self.action), *map(is_label, self.hops))
         if not all((*texts, *map(_is_counted, self.spent), *map(_is_reason, self.reasons))):
             raise ValueError("this is not a decision of a verifier")
-        if self.nonces is not UNSET and not is_path(self.path, self.root, self.nonces):
-            raise ValueError("its path does not follow from its root and its nonces")
+        if self.nonces and self.path:
+            raise ValueError("its path follows from its root and its nonces: leave it out")
+        if not self.path and len(self.nonces) != len(self.hops):
+            raise ValueError("each of its hops needs a label and a nonce")
 
 
 class Reports(Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ Laws:
 """
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from functools import reduce
 from itertools import islice
 from typing import Final
@@ -50,7 +50,7 @@ def _all_named(reading: Reading, task: TaskRecord, agent: str) -> Iterator[tuple
     root = chain.root_node(task.root)
     root_node = b64u(root)
     found = {root_node}
-    for event in reading.events(task=task.id, naming=root_node):
+    for event in reading.events(task=task.id, naming=task.root):
         if event.kind == CapabilityMinted.kind:
             minted = event.read(CapabilityMinted)
             # The authority has verified the token that asked.
@@ -62,7 +62,7 @@ def _all_named(reading: Reading, task: TaskRecord, agent: str) -> Iterator[tuple
                 continue
             if not decided.is_possible(task=task.id, root=task.root, root_node=root_node):
                 continue
-            named, audience = _named(decided, root, agent, found), decided.audience
+            named, audience = _named(decided, root, agent), decided.audience
         else:
             continue
         for id_, node in named.items():
@@ -71,19 +71,12 @@ def _all_named(reading: Reading, task: TaskRecord, agent: str) -> Iterator[tuple
                 yield node, audience
 
 
-def _named(decided: Reported, root: bytes, agent: str, known: Set[str]) -> dict[str, bytes]:
-    """The nodes of a decision that have the label: the topmost one if it is computed, else all that are claimed.
-
-    A computed one only if it is not known yet.
-    """
+def _named(decided: Reported, root: bytes, agent: str) -> dict[str, bytes]:
+    """The nodes of a decision that have the label: the topmost one if it is computed, else all that are claimed."""
     if decided.nonces is None:
         return dict(_labelled(decided.path, decided.hops, agent))
-    depth = decided.hops.index(agent) + 1
-    first = decided.path[depth]
-    if first in known or len(decided.nonces) != len(decided.hops):
-        return {}
-    node = reduce(chain.node_below, decided.nonces[:depth], root)
-    return {first: node} if b64u(node) == first else {}
+    node = reduce(chain.node_below, decided.nonces[: decided.hops.index(agent) + 1], root)
+    return {b64u(node): node}
 
 
 def _labelled(path: tuple[str, ...], hops: tuple[str, ...], agent: str) -> Iterator[tuple[str, bytes]]:

@@ -4,8 +4,8 @@ Laws:
 
 - The root of a task is in the graph when the task was opened. What agents delegated offline is in it when it was used.
   A run-time grant is at the node of its asker.
-- The path of a decision follows from the root and the nonces of the hops: each node is computed before it is shown. So
-  a resource can invent nodes, and cannot move one below another. Older versions gave no nonces: such a path is a claim.
+- The path of a decision is computed from the root and the nonces of the hops. So a resource can invent nodes, and
+  cannot move one below another. Older versions gave a path without nonces: it is a claim.
   A node on it is shown where it was claimed to be, until a path with nonces says otherwise, and dies with its task and
   its root only. If that is deeper than any token leads, it is shown below the root.
 - A decision counts at the node that acted, if its task and its root were opened together. A denial does not count if
@@ -27,9 +27,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.authority.graph.graph import Budgeted, Held, Node, Omitted, Tree, keys_of
-from capx.authority.graph.reported import DEEPEST, Reported, is_node_id
+from capx.authority.graph.reported import Reported, is_node_id
 from capx.crypto.base64url import b64u, unb64u
 from capx.store.decision_groups import grouped
+from capx.store.decision_query import DEEPEST
 from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
 from capx.store.log import Event
 from capx.tokens.chain import node_below, root_node
@@ -75,7 +76,7 @@ class _Mint(Struct, frozen=True):
 class _Seen:
     """A node while the log is being read. Labels and capabilities keep the order of the log."""
 
-    __slots__ = ("allowed", "capabilities", "denied", "is_claim", "key", "labels", "parent")
+    __slots__ = ("allowed", "below", "capabilities", "denied", "is_claim", "key", "labels", "parent")
 
     def __init__(self, key: bytes, parent: str | None = None, *, is_claim: bool = False) -> None:
         self.key = key
@@ -85,6 +86,8 @@ class _Seen:
         """Each label, with the reports of whoever gave it first."""
         self.capabilities: dict[tuple[str, str], tuple[str, ...]] = {}
         """The ids of each capability, by its own id and its audience: nobody can replace those of another audience."""
+        self.below: dict[str, str] = {}
+        """The nodes below, by the nonces of their hops, as far as they were computed."""
         self.allowed = 0
         self.denied = 0
 
@@ -136,7 +139,6 @@ class _Task:
             holder.capabilities[minted.ids[-1], minted.audience] = minted.ids
 
     def decided(self, decided: _Decided, *, counts: bool) -> None:
-        path = decided.path
         is_possible = decided.is_possible(task=self.opened.task, root=self.opened.root, root_node=self.root)
         if not is_possible or not _are_ids(decided.ids):
             return
@@ -144,12 +146,13 @@ class _Task:
         if reports is None:
             reports = self.reports[decided.audience] = _Reports(decided.audience, self.bounds)
         most = reports.bounds.nodes - reports.nodes
-        new = self._claimed(path, most) if decided.nonces is None else self._computed(path, decided.nonces, most)
-        if new is None:
+        found = self._claimed(decided.path, most) if decided.is_claim else self._computed(decided.nonces or (), most)
+        if found is None:
             return
+        path, new = found
         reports.nodes += self._add(new)
-        reached = self._label(zip(path[1:], decided.hops, strict=True), reports)
-        if not reached:
+        labelled = self._label(zip(path[1:], decided.hops, strict=False), reports)
+        if not labelled or len(path) <= len(decided.hops):
             reports.left_out["calls"] += 1
             return
         acting = self.nodes[path[-1]]
@@ -162,8 +165,8 @@ class _Task:
             self._hold(acting, ids, reports)
         self._limit(decided.spent, reports)
 
-    def _claimed(self, path: tuple[str, ...], most: int) -> dict[str, _Seen] | None:
-        """The first unknown nodes of a claimed path, at most so many; None if the path is impossible."""
+    def _claimed(self, path: tuple[str, ...], most: int) -> tuple[Sequence[str], dict[str, _Seen]] | None:
+        """The path, and its first unknown nodes, at most so many; None if the path is impossible."""
         new: dict[str, _Seen] = {}
         for parent, child in pairwise(path):
             if child not in self.nodes and child not in new:
@@ -171,32 +174,30 @@ class _Task:
                     return None
                 if len(new) < most:
                     new[child] = _Seen(unb64u(child), parent, is_claim=True)
-        return new
+        return path, new
 
-    def _computed(self, path: tuple[str, ...], nonces: tuple[str, ...], most: int) -> dict[str, _Seen] | None:
-        """The nodes that are unknown or only claimed; None if the path does not follow from the nonces.
+    def _computed(self, nonces: tuple[str, ...], most: int) -> tuple[Sequence[str], dict[str, _Seen]]:
+        """The path along hops with these nonces, and those of its nodes that are unknown or only claimed.
 
-        What is beyond so many nodes is neither computed nor given.
+        The path ends before the first unknown node beyond so many.
         """
-        if len(nonces) != len(path) - 1:
-            return None
-        new: dict[str, _Seen] = {}
-        above = self.nodes[self.root].key
-        for (parent, child), nonce in zip(pairwise(path), nonces, strict=True):
-            seen = self.nodes.get(child)
-            # What was computed once is compared only.
-            if seen is not None and not seen.is_claim:
-                if seen.parent != parent:
-                    return None
-                above = seen.key
-                continue
-            if seen is None and len(new) >= most:
-                break
-            above = node_below(above, nonce)
-            if b64u(above) != child:
-                return None
-            new[child] = _Seen(above, parent)
-        return new
+        path, new = [self.root], dict[str, _Seen]()
+        above = self.nodes[self.root]
+        for nonce in nonces:
+            # A node that was computed once is not computed again.
+            child = above.below.get(nonce)
+            if child is None:
+                key = node_below(above.key, nonce)
+                child = b64u(key)
+                seen = self.nodes.get(child)
+                if seen is None and len(new) >= most:
+                    break
+                if seen is None or seen.is_claim:
+                    new[child] = _Seen(key, path[-1])
+                above.below[nonce] = child
+            above = new.get(child) or self.nodes[child]
+            path.append(child)
+        return path, new
 
     def _add(self, new: Mapping[str, _Seen]) -> int:
         """Add nodes, and return how many are new. What is computed replaces a claim."""

@@ -10,11 +10,9 @@ from decimal import Decimal
 from capx.api.messages.outcomes import Impact
 from capx.authority.graph.building import OF_EACH_TASK, OF_ONE_TASK, Bounds, build
 from capx.authority.graph.graph import Graph, Held, Node, Tree
-from capx.crypto.base64url import b64u
 from capx.store.events import TaskOpened
 from capx.store.log import Event
 from capx.store.protocols import Reading
-from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey, instant_of
 
 
@@ -43,7 +41,7 @@ def read_tree(
 
 
 def _events(reading: Reading, task_id: str) -> Iterator[Event]:
-    """The events of a task, without decisions that do not name the node of its root: these are impossible.
+    """The events of a task, without decisions that do not name its root: these are impossible.
 
     A resource can report very many of them. JSON needs no escapes for an id, so who uses one hides only its own report.
     """
@@ -51,7 +49,7 @@ def _events(reading: Reading, task_id: str) -> Iterator[Event]:
     opening = next(reading.events(task=task_id, limit=1), None)
     if opening is None or opening.kind != TaskOpened.kind:
         return iter(())
-    return reading.events(task=task_id, naming=b64u(root_node(opening.read(TaskOpened).root)))
+    return reading.events(task=task_id, naming=opening.read(TaskOpened).root)
 
 
 def read_graph(reading: Reading, now: int, limit: int) -> Graph:

@@ -6,10 +6,13 @@ is the same in both. A transaction reads the head once, and writes it once, at i
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
+import msgspec
 from msgspec import structs
 
+from capx.crypto.base64url import is_bytes, unb64u
+from capx.store.decision_query import DEEPEST
 from capx.store.lifecycle import State
 from capx.store.log import GENESIS, Event, Place, following
 from capx.store.protocols import Reading
@@ -17,11 +20,12 @@ from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, Prune
 from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
 from capx.store.row_marks import MarkedRow, task_fields
 from capx.store.sql.request_rows import SqlRequestRows
-from capx.tokens.chain import root_node
+from capx.tokens.chain import nodes, root_node
 from capx.tokens.revocation_key import RevocationKey, revoked_until
 
 HEAD = "SELECT epoch, position, hash, deaths, forgotten FROM capx.head"
 
+_NONCES: Final = msgspec.json.Decoder(Annotated[list[str], msgspec.Meta(max_length=DEEPEST - 1)])
 _PAGE = 1_000
 # The largest position that both databases can hold; used as "no bound".
 _LAST = 2**63 - 1
@@ -53,6 +57,8 @@ class SqlRows(SqlRequestRows):
     """The same, for an index that has events without a task, too."""
     by_mints: ClassVar[str]
     """What goes behind the table if the index `minted_in_task` must be used."""
+    nonces_of: ClassVar[str]
+    """The nonces of a decision, as JSON text or NULL."""
     event_task: ClassVar[str]
     """The task of an event; NULL if it has none."""
     with_text: ClassVar[str]
@@ -138,8 +144,22 @@ class SqlRows(SqlRequestRows):
 
     def tasks_with(self, id_: str) -> list[str]:
         named = f"SELECT {self.event_task} FROM capx.events WHERE {self.with_text}"  # noqa: S608 - conditions of ours
-        query = f"SELECT id FROM capx.tasks WHERE id IN ({named}) ORDER BY id"  # noqa: S608
-        return [task for (task,) in self._rows(query, id_)]
+        query = f"SELECT id FROM capx.tasks WHERE id IN ({named})"  # noqa: S608
+        found = {task for (task,) in self._rows(query, id_)}
+        if is_bytes(id_, 16):
+            found.update(self._tasks_with_node(unb64u(id_)))
+        return sorted(found)
+
+    def _tasks_with_node(self, node: bytes) -> Iterator[str]:
+        """The tasks with this node: decisions have only the nonces from which it is computed."""
+        roots = dict(self._rows("SELECT id, root FROM capx.tasks"))
+        yield from (task for task, root in roots.items() if root_node(root) == node)
+        # Each path once: a log has very many decisions at few nodes.
+        paths = f"SELECT DISTINCT {self.event_task}, {self.nonces_of} FROM capx.events WHERE kind = 'decision'"  # noqa: S608
+        for task, text in self._execute(paths):
+            root = roots.get(task)
+            if root is not None and node in nodes(root, _nonces(text)):
+                yield task
 
     def overdue(self, now: int, limit: int) -> list[TaskRecord]:
         # `state` is a literal, not a parameter: the partial index `overdue` fits only then.
@@ -371,6 +391,14 @@ class SqlRows(SqlRequestRows):
 
     def _counter_row(self, counter: Counter) -> tuple[Any, ...]:
         return structs.astuple(counter)
+
+
+def _nonces(text: object) -> Sequence[str]:
+    """The nonces in a decision, which a resource may have written otherwise."""
+    try:
+        return () if text is None else _NONCES.decode(str(text))
+    except msgspec.DecodeError:
+        return ()
 
 
 def head_of(row: tuple[Any, ...] | None) -> Head:

@@ -187,8 +187,8 @@ def _say(revoked: "Revocation") -> None:
         else:
             screen.say(f"{what} {'is dead already' if killed.again else 'would be revoked'}")
     if rest:
-        where = "--json lists all" if revoked.dying is not None else f"the log has all up to position {revoked.position}"
-        screen.say(f"and {len(rest):,} more: {where}")
+        at = revoked.position
+        screen.say(f"and {len(rest):,} more: {'--json lists all' if at is None else f'up to position {at} of the log'}")
     if revoked.killed and revoked.dying is not None:
         say_dying(revoked.dying)
 
