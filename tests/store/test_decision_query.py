@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
 from capx.store.decision_query import Query, QueryFields
 from capx.store.log import Event
+from capx.tokens.chain import nodes
 
 BODY = {
     "outcome": "denied",
@@ -77,6 +79,18 @@ def test_a_decision_that_fits_is_found(asked: dict[str, Any]) -> None:
 )
 def test_one_that_does_not_fit_in_one_respect_is_not(asked: dict[str, Any]) -> None:
     assert not Query(**asked).matches(event())
+
+
+@pytest.mark.parametrize("path", [[], ["root", "N1"]])
+def test_a_node_follows_from_root_and_nonces(path: list[str]) -> None:
+    acted = event(root="R", nonces=["AAAAAAAAAAA", "BBBBBBBBBBA"], path=path)
+    top, first, last = map(b64u, nodes("R", ["AAAAAAAAAAA", "BBBBBBBBBBA"]))
+    assert all(Query(node=node).matches(acted) for node in (top, first, last))
+    # A path beside nonces means nothing.
+    assert not Query(node="N1").matches(acted)
+    alone = event(root="R", hops=[], path=[])
+    assert Query(node=top).matches(alone)
+    assert not Query(node=first).matches(alone)
 
 
 def test_an_unknown_outcome_fits_nothing_that_is_asked_for() -> None:

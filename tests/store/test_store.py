@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 
 import pytest
@@ -18,8 +19,8 @@ from capx.store.events import CapabilityMinted
 from capx.store.factory import create_store, open_store
 from capx.store.log import GENESIS, Place
 from capx.store.protocols import Store
-from capx.store.records import Burn, Counter, FollowerAck, Pruned, TaskRecord
-from capx.tokens.chain import root_node
+from capx.store.records import Burn, Counter, FollowerAck, Pruned, TaskRecord, Unwritable
+from capx.tokens.chain import nodes, root_node
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
 from capx.verify.meter import Spend, Tally
 from tests.labs.payers import payer
@@ -400,6 +401,26 @@ def test_the_tasks_whose_events_name_an_id_are_found(store: Store) -> None:
     with store.read() as reading:
         assert reading.tasks_with(node) == ["task-1", "task-2"]
         assert reading.tasks_with(other) == []
+
+
+@pytest.mark.parametrize("nonces", [["AAAAAAAAAAA"], ["AAAAAAAAAAA", "BBBBBBBBBBA"]])
+def test_the_tasks_with_a_node_are_found_by_nonces(store: Store, nonces: list[str]) -> None:
+    with store.write() as transaction:
+        for task in ("task-1", "task-2", "task-3"):
+            transaction.open_task(TaskRecord(task, f"root-{task}", NOW, NOW))
+        for task in ("task-1", "task-2", "nobody"):
+            transaction.append("decision", json.dumps({"task": task, "nonces": nonces}).encode(), at=1)
+        # A resource may write anything there.
+        for odd in ("A", 5, ["A", 5], {"a": []}, ["\ud800"], ["A" * 11] * 300):
+            with suppress(Unwritable):
+                transaction.append("decision", json.dumps({"task": "task-1", "nonces": odd}).encode(), at=1)
+    with store.read() as reading:
+        for task in ("task-1", "task-2"):
+            for node in nodes(f"root-{task}", nonces):
+                assert reading.tasks_with(b64u(node)) == [task]
+        # Nobody has acted in this task.
+        assert reading.tasks_with(b64u(root_node("root-task-3"))) == ["task-3"]
+        assert reading.tasks_with(b64u(nodes("root-task-3", nonces)[-1])) == []
 
 
 def test_a_presentation_is_new_once(store: Store, places: Places) -> None:

@@ -46,7 +46,7 @@ class Rows(SqlRows):
     select_event = "SELECT position, at, kind, body, hash FROM capx.events"
     of_task = "task = ?"
     event_task = "task"
-    nonces_of = "substring(body FROM '\"nonces\":(\\[[^]]*\\])')"
+    nonces_of = r"""substring(body FROM '"nonces"\s*:\s*(\[[^]]*\])')"""
     with_text = "strpos(body, ?) > 0"
     of_task_alone = "task = ?"
     by_mints = ""

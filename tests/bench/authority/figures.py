@@ -23,6 +23,7 @@ VIEW: Final = "view"
 RACE: Final = "race"
 SERVE: Final = "serve"
 RETRY: Final = "retry"
+SIZE: Final = "size"
 
 TASK: Final = "task"
 GRANTS: Final = 3
@@ -36,6 +37,7 @@ NEW, AGAIN = "ask for something new", "ask for the same again"
 ASKING: Final = (NEW, AGAIN)
 
 P50, P99, WORST = "p50 ms", "p99 ms", "most ms"
+ROW, INDEXES = "bytes of its row", "bytes of indexes"
 MEGABYTES, PEAK, SECONDS = "MB", "MB at most", "s to load"
 SPENDS, TIMES_BARE, WINNERS, BUSY, OFF = (
     "spends/s",
@@ -89,6 +91,7 @@ AIMS: Final = (
         for who in (*STORES, FEED)
     ),
     *(Aim(what=f"view of the dead, {who}: s to load", of=VIEW, who=who, value=SECONDS, at_most=3) for who in STORES),
+    Aim(what="a decision at three hops, SQLite: bytes of its row", of=SIZE, who=SQLITE, value=ROW, at_most=600),
     *(
         Aim(what=f"one budget raced for, {who}: off the limit", of=RACE, who=who, value=OFF, at_most=0)
         for who in STORES

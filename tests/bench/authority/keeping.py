@@ -8,17 +8,17 @@ import time
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final
 
 from capx import Authority
-from capx.crypto.base64url import b64u
 from capx.store.factory import open_store
 from capx.store.protocols import Store
-from capx.store.records import DecisionRecord
 from capx.verify.meter import Spend
 from tests.bench.authority.bare import bare
 from tests.bench.authority.figures import BARE, COMMIT, COMMITS, COMMITS_AT_OPEN, GRANTS, SQLITE, TASK
 from tests.bench.authority.places import Places
+from tests.bench.authority.size import decisions
 from tests.bench.measuring import Against, Contender, Run
 from tests.bench.timing import Step, each
 from tests.labs.payers import payer
@@ -27,10 +27,6 @@ GRANTED: Final = ("crm.read", "slides.write", "support.tickets.read")
 BATCH: Final = 100
 """Decisions that are recorded at once, where there are many."""
 _PLENTY: Final = Decimal(10**12)
-_BODY: Final = (
-    b'{"id":"%b","outcome":"allowed","audience":"crm","action":"crm.read","task":"AAAAAAAAAAAAAAAAAAAAAA","path":[],'
-    b'"hops":["agent"],"ids":["AAAAAAAAAAAAAAAAAAAAAA"],"presentation":"AAAAAAAAAAAAAAAAAAAAAA","reasons":[]}'
-)
 
 
 @contextmanager
@@ -120,12 +116,8 @@ def _burn(store: Store) -> Step:
 
 
 def _record(store: Store, count: int) -> Step:
-    def step() -> None:
-        now = int(time.time())
-        ids = [b64u(os.urandom(16)) for _ in range(count)]
-        store.record([DecisionRecord(id_, now, _BODY % id_.encode()) for id_ in ids])
-
-    return step
+    made = decisions()
+    return lambda: store.record(list(islice(made, count)))
 
 
 def _spend(store: Store) -> Step:

@@ -13,16 +13,19 @@ from rich.progress import Progress
 from capx.store.factory import open_store
 from capx.store.sqlite.store import SQLiteStore
 from tests.bench.authority import asking, keeping
-from tests.bench.authority.figures import FEED, LAG, POSTGRES, RACE, RETRY, SERVE, SQLITE, VIEW, Figure
+from tests.bench.authority.figures import FEED, LAG, POSTGRES, RACE, RETRY, SERVE, SIZE, SQLITE, VIEW, Figure
 from tests.bench.authority.lag import measure_lag
 from tests.bench.authority.places import Places, bury
 from tests.bench.authority.race import measure_races
 from tests.bench.authority.retrying import measure_retries
 from tests.bench.authority.serving import CONNECTIONS, measure_serve
+from tests.bench.authority.size import measure_sizes
 from tests.bench.authority.source import Source
 from tests.bench.authority.view import measure_views
 from tests.bench.measuring import Contender, Row, Unmeasurable, cores, measure, on_cores
 
+_FEW, _MANY = 2_000, 100_000
+"""The decisions whose size is measured."""
 _RACERS: Final = (1, 16)
 
 
@@ -53,6 +56,7 @@ class AuthorityPart:
         for who in (*self._places.stores, FEED):
             self._try(f"{LAG}: {who}", partial(self._lags, who))
         self._try(RACE, self._races)
+        self._try(SIZE, self._sizes)
         self._try(VIEW, self._views)
         self._try(SERVE, self._serve)
         self._try(RETRY, self._retries)
@@ -81,6 +85,10 @@ class AuthorityPart:
         rounds = 1 if self._options.quick else 3
         told = self._told(RACE, len(_RACERS) * rounds)
         return measure_races(self._places, _RACERS, self._options.spends, rounds, told)
+
+    def _sizes(self) -> list[Figure]:
+        count = _FEW if self._options.quick else _MANY
+        return measure_sizes(self._places, count, self._told(SIZE, len(self._places.stores)))
 
     def _views(self) -> list[Figure]:
         """Of a store in a file that holds the dead, of a database that took them over, and of the file served."""

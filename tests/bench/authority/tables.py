@@ -25,6 +25,7 @@ def tables(report: Report) -> list[Table]:
         _asking(rows),
         _figures(report, f.LAG, "Until everybody refuses", "followers", _LAG),
         _figures(report, f.RACE, "One budget", "processes", _RACE),
+        _figures(report, f.SIZE, "A decision in the log", "decisions", _SIZE),
         _figures(report, f.VIEW, "The dead in memory", "dead", _VIEW),
         _figures(report, f.SERVE, "capx serve under load", "connections", _SERVE),
         _figures(report, f.RETRY, "From refusal to success", "agents", _RETRY),
@@ -41,6 +42,10 @@ _RACE: Final = (
     "Processes spend 1 at a time from one counter until nothing is left, each time durably. A bare counter is one row "
     "that as many processes count up, through the same library. *That spent*: the least number of processes that spent "
     "anything. *Off the limit*: how much too much or too little was spent."
+)
+_SIZE: Final = (
+    "What a decision at three hops adds to a store: to the table of the log, and to the indexes of that table. The "
+    "decisions are new ones, recorded 500 at once."
 )
 _VIEW: Final = (
     "A fresh process reads all of the dead (revoked) ids. The table shows by how much its own memory grew, how much "
@@ -69,7 +74,7 @@ def _bars(report: Report) -> Table:
     rows: list[list[str]] = []
     for aim in f.AIMS:
         found = f.values(aim, report.rows, report.figures)
-        unit = {f.LAG: " following", f.RACE: " racing", f.VIEW: " dead"}.get(aim.of)
+        unit = {f.LAG: " following", f.RACE: " racing", f.VIEW: " dead", f.SIZE: " decisions"}.get(aim.of)
         told = [f"{spaced(at)}{unit}: {_told(value)}" if unit else _told(value) for at, value in found.items()]
         rows.append([aim.what, aim.limit, ", ".join(told) or NONE, words[aim.reached(found)]])
     return Table(BARS, "What the authority should reach on one machine.", ["", "bar", "measured", ""], rows)
