@@ -5,8 +5,9 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -18,9 +19,13 @@ from tests.bench import growth, ours, startup, workload
 from tests.bench.asgi_requests import REQUEST
 from tests.bench.authority.part import AuthorityPart
 from tests.bench.guarding import requests, routes
+from tests.bench.guarding.serving import CONNECTIONS, SERVED, measure_served
 from tests.bench.link import Peers
-from tests.bench.measuring import Against, Contender, Row, cores, measure, pinned
+from tests.bench.measuring import Against, Contender, Row, cores, measure, on_cores, pinned
 from tests.bench.report import Report, Size, machine
+
+if TYPE_CHECKING:
+    from tests.bench.authority.figures import Figure
 
 _BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM)
 
@@ -36,6 +41,7 @@ class Session:
         self._view = StoreLiveness(folder / "capx.db")
         self.rows: list[Row] = []
         self.sizes: list[Size] = []
+        self.figures: list[Figure] = []
         self.missing: dict[str, str] = {}
 
     def hops(self, asked: int, peers: Peers | None) -> None:
@@ -78,6 +84,14 @@ class Session:
             self.measure(contenders[0].who, contenders, routes.against(contenders))
         with routes.large_bodies(made) as contenders:
             self.measure(routes.LARGE, contenders, routes.against(contenders))
+
+    def served(self, peers: Path | None) -> None:
+        """The guarded route behind uvicorn."""
+        rounds, seconds = (2, 0.1) if self._options.quick else (8, 0.5)
+        task = self._progress.add_task(SERVED, total=len(CONNECTIONS) * (1 + rounds))
+        told = partial(self._progress.advance, task)
+        self.figures, missing = measure_served(self._folder / SERVED, peers, rounds, seconds, told)
+        self.missing |= missing
 
     def start(self) -> None:
         """Processes."""
@@ -152,6 +166,9 @@ def run(options: argparse.Namespace, console: Console) -> Report:
             _verify(session, options, peers)
         if options.only in {None, "guard"}:
             session.guard(peers)
+        if options.only in {None, "guard"}:
+            with on_cores(on_all_cores):
+                session.served(options.peers if peers is not None else None)
         if options.only is not None:
             session.missing["everything else"] = f"left out by --only {options.only}"
         python, cpu = machine()
@@ -165,7 +182,7 @@ def run(options: argparse.Namespace, console: Console) -> Report:
             missing=session.missing | ({} if authority is None else authority.missing),
             rows=session.rows + ([] if authority is None else authority.rows),
             sizes=session.sizes,
-            figures=[] if authority is None else authority.figures,
+            figures=session.figures + ([] if authority is None else authority.figures),
             file_system="" if authority is None else authority.file_system,
             cores=len(on_all_cores),
         )

@@ -19,13 +19,14 @@ from capx_caveats import Call
 from capx_caveats.work_bound import MAX_CALL_WORK, _exact
 from tests.bench import __main__ as program
 from tests.bench import ours
-from tests.bench.asgi_requests import REQUEST
+from tests.bench.asgi_requests import BARE, REQUEST
 from tests.bench.authority import figures
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import AIMS, COMMITS, FEED, POSTGRES, SQLITE, Figure, percentile
 from tests.bench.authority.load import drive
 from tests.bench.guarding import routes
 from tests.bench.guarding.requests import CROWD, MEMORY, RECORDED
+from tests.bench.guarding.serving import SERVED, TIMES
 from tests.bench.guarding.worst import ACTION, HOPS, WORST, Worst
 from tests.bench.measuring import Contender, Row, Unmeasurable, measure
 from tests.bench.page import page
@@ -162,6 +163,19 @@ def test_a_run_measures_each_guarded_route_beside_a_bare_one(guard: tuple[Report
     assert len(others) == 2 * len([row for row in guarded if row.op != REQUEST])
     assert "What one request may hold up" in shown
     assert "A large body" in page(found)
+    assert "Figures of the authority" not in page(found)
+
+
+def test_a_run_measures_the_guarded_route_over_http(guard: tuple[Report, str]) -> None:
+    found, shown = guard
+    served = {(one.who, one.at): one.values for one in found.figures if one.of == SERVED}
+    contenders = {BARE, MEMORY, RECORDED, SQLITE, POSTGRES, FEED}
+    assert served.keys() == {(who, at) for who in contenders for at in (1, CROWD)}
+    for (who, _), values in served.items():
+        assert values[figures.REQUESTS] > 0
+        assert values[figures.P50] <= values[figures.P99]
+        assert (TIMES in values) == (who != BARE)
+    assert "A guarded request over HTTP" in shown
 
 
 @pytest.mark.parametrize("worst", WORST, ids=lambda worst: worst.name)

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,12 +20,12 @@ _TO_END: Final = 10.0
 
 
 class Child:
-    """A module that runs as a process of this Python."""
+    """A module that runs as a process of this Python, or of another one."""
 
-    def __init__(self, module: str, **settings: object) -> None:
+    def __init__(self, module: str, python: Path | str = sys.executable, **settings: object) -> None:
         self._module = module
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module],
+            [python, "-m", module],
             cwd=CHECKOUT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

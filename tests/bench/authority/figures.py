@@ -24,6 +24,7 @@ RACE: Final = "race"
 SERVE: Final = "serve"
 RETRY: Final = "retry"
 SIZE: Final = "size"
+OF_AUTHORITY: Final = {LAG, VIEW, RACE, SERVE, RETRY, SIZE}
 
 TASK: Final = "task"
 GRANTS: Final = 3

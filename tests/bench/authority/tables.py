@@ -16,7 +16,7 @@ BARS: Final = "Figures of the authority"
 def tables(report: Report) -> list[Table]:
     """All that a report holds of the authority; none when it holds nothing."""
     rows = [row for row in report.rows if row.op in {f.TASK, *f.KEEPING, *f.ASKING}]
-    if not rows and not report.figures:
+    if not rows and not any(one.of in f.OF_AUTHORITY for one in report.figures):
         return []
     return [
         _bars(report),

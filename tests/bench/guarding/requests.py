@@ -44,19 +44,20 @@ def guarded_requests(folder: Path) -> Generator[list[Contender]]:
         places = Places(folder, stack)
         contenders = [Contender(REQUEST, at, BARE, _bare(at)) for at in (1, CROWD)]
         for who in (MEMORY, RECORDED, *places.stores, FEED):
-            place = stack.enter_context(places.served() if who == FEED else places.authority(_store_of(who)))
+            place = stack.enter_context(places.served() if who == FEED else places.authority(store_of(who)))
             keys = AudienceKeys.load(place.source.keys)
-            verifier, flush = _verifier(stack, who, keys, place.source.address)
-            app, capability = _app(FastAPIGuard(verifier)), _capability(place.authority)
+            made, flush = verifier(stack, who, keys, place.source.address)
+            app, capability = route(FastAPIGuard(made)), capability_of(place.authority)
             contenders += [Contender(REQUEST, at, who, _guarded(app, capability, at, flush)) for at in (1, CROWD)]
         yield contenders
 
 
-def _store_of(who: str) -> str:
+def store_of(who: str) -> str:
+    """The kind of store that a contender needs."""
     return who if who == POSTGRES else SQLITE
 
 
-def _verifier(stack: ExitStack, who: str, keys: AudienceKeys, place: str) -> tuple[Verifier, Callable[[], object]]:
+def verifier(stack: ExitStack, who: str, keys: AudienceKeys, place: str) -> tuple[Verifier, Callable[[], object]]:
     """A verifier, and what writes the decisions that it left waiting."""
     if who in {SQLITE, POSTGRES, FEED}:
         connection = connect(keys, feed=place) if who == FEED else connect(keys, store=place)
@@ -94,7 +95,8 @@ def _warm(verifier: Verifier, who: str) -> Verifier:
     return verifier
 
 
-def _app(guard: FastAPIGuard | None) -> App:
+def route(guard: FastAPIGuard | None) -> App:
+    """The application with the route, guarded or bare."""
     app = FastAPI(openapi_url=None)
 
     async def read(account: str, limit: int) -> dict[str, Any]:
@@ -108,7 +110,8 @@ def _app(guard: FastAPIGuard | None) -> App:
     return app
 
 
-def _capability(authority: Authority | RemoteAuthority) -> Capability:
+def capability_of(authority: Authority | RemoteAuthority) -> Capability:
+    """A capability for the route, three hops below its root."""
     bundle = authority.open(allow=[f"{ACTION}@{AUDIENCE}"], expires="1h").bundle
     for number in range(HOPS):
         bundle = bundle.delegate(to=f"agent {number}", allow=[action(ACTION, account=anything(), limit=anything())])
@@ -117,7 +120,7 @@ def _capability(authority: Authority | RemoteAuthority) -> Capability:
 
 
 def _bare(at_once: int) -> Run:
-    app = _app(None)
+    app = route(None)
     head: dict[str, str] = {}
     return lambda count: answered(app, [head] * max(count, at_once), at_once) * count / max(count, at_once)
 

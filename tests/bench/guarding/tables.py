@@ -1,8 +1,13 @@
 """What a guard costs a FastAPI route, as tables."""
 
+from collections.abc import Mapping
+
 from tests.bench.asgi_requests import HOPS, REQUEST
+from tests.bench.authority.figures import P50, P99, REQUESTS
 from tests.bench.guarding.requests import CROWD, TIMES_BARE
 from tests.bench.guarding.routes import BARE, HOLD, LARGE, MOST_MS, MOST_TIMES
+from tests.bench.guarding.serving import SERVED
+from tests.bench.guarding.serving import TIMES as TIMES_SERVED
 from tests.bench.measuring import Row
 from tests.bench.report import Report
 from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
@@ -13,6 +18,7 @@ def tables(report: Report) -> list[Table]:
     hold, large = ([row for row in report.rows if row.op == op and not row.who.endswith(BARE)] for op in (HOLD, LARGE))
     return [
         _requests(report),
+        _served(report),
         Table(
             "What one request may hold up",
             "The processor time of one request to a FastAPI application, in all threads: so long, at most, it can hold "
@@ -59,6 +65,32 @@ def _requests(report: Report) -> Table:
         ["", "bar", "µs", TIMES, f"µs, {CROWD} at once", TIMES],
         [_request(row, crowd.get(row.who)) for row in rows if row.at == 1],
     )
+
+
+def _served(report: Report) -> Table:
+    found = {(one.who, one.at): one.values for one in report.figures if one.of == SERVED}
+    return Table(
+        "A guarded request over HTTP",
+        "The same routes, each behind uvicorn in a process of its own, with one connection and with "
+        f"{CROWD}: each sends its next request when it has the answer to the last. The load generator runs on one "
+        "core, the services on the others, and each has its turn in each round. Latencies are in ms. *Times* says how "
+        "many times more requests the bare route answers in a second, in the same environment. The bars are those of "
+        f"the table above; **more** is bold with {CROWD} connections.",
+        ["", "connections", "requests/s", "p50", "p99", "times"],
+        [
+            [who, str(at), *(short(values[name]) for name in (REQUESTS, P50, P99)), _times(who, at, values)]
+            for (who, at), values in found.items()
+        ],
+    )
+
+
+def _times(who: str, at: int, values: Mapping[str, float]) -> str:
+    if TIMES_SERVED not in values:
+        return NONE
+    times = values[TIMES_SERVED]
+    most = TIMES_BARE.get(who) if at == CROWD else None
+    told = f"{short(times)}{TIMES}"
+    return told if most is None else _bold(times, most, told)
 
 
 def _request(row: Row, crowd: Row | None) -> list[str]:

@@ -12,7 +12,8 @@ from typing import Any, Final
 from tests.bench.peers.biscuit import biscuit
 from tests.bench.peers.macaroon import pymacaroons
 from tests.bench.peers.peer import Asked, Peer, Runs
-from tests.bench.peers.routes import bare, jwt_dependency, tenuo_guard
+from tests.bench.peers.routes import MADE
+from tests.bench.peers.routes import runs as runs_of
 from tests.bench.peers.signed import pyjwt
 from tests.bench.peers.warrant import tenuo
 
@@ -22,9 +23,6 @@ PEERS: Final[dict[str, Callable[[Asked], Peer]]] = {
     "biscuit-python": biscuit,
     "PyJWT": pyjwt,
 }
-
-
-ROUTES: Final[dict[str, Callable[[], Runs]]] = {"fastapi": bare, "PyJWT": jwt_dependency, "tenuo": tenuo_guard}
 
 
 def about() -> dict[str, Any]:
@@ -59,9 +57,9 @@ def routes() -> tuple[Runs, dict[str, Any]]:
     """All runs of a guarded route."""
     runs: Runs = {}
     missing: dict[str, str] = {}
-    for name, made in ROUTES.items():
+    for name in MADE:
         try:
-            runs |= made()
+            runs |= runs_of(name)
         except Exception as reason:  # noqa: BLE001 # as above
             missing[name] = f"{type(reason).__name__}: {reason}"
     return runs, {"contenders": list(runs), "missing": missing}

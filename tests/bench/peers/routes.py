@@ -7,18 +7,20 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any, Final
 
-from tests.bench.asgi_requests import HOPS, PATTERN, REQUEST, answered
+from tests.bench.asgi_requests import HOPS, PATTERN, REQUEST, App, answered
 from tests.bench.peers.peer import Asked, Runs
 
 AT_ONCE: Final = (1, 16)
 """How many requests there are at once."""
 PYJWT, TENUO = "PyJWT, a dependency", "tenuo, its guard"
 BARE_THERE: Final = "the same route, beside these"
+Made = tuple[App, Callable[[], dict[str, str]]]
+"""An application, and what makes the headers of one more request to it."""
 _TOOL: Final = "crm.accounts.read"
 _ARGUMENTS: Final = {"account": "a-17", "limit": 5}
 
 
-def jwt_dependency() -> Runs:
+def jwt_dependency() -> Made:
     """An async dependency that checks signature, audience and expiry of a token in each request."""
     library, fastapi = importlib.import_module("jwt"), importlib.import_module("fastapi")
     ed25519: Any = importlib.import_module("cryptography.hazmat.primitives.asymmetric.ed25519")
@@ -39,10 +41,10 @@ def jwt_dependency() -> Runs:
         return {"account": account, "limit": limit}
 
     app.get(PATTERN)(read)
-    return _runs(PYJWT, app, lambda: {"authorization": f"Bearer {text}"})
+    return app, lambda: {"authorization": f"Bearer {text}"}
 
 
-def tenuo_guard() -> Runs:
+def tenuo_guard() -> Made:
     """tenuo's guard, which checks the chain of warrants and a fresh proof of possession in each request."""
     core: Any = importlib.import_module("tenuo_core")
     fastapi, guards = importlib.import_module("fastapi"), importlib.import_module("tenuo.fastapi")
@@ -67,10 +69,10 @@ def tenuo_guard() -> Runs:
         proof = b64encode(bytes(chain[-1].sign(holders[-1], _TOOL, _ARGUMENTS, int(time.time())))).decode()
         return {guards.X_TENUO_WARRANT: text, guards.X_TENUO_POP: proof}
 
-    return _runs(TENUO, app, head)
+    return app, head
 
 
-def bare() -> Runs:
+def bare() -> Made:
     """The route alone: what the others there are compared with."""
     fastapi = importlib.import_module("fastapi")
     app: Any = fastapi.FastAPI(openapi_url=None)
@@ -79,10 +81,16 @@ def bare() -> Runs:
         return {"account": account, "limit": limit}
 
     app.get(PATTERN)(read)
-    return _runs(BARE_THERE, app, dict)
+    return app, dict
 
 
-def _runs(who: str, app: Any, head: Callable[[], dict[str, str]]) -> Runs:
+MADE: Final[dict[str, Callable[[], Made]]] = {BARE_THERE: bare, PYJWT: jwt_dependency, TENUO: tenuo_guard}
+
+
+def runs(who: str) -> Runs:
+    """The route, alone and in a crowd."""
+    app, head = MADE[who]()
+
     def run(at_once: int) -> Callable[[Asked], float]:
         def times(asked: Asked) -> float:
             count: int = asked["count"]
