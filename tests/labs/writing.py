@@ -3,6 +3,7 @@
 Each line is a JSON object, written when the store has answered and never before. Trouble with the store is waited out.
 """
 
+import asyncio
 import json
 import os
 import random
@@ -13,10 +14,11 @@ from typing import Any
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
-from capx.errors import StoreProblem
+from capx.errors import StoreProblem, Unavailable
 from capx.intents.intent import Intent
 from capx.policy.policy import Policy, Principal, Purpose
 from capx.policy.terms import Offer, Rule
+from capx.resource.replay import StoreReplay
 from capx.store.events import RequestMade
 from capx.store.factory import open_store
 from capx.store.protocols import Store
@@ -31,6 +33,8 @@ RETURNED = ("returned", "eur")
 LIMIT = amount("1000000000")
 COST = amount("0.1")
 AUDIENCES = 3
+CROWD = 16
+_WHAT = ("open", "open on an intent", "end", "revoke", "spend", "give back", "record", "burn", "burn together", "ask")
 _OFFERS = (Offer("crm", Entry("crm.read")), Offer("slides", Entry("slides.write")))
 _WORK = Purpose(
     name="work",
@@ -89,10 +93,22 @@ def ask(store: Store, chance: random.Random, now: int) -> None:
     acknowledge(what="ask", id=record.id, token=b64u(token), capability=b64u(capability), position=position)
 
 
-def write(authority: Authority, intent: Intent, chance: random.Random, tasks: list[str]) -> None:
+async def burn_together(replay: StoreReplay, presentations: list[bytes], now: int) -> None:
+    """Burn, as concurrent requests of a service do; each is acknowledged by itself."""
+
+    async def burn(presentation: bytes) -> None:
+        assert await replay.burn_async(presentation, now + 60, now)
+        acknowledge(what="burn", presentation=b64u(presentation), until=now + 60)
+
+    ended = await asyncio.gather(*map(burn, presentations), return_exceptions=True)
+    for problem in filter(None, ended):
+        raise problem
+
+
+def write(authority: Authority, intent: Intent, replay: StoreReplay, chance: random.Random, tasks: list[str]) -> None:
     """Do one thing, and acknowledge it."""
     store, now = authority.store, int(time.time())
-    what = chance.choice(["open", "open on an intent", "end", "revoke", "spend", "give back", "record", "burn", "ask"])
+    what = chance.choice(_WHAT)
     if what == "end" and tasks:
         task = tasks.pop(chance.randrange(len(tasks)))
         end = chance.choice([authority.complete, authority.withdraw])(task)
@@ -116,6 +132,8 @@ def write(authority: Authority, intent: Intent, chance: random.Random, tasks: li
         presentation = chance.randbytes(16)
         store.burn(presentation, until=now + 60, now=now)
         acknowledge(what="burn", presentation=b64u(presentation), until=now + 60)
+    elif what == "burn together":
+        asyncio.run(burn_together(replay, [chance.randbytes(16) for _ in range(CROWD)], now))
     elif what == "ask":
         ask(store, chance, now)
     else:
@@ -130,11 +148,12 @@ def main(place: str, seed: int) -> None:
     """Write until the end."""
     authority = Authority(open_store(place), KeyRing(RootKey.generate()), policy=POLICY)
     chance, tasks, intent = random.Random(seed), list[str](), asked_for(authority.store)
+    replay = StoreReplay(authority.store)
     acknowledge(what="ready")
     while True:
         try:
-            write(authority, intent, chance, tasks)
-        except StoreProblem as problem:
+            write(authority, intent, replay, chance, tasks)
+        except (StoreProblem, Unavailable) as problem:
             acknowledge(what="problem", says=str(problem))
             time.sleep(0.02)
 

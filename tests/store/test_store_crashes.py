@@ -145,7 +145,7 @@ def kill_writers(place: str, folder: Path, kills: int) -> None:
         said = [one for writer in writers for one in writer.said()]
         assert {one["what"] for one in said} > {"ready"} or killed < kills
         expected.demand(store, said)
-        assert burnt_again(store, said[-50:]) == []
+        assert burnt_again(store, said[-200:]) == []
     expected.demand_nothing_else(store, killed)
     assert expected.problems == 0
     store.close()
