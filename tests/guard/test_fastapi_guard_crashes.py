@@ -19,7 +19,7 @@ from tests.labs.counts import repeated
 
 AT_ONCE = 16
 CALLS = 120
-KILLS = repeated(40)
+KILLS = repeated(100) // 2
 
 
 class Service:
