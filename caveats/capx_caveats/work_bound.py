@@ -42,11 +42,10 @@ class Work(NamedTuple):
 def most_work(caveats: Iterable[Caveat]) -> Work:
     """Return the most work that these caveats can be."""
     once = each = character = 0
-    for caveat in caveats:
-        for place, asked in _questions(caveat):
-            once += asked.once
-            each += asked.each + (asked.once if place == _EVERY else 0)
-            character += asked.character
+    for place, asked in _questions(caveats):
+        once += asked.work_once
+        each += asked.work_each + (asked.work_once if place == _EVERY else 0)
+        character += asked.work_character
     return Work(once, each, character)
 
 
@@ -71,10 +70,9 @@ def is_too_much(
 def _exact(call: Call, caveats: Iterable[Caveat]) -> int:
     # Summed up by place first, so that a large argument into which nothing looks is not looked at here either.
     totals: dict[str, Work] = {}
-    for caveat in caveats:
-        for place, asked in _questions(caveat, call.action):
-            once, each, character = totals.get(place, _NONE)
-            totals[place] = Work(once + asked.once, each + asked.each, character + asked.character)
+    for place, asked in _questions(caveats, call.action):
+        once, each, character = totals.get(place, _NONE)
+        totals[place] = Work(once + asked.work_once, each + asked.work_each, character + asked.work_character)
     return sum(_at(place, asked, call) for place, asked in totals.items())
 
 
@@ -97,28 +95,33 @@ def _at(place: str, asked: Work, call: Call) -> int:
 _EVERY = f"args.{OTHERS}"
 """The place of a question about each argument."""
 _NONE = Work(0, 0, 0)
-_LOOK = Work(16, 0, 0)
-"""The work of finding out that an argument has a name."""
-_OWN = Work(Constraint.work_once, 0, 0)
-"""A service's own caveat may look at every argument."""
+_OWN = Constraint()
+"""A service's own caveat may look at every argument, and works as a plain constraint does."""
 
 
-def _questions(caveat: Caveat, action: str | None = None) -> Iterator[tuple[str, Work]]:
-    """Yield what a caveat asks about a call of this action, or of any: the place of the value, and the work."""
-    if isinstance(caveat, Where):
-        yield caveat.attribute, _work_of(caveat.constraint)
-    elif isinstance(caveat, Allow):
-        for entry in caveat.entries:
-            if entry.args is not UNSET and (action is None or entry.matches(action)):
-                yield from ((f"args.{pair.name}", _work_of(pair.constraint)) for pair in entry.args)
-                # An argument that no pair names is looked at, too.
-                yield _EVERY, _LOOK
-    elif is_own(type(caveat)):
-        yield _EVERY, _OWN
+class _Look(Constraint, frozen=True):
+    """Stands for finding out that an argument has a name; it judges nothing."""
+
+    work_once = 16
 
 
-def _work_of(constraint: Constraint) -> Work:
-    return Work(constraint.work_once, constraint.work_each, constraint.work_character)
+_LOOK = _Look()
+
+
+def _questions(caveats: Iterable[Caveat], action: str | None = None) -> Iterator[tuple[str, Constraint]]:
+    """Yield what caveats ask about a call of this action, or of any: the place of the value, and the constraint."""
+    for caveat in caveats:
+        if isinstance(caveat, Where):
+            yield caveat.attribute, caveat.constraint
+        elif isinstance(caveat, Allow):
+            for entry in caveat.entries:
+                if entry.args is not UNSET and (action is None or entry.matches(action)):
+                    for pair in entry.args:
+                        yield f"args.{pair.name}", pair.constraint
+                    # An argument that no pair names is looked at, too.
+                    yield _EVERY, _LOOK
+        elif is_own(type(caveat)):
+            yield _EVERY, _OWN
 
 
 class _Size(NamedTuple):
