@@ -2,9 +2,9 @@
 
 Laws:
 
-- What is presented in one turn of the event loop, or while a transaction runs, is burnt in one transaction.
-- If the memory can burn without waiting, that is done on the event loop: a thread would cost more. Else it is done in a
-  thread.
+- What is presented in one turn of the event loop, or while a transaction runs, is burnt in one transaction, at most
+  `MOST` presentations.
+- The memory decides whether it burns on the event loop, which costs less. If it declines, a thread burns.
 - Each caller gets the answer for its own presentation. If the memory fails, all of the transaction get the failure.
   However a transaction ends, each caller gets an answer, and the next transaction begins.
 - Whoever is cancelled gets no answer, and its presentation may be burnt all the same.
@@ -13,7 +13,7 @@ Laws:
 
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from itertools import zip_longest
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from capx.background import asyncio_loop, in_pool
@@ -37,7 +37,7 @@ class Presented(NamedTuple):
 Answer = bool | Unavailable
 """Whether a presentation was new, or why that is unknown."""
 BurnAll = Callable[[Sequence[Presented], bool], Sequence[Answer] | None]
-"""Burns in one transaction. If it may not wait and would have to, it burns nothing and returns None."""
+"""Burns in one transaction. Where it may not wait, it may decline: then it burns nothing, and returns None."""
 _Answers = Sequence[bool | Exception]
 
 
@@ -68,6 +68,7 @@ class BurnQueue:
         batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         presented, futures = [one for one, _ in batch], [future for _, future in batch]
         answers: _Answers | None = ()
+        # Whatever ends this, such as KeyboardInterrupt, each caller gets an answer.
         try:
             answers = self._answers(presented, wait=False)
         finally:
@@ -99,9 +100,9 @@ class BurnQueue:
 
     def _end(self, futures: "list[asyncio.Future[bool]]", answers: _Answers) -> None:
         interrupted = Unavailable("cannot tell whether this was used: the service was interrupted; present again")
-        for future, answer in zip_longest(futures, answers, fillvalue=interrupted):
+        for future, answer in zip(futures, chain(answers, repeat(interrupted)), strict=False):
             # Done if its caller was cancelled.
-            if isinstance(future, Unavailable) or future.done():
+            if future.done():
                 continue
             if isinstance(answer, Exception):
                 future.set_exception(answer)

@@ -6,8 +6,8 @@ Laws:
 - Then recording never fails and never waits, so a slow disk does not change a decision.
 - The writer writes decisions in the order in which they were recorded, each once. While the store fails, it keeps them
   and tries again.
-- If no log can hold a decision, the writer leaves out its values, then its reasons, and then what authorities of an
-  older version do not know. Other decisions do not wait for it. No error ends the writer.
+- If a log refuses a decision, the writer writes it without the refused values, then without its reasons. Then it tries
+  the same in the form of older versions. Other decisions do not wait for it. No error ends the writer.
 """
 
 import atexit

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 _TIDY_EVERY: Final = 100
 """How many transactions on event loops come before one in a thread, where a store does what takes longer."""
 _SLOW: Final = 0.05
+"""A transaction on an event loop that takes more seconds than this is too slow."""
 _SLOW_FOR: Final = 10.0
-"""Seconds after which a transaction was too slow for an event loop, and for which all go to a thread then."""
+"""For so many seconds after one that was too slow, all transactions go to a thread."""
 
 
 class Replay(ABC):
@@ -128,7 +129,7 @@ class StoreReplay(Replay):
         return answer
 
     async def burn_async(self, presentation: bytes, until: int, now: int) -> bool:
-        """Do the same for async code, together with other presentations of the same moment."""
+        """Burn an id as `burn` does, for async code; what is presented at the same time is burnt together."""
         if in_trio():
             return await in_pool(lambda: self.burn(presentation, until, now))
         loop = asyncio_loop()
@@ -173,7 +174,7 @@ class StoreReplay(Replay):
         return new
 
     def _remembered(self, now: int) -> tuple[bytes, int] | None:
-        """The id that the store must still have: an older copy of it has not.
+        """The id that the store must still have: an older copy of the store lacks it.
 
         It is the newest one, unless its window has passed: then the store may have cleared it away.
         """

@@ -84,11 +84,11 @@ NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: 
 
 NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
     {
-        **dict.fromkeys(("action", "task", "tenant", "intent", "root", "presentation")),
-        **{name: [] for name in ("path", "hops", "ids", "spent", "reasons")},
+        **dict.fromkeys(("action", "task", "tenant", "intent", "root", "presentation", "args_digest")),
+        **{name: [] for name in ("path", "hops", "nonces", "ids", "spent", "reasons")},
     }
 )
-"""The members that the body of a decision leaves out if they have no value, with what older versions wrote then."""
+"""Every member that the body of a decision may leave out, with the value that stands for nothing."""
 
 
 def decision_id() -> str:

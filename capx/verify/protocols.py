@@ -53,7 +53,10 @@ class ReplayMemory(Protocol):
 
 
 class AsyncReplayMemory(ReplayMemory, Protocol):
-    """A memory that async callers can wait for. It is used so only if one class defines both ways to burn."""
+    """A memory that async callers can wait for.
+
+    It is awaited only if the most derived class that defines `burn` or `burn_async` defines `burn_async`.
+    """
 
     async def burn_async(self, presentation: bytes, until: int, now: int) -> bool:
         """Do the same as `burn`, without blocking the event loop."""

@@ -25,7 +25,7 @@ async def _serve(app: Any, say: Callable[[object], None]) -> None:
             app, loop="asyncio", http="h11", lifespan="off", ws="none", log_config=None, access_log=False, backlog=512
         )
     )
-    # As uvicorn's own: of the protocol that asyncio sends small pieces at once for.
+    # uvicorn names this protocol, too: asyncio sends small pieces at once only on such a socket.
     with socket.socket(proto=socket.IPPROTO_TCP) as network:
         network.bind(("127.0.0.1", 0))
         serving = asyncio.create_task(server.serve(sockets=[network]))

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from capx.api.messages.base import Count, Id, Label, Text
 from capx.tokens.lineage import MAX_BUDGETS
-from capx.tokens.wire import MAX_TEXT
+from capx.tokens.wire import MAX_BLOCKS, MAX_TEXT
 from capx.verify.meter import Paid
 from capx.verify.spending import Spent
 from capx_caveats import is_action, is_label
@@ -37,7 +37,7 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     path: Annotated[list[Text], Meta(max_length=256)] = []
     hops: Annotated[list[Label], Meta(max_length=255)] = []
     nonces: Annotated[list[Nonce], Meta(max_length=255)] = []
-    ids: Annotated[list[Text], Meta(max_length=256)] = []
+    ids: Annotated[list[Text], Meta(max_length=MAX_BLOCKS + 1)] = []
     presentation: Text | None = None
     args_digest: Id | None = None
     spent: Annotated[list[Spent], Meta(max_length=64)] = []

@@ -236,12 +236,14 @@ class _Task:
         held = self.logged_limits if reports is self.logged else self.limits
         # The tightest limit counts: every token of the chain must fit the counter.
         for one in limits:
+            # The uses of one consent are no budget of the task.
+            if not is_amount(one.limit) or is_uses_counter(one.counter):
+                continue
             counter = one.counter, one.unit
             known = held.get(counter)
             if known is None and reports.budgets == reports.bounds.budgets:
                 reports.left_out["budgets"] += 1
-            # The uses of one consent are no budget of the task.
-            elif is_amount(one.limit) and not is_uses_counter(one.counter):
+            else:
                 reports.budgets += known is None
                 limit = Decimal(one.limit)
                 held[counter] = limit if known is None else min(limit, known)

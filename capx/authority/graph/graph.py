@@ -4,7 +4,7 @@ Laws:
 
 - A node is what can be revoked. Its labels are the names that delegators gave it: claims, not proven.
 - A node below a dead one is dead of the same death, unless it has one of its own. A node that is only claimed to be
-  there dies with its task or its root only. The end of a task is the death of its root.
+  there dies with its task or its root only. When a task ends, its root is dead, and `died_with` names the task.
 - What was reported and is not shown is counted, by the audience that reported it.
 """
 

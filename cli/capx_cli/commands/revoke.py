@@ -123,7 +123,8 @@ def revoke(
             sys.stdout.flush()
             if "agent" in selected and any(killed.is_root for killed in revoked.killed):
                 screen.note(
-                    "One resource reported more than 1,000 live nodes of that agent in a task: its root dies instead",
+                    "One resource reported more than 1,000 live nodes of that agent in a task: the root of that task "
+                    f"{'would be' if dry_run else 'is'} revoked instead",
                     "yellow",
                 )
             _say_what_else_matters(authority, revoked, target)

@@ -1,6 +1,6 @@
 """The route of the table of guarded requests, behind uvicorn, as a process of its own.
 
-It is told by whom the route is guarded, the file of keys and the place of the store or feed.
+Its first line of input names the guard, the key file, and the store or feed.
 """
 
 from contextlib import ExitStack

@@ -1,13 +1,14 @@
 """The guarded route behind uvicorn: each contender is a process, and has its turn with one connection and with several.
 
-The generator keeps to the last core, and the services to the others, if there are any. Each request has a presentation
-of its own, made before the turn.
+The generator keeps to the last core, and the services to the others, if there are any. Each request to
+capx has a presentation of its own, made before the turn. The other libraries remember none, so theirs are sent again.
 """
 
 import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
@@ -103,14 +104,8 @@ def _presented(capability: Capability) -> "Callable[[int], Sequence[dict[str, st
 
 
 def _in_turn(heads: list[dict[str, str]]) -> "Callable[[int], Sequence[dict[str, str]]]":
-    def more(count: int) -> list[dict[str, str]]:
-        # Neither library remembers what it has seen.
-        heads.extend(heads[:count])
-        given = heads[:count]
-        del heads[:count]
-        return given
-
-    return more
+    again = cycle(heads)
+    return lambda count: list(islice(again, count))
 
 
 def _request(head: dict[str, str]) -> bytes:

@@ -1,6 +1,6 @@
-"""The same route behind what other libraries have, behind uvicorn, as a process of its own in the peers' environment.
+"""The same route behind the guards of other libraries, in uvicorn, as a process of its own in the peers' environment.
 
-It says headers of requests first, each of which it takes once.
+It says the headers of many requests first, and then its port.
 """
 
 import json
