@@ -187,7 +187,9 @@ def _say(revoked: "Revocation") -> None:
         else:
             screen.say(f"{what} {'is dead already' if killed.again else 'would be revoked'}")
     if rest:
-        where = "--json lists all" if revoked.dying is not None else f"the log has all up to position {revoked.position}"
+        where = (
+            "--json lists all" if revoked.dying is not None else f"the log has all up to position {revoked.position}"
+        )
         screen.say(f"and {len(rest):,} more: {where}")
     if revoked.killed and revoked.dying is not None:
         say_dying(revoked.dying)
