@@ -10,7 +10,7 @@ Laws:
   neither hides a call nor makes the search slow. A flood in this task can cut a group: then more denials are shown.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -30,6 +30,8 @@ _SPAN: Final = 64
 _MOST_SPAN: Final = 32_768
 """The blocks among which one statement looks: few at first."""
 _MOST_BLOCKS: Final = 64
+_MOST_AT_ONCE: Final = 8
+"""The blocks that one statement reads."""
 _BLOCKS_OF_WORK: Final = 16
 """The blocks that take as long to look through as one event, about."""
 _MOST_BYTES: Final = 4 << 20
@@ -84,9 +86,9 @@ class _Search:
                 self._values, since=self._query.since, first=first, end=end, limit=_MOST_BLOCKS
             )
             self.work += _ONE_READ + (end - first) // _BLOCKS_OF_WORK
-            for block in found:
-                below = min(before, (block + 1) * BLOCK + 1)
-                yield from self._each(self._reading.newest(before=below, limit=BLOCK, after=block * BLOCK))
+            for first_of_run, end_of_run in _runs(found):
+                below, above = min(before, end_of_run * BLOCK + 1), first_of_run * BLOCK
+                yield from self._each(self._reading.newest(before=below, limit=below - above - 1, after=above))
             # The nearest blocks often suffice, so the first look is a short one.
             end, span = (found[-1], span) if len(found) == _MOST_BLOCKS else (first, min(_MOST_SPAN, 8 * span))
             self.reached = end * BLOCK + 1
@@ -132,6 +134,17 @@ class _Search:
             if len(read) < limit or read[-1].at > event.at + WINDOW:
                 break
         return found
+
+
+def _runs(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """The first block and the end of each run that is read at once; few at first, as the newest often suffice."""
+    at, most = 0, 1
+    while at < len(blocks):
+        end = at + 1
+        while end < len(blocks) and end < at + most and blocks[end] == blocks[end - 1] - 1:
+            end += 1
+        yield blocks[end - 1], blocks[at] + 1
+        at, most = end, min(_MOST_AT_ONCE, 2 * most)
 
 
 def call_page(reading: Reading, query: Query, *, before: int, limit: int = SHOWN, each: bool = False) -> CallPage:

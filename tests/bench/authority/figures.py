@@ -35,6 +35,8 @@ KEEPING: Final = ("burn", "record", "spend", COMMIT)
 NEW, AGAIN = "ask for something new", "ask for the same again"
 ASKING: Final = (NEW, AGAIN)
 
+LONG_LOG: Final = "long log: "
+"""How the operations begin that are timed on an empty store and on one with a long log."""
 LONG: Final = "an empty store"
 """The ratio to the same on an empty store."""
 FOUND_MS: Final = 50

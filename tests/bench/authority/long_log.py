@@ -16,7 +16,7 @@ from capx import Authority
 from capx.crypto.base64url import b64u
 from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, TaskRecord
-from tests.bench.authority.figures import LONG, LONG_BARS
+from tests.bench.authority.figures import LONG, LONG_BARS, LONG_LOG
 from tests.bench.authority.places import Places
 from tests.bench.measuring import Against, Contender
 from tests.bench.timing import Step, each
@@ -27,6 +27,7 @@ _TENANTS, _AGENTS, _ACTIONS = 1_000, 50, 30
 _AT_ONCE: Final = 500
 """Tasks that are written in one transaction."""
 _BEGAN: Final = 1_700_000_000
+_ENDS: Final = 4_000_000_000
 _RARE: Final = "rare"
 
 
@@ -42,7 +43,12 @@ def long_logs(places: Places, share: float) -> Generator[list[Contender]]:
                 assert isinstance(authority, Authority)
                 _fill(authority.store, count // OF_A_TASK)
                 contenders += [
-                    Contender(op, count, who, lambda times, step=step: each(lambda _: step(), range(times), _clock))
+                    Contender(
+                        f"{LONG_LOG}{op}",
+                        count,
+                        who,
+                        lambda times, step=step: each(lambda _: step(), range(times), _clock),
+                    )
                     for op, step in _steps(authority).items()
                 ]
         yield contenders
@@ -60,12 +66,12 @@ def _clock() -> float:
 
 
 def _steps(authority: Authority) -> dict[str, Step]:
-    task = authority.open(allow=["crm.read"], tenant="Acme", ttl="1h").id
+    task = authority.open(allow=["crm.read"], tenant="Acme").id
     decided = [_decision(task, nth, tenant="Acme") for nth in range(OF_A_TASK)]
     authority.store.record(decided)
 
     def record() -> None:
-        authority.store.record([_decision(task, nth) for nth in range(100)])
+        authority.store.record([_decision(b64u(os.urandom(16)), nth) for nth in range(100)])
 
     def burn() -> None:
         now = int(time.time())
@@ -116,7 +122,7 @@ def _fill(store: Store, tasks: int) -> None:
         ids = [b64u(os.urandom(16)) for _ in numbers]
         with store.write(durable=False) as writing:
             for nth, id_ in zip(numbers, ids, strict=True):
-                writing.open_task(TaskRecord(id_, id_, at, at + 3_600, tenant=f"tenant {nth % _TENANTS}"))
+                writing.open_task(TaskRecord(id_, id_, at, _ENDS, tenant=f"tenant {nth % _TENANTS}"))
             opened = [msgspec.json.encode({"task": id_}) for id_ in ids]
             writing.append_all("task_opened", opened, at=at)
             decisions = [

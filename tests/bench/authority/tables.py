@@ -86,14 +86,18 @@ def _long_log(report: Report) -> Table:
         "newest ones. `record` writes 100 decisions. Times are in ms, with quartiles in parentheses.",
         ["", "", "ms", f"times {f.LONG}", "bar", ""],
         [
-            [row.who, row.op, _milliseconds(row), _ratio(row, f.LONG), *_long_bar(row)]
-            for row in sorted(rows, key=lambda row: (row.who != f.SQLITE, list(f.LONG_BARS).index(row.op)))
+            [row.who, _long_op(row), _milliseconds(row), _ratio(row, f.LONG), *_long_bar(row)]
+            for row in sorted(rows, key=lambda row: (row.who != f.SQLITE, list(f.LONG_BARS).index(_long_op(row))))
         ],
     )
 
 
+def _long_op(row: Row) -> str:
+    return row.op.removeprefix(f.LONG_LOG)
+
+
 def _long_bar(row: Row) -> tuple[str, str]:
-    most = f.LONG_BARS[row.op]
+    most = f.LONG_BARS[_long_op(row)]
     reached = row.us / 1000 <= f.FOUND_MS if most is None else row.ratios[f.LONG] <= most
     shown = f"≤ {f.FOUND_MS} ms" if most is None else f"≤ {most:g}{TIMES}"
     return shown, "reached" if reached else "**not reached**"
