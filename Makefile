@@ -33,7 +33,7 @@ docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -c docs/site -d build/doctrees . build/site
 
 bench: $(VENV)/.dev $(PEERS)/.installed
-	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(BENCH)
+	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(GROW),--grow $(GROW)) $(BENCH)
 
 bench-docs: $(VENV)/.dev $(PEERS)/.installed
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python --write-docs

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.authority import intent_use
 from capx.authority.ending import end_overdue, end_task, forget_ended
-from capx.authority.history import PATIENCE, History
+from capx.authority.history import INDEXED_AT_ONCE, PATIENCE, History
 from capx.authority.home import create_home, home_folder, open_parts
 from capx.authority.in_process import InProcess, present_and_judge
 from capx.authority.intent_use import WithdrawnIntent
@@ -68,6 +68,7 @@ from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
 from capx.store.check import check_store
 from capx.store.continuity import StateLost
+from capx.store.decision_index import check_index
 from capx.store.log import Place
 from capx.store.protocols import Store, Writing
 from capx.store.records import Head, Pruned, RequestRecord
@@ -396,6 +397,8 @@ class Authority(History):
         """
         with self._writing() as (transaction, now):
             ended = end_overdue(transaction, now=now, limit=limit)
+            # What resources have recorded.
+            transaction.index_blocks(INDEXED_AT_ONCE)
             over = overdue(transaction, transaction.requests(pending=True), now)[:limit]
         if over:
             # With a row guard, as what is written gets a mark. A row that somebody changed stays as it is.
@@ -432,6 +435,7 @@ class Authority(History):
         """
         with self.store.read() as reading:
             place = check_store(reading)
+            check_index(reading)
             check_rows(reading)
             check_marks(reading, self._keyring)
             return place

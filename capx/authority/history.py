@@ -7,6 +7,7 @@ Laws:
   open.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -21,8 +22,10 @@ from capx.authority.requests import request_state
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.request_state import inquire, known_request
 from capx.crypto.instants import seconds
+from capx.errors import StoreProblem
 from capx.resource.recorder import StoreRecorder
 from capx.store.call_page import SHOWN, CallPage, call_page
+from capx.store.decision_index import BLOCK
 from capx.store.decision_query import ANY_DECISION, Query, QueryFields
 from capx.store.log import Event
 from capx.store.protocols import Store
@@ -33,6 +36,9 @@ from capx.verify.verifier import MAX_STALENESS
 PATIENCE: Final = 1.0
 """Seconds to wait until the decisions of this process are in the log, before it is read."""
 _PIECE = 1_000
+INDEXED_AT_ONCE: Final = 64
+"""The blocks of the log that are put into the index of decisions in one transaction (capx.store.decision_index)."""
+_MOST_LEFT: Final = 16
 MOST_TREES: Final = 100
 """The tasks in one graph, unless more are asked for."""
 
@@ -205,7 +211,13 @@ class History:
         with self.store.read() as reading:
             if query.task is not None:
                 known_task(reading, query.task)
-            return call_page(reading, query, before=end if before is None else min(before, end), limit=limit, each=each)
+            page = call_page(reading, query, before=end if before is None else min(before, end), limit=limit, each=each)
+            left = end // BLOCK - reading.indexed_blocks()
+        if left > _MOST_LEFT:
+            # A store that cannot be written is searched all the same.
+            with contextlib.suppress(StoreProblem), self.store.write(durable=False) as transaction:
+                transaction.index_blocks(INDEXED_AT_ONCE)
+        return page
 
     def decision(self, decision_id: str) -> Event | None:
         """The event of a decision, or None. Another process may not have written its newest decisions yet."""

@@ -28,6 +28,7 @@ from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.intents.epoch import authority_of
 from capx.store.check import check_store
+from capx.store.decision_index import check_index
 from capx.store.log import Place
 from capx.store.protocols import Store, Writing
 from capx.store.row_check import check_rows
@@ -169,6 +170,7 @@ def check_home(given: Path | str | None = None) -> CheckedHome:
     """
     with closing(open_home_store(given)) as store, store.read() as reading:
         place = check_store(reading)
+        check_index(reading)
         check_rows(reading)
         try:
             keyring = KeyRing.load(_keys_of(given), unnamed=True).of(authority_of(reading.head().epoch))

@@ -15,6 +15,7 @@ Modules:
     protocols, records       the operations of a store, and the rows that it takes and returns
     log, events, lifecycle   the hash-chained log, its entries, and the states of a task
     decision_query           a search for recorded decisions
+    decision_index           where in the log decisions with a value are
     decision_groups          the decisions that are about one call
     call_page                a page of the newest calls
     row_marks, row_check     the marks of rows, and a check of rows against the log

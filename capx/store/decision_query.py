@@ -58,7 +58,9 @@ class Allowed(Struct, frozen=True):
     outcome: Literal["allowed"]
 
 
-class _WithReasons(Recorded, frozen=True, kw_only=True):
+class RecordedWithReasons(Recorded, frozen=True, kw_only=True):
+    """All fields that a query can compare."""
+
     reasons: tuple[dict[str, Any], ...] = ()
 
 
@@ -126,26 +128,25 @@ class Query(Struct, frozen=True, kw_only=True):
             return False
         if self.is_any:
             return True
-        recorded = event.read_if(_WithReasons if self.reasons else Recorded)
+        # First, because most of a log is what was allowed.
+        if self.wants_denials and event.read_if(Allowed) is not None:
+            return False
+        recorded = event.read_if(RecordedWithReasons if self.reasons else Recorded)
         # A decision that cannot be read matches every query: otherwise a resource could hide it by writing nonsense.
-        # But one that says that it was allowed is no denial: the index of denials does not have it.
-        if recorded is None:
-            return not (self.wants_denials and event.read_if(Allowed) is not None)
-        return self._fits(recorded)
+        return recorded is None or self._fits(recorded)
 
     def _fits(self, recorded: Recorded) -> bool:
         return (
-            not (self.wants_denials and recorded.outcome == "allowed")
-            and self.tenant in {None, recorded.tenant}
+            self.tenant in {None, recorded.tenant}
             and self.task in {None, recorded.task}
             and self.presentation in {None, recorded.presentation}
             and (self.node is None or self.node in recorded.nodes)
             and (self.agent is None or self.agent in recorded.hops)
             and (self.action is None or (recorded.action is not None and Entry(self.action).matches(recorded.action)))
-            and (not isinstance(recorded, _WithReasons) or self._has_reason(recorded))
+            and (not isinstance(recorded, RecordedWithReasons) or self._has_reason(recorded))
         )
 
-    def _has_reason(self, recorded: _WithReasons) -> bool:
+    def _has_reason(self, recorded: RecordedWithReasons) -> bool:
         return any(reason.get("code") in self.reasons for reason in recorded.reasons)
 
 

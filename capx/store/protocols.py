@@ -18,7 +18,7 @@ Laws:
 - Every failure is a StoreProblem.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -132,13 +132,26 @@ class Reading(Protocol):
         """
         ...
 
-    def newest(
-        self, *, before: int, limit: int, after: int = 0, task: str | None = None, denied: bool = False
-    ) -> list[Event]:
+    def newest(self, *, before: int, limit: int, after: int = 0, task: str | None = None) -> list[Event]:
         """The newest events between two positions, without these, the newest first, at most `limit`.
 
-        `task` selects those of one task; `denied` the decisions whose outcome is not `allowed`. An index finds both.
+        `task` selects those of one task, which an index finds.
         """
+        ...
+
+    def indexed_blocks(self) -> int:
+        """The number of blocks, the first ones of the log, that are in the index of decisions (decision_index)."""
+        ...
+
+    def blocks_with(self, values: Sequence[str], *, since: int, first: int, end: int, limit: int) -> list[int]:
+        """The last blocks from `first` on, below `end`, in which the index has all of these values, the last first.
+
+        At most `limit`; without those whose decisions were all made before `since` (Unix seconds).
+        """
+        ...
+
+    def has_indexed(self, block: int, values: Collection[str], latest: int) -> bool:
+        """Whether `blocks_with` finds a block by each of these values, and by this time."""
         ...
 
     def decision(self, id_: str) -> Event | None:
@@ -269,6 +282,10 @@ class Writing(Reading, Protocol):
 
     def keep_grant(self, grant: GrantRecord) -> None:
         """Keep the token because of which a capability was granted; called once for each capability."""
+        ...
+
+    def index_blocks(self, most: int) -> None:
+        """Put the next full blocks of the log into the index of decisions, at most so many."""
         ...
 
     def put_calls(self) -> None:

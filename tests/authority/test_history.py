@@ -7,6 +7,8 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.errors import BrokenLog, InvalidRequest, StoreProblem
+from capx.store.decision_index import BLOCK
+from capx.store.records import DecisionRecord
 from tests.labs.timed_authority import NOW, Clock, kinds
 
 
@@ -95,3 +97,20 @@ def test_followers_that_lag_are_told_and_those_gone_are_not(clock: Clock, author
     assert [one.follower for one in authority.unaware(within=100)] == ["gone", "lags"]
     authority.store.sighted("lags", 1, now=clock.now)
     assert authority.unaware() == []
+
+
+def test_whoever_searches_indexes_what_resources_recorded(authority: Authority) -> None:
+    """And the next search reads less."""
+    bodies = [b'{"id":"d.%022d","outcome":"allowed","audience":"crm"}' % nth for nth in range(40 * BLOCK)]
+    authority.store.record([DecisionRecord(f"d.{nth:022}", NOW, body) for nth, body in enumerate(bodies)])
+    with authority.store.read() as reading:
+        assert reading.indexed_blocks() == 0
+    assert authority.calls(tenant="Acme").groups == ()
+    with authority.store.read() as reading:
+        assert reading.indexed_blocks() == 40
+    more = [DecisionRecord(f"e.{nth:022}", NOW, body.replace(b"d.", b"e.")) for nth, body in enumerate(bodies[:BLOCK])]
+    authority.store.record(more)
+    authority.end_overdue()
+    with authority.store.read() as reading:
+        assert reading.indexed_blocks() == 41
+    authority.check()

@@ -156,9 +156,9 @@ def run(options: argparse.Namespace, console: Console) -> Report:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         progress = stack.enter_context(Progress(*columns, console=console))
         authority = None
-        if options.only in {None, "authority"}:
+        if options.only in {None, "authority", "grow"}:
             authority = AuthorityPart(options, folder, progress, stack)
-            authority.run()
+            (authority.run if options.grow is None else authority.grow)()
         on_one_core = pinned()
         session = stack.enter_context(closing(Session(options, folder, progress)))
         peers = _peers(session, options, stack) if options.only in {None, "verify", "guard"} else None

@@ -32,6 +32,7 @@ from tests.bench.measuring import Contender, Row, Unmeasurable, measure
 from tests.bench.page import page
 from tests.bench.peers.routes import BARE_THERE
 from tests.bench.report import DEMANDS, Report, Size, bars, load, save
+from tests.bench.tables import tables
 from tests.labs.serving import served
 
 QUICK = ["--quick", "--rounds", "2", "--turn", "0.0005", "--dead", "50"]
@@ -91,6 +92,14 @@ def test_a_run_measures_every_operation_and_gives_its_ratios(ran: tuple[Report, 
         wanted = bar.demand.who not in {"tenuo", "biscuit"} and bar.demand.at is None
         assert bool(bar.values) == wanted, bar.demand.what
     assert {size.who for size in found.sizes} == {"capx, held", "capx, presented", "pymacaroons"}
+
+
+def test_a_long_log_is_measured_beside_an_empty_store(checkout: Path, tmp_path: Path) -> None:
+    found, shown = run(checkout, tmp_path / "bench.json", *QUICK, "--grow", "0.001")
+    assert {row.op for row in found.rows} == {f"{figures.LONG_LOG}{op}" for op in figures.LONG_BARS}
+    assert {row.at for row in found.rows if figures.LONG in row.ratios} == {1_000}
+    assert [table.title for table in tables(found)] == ["A long log"]
+    assert "≤ 50 ms" in shown
 
 
 def test_a_peer_that_is_not_there_is_told(ran: tuple[Report, str]) -> None:

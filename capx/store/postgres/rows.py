@@ -14,6 +14,7 @@ import psycopg
 from msgspec import Struct
 
 from capx.crypto.base64url import b64u
+from capx.store.decision_index import Block
 from capx.store.log import Event
 from capx.store.postgres.connection import Link
 from capx.store.protocols import Reading
@@ -51,11 +52,6 @@ class Rows(SqlRows):
     of_task_alone = "task = ?"
     by_mints = ""
     of_decision = "decision = ?"
-    is_denial = (
-        "kind = 'decision' AND (strpos(body, '\"outcome\":\"allowed\"') = 0 "
-        'OR strpos(body, \'"outcome":"denied"\') > 0)'
-    )
-    by_denials = ""
     of_capability = "capability = ?"
     of_request = "e.subject"
     plain = ""
@@ -142,6 +138,12 @@ class Rows(SqlRows):
     def _put_strengths(self, grant: GrantRecord) -> None:
         query = "INSERT INTO capx.strengths SELECT id, ? FROM unnest(?::bytea[]) AS id"
         self._write(query, grant.capability, list(grant.ids))
+
+    def _put_blocks(self, blocks: Sequence[Block]) -> None:
+        rows = sorted((value, block.number) for block in blocks for value in block.values)
+        into = "INSERT INTO capx.found_in SELECT * FROM unnest(?::text[], ?::bigint[]) ON CONFLICT DO NOTHING"
+        self._write(into, [value for value, _ in rows], [number for _, number in rows])
+        self._put_all("blocks", ((block.number, block.latest) for block in blocks))
 
     def _put_all(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         coming = iter(rows)

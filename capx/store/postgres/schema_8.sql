@@ -25,13 +25,10 @@ CREATE INDEX of_subject ON capx.events (subject, position) WHERE subject IS NOT 
 -- What was minted in a task: a resource can report very many decisions about one.
 CREATE INDEX minted_in_task ON capx.events (task, position) WHERE kind = 'capability_minted';
 
--- The decisions that did not allow anything, in order: most of a log is what was allowed. By the text, and not as JSON:
--- PostgreSQL reads no JSON with the character U+0000 in it, which a resource may report. Some that are no denials may be
--- among them, and whoever reads them looks at the outcome. Only a decision that was reported with both texts in it, in
--- another spelling than that of capx, may be missing.
-CREATE INDEX denials ON capx.events (position)
-    WHERE kind = 'decision'
-    AND (strpos(body, '"outcome":"allowed"') = 0 OR strpos(body, '"outcome":"denied"') > 0);
+-- The index of decisions (capx/store/decision_index.py), which the authority makes from the log: the values that are in a
+-- block of the log, and the latest time of a decision there.
+CREATE TABLE capx.found_in (value text COLLATE "C", block bigint, PRIMARY KEY (value, block));
+CREATE TABLE capx.blocks (block bigint PRIMARY KEY, latest bigint NOT NULL);
 
 CREATE OR REPLACE FUNCTION capx.amount(what numeric) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT (what >= 0 AND what < 1e15 AND scale(what) <= 6) IS TRUE

@@ -32,7 +32,7 @@ from capx.store.postgres.schema import CLOSED, VERSION, migration
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, Damaged, DecisionRecord
 from capx.store.row_marks import RowGuard
-from capx.store.sql.rows import HEAD
+from capx.store.sql.rows import HEAD, LAST
 from capx.store.sql.version import OldSchema, demand_version
 from capx.verify.meter import Paid, Payer, Spend, Tally
 
@@ -93,6 +93,7 @@ class PostgresStore:
             with link.writing(WRITE) as head:
                 rows = Rows(link, head, guard)
                 yield rows
+                rows.index_filled()
                 rows.keep_head()
             # After the commit: a follower that is woken earlier would not see the death yet.
             rows.wake()
@@ -201,7 +202,9 @@ def migrate(url: str, finish: Callable[[Writing], None]) -> tuple[int, int]:
         if version < VERSION:
             _advance(link, version)
             # The lock: services that run all the same must write nothing between the check of the log and the marks.
-            finish(Rows(link, link.execute(f"{HEAD} FOR UPDATE").fetchone()))
+            rows = Rows(link, link.execute(f"{HEAD} FOR UPDATE").fetchone())
+            rows.index_blocks(LAST)
+            finish(rows)
     return version, VERSION
 
 

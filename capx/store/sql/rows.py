@@ -5,13 +5,15 @@ is the same in both. A transaction reads the head once, and writes it once, at i
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 from msgspec import structs
 
 from capx.crypto.base64url import is_bytes, unb64u
+from capx.store.decision_index import ANY, BLOCK, Block, block_of, indexed
 from capx.store.decision_query import DEEPEST
 from capx.store.lifecycle import State
 from capx.store.log import GENESIS, Event, Place, following
@@ -27,8 +29,10 @@ HEAD = "SELECT epoch, position, hash, deaths, forgotten FROM capx.head"
 
 _NONCES: Final = msgspec.json.Decoder(Annotated[list[str], msgspec.Meta(max_length=DEEPEST - 1)])
 _PAGE = 1_000
+_BLOCKS = 8
+"""The blocks that are read at once to be indexed."""
 # The largest position that both databases can hold; used as "no bound".
-_LAST = 2**63 - 1
+LAST: Final = 2**63 - 1
 _TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent FROM capx.tasks"
 _MARKED_TASK = _TASK.replace(" FROM", ", mark FROM")
 # Not `burnt`: after a restoration, a used presentation must still count as used.
@@ -44,6 +48,8 @@ _TAKEN_OVER = (
     "counters",
     "paid",
     "sightings",
+    "found_in",
+    "blocks",
 )
 
 
@@ -65,10 +71,6 @@ class SqlRows(SqlRequestRows):
     """The condition that an event has a text in it."""
     of_decision: ClassVar[str]
     """The condition that a decision has an id."""
-    is_denial: ClassVar[str]
-    """The condition of the index `denials`: an event is a decision, and its outcome is not `allowed`."""
-    by_denials: ClassVar[str]
-    """What goes behind the table if that index must be used."""
     of_capability: ClassVar[str]
     """The condition that a minted capability has an id."""
     select_death: ClassVar[str]
@@ -101,6 +103,25 @@ class SqlRows(SqlRequestRows):
                 "UPDATE capx.head SET epoch = ?, position = ?, hash = ?, deaths = ?, forgotten = ?",
                 *structs.astuple(self._head),
             )
+
+    def index_filled(self) -> None:
+        """Index the blocks that this transaction has filled, and some before them that others left to be indexed."""
+        filled = 0 if self._written is None else self.head().position // BLOCK - self._written.position // BLOCK
+        if filled > 0:
+            self.index_blocks(filled + _BLOCKS)
+
+    def index_blocks(self, most: int) -> None:
+        first = self.indexed_blocks()
+        end = min(first + most, self.head().position // BLOCK)
+        for at in range(first, end, _BLOCKS):
+            below = min(at + _BLOCKS, end) * BLOCK + 1
+            read = self.newest(after=at * BLOCK, before=below, limit=_BLOCKS * BLOCK)
+            events = groupby(reversed(read), lambda event: block_of(event.position))
+            self._put_blocks([indexed(number, within) for number, within in events])
+
+    @abstractmethod
+    def _put_blocks(self, blocks: Sequence[Block]) -> None:
+        """Write what the index says of blocks that it did not have."""
 
     def _change_head(self, **changes: Any) -> None:
         self._head = structs.replace(self.head(), **changes)
@@ -241,19 +262,33 @@ class SqlRows(SqlRequestRows):
             after = rows[-1][0]
             limit = None if limit is None else limit - len(rows)
 
-    def newest(
-        self, *, before: int, limit: int, after: int = 0, task: str | None = None, denied: bool = False
-    ) -> list[Event]:
-        conditions, values = ["position > ?", "position < ?"], list[str]()
-        if denied:
-            conditions.append(self.is_denial)
-        if task is not None:
-            conditions.append(self.of_task)
-            values.append(task)
-        # The events of one task are few, whatever their outcome.
-        table = f"{self.select_event}{self.by_denials if denied and task is None else ''}"
-        query = f"{table} WHERE {' AND '.join(conditions)} ORDER BY position DESC LIMIT ?"
+    def newest(self, *, before: int, limit: int, after: int = 0, task: str | None = None) -> list[Event]:
+        narrowed, values = ("", ()) if task is None else (f" AND {self.of_task}", (task,))
+        query = f"{self.select_event} WHERE position > ? AND position < ?{narrowed} ORDER BY position DESC LIMIT ?"
         return list(map(self._event, self._rows(query, after, before, *values, limit)))
+
+    def indexed_blocks(self) -> int:
+        (last,) = self._row("SELECT max(block) FROM capx.blocks")
+        return 0 if last is None else int(last) + 1
+
+    def blocks_with(self, values: Sequence[str], *, since: int, first: int, end: int, limit: int) -> list[int]:
+        parts, given = list[str](), list[str | int]()
+        if since or not values:
+            parts.append("SELECT block FROM capx.blocks WHERE latest >= ? AND block >= ? AND block < ?")
+            given += [since, first, end]
+        for value in values:
+            parts.append("SELECT block FROM capx.found_in WHERE value IN (?, ?) AND block >= ? AND block < ?")
+            given += [value, ANY, first, end]
+        # A block of a single part can be there twice: with the value, and with `ANY`.
+        found = " INTERSECT ".join(parts)
+        query = f"SELECT DISTINCT block FROM ({found}) AS found ORDER BY block DESC LIMIT ?"  # noqa: S608 - ours
+        return [block for (block,) in self._rows(query, *given, limit)]
+
+    def has_indexed(self, block: int, values: Collection[str], latest: int) -> bool:
+        row = self._row("SELECT latest FROM capx.blocks WHERE block = ?", block)
+        query = f"SELECT value FROM capx.found_in WHERE block = {block:d} AND value {{among}}"  # noqa: S608 - a number
+        found = self._rows_among(query, sorted(values))
+        return row is not None and row[0] >= latest and len(found) == len(values)
 
     def decision(self, id_: str) -> Event | None:
         query = f"{self.select_event} WHERE kind = 'decision' AND {self.of_decision} ORDER BY position LIMIT 1"
@@ -328,7 +363,7 @@ class SqlRows(SqlRequestRows):
         # is a single number, and a follower can compare it with the number of deaths that it knows.
         head = self.head()
         query = "SELECT seq FROM capx.deaths WHERE seq > ? AND (at >= ? OR position >= ?) ORDER BY seq LIMIT 1"
-        first_kept = self._row(query, head.forgotten, before, _LAST if below is None else below)
+        first_kept = self._row(query, head.forgotten, before, LAST if below is None else below)
         up_to = head.deaths if first_kept is None else first_kept[0] - 1
         self._write(self.forget_deaths, up_to)
         self._change_head(forgotten=up_to)
@@ -350,6 +385,8 @@ class SqlRows(SqlRequestRows):
     def adopt(self, reading: Reading) -> None:
         demand_empty(self)
         self._put_all("events", map(self._event_row, whole_log(reading)))
+        # Not as it is in the other store, where somebody may have changed it.
+        self.index_blocks(LAST)
         for task in reading.tasks():
             self.open_task(task)
         for intent in reading.intents():

@@ -30,6 +30,7 @@ from capx.intents.epoch import new_epoch
 from capx.store.log import GENESIS
 from capx.store.protocols import Writing
 from capx.store.records import Busy, Damaged, NoStore, Unwritable
+from capx.store.sql.rows import LAST
 from capx.store.sql.version import OldSchema, demand_version
 from capx.store.sqlite.rows import Rows
 from capx.store.sqlite.schema import MIGRATIONS, VERSION
@@ -154,7 +155,9 @@ def migrate(path: Path, finish: Callable[[Writing], None]) -> tuple[int, int]:
         demand_private(path, path.stat(), StoreProblem)
         if version < VERSION:
             _advance(connection, version)
-            finish(Rows(connection))
+            rows = Rows(connection)
+            rows.index_blocks(LAST)
+            finish(rows)
         connection.execute("COMMIT")
     return version, VERSION
 

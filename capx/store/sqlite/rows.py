@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 from capx.crypto.base64url import b64u
+from capx.store.decision_index import Block
 from capx.store.events import GivenBack
 from capx.store.log import Event
 from capx.store.records import (
@@ -51,9 +52,6 @@ class Rows(SqlRows):
     of_task_alone = "json_extract(body, '$.task') = ?"
     by_mints = " INDEXED BY minted_in_task"
     of_decision = "json_extract(body, '$.id') = ?"
-    is_denial = "kind = 'decision' AND json_extract(body, '$.outcome') IS NOT 'allowed'"
-    # Otherwise SQLite goes through the whole table, which has the same order.
-    by_denials = " INDEXED BY denials"
     of_capability = "json_extract(body, '$.ids[1]') = ?"
     of_request = "json_extract(e.body, '$.request')"
     plain = "+"
@@ -185,6 +183,11 @@ class Rows(SqlRows):
     def _execute(self, query: str, *values: object) -> sqlite3.Cursor:
         # SQLite has no schema `capx`: its tables go without a prefix.
         return self._db.execute(query.replace("capx.", ""), values)
+
+    def _put_blocks(self, blocks: Sequence[Block]) -> None:
+        rows = sorted((value, block.number) for block in blocks for value in block.values)
+        self._db.executemany("INSERT INTO found_in VALUES (?, ?) ON CONFLICT DO NOTHING", rows)
+        self._put_all("blocks", ((block.number, block.latest) for block in blocks))
 
     def _put_all(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
         rest = iter(rows)

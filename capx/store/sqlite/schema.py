@@ -97,9 +97,9 @@ INSERT OR IGNORE INTO request_nodes
     WHERE one.type = 'text' AND json_type(made.body, '$.audience') = 'text';
 """,
     # 7: the marks of rows, and by what an older row is found: the tasks of an intent, the events about a request or the
-    # withdrawal of an intent. And which calls a request is for, by which it is found. And the decisions that did not
-    # allow anything, in order: most of a log is what was allowed. And what
-    # was minted in a task: a resource can report very many decisions about one.
+    # withdrawal of an intent. And which calls a request is for, by which it is found. And what
+    # was minted in a task: a resource can report very many decisions about one. And the index of decisions
+    # (capx/store/decision_index.py), which the migration makes from the log.
     """
 ALTER TABLE tasks ADD COLUMN mark BLOB;
 ALTER TABLE intents ADD COLUMN mark BLOB;
@@ -114,8 +114,8 @@ CREATE INDEX requests_of_call ON requests (node, call);
 CREATE INDEX request_nodes_of_call ON request_nodes (node, call);
 CREATE INDEX withdrawals ON events (json_extract(body, '$.intent')) WHERE kind = 'intent_withdrawn';
 CREATE INDEX minted_in_task ON events (json_extract(body, '$.task')) WHERE kind = 'capability_minted';
-CREATE INDEX denials ON events (position)
-    WHERE kind = 'decision' AND json_extract(body, '$.outcome') IS NOT 'allowed';
+CREATE TABLE found_in (value TEXT NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (value, block)) STRICT, WITHOUT ROWID;
+CREATE TABLE blocks (block INTEGER PRIMARY KEY, latest INTEGER NOT NULL) STRICT;
 """,
 )
 """The SQL statements of each step."""

@@ -84,6 +84,7 @@ class SQLiteStore:
         """A writing transaction: it is kept when its block ends, and undone when the block raises."""
         with self._writing("FULL" if durable else "NORMAL", guard) as rows:
             yield rows
+            rows.index_filled()
 
     def burn(self, presentation: bytes, *, until: int, now: int, remembered: tuple[bytes, int] | None = None) -> Burn:
         """Mark a presentation's id as used until its window has passed; see `ResourceStore.burn`."""

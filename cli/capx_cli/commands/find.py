@@ -45,8 +45,14 @@ class _Span(NamedTuple):
 @click.option(
     "--task", metavar="TASK", shell_complete=completion.tasks, help="Only of this task; `last` is the newest."
 )
-@click.option("--node", metavar="ID", help="Only where this node acted, or one below it.")
-@click.option("--presentation", metavar="ID", help="Only about this presentation, each decision singly.")
+@click.option(
+    "--node", metavar="ID", help="Only where this node acted, or one below it. Without --task, a long log takes long."
+)
+@click.option(
+    "--presentation",
+    metavar="ID",
+    help="Only about this presentation, each decision singly. Without --task, a long log takes long.",
+)
 @click.option("--decision", metavar="ID", help="Only the decision with this id, whatever followed.")
 @page_options("POSITION|ID")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, one decision a line.")

@@ -37,6 +37,19 @@ KEEPING: Final = ("burn", "record", "spend", COMMIT)
 NEW, AGAIN = "ask for something new", "ask for the same again"
 ASKING: Final = (NEW, AGAIN)
 
+LONG_LOG: Final = "long log: "
+"""How the operations begin that are timed on an empty store and on one with a long log."""
+LONG: Final = "an empty store"
+"""The ratio to the same on an empty store."""
+FOUND_MS: Final = 50
+"""The most milliseconds of a search."""
+LONG_BARS: Final[dict[str, float | None]] = {
+    **dict.fromkeys(f"find --{by}" for by in ("task", "agent", "tenant", "action", "denied", "since")),
+    **dict.fromkeys(("why", "task show", "graph"), 1.5),
+    **dict.fromkeys(("open", "record", "burn", "start of a follower"), 1.2),
+}
+"""How many times as long as on an empty store each may take; None for a search."""
+
 P50, P99, WORST = "p50 ms", "p99 ms", "most ms"
 ROW, INDEXES = "bytes of its row", "bytes of indexes"
 MEGABYTES, PEAK, SECONDS = "MB", "MB at most", "s to load"

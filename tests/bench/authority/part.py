@@ -12,7 +12,7 @@ from rich.progress import Progress
 
 from capx.store.factory import open_store
 from capx.store.sqlite.store import SQLiteStore
-from tests.bench.authority import asking, keeping
+from tests.bench.authority import asking, keeping, long_log
 from tests.bench.authority.figures import FEED, LAG, POSTGRES, RACE, RETRY, SERVE, SIZE, SQLITE, VIEW, Figure
 from tests.bench.authority.lag import measure_lag
 from tests.bench.authority.places import Places, bury
@@ -22,7 +22,7 @@ from tests.bench.authority.serving import CONNECTIONS, measure_serve
 from tests.bench.authority.size import measure_sizes
 from tests.bench.authority.source import Source
 from tests.bench.authority.view import measure_views
-from tests.bench.measuring import Contender, Row, Unmeasurable, cores, measure, on_cores
+from tests.bench.measuring import Against, Contender, Row, Unmeasurable, cores, measure, on_cores
 
 _FEW, _MANY = 2_000, 100_000
 """The decisions whose size is measured."""
@@ -61,12 +61,17 @@ class AuthorityPart:
         self._try(SERVE, self._serve)
         self._try(RETRY, self._retries)
 
-    def _in_turn(self, what: str, contenders: list[Contender]) -> None:
+    def grow(self) -> None:
+        """Measure what a long log costs."""
+        with long_log.long_logs(self._places, self._options.grow) as contenders:
+            self._in_turn("a long log", contenders, long_log.against(contenders))
+
+    def _in_turn(self, what: str, contenders: list[Contender], against: Against | None = None) -> None:
         task = self._progress.add_task(what, total=self._options.rounds)
         with on_cores({max(cores())}):
             rows, missing = measure(
                 contenders,
-                keeping.against(contenders),
+                against or keeping.against(contenders),
                 rounds=self._options.rounds,
                 seconds=self._options.turn,
                 told=lambda: self._progress.advance(task),
