@@ -18,7 +18,7 @@ from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, TaskRecord
 from tests.bench.authority.figures import LONG, LONG_BARS, LONG_LOG
 from tests.bench.authority.places import Places
-from tests.bench.measuring import Against, Contender
+from tests.bench.measuring import Against, Contender, Run
 from tests.bench.timing import Step, each
 
 DECISIONS: Final = 1_000_000
@@ -43,13 +43,7 @@ def long_logs(places: Places, share: float) -> Generator[list[Contender]]:
                 assert isinstance(authority, Authority)
                 _fill(authority.store, count // OF_A_TASK)
                 contenders += [
-                    Contender(
-                        f"{LONG_LOG}{op}",
-                        count,
-                        who,
-                        lambda times, step=step: each(lambda _: step(), range(times), _clock),
-                    )
-                    for op, step in _steps(authority).items()
+                    Contender(f"{LONG_LOG}{op}", count, who, _timed(step)) for op, step in _steps(authority).items()
                 ]
         yield contenders
 
@@ -60,9 +54,9 @@ def against(contenders: list[Contender]) -> Against:
     return lambda one: {} if one.at == 0 else {LONG: by[one.op, one.who]}
 
 
-def _clock() -> float:
-    # PostgreSQL works in other processes.
-    return time.perf_counter()
+def _timed(step: Step) -> Run:
+    # The clock on the wall: PostgreSQL works in other processes.
+    return lambda times: each(lambda _: step(), range(times), time.perf_counter)
 
 
 def _steps(authority: Authority) -> dict[str, Step]:
