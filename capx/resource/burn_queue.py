@@ -95,6 +95,9 @@ class BurnQueue:
     def _answers(self, presented: list[Presented], *, wait: bool) -> _Answers | None:
         try:
             return self._burn_all(presented, wait)
+        except StopIteration as error:
+            # No future takes this one.
+            return [RuntimeError(repr(error))] * len(presented)
         except Exception as error:  # noqa: BLE001 # each caller gets it
             return [error] * len(presented)
 

@@ -34,6 +34,8 @@ _MOST_AT_ONCE: Final = 8
 """The blocks that one statement reads."""
 _BLOCKS_OF_WORK: Final = 16
 """The blocks that take as long to look through as one event, about."""
+_BYTES_OF_WORK: Final = 1_024
+"""The bytes of events that take as long to decode as one more event, about."""
 _MOST_BYTES: Final = 4 << 20
 _NEAR: Final = 32
 _NEAREST: Final = 256
@@ -109,7 +111,8 @@ class _Search:
         # A decision that allowed the call is the last of its group.
         later = [] if event.read_if(Allowed) is not None else self._later(event, task)
         near = [*self._earlier(event, task), event, *later]
-        self.work += len(near)
+        # Each was decoded, however long it is.
+        self.work += len(near) + sum(len(one.body) for one in near) // _BYTES_OF_WORK
         group = next(group for group in grouped(near) if event in group.events)
         return group if group.last == event else None
 

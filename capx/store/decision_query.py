@@ -4,9 +4,9 @@ Laws: only the fields that the query uses are decoded. Values are compared exact
 delegator, so a label that only looks alike is another label.
 """
 
-from typing import Any, Final, Literal, TypedDict
+from typing import Annotated, Any, Final, Literal, TypedDict
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from capx.crypto.base64url import b64u
 from capx.crypto.instants import instant
@@ -17,6 +17,12 @@ from capx_caveats import Entry, is_id, is_label, is_pattern
 
 DEEPEST: Final = 256
 """The most nodes on a path. No token can hold more, so a longer path in a decision was made up."""
+
+
+Nonce = Annotated[str, Meta(min_length=11, max_length=11)]
+"""The nonce of a hop: 8 bytes in base64url."""
+Nonces = Annotated[tuple[Nonce, ...], Meta(max_length=DEEPEST - 1)]
+"""The nonces of a path. More of them, or longer ones, would let a resource make each reader compute for long."""
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
@@ -33,7 +39,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
     hops: tuple[str, ...] = ()
     root: str | None = None
     path: tuple[str, ...] = ()
-    nonces: tuple[str, ...] | None = None
+    nonces: Nonces | None = None
     presentation: str | None = None
 
     @property
@@ -46,7 +52,7 @@ class Recorded(Struct, frozen=True, kw_only=True):
         """The nodes from the root to the agent that acted, base64url: computed, unless the path is a claim."""
         if self.is_claim or self.root is None:
             return self.path
-        return tuple(map(b64u, chain.nodes(self.root, (self.nonces or ())[: DEEPEST - 1])))
+        return tuple(map(b64u, chain.nodes(self.root, self.nonces or ())))
 
 
 _NOTHING: Final = (None,) * 6

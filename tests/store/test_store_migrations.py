@@ -16,7 +16,7 @@ from capx.store.decision_query import Query
 from capx.store.factory import open_store
 from tests.labs.old_stores import make_old, migrate_there
 
-DECISIONS = 6_000
+DECISIONS = 20_000
 KILLS = 6
 
 

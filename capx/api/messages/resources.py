@@ -34,7 +34,7 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     tenant: Label | None = None
     intent: Text | None = None
     root: Id | None = None
-    path: Annotated[list[Text], Meta(max_length=256)] = []
+    path: Annotated[list[Id], Meta(max_length=256)] = []
     hops: Annotated[list[Label], Meta(max_length=255)] = []
     nonces: Annotated[list[Nonce], Meta(max_length=255)] = []
     ids: Annotated[list[Text], Meta(max_length=MAX_BLOCKS + 1)] = []
@@ -51,6 +51,8 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
             raise ValueError("its path follows from its root and its nonces: leave it out")
         if not self.path and len(self.nonces) != len(self.hops):
             raise ValueError("each of its hops needs a label and a nonce")
+        if self.nonces and self.root is None:
+            raise ValueError("its hops are below no root")
 
 
 class Reports(Struct, frozen=True, forbid_unknown_fields=True):

@@ -66,6 +66,32 @@ BEGIN
     END IF;
 END $$;
 
+-- As before, and the nonces of hops: at most 255, of 11 characters each, because every reader computes the path from them.
+CREATE OR REPLACE FUNCTION capx.fits(name text, value json) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    kind text := json_typeof(value);
+BEGIN
+    IF name IN ('id', 'outcome') THEN
+        RETURN kind = 'string';
+    ELSIF name IN ('audience', 'action', 'task', 'tenant', 'intent', 'root', 'presentation') THEN
+        RETURN kind IN ('string', 'null');
+    ELSIF name = 'at' THEN
+        RETURN value::text ~ '^[0-9]{1,18}$';
+    ELSIF name = 'nonces' THEN
+        RETURN kind = 'array' AND capx.are_nonces(value);
+    ELSIF name IN ('path', 'hops', 'ids', 'spent', 'reasons') THEN
+        RETURN CASE WHEN kind = 'array' THEN NOT EXISTS (
+            SELECT FROM json_array_elements(value) AS one (value)
+            WHERE json_typeof(one.value) <> CASE WHEN name IN ('spent', 'reasons') THEN 'object' ELSE 'string' END
+        ) ELSE false END;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION capx.are_nonces(value json) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+    SELECT value::text ~ E'^\\[\\s*("[A-Za-z0-9_-]{11}"\\s*(,\\s*"[A-Za-z0-9_-]{11}"\\s*){0,254})?\\]$'
+$$;
+
 -- The facts of decisions that are plainly right: whose fields `capx.facts` would read as the same. For any other, its
 -- id is null. One statement reads them all. A bit stands for each known field: their sum tells if one is there twice.
 -- Strings with a backslash begin with E, because a session can change what others mean.
@@ -90,6 +116,7 @@ BEGIN
                 WHEN fact.bit = 512 THEN fact.value::text ~ '^[0-9]{1,18}$'
                 WHEN fact.kind <> 'array' THEN false
                 WHEN fact.value::text = '[]' THEN true
+                WHEN fact.bit = 32768 THEN capx.are_nonces(fact.value)
                 WHEN fact.bit < 8192 THEN fact.value::text ~ E'^\\["[^"\\\\]*"(,"[^"\\\\]*")*\\]$'
                 ELSE NOT EXISTS (
                     SELECT FROM json_array_elements(fact.value) AS one (value) WHERE json_typeof(one.value) <> 'object'
@@ -100,7 +127,7 @@ BEGIN
                 WHEN 'id' THEN 1 WHEN 'task' THEN 2 WHEN 'audience' THEN 4 WHEN 'outcome' THEN 8
                 WHEN 'action' THEN 16 WHEN 'tenant' THEN 32 WHEN 'intent' THEN 64 WHEN 'root' THEN 128
                 WHEN 'presentation' THEN 256 WHEN 'at' THEN 512 WHEN 'path' THEN 1024 WHEN 'hops' THEN 2048
-                WHEN 'ids' THEN 4096 WHEN 'spent' THEN 8192 WHEN 'reasons' THEN 16384
+                WHEN 'ids' THEN 4096 WHEN 'spent' THEN 8192 WHEN 'reasons' THEN 16384 WHEN 'nonces' THEN 32768
             END AS bit
             -- Only what is short and not deep is read here. 64 brackets are no deeper than 64.
             FROM json_each(CASE

@@ -7,14 +7,14 @@ is the same in both. A transaction reads the head once, and writes it once, at i
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Annotated, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 from msgspec import structs
 
 from capx.crypto.base64url import is_bytes, unb64u
 from capx.store.decision_index import ANY, BLOCK, Block, block_of, indexed
-from capx.store.decision_query import DEEPEST
+from capx.store.decision_query import Nonces
 from capx.store.lifecycle import State
 from capx.store.log import GENESIS, Event, Place, following
 from capx.store.protocols import Reading
@@ -27,7 +27,7 @@ from capx.tokens.revocation_key import RevocationKey, revoked_until
 
 HEAD = "SELECT epoch, position, hash, deaths, forgotten FROM capx.head"
 
-_NONCES: Final = msgspec.json.Decoder(Annotated[list[str], msgspec.Meta(max_length=DEEPEST - 1)])
+_NONCES: Final = msgspec.json.Decoder(Nonces)
 _PAGE = 1_000
 _BLOCKS = 8
 """The blocks that are read at once to be indexed."""
@@ -176,10 +176,10 @@ class SqlRows(SqlRequestRows):
         roots = dict(self._rows("SELECT id, root FROM capx.tasks"))
         yield from (task for task, root in roots.items() if root_node(root) == node)
         # Each path once: a log has very many decisions at few nodes.
+        known = f"{self.event_task} IN (SELECT id FROM capx.tasks)"  # noqa: S608
         paths = f"SELECT DISTINCT {self.event_task}, {self.nonces_of} FROM capx.events WHERE kind = 'decision'"  # noqa: S608
-        for task, text in self._execute(paths):
-            root = roots.get(task)
-            if root is not None and node in nodes(root, _nonces(text)):
+        for task, text in self._execute(f"{paths} AND {known}"):
+            if node in nodes(roots[task], _nonces(text)):
                 yield task
 
     def overdue(self, now: int, limit: int) -> list[TaskRecord]:

@@ -47,7 +47,7 @@ class Rows(SqlRows):
     # no version of SQLite has to work out that the index fits.
     of_task = "json_extract(body, '$.task') = ? AND json_extract(body, '$.task') IS NOT NULL"
     event_task = "json_extract(body, '$.task')"
-    nonces_of = "json_extract(body, '$.nonces')"
+    nonces_of = "CASE json_type(body, '$.nonces') WHEN 'array' THEN json_extract(body, '$.nonces') END"
     with_text = "instr(body, ?) > 0"
     of_task_alone = "json_extract(body, '$.task') = ?"
     by_mints = " INDEXED BY minted_in_task"

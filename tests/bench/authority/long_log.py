@@ -48,19 +48,15 @@ def long_logs(places: Places, share: float) -> Generator[list[Contender]]:
         yield contenders
 
 
-def _timed(step: Step) -> Run:
-    return lambda times: each(lambda _: step(), range(times), _clock)
-
-
 def against(contenders: list[Contender]) -> Against:
     """Each is compared with the same on the empty store."""
     by = {(one.op, one.who): one for one in contenders if one.at == 0}
     return lambda one: {} if one.at == 0 else {LONG: by[one.op, one.who]}
 
 
-def _clock() -> float:
-    # PostgreSQL works in other processes.
-    return time.perf_counter()
+def _timed(step: Step) -> Run:
+    # The clock on the wall: PostgreSQL works in other processes.
+    return lambda times: each(lambda _: step(), range(times), time.perf_counter)
 
 
 def _steps(authority: Authority, address: str) -> dict[str, Step]:
