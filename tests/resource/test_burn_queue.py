@@ -257,7 +257,8 @@ def test_loops_of_several_processes_burn_each_once(store: Store, place: str) -> 
 
 
 def test_a_failure_of_one_transaction_is_not_that_of_the_next() -> None:
-    failing = [RuntimeError("one"), RuntimeError("two")]
+    # A future takes no StopIteration.
+    failing: list[Exception] = [StopIteration(), RuntimeError("two")]
 
     def burn_all(presented: Sequence[object], wait: bool) -> Sequence[bool]:
         del wait

@@ -258,6 +258,11 @@ SPOILT: list[dict[str, Any]] = [
     {"args_digest": "no digest!"},
     {"hops": ["a"]},
     {"nonces": ["AAAAAAAAAAA"]},
+    {"nonces": ["AAAAAAAAAAA"], "hops": ["a"]},
+    {"nonces": [""], "hops": ["a"], "root": "R"},
+    {"nonces": ["AAAAAAAAAAA"], "hops": ["a"], "root": "R", "path": ["N", "M"]},
+    {"path": ["\0"]},
+    {"ids": ["A" * 22] * 66},
     {"more": 1},
 ]
 

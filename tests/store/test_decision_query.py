@@ -12,7 +12,7 @@ import pytest
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
-from capx.store.decision_query import Query, QueryFields
+from capx.store.decision_query import Query, QueryFields, Recorded
 from capx.store.log import Event
 from capx.tokens.chain import nodes
 
@@ -91,6 +91,14 @@ def test_a_node_follows_from_root_and_nonces(path: list[str]) -> None:
     alone = event(root="R", hops=[], path=[])
     assert Query(node=top).matches(alone)
     assert not Query(node=first).matches(alone)
+
+
+@pytest.mark.parametrize("nonces", [[""] * 3, ["A" * 10_000], ["A" * 11] * 256, "A" * 11, [5], {}])
+def test_nonces_that_no_token_has_cannot_be_read(nonces: object) -> None:
+    odd = event(root="R", nonces=nonces, path=[])
+    assert odd.read_if(Recorded) is None
+    # So a resource hides nothing by them.
+    assert Query(node="N1").matches(odd)
 
 
 def test_an_unknown_outcome_fits_nothing_that_is_asked_for() -> None:

@@ -324,6 +324,18 @@ def test_a_decision_of_a_verifier_and_of_a_later_capx_is_taken(owner: PostgresSt
     assert [len(group.events) for group in grouped(events)] == [1] * 4
 
 
+@pytest.mark.parametrize("nonces", [[""], ["A" * 12], ["A" * 11] * 256, "A" * 11, [5], {}, None])
+def test_a_role_records_no_nonces_that_no_token_has(crm: PostgresStore, nonces: object) -> None:
+    body = {**json.loads(decision("dec-1").body), "nonces": nonces}
+    with pytest.raises(StoreProblem, match="states its nonces once, as what it is"):
+        crm.record([DecisionRecord("dec-1", NOW, json.dumps(body).encode())])
+    twice = decision("dec-2").body.replace(b"{", b'{"nonces":["AAAAAAAAAAA"],"nonces":[],', 1)
+    with pytest.raises(StoreProblem, match="states its nonces once"):
+        crm.record([DecisionRecord("dec-2", NOW, twice)])
+    good = decision("dec-3").body.replace(b"{", b'{"nonces": [ "AAAAAAAAAAA" , "AAAAAAAAA-_" ],', 1)
+    crm.record([DecisionRecord("dec-3", NOW, good)])
+
+
 def test_a_resource_takes_no_id_away_from_another(roles: Roles, owner: PostgresStore, crm: PostgresStore) -> None:
     billing = PostgresStore(roles.url(roles.make("billing")))
     crm.record([decision("dec-1")])
