@@ -1,8 +1,8 @@
 """Time capx beside its floor and its peers: one run, interleaved, as ratios.
 
 make bench                           measure everything, in thirteen minutes: build/bench.json, tables on the terminal
-make bench BENCH='--only authority'  one part: authority, verify, or guard
-make bench GROW=1                    what a log of a million decisions costs, and nothing else; GROW=0.01 is quick
+make bench BENCH='--only authority'  one part: authority, verify, guard, or grow
+make bench GROW=1                    in addition, what a log of a million decisions costs; GROW=0.01 is quick
 python -m tests.bench --quick        the same program within a minute and a half, for whoever changes it
 python -m tests.bench --write-docs   docs/benchmarks.md and its plots, from the run in build/bench.json
 """
@@ -69,8 +69,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few short rounds and 10 000 dead")
-    parser.add_argument("--only", choices=["authority", "verify", "guard"], help="measure one part")
-    parser.add_argument("--grow", type=float, help="measure only a log of this share of 1 000 000 decisions")
+    parser.add_argument("--only", choices=["authority", "verify", "guard", "grow"], help="measure one part")
+    parser.add_argument("--grow", type=float, help="measure a log of this share of 1 000 000 decisions, too")
     parser.add_argument("--rounds", type=int, help="rounds that count (default 31)")
     parser.add_argument("--turn", type=float, help="seconds that a contender has in a round (default 0.03)")
     parser.add_argument("--dead", type=int, help="dead ids (default 1 000 000)")
@@ -88,8 +88,6 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=CHECKOUT / "build" / "bench.json", help="where the rows go")
     parser.add_argument("--write-docs", action="store_true", help="measure nothing; make the page from --out")
     options = parser.parse_args(arguments)
-    if options.grow is not None:
-        options.only = "grow"
     for name, (usual, quick) in _SIZES.items():
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else usual)

@@ -158,7 +158,10 @@ def run(options: argparse.Namespace, console: Console) -> Report:
         authority = None
         if options.only in {None, "authority", "grow"}:
             authority = AuthorityPart(options, folder, progress, stack)
-            (authority.run if options.grow is None else authority.grow)()
+            if options.only != "grow":
+                authority.run()
+            if options.grow is not None and options.only in {None, "grow"}:
+                authority.grow()
         on_one_core = pinned()
         session = stack.enter_context(closing(Session(options, folder, progress)))
         peers = _peers(session, options, stack) if options.only in {None, "verify", "guard"} else None
