@@ -143,7 +143,7 @@ def test_nonsense_is_found_whatever_is_looked_for(store: Store) -> None:
     assert every(store, Query(tenant="Acme", agent="nobody", action="x.y")) == [1]
 
 
-def test_a_decision_that_was_made_long_before_is_found_by_its_time(store: Store) -> None:
+def test_a_decision_recorded_late_is_found_by_its_time(store: Store) -> None:
     filled(store, at=5_000)
     filled(store, at=1_000)
     filled(store, body(1, tenant="Acme"), at=4_000)

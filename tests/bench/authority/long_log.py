@@ -65,7 +65,8 @@ def _steps(authority: Authority, address: str) -> dict[str, Step]:
     authority.store.record(decided)
 
     def record() -> None:
-        authority.store.record([_decision(b64u(os.urandom(16)), nth) for nth in range(100)])
+        tasks = [b64u(os.urandom(16)) for _ in range(10)]
+        authority.store.record([_decision(task, nth) for task in tasks for nth in range(OF_A_TASK)])
 
     def burn() -> None:
         now = int(time.time())
