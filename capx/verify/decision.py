@@ -91,9 +91,13 @@ NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
 """Every member that the body of a decision may leave out, with the value that stands for nothing."""
 
 
-def decision_id() -> str:
-    """A new id of a decision: `d.`, and 16 random bytes in base64url. No node, capability or task has such an id."""
-    return f"{_PREFIX}{b64u(os.urandom(16))}"
+def decision_id(at: int) -> str:
+    """A new id of a decision of that second (Unix): `d.` and 16 bytes in base64url. Nothing else has such an id.
+
+    The first five bytes are the time. So ids of one time are near to each other in the index of a log, and to record
+    decisions takes no longer when the log is long. The others are random.
+    """
+    return f"{_PREFIX}{b64u((at % 2**40).to_bytes(5) + os.urandom(11))}"
 
 
 def is_decision_id(text: str) -> bool:

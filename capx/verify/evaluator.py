@@ -162,9 +162,10 @@ class Evaluator:
         args_digest: str | None = None,
     ) -> Decision:
         """A new decision with an id of its own; it allows the call if there are no refusals."""
+        at = self.now() if now is None else now
         return Decision(
-            id=decision_id(),
-            at=self.now() if now is None else now,
+            id=decision_id(at),
+            at=at,
             allowed=not refusals,
             audience=self._keys.audience,
             action=action,

@@ -89,7 +89,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION capx.are_nonces(value json) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
-    SELECT value::text ~ E'^\\[\\s*("[A-Za-z0-9_-]{11}"\\s*(,\\s*"[A-Za-z0-9_-]{11}"\\s*){0,254})?\\]$'
+    -- Not `{0,254}` in the pattern: that takes PostgreSQL ten times as long.
+    SELECT json_array_length(value) <= 255 AND value::text ~ E'^\\[\\s*("[A-Za-z0-9_-]{11}"\\s*(,\\s*"[A-Za-z0-9_-]{11}"\\s*)*)?\\]$'
 $$;
 
 -- The facts of decisions that are plainly right: whose fields `capx.facts` would read as the same. For any other, its

@@ -16,6 +16,7 @@ from capx import Authority, StoreLiveness
 from capx.crypto.base64url import b64u
 from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, TaskRecord
+from capx.verify.decision import decision_id
 from tests.bench.authority.figures import LONG, LONG_BARS, LONG_LOG
 from tests.bench.authority.places import Places
 from tests.bench.measuring import Against, Contender, Run
@@ -97,7 +98,8 @@ def _steps(authority: Authority, address: str) -> dict[str, Step]:
 
 
 def _decision(task: str, nth: int, **facts: Any) -> DecisionRecord:
-    id_, at = f"d.{b64u(os.urandom(16))}", int(time.time())
+    at = int(time.time())
+    id_ = decision_id(at)
     said = {
         "id": id_,
         "outcome": "allowed",

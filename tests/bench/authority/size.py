@@ -35,7 +35,7 @@ def decisions() -> Iterator[DecisionRecord]:
     lineage = replace(unverified_lineage(capability), task=b64u(os.urandom(16)), root=b64u(os.urandom(16)))
     key = root.audience_key(workload.AUDIENCE)
     one = Decision(
-        id=decision_id(),
+        id=decision_id(now),
         at=now,
         allowed=True,
         audience=workload.AUDIENCE,
@@ -47,7 +47,7 @@ def decisions() -> Iterator[DecisionRecord]:
     # Only the id differs: to make a whole decision takes longer than to record it.
     before, after = json.encode(one.body()).split(one.id.encode())
     while True:
-        id_ = decision_id()
+        id_ = decision_id(now)
         yield DecisionRecord(id_, now, before + id_.encode() + after)
 
 
