@@ -15,7 +15,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from capx.store.decision_groups import WINDOW, Group, grouped, is_about_a_call
+from capx.store.decision_groups import WINDOW, Group, grouped, task_of_call
 from capx.store.decision_index import BLOCK, block_of, sought
 from capx.store.decision_query import Allowed, Query
 from capx.store.log import Event
@@ -44,7 +44,7 @@ _PIECE: Final = 1_000
 
 
 class CallPage(Struct, frozen=True):
-    """Calls, the newest first. All events after position `reached` were searched; at 0 nothing is left."""
+    """Calls, the newest first. The search came down to position `reached`, and goes on below it; 0: nothing is left."""
 
     groups: tuple[Group, ...]
     reached: int
@@ -105,7 +105,7 @@ class _Search:
 
     def call_ended_by(self, event: Event) -> Group | None:
         """The decisions about one call, of which this one is the last; None if another one followed."""
-        task = is_about_a_call(event)
+        task = task_of_call(event)
         if task is None:
             return Group((event,))
         # A decision that allowed the call is the last of its group.

@@ -6,8 +6,8 @@ arguments.
 
 Laws:
 
-- A group has denials, and at the end one decision that allowed the call, if there is one. So a group
-  never hides an allowed call, and it stayed denied if its last decision is a denial.
+- A group is any number of denials, and then at most one decision that allowed the call. So a group hides no allowed
+  call. If its last decision is a denial, the call stayed denied.
 - Each decision of a group is at most 60 seconds from its first one, and has a presentation of its own: decisions about
   one presentation are several checks of one request, perhaps about different rows.
 - A decision without a digest is a group of its own: one that could not be read, that an older version recorded, or that
@@ -99,8 +99,8 @@ def newest(
         reach *= _FASTER
 
 
-def is_about_a_call(event: Event) -> str | None:
-    """The task of a decision that others can be about the same call as; None if it is a group of its own."""
+def task_of_call(event: Event) -> str | None:
+    """The task of a decision that can share its call with others; None if it is a group of its own."""
     recorded = event.read_if(_Recorded) if event.kind == "decision" else None
     return None if recorded is None or recorded.call is None else recorded.task
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Decided(Recorded, frozen=True, kw_only=True):
     """A decision as the log holds it, with its phrases for people.
 
-    Not readable if a field of it that a line shows as it is could imitate a line, or another part of this one.
+    It cannot be read if a field that a line shows as it is could imitate a line, or another part of this one.
     """
 
     id: str
@@ -173,7 +173,7 @@ def _opened(opened: events.TaskOpened) -> str:
 def _minted(minted: events.CapabilityMinted) -> str:
     asked = "" if minted.request is None else f", as request {minted.request} of {phrases.holder(minted.hops)}"
     allowed = "; ".join(minted.allow)
-    return f"capability {minted.ids[-1]} for task {minted.task} at {minted.audience}{asked}: {allowed}"
+    return f"capability {minted.ids[-1]} for task {minted.task} at {minted.audience}: {allowed}{asked}"
 
 
 def _made(made: events.RequestMade) -> str:

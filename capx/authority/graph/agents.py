@@ -73,9 +73,9 @@ def _all_named(reading: Reading, task: TaskRecord, agent: str) -> Iterator[tuple
 
 def _named(decided: Reported, root: bytes, agent: str) -> dict[str, bytes]:
     """The nodes of a decision that have the label: the topmost one if it is computed, else all that are claimed."""
-    if decided.nonces is None:
+    if decided.is_claim:
         return dict(_labelled(decided.path, decided.hops, agent))
-    node = reduce(chain.node_below, decided.nonces[: decided.hops.index(agent) + 1], root)
+    node = reduce(chain.node_below, (decided.nonces or ())[: decided.hops.index(agent) + 1], root)
     return {b64u(node): node}
 
 

@@ -61,8 +61,8 @@ class Rows(SqlRows):
     # A range and not LIKE, so that the index of the keys is used; `;` is the character after `:`.
     select_instants = "SELECT key FROM deaths WHERE key >= 'issued:' AND key < 'issued;'"
     forget_deaths = "DELETE FROM deaths WHERE seq <= ? AND NOT (typeof(key) = 'text' AND key GLOB 'kid:*')"
-    # 22 characters are OF_ONE_TASK. Other names may be shared.
     forget_paid = "DELETE FROM paid WHERE at < ?"
+    # 22 characters are OF_ONE_TASK. Other names may be shared.
     forget_counters = "DELETE FROM counters WHERE last < ? AND length(counter) = 22"
 
     def __init__(self, connection: sqlite3.Connection, guard: RowGuard | None = None) -> None:

@@ -96,10 +96,9 @@ INSERT OR IGNORE INTO request_nodes
         json_each(made.body, '$.path') AS one
     WHERE one.type = 'text' AND json_type(made.body, '$.audience') = 'text';
 """,
-    # 7: the marks of rows, and by what an older row is found: the tasks of an intent, the events about a request or the
-    # withdrawal of an intent. And which calls a request is for, by which it is found. And what
-    # was minted in a task: a resource can report very many decisions about one. And the index of decisions
-    # (capx/store/decision_index.py), which the migration makes from the log.
+    # 7: the marks of rows. Indexes of the tasks of an intent, of the events about a request, of withdrawals, of
+    # requests by call, and of what was minted in a task. The index of decisions (capx/store/decision_index.py), which the
+    # migration makes from the log.
     """
 ALTER TABLE tasks ADD COLUMN mark BLOB;
 ALTER TABLE intents ADD COLUMN mark BLOB;
