@@ -97,8 +97,8 @@ INSERT OR IGNORE INTO request_nodes
     WHERE one.type = 'text' AND json_type(made.body, '$.audience') = 'text';
 """,
     # 7: the marks of rows. Indexes of the tasks of an intent, of the events about a request, of withdrawals, of
-    # requests by call, and of what was minted in a task. The index of decisions (capx/store/decision_index.py), which the
-    # migration makes from the log.
+    # requests by call, and of what was minted in a task. And the index of decisions (capx/store/decision_index.py),
+    # which the migration makes from the log.
     """
 ALTER TABLE tasks ADD COLUMN mark BLOB;
 ALTER TABLE intents ADD COLUMN mark BLOB;
