@@ -12,12 +12,12 @@ from typing import Any
 from tests.bench.asgi_requests import App
 
 
-def serve(app: App, say: Callable[[object], None]) -> None:
-    """Serve on a free port, say which, and end when the input does."""
-    asyncio.run(_serve(app, say))
+def serve(app: App, say: Callable[[object], None], answer: Callable[[str], object] = str) -> None:
+    """Serve on a free port, say which, and then the answer to each line of the input; end when the input does."""
+    asyncio.run(_serve(app, say, answer))
 
 
-async def _serve(app: Any, say: Callable[[object], None]) -> None:
+async def _serve(app: Any, say: Callable[[object], None], answer: Callable[[str], object]) -> None:
     import uvicorn
 
     server = uvicorn.Server(
@@ -32,6 +32,7 @@ async def _serve(app: Any, say: Callable[[object], None]) -> None:
         while not server.started:
             await asyncio.sleep(0.005)
         say(network.getsockname()[1])
-        await asyncio.to_thread(sys.stdin.read)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            say(answer(line))
         server.should_exit = True
         await serving

@@ -1,14 +1,13 @@
 """The guarded route behind uvicorn: each contender is a process, and has its turn with one connection and with several.
 
 The generator keeps to the last core, and the services to the others, if there are any. Each request to
-capx has a presentation of its own, made before the turn. The other libraries remember none, so theirs are sent again.
+capx has a presentation of its own, made before the turn. What cannot be measured is told, and the rest goes on.
 """
 
 import statistics
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
@@ -70,13 +69,16 @@ def measure_served(
         for connections in CONNECTIONS:
             # The first round warms up, and does not count.
             for counts in (False, *[True] * rounds):
-                for one in services:
-                    load = one.turn(connections, seconds)
-                    if counts:
-                        one.loads[connections].append(load)
+                for one in [one for one in services if f"{one.who}: {SERVED}" not in missing]:
+                    try:
+                        load = one.turn(connections, seconds)
+                    except Unmeasurable as reason:
+                        missing[f"{one.who}: {SERVED}"] = str(reason)
+                    else:
+                        one.loads[connections] += [load] * counts
                 told()
-        by_name = {one.who: one for one in services}
-        return [_figure(one, by_name[one.bare], at) for at in CONNECTIONS for one in services], missing
+        measured = {one.who: one for one in services if f"{one.who}: {SERVED}" not in missing}
+        return [_figure(one, measured.get(one.bare), at) for at in CONNECTIONS for one in measured.values()], missing
 
 
 def _services(stack: ExitStack, folder: Path, peers: Path | None, missing: dict[str, str]) -> list[Service]:
@@ -91,8 +93,7 @@ def _services(stack: ExitStack, folder: Path, peers: Path | None, missing: dict[
     for who in (BARE_THERE, PYJWT, TENUO) if peers is not None else ():
         child = stack.enter_context(Child("tests.bench.peers.service", peers or "", who=who))
         try:
-            ready = list(child.hear())
-            made.append(Service(who, child, _in_turn(ready)))
+            made.append(Service(who, child, _from(child)))
         except Unmeasurable as reason:
             missing[f"{who}: {SERVED}"] = str(reason)
     return made
@@ -103,9 +104,12 @@ def _presented(capability: Capability) -> "Callable[[int], Sequence[dict[str, st
     return lambda count: [{"authorization": capability.present(sent).authorization} for _ in range(count)]
 
 
-def _in_turn(heads: list[dict[str, str]]) -> "Callable[[int], Sequence[dict[str, str]]]":
-    again = cycle(heads)
-    return lambda count: list(islice(again, count))
+def _from(child: Child) -> "Callable[[int], Sequence[dict[str, str]]]":
+    def more(count: int) -> list[dict[str, str]]:
+        child.tell(count)
+        return list(child.hear())
+
+    return more
 
 
 def _request(head: dict[str, str]) -> bytes:
@@ -113,7 +117,7 @@ def _request(head: dict[str, str]) -> bytes:
     return f"GET {_TARGET} HTTP/1.1\r\nHost: crm.example\r\nAccept: application/json\r\n{lines}\r\n".encode()
 
 
-def _figure(one: Service, bare: Service, connections: int) -> Figure:
+def _figure(one: Service, bare: Service | None, connections: int) -> Figure:
     mine = one.loads[connections]
     latencies = sorted(latency for load in mine for latency in load.latencies)
     found = {
@@ -121,7 +125,7 @@ def _figure(one: Service, bare: Service, connections: int) -> Figure:
         P50: percentile(latencies, 50) * 1000,
         P99: percentile(latencies, 99) * 1000,
     }
-    if one is not bare:
+    if bare is not None and one is not bare:
         # Within a round, so that a machine that gets slower does not count.
         pairs = zip(mine, bare.loads[connections], strict=True)
         found[TIMES] = statistics.median(_rate(theirs) / _rate(ours) for ours, theirs in pairs)
