@@ -411,7 +411,8 @@ def test_the_tasks_with_a_node_are_found_by_nonces(store: Store, nonces: list[st
         for task in ("task-1", "task-2", "nobody"):
             transaction.append("decision", json.dumps({"task": task, "nonces": nonces}).encode(), at=1)
         # A resource may write anything there.
-        for odd in ("A", 5, ["A", 5], {"a": []}, ["\ud800"], ["A" * 11] * 300):
+        nonsense: list[object] = ["A", 5, ["A", 5], {"a": []}, ["\ud800"], ["A" * 11] * 300]
+        for odd in nonsense:
             with suppress(Unwritable):
                 transaction.append("decision", json.dumps({"task": "task-1", "nonces": odd}).encode(), at=1)
     with store.read() as reading:
