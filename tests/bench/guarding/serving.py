@@ -88,8 +88,7 @@ def _services(stack: ExitStack, folder: Path, peers: Path | None, missing: dict[
         place = stack.enter_context(places.served() if who == FEED else places.authority(store_of(who)))
         settings = {"who": who, "keys": str(place.source.keys), "place": place.source.address}
         child = stack.enter_context(Child("tests.bench.guarding.service", **settings))
-        heads = (lambda count: [{}] * count) if who == BARE else _presented(capability_of(place.authority))
-        made.append(Service(who, child, heads))
+        made.append(Service(who, child, _plain if who == BARE else _presented(capability_of(place.authority))))
     for who in (BARE_THERE, PYJWT, TENUO) if peers is not None else ():
         child = stack.enter_context(Child("tests.bench.peers.service", peers or "", who=who))
         try:
@@ -97,6 +96,10 @@ def _services(stack: ExitStack, folder: Path, peers: Path | None, missing: dict[
         except Unmeasurable as reason:
             missing[f"{who}: {SERVED}"] = str(reason)
     return made
+
+
+def _plain(count: int) -> list[dict[str, str]]:
+    return [{}] * count
 
 
 def _presented(capability: Capability) -> "Callable[[int], Sequence[dict[str, str]]]":
