@@ -228,7 +228,7 @@ def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_p
         (("log", "--limit", "9" * 5000), 2, "is not a valid integer range"),
         (("find", "--task", "last"), 2, "no task was opened yet"),
         (("find", "--task", "nobody"), 2, "there is no task"),
-        (("why", "last"), 2, "no call stayed denied yet; capx find --denied --each shows all denials"),
+        (("why", "last"), 2, "no recorded call stayed denied yet; services record, capx verify does not"),
         (("find", "--reason", ""), 2, "no decision can match it"),
     ):
         said = home(*args, code=code)

@@ -85,7 +85,7 @@ def log(
             begin = begin._replace(position=max(begin.position, phrases.position(authority, "--after", after) or 0))
         span = _Span(begin, until, page.most, onwards=after is not None)
         found = screen.awaited("reading the log", lambda: chosen(authority, span))
-        nothing = "nothing happened since" if since else "nothing has happened yet"
+        nothing = "nothing happened since" if since or after else "nothing has happened yet"
         show_each(
             page.shown(found),
             as_json,

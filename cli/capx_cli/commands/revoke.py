@@ -146,7 +146,8 @@ def _selection(where: "Sequence[str]") -> dict[str, str]:
     for each in where:
         name, equals, text = each.partition("=")
         if not equals or name in selected:
-            raise click.UsageError(f"--where {each!r:.80}: write tenant=Acme, principal=ana or agent=reader, each once")
+            names = "tenant=Acme, purpose=qbr, principal=ana or agent=reader"
+            raise click.UsageError(f"--where {each!r:.80}: write {names}, each once")
         selected[name] = text
     return selected
 
@@ -178,7 +179,7 @@ def _held(token_file: str | None) -> str:
 
 def _say(revoked: "Revocation") -> None:
     if not revoked.killed:
-        screen.say("no live task, and no agent that has acted, matches: nothing was revoked")
+        screen.say("nothing that is alive matches: nothing was revoked; who has not acted has no name here")
     # A resource can report very many nodes of an agent.
     shown, rest = revoked.killed[: phrases.MOST_SHOWN], revoked.killed[phrases.MOST_SHOWN :]
     for killed in shown:

@@ -48,7 +48,7 @@ def why(decision: str, as_json: bool) -> None:
         newest = decision == "last"
         event = _newest_denial(authority) if newest else authority.decision(decision)
         if event is None and newest:
-            raise click.UsageError("no call stayed denied yet; capx find --denied --each shows all denials")
+            raise click.UsageError("no recorded call stayed denied yet; services record, capx verify does not")
         if event is None:
             phrases.demand_id("decision", decision)
             why_not = "it may still arrive, or it is of a kind that is not recorded"
