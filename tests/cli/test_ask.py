@@ -258,7 +258,8 @@ def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, off
         f"request {pending['billing.refund']} in task {bundle.task}: billing.refund at billing, for certain ",
         f"request {pending['billing.pay']} in task {bundle.task}, by ben",
         f"in task {bundle.task}: crm.delete at crm, not_offered, by task",
-        "of task > refund-agent: warehouse.read",
+        " at warehouse: warehouse.read",
+        "of task > refund-agent",
     ):
         assert words in log
     kinds = {event["kind"] for event in capx("log", "--json").json}
