@@ -1,6 +1,6 @@
 """Time capx beside its floor and its peers: one run, interleaved, as ratios.
 
-make bench                           measure everything, in thirteen minutes: build/bench.json, tables on the terminal
+make bench                           measure everything, in twenty minutes: build/bench.json, tables on the terminal
 make bench BENCH='--only authority'  one part: authority, verify, guard, or grow
 make bench GROW=1                    in addition, what a log of a million decisions costs; GROW=0.01 is quick
 python -m tests.bench --quick        the same program within a minute and a half, for whoever changes it
