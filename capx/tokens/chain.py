@@ -5,14 +5,13 @@ Law: only `verify_mac` under a key of the audience proves something. Digests and
 Source: macaroons (Birgisson et al., NDSS 2014), with the key generator of libmacaroons.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import reduce
 from hashlib import sha256
 from itertools import accumulate
 
 from msgspec import Struct
 
-from capx.crypto.base64url import b64u
 from capx.crypto.hashing import digest, equal, mac, sized
 from capx.crypto.keys import AudienceKey
 
@@ -78,11 +77,6 @@ def root_node(root: str) -> bytes:
 def nodes(root: str, nonces: Iterable[str]) -> tuple[bytes, ...]:
     """The nodes from the root's along hops with these nonces: 16 bytes each."""
     return tuple(accumulate(nonces, node_below, initial=root_node(root)))
-
-
-def is_path(path: Sequence[str], root: str | None, nonces: Sequence[str]) -> bool:
-    """Whether these nodes (base64url) are the path from the root along hops with these nonces; no path has no root."""
-    return list(path) == ([] if root is None else list(map(b64u, nodes(root, nonces))))
 
 
 def node_below(node: bytes, nonce: str) -> bytes:

@@ -85,7 +85,7 @@ NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: 
 NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
     {
         **dict.fromkeys(("action", "task", "tenant", "intent", "root", "presentation", "args_digest")),
-        **{name: [] for name in ("path", "hops", "nonces", "ids", "spent", "reasons")},
+        **dict.fromkeys(("path", "hops", "nonces", "ids", "spent", "reasons"), ()),
     }
 )
 """Every member that the body of a decision may leave out, with the value that stands for nothing."""
@@ -94,8 +94,8 @@ NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
 def decision_id(at: int) -> str:
     """A new id of a decision of that second (Unix): `d.` and 16 bytes in base64url. Nothing else has such an id.
 
-    The first five bytes are the time. So ids of one time are near to each other in the index of a log, and to record
-    decisions takes no longer when the log is long. The others are random.
+    The first five bytes are the time, the others are random. So ids of one time are near to each other in an index, and
+    to record decisions takes little longer when the log is long.
     """
     return f"{_PREFIX}{b64u((at % 2**40).to_bytes(5) + os.urandom(11))}"
 
@@ -171,7 +171,7 @@ class Decision(Struct, frozen=True, kw_only=True):
         return self.refusals[0].code if self.refusals else ""
 
     def body(self) -> dict[str, Any]:
-        """The decision as JSON values, as the log holds it. What has no value is left out: a log has very many of them.
+        """The decision as JSON values, as the log holds it. What has no value is left out, because a log is long.
 
         The path is left out, too: it follows from the root and the nonces.
         """
@@ -197,7 +197,7 @@ class Decision(Struct, frozen=True, kw_only=True):
         return {name: value for name, value in members.items() if value not in (None, [])}
 
     def older_body(self) -> dict[str, Any]:
-        """The same for an authority of an older version, which refuses what it does not know, and misses nothing."""
+        """The same for an authority of an older version: it refuses what it does not know, and wants all the rest."""
         body = {**NO_VALUES, **self.body(), "id": self.id.removeprefix(_PREFIX), "path": list(self.path)}
         return {name: value for name, value in body.items() if name not in {"nonces", "args_digest"}}
 

@@ -120,7 +120,10 @@ def test_a_selection_that_fits_nothing_alive_has_its_exit_code(home: Shell) -> N
     opened(home, "--tenant", "Acme")
     for args in (("tenant=Acme ",), ("tenant=Acne", "--wait"), ("agent=nobody",), ("tenant=Acne", "--dry-run")):
         said = home("revoke", "--where", *args, code=1)
-        assert said.out == "nothing that is alive matches: nothing was revoked; who has not acted has no name here\n"
+        assert (
+            said.out
+            == "nothing alive matches, so nothing was revoked; an agent is found by name only after it has acted\n"
+        )
     assert home("revoke", "--where", "tenant=Acne", "--wait", "--json", code=1).json["killed"] == []
     home("revoke", "--where", "tenant=Acme")
     home("revoke", "--where", "tenant=Acme", code=1)
@@ -302,7 +305,7 @@ def test_an_authority_that_serves_does_it_as_the_home_would(home: Shell) -> None
         for args in (("store", "backup", "x.db"), ("store", "stats")):
             assert "works on the store itself" in home(*args, code=2, **there).err
         assert "needs its store and its root keys" in home("store", "migrate", code=2, **there).err
-        assert home("revoke", "--where", "tenant=Acne", code=1, **there).out.startswith("nothing that is alive matches")
+        assert home("revoke", "--where", "tenant=Acne", code=1, **there).out.startswith("nothing alive matches")
         for since in ("9" * 5_000, str(2**53)):
             assert home("log", "--since", since, code=2, **there).err == home("log", "--since", since, code=2).err
         assert home("log", "--since", str(2**53 - 1), **there).err == "nothing happened since\n"

@@ -161,7 +161,7 @@ def test_an_older_authority_gets_only_what_it_knows() -> None:
     lab = Lab()
     decision = made(lab, minted().delegate(to="a", nonce=NONCES[0]), id=7)
     assert decision.args_digest
-    nothing: dict[str, Any] = {"tenant": None, "intent": None, "spent": [], "reasons": []}
+    nothing: dict[str, Any] = {"tenant": None, "intent": None, "spent": (), "reasons": ()}
     expected = {**decision.body(), **nothing, "id": decision.id[2:], "path": list(decision.path)}
     del expected["nonces"], expected["args_digest"]
     assert decision.older_body() == expected

@@ -179,7 +179,7 @@ def _held(token_file: str | None) -> str:
 
 def _say(revoked: "Revocation") -> None:
     if not revoked.killed:
-        screen.say("nothing that is alive matches: nothing was revoked; who has not acted has no name here")
+        screen.say("nothing alive matches, so nothing was revoked; an agent is found by name only after it has acted")
     # A resource can report very many nodes of an agent.
     shown, rest = revoked.killed[: phrases.MOST_SHOWN], revoked.killed[phrases.MOST_SHOWN :]
     for killed in shown:

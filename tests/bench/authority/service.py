@@ -4,12 +4,8 @@ It is told where the authority is and what keys it has, serves on a free port of
 its input does. It allows calls that the policy of the benchmark gives at once, on request, and by consent.
 """
 
-import asyncio
-import socket
-import sys
 from contextlib import closing
 
-import uvicorn
 from fastapi import FastAPI
 
 from capx import AudienceKeys
@@ -18,6 +14,7 @@ from capx.resource.connection import connect
 from tests.bench.authority.asking import AT_OPEN, BY_CONSENT, ON_REQUEST
 from tests.bench.authority.child import heard, say
 from tests.bench.authority.source import Source, remembering
+from tests.bench.uvicorn_process import serve
 
 
 def _app(guard: FastAPIGuard) -> FastAPI:
@@ -33,24 +30,11 @@ def _app(guard: FastAPIGuard) -> FastAPI:
     return app
 
 
-async def _serve(app: FastAPI) -> None:
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False))
-    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
-        listening.bind(("127.0.0.1", 0))
-        serving = asyncio.create_task(server.serve(sockets=[listening]))
-        while not server.started:
-            await asyncio.sleep(0.005)
-        say(listening.getsockname()[1])
-        await asyncio.to_thread(sys.stdin.read)
-        server.should_exit = True
-        await serving
-
-
 def main() -> None:
     """Serve."""
     source = Source.told(next(heard()))
     with closing(connect(AudienceKeys.load(source.keys), feed=source.address)) as connection:
-        asyncio.run(_serve(_app(FastAPIGuard(connection.verifier(replay=remembering())))))
+        serve(_app(FastAPIGuard(connection.verifier(replay=remembering()))), say)
 
 
 if __name__ == "__main__":
