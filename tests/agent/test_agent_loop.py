@@ -14,7 +14,6 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import httpx
-import msgspec
 import pytest
 
 from capx.agent import httpx_client

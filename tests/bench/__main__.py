@@ -3,6 +3,7 @@
 make bench                           measure everything, in twenty minutes: build/bench.json, tables on the terminal
 make bench BENCH='--only authority'  one part: authority, verify, guard, or grow
 make bench GROW=1                    in addition, what a log of a million decisions costs; GROW=0.01 is quick
+make bench EARLIER=COMMIT            in addition, what has become slower or quicker since; three minutes a pair
 python -m tests.bench --quick        the same program within a minute and a half, for whoever changes it
 python -m tests.bench --write-docs   docs/benchmarks.md and its plots, from the run in build/bench.json
 """
@@ -71,6 +72,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few short rounds and 10 000 dead")
     parser.add_argument("--only", choices=["authority", "verify", "guard", "grow"], help="measure one part")
     parser.add_argument("--grow", type=float, help="measure a log of this share of 1 000 000 decisions, too")
+    parser.add_argument("--earlier", metavar="COMMIT", help="run the same in this commit, in turn")
+    parser.add_argument("--pairs", type=int, default=5, help="how often both commits have their turn (default 5)")
     parser.add_argument("--rounds", type=int, help="rounds that count (default 31)")
     parser.add_argument("--turn", type=float, help="seconds that a contender has in a round (default 0.03)")
     parser.add_argument("--dead", type=int, help="dead ids (default 1 000 000)")

@@ -115,13 +115,13 @@ def _row(
     micros = taken[one]
     low, middle, high = statistics.quantiles(micros, n=4, method="inclusive")
     ratios = {
-        name: _rounded(statistics.median(a / b for a, b in zip(micros, taken[other], strict=True)))
+        name: rounded(statistics.median(a / b for a, b in zip(micros, taken[other], strict=True)))
         for name, other in against.items()
         if other in taken
     }
-    return Row(one.op, one.at, one.who, _rounded(middle), (_rounded(low), _rounded(high)), count, ratios)
+    return Row(one.op, one.at, one.who, rounded(middle), (rounded(low), rounded(high)), count, ratios)
 
 
-def _rounded(number: float) -> float:
+def rounded(number: float) -> float:
     """Four significant digits: more is noise."""
     return float(f"{number:.4g}")

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.bench.authority.tables import BARS
+from tests.bench.authority.tables import BARS, LONG_LOG
 from tests.bench.report import Report
 from tests.bench.table import Table
 from tests.bench.tables import tables
@@ -79,6 +79,8 @@ def page(report: Report) -> str:
             parts.append("![Characters of text, by hops](plots/size.svg)\n")
         elif table.title == "Growth with caveats a hop":
             parts.append("![Time to verify, by caveats a hop](plots/caveats.svg)\n")
+        elif table.title == LONG_LOG:
+            parts.append("![Time of a step, by decisions in the log](plots/long_log.svg)\n")
     return "\n".join(parts)
 
 

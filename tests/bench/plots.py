@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+_LONG_LOG: Final = "long log: "
+"""How the operations of a long log begin: this environment has no capx, and so cannot import that."""
 _COLOURS: Final = {
     "bare MACs": "#9a9a9a",
     "capx, cold": "#0b5fa5",
@@ -33,6 +35,7 @@ def main() -> None:
     rows = report["rows"]
     _draw(folder / "verify.svg", _lines(rows, "verify"), "hops", "µs to verify")
     _draw(folder / "caveats.svg", _lines(rows, "caveats"), "caveats a hop (three hops)", "µs to verify")
+    _draw_long_log(folder / "long_log.svg", [row for row in rows if row["op"].startswith(_LONG_LOG)])
     sizes = [{"who": size["who"], "at": size["at"], "us": size["characters"]} for size in report["sizes"]]
     _draw(folder / "size.svg", _lines(sizes, None), "hops", "characters of text")
 
@@ -45,6 +48,32 @@ def _lines(rows: list[dict[str, Any]], op: str | None) -> dict[str, list[tuple[i
     return lines
 
 
+def _draw_long_log(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A panel for the searches of each store, and one for its other steps; an empty log stands at the left edge."""
+    if not rows:
+        return
+    pyplot: Any = importlib.import_module("matplotlib.pyplot")
+    stores = list(dict.fromkeys(row["who"] for row in rows))
+    least = min(row["at"] for row in rows if row["at"])
+    figure, panels = pyplot.subplots(len(stores), 2, figsize=(11, 4 * len(stores)), sharex=True, squeeze=False)
+    for who, of_store in zip(stores, panels, strict=True):
+        for searches, axes in zip((True, False), of_store, strict=True):
+            lines: dict[str, list[tuple[int, float]]] = {}
+            for row in rows:
+                op = row["op"].removeprefix(_LONG_LOG)
+                if row["who"] == who and op.startswith("find ") == searches:
+                    lines.setdefault(op, []).append((row["at"], row["us"] / 1000))
+            for op, points in lines.items():
+                xs, ys = zip(*sorted(points), strict=True)
+                axes.plot(xs, ys, marker="o", markersize=4, label=op)
+            axes.set_xscale("symlog", linthresh=least)
+            axes.set(title=who, yscale="log", xlabel="decisions in the log", ylabel="ms")
+            axes.yaxis.set_major_formatter("{x:g}")
+            _finish(axes, sorted({row["at"] for row in rows}))
+    figure.tight_layout()
+    _save(figure, path)
+
+
 def _draw(path: Path, lines: dict[str, list[tuple[int, float]]], across: str, up: str) -> None:
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
     figure, axes = pyplot.subplots(figsize=(7, 4))
@@ -53,14 +82,22 @@ def _draw(path: Path, lines: dict[str, list[tuple[int, float]]], across: str, up
         axes.plot(xs, ys, marker="o", markersize=4, label=who, color=_COLOURS[who])
     ats = sorted({at for points in lines.values() for at, _ in points})
     axes.set(xscale="log", yscale="log", xlabel=across, ylabel=up)
-    axes.set_xticks(ats, labels=list(map(str, ats)))
-    axes.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
+    _finish(axes, ats)
+    _save(figure, path)
+
+
+def _finish(axes: Any, ats: list[int]) -> None:
+    axes.set_xticks(ats, labels=[f"{at:,}".replace(",", " ") for at in ats])
+    axes.minorticks_off()
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def _save(figure: Any, path: Path) -> None:
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None, "Creator": None}, transparent=False)
-    pyplot.close(figure)
+    importlib.import_module("matplotlib.pyplot").close(figure)
 
 
 if __name__ == "__main__":

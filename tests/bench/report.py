@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from tests.bench import ours, startup
 from tests.bench.authority.figures import Figure
+from tests.bench.earlier import Earlier
 from tests.bench.measuring import Row
 
 
@@ -37,6 +38,7 @@ class Report(Struct, frozen=True, kw_only=True):
     figures: list[Figure] = []
     file_system: str = ""
     cores: int = 0
+    earlier: Earlier | None = None
 
     def row(self, op: str, at: int, who: str) -> Row | None:
         """What that contender took, if it was measured."""

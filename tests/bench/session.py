@@ -18,15 +18,17 @@ from capx.tokens import wire
 from tests.bench import growth, ours, startup, workload
 from tests.bench.asgi_requests import REQUEST
 from tests.bench.authority.part import AuthorityPart
+from tests.bench.earlier import PARTS, Earlier, measure_earlier
 from tests.bench.guarding import requests, routes
 from tests.bench.guarding.serving import CONNECTIONS, SERVED, measure_served
 from tests.bench.link import Peers
-from tests.bench.measuring import Against, Contender, Row, cores, measure, on_cores, pinned
+from tests.bench.measuring import Against, Contender, Row, Unmeasurable, cores, measure, on_cores, pinned
 from tests.bench.report import Report, Size, machine
 
 if TYPE_CHECKING:
     from tests.bench.authority.figures import Figure
 
+_ROUNDS_OF_A_SIDE: Final = 9
 _BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM)
 
 
@@ -43,6 +45,7 @@ class Session:
         self.sizes: list[Size] = []
         self.figures: list[Figure] = []
         self.missing: dict[str, str] = {}
+        self.earlier: Earlier | None = None
 
     def hops(self, asked: int, peers: Peers | None) -> None:
         """Everything about a chain of one length."""
@@ -93,6 +96,16 @@ class Session:
         self.figures, missing = measure_served(self._folder / SERVED, peers, rounds, seconds, told)
         self.missing |= missing
 
+    def beside(self, commit: str) -> None:
+        """The same in an earlier commit."""
+        options = self._options
+        task = self._progress.add_task(f"beside {commit}", total=options.pairs * len(PARTS) * 2)
+        told = partial(self._progress.advance, task)
+        try:
+            self.earlier = measure_earlier(commit, options.pairs, self._folder, _of_a_side(options), told=told)
+        except Unmeasurable as reason:
+            self.missing[f"beside {commit}"] = str(reason)
+
     def start(self) -> None:
         """Processes."""
         contenders = startup.contenders()
@@ -119,6 +132,11 @@ class Session:
         )
         self.rows += rows
         self.missing |= missing
+
+
+def _of_a_side(options: argparse.Namespace) -> list[str]:
+    """How much each side of a comparison of commits measures."""
+    return ["--rounds", str(min(options.rounds, _ROUNDS_OF_A_SIDE)), "--dead", "10000"]
 
 
 def _to_bases(contenders: list[Contender]) -> Against:
@@ -172,6 +190,9 @@ def run(options: argparse.Namespace, console: Console) -> Report:
         if options.only in {None, "guard"}:
             with on_cores(on_all_cores):
                 session.served(options.peers if peers is not None else None)
+        if options.earlier is not None:
+            with on_cores(on_all_cores):
+                session.beside(options.earlier)
         if options.only is not None:
             session.missing["everything else"] = f"left out by --only {options.only}"
         python, cpu = machine()
@@ -188,6 +209,7 @@ def run(options: argparse.Namespace, console: Console) -> Report:
             figures=session.figures + ([] if authority is None else authority.figures),
             file_system="" if authority is None else authority.file_system,
             cores=len(on_all_cores),
+            earlier=session.earlier,
         )
 
 

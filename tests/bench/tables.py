@@ -9,6 +9,7 @@ from tests.bench.measuring import Row
 from tests.bench.report import Bar, Report, bars
 from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
 
+EARLIER: Final = "Beside the earlier commit"
 _OPERATIONS: Final = {
     "mint": (ours.CAPX, "From nothing to the text of the authority's block. This is the same at any L."),
     "attenuate": (ours.CAPX, "Append one more `where` to a chain of L hops, to its text. PyJWT cannot do this."),
@@ -57,7 +58,7 @@ def tables(report: Report) -> list[Table]:
         if rows and op == "verify":
             found.append(_beside_capx(report, rows))
     found += [_sizes(report), _growth(report, "caveats", "caveats a hop"), _growth(report, "deaths", "dead ids")]
-    found += [_starts(report), *of_the_guard.tables(report), *of_the_authority.tables(report)]
+    found += [_starts(report), *of_the_guard.tables(report), *of_the_authority.tables(report), _earlier(report)]
     return [table for table in found if table.rows]
 
 
@@ -152,6 +153,23 @@ def _starts(report: Report) -> Table:
                 short(row.ratios.get(startup.BARE, 1.0)),
             ]
             for row in rows
+        ],
+    )
+
+
+def _earlier(report: Report) -> Table:
+    earlier = report.earlier
+    rows = [] if earlier is None else earlier.changes
+    return Table(
+        EARLIER if earlier is None else f"{EARLIER} {earlier.commit}",
+        "How many times as long each takes as in that commit: the median of "
+        f"{0 if earlier is None else earlier.pairs} pairs of quick runs, in turn, with the least and most in "
+        "parentheses. A request to `capx serve` is timed by requests/s, a revocation by its p99. What is the same in "
+        "both commits, such as *commit*, *bare framework* and *bare MACs*, says how much of a change is noise.",
+        ["", "", "", "times as long"],
+        [
+            [one.op, one.who, spaced(one.at), f"{short(one.times)} ({short(one.least)}-{short(one.most)})"]
+            for one in rows
         ],
     )
 

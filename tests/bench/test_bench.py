@@ -24,6 +24,7 @@ from tests.bench.authority import figures
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import AIMS, COMMITS, FEED, POSTGRES, SQLITE, Figure, percentile
 from tests.bench.authority.load import drive
+from tests.bench.earlier import Change, changes
 from tests.bench.guarding import routes
 from tests.bench.guarding.requests import CROWD, MEMORY, RECORDED
 from tests.bench.guarding.serving import SERVED, TIMES
@@ -97,9 +98,31 @@ def test_a_run_measures_every_operation_and_gives_its_ratios(ran: tuple[Report, 
 def test_a_long_log_is_measured_beside_an_empty_store(checkout: Path, tmp_path: Path) -> None:
     found, shown = run(checkout, tmp_path / "bench.json", *QUICK, "--only", "grow", "--grow", "0.001")
     assert {row.op for row in found.rows} == {f"{figures.LONG_LOG}{op}" for op in figures.LONG_BARS}
-    assert {row.at for row in found.rows if figures.LONG in row.ratios} == {1_000}
-    assert [table.title for table in tables(found)] == ["A long log"]
+    assert {row.at for row in found.rows if figures.LONG in row.ratios} == {10, 100, 1_000}
+    (table,) = tables(found)
+    assert (table.title, len(table.rows)) == ("A long log", 2 * len(figures.LONG_BARS))
     assert "≤ 50 ms" in shown
+
+
+def test_an_earlier_commit_has_its_turn_beside_this_one(checkout: Path, tmp_path: Path) -> None:
+    found, shown = run(checkout, tmp_path / "bench.json", *VERIFY, "--earlier", "HEAD", "--pairs", "1")
+    assert found.earlier is not None
+    assert {one.op for one in found.earlier.changes} >= {"verify", "record", "lag", "serve"}
+    assert all(0.05 < one.times < 20 for one in found.earlier.changes)
+    assert "Beside the earlier commit HEAD" in shown
+
+
+def test_a_commit_that_is_not_there_is_told_the_rest_measured(checkout: Path, tmp_path: Path) -> None:
+    found, _ = run(checkout, tmp_path / "bench.json", *VERIFY, "--earlier", "no-such-commit")
+    assert found.rows
+    assert found.earlier is None
+    assert "no-such-commit" in found.missing["beside no-such-commit"]
+
+
+def test_a_change_is_the_median_of_what_all_runs_have() -> None:
+    new, old, gone = ("verify", "new", 1), ("verify", "old", 1), ("verify", "gone", 1)
+    pairs = [({old: 2.0, gone: 1.0}, {old: float(now), new: 1.0}) for now in (1, 2, 8)]
+    assert changes(pairs) == [Change(*old, 1.0, 0.5, 4.0)]
 
 
 def test_a_peer_that_is_not_there_is_told(ran: tuple[Report, str]) -> None:
@@ -368,6 +391,6 @@ def test_the_page_is_what_its_numbers_say(checkout: Path) -> None:
     assert not found.quick
     text = (docs / "benchmarks.md").read_text(encoding="utf-8")
     assert text == page(found), "write it anew: make bench-docs"
-    for plot in ("verify", "size", "caveats"):
+    for plot in ("verify", "size", "caveats", "long_log"):
         assert f"plots/{plot}.svg" in text
         assert (docs / "plots" / f"{plot}.svg").read_text(encoding="utf-8").startswith("<?xml")

@@ -124,8 +124,3 @@ def percentile(sorted_values: Sequence[float], of_a_hundred: float) -> float:
     """The least value that so many of a hundred do not exceed; no value is made up between two."""
     place = -(-len(sorted_values) * of_a_hundred // 100)
     return sorted_values[max(0, int(place) - 1)]
-
-
-def rounded(number: float) -> float:
-    """Four significant digits: more is noise."""
-    return float(f"{number:.4g}")

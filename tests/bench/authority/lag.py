@@ -12,9 +12,10 @@ from contextlib import ExitStack
 from typing import Final
 
 from tests.bench.authority.child import Child
-from tests.bench.authority.figures import LAG, P50, P99, WORST, Figure, percentile, rounded
+from tests.bench.authority.figures import LAG, P50, P99, WORST, Figure, percentile
 from tests.bench.authority.follower import ACTION
 from tests.bench.authority.places import AUDIENCE, Place
+from tests.bench.measuring import rounded
 
 _MOST_MOMENTS: Final = 0.05
 _REFUSED: Final = "refused"

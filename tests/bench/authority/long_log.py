@@ -35,12 +35,12 @@ _RARE: Final = "rare"
 
 @contextmanager
 def long_logs(places: Places, share: float) -> Generator[list[Contender]]:
-    """Each store, empty, and with this share of a million decisions."""
-    decisions = max(OF_A_TASK, round(share * DECISIONS))
+    """Each store, empty, and with a hundredth, a tenth and all of this share of a million decisions."""
+    counts = [0, *(max(OF_A_TASK, round(share * DECISIONS / part)) for part in (100, 10, 1))]
     with ExitStack() as stack:
         contenders: list[Contender] = []
         for who in places.stores:
-            for count in (0, decisions):
+            for count in dict.fromkeys(counts):
                 place = stack.enter_context(places.authority(who))
                 assert isinstance(place.authority, Authority)
                 _fill(place.authority.store, count // OF_A_TASK)

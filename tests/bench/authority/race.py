@@ -14,9 +14,10 @@ from msgspec import Struct
 from capx.store.factory import open_store
 from tests.bench.authority.bare import bare
 from tests.bench.authority.child import Child
-from tests.bench.authority.figures import BUSY, OFF, RACE, SPENDS, TIMES_BARE, WINNERS, Figure, rounded
+from tests.bench.authority.figures import BUSY, OFF, RACE, SPENDS, TIMES_BARE, WINNERS, Figure
 from tests.bench.authority.places import Places
 from tests.bench.authority.spender import COUNTER
+from tests.bench.measuring import rounded
 
 
 class _Ran(Struct, frozen=True):

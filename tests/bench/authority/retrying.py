@@ -19,9 +19,9 @@ from capx.authority.remote.client import RemoteAuthority
 from capx.authority.requests.verdict import Verdict
 from tests.bench.authority.asking import AT_OPEN, BY_CONSENT, ON_REQUEST, POLICY
 from tests.bench.authority.child import Child
-from tests.bench.authority.figures import P50, P99, RETRY, TIMES_ALLOWED, WORST, Figure, percentile, rounded
+from tests.bench.authority.figures import P50, P99, RETRY, TIMES_ALLOWED, WORST, Figure, percentile
 from tests.bench.authority.places import AUDIENCE, Places
-from tests.bench.measuring import Unmeasurable
+from tests.bench.measuring import Unmeasurable, rounded
 from tests.labs.refunds import BEN, refund
 
 ALLOWED: Final = "a call that is allowed"

@@ -30,12 +30,11 @@ from tests.bench.authority.figures import (
     TIMES_FRAMEWORK,
     Figure,
     percentile,
-    rounded,
 )
 from tests.bench.authority.keeping import GRANTED
 from tests.bench.authority.load import Load, Target, drive
 from tests.bench.authority.places import AUDIENCE, Places, bury
-from tests.bench.measuring import Unmeasurable, cores, on_cores
+from tests.bench.measuring import Unmeasurable, cores, on_cores, rounded
 from tests.bench.table import spaced
 
 CONNECTIONS: Final = (1, 16)

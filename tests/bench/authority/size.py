@@ -19,8 +19,9 @@ from capx.tokens.lineage import unverified_lineage
 from capx.verify.args_digest import args_digest
 from capx.verify.decision import Decision, decision_id
 from tests.bench import workload
-from tests.bench.authority.figures import INDEXES, ROW, SIZE, SQLITE, Figure, rounded
+from tests.bench.authority.figures import INDEXES, ROW, SIZE, SQLITE, Figure
 from tests.bench.authority.places import Places
+from tests.bench.measuring import rounded
 
 _BATCH: Final = 500
 _HOPS: Final = 3

@@ -11,6 +11,7 @@ from tests.bench.report import Report
 from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
 
 BARS: Final = "Figures of the authority"
+LONG_LOG: Final = "A long log"
 
 
 def tables(report: Report) -> list[Table]:
@@ -82,11 +83,12 @@ def _bars(report: Report) -> Table:
 
 
 def _long_log(report: Report) -> Table:
-    rows = [row for row in report.rows if f.LONG in row.ratios]
-    count = spaced(rows[0].at) if rows else ""
+    grown = [row for row in report.rows if f.LONG in row.ratios]
+    most = max((row.at for row in grown), default=0)
+    rows = [row for row in grown if row.at == most]
     return Table(
-        "A long log",
-        f"The same on an empty store and on one with {count} decisions, in turn. Each search finds its first page. "
+        LONG_LOG,
+        f"The same on an empty store and on one with {spaced(most)} decisions, in turn. Each search finds its first page. "
         "Apart from `--denied` and `--task`, what it looks for is in one decision in the middle of the log, or in the "
         "newest ones. `record` writes 100 decisions. Times are in ms, with quartiles in parentheses.",
         ["", "", "ms", f"times {f.LONG}", "bar", ""],

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.authority.child import Child, heard, say
-from tests.bench.authority.figures import MEGABYTES, PEAK, SECONDS, VIEW, Figure, rounded
+from tests.bench.authority.figures import MEGABYTES, PEAK, SECONDS, VIEW, Figure
 from tests.bench.authority.source import Source
-from tests.bench.measuring import Unmeasurable
+from tests.bench.measuring import Unmeasurable, rounded
 
 _PATIENCE: Final = 120.0
 _PRIVATE: Final = ("Private_Clean", "Private_Dirty")

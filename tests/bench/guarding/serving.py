@@ -15,11 +15,11 @@ from capx import Capability
 from capx.tokens.binding import HttpRequest
 from tests.bench.asgi_requests import BARE, PATH, QUERY
 from tests.bench.authority.child import Child
-from tests.bench.authority.figures import FEED, P50, P99, REQUESTS, Figure, percentile, rounded
+from tests.bench.authority.figures import FEED, P50, P99, REQUESTS, Figure, percentile
 from tests.bench.authority.load import Load, drive
 from tests.bench.authority.places import Places
 from tests.bench.guarding.requests import CROWD, MEMORY, RECORDED, capability_of, store_of
-from tests.bench.measuring import Unmeasurable, cores, on_cores
+from tests.bench.measuring import Unmeasurable, cores, on_cores, rounded
 from tests.bench.peers.routes import BARE_THERE, PYJWT, TENUO
 
 SERVED: Final = "served"

@@ -61,7 +61,9 @@ def _requests(report: Report) -> Table:
         "their own, whose time does not count. PyJWT is a dependency of ten lines that checks one EdDSA signature, "
         "and neither a chain nor a replay; tenuo's guard checks the chain and a proof of possession. Both run in an "
         "environment of their own, and are compared with the bare route there. A bar is what a guarded request may "
-        "cost at most, in times the bare route; **more** is bold.",
+        "cost at most, in times the bare route; **more** is bold. [Decision "
+        "61](decisions/0061-a-guarded-request-waits-for-no-thread.md) says where the time goes, and what stands in the "
+        "way of the bars.",
         ["", "bar", "µs", TIMES, f"µs, {CROWD} at once", TIMES],
         [_request(row, crowd.get(row.who)) for row in rows if row.at == 1],
     )
