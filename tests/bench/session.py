@@ -98,11 +98,13 @@ class Session:
 
     def beside(self, commit: str) -> None:
         """The same in an earlier commit."""
-        options = self._options
-        task = self._progress.add_task(f"beside {commit}", total=options.pairs * len(PARTS) * 2)
+        asked = self._options
+        parts = [part for part in PARTS if asked.only in {None, part}]
+        options = [f"--rounds={min(asked.rounds, _ROUNDS_OF_A_SIDE)}", f"--hops={','.join(map(str, asked.hops))}"]
+        task = self._progress.add_task(f"beside {commit}", total=asked.pairs * len(parts) * 2)
         told = partial(self._progress.advance, task)
         try:
-            self.earlier = measure_earlier(commit, options.pairs, self._folder, _of_a_side(options), told=told)
+            self.earlier = measure_earlier(commit, asked.pairs, parts, options, self._folder, told=told)
         except Unmeasurable as reason:
             self.missing[f"beside {commit}"] = str(reason)
 
@@ -132,11 +134,6 @@ class Session:
         )
         self.rows += rows
         self.missing |= missing
-
-
-def _of_a_side(options: argparse.Namespace) -> list[str]:
-    """How much each side of a comparison of commits measures."""
-    return ["--rounds", str(min(options.rounds, _ROUNDS_OF_A_SIDE)), "--dead", "10000"]
 
 
 def _to_bases(contenders: list[Contender]) -> Against:

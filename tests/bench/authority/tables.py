@@ -88,9 +88,9 @@ def _long_log(report: Report) -> Table:
     rows = [row for row in grown if row.at == most]
     return Table(
         LONG_LOG,
-        f"The same on an empty store and on one with {spaced(most)} decisions, in turn. Each search finds its first page. "
-        "Apart from `--denied` and `--task`, what it looks for is in one decision in the middle of the log, or in the "
-        "newest ones. `record` writes 100 decisions. Times are in ms, with quartiles in parentheses.",
+        f"The same on an empty store and on one with {spaced(most)} decisions, in turn. Each search finds its first "
+        "page. Apart from `--denied` and `--task`, what it looks for is in one decision in the middle of the log, or "
+        "in the newest ones. `record` writes 100 decisions. Times are in ms, with quartiles in parentheses.",
         ["", "", "ms", f"times {f.LONG}", "bar", ""],
         [
             [row.who, _long_op(row), _milliseconds(row), _ratio(row, f.LONG), *_long_bar(row)]
