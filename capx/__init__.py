@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from capx.agent.authority_client import AuthorityClient
     from capx.authority import Authority, Verdict
     from capx.authority.remote.client import RemoteAuthority
+    from capx.crypto.agent_key import AgentKey
     from capx.guard import current_allowed
     from capx.intents import Intent, PrincipalKey, SignedIntent
     from capx.policy import Policy, read_policy
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Admitted",
     "Agent",
+    "AgentKey",
     "Allowed",
     "AudienceKey",
     "AudienceKeys",
@@ -92,6 +94,7 @@ _IMPORTED_LATER = {
     "capx.agent.authority_client": ("AuthorityClient",),
     "capx.authority": ("Authority", "Verdict"),
     "capx.authority.remote.client": ("RemoteAuthority",),
+    "capx.crypto.agent_key": ("AgentKey",),
     "capx.guard": ("current_allowed",),
     "capx.intents": ("Intent", "PrincipalKey", "SignedIntent"),
     "capx.policy": ("Policy", "read_policy"),

@@ -9,6 +9,8 @@ Modules:
 
     hashing, base64url, canonical_json, strict_json     MACs, digests, and how bytes and JSON are written
     ed25519                                             signatures
+    named_key, agent_key                                keys with a name: of a person, and of an agent
+    sealed                                              text that only the owner of one key can read
     keys, key_file                                      root keys, audience keys, and the files that hold them
     core_dumps                                          no root key in the file that a crash leaves
     private_file                                        files that other users cannot read, or cannot change

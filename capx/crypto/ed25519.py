@@ -7,6 +7,7 @@ weak public key is refused: one under which everybody, or nobody, could sign. By
 signature.
 """
 
+from functools import lru_cache
 from typing import Final, NoReturn
 
 from nacl import bindings, exceptions
@@ -58,10 +59,16 @@ def weakness(public: bytes) -> str | None:
     """Return the reason why these bytes cannot be a public key, or None if they can."""
     if len(public) != PUBLIC:
         return f"a public key of Ed25519 has exactly {PUBLIC} bytes, this one {len(public)}"
-    # This refuses points of small order: under those, one signature can be valid for many messages.
-    if not bindings.crypto_core_ed25519_is_valid_point(public):
+    if not _is_valid_point(public):
         return "this is not a safe public key of Ed25519: others than its owner could sign under it, or nobody"
     return None
+
+
+# The check of a key takes longer than that of a signature, and the same keys come again and again.
+@lru_cache(maxsize=4096)
+def _is_valid_point(public: bytes) -> bool:
+    # This refuses points of small order: under those, one signature can be valid for many messages.
+    return bindings.crypto_core_ed25519_is_valid_point(public)
 
 
 def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
@@ -83,7 +90,9 @@ def public_text(public: bytes) -> str:
 def parse_public(text: str) -> bytes:
     """Return the public key (32 bytes) in a text; KeyProblem for any other text, and for a weak key."""
     if not text.startswith(ALGORITHM):
-        raise KeyProblem(f"{text!r:.80} is not a public key: one from capx principal new begins with {ALGORITHM}")
+        raise KeyProblem(
+            f"{text!r:.80} is not a public key: one from capx principal new or capx agent-key new begins with {ALGORITHM}"
+        )
     try:
         public = unb64u(text.removeprefix(ALGORITHM))
     except MalformedToken:

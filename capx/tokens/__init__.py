@@ -11,6 +11,7 @@
 Modules:
 
     wire, chain               the text of a token, and the MACs, digests and nodes of its blocks
+    signed_blocks             whose key signs each block, for agents that have keys
     capability, bundle        one audience's token, and an agent's tokens for several
     binding                   the tool call or HTTP request that a presentation is bound to
     delegation                a child for one block of code

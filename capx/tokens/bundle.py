@@ -20,12 +20,14 @@ from capx.tokens.capability import Capability, Presentation, new_nonce
 from capx.tokens.grants import ASK, OWN_ACTIONS, Grant, ask_entries, audience_meant
 from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
+from capx.tokens.signed_blocks import SigningKey
 from capx.tokens.wire import MAX_TEXT
 from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, is_too_much, most_work, resolved
 
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import: a caller that passes one has imported it already
 
+    from capx.crypto.agent_key import AgentKey
     from capx.tokens.delegation import Delegation, Revoker
     from capx.tokens.effective.effective import Effective
     from capx.tokens.effective.prediction import Forecast
@@ -40,8 +42,9 @@ _MOST_BYTES = MAX_TOKENS * (MAX_TEXT + 1) + 2
 
 
 class Narrowing(TypedDict, total=False):
-    """The keywords of `Bundle.delegate` that narrow, for functions that pass them on."""
+    """The keywords of `Bundle.delegate` that narrow, or name the child's key, for functions that pass them on."""
 
+    to_key: SigningKey | str | None
     allow: Sequence[str | Entry] | None
     may_ask: Iterable[Grant]
     caveats: Iterable[Appendable]
@@ -50,6 +53,7 @@ class Narrowing(TypedDict, total=False):
 
 def frozen_narrowing(
     *,
+    to_key: SigningKey | str | None = None,
     allow: Sequence[str | Entry] | None = None,
     may_ask: Iterable[Grant] = (),
     caveats: Iterable[Appendable] = (),
@@ -57,6 +61,7 @@ def frozen_narrowing(
 ) -> Narrowing:
     """These keywords with each iterable read into a tuple; TypeError for any other keyword."""
     return Narrowing(
+        to_key=to_key,
         allow=allow if allow is None or isinstance(allow, str) else tuple(allow),
         # A text stays a text, so that `delegate` refuses it and does not take its letters as actions. So does what is
         # no list of caveats.
@@ -73,20 +78,23 @@ def _is_list(given: object) -> bool:
 class Bundle:
     """Capabilities of one task and one node; there may be several for an audience, the newest last.
 
-    Its holder has no key: nothing that it reads in it is verified. Raises InvalidRequest for capabilities of different
-    tasks or nodes, MalformedToken (too_large) for more than MAX_TOKENS.
+    Its holder has no key of the authority: nothing that it reads in it is verified. `key` is the holder's own key, for
+    tokens that are bound to one. Raises InvalidRequest for capabilities of different tasks, nodes or keys, and for
+    another key than theirs; MalformedToken (too_large) for more than MAX_TOKENS.
     """
 
     __slots__ = ("_capabilities",)
 
-    def __init__(self, capabilities: Iterable[Capability]) -> None:
-        self._capabilities = tuple(capabilities)
+    def __init__(self, capabilities: Iterable[Capability], *, key: SigningKey | None = None) -> None:
+        self._capabilities = tuple(capabilities if key is None else [one.with_key(key) for one in capabilities])
         if not self._capabilities:
             raise InvalidRequest("a bundle holds one capability at least")
         if len(self._capabilities) > MAX_TOKENS:
             raise MalformedToken(f"a bundle holds at most {MAX_TOKENS} capabilities", "too_large")
         if len({(capability.task, capability.node) for capability in self._capabilities}) != 1:
             raise InvalidRequest("the capabilities of a bundle belong to one task and one node; these do not")
+        if len({capability.keys[-1:] for capability in self._capabilities}) != 1:
+            raise InvalidRequest("the capabilities of a bundle are bound to one key, or all to none; these are not")
 
     @classmethod
     def parse(cls, text: str) -> "Bundle":
@@ -149,6 +157,51 @@ class Bundle:
         """The resources that it has capabilities for, in order, each once."""
         return tuple(dict.fromkeys(capability.audience for capability in self._capabilities))
 
+    @property
+    def holder(self) -> str | None:
+        """The public key that its tokens are bound to (`ed25519:` and 43 characters); None if anybody may use them."""
+        return next(iter(self._capabilities[0].keys[-1:]), None)
+
+    @property
+    def key(self) -> SigningKey | None:
+        """The key of its holder; None if it is not here, or the tokens are bound to none."""
+        return self._capabilities[0].key
+
+    def with_key(self, key: SigningKey) -> "Bundle":
+        """The same bundle with the key of its holder; InvalidRequest if its tokens are bound to another key or none.
+
+        `key` is an `AgentKey`, or anything with its `public` and `sign`.
+        """
+        return Bundle(self._capabilities, key=key)
+
+    def sealed(self, *, to: str | None = None) -> str:
+        """The bundle as a text that only the owner of a key can read, for a hand-over that others may see.
+
+        It is sealed to the key that its tokens are bound to. A bearer bundle needs `to`, a public key (`ed25519:` and
+        43 characters). InvalidRequest for another key than that of its tokens; KeyProblem for a key that is not safe.
+        """
+        from capx.crypto.sealed import seal  # slow to import, and few bundles are sealed
+
+        if to is None and self.holder is None:
+            raise InvalidRequest("these tokens are bound to no key: name the key of the next holder (to=)")
+        if None not in {to, self.holder} and to != self.holder:
+            raise InvalidRequest(f"these tokens are bound to {self.holder}: the owner of {to} could not use them")
+        return seal(self.text, "bundle", to or self.holder or "")
+
+    @classmethod
+    def unseal(cls, text: str, key: "AgentKey", *, task: str | None = None) -> "Bundle":
+        """The bundle in a text of `sealed`, with its key; nothing in it is verified.
+
+        Anybody can seal a bundle of their own to a public key. So give the `task` that you expect. MalformedToken if it
+        is not a bundle that was sealed to this key. InvalidRequest if it is of another task, or bound to another key.
+        """
+        bundle = cls.parse(key.unseal(text, "bundle"))
+        if task is not None and bundle.task != task:
+            raise InvalidRequest(
+                f"this bundle is of task {bundle.task}, and not of {task}: somebody else may have sent it"
+            )
+        return bundle if bundle.holder is None else bundle.with_key(key)
+
     def attenuate(self, *caveats: Appendable, now: int | None = None) -> "Bundle":
         """The same bundle with every capability narrowed by the same block.
 
@@ -160,6 +213,7 @@ class Bundle:
         self,
         *,
         to: str,
+        to_key: SigningKey | str | None = None,
         allow: Sequence[str | Entry] | None = None,
         may_ask: Iterable[Grant] = (),
         caveats: Iterable[Appendable] = (),
@@ -172,7 +226,8 @@ class Bundle:
         The child gets the capability for the authority itself only if `allow` names actions of it in full
         (`task.complete`, `task.status`, `node.revoke`), or if `may_ask` names something that the child may ask for at
         run time. It is then narrowed to these. `may_ask` has `ACTION[@AUDIENCE]`, patterns, or entries; an ask for an
-        entry must be pinned to arguments that satisfy it. InvalidRequest if the child would get no capability.
+        entry must be pinned to arguments that satisfy it. `to_key` is the key of the child, see `Capability.delegate`;
+        tokens that are bound to a key need it. InvalidRequest if the child would get no capability.
         """
         shared = nonce or new_nonce()
         appended = resolved(caveats, now_or(now))
@@ -180,6 +235,7 @@ class Bundle:
         return Bundle(
             capability.delegate(
                 to=to,
+                to_key=to_key,
                 allow=own if capability.audience == AUTHORITY else allow,
                 caveats=appended,
                 nonce=shared,
@@ -213,6 +269,8 @@ class Bundle:
         held = list(self._capabilities)
         if len(held) >= MAX_TOKENS:
             del held[_least(held, capability.audience, at)]
+        if self.key is not None and capability.key is None:
+            capability = capability.with_key(self.key)
         return Bundle((*held, capability))
 
     def without(self, *capabilities: Capability) -> "Bundle":

@@ -5,7 +5,8 @@ Laws:
 - Every operation returns a new immutable value. It needs no key and no network.
 - Caveats are checked before they are appended, so an invalid block cannot be made.
 - A capability always has room for one presentation.
-- A capability is a bearer secret. Only `text` shows it; `repr` and pickle do not.
+- A capability is a secret. Only `text` shows it; `repr` and pickle do not.
+- If the authority bound it to a key, only who holds that key can delegate or present it. The key is never in its text.
 - A holder has no key, so nothing that it reads in a token is verified. Only a verifier can do that.
 """
 
@@ -14,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import NoReturn, TypeVar
 
+from msgspec import UNSET
+
 from capx.crypto.base64url import b64u
 from capx.crypto.hashing import mac
 from capx.crypto.instants import instant, now_or
@@ -21,12 +24,14 @@ from capx.crypto.keys import AudienceKey
 from capx.errors import InvalidRequest, MalformedToken
 from capx.tokens import chain, wire
 from capx.tokens.binding import Received
+from capx.tokens.signed_blocks import SigningKey, sign_block
 from capx_caveats import (
     DEFAULT,
     Allow,
     Appendable,
     Caveat,
     Entry,
+    Holder,
     Hop,
     InvalidCaveat,
     NotUnderstood,
@@ -41,6 +46,9 @@ from capx_caveats import (
 )
 
 C = TypeVar("C", bound=Caveat)
+
+_ALGORITHM = "ed25519:"
+"""As `capx.crypto.ed25519` writes public keys; that module is slow to import."""
 
 _ROOM = 512
 """Characters of text that stay free for a presentation."""
@@ -89,7 +97,11 @@ class Token:
     @cached_property
     def ids(self) -> tuple[bytes, ...]:
         """The ids of the minted token and of each narrower one up to this: 16 bytes each; the last is this token's."""
-        return tuple(digest[:16] for digest in chain.digests(self._frame.identifier_bytes, self._frame.blocks))
+        return tuple(digest[:16] for digest in self._digests)
+
+    @cached_property
+    def _digests(self) -> tuple[bytes, ...]:
+        return chain.digests(self._frame.identifier_bytes, self._frame.blocks)
 
     @property
     def id(self) -> bytes:
@@ -127,6 +139,16 @@ class Token:
         return None if task is None else task.id
 
     @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The public keys of its holders (`ed25519:` and 43 characters), from first to last; empty for a bearer token.
+
+        They are claims of the token, as everything here. A verifier checks them.
+        """
+        holder = self._claim(Holder)
+        named = () if holder is None else (holder.key, *(hop.key for hop in self._hops if hop.key is not UNSET))
+        return tuple(f"{_ALGORITHM}{key}" for key in named)
+
+    @cached_property
     def _hops(self) -> tuple[Hop, ...]:
         return tuple(block[0] for block in self.caveats[1:] if isinstance(block[0], Hop))
 
@@ -157,7 +179,13 @@ class Presentation(Token):
 
 
 class Capability(Token):
-    """Authority at one audience. Its holder can narrow, delegate and present it, offline."""
+    """Authority at one audience. Its holder can narrow, delegate and present it, offline.
+
+    If it is bound to a key, `with_key` gives one that can be delegated and presented.
+    """
+
+    key: SigningKey | None = None
+    """The key of its holder, which signs; None if the token is a bearer's, or the key is not here."""
 
     @classmethod
     def parse(cls, text: str) -> "Capability":
@@ -167,17 +195,26 @@ class Capability(Token):
             raise MalformedToken("this is a presentation, good for one call: it cannot be held or narrowed")
         return capability
 
+    def with_key(self, key: SigningKey) -> "Capability":
+        """The same capability, with the key of its holder; InvalidRequest if the token does not name this key last."""
+        if not self.keys:
+            raise InvalidRequest("this token is bound to no key: it needs none")
+        if key.public != self.keys[-1]:
+            raise InvalidRequest(f"this token is bound to {self.keys[-1]}, and this is the key {key.public}")
+        return _held_by(self, key)
+
     def attenuate(self, *caveats: Appendable, now: int | None = None) -> "Capability":
         """A capability that is narrowed by one more block; durations count from `now` (Unix seconds).
 
         Raises InvalidCaveat for a caveat that a holder cannot append, MalformedToken (too_large) when there is no room.
         """
-        return self._extended(_resolved(caveats, now))
+        return _held_by(self._extended(_resolved(caveats, now)), self.key)
 
     def delegate(
         self,
         *,
         to: str,
+        to_key: SigningKey | str | None = None,
         allow: Sequence[str | Entry] | None = None,
         caveats: Iterable[Appendable] = (),
         nonce: str | None = None,
@@ -185,24 +222,43 @@ class Capability(Token):
     ) -> "Capability":
         """The capability for another agent: one more block, with a hop, then `allow`, then the caveats.
 
-        `to` is a label for people. `nonce` is 8 random bytes in base64url; all capabilities of one delegation share
-        it. Raises as `attenuate` does.
+        `to` is a label for people. `to_key` is the key of the other agent: its public half (`ed25519:` and 43
+        characters), or the key itself, which the child then holds. A token that is bound to a key needs it; any other
+        token must not have it (InvalidRequest). `nonce` is 8 random bytes in base64url; all capabilities of one
+        delegation share it. Raises as `attenuate` does.
         """
-        hop = Hop(to, nonce or new_nonce())
-        return self._extended((hop, *_allowed(allow), *_resolved(caveats, now)))
+        signer = self._signer("delegate")
+        if signer is None and to_key is not None:
+            raise InvalidRequest("this token is bound to no key, so the key of the next agent would prove nothing")
+        if signer is not None and to_key is None:
+            raise InvalidRequest("this token is bound to a key: give the key of the next agent, too (to_key)")
+        public = to_key if to_key is None or isinstance(to_key, str) else to_key.public
+        hop = Hop(to, nonce or new_nonce(), UNSET if public is None else _key_text(public))
+        child = self._extended((hop, *_allowed(allow), *_resolved(caveats, now)), signer)
+        return child if to_key is None or isinstance(to_key, str) else _held_by(child, to_key)
 
     def present(self, received: Received, *, now: int | None = None, nonce: str | None = None) -> Presentation:
         """Bind a copy to one request, at one time, for one use; the capability itself never leaves its holder."""
         mark = Presented(received.profile, received.digest(), now_or(now), nonce or b64u(os.urandom(12)))
-        frame = self._appended(encode_block((mark,)))
+        frame = self._appended(self._block((mark,), self._signer("present")))
         return Presentation(frame, wire.encode(frame.identifier, frame.blocks, frame.signature))
 
-    def _extended(self, caveats: tuple[Caveat, ...]) -> "Capability":
+    def _signer(self, act: str) -> SigningKey | None:
+        """The key that signs what this holder appends; InvalidRequest if it is not here."""
+        if self.keys and self.key is None:
+            raise InvalidRequest(
+                f"only the holder of the key {self.keys[-1]} can {act} this token: give it that key (with_key)"
+            )
+        return self.key
+
+    def _block(self, caveats: tuple[Caveat, ...], signer: SigningKey | None) -> bytes:
+        return encode_block(caveats) if signer is None else sign_block(caveats, self._digests[-1], signer)
+
+    def _extended(self, caveats: tuple[Caveat, ...], signer: SigningKey | None = None) -> "Capability":
         # A verifier denies every call with such a token, so refuse it here, where its author sees why.
         if mark := misplaced(caveats, authority=False):
             raise InvalidCaveat(f"a holder cannot append `{mark.sentence()}` here: every call would be denied")
-        block = encode_block(caveats)
-        frame = self._appended(block)
+        frame = self._appended(self._block(caveats, signer))
         text = wire.encode(frame.identifier, frame.blocks, frame.signature)
         if len(frame.blocks) >= wire.MAX_BLOCKS or len(text) > wire.MAX_TEXT - _ROOM:
             raise MalformedToken("the token is too large: no room is left to present it", "too_large")
@@ -231,6 +287,19 @@ def mint_block(key: AudienceKey, block: bytes, *, now: int, nonce: str) -> Capab
     signature = chain.extend(mac(key.mac_key, raw), block)
     frame = wire.Frame(identifier, raw, (block,), signature, b"")
     return Capability(frame, wire.encode(identifier, (block,), signature))
+
+
+def _held_by(capability: Capability, key: SigningKey | None) -> Capability:
+    held = Capability.__new__(Capability)
+    held.__dict__.update(vars(capability), key=key)
+    return held
+
+
+def _key_text(public: str) -> str:
+    """The text of a public key in a block; KeyProblem for any other text, and for a weak key."""
+    from capx.crypto.ed25519 import parse_public  # slow to import, and only keyed tokens need it
+
+    return b64u(parse_public(public))
 
 
 def new_nonce() -> str:

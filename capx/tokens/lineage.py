@@ -19,7 +19,8 @@ from capx.crypto.base64url import b64u
 from capx.tokens import chain, wire
 from capx.tokens.capability import Token
 from capx.tokens.chain import Block
-from capx.tokens.revocation_key import of_kid
+from capx.tokens.revocation_key import of_key, of_kid
+from capx.tokens.signed_blocks import MAX_SIGNATURES, SignedBlocks, read_signed_blocks
 from capx.tokens.wire import Frame
 from capx_caveats import (
     DEFAULT,
@@ -97,10 +98,11 @@ class Allotment(Owned, frozen=True, gc=False):
 class Lineage(Struct, frozen=True, dict=True):
     """A chain with an acceptable shape, ready to be judged.
 
-    `revocation_keys` are the keys of all revocations that would end it: tasks, nodes, ids (16 bytes each), and its kid,
-    in the order in which a denial reports them. A revocation of all tokens up to a time ends it too, if `issued` is not
-    after that time. `standing` are refusals that apply to every call. `digest` is d of the last block. `expires` and
-    `issued` are in Unix seconds. `size` is the number of bytes of all blocks.
+    `revocation_keys` are the keys of all revocations that would end it: tasks, nodes, ids, agents' keys (16 bytes
+    each), and its kid, in the order in which a denial reports them. A revocation of all tokens up to a time ends it
+    too, if `issued` is not after that time. `signed` has its keys and signatures; None if it has neither. `standing`
+    are refusals that apply to every call. `digest` is d of the last block. `expires` and `issued` are in Unix seconds.
+    `size` is the number of bytes of all blocks.
     """
 
     task: str
@@ -119,6 +121,17 @@ class Lineage(Struct, frozen=True, dict=True):
     issued: int
     allotments: tuple[Allotment, ...] = ()
     size: int = 0
+    signed: SignedBlocks | None = None
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The public keys of its holders (32 bytes each), from first to last; empty if the token is a bearer's."""
+        return () if self.signed is None else self.signed.keys
+
+    @property
+    def owner(self) -> tuple[int, str | None]:
+        """The hop of its holder, and the label of that hop."""
+        return len(self.hops), self.hops[-1] if self.hops else None
 
     @property
     def node(self) -> bytes:
@@ -180,6 +193,7 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
     allotments: list[Allotment] = []
     bounds: list[Demand] = []
     sections = tuple(sections_of(decoded, granted_at))
+    keyed: list[Caveat] = []
     for at, section in enumerate(sections):
         for caveat in section.caveats:
             if type(caveat) not in _COLLECTED:
@@ -194,11 +208,16 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
                 own = path[section.hop] if type(section.caveats[0]) is Hop else ids[at + 1]
                 counter = b64u(own) if caveat.counter is UNSET else caveat.counter
                 allotments.append(Allotment(section.hop, section.name, counter, caveat))
-            elif type(caveat) is not Hop or caveat.key is not UNSET:
+            elif type(caveat) is MaxHops:
                 bounds.append(Demand(section.hop, section.name, caveat))
+            elif type(caveat) is not Hop or caveat.key is not UNSET:
+                keyed.append(caveat)
     # Before budgets are dropped for the authority: the shape of a token does not depend on its audience.
     if len(allotments) > MAX_BUDGETS:
         raise TokenRefused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
+    demand_few_signatures(sum(type(caveat) is Sig for caveat in keyed))
+    owners = [(section.hop, section.name) for section in sections]
+    signed = read_signed_blocks(blocks, decoded, owners, digests) if keyed else None
     if frame.identifier.audience == AUTHORITY:
         sections, allotments = tuple(map(_about_itself, sections)), []
     return Lineage(
@@ -212,13 +231,26 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
         ids=ids,
         digest=digests[-1],
         sections=sections,
-        revocation_keys=(*tasks, *path, *ids, of_kid(frame.identifier.kid)),
+        revocation_keys=(
+            *tasks,
+            *path,
+            *ids,
+            *map(of_key, signed.keys if signed else ()),
+            of_kid(frame.identifier.kid),
+        ),
         standing=(*_standing(bounds, len(steps), granted_at), *_undischarged(decoded)),
         expires=min(expires),
         issued=frame.identifier.issued_at,
         allotments=tuple(allotments),
         size=size,
+        signed=signed,
     )
+
+
+def demand_few_signatures(number: int) -> None:
+    """Raise TokenRefused (too_large) for more signatures than a token may have, its presentation included."""
+    if number > MAX_SIGNATURES:
+        raise TokenRefused(Refusal("too_large", f"a token has more than {MAX_SIGNATURES} signatures"))
 
 
 def unverified_lineage(token: Token, vocabulary: Vocabulary = DEFAULT) -> Lineage:
@@ -301,7 +333,7 @@ def _claims(authority: tuple[Caveat, ...], require: frozenset[str]) -> _Claims:
         if kind not in first:
             raise _incomplete(name)
     tenant, intent = cast("Tenant | None", first.get(Tenant)), cast("Intent | None", first.get(Intent))
-    for name, claim in (("tenant", tenant), ("intent", intent)):
+    for name, claim in (("tenant", tenant), ("intent", intent), ("holder", first.get(Holder))):
         if name in require and claim is None:
             raise _incomplete(name)
     return _Claims(task, root, tenant.name if tenant else None, intent.digest if intent else None)
@@ -316,16 +348,11 @@ def _incomplete(what: str) -> TokenRefused:
 
 def _standing(bounds: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
     for demand in bounds:
-        caveat = demand.caveat
-        if type(caveat) is MaxHops:
-            followed = last_hop - max(demand.hop, granted_at)
-            if followed > caveat.n:
-                sentence = f"allows {caveat.sentence()}, but {followed} followed"
-                yield attributed(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
-        else:
-            # A version that cannot check signatures must refuse: to ignore the key would widen the token.
-            sentence = "names a key for its hop, and this verifier cannot check signatures of hops"
-            yield attributed(Refusal("hop_unsigned", sentence), demand)
+        caveat = cast("MaxHops", demand.caveat)
+        followed = last_hop - max(demand.hop, granted_at)
+        if followed > caveat.n:
+            sentence = f"allows {caveat.sentence()}, but {followed} followed"
+            yield attributed(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
 
 
 def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:

@@ -2,7 +2,7 @@
 
 Store and feed call a revocation a "death": a revocation key and the reason. The end of a task is a death, too.
 
-    16 bytes          a node of the execution graph, or a capability, and everything below it
+    16 bytes          a node of the execution graph, a capability, or an agent's key, and everything below it
     TASK              a task, by its id
     kid:KID           everything minted under one root key
     issued:SECONDS    everything issued in or before that second
@@ -17,6 +17,8 @@ Laws:
 
 from collections.abc import Iterable
 
+from capx.crypto.hashing import digest
+
 RevocationKey = bytes | str
 """The name of something that is revoked: 16 bytes, a task id, or text with one of the prefixes below."""
 
@@ -27,6 +29,11 @@ KID, ISSUED = "kid:", "issued:"
 def of_kid(kid: str) -> str:
     """The key that revokes everything minted under this root key."""
     return KID + kid
+
+
+def of_key(public: bytes) -> bytes:
+    """The key that revokes everything that an agent's public key (32 bytes) holds or has delegated: 16 bytes."""
+    return digest(b"capx/1/key", public)[:16]
 
 
 def of_instant(seconds: int) -> str:

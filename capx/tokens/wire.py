@@ -36,6 +36,8 @@ SIGNATURE: Final = 32
 """Bytes of a signature."""
 PRESENTATION: Final = 131
 """Bytes that a presentation made by capx has after the body: its block, the end, the signature."""
+SIGNED_PRESENTATION: Final = PRESENTATION + 98
+"""The same, if the holder's key has signed the presentation."""
 
 _LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0
 _OTHER_VERSION = re.compile(r"capx[0-9]+_")
@@ -123,15 +125,25 @@ def decode(text: str, earlier: Callable[[bytes], Frame | None] | None = None) ->
         raise _no_prefix(text)
     encoded = text[len(PREFIX) :]
     data = whole_bytes(encoded)
-    body = data[:-PRESENTATION]
+    body, known = _known(data, earlier) if earlier else (b"", None)
     try:
-        frame = _frame(data, body, earlier(body) if earlier else None)
+        frame = _frame(data, body, known)
     except IndexError:
         # Cheaper than a check of the length at each byte: reading beyond the end means that the token is cut short.
         raise _cut_short(data) from None
     # Two texts for the same bytes would be two tokens to a cache or a log, and one to the MAC.
     demand_canonical(data, encoded)
     return frame
+
+
+def _known(data: bytes, earlier: Callable[[bytes], Frame | None]) -> tuple[bytes, Frame | None]:
+    """The part of these bytes that may be the body of an earlier frame, and that frame."""
+    body = data[:-PRESENTATION]
+    known = earlier(body)
+    if known is None and b',["sig","' in data[-SIGNED_PRESENTATION:]:
+        body = data[:-SIGNED_PRESENTATION]
+        known = earlier(body)
+    return body, known
 
 
 def _frame(data: bytes, body: bytes, earlier: Frame | None) -> Frame:

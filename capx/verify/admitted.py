@@ -18,6 +18,7 @@ from capx import diagnostics
 from capx.background import in_pool
 from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.lineage import Demand, Lineage, attributed
+from capx.tokens.signed_blocks import Signature
 from capx.verify.decision import Allowed, Decision, Denied, giving_back
 from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
 from capx.verify.spending import Payment, Spent, remaining
@@ -35,7 +36,7 @@ class Admitted:
     made.
     """
 
-    __slots__ = ("_action", "_evaluator", "_lineage", "_payment", "_presentation")
+    __slots__ = ("_action", "_evaluator", "_lineage", "_payment", "_presentation", "_unsigned")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Admitted:
         self._presentation = presentation
         self._action = action
         self._payment = payment
+        self._unsigned: tuple[Refusal, ...] = ()
 
     @property
     def spends(self) -> bool:
@@ -93,6 +95,10 @@ class Admitted:
     def hops(self) -> tuple[str, ...]:
         """The labels along the path. Delegators chose them, so do not decide by them."""
         return self._lineage.hops
+
+    def check_signatures(self, own: Signature | Refusal | None) -> None:
+        """Step 6.1, once: what it finds is told with all other refusals. `own` is the signature of the presentation."""
+        self._unsigned = self._evaluator.signature_refusals(self._lineage, own)
 
     def screen(self, action: str, args: Mapping[str, JSON] | None = None) -> None:
         """Raise Denied if some allowlist has no entry for the action, whatever its arguments are.
@@ -140,7 +146,7 @@ class Admitted:
         It is recorded, and the log has `why`.
         """
         refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, why)
-        return Denied(self.recorded_denial(tuple(refusals), action if is_action(action) else None))
+        return Denied(self.recorded_denial((*self._unsigned, *refusals), action if is_action(action) else None))
 
     def denied_by(self, decision: Decision) -> bool:
         """Whether this decision denies a call of this presentation."""
@@ -150,7 +156,8 @@ class Admitted:
 
     def as_missing(self, decision: Decision) -> Denied:
         """Return what the bearer is told of a denial that is recorded already, as if the row were missing."""
-        return Denied(decision, told=tuple(self._evaluator.foreign_refusals(self._lineage, self._presentation)))
+        refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation)
+        return Denied(decision, told=(*self._unsigned, *refusals))
 
     def judge(self, call: Call, *, sent: bool = False) -> Allowed:
         """Check every caveat against the call as it is about to be executed; raises Denied with all refusals.
@@ -184,8 +191,9 @@ class Admitted:
         facts = evaluator.facts(call)
         # Before anything is spent: an argument that cannot be read must not break the record of a payment.
         args_digest = self._args_digest(call.action, call.arguments)
-        if refusals := evaluator.refusals(self._lineage, self._presentation, facts):
-            return self.recorded_denial(tuple(refusals), call.action, args_digest)
+        refusals = evaluator.refusals(self._lineage, self._presentation, facts)
+        if refusals or self._unsigned:
+            return self.recorded_denial((*self._unsigned, *refusals), call.action, args_digest)
         # The slot comes first: if spending came first, a call could be paid for and then not be recordable.
         try:
             evaluator.recorder.reserve()
@@ -251,10 +259,11 @@ class Admitted:
         return self._decision((refusal,))
 
     def demand_alive(self) -> None:
-        """Step 6: raise Denied if something was revoked, or if news of revocations is missing or too old."""
+        """Step 6: raise Denied for a wrong signature, a revocation, or news of revocations that is missing or old."""
         evaluator = self._evaluator
-        if refusals := evaluator.life_refusals(self._lineage, self._presentation, evaluator.age()):
-            raise Denied(self.recorded_denial(tuple(refusals)))
+        refusals = evaluator.life_refusals(self._lineage, self._presentation, evaluator.age())
+        if refusals or self._unsigned:
+            raise Denied(self.recorded_denial((*self._unsigned, *refusals)))
 
     def recorded_denial(
         self, refusals: tuple[Refusal, ...], action: str | None = None, args_digest: str | None = None

@@ -69,6 +69,7 @@ STATUS: Final = {
             "budget_exhausted",
             "too_many_hops",
             "hop_unsigned",
+            "hop_signature",
             "needs_discharge",
         ),
         403,

@@ -20,8 +20,10 @@ from capx.crypto.instants import seconds
 from capx.crypto.keys import AudienceKeys
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
 from capx.tokens.lineage import Lineage, Section, attributed
-from capx.tokens.revocation_key import RevocationKey, is_lasting
+from capx.tokens.revocation_key import RevocationKey, is_lasting, of_key
+from capx.tokens.signed_blocks import Signature, is_good, not_signed
 from capx.verify.args_digest import args_digest
+from capx.verify.cache import Cache
 from capx.verify.decision import Decision, decision_id
 from capx.verify.ended_tokens import EndedTokens
 from capx.verify.meter import Meter
@@ -30,6 +32,8 @@ from capx.verify.spending import Spent, exhausted
 from capx_caveats import JSON, Call, Caveat, Expires, Facts, Refusal, Tenant, shown
 from capx_caveats.constraint import is_own
 
+_SIGNED_BLOCKS = 16 * 1024
+"""Blocks with good signatures that are remembered at most, in each of two generations."""
 MAX_REPORTED = 32
 """Refusals that one denial reports: a token can hold thousands of caveats."""
 
@@ -56,6 +60,8 @@ class Evaluator:
         self._latest = 0
         self._lock = threading.Lock()
         self._ended_tokens = EndedTokens()
+        # By d of the block: it covers the key, the message and the signature, so siblings share the checks of a parent.
+        self._signed: Cache[bool] = Cache(_SIGNED_BLOCKS)
 
     def age(self) -> float:
         """Seconds since the last news of revocations, after looking for newer ones."""
@@ -85,6 +91,25 @@ class Evaluator:
             found.append(NO_TENANT)
         found.extend(lineage.standing)
         return found
+
+    def signature_refusals(self, lineage: Lineage, own: Signature | Refusal | None) -> tuple[Refusal, ...]:
+        """Step 6.1: the blocks and the presentation (`own`) that the key in force did not sign, with their hops.
+
+        Good signatures of blocks are remembered. That of a presentation is checked each time.
+        """
+        signed = lineage.signed
+        if signed is None and own is None:
+            return ()
+        found = [] if signed is None else list(signed.refusals)
+        for one in () if signed is None else signed.signatures:
+            if self._signed.get(one.digest) is None:
+                if is_good(one):
+                    self._signed.put(one.digest, True)
+                else:
+                    found.append(not_signed(one))
+        if isinstance(own, Signature):
+            own = None if is_good(own) else not_signed(own)
+        return (*found, *(() if own is None else (own,)))[:MAX_REPORTED]
 
     def unaffordable(self, lineage: Lineage, call: Call) -> list[Refusal | None]:
         """The refusal that each allotment would make in step 8 now, in their order, or None; spends nothing."""
@@ -223,6 +248,11 @@ def _revoked(key: RevocationKey, code: str, lineage: Lineage) -> Refusal:
         if at == 0:
             return Refusal(code, "the revocation root of this task was revoked", "a live task")
         return Refusal(code, "was revoked, and all below it", "a live node", hop=at, hop_name=lineage.hops[at - 1])
+    for public in lineage.keys:
+        if of_key(public) == key:
+            from capx.crypto.ed25519 import public_text  # slow to import, and only keyed tokens need it
+
+            return Refusal(code, f"the key {public_text(public)} was revoked, and all that it held", "a live key")
     return Refusal(code, "this capability, or an ancestor, was revoked", "a live capability", given=b64u(key))
 
 

@@ -38,19 +38,21 @@ class Explanation(Struct, frozen=True):
         raise TypeError("an Explanation is neither true nor false: read its `allowed`")
 
 
-def explanation(evaluator: Evaluator, lineage: Lineage, presentation: bytes | None, call: Call) -> Explanation:
+def explanation(
+    evaluator: Evaluator, lineage: Lineage, presentation: bytes | None, call: Call, unsigned: tuple[Refusal, ...]
+) -> Explanation:
     """Explain the call, from step 6 on; of a token that has ended, only its end is a refusal.
 
-    If the call is too much work, there are no restrictions.
+    `unsigned` are the refusals of its signatures. If the call is too much work, there are no restrictions.
     """
     facts = evaluator.facts(call)
     ended = evaluator.ended_refusals(lineage, presentation, facts.now)
     if lineage.is_too_much_work(call):
-        refusals = ended or evaluator.refusals(lineage, presentation, facts)
+        refusals = ended or [*unsigned, *evaluator.refusals(lineage, presentation, facts)]
         return Explanation((), tuple(refusals), lineage)
     beside = evaluator.chain_refusals(lineage, presentation, facts)
     walk = tuple(_restrictions(lineage, facts, evaluator.unaffordable(lineage, call)))
-    refusals = ended or [*beside, *(each.refusal for each in walk if each.refusal is not None)]
+    refusals = ended or [*unsigned, *beside, *(each.refusal for each in walk if each.refusal is not None)]
     return Explanation(walk, tuple(refusals), lineage)
 
 

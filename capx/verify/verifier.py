@@ -5,7 +5,7 @@
     3  the MAC chain over all blocks, in constant time           chain.tail_of, chain.verify_mac
     4  marks are at their places, nothing has ended, it fits     lineage.read_lineage, Verifier._ended, _mismatch
     5  the presentation is burnt, whatever the decision will be  Verifier._burn
-    6  nothing on its path is revoked, and the news are fresh    Evaluator.life_refusals
+    6  good signatures, nothing is revoked, the news are fresh   Evaluator.signature_refusals, life_refusals
     7  every caveat of every block, and max_hops                 Evaluator.refusals
     8  a slot in the record is reserved, budgets are spent       Admitted.decide
     9  the decision is recorded, allow or deny                   Admitted.decide, Admitted.recorded_denial
@@ -36,7 +36,8 @@ from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
-from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
+from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, demand_few_signatures, read_lineage
+from capx.tokens.signed_blocks import Signature, bare, signed_presentation
 from capx.verify.admitted import Admitted
 from capx.verify.cache import Cache
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
@@ -53,19 +54,21 @@ MAX_STALENESS = 30.0
 
 _Presented = tuple[bytes, int, int]
 """What is burnt: the id of a presentation (16 bytes), the last second of its window, and the time."""
-_REQUIRABLE = frozenset({"tenant", "intent"})
+_REQUIRABLE = frozenset({"tenant", "intent", "holder"})
 
 
 class _Read(Struct, frozen=True):
     """What the blocks of a token say to one verifier.
 
-    `mark` and `presentation` (its id, 16 bytes) are None for a bare token.
+    `mark` and `presentation` (its id, 16 bytes) are None for a bare token. `own` is the signature of the presentation,
+    or the refusal if it has none and needs one.
     """
 
     verifier: "Verifier"
     lineage: Lineage
     mark: Presented | None
     presentation: bytes | None
+    own: Signature | Refusal | None
 
 
 class Authentic(Struct, frozen=True):
@@ -93,7 +96,7 @@ class Verifier:
     """Checks tokens for one audience.
 
     `max_staleness` is in seconds: with older news of revocations, every token is denied. `require` names claims that
-    the authority's block must have besides those it always has (`tenant`, `intent`). Without a `meter`, every token
+    the authority's block must have besides those it always has (`tenant`, `intent`, `holder`). Without a `meter`, every token
     with a budget is denied. `bearer` also accepts bare tokens; a leaked token is then good for more than one call.
     Raises ConfigurationProblem for keys of another audience, and for keys of another authority than the revocations. If
     nothing is known of these yet, every token is denied once they turn out to be another's.
@@ -222,7 +225,9 @@ class Verifier:
             return Explanation((), (refused.refusal,), None)
         if read.mark is not None and received is not None and (misfit := _mismatch(read.mark, received, now)):
             return Explanation((), (misfit,), read.lineage)
-        return explanation(self._evaluator, read.lineage, read.presentation, call)
+        # A bare token is judged as if its holder had signed a presentation.
+        unsigned = self._evaluator.signature_refusals(read.lineage, None if read.mark is None else read.own)
+        return explanation(self._evaluator, read.lineage, read.presentation, call, unsigned)
 
     def _head(self, token: str | Authentic, action: str | None = None) -> Authentic | Decision:
         """Steps 1-4, as far as they need nothing but the token: what was read, or the decision that denies it.
@@ -307,17 +312,25 @@ class Verifier:
         """Step 4, shape: what the blocks say; raises TokenRefused."""
         # A presentation has no patterns: to find out whether this block is one, none is built.
         with bounded_patterns(0):
-            mark = _mark(caveats_of(frame.blocks[-1], self._vocabulary))
+            last = caveats_of(frame.blocks[-1], self._vocabulary)
+        mark = _mark(last)
         if mark is None:
             # Not cached: the cache key leaves out the last block, and here that block is part of the lineage.
-            return _Read(self, read_lineage(frame, frame.blocks, self._vocabulary, self._require), None, None)
+            lineage = read_lineage(frame, frame.blocks, self._vocabulary, self._require)
+            return _Read(self, lineage, None, None, bare(lineage.signed, lineage.owner))
         if known := self._known(frame, key):
             lineage = known.lineage
         else:
             lineage = read_lineage(frame, frame.blocks[:-1], self._vocabulary, self._require)
             if tail is not None:
                 self._cache.put(frame.body, _Known(frame, key, tail, lineage))
-        return _Read(self, lineage, mark, chain.block_digest(lineage.digest, frame.blocks[-1])[:16])
+        digest = chain.block_digest(lineage.digest, frame.blocks[-1])
+        own = None
+        if lineage.signed is not None or len(last) > 1:
+            earlier = 0 if lineage.signed is None else len(lineage.signed.signatures)
+            demand_few_signatures(earlier + len(last) - 1)
+            own = signed_presentation(lineage.signed, frame.blocks[-1], last, lineage.owner, (lineage.digest, digest))
+        return _Read(self, lineage, mark, digest[:16], own)
 
     def _burnt(self, token: str | Authentic, received: Received) -> Admitted | Decision:
         """Steps 1-5: what was admitted, or the decision that denies it."""
@@ -337,11 +350,13 @@ class Verifier:
         admitted = Admitted(self._evaluator, lineage, presentation, action, payment)
         now = self._evaluator.now()
         if mark is None or presentation is None:
-            return _Fitting(admitted, None) if self._bearer else admitted.unrecorded_denial(_BEARER_REFUSED)
+            if not self._bearer:
+                return admitted.unrecorded_denial(_BEARER_REFUSED)
+            return _Fitting(admitted, None, found.read.own)
         # Before the burn: a presentation for another call must not use up the memory of presentations.
         if misfit := _mismatch(mark, received, now):
             return admitted.unrecorded_denial(misfit)
-        return _Fitting(admitted, (presentation, mark.at + WINDOW_AFTER, now))
+        return _Fitting(admitted, (presentation, mark.at + WINDOW_AFTER, now), found.read.own)
 
     def _payment(self, frame: wire.Frame, lineage: Lineage, presentation: bytes | None) -> Payment | None:
         """What pays for calls; None if the token has no budget, or nothing counts what is spent."""
@@ -395,14 +410,19 @@ _BEARER_REFUSED = Refusal(
 
 
 class _Fitting(Struct, frozen=True):
-    """A token after step 4, and what is to be burnt; None for a bare token."""
+    """A token after step 4, its presentation's signature, and what is to be burnt; None for a bare token."""
 
     admitted: Admitted
     presented: _Presented | None
+    own: Signature | Refusal | None
 
     def after(self, refusal: Refusal | None) -> Admitted | Decision:
         """What was admitted, after a burn without a refusal; else the decision that denies it."""
-        return self.admitted if refusal is None else self.admitted.unrecorded_denial(refusal)
+        if refusal is not None:
+            return self.admitted.unrecorded_denial(refusal)
+        # After the burn: a stolen token that is shown without its key is worth a row in the log.
+        self.admitted.check_signatures(self.own)
+        return self.admitted
 
 
 def _demanded(found: Admitted | Decision) -> Admitted:
@@ -420,13 +440,10 @@ def _unburnt(error: Exception) -> Refusal:
 
 
 def _mark(last: tuple[Caveat, ...]) -> Presented | None:
-    """The presentation, if the last block is one; TokenRefused if it is signed: this version cannot check that."""
+    """The presentation, if the last block is one; it may be signed."""
     mark = last[0] if last else None
     if not isinstance(mark, Presented) or len(last) > 2 or not all(isinstance(caveat, Sig) for caveat in last[1:]):
         return None
-    if len(last) > 1:
-        sentence = "this presentation is signed, and this verifier cannot check signatures"
-        raise TokenRefused(Refusal("hop_unsigned", sentence))
     return mark
 
 

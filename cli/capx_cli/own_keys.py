@@ -20,7 +20,7 @@ _FOLDER = "principals"
 def new_file(name: str) -> Path:
     """Return where the new key of a person belongs: a folder that only its owner may use; make it if needed."""
     from capx.crypto import private_file
-    from capx.intents.principal_key import file_name
+    from capx.crypto.named_key import file_name
 
     folder = _folder()
     for each in (folder.parent, folder):
@@ -43,7 +43,7 @@ def load(name: str | None, file: Path | None) -> "PrincipalKey":
 
 
 def _of(name: str) -> Path:
-    from capx.intents.principal_key import file_name
+    from capx.crypto.named_key import file_name
     from capx_caveats import is_label
 
     # Text with surrogates cannot be part of a path, so check before the path is made.

@@ -1,0 +1,186 @@
+"""Signed blocks: whose key signs each block of a chain, and what the signature is over.
+
+    message    H("capx/1/sig", d[i-1], every byte of the block before its ending)      32 bytes
+    ending     ,["sig","SIGNATURE"]]                                                   98 bytes
+
+Laws:
+
+- `holder` in the authority's block names the first key, and each `hop` below it the next one. The key that was named
+  last before a block signs the block.
+- Below a `holder`, every hop is signed and names a key. Any other block may be signed.
+- Without a `holder`, no hop names a key and nothing is signed: a signature below a bearer would prove nothing.
+- A signature is over public bytes only, so everybody who can read a token can check it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+from msgspec import UNSET, Struct
+
+from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.hashing import digest
+from capx.tokens.chain import Block
+from capx_caveats import Caveat, Holder, Hop, Refusal, Sig, encode_block
+
+MAX_SIGNATURES: Final = 32
+"""Most signatures in a token, that of its presentation included: to check one takes longer than all of its MACs."""
+ENDING: Final = 98
+"""Bytes of the ending of a signed block."""
+
+
+class SigningKey(Protocol):
+    """A key that signs blocks: an `AgentKey`, or one that an HSM or a signing agent keeps."""
+
+    @property
+    def public(self) -> str:
+        """The public key, as people write it: `ed25519:` and 43 characters."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """The Ed25519 signature of a message of 32 bytes: 64 bytes."""
+        ...
+
+
+class Signature(Struct, frozen=True, gc=False):
+    """One signature that a verifier must check: by the key `public`, over `message`, at the end of block `digest`.
+
+    `hop` and `name` say whose block it is. `is_spelled` says whether the block has the only ending that it may have.
+    """
+
+    hop: int
+    name: str | None
+    public: bytes
+    message: bytes
+    signature: bytes
+    digest: bytes
+    is_spelled: bool
+
+
+class SignedBlocks(Struct, frozen=True):
+    """The keys that a chain names, from first to last, its signatures, and the refusals that need no check.
+
+    Without keys, it has no holder, and something in it is signed or names a key all the same.
+    """
+
+    keys: tuple[bytes, ...]
+    signatures: tuple[Signature, ...]
+    refusals: tuple[Refusal, ...]
+
+
+Owner = tuple[int, str | None]
+"""The hop of a block, and the label of that hop."""
+
+
+def read_signed_blocks(
+    blocks: Sequence[Block], decoded: Sequence[tuple[Caveat, ...]], owners: Iterable[Owner], digests: Sequence[bytes]
+) -> SignedBlocks:
+    """The signed blocks of a chain, whose MACs need not be good; `digests` are d[0] and d[i] of each block."""
+    from capx.crypto.ed25519 import public_text, weakness  # slow to import, and only keyed tokens need it
+
+    keys: list[bytes] = []
+    signatures: list[Signature] = []
+    refusals: list[Refusal] = []
+    for at, (block, caveats, owner) in enumerate(zip(blocks, decoded, owners, strict=True)):
+        named = _key_named(caveats)
+        signed = caveats[-1] if caveats and type(caveats[-1]) is Sig else None
+        is_hop = bool(caveats) and type(caveats[0]) is Hop
+        if at > 0 and not keys:
+            if named is not None or signed is not None:
+                refusals.append(_refused("hop_unsigned", _BELOW_A_BEARER, owner))
+            continue
+        if signed is not None:
+            signatures.append(_signature(block, signed, owner, keys[-1], (digests[at], digests[at + 1])))
+        elif is_hop:
+            refusals.append(_refused("hop_unsigned", _HOP_WITHOUT_SIGNATURE, owner))
+        if named is not None:
+            keys.append(unb64u(named))
+            if weakness(keys[-1]):
+                sentence = f"names {public_text(keys[-1])}, under which others than its owner could sign, or nobody"
+                refusals.append(_refused("hop_signature", sentence, owner))
+        elif is_hop:
+            refusals.append(_refused("hop_unsigned", _HOP_WITHOUT_KEY, owner))
+    return SignedBlocks(tuple(keys), tuple(signatures), tuple(refusals))
+
+
+def _key_named(caveats: tuple[Caveat, ...]) -> str | None:
+    """The key that a block names. Only the authority's block may have a `holder`, and only others a `hop`."""
+    for caveat in caveats:
+        if type(caveat) is Holder:
+            return caveat.key
+        if type(caveat) is Hop:
+            return None if caveat.key is UNSET else caveat.key
+    return None
+
+
+def signed_presentation(
+    chain: SignedBlocks | None, block: Block, caveats: tuple[Caveat, ...], owner: Owner, digests: tuple[bytes, bytes]
+) -> Signature | Refusal | None:
+    """The signature of a presentation; the refusal if it lacks one or must not have one; None if it needs none.
+
+    `chain` is that of the capability. `digests` are d of its last block and of the presentation.
+    """
+    signed = caveats[-1] if type(caveats[-1]) is Sig else None
+    keys = () if chain is None else chain.keys
+    if not keys:
+        return None if signed is None else _refused("hop_unsigned", _BELOW_A_BEARER, owner)
+    if signed is None:
+        return _refused("hop_unsigned", _PRESENTATION_WITHOUT_SIGNATURE, owner)
+    return _signature(block, signed, owner, keys[-1], digests)
+
+
+def bare(chain: SignedBlocks | None, owner: Owner) -> Refusal | None:
+    """The refusal of a token that was sent without a presentation, if its holder has to sign one."""
+    return None if chain is None or not chain.keys else _refused("hop_unsigned", _PRESENTATION_WITHOUT_SIGNATURE, owner)
+
+
+def is_good(one: Signature) -> bool:
+    """Whether the block has the only ending that it may have, and its key made this signature."""
+    from capx.crypto.ed25519 import is_signed
+
+    return one.is_spelled and is_signed(one.public, one.message, one.signature)
+
+
+def not_signed(one: Signature) -> Refusal:
+    """The refusal of a block with a signature that is not good."""
+    from capx.crypto.ed25519 import public_text
+
+    sentence = f"is not signed by the key that the chain named last, {public_text(one.public)}"
+    return _refused("hop_signature", sentence, (one.hop, one.name))
+
+
+def sign_block(caveats: tuple[Caveat, ...], parent: bytes, key: SigningKey) -> bytes:
+    """The bytes of a block with these caveats and a signature at its end; `parent` is d of the block before it."""
+    head = encode_block(caveats)[:-1]
+    signature = key.sign(_message(parent, head))
+    return encode_block((*caveats, Sig(b64u(signature))))
+
+
+def _message(parent: bytes, head: bytes) -> bytes:
+    return digest(b"capx/1/sig", parent, head)
+
+
+def _signature(block: Block, signed: Sig, owner: Owner, public: bytes, digests: tuple[bytes, bytes]) -> Signature:
+    parent, own = digests
+    raw = block if isinstance(block, bytes) else b""
+    hop, name = owner
+    return Signature(
+        hop=hop,
+        name=name,
+        public=public,
+        message=_message(parent, raw[:-ENDING]),
+        signature=unb64u(signed.signature),
+        digest=own,
+        # Valid JSON that ends so has this `sig` as its last caveat: what is signed can be read in one way only.
+        is_spelled=raw.endswith(b',["sig","%b"]]' % signed.signature.encode()),
+    )
+
+
+def _refused(code: str, sentence: str, owner: Owner) -> Refusal:
+    hop, name = owner
+    return Refusal(code, sentence, hop=hop, hop_name=name)
+
+
+_BELOW_A_BEARER = "is signed or names a key, and the authority bound this token to no key"
+_HOP_WITHOUT_SIGNATURE = "delegates without a signature, and the authority bound this token to a key"
+_HOP_WITHOUT_KEY = "delegates to an agent without a key, and the authority bound this token to a key"
+_PRESENTATION_WITHOUT_SIGNATURE = "was presented without the signature of its holder's key"
