@@ -91,7 +91,7 @@ def parse_public(text: str) -> bytes:
     """Return the public key (32 bytes) in a text; KeyProblem for any other text, and for a weak key."""
     if not text.startswith(ALGORITHM):
         raise KeyProblem(
-            f"{text!r:.80} is not a public key: one from capx principal new or capx agent-key new begins with {ALGORITHM}"
+            f"{text!r:.80} is not a public key: capx principal new and capx agent-key new print {ALGORITHM}…"
         )
     try:
         public = unb64u(text.removeprefix(ALGORITHM))

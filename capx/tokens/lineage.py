@@ -193,7 +193,7 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
     allotments: list[Allotment] = []
     bounds: list[Demand] = []
     sections = tuple(sections_of(decoded, granted_at))
-    keyed: list[Caveat] = []
+    keyed = False
     for at, section in enumerate(sections):
         for caveat in section.caveats:
             if type(caveat) not in _COLLECTED:
@@ -211,13 +211,11 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
             elif type(caveat) is MaxHops:
                 bounds.append(Demand(section.hop, section.name, caveat))
             elif type(caveat) is not Hop or caveat.key is not UNSET:
-                keyed.append(caveat)
+                keyed = True
     # Before budgets are dropped for the authority: the shape of a token does not depend on its audience.
     if len(allotments) > MAX_BUDGETS:
         raise TokenRefused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
-    demand_few_signatures(sum(type(caveat) is Sig for caveat in keyed))
-    owners = [(section.hop, section.name) for section in sections]
-    signed = read_signed_blocks(blocks, decoded, owners, digests) if keyed else None
+    signed = _signed(blocks, decoded, sections, digests) if keyed else None
     if frame.identifier.audience == AUTHORITY:
         sections, allotments = tuple(map(_about_itself, sections)), []
     return Lineage(
@@ -231,13 +229,7 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
         ids=ids,
         digest=digests[-1],
         sections=sections,
-        revocation_keys=(
-            *tasks,
-            *path,
-            *ids,
-            *map(of_key, signed.keys if signed else ()),
-            of_kid(frame.identifier.kid),
-        ),
+        revocation_keys=(*tasks, *path, *ids, *_key_ids(signed), of_kid(frame.identifier.kid)),
         standing=(*_standing(bounds, len(steps), granted_at), *_undischarged(decoded)),
         expires=min(expires),
         issued=frame.identifier.issued_at,
@@ -245,6 +237,21 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
         size=size,
         signed=signed,
     )
+
+
+def _signed(
+    blocks: tuple[Block, ...],
+    decoded: list[tuple[Caveat, ...]],
+    sections: tuple[Section, ...],
+    digests: tuple[bytes, ...],
+) -> SignedBlocks:
+    demand_few_signatures(len([1 for caveats in decoded if caveats and type(caveats[-1]) is Sig]))
+    owners = [(section.hop, section.name) for section in sections]
+    return read_signed_blocks(blocks, decoded, owners, digests)
+
+
+def _key_ids(signed: SignedBlocks | None) -> Iterator[bytes]:
+    return map(of_key, () if signed is None else signed.keys)
 
 
 def demand_few_signatures(number: int) -> None:

@@ -96,10 +96,11 @@ class Verifier:
     """Checks tokens for one audience.
 
     `max_staleness` is in seconds: with older news of revocations, every token is denied. `require` names claims that
-    the authority's block must have besides those it always has (`tenant`, `intent`, `holder`). Without a `meter`, every token
-    with a budget is denied. `bearer` also accepts bare tokens; a leaked token is then good for more than one call.
-    Raises ConfigurationProblem for keys of another audience, and for keys of another authority than the revocations. If
-    nothing is known of these yet, every token is denied once they turn out to be another's.
+    the authority's block must have besides those it always has (`tenant`, `intent`, `holder`). With `holder`, a stolen
+    token is of no use without the key of its holder. Without a `meter`, every token with a budget is denied. `bearer`
+    also accepts bare tokens; a leaked token is then good for more than one call. Raises ConfigurationProblem for keys
+    of another audience, and for keys of another authority than the revocations. If nothing is known of these yet,
+    every token is denied once they turn out to be another's.
     """
 
     def __init__(

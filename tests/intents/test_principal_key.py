@@ -11,9 +11,10 @@ from nacl.signing import SigningKey, VerifyKey
 from capx.crypto import key_file
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.ed25519 import Signer, is_signed_by, parse_public, public_text
+from capx.crypto.named_key import file_name
 from capx.errors import InvalidRequest, KeyProblem
 from capx.intents.intent import Intent
-from capx.intents.principal_key import PrincipalKey, file_name
+from capx.intents.principal_key import PrincipalKey
 
 SEED = bytes(range(32))
 ANA = PrincipalKey("ana@our.example", Signer(SEED))
