@@ -191,9 +191,8 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
     tasks: dict[bytes | str, None] = {claims.task.id: None}
     expires: list[int] = []
     allotments: list[Allotment] = []
-    bounds: list[Demand] = []
+    marks: list[Demand] = []
     sections = tuple(sections_of(decoded, granted_at))
-    keyed = False
     for at, section in enumerate(sections):
         for caveat in section.caveats:
             if type(caveat) not in _COLLECTED:
@@ -208,14 +207,12 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
                 own = path[section.hop] if type(section.caveats[0]) is Hop else ids[at + 1]
                 counter = b64u(own) if caveat.counter is UNSET else caveat.counter
                 allotments.append(Allotment(section.hop, section.name, counter, caveat))
-            elif type(caveat) is MaxHops:
-                bounds.append(Demand(section.hop, section.name, caveat))
             elif type(caveat) is not Hop or caveat.key is not UNSET:
-                keyed = True
+                marks.append(Demand(section.hop, section.name, caveat))
     # Before budgets are dropped for the authority: the shape of a token does not depend on its audience.
     if len(allotments) > MAX_BUDGETS:
         raise TokenRefused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
-    signed = _signed(blocks, decoded, sections, digests) if keyed else None
+    signed = _signed(marks, blocks, decoded, sections, digests)
     if frame.identifier.audience == AUTHORITY:
         sections, allotments = tuple(map(_about_itself, sections)), []
     return Lineage(
@@ -230,7 +227,7 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
         digest=digests[-1],
         sections=sections,
         revocation_keys=(*tasks, *path, *ids, *_key_ids(signed), of_kid(frame.identifier.kid)),
-        standing=(*_standing(bounds, len(steps), granted_at), *_undischarged(decoded)),
+        standing=(*_standing(marks, len(steps), granted_at), *_undischarged(decoded)),
         expires=min(expires),
         issued=frame.identifier.issued_at,
         allotments=tuple(allotments),
@@ -240,12 +237,15 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
 
 
 def _signed(
+    marks: list[Demand],
     blocks: tuple[Block, ...],
     decoded: list[tuple[Caveat, ...]],
     sections: tuple[Section, ...],
     digests: tuple[bytes, ...],
-) -> SignedBlocks:
-    demand_few_signatures(len([1 for caveats in decoded if caveats and type(caveats[-1]) is Sig]))
+) -> SignedBlocks | None:
+    if all(type(one.caveat) is MaxHops for one in marks):
+        return None
+    demand_few_signatures(len([one for one in marks if type(one.caveat) is Sig]))
     owners = [(section.hop, section.name) for section in sections]
     return read_signed_blocks(blocks, decoded, owners, digests)
 
@@ -353,13 +353,13 @@ def _incomplete(what: str) -> TokenRefused:
     return TokenRefused(Refusal("incomplete_authority", f"the authority's block has no {what}", what))
 
 
-def _standing(bounds: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
-    for demand in bounds:
-        caveat = cast("MaxHops", demand.caveat)
-        followed = last_hop - max(demand.hop, granted_at)
-        if followed > caveat.n:
-            sentence = f"allows {caveat.sentence()}, but {followed} followed"
-            yield attributed(Refusal("too_many_hops", sentence, caveat.sentence()), demand)
+def _standing(marks: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
+    for mark in marks:
+        if type(caveat := mark.caveat) is MaxHops:
+            followed = last_hop - max(mark.hop, granted_at)
+            if followed > caveat.n:
+                sentence = f"allows {caveat.sentence()}, but {followed} followed"
+                yield attributed(Refusal("too_many_hops", sentence, caveat.sentence()), mark)
 
 
 def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:
