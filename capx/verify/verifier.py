@@ -328,8 +328,7 @@ class Verifier:
         digest = chain.block_digest(lineage.digest, frame.blocks[-1])
         own = None
         if lineage.signed is not None or len(last) > 1:
-            earlier = 0 if lineage.signed is None else len(lineage.signed.signatures)
-            demand_few_signatures(earlier + len(last) - 1)
+            demand_few_signatures(lineage.signatures + len(last) - 1)
             own = signed_presentation(lineage.signed, frame.blocks[-1], last, lineage.owner, (lineage.digest, digest))
         return _Read(self, lineage, mark, digest[:16], own)
 
