@@ -14,7 +14,7 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
 from capx.tokens.revocation_key import of_key
 from capx.tokens.signed_blocks import ENDING, MAX_SIGNATURES, sign_block
-from capx_caveats import Call, Expires, Holder, Hop, Presented, Sig, allow, encode_block, expires
+from capx_caveats import Caveat, Expires, Holder, Hop, Presented, Sig, allow, encode_block, expires
 from tests.labs.keyed import PLANNER, READER, SLIDES, THIEF, hop, key_text, keyed, last_digest, mark, signed
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, minted, raw
 
@@ -99,7 +99,7 @@ def test_a_signature_stripped_from_a_hop_is_refused() -> None:
         [(hop(SLIDES), Holder(key_text(THIEF)))],
     ],
 )
-def test_a_misplaced_signature_or_holder_is_refused(blocks: list[tuple[Hop, ...]]) -> None:
+def test_a_misplaced_signature_or_holder_is_refused(blocks: list[tuple[Caveat, ...]]) -> None:
     token = appended(keyed(), *map(encode_block, blocks))
     assert told(presented(token, PLANNER)) == ("misplaced",)
 
@@ -108,22 +108,22 @@ def test_a_signature_in_the_authoritys_block_is_refused() -> None:
     assert told(presented(minted(Holder(key_text(PLANNER)), Sig("A" * 86)), PLANNER)) == ("misplaced",)
 
 
-def spelled(block: bytes, ending: Callable[[bytes], bytes]) -> bytes:
+def spelled(block: bytes, ending: Change) -> bytes:
     return block[:-ENDING] + ending(block[-ENDING:])
 
 
-@pytest.mark.parametrize(
-    "ending",
-    [
-        lambda end: end[:-2] + b" ]]",
-        lambda end: end + b"\n",
-        lambda end: end.replace(b'"sig"', b'"s\\u0069g"'),
-        lambda end: b" " + end,
-        lambda end: end[:-4] + bytes([end[-4] ^ 1]) + end[-3:],
-    ],
-    ids=["space", "line end", "escape", "space before", "other base64"],
-)
-def test_an_ending_spelled_otherwise_is_refused(ending: Callable[[bytes], bytes]) -> None:
+Change = Callable[[bytes], bytes]
+ENDINGS: dict[str, Change] = {
+    "space": lambda end: end[:-2] + b" ]]",
+    "line end": lambda end: end + b"\n",
+    "escape": lambda end: end.replace(b'"sig"', b'"s\\u0069g"'),
+    "space before": lambda end: b" " + end,
+    "other base64": lambda end: end[:-4] + bytes([end[-4] ^ 1]) + end[-3:],
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS.values(), ids=list(ENDINGS))
+def test_an_ending_spelled_otherwise_is_refused(ending: Change) -> None:
     block = sign_block((hop(SLIDES),), last_digest(keyed()), PLANNER)
     token = appended(keyed(), spelled(block, ending))
     assert told(presented(token, SLIDES))[0] in {"hop_signature", "hop_unsigned", "not_understood"}
@@ -215,7 +215,7 @@ def test_a_weak_key_is_refused_wherever_it_is_named(weak: bytes) -> None:
         keyed().delegate(to="a", to_key=public_text(weak))
 
 
-def changed_signature(change: Callable[[bytes], bytes]) -> Capability:
+def changed_signature(change: Change) -> Capability:
     token = presented(keyed(), PLANNER)
     (*_, block) = token.blocks
     assert isinstance(block, bytes)
@@ -227,23 +227,23 @@ def changed_signature(change: Callable[[bytes], bytes]) -> Capability:
 GROUP_ORDER = 2**252 + 27742317777372353535851937790883648493
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda s: s[:32] + (int.from_bytes(s[32:], "little") + GROUP_ORDER).to_bytes(32, "little"),
-        lambda s: bytes(32) + s[32:],
-        lambda s: bytes.fromhex(ORDER_8) + bytes(32),
-        lambda s: (1).to_bytes(32, "little") + bytes(32),
-        lambda s: bytes(64),
-    ],
-    ids=["S + L", "R zero", "R of small order, S zero", "R neutral", "zero"],
-)
-def test_a_malleable_signature_is_refused(change: Callable[[bytes], bytes]) -> None:
+MALLEABLE: dict[str, Change] = {
+    "S + L": lambda s: s[:32] + (int.from_bytes(s[32:], "little") + GROUP_ORDER).to_bytes(32, "little"),
+    "R zero": lambda s: bytes(32) + s[32:],
+    "R of small order, S zero": lambda _: bytes.fromhex(ORDER_8) + bytes(32),
+    "R neutral, S zero": lambda _: (1).to_bytes(32, "little") + bytes(32),
+    "zero": lambda _: bytes(64),
+}
+LENGTHS: dict[str, Change] = {"63 bytes": lambda s: s[:-1], "65 bytes": lambda s: s + b"\0"}
+
+
+@pytest.mark.parametrize("change", MALLEABLE.values(), ids=list(MALLEABLE))
+def test_a_malleable_signature_is_refused(change: Change) -> None:
     assert told(changed_signature(change)) == ("hop_signature",)
 
 
-@pytest.mark.parametrize("change", [lambda s: s[:-1], lambda s: s + b"\0"], ids=["63 bytes", "65 bytes"])
-def test_a_signature_of_another_length_is_refused(change: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize("change", LENGTHS.values(), ids=list(LENGTHS))
+def test_a_signature_of_another_length_is_refused(change: Change) -> None:
     assert told(changed_signature(change))[0] in {"not_understood", "misplaced", "bearer_refused"}
 
 
@@ -273,7 +273,7 @@ def test_a_parent_makes_its_childs_node_and_the_key_tells() -> None:
     assert mine.id != twin.id
 
 
-@pytest.mark.parametrize("dead", [PLANNER, SLIDES, READER], ids=lambda key: key.name)
+@pytest.mark.parametrize("dead", [PLANNER, SLIDES, READER], ids=["planner", "slides", "reader"])
 def test_a_dead_key_ends_all_that_it_held(dead: AgentKey) -> None:
     lab = Lab()
     grandchild = child().delegate(to="reader", to_key=READER)
