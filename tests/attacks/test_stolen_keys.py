@@ -19,6 +19,7 @@ from tests.labs.keyed import PLANNER, READER, SLIDES, THIEF, hop, key_text, keye
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, minted, raw
 
 READ = ToolCall("a.read")
+Change = Callable[[bytes], bytes]
 
 
 def told(token: Capability, lab: Lab | None = None) -> tuple[str, ...]:
@@ -112,7 +113,6 @@ def spelled(block: bytes, ending: Change) -> bytes:
     return block[:-ENDING] + ending(block[-ENDING:])
 
 
-Change = Callable[[bytes], bytes]
 ENDINGS: dict[str, Change] = {
     "space": lambda end: end[:-2] + b" ]]",
     "line end": lambda end: end + b"\n",
@@ -156,10 +156,7 @@ def test_a_presentations_signature_moved_is_refused() -> None:
     assert told(appended(elsewhere, block)) == ("hop_signature",)
     other_call = encode_block((mark(ToolCall("a.read", {"id": 1})),))
     token = appended(keyed(), other_call[:-1] + b"," + ending + b"]")
-    lab = Lab()
-    assert codes(lab.verifier.decide(token.text, ToolCall("a.read", {"id": 1}), Call("a.read", {"id": 1}))) == (
-        "hop_signature",
-    )
+    assert codes(Lab().decide(token.text, args={"id": 1})) == ("hop_signature",)
     as_hop = encode_block((hop(THIEF),))
     moved = appended(keyed(), as_hop[:-1] + b"," + ending + b"]")
     assert told(presented(moved, THIEF)) == ("hop_signature",)
