@@ -134,11 +134,6 @@ class Lineage(Struct, frozen=True, dict=True):
         return tuple(map(of_key, self.keys))
 
     @property
-    def signatures(self) -> int:
-        """How many of its blocks are signed."""
-        return sum(any(type(caveat) is Sig for caveat in section.caveats) for section in self.sections)
-
-    @property
     def unsigned(self) -> tuple[Refusal, ...]:
         """The refusals of keys and signatures that are missing, or must not be there; they apply to every call."""
         return () if self.signed is None else self.signed.refusals

@@ -59,11 +59,13 @@ class Signature(Struct, frozen=True, gc=False):
 class SignedBlocks(Struct, frozen=True):
     """The keys that a chain names, from first to last, and per block the signature to check or the refusal.
 
-    Without keys, it has no holder, and something in it is signed or names a key all the same.
+    Without keys, it has no holder, and something in it is signed or names a key all the same. `signed` is the number
+    of signatures.
     """
 
     keys: tuple[bytes, ...]
     checks: tuple[Signature | Refusal, ...]
+    signed: int
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -100,7 +102,7 @@ def read_signed_blocks(
             if weakness(keys[-1]):
                 sentence = f"names {public_text(keys[-1])}, under which others than its owner could sign, or nobody"
                 checks.append(_refused("hop_signature", sentence, owner))
-    return SignedBlocks(tuple(keys), tuple(checks))
+    return SignedBlocks(tuple(keys), tuple(checks), sum(isinstance(one, Signature) for one in checks))
 
 
 def _key_named(caveats: tuple[Caveat, ...]) -> str | None:

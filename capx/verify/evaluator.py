@@ -32,14 +32,15 @@ from capx.verify.spending import Spent, exhausted
 from capx_caveats import JSON, Call, Caveat, Expires, Facts, Refusal, Tenant, shown
 from capx_caveats.constraint import is_own
 
-_SIGNED_BLOCKS = 16 * 1024
-"""Blocks with good signatures that are remembered at most, in each of two generations."""
 MAX_REPORTED = 32
 """Refusals that one denial reports: a token can hold thousands of caveats."""
 
 
 class Evaluator:
-    """The parts that judging needs besides the token: revocations, the time, a meter, and the recorder."""
+    """The parts that judging needs besides the token: revocations, the time, a meter, and the recorder.
+
+    It remembers up to twice `signed_blocks` blocks whose signatures are good.
+    """
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Evaluator:
         meter: Meter | None,
         max_staleness: float,
         clock: Callable[[], float],
+        signed_blocks: int,
     ) -> None:
         self.recorder = recorder
         self.meter = meter
@@ -61,7 +63,7 @@ class Evaluator:
         self._lock = threading.Lock()
         self._ended_tokens = EndedTokens()
         # By d of the block: it covers the key, the message and the signature, so siblings share the checks of a parent.
-        self._signed: Cache[bool] = Cache(_SIGNED_BLOCKS)
+        self._signed: Cache[bool] = Cache(signed_blocks)
 
     def age(self) -> float:
         """Seconds since the last news of revocations, after looking for newer ones."""
