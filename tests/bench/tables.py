@@ -138,8 +138,8 @@ def _signed(report: Report) -> Table:
         "Signed tokens",
         "Each hop and each presentation is signed (Ed25519), by keys that the verifier has seen before. *More than a "
         "bearer's* says how much longer a verification takes than that of the same chain without keys, in checks of "
-        "one signature. With a warm prefix only the presentation is checked. Cold, each hop is checked as well, and the "
-        "number is that for each signature. **Bold** is beyond the bar.",
+        "one signature. With a warm prefix only the presentation is checked. Cold, each hop is checked as well, and "
+        "the number is that for each signature. **Bold** is beyond the bar.",
         ["", "bar", *(f"L = {at}" for at in ats)],
         [
             [ours.CHECK, *times(ours.CHECK)],

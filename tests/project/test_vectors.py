@@ -142,7 +142,7 @@ EARLIER: dict[str, Any] = json.loads(earlier.FILE.read_text(encoding="utf-8"))
 
 def test_a_version_without_keys_refuses_each_token_with_one() -> None:
     assert EARLIER["commit"] == earlier.COMMIT
-    assert EARLIER["tokens"].keys() == {case["name"] for case in about_keys.keys()}
+    assert EARLIER["tokens"].keys() == {case["name"] for case in about_keys.signatures()}
     assert all(EARLIER["tokens"].values())
     assert EARLIER["an intent with an agent_key"] == "InvalidRequest"
     assert EARLIER["the same intent without it"] == "taken"

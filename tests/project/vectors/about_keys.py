@@ -68,7 +68,7 @@ def case(name: str, expected: str, *blocks: Block, by: SigningKey | None = FIRST
     return plain(name, expected, token(*before, presented if by is None else signed(by, presented, *before)), **more)
 
 
-def keys() -> Iterator[Case]:
+def signatures() -> Iterator[Case]:
     first = signed(FIRST, [hop(SECOND)], KEYED)
     second = signed(SECOND, [hop(THIRD, NONCES[1]), ["allow", [["crm.read"]]]], KEYED, first)
     again = signed(FIRST, [hop(FIRST)], KEYED)

@@ -43,7 +43,7 @@ ALL = (
     about_calls.keys_and_instants,
     about_calls.at_the_authority,
     about_calls.third_parties,
-    about_keys.keys,
+    about_keys.signatures,
 )
 
 

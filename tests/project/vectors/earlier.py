@@ -83,7 +83,7 @@ def answers() -> dict[str, Any]:
         ["git", "-C", str(CHECKOUT), "archive", "--format=tar", COMMIT], check=True, capture_output=True
     )
     asked = {
-        "cases": [DEFAULTS | case for case in about_keys.keys()],
+        "cases": [DEFAULTS | case for case in about_keys.signatures()],
         "intent": INTENT | {"agent_key": f"ed25519:{about_keys.public(about_keys.FIRST)}"},
         "intent without": INTENT,
         "agent key file": f"agent slides {about_keys.b64u(bytes(range(32)))}\n",
