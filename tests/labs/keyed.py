@@ -43,6 +43,11 @@ def signed(parent: Capability, key: AgentKey, *caveats: Caveat) -> Capability:
     return appended(parent, sign_block(caveats, last_digest(parent), key))
 
 
+def raw_signature(head: bytes, parent: bytes, key: AgentKey) -> str:
+    """The signature of a block that begins with these bytes, as a block holds it."""
+    return b64u(key.sign(digest(b"capx/1/sig", parent, head)))
+
+
 def last_digest(token: Capability) -> bytes:
     """d of the last block, worked out anew."""
     found = digest(b"capx/1/token", token._frame.identifier_bytes)  # pyright: ignore[reportPrivateUsage]
