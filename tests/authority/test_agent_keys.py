@@ -1,0 +1,194 @@
+"""Which key of an agent a task names, and the keys that the authority never names again."""
+
+from itertools import pairwise
+
+import pytest
+from nacl import bindings
+
+from capx.authority.authority import Authority
+from capx.crypto.agent_key import AgentKey
+from capx.crypto.base64url import b64u
+from capx.errors import InvalidRequest
+from capx.policy.file import read_policy
+from capx.policy.policy import MAX_TTL
+from capx.store.records import KEPT_BEYOND_TTL
+from capx.tokens.revocation_key import of_public
+from capx_caveats import Holder
+from tests.labs.granting_lab import ANA, GrantingLab, rule
+from tests.labs.policies import granting
+from tests.labs.timed_authority import Clock, refused
+
+PLANNER, OTHER = AgentKey.generate("planner"), AgentKey.generate("other")
+DAY = 86_400
+READ = rule("at_open", "crm.read")
+NO_KEYS = [
+    "",
+    "planner",
+    PLANNER.public.removeprefix("ed25519:"),
+    PLANNER.public.upper(),
+    f"{PLANNER.public}=",
+    f"{PLANNER.public} ",
+    f"ed25519:{b64u(bytes(32))}",
+    f"ed25519:{b64u(bytes(31))}",
+    f"ed25519:{b64u(b'\\x01' + bytes(31))}",
+    # Not the canonical spelling of a point: 2^255 - 18.
+    f"ed25519:{b64u(b'\\xee' + 30 * b'\\xff' + b'\\x7f')}",
+    # Of mixed order: a good key and a point of order 8.
+    "ed25519:"
+    + b64u(
+        bindings.crypto_core_ed25519_add(
+            bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"),
+            bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+        )
+    ),
+]
+
+
+@pytest.fixture
+def people() -> GrantingLab:
+    return GrantingLab(READ)
+
+
+def test_each_capability_of_a_keyed_task_names_its_key(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read", "slides.write"], agent_key=PLANNER.public)
+    more = authority.mint(opened.id, allow=["mail.send"])
+    holder = Holder(PLANNER.public.removeprefix("ed25519:"))
+    assert [holder in one.caveats[0] for one in (*opened.bundle, *more)] == [True] * 4
+    assert {one.audience for one in opened.bundle} == {"crm", "slides", "authority"}
+    assert opened.holder == authority.task(opened.id).holder == opened.bundle.holder == PLANNER.public
+    assert next(authority.log()).facts()["holder"] == PLANNER.public
+    assert authority.graph(opened.id).trees[0].holder == PLANNER.public
+    assert refused(authority, opened.bundle.with_key(PLANNER)) == []
+    authority.check()
+
+
+def test_a_task_without_a_key_says_so(authority: Authority) -> None:
+    opened = authority.open(allow=["crm.read"])
+    assert opened.holder is authority.task(opened.id).holder is opened.bundle.holder is None
+    assert next(authority.log()).facts()["holder"] is None
+    assert refused(authority, opened.bundle) == []
+
+
+@pytest.mark.parametrize("text", NO_KEYS)
+def test_what_is_no_safe_key_opens_nothing(authority: Authority, text: str) -> None:
+    with pytest.raises(InvalidRequest, match="key"):
+        authority.open(allow=["crm.read"], agent_key=text)
+    with pytest.raises(InvalidRequest, match="key"):
+        authority.revoke(key=text)
+    assert list(authority.log()) == []
+
+
+def test_the_key_of_an_intent_is_the_key_of_its_task(people: GrantingLab) -> None:
+    said, silent = (people.intent(max_tasks=3, agent_key=key) for key in (PLANNER.public, None))
+    for given in (None, PLANNER.public):
+        assert people.authority.open(ANA.sign_intent(said), agent_key=given).holder == PLANNER.public
+    with pytest.raises(InvalidRequest, match=f"names the key {PLANNER.public}"):
+        people.authority.open(ANA.sign_intent(said), agent_key=OTHER.public)
+    assert people.authority.open(ANA.sign_intent(silent)).holder is None
+    # Whoever opens it could use its tokens anyway: a key takes something away, and gives nothing.
+    assert people.authority.open(ANA.sign_intent(silent), agent_key=OTHER.public).holder == OTHER.public
+    assert [intent.opened for intent in people.authority.intents()] == [2, 2]
+
+
+def test_a_purpose_may_open_only_for_a_key_that_was_signed(people: GrantingLab) -> None:
+    text = granting('allow = ["crm.read"]', 'require = ["agent_key"]')
+    people.policy = read_policy(text.replace("[principal.ana]", f'[principal.ana]\nkey = "{ANA.public}"'))
+    with pytest.raises(InvalidRequest, match='work needs "agent_key"'):
+        people.authority.open(ANA.sign_intent(people.intent()), agent_key=PLANNER.public)
+    assert people.open(agent_key=PLANNER.public).holder == PLANNER.public
+
+
+def test_nothing_is_bound_to_a_revoked_key(authority: Authority, people: GrantingLab) -> None:
+    opened = authority.open(allow=["crm.read"], agent_key=PLANNER.public)
+    assert authority.kids() == {opened.bundle.candidates("crm")[0].kid: 1}
+    authority.revoke(key=PLANNER.public)
+    assert authority.kids() == {opened.bundle.candidates("crm")[0].kid: 0}
+    for act in (
+        lambda: authority.open(allow=["crm.read"], agent_key=PLANNER.public),
+        lambda: authority.mint(opened.id, allow=["crm.write"]),
+    ):
+        with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound to it"):
+            act()
+    assert authority.open(allow=["crm.read"], agent_key=OTHER.public).holder == OTHER.public
+    people.authority.revoke(key=PLANNER.public)
+    with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound to it"):
+        people.open(agent_key=PLANNER.public)
+    assert people.authority.intents() == []
+
+
+def forget(authority: Authority, clock: Clock) -> int:
+    """How many deaths are forgotten when all tokens of today have expired and a day has passed."""
+    clock.now += MAX_TTL + KEPT_BEYOND_TTL + 1
+    authority.open(allow=["a.b"], expires="1s")
+    clock.now += DAY
+    return authority.prune().deaths
+
+
+def test_a_key_dies_anew_when_its_death_is_forgotten(clock: Clock, authority: Authority) -> None:
+    authority.revoke(key=PLANNER.public)
+    first = kills(authority)
+    for _ in range(3):
+        assert forget(authority, clock) > 0
+        assert authority.prune().deaths == 0
+        with authority.store.read() as reading:
+            death = reading.death(of_public(PLANNER.public))
+            assert death is not None
+            assert death.seq > reading.head().forgotten
+        with pytest.raises(InvalidRequest, match="was revoked"):
+            authority.open(allow=["crm.read"], agent_key=PLANNER.public)
+        authority.check()
+    times = kills(authority)
+    assert times[:1] == first
+    assert len(times) == 4
+    assert all(later - earlier > MAX_TTL for earlier, later in pairwise(times))
+
+
+def kills(authority: Authority) -> list[int]:
+    """When the key was killed."""
+    return [event.at for event in authority.log() if event.facts().get("key") == PLANNER.public]
+
+
+def test_only_keys_that_are_forgotten_die_anew(clock: Clock, authority: Authority) -> None:
+    authority.revoke(key=PLANNER.public)
+    authority.revoke(authority.open(allow=["a.b"]).bundle)
+    clock.now += MAX_TTL + KEPT_BEYOND_TTL + 1
+    authority.revoke(key=OTHER.public)
+    clock.now += DAY
+    assert authority.prune().deaths == 3
+    keys = [event.facts()["key"] for event in authority.log() if event.facts().get("key")]
+    assert keys == [PLANNER.public, OTHER.public, PLANNER.public]
+    with authority.store.read() as reading:
+        assert [one.key for one in reading.deaths()] == [of_public(OTHER.public), of_public(PLANNER.public)]
+
+
+def test_a_key_that_was_never_seen_can_be_revoked(authority: Authority) -> None:
+    assert authority.revoke(key=OTHER.public, dry_run=True).dying is not None
+    assert list(authority.log()) == []
+    first = authority.revoke(key=OTHER.public)
+    again = authority.revoke(key=OTHER.public)
+    (killed,) = first.killed
+    assert (killed.key, killed.again, again.killed[0].again) == (OTHER.public, False, True)
+    (event,) = authority.log()
+    assert event.facts() == {"key": OTHER.public}
+    assert killed.position == again.position == event.position
+    authority.check()
+
+
+def test_a_dry_run_shows_the_tasks_of_a_key_and_no_others(authority: Authority) -> None:
+    mine, others = (authority.open(allow=["crm.read"], agent_key=key.public) for key in (PLANNER, OTHER))
+    dying = authority.revoke(key=PLANNER.public, dry_run=True).dying
+    assert dying is not None
+    assert dying.nodes == (b64u(mine.bundle.node or b""),)
+    assert set(dying.capabilities) == {b64u(one.ids[-1]) for one in mine.bundle}
+    assert refused(authority, mine.bundle.with_key(PLANNER)) == []
+    authority.revoke(key=PLANNER.public)
+    assert refused(authority, mine.bundle.with_key(PLANNER)) == ["revoked"]
+    assert refused(authority, others.bundle.with_key(OTHER)) == []
+    (dead, alive) = authority.graph().trees
+    assert (dead.node.dead, dead.node.died_with, alive.node.dead) == ("revoked", PLANNER.public, None)
+    assert {held.dead for held in dead.node.capabilities} == {"revoked"}
+
+
+def test_a_key_is_revoked_beside_nothing_else(authority: Authority) -> None:
+    with pytest.raises(InvalidRequest, match="exactly one thing"):
+        authority.revoke(kid="AAAAAAAAAAA", key=PLANNER.public)
