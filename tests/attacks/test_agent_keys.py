@@ -250,6 +250,6 @@ def test_a_page_of_the_feed_tells_a_dead_key_as_an_id(lab: GrantingLab) -> None:
     with lab.authority.store.read() as reading:
         signer = lab.authority.keyring.active.feed_signer()
         page = sign_page(reading, signer, FeedCursor(), now=lab.clock.now)
-        assert list(reading.deaths())[0].key == of_public(CHILD.public)
+        assert next(reading.deaths()).key == of_public(CHILD.public)
     assert "ed25519:" not in page.text
     assert '[\\"id:' in page.text

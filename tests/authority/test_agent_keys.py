@@ -21,27 +21,24 @@ from tests.labs.timed_authority import Clock, refused
 PLANNER, OTHER = AgentKey.generate("planner"), AgentKey.generate("other")
 DAY = 86_400
 READ = rule("at_open", "crm.read")
-NO_KEYS = [
-    "",
-    "planner",
-    PLANNER.public.removeprefix("ed25519:"),
-    PLANNER.public.upper(),
-    f"{PLANNER.public}=",
-    f"{PLANNER.public} ",
-    f"ed25519:{b64u(bytes(32))}",
-    f"ed25519:{b64u(bytes(31))}",
-    f"ed25519:{b64u(b'\\x01' + bytes(31))}",
-    # Not the canonical spelling of a point: 2^255 - 18.
-    f"ed25519:{b64u(b'\\xee' + 30 * b'\\xff' + b'\\x7f')}",
-    # Of mixed order: a good key and a point of order 8.
-    "ed25519:"
-    + b64u(
-        bindings.crypto_core_ed25519_add(
-            bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"),
-            bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
-        )
-    ),
-]
+GOOD_POINT = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+POINT_OF_ORDER_8 = bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05")
+NO_POINTS = {
+    "all zeros": bytes(32),
+    "too short": GOOD_POINT[:31],
+    "of small order": POINT_OF_ORDER_8,
+    "of mixed order": bindings.crypto_core_ed25519_add(GOOD_POINT, POINT_OF_ORDER_8),
+    "not canonical": b"\xee" + 30 * b"\xff" + b"\x7f",
+}
+NO_KEYS = {
+    "empty": "",
+    "a name": "planner",
+    "without its algorithm": PLANNER.public.removeprefix("ed25519:"),
+    "in capitals": PLANNER.public.upper(),
+    "padded": f"{PLANNER.public}=",
+    "with a space": f"{PLANNER.public} ",
+    **{name: f"ed25519:{b64u(point)}" for name, point in NO_POINTS.items()},
+}
 
 
 @pytest.fixture
@@ -69,7 +66,7 @@ def test_a_task_without_a_key_says_so(authority: Authority) -> None:
     assert refused(authority, opened.bundle) == []
 
 
-@pytest.mark.parametrize("text", NO_KEYS)
+@pytest.mark.parametrize("text", NO_KEYS.values(), ids=NO_KEYS)
 def test_what_is_no_safe_key_opens_nothing(authority: Authority, text: str) -> None:
     with pytest.raises(InvalidRequest, match="key"):
         authority.open(allow=["crm.read"], agent_key=text)

@@ -144,9 +144,7 @@ class Minting(RuleBasedStateMachine):
     @precondition(lambda self: self.tasks)
     @rule(data=st.data())
     def mint(self, data: st.DataObject) -> None:
-        self.held += [
-            with_key(Bundle([token])) for token in self.minted(data.draw(st.sampled_from(list(self.tasks.values()))))
-        ]
+        self.held += [Bundle([token]) for token in self.minted(data.draw(st.sampled_from(list(self.tasks.values()))))]
 
     def minted(self, task: OpenedTask) -> Iterable[Capability]:
         """What is minted for a task now."""
