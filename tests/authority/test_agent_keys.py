@@ -11,6 +11,9 @@ from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
 from capx.policy.file import read_policy
 from capx.policy.policy import MAX_TTL
+from capx.resource.feed.page import sign_page
+from capx.resource.feed.reader import PageReader
+from capx.resource.revocations import View
 from capx.store.records import KEPT_BEYOND_TTL
 from capx.tokens.revocation_key import of_public
 from capx_caveats import Holder
@@ -151,11 +154,14 @@ def test_only_keys_that_are_forgotten_die_anew(clock: Clock, authority: Authorit
     clock.now += MAX_TTL + KEPT_BEYOND_TTL + 1
     authority.revoke(key=OTHER.public)
     clock.now += DAY
-    assert authority.prune().deaths == 3
+    assert authority.prune().deaths == 2
     keys = [event.facts()["key"] for event in authority.log() if event.facts().get("key")]
     assert keys == [PLANNER.public, OTHER.public, PLANNER.public]
     with authority.store.read() as reading:
-        assert [one.key for one in reading.deaths()] == [of_public(OTHER.public), of_public(PLANNER.public)]
+        assert [one.key for one in reading.deaths() if isinstance(one.key, bytes)] == [
+            of_public(OTHER.public),
+            of_public(PLANNER.public),
+        ]
 
 
 def test_a_key_that_was_never_seen_can_be_revoked(authority: Authority) -> None:
@@ -189,3 +195,43 @@ def test_a_dry_run_shows_the_tasks_of_a_key_and_no_others(authority: Authority) 
 def test_a_key_is_revoked_beside_nothing_else(authority: Authority) -> None:
     with pytest.raises(InvalidRequest, match="exactly one thing"):
         authority.revoke(kid="AAAAAAAAAAA", key=PLANNER.public)
+
+
+class Followers:
+    """What reads the deaths in the store, and what reads the pages of its feed."""
+
+    def __init__(self, authority: Authority, clock: Clock) -> None:
+        self.authority, self.clock = authority, clock
+        self.views = [View(), View()]
+        self.source = authority.store.source()
+        self.reader = PageReader(authority.export_keys("crm").feed)
+
+    def look(self) -> None:
+        """Learn what is new, and check that both know exactly what the store holds."""
+        stored, fed = self.views
+        stored.learn(self.source.news(stored.head))
+        with self.authority.store.read() as reading:
+            signer = self.authority.keyring.active.feed_signer()
+            page = sign_page(reading, signer, self.reader.cursor, now=self.clock.now)
+            held = [(one.key, one.reason) for one in reading.deaths()]
+        news = self.reader.take(page.text, now=self.clock.now)
+        assert news is not None
+        fed.learn(news)
+        assert [list(view.deaths.items()) for view in self.views] == [held, held]
+
+
+@pytest.mark.parametrize("often", [True, False], ids=["after each step", "now and then"])
+def test_followers_know_a_key_that_died_anew(clock: Clock, authority: Authority, often: bool) -> None:
+    followers = Followers(authority, clock)
+    authority.revoke(kid="AAAAAAAAAAA")
+    authority.revoke(key=PLANNER.public)
+    authority.revoke(authority.open(allow=["a.b"]).bundle)
+    followers.look()
+    for step in range(4):
+        forget(authority, clock)
+        if often or step % 2:
+            followers.look()
+        authority.revoke(authority.open(allow=["a.b"]).bundle)
+        followers.look()
+        assert of_public(PLANNER.public) in followers.views[1].deaths
+    followers.source.close()
