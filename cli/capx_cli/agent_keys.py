@@ -51,21 +51,21 @@ def with_key(bundle: "Bundle", file: Path | None) -> "Bundle":
         if file is not None:
             raise click.UsageError("this token is bound to no key: leave out --agent-key-file")
         return bundle
-    named = file or named()
-    if named is None:
+    chosen = file or named()
+    if chosen is None:
         raise Unusable(f"this token is bound to the key {bundle.holder}, and only who has that key can use it: {_HOW}")
-    key = load(named)
+    key = load(chosen)
     if key.public != bundle.holder:
-        raise Unusable(f"this token is bound to the key {bundle.holder}, and {named} holds {key.public}: {_HOW}")
+        raise Unusable(f"this token is bound to the key {bundle.holder}, and {chosen} holds {key.public}: {_HOW}")
     return bundle.with_key(key)
 
 
 def given(file: Path | None) -> "AgentKey":
     """Return the key in the file that was given; UsageError if there is none."""
-    named = file or named()
-    if named is None:
+    chosen = file or named()
+    if chosen is None:
         raise click.UsageError(f"the key of an agent is missing: {_HOW}")
-    return load(named)
+    return load(chosen)
 
 
 def load(file: Path) -> "AgentKey":
