@@ -227,6 +227,8 @@ def of_key(key: "RevocationKey") -> str | None:
         return f"all that was minted under key {kid}"
     if (issued := revocation_key.instant_of(key)) is not None:
         return f"all that was issued up to {instant(issued)}"
+    if isinstance(key, str) and key.startswith("ed25519:"):
+        return f"all that the agent's key {key} holds or has delegated"
     return None
 
 
