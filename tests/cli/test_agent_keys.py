@@ -166,3 +166,14 @@ def test_an_agent_asks_with_its_key_at_home_and_over_http(capx: Shell, office: O
         assert '"completed"' in ended.out
     granted = fuller.candidates("warehouse")[0]
     assert granted.keys == (key.public,)
+
+
+def test_a_task_is_opened_for_the_key_of_an_agent(home: Shell, held: Held) -> None:
+    opened = home("task", "open", "--allow", "crm.read", "--agent-key", held.key.public)
+    assert f"\n  bound to {held.key.public}\n" in opened.err
+    assert Bundle.parse(opened.token).holder == held.key.public
+    assert f"  bound to  {held.key.public}\n" in home("task", "show", "last").out
+    assert home("task", "show", "last", "--json").json["holder"] == held.key.public
+    refused = home("task", "open", "--allow", "crm.read", "--agent-key", str(held.key_file), code=2)
+    assert (refused.out, "is not a public key" in refused.err) == ("", True)
+    assert home("mint", "last", "--allow", "tickets.read").token
