@@ -37,7 +37,8 @@ from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
 from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
-from capx.verify.ask import Answer, Ask, Pending
+from capx.tokens.signed_blocks import SigningKey
+from capx.verify.ask import Answer, Ask, Granted, Pending
 from capx.verify.decision import Denied
 from capx_caveats import JSON
 
@@ -68,21 +69,26 @@ class Agent:
     raised when a person has not answered in time, and Unavailable, caused by the Denied, when the authority has given
     no answer: nothing was done, and the caller can make the same call again later. After a few grants that did not help
     at one audience, calls there ask no more: see `capx.agent.unproven_grants`.
+
+    `key` is the agent's own key, if its tokens are bound to one: an `AgentKey`, or anything with its `public` and
+    `sign`. The agent signs all its calls, asks and delegations with it. InvalidRequest if the bundle is bound to
+    another key or to none. An agent without the key of its tokens can hand them over, and not act.
     """
 
     def __init__(
         self,
         bundle: Bundle,
         *,
+        key: SigningKey | None = None,
         authority: "ActsForHolder | str | None" = None,
         wait: float = WAIT,
         origins: Mapping[str, str] | None = None,
     ) -> None:
         self.wait = seconds("wait", wait)
         self.origins = None if origins is None else dict(origins)
-        self._bundle = bundle
+        self._bundle = bundle if key is None else bundle.with_key(key)
         begin_in_each_process(self._begin)
-        self._authority = _agent_authority(authority, bundle)
+        self._authority = _agent_authority(authority, self._bundle)
         self._queue = AskQueue(self._ask, self._hold)
         self._unproven = UnprovenGrants()
         self._closed = False
@@ -97,9 +103,11 @@ class Agent:
 
         CAPX_TOKEN_FILE names a file with the bundle, which only its owner may read; otherwise CAPX_TOKEN holds the
         bundle. Prefer the file: `/proc/PID/environ` of this process, and of a parent that was started with CAPX_TOKEN,
-        still shows the bundle to all processes of the same user. CAPX_AUTHORITY_URL is the authority, CAPX_ORIGINS the
-        services, as `crm=https://crm.internal,…`. The other keywords are those of httpx, for the authority.
-        ConfigurationProblem if something is missing or cannot be used.
+        still shows the bundle to all processes of the same user. CAPX_AGENT_KEY_FILE names the file of the agent's key,
+        which only its owner may read: set it if the bundle is bound to a key, and only then. CAPX_AUTHORITY_URL is the
+        authority, CAPX_ORIGINS the services, as `crm=https://crm.internal,…`. The other keywords are those of httpx,
+        for the authority. ConfigurationProblem if something is missing or cannot be used, and for another key than that
+        of the bundle.
         """
         from capx.agent.env import take
 
@@ -118,12 +126,18 @@ class Agent:
         return self._bundle
 
     @property
+    def key(self) -> SigningKey | None:
+        """The key that it signs with; None if its tokens are bound to none, or the key is not here."""
+        return self._bundle.key
+
+    @property
     def unproven(self) -> UnprovenGrants:
         """The grants with which no call has passed yet; after a few in vain at an audience, calls there ask no more."""
         return self._unproven
 
     def http(self, origins: Mapping[str, str] | None = None, **client: Any) -> "httpx.Client":
         """Make a client that acts as this agent; the keywords are those of `capx.agent.httpx_client.client`."""
+        self._demand_key("present a request")
         with _httpx_for("Agent.http"):
             from capx.agent import httpx_client
 
@@ -131,6 +145,7 @@ class Agent:
 
     def async_http(self, origins: Mapping[str, str] | None = None, **client: Any) -> "httpx.AsyncClient":
         """`http` for async code."""
+        self._demand_key("present a request")
         with _httpx_for("Agent.async_http"):
             from capx.agent import httpx_client
 
@@ -215,11 +230,18 @@ class Agent:
         return outcome
 
     def delegate(self, *, to: str, **narrowing: Unpack[Narrowing]) -> "Agent":
-        """Make another agent, with a bundle of its own from `Bundle.delegate`, that asks the same authority."""
+        """Make another agent, with a bundle of its own from `Bundle.delegate`, that asks the same authority.
+
+        If the tokens are bound to a key, `to_key` is the key of the other agent. Given the key itself, such as an
+        `AgentKey`, the other agent holds it. Given its public half only, the other agent cannot act here: hand its
+        bundle over, as `other.bundle.sealed()`.
+        """
+        self._demand_key("delegate")
         return self._other(self.bundle.delegate(to=to, **frozen_narrowing(**narrowing)))
 
     def delegated(self, *, to: str, **narrowing: Unpack[Narrowing]) -> "Delegated":
         """`delegate` for a block of code, `with` or `async with`; the other agent is revoked at its end."""
+        self._demand_key("delegate")
         return Delegated(self.bundle.delegated(to=to, at=self._demand_authority(), **narrowing), self._other)
 
     def complete(self) -> None:
@@ -266,7 +288,7 @@ class Agent:
     def _ask(self, ask: Ask, wait: float) -> Answer:
         authority = self._demand_authority()
         try:
-            return authority.ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
+            answer = authority.ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
         except CapxError as error:
             if _is_refusal(error) or isinstance(error, Unavailable):
                 raise
@@ -274,6 +296,10 @@ class Agent:
         except OSError as error:
             # Its text may be anything, and it goes to models.
             raise Unavailable(f"the authority gave no answer to the ask ({type(error).__name__})") from error
+        if isinstance(answer, Granted) and self.key is not None:
+            # The call that asked presents the grant itself, and not what the bundle then holds.
+            return Granted(answer.capability.with_key(self.key))
+        return answer
 
     def _hold(self, ask: Ask, capability: "Capability") -> None:
         with self._lock:
@@ -304,7 +330,17 @@ class Agent:
     def _demand_authority(self) -> AgentAuthority:
         if self._authority is None:
             raise InvalidRequest("this agent has no authority to ask: make it with `authority=`")
+        self._demand_key("speak to its authority")
         return self._authority
+
+    def _demand_key(self, act: str) -> None:
+        """Raise InvalidRequest if its tokens are bound to a key that is not here."""
+        holder = self._bundle.holder
+        if holder is not None and self.key is None:
+            raise InvalidRequest(
+                f"this agent cannot {act}: its tokens are bound to the key {holder}, which is not here. Make the agent "
+                "with `key=`, or set CAPX_AGENT_KEY_FILE for `Agent.from_env`"
+            )
 
     def _demand_origins(self, origins: Mapping[str, str] | None) -> Mapping[str, str]:
         spoken_to = self.origins if origins is None else origins

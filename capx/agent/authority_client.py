@@ -49,8 +49,9 @@ _NO_ANSWER: Final = (httpx.HTTPError, httpx.StreamError, OSError)
 class AuthorityClient:
     """The authority at `url`, an origin such as https://authority.internal:8411, for the holder of the bundle.
 
-    The other keywords are those of httpx; `timeout` is for a whole answer, by default 30 seconds. Denied says why the
-    authority does not allow a request; Unavailable says that it cannot be reached. InvalidRequest if it is closed.
+    The other keywords are those of httpx; `timeout` is for a whole answer, by default 30 seconds. A bundle that is
+    bound to a key must hold it (`Bundle.with_key`): the key signs each request. Denied says why the authority does not
+    allow a request; Unavailable says that it cannot be reached. InvalidRequest if it is closed, or lacks the key.
     """
 
     def __init__(self, url: str, bundle: Bundle, **client: Any) -> None:
@@ -143,10 +144,12 @@ class AuthorityClient:
                 raise StoreProblem(f"the server at {self.url} refused without a reason: look at its URL")
             return Refused(tuple(reason.refusal() for reason in answer.reasons[:MAX_REPORTED]))
         granted = answer.capability
-        # Never hold a capability of another task or node: the agent would act with someone else's authority.
-        if (granted.audience, granted.task, granted.node) != (ask.audience, self._bundle.task, self._bundle.node):
+        bundle = self._bundle
+        # Never hold a capability of another task, node or key: the agent would act with someone else's authority.
+        wanted = (ask.audience, bundle.task, bundle.node, bundle.holder)
+        if (granted.audience, granted.task, granted.node, next(iter(granted.keys[-1:]), None)) != wanted:
             raise StoreProblem(f"the server at {self.url} granted something else than the ask: look at its URL")
-        return Granted(granted)
+        return Granted(granted if bundle.key is None else granted.with_key(bundle.key))
 
     def _ask_once(self, ask: Ask, wait: int) -> Answered:
         prefer = {"prefer": f"wait={wait}"} if wait else {}

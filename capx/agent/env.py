@@ -1,12 +1,13 @@
-"""The environment variables of an agent: its bundle, its authority, and its services.
+"""The environment variables of an agent: its bundle, its key, its authority, and its services.
 
     CAPX_TOKEN_FILE      a file that only its owner may read, with the bundle: recommended; or
     CAPX_TOKEN           the bundle itself
+    CAPX_AGENT_KEY_FILE  the file of the agent's key, if its bundle is bound to one; only its owner may read it
     CAPX_AUTHORITY_URL   the origin of the authority, such as https://authority.internal:8411
     CAPX_ORIGINS         crm=https://crm.internal,slides=https://slides.internal
 
-Law: `take` removes the bundle from the environment, even if something else is wrong, so that no process that is started
-from here inherits it.
+Laws: `take` removes the bundle, and the name of the key file, from the environment, even if something else is wrong, so
+that no process that is started from here inherits them. No variable holds a key: a key is read from its file only.
 
 This does not hide CAPX_TOKEN. On Linux, `/proc/PID/environ` shows to the same user the environment with which this
 process was started, and its parent's. No process can change that for its parent. With CAPX_TOKEN_FILE only the name of
@@ -16,17 +17,21 @@ a file stands there.
 import os
 import threading
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from capx.crypto.private_file import explained, shown_to_others
-from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
+from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, MalformedToken
 from capx.tokens.bundle import MAX_TOKENS, Bundle
 from capx_caveats import is_audience
 
+if TYPE_CHECKING:
+    from capx.crypto.agent_key import AgentKey
+
 _FILE: Final = "CAPX_TOKEN_FILE"
 _TOKEN: Final = "CAPX_TOKEN"  # noqa: S105 # a name
+_KEY_FILE: Final = "CAPX_AGENT_KEY_FILE"
 _URL: Final = "CAPX_AUTHORITY_URL"
 _ORIGINS: Final = "CAPX_ORIGINS"
 _MAX_CHARACTERS: Final = MAX_TOKENS * (16 * 1024 + 1)
@@ -36,7 +41,7 @@ _taken = threading.Event()
 
 
 class Found(Struct, frozen=True):
-    """A bundle, the URL of the authority if one is set, and `origins`, which maps each origin to its audience."""
+    """A bundle with its holder's key, the URL of the authority, and `origins`, which maps each to its audience."""
 
     bundle: Bundle
     url: str | None
@@ -45,8 +50,8 @@ class Found(Struct, frozen=True):
 
 def take() -> Found:
     """Read the environment, and take the bundle out of it; ConfigurationProblem says what is wrong."""
-    # Take both out before any check can fail.
-    named, text = os.environ.pop(_FILE, ""), os.environ.pop(_TOKEN, "")
+    # Take all out before any check can fail.
+    named, text, key_file = (os.environ.pop(name, "") for name in (_FILE, _TOKEN, _KEY_FILE))
     if not named and not text.strip():
         raise ConfigurationProblem(
             "this process has already taken its bundle out of the environment: pass on the agent that was made of it"
@@ -58,7 +63,41 @@ def take() -> Found:
     if url is not None:
         _demand_origin(_URL, url)
     bundle = _bundle(_read(named) if named else text, f"the file that {_FILE} names" if named else _TOKEN)
-    return Found(bundle, url, origins)
+    return Found(_with_key(bundle, key_file), url, origins)
+
+
+def _with_key(bundle: Bundle, key_file: str) -> Bundle:
+    """Return the bundle with its holder's key; ConfigurationProblem if the key is missing, or of somebody else."""
+    if not key_file:
+        if bundle.holder is None:
+            return bundle
+        raise ConfigurationProblem(
+            f"the bundle is bound to the key {bundle.holder}, and this process has no key: set {_KEY_FILE} to the file "
+            "of that key"
+        )
+    key = _key(key_file)
+    if bundle.holder is None:
+        raise ConfigurationProblem(
+            f"the bundle is bound to no key, and {_KEY_FILE} names the file of the key {key.public}: open the task for "
+            f"this key, or unset {_KEY_FILE}"
+        )
+    if key.public != bundle.holder:
+        raise ConfigurationProblem(
+            f"the bundle is bound to the key {bundle.holder}, and {key_file}, which {_KEY_FILE} names, holds the key "
+            f"{key.public}: name the file of the other key, or get a bundle for this one"
+        )
+    return bundle.with_key(key)
+
+
+def _key(name: str) -> "AgentKey":
+    from pathlib import Path  # slow to import, as is the key
+
+    from capx.crypto.agent_key import AgentKey
+
+    try:
+        return AgentKey.load(Path(name))
+    except KeyProblem as problem:
+        raise ConfigurationProblem(f"{_KEY_FILE}: {problem}") from None
 
 
 def _bundle(text: str, where: str) -> Bundle:

@@ -168,6 +168,8 @@ def _lines(intent: "Intent") -> "Iterator[str]":
     yield f"  purpose    {intent.purpose}"
     yield f"  tenant     {_said(intent.tenant)}"
     yield f"  agent      {_said(intent.agent)}"
+    if isinstance(intent.agent_key, str):
+        yield f"  agent key  {intent.agent_key}"
     yield f"  opens      {tasks}, from {phrases.instant(intent.issued)} until {phrases.instant(intent.not_after)}"
     yield f"  authority  {intent.authority}"
     yield f"  digest     {intent.digest}"

@@ -1,4 +1,4 @@
-"""The keys of people in the home: one file each in `principals/`, as `capx principal new` writes it.
+"""The keys in the home: one file each, those of people in `principals/`, as `capx principal new` writes them.
 
 Law: the file itself says whose key it is. If it is not clear which key is meant, none is used.
 """
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
 _FOLDER = "principals"
 
 
-def new_file(name: str) -> Path:
-    """Return where the new key of a person belongs: a folder that only its owner may use; make it if needed."""
+def new_file(name: str, kind: str = _FOLDER, instead: str = "--key-file") -> Path:
+    """Return where the new key of this name belongs: a folder that only its owner may use; make it if needed.
+
+    `kind` is the folder in the home, and `instead` the option that names another file.
+    """
     from capx.crypto import private_file
     from capx.crypto.named_key import file_name
 
-    folder = _folder()
+    folder = _folder(kind)
     for each in (folder.parent, folder):
         with private_file.explained(Unusable, f"the folder {each} cannot be made"):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
     # If others can write to this folder, they can replace the keys in it.
-    private_file.demand_ours(folder, folder.stat(), Unusable, ", or name a file with --key-file")
+    private_file.demand_ours(folder, folder.stat(), Unusable, f", or name a file with {instead}")
     return folder / file_name(name)
 
 
@@ -68,7 +71,7 @@ def _only() -> Path:
     return files[0]
 
 
-def _folder() -> Path:
+def _folder(kind: str = _FOLDER) -> Path:
     from capx.authority.home import home_folder
 
-    return home_folder() / _FOLDER
+    return home_folder() / kind

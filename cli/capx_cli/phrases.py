@@ -143,6 +143,30 @@ def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
         yield "this presentation" if presents else whose(section.hop, section.name), section.caveats
 
 
+def in_words(caveat: "Caveat") -> str:
+    """Return a caveat as a sentence, with the public key that it names as people write it."""
+    from msgspec import UNSET
+
+    from capx_caveats import Holder, Hop
+
+    if isinstance(caveat, Holder):
+        return f"bound to the key ed25519:{caveat.key}"
+    if isinstance(caveat, Hop) and caveat.key is not UNSET:
+        return f"{caveat.sentence()}, whose key is ed25519:{caveat.key}"
+    return caveat.sentence()
+
+
+def keys(token: "Token") -> "Iterator[tuple[str, str]]":
+    """Return each public key that a token names, with the agent that it is for; only the last one can use the token."""
+    from capx.tokens.wording import label
+    from capx_caveats import Hop
+
+    hops = [isinstance(block[0], Hop) for block in token.caveats]
+    agents = ["task", *map(label, token.hops)][-1 - sum(hops) :]
+    keyed = [agents[0], *(agents[sum(hops[: at + 1])] for at, is_hop in enumerate(hops) if is_hop)]
+    return (("key", f"{key} of {agent}") for key, agent in zip(token.keys, keyed, strict=False))
+
+
 def of_new_token(made: "Line", bundle: "Bundle") -> "Iterator[Line]":
     """Say how a new token was made, and what each of its capabilities can do at a resource.
 
@@ -153,6 +177,8 @@ def of_new_token(made: "Line", bundle: "Bundle") -> "Iterator[Line]":
     listed = [capability for capability in bundle if capability.audience != AUTHORITY] or list(bundle)
     found = list(map(left_of, listed))
     yield made
+    if bundle.holder is not None:
+        yield f"  bound to {bundle.holder}"
     for left in found:
         if not left.why_nothing:
             besides = f"; and only where {'; '.join(left.also)}" if left.also else ""
@@ -201,6 +227,8 @@ def of_key(key: "RevocationKey") -> str | None:
         return f"all that was minted under key {kid}"
     if (issued := revocation_key.instant_of(key)) is not None:
         return f"all that was issued up to {instant(issued)}"
+    if isinstance(key, str) and key.startswith("ed25519:"):
+        return f"all that the agent's key {key} holds or has delegated"
     return None
 
 
@@ -296,7 +324,8 @@ def token_as_json(token: "Token") -> "dict[str, object]":
         "hops": list(token.hops),
         "id": b64u(token.id),
         "ids": [b64u(id_) for id_ in token.ids],
-        "blocks": [[caveat.sentence() for caveat in block] for block in token.caveats],
+        "keys": list(token.keys),
+        "blocks": [list(map(in_words, block)) for block in token.caveats],
         "effective": left_of(token).as_json(),
     }
 
@@ -308,6 +337,7 @@ def bundle_as_json(bundle: "Bundle") -> "dict[str, object]":
     return {
         "task": bundle.task,
         "node": None if bundle.node is None else b64u(bundle.node),
+        "holder": bundle.holder,
         "tokens": list(map(token_as_json, bundle)),
     }
 

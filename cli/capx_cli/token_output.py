@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+SECRET, SEALED = "a secret", "sealed, for one reader"
+"""What a file holds, in words."""
+
 
 class Output(NamedTuple):
     """The values of `--out`, `--replace` and `--json`."""
@@ -32,12 +35,14 @@ class Output(NamedTuple):
     replace: bool
     as_json: bool
 
-    def write(self, text: str, facts: Callable[[], Mapping[str, Any]], lines: "Iterable[Line]") -> None:
+    def write(
+        self, text: str, facts: Callable[[], Mapping[str, Any]], lines: "Iterable[Line]", kind: str = SECRET
+    ) -> None:
         """Write a token to its place, then tell about it: the facts as JSON with `--json`, else the lines."""
-        self.place(text)
+        self.place(text, kind)
         self.tell(facts, lines)
 
-    def place(self, text: str) -> None:
+    def place(self, text: str, kind: str = SECRET) -> None:
         """Write a token to its place, for a command that must do something before it tells about the token."""
         if self.out is None:
             screen.bare(text)
@@ -46,7 +51,7 @@ class Output(NamedTuple):
 
         private_file.save(self.out, lambda: f"{text}\n".encode("ascii"), Unusable, over=self.replace)
         if not self.as_json:
-            screen.note(f"wrote {self.out}: a secret", screen.GOOD)
+            screen.note(f"wrote {self.out}: {kind}", screen.GOOD)
 
     def tell(self, facts: Callable[[], Mapping[str, Any]], lines: "Iterable[Line]") -> None:
         """Tell about a token that is in its place; what is not told is not computed either."""

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from capx.crypto.base64url import b64u
 from capx.tokens.lineage import Lineage, TokenRefused, unverified_lineage
-from capx.tokens.revocation_key import RevocationKey, of_instant, revoked_until
+from capx.tokens.revocation_key import RevocationKey, of_instant, of_key, revoked_until
 from capx.tokens.wording import whose
 from capx_caveats import rest_of, shown_amount
 from capx_cli import phrases
@@ -94,4 +94,14 @@ def _what(key: RevocationKey, lineage: Lineage) -> str:
     if key in lineage.path:
         at = lineage.path.index(key)
         return f"{'root' if at == 0 else f'node of {whose(at, lineage.hops[at - 1])}'} {b64u(key)}"
+    if (public := _public(key, lineage)) is not None:
+        return f"the agent's key {public}"
     return f"capability {b64u(key)}"
+
+
+def _public(key: bytes, lineage: Lineage) -> str | None:
+    """Return the public key that was revoked; None if it was something else."""
+    from capx.crypto.ed25519 import public_text
+
+    named = () if lineage.signed is None else lineage.signed.keys
+    return next((public_text(public) for public in named if of_key(public) == key), None)

@@ -17,11 +17,13 @@ from capx.agent.agent import Agent
 from capx.authority.authority import Authority
 from capx.authority.in_process import InProcess
 from capx.authority.opening import OpenedTask
+from capx.crypto.agent_key import AgentKey
 from capx.errors import InvalidRequest
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer, Granted, Pending, Refused
 from capx.verify.decision import Denied
 from tests.labs.asking_agent import Tools, noting
+from tests.labs.bound_tasks import bound
 from tests.labs.processes import in_a_child
 
 # What is asked for by hand.
@@ -185,3 +187,95 @@ def test_a_child_forked_while_a_grant_arrives_holds_its_own(lab: Authority, task
         with lock:
             assert in_a_child(holds)
     assert granted not in agent.bundle
+
+
+# The key of an agent.
+
+
+@pytest.fixture
+def planner() -> AgentKey:
+    return AgentKey.generate("planner")
+
+
+def keyed(lab: Authority, task: OpenedTask, key: AgentKey) -> Bundle:
+    """What the task got, as only the owner of the key can use it."""
+    return bound(lab, task.bundle, key.public)
+
+
+def test_an_agent_signs_calls_asks_and_delegations(
+    lab: Authority, task: OpenedTask, tools: Tools, planner: AgentKey
+) -> None:
+    helper = AgentKey.generate("helper")
+    agent = Agent(keyed(lab, task, planner), key=planner, authority=lab, wait=0)
+    # Denied, asked for, granted, and presented with what was granted.
+    assert agent.tool(tools.accounts)() == "accounts Acme False"
+    assert {one.key for one in agent.bundle} == {planner}
+    granted = agent.ask("crm.notes.write")
+    assert isinstance(granted, Granted)
+    assert granted.capability.key is planner
+    with agent.delegated(to="helper", to_key=helper, may_ask=["crm.accounts.read"]) as child:
+        assert child.bundle.holder == helper.public
+        assert child.tool(tools.accounts)() == "accounts Acme False"
+    with pytest.raises(Denied) as dead:
+        child.tool(tools.accounts)()
+    assert dead.value.code == "revoked"
+    assert agent.status().state == "active"
+    agent.complete()
+
+
+def test_a_bundle_of_another_key_makes_no_agent(lab: Authority, task: OpenedTask, planner: AgentKey) -> None:
+    thief = AgentKey.generate("thief")
+    with pytest.raises(InvalidRequest, match=rf"bound to {planner.public}, and this is the key {thief.public}"):
+        Agent(keyed(lab, task, planner), key=thief)
+    with pytest.raises(InvalidRequest, match="bound to no key"):
+        Agent(task.bundle, key=planner)
+
+
+def test_an_agent_without_its_key_says_which_is_missing(
+    lab: Authority, task: OpenedTask, tools: Tools, planner: AgentKey
+) -> None:
+    agent = Agent(keyed(lab, task, planner), authority=lab)
+    missing = rf"the key {planner.public}, which is not here. Make the agent with `key=`, or set CAPX_AGENT_KEY_FILE"
+    acts: list[Callable[[], object]] = [
+        agent.status,
+        agent.complete,
+        lambda: agent.ask("crm.accounts.read"),
+        lambda: agent.http({}),
+        lambda: agent.async_http({}),
+        lambda: agent.delegate(to="helper", to_key=planner),
+        lambda: agent.delegated(to="helper", to_key=planner),
+    ]
+    for act in acts:
+        with pytest.raises(InvalidRequest, match=missing):
+            act()
+    with pytest.raises(InvalidRequest, match=f"only the holder of the key {planner.public} can present"):
+        agent.tool(tools.tickets)()
+
+
+def test_a_child_with_a_public_half_is_handed_over_sealed(
+    lab: Authority, task: OpenedTask, tools: Tools, planner: AgentKey
+) -> None:
+    helper = AgentKey.generate("helper")
+    agent = Agent(keyed(lab, task, planner), key=planner, authority=lab)
+    child = agent.delegate(to="helper", to_key=helper.public, allow=["crm.tickets.read"])
+    assert child.key is None
+    with pytest.raises(InvalidRequest, match="can present this token"):
+        child.tool(tools.tickets)()
+    sent = Bundle.unseal(child.bundle.sealed(), helper, task=task.id)
+    assert Agent(sent).tool(tools.tickets)() == "tickets"
+
+
+def test_a_stolen_bundle_signed_by_the_thief_is_denied(
+    lab: Authority, task: OpenedTask, tools: Tools, planner: AgentKey
+) -> None:
+    class Posing:
+        """A key that says it is another one."""
+
+        public = planner.public
+
+        def sign(self, message: bytes) -> bytes:
+            return AgentKey.generate("thief").sign(message)
+
+    with pytest.raises(Denied) as denied:
+        Agent(keyed(lab, task, planner), key=Posing()).tool(tools.tickets)()
+    assert denied.value.code == "hop_signature"

@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from capx.agent.agent import Agent
@@ -10,11 +11,14 @@ from capx.agent.authority_client import AuthorityClient
 from capx.authority.authority import Authority
 from capx.authority.in_process import InProcess
 from capx.authority.opening import OpenedTask
-from capx.errors import InvalidRequest, Unavailable
+from capx.crypto.agent_key import AgentKey
+from capx.errors import InvalidRequest, StoreProblem, Unavailable
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted
 from capx.verify.decision import Denied
+from tests.labs.bound_tasks import bound
+from tests.labs.hostile_answers import answer, at_url
 
 
 def test_an_agent_asks_with_its_own_bundle_over_any_client(lab: Authority, task: OpenedTask) -> None:
@@ -71,3 +75,15 @@ def test_an_authority_is_named_by_its_url(task: OpenedTask) -> None:
         agent.status()
     with pytest.raises(InvalidRequest, match="is not an origin"):
         Agent(task.bundle, authority="authority.internal")
+
+
+def test_a_grant_for_another_key_is_not_held(lab: Authority, task: OpenedTask) -> None:
+    """A server that grants a bearer token to the holder of a key, or a token that is bound to a key to a bearer."""
+    key = AgentKey.generate("planner")
+    bearer, held = task.bundle, bound(lab, task.bundle, key.public).with_key(key)
+    for own, other in ((held, bearer), (bearer, held)):
+        (granted,) = (one for one in other if one.audience == "crm")
+        body = msgspec.json.encode({"answer": "granted", "capability": granted.text})
+        refused = pytest.raises(StoreProblem, match="granted something else than the ask")
+        with at_url(lambda body=body: answer(body)) as url, AuthorityClient(url, own) as client, refused:
+            client.ask("crm.tickets.read")

@@ -3,13 +3,19 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from capx.agent.agent import Agent
+from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
+from capx.crypto.agent_key import AgentKey
 from capx.errors import ConfigurationProblem
+from capx.intents.principal_key import PrincipalKey
+from tests.labs.bound_tasks import bound
+from tests.server.conftest import Served, new_home, serving
 
 # The environment.
 
@@ -105,3 +111,98 @@ def test_an_environment_without_a_bundle_says_what_is_missing(environ: pytest.Mo
 def test_an_agent_that_knows_no_origins_says_so(task: OpenedTask) -> None:
     with pytest.raises(ConfigurationProblem, match="CAPX_ORIGINS"):
         Agent(task.bundle).http()
+
+
+# The key.
+
+ACTS = """
+from capx import Agent, CapxError
+try:
+    with Agent.from_env() as agent:
+        print(agent.status().state, agent.bundle.key)
+        agent.complete()
+except CapxError as error:
+    print(type(error).__name__, error)
+"""
+
+
+class Worker:
+    """An agent as a process of its own, whose bundle is bound to a key, at an authority that is served."""
+
+    def __init__(self, served: Served, folder: Path) -> None:
+        self.key = AgentKey.generate("worker")
+        self.key_file, self.token_file = folder / "worker.key", folder / "worker.token"
+        self.key.save(self.key_file)
+        with Authority.open_home(served.home) as authority:
+            bound(authority, authority.open(allow=["crm.read"]).bundle, self.key.public).save(self.token_file)
+        self.url = served.url
+
+    def says(self, key_file: Path | None) -> str:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
+        named = {} if key_file is None else {"CAPX_AGENT_KEY_FILE": str(key_file)}
+        done = subprocess.run(
+            [sys.executable, "-c", ACTS],
+            env={**kept, "CAPX_TOKEN_FILE": str(self.token_file), "CAPX_AUTHORITY_URL": self.url, **named},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        assert self.key_file.read_text().split()[-1] not in done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def serving_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(new_home(tmp_path_factory.mktemp("served"))) as found:
+        yield found
+
+
+@pytest.fixture
+def worker(serving_authority: Served, tmp_path: Path) -> Worker:
+    return Worker(serving_authority, tmp_path)
+
+
+def test_an_agent_acts_with_the_key_in_its_file(worker: Worker) -> None:
+    said = worker.says(worker.key_file)
+    assert said == f"active AgentKey('worker', public='{worker.key.public}')\n"
+    assert "Denied" in worker.says(worker.key_file)
+
+
+def test_a_stolen_bundle_is_refused_without_the_key_file(worker: Worker) -> None:
+    assert worker.says(None) == (
+        f"ConfigurationProblem the bundle is bound to the key {worker.key.public}, and this process has no key: set "
+        "CAPX_AGENT_KEY_FILE to the file of that key\n"
+    )
+
+
+def test_the_file_of_another_key_is_refused(worker: Worker, tmp_path: Path) -> None:
+    thief = AgentKey.generate("thief")
+    thief.save(tmp_path / "thief.key")
+    said = worker.says(tmp_path / "thief.key")
+    assert said.startswith(f"ConfigurationProblem the bundle is bound to the key {worker.key.public}, and ")
+    assert f"thief.key, which CAPX_AGENT_KEY_FILE names, holds the key {thief.public}" in said
+
+
+def test_a_key_file_that_others_may_read_is_refused(worker: Worker) -> None:
+    worker.key_file.chmod(0o644)
+    said = worker.says(worker.key_file)
+    assert said.startswith("ConfigurationProblem CAPX_AGENT_KEY_FILE: ")
+    assert f"may be read or changed by others: chmod 600 {worker.key_file}" in said
+
+
+def test_the_file_of_a_person_is_no_file_of_an_agent(worker: Worker, tmp_path: Path) -> None:
+    PrincipalKey.generate("ana").save(tmp_path / "ana.key")
+    said = worker.says(tmp_path / "ana.key")
+    assert said == (f"ConfigurationProblem CAPX_AGENT_KEY_FILE: {tmp_path}/ana.key, line 1: wanted `agent NAME SEED`\n")
+
+
+def test_a_key_for_a_bundle_that_needs_none_is_refused(
+    task: OpenedTask, environ: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    AgentKey.generate("worker").save(tmp_path / "worker.key")
+    environ.setenv("CAPX_TOKEN", task.bundle.text)
+    environ.setenv("CAPX_AGENT_KEY_FILE", str(tmp_path / "worker.key"))
+    with pytest.raises(ConfigurationProblem, match=r"bound to no key.* or unset CAPX_AGENT_KEY_FILE"):
+        Agent.from_env()
+    assert not {"CAPX_TOKEN", "CAPX_AGENT_KEY_FILE"} & set(os.environ)

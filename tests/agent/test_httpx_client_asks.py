@@ -16,11 +16,13 @@ from capx.agent.agent import Agent
 from capx.agent.httpx_client import ASK_EXTENSION, GRANTED_EXTENSION, MAX_BODY
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
+from capx.crypto.agent_key import AgentKey
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.verify.ask import Answer, Ask, Pending, Refused
 from capx_caveats import JSON
 from tests.labs.asking_agent import Liar, Noting, consent, noting
+from tests.labs.bound_tasks import bound
 from tests.labs.serving import served
 from tests.labs.waiting import until, until_async
 
@@ -266,3 +268,20 @@ def test_an_origin_that_is_not_of_the_map_makes_nobody_ask(
     with agent.http({origin: "crm"}) as client:
         assert client.get(f"{elsewhere}/x").status_code == 403
     assert not authority.asked
+
+
+def test_a_client_signs_what_it_presents_and_the_grant(lab: Authority, task: OpenedTask, origin: str) -> None:
+    key = AgentKey.generate("planner")
+    held = bound(lab, task.bundle, key.public)
+    with Agent(held, key=key, authority=lab) as agent, agent.http({origin: "crm"}) as client:
+        assert client.get(f"{origin}/crm.tickets.read").text == "done"
+        assert client.get(f"{origin}/crm.accounts.read").text == "done"
+        # The client of a bundle reads it from the block.
+        with acting(agent.bundle), httpx_client.client({origin: "crm"}) as other:
+            assert other.get(f"{origin}/crm.accounts.read").text == "done"
+
+    async def act() -> str:
+        async with Agent(held, key=key, authority=lab) as agent, agent.async_http({origin: "crm"}) as client:
+            return (await client.get(f"{origin}/crm.accounts.read")).text
+
+    assert asyncio.run(act()) == "done"

@@ -14,6 +14,7 @@ import pytest
 from msgspec import structs
 
 from capx.authority.authority import Authority
+from capx.crypto.agent_key import AgentKey
 from capx.intents.intent import Intent, SignedIntent, parse_intent
 from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE
@@ -460,3 +461,17 @@ def test_a_terminal_is_not_waited_for(desk: Desk) -> None:
     os.close(main)
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"name a FILE with an intent, or pipe one in" in done.stderr
+
+
+def test_who_may_act_is_signed_shown_and_not_to_be_changed(desk: Desk) -> None:
+    """An operator who opens the intent for a key of their own is refused, and holds nothing that they can use."""
+    key, own = AgentKey.generate("writer").public, AgentKey.generate("operator").public
+    file = desk.signed("--agent-key", key)
+    assert f"\n  agent key  {key}\n" in desk("intent", "show", str(file)).out
+    assert desk("intent", "show", str(file), "--json").json["document"]["agent_key"] == key
+    refused = desk("task", "open", "--intent", str(file), "--agent-key", own, code=1)
+    assert (refused.out, key in refused.err) == ("", True)
+    opened = desk("task", "open", "--intent", str(file))
+    assert Bundle.parse(opened.token).holder == key
+    assert "is bound to the key" in desk("present", "--action", "crm.accounts.read", token=opened.token, code=3).err
+    assert "is not a public key" in desk(*NEW, "--agent-key", "writer", code=2).err

@@ -34,6 +34,8 @@ capx init
 capx task open --tenant Acme --allow crm.read --allow crm.accounts.read --allow slides.write > task.token
 capx delegate --to slides-agent --audience slides --allow slides.write --with deck=deck-42 \
     --token-file task.token > slides.token
+capx agent-key new slides-agent --out slides.key
+capx seal --to "$(capx agent-key show slides.key)" --token-file slides.token > slides.sealed
 capx export --token-file slides.token > slides.macaroon
 capx store backup before.db
 cat > home/policy.toml <<'TOML'

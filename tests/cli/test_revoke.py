@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from capx.authority.authority import Authority
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.store.records import DecisionRecord
 from capx.tokens.bundle import Bundle
@@ -21,6 +22,7 @@ from capx_caveats import Tenant
 from tests.cli.conftest import COMMAND, Shell
 from tests.labs.office import Office
 from tests.labs.processes import ended_with_test
+from tests.labs.spent_tokens import flat
 
 
 def opened(home: Shell, *options: str) -> Bundle:
@@ -313,3 +315,19 @@ def test_an_authority_that_serves_does_it_as_the_home_would(home: Shell) -> None
         home("task", "complete", "last", **there)
     assert "no authority answers at" in home("task", "list", code=3, **there).err
     assert "unix:PATH" in home("task", "list", code=3, CAPX_AUTHORITY="nowhere").err
+
+
+def test_a_revoked_key_is_dead_in_every_view(home: Shell) -> None:
+    key = AgentKey.generate("planner").public
+    token = home("task", "open", "--allow", "crm.read", "--agent-key", key).token
+    foreseen = home("revoke", "--key", key, "--dry-run")
+    assert f"all that the agent's key {key} holds or has delegated would be revoked" in foreseen.out
+    said = home("revoke", "--key", key)
+    assert f"all that the agent's key {key} holds or has delegated is revoked, at position" in said.out
+    assert f"revoked: the agent's key {key}" in flat(home("inspect", "--store", token=token).out)
+    assert "revoked" in home("verify", "--action", "crm.read", token=token, code=1).out
+    assert home("revoke", "--key", key, "--json").json["killed"][0]["again"]
+    refused = home("task", "open", "--allow", "crm.read", "--agent-key", key, code=2)
+    assert (refused.out, "revoked" in refused.err) == ("", True)
+    assert "give either TARGET" in home("revoke", "last", "--key", key, code=2).err
+    assert "is not a public key" in home("revoke", "--key", "planner", code=2).err

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import arguments, name_value, phrases, screen, target
+from capx_cli import agent_keys, arguments, name_value, phrases, screen, target
 from capx_cli.failure import DENIED, DONE, Unusable
 from capx_cli.token_output import Output, output_options
-from capx_cli.tokens import read_bundle, token_option
+from capx_cli.tokens import token_option
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from capx.authority.authority import Authority
     from capx.tokens.bundle import Bundle
@@ -49,6 +50,7 @@ def _no_place(context: click.Context, _: click.Parameter, place: str | None) -> 
 )
 @click.option("--authority", hidden=True, expose_value=False, callback=_no_place, help="Only for operators.")
 @output_options
+@agent_keys.agent_key_option
 @token_option
 def ask(
     *,
@@ -58,6 +60,7 @@ def ask(
     wait: str | None,
     url: str | None,
     output: Output,
+    agent_key_file: "Path | None",
     token_file: str | None,
 ) -> int:
     """Ask for an action that the token does not allow yet, and write the wider token to standard output.
@@ -82,7 +85,7 @@ def ask(
     pinned = name_value.arguments(args) if args or no_args else None
     wanted = Ask.of(name, audience if at else None, pinned)
     seconds = _seconds(wait)
-    bundle = read_bundle(token_file)
+    bundle = agent_keys.read_own_bundle(token_file, agent_key_file)
     if why := _nothing_to_ask_with(bundle):
         return _refused([{"code": None, "sentence": why}], output)
     answer = _over_http(url, bundle, wanted, seconds) if url else _at_home(bundle, wanted, seconds)

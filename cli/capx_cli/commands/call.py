@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import completion, phrases, screen
+from capx_cli import agent_keys, completion, phrases, screen
 from capx_cli.arguments import file_option
 from capx_cli.calls import AUTHORITY, chosen_audience, read_body
 from capx_cli.failure import DENIED, DONE, UNUSABLE, Unusable
-from capx_cli.tokens import read_bundle, token_option
+from capx_cli.tokens import token_option
 
 if TYPE_CHECKING:
     import httpx
@@ -40,6 +40,7 @@ _NOT_ALLOWED = 403
 @click.option(
     "--timeout", type=phrases.Seconds(min=0.1, max=3_600), default=30.0, show_default=True, help="In seconds."
 )
+@agent_keys.agent_key_option
 @token_option
 def call(
     *,
@@ -50,6 +51,7 @@ def call(
     content_type: str,
     audience: str | None,
     timeout: float,
+    agent_key_file: Path | None,
     token_file: str | None,
 ) -> int:
     """Present a token for one HTTP request, send it, and write the body of the answer to standard output.
@@ -67,7 +69,7 @@ def call(
         raise Unusable(f"capx call needs {error.name}: pip install 'capx-auth[httpx]'") from None
     if not url.lower().startswith(("http://", "https://")):
         raise click.UsageError(f"{url!r:.200} is not the URL of a service: write https://… or http://…")
-    bundle = read_bundle(token_file)
+    bundle = agent_keys.read_own_bundle(token_file, agent_key_file)
     body = read_body(data, data_file)
     headers = {} if body is None else {"content-type": content_type}
     wanted = (method or ("GET" if body is None else "POST")).upper()

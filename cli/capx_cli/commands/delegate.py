@@ -1,30 +1,46 @@
 """`capx delegate`: narrow a token for another agent."""
 
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import arguments, completion, phrases, screen
-from capx_cli.token_output import Output, output_options
-from capx_cli.tokens import read_bundle, token_option
+from capx_cli import agent_keys, arguments, completion, phrases, screen
+from capx_cli.token_output import SEALED, SECRET, Output, output_options
+from capx_cli.tokens import token_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from capx.tokens.bundle import Bundle
 
 
 @click.command(cls=arguments.Ordered)
 @click.option("--to", required=True, metavar="AGENT", help="The name of the other agent: a label for people.")
+@click.option(
+    "--to-key",
+    metavar="ed25519:…",
+    help="Its public key, which a token that is bound to a key needs: only it can use it.",
+)
 @arguments.allow_options(may_ask=True)
 @arguments.caveat_options()
 @arguments.repeatable(
     "--audience", "audiences", None, "Pass on only what is for this audience.", shell_complete=completion.held
 )
+@click.option("--seal", is_flag=True, help="Seal the new token: only the owner of --to-key can read it.")
 @output_options
+@agent_keys.agent_key_option
 @token_option
 def delegate(
     *,
     to: str,
+    to_key: str | None,
     allows: arguments.Allows,
     narrowing: arguments.Narrowing,
     audiences: tuple[str, ...],
+    seal: bool,
     output: Output,
+    agent_key_file: "Path | None",
     token_file: str | None,
 ) -> None:
     """Narrow a token for another agent, and write the new one to standard output.
@@ -34,12 +50,18 @@ def delegate(
     --may-ask names; without --may-ask, for nothing. The id of its node, with which you can revoke it, goes to standard
     error.
 
+    If the token is bound to a key, so is the new one: --to-key names the key, and --agent-key-file has the key that
+    signs. With --seal the new token can wait where others may read it; capx unseal opens it.
+
     Example: capx delegate --to slides-agent --allow slides.write --with deck=deck-42 --expires 10m
     """
     from capx.crypto.base64url import b64u
 
-    child = read_bundle(token_file).delegate(
+    bundle = agent_keys.read_own_bundle(token_file, agent_key_file)
+    _demand_fitting(bundle, to_key, seal=seal)
+    child = bundle.delegate(
         to=to,
+        to_key=to_key,
         allow=allows.entries() or None,
         may_ask=allows.asks(),
         caveats=narrowing.caveats(),
@@ -47,4 +69,18 @@ def delegate(
     )
     node = "-" if child.node is None else b64u(child.node)
     delegated = phrases.of_new_token((f"delegated to {to}, node {node}", screen.GOOD), child)
-    output.write(child.text, lambda: phrases.bundle_as_json(child), chain(delegated, phrases.what_it_may_ask(child)))
+    output.write(
+        child.sealed() if seal else child.text,
+        lambda: {"sealed_to": to_key if seal else None, **phrases.bundle_as_json(child)},
+        chain(delegated, phrases.what_it_may_ask(child)),
+        SEALED if seal else SECRET,
+    )
+
+
+def _demand_fitting(bundle: "Bundle", to_key: str | None, *, seal: bool) -> None:
+    if bundle.holder is not None and to_key is None:
+        raise click.UsageError("this token is bound to a key: give the public key of the other agent with --to-key")
+    if bundle.holder is None and to_key is not None:
+        raise click.UsageError("this token is bound to no key, so --to-key would prove nothing: leave it out")
+    if bundle.holder is None and seal:
+        raise click.UsageError("this token is bound to no key: pipe the new one to capx seal --to ed25519:…")

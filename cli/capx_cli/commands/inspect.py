@@ -78,6 +78,7 @@ def _show(token: "Token", status: "TokenStatus | None") -> None:
         ("task", token.task or "-"),
         ("node", "-" if token.node is None else b64u(token.node)),
         ("id", b64u(token.id)),
+        *phrases.keys(token),
         *(line for line in phrases.lines(left) if mark is None or line[0] != "delegation"),
         *((("delegation", "none"),) if mark is not None else ()),
         *(() if status is None else status.lines()),
@@ -88,4 +89,4 @@ def _show(token: "Token", status: "TokenStatus | None") -> None:
 def _show_blocks(token: "Token") -> None:
     for whose, block in phrases.blocks(token):
         for caveat in block:
-            screen.say(f"  {whose}: {caveat.sentence()}")
+            screen.say(f"  {whose}: {phrases.in_words(caveat)}")

@@ -38,6 +38,11 @@ def intent() -> None:
 )
 @click.option("--agent", metavar="NAME", help="The agent that may do the work.")
 @click.option(
+    "--agent-key",
+    metavar="ed25519:…",
+    help="Its public key: the tokens are of no use without its key file, also to who opens the intent.",
+)
+@click.option(
     "--max-tasks",
     type=click.IntRange(1, 1_000_000),
     default=1,

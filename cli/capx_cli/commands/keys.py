@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,6 +10,9 @@ from capx_cli import completion, phrases, screen, target
 from capx_cli.arguments import out_option
 from capx_cli.failure import Unusable
 from capx_cli.view import View, json_option
+
+if TYPE_CHECKING:
+    from capx.crypto.keys import AudienceKeys
 
 _ITS_KEYS = "changes the root keys, which stay with their authority"
 
@@ -29,7 +33,10 @@ def keys() -> None:
 @click.argument("audience", shell_complete=completion.audiences)
 @out_option("Write to a new file that only you may read, not to standard output (-).")
 @click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists.")
-def export(audience: str, out: Path | None, replace: bool) -> None:
+@click.option(
+    "--seal-to", metavar="ed25519:…", help="Seal it: only the owner of this public key can open it, with capx unseal."
+)
+def export(audience: str, out: Path | None, replace: bool, seal_to: str | None) -> None:
     """Write the key file of one audience: a secret, only for that resource.
 
     The file has one key for each live root key. With it the resource verifies tokens by itself. It cannot verify or
@@ -38,23 +45,39 @@ def export(audience: str, out: Path | None, replace: bool) -> None:
     reads the file when it starts: export again, and restart it, before `capx keys activate`. Without --out the secret
     goes to standard output, for a pipe, but never to a terminal.
 
+    With --seal-to, only the owner of that key can open the file, with capx unseal --keys. So it can go where others may
+    read it.
+
     Example: capx keys export crm --out crm.keys --replace
     """
     if replace and out is None:
         raise click.UsageError("--replace needs --out FILE")
-    if out is None and sys.stdout.isatty():
+    if out is None and seal_to is None and sys.stdout.isatty():
         raise click.UsageError("a key is a secret and is not written to a terminal: give --out FILE, or use a pipe")
+    from capx.crypto import private_file
+
     with target.home_authority("capx keys export") as authority:
         exported = authority.export_keys(audience)
+    text = None if seal_to is None else _sealed(exported, seal_to)
     if out is None:
-        sys.stdout.write(exported.dump())
+        sys.stdout.write(text or exported.dump())
         return
     if out.is_dir():
         raise Unusable(f"{out} is a folder: name a file in it")
     if out.exists() and not replace:
         raise Unusable(f"{out} is there already: choose another name, or give --replace")
-    exported.save(out, replace=replace)
-    screen.note(f"wrote {out}: a secret, only for {audience}", screen.GOOD)
+    if text is None:
+        exported.save(out, replace=replace)
+        screen.note(f"wrote {out}: a secret, only for {audience}", screen.GOOD)
+        return
+    private_file.save(out, text.encode, Unusable, over=replace)
+    screen.note(f"wrote {out}: sealed to {seal_to}, only for {audience}", screen.GOOD)
+
+
+def _sealed(exported: "AudienceKeys", public: str) -> str:
+    from capx.crypto.sealed import seal
+
+    return f"{seal(exported.dump(), 'keys', public)}\n"
 
 
 _KEYS: View[tuple[str, str, int]] = View(

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import calls, name_value, phrases, screen
+from capx_cli import agent_keys, calls, name_value, phrases, screen
 from capx_cli.arguments import file_option
 from capx_cli.token_output import Output, output_options
-from capx_cli.tokens import read_bundle, token_option
+from capx_cli.tokens import token_option
 
 if TYPE_CHECKING:
     from capx.tokens.binding import Received
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @calls.audience_option
 @click.option("--header", is_flag=True, help="Write the whole header: Authorization: Capx ….")
 @output_options
+@agent_keys.agent_key_option
 @token_option
 def present(
     *,
@@ -37,11 +38,13 @@ def present(
     audience: str | None,
     header: bool,
     output: Output,
+    agent_key_file: Path | None,
     token_file: str | None,
 ) -> None:
     """Bind a token to one call, and write the presentation to standard output.
 
-    A presentation works once, for about a minute, and only for this call. The token itself stays here.
+    A presentation works once, for about a minute, and only for this call. The token itself stays here. If it is bound
+    to a key, that key signs the presentation.
 
     Example: capx present --action slides.write --arg deck=deck-42
     """
@@ -49,7 +52,7 @@ def present(
 
     if (action is None) == (http is None):
         raise click.UsageError("give either --action or --http METHOD TARGET")
-    bundle = read_bundle(token_file)
+    bundle = agent_keys.read_own_bundle(token_file, agent_key_file)
     body = calls.read_body(data, data_file)
     if action is not None:
         if body is not None or content_type is not None:

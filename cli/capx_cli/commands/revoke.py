@@ -49,6 +49,9 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     "--kid", metavar="KID", shell_complete=completion.kids, help="Instead: all that was minted under this root key."
 )
 @click.option(
+    "--key", metavar="ed25519:…", help="Instead: all that is bound to this agent's key, in all tasks and for ever."
+)
+@click.option(
     "--issued-before",
     metavar="WHEN",
     help="Instead: all that was issued up to this time: now, 5m for five minutes ago, or RFC 3339. If a clock was "
@@ -83,6 +86,7 @@ def revoke(
     target: str | None,
     held: bool,
     kid: str | None,
+    key: str | None,
     issued_before: str | None,
     where: tuple[str, ...],
     force: bool,
@@ -97,16 +101,19 @@ def revoke(
     root. `last` is the task that was opened last. You can revoke an id that this authority has never seen. When the
     command returns, the revocation is on disk. What was dead before stays dead.
 
+    With --key, everything dies that names this public key of an agent: what is bound to it, and what was delegated from
+    that. No task can be opened for the key any more. An agent whose key was stolen needs a new key.
+
     Example: capx revoke last --dry-run
     """
-    _demand_one(target=target, held=held, kid=kid, issued_before=issued_before, where=where)
+    _demand_one(target=target, held=held, kid=kid, key=key, issued_before=issued_before, where=where)
     if dry_run and wait is not None:
         raise click.UsageError("a dry run revokes nothing, so there is nothing to wait for: leave out --wait")
     if force and issued_before is None:
         raise click.UsageError("--force works only with --issued-before: leave it out")
     selected = _selection(where)
     with open_authority() as authority:
-        named: dict[str, Any] = {"kid": kid, "where": selected or None}
+        named: dict[str, Any] = {"kid": kid, "key": key, "where": selected or None}
         if issued_before is not None:
             # The authority knows what now means: its log may have later times than any clock.
             named["issued"] = issued_before if issued_before == "now" else phrases.past(issued_before)
@@ -138,7 +145,8 @@ def revoke(
 
 def _demand_one(**given: object) -> None:
     if sum(bool(value) for value in given.values()) != 1:
-        raise click.UsageError("give either TARGET, or --held and a token, or --kid, or --issued-before, or --where")
+        instead = "--kid, or --key, or --issued-before, or --where"
+        raise click.UsageError(f"give either TARGET, or --held and a token, or {instead}")
 
 
 def _selection(where: "Sequence[str]") -> dict[str, str]:

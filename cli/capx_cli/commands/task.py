@@ -40,6 +40,11 @@ def task() -> None:
     "--intent", "file", metavar="FILE", help="Instead of --allow: what the policy gives to this signed intent."
 )
 @click.option("--attested", metavar="TEXT", help="For an unsigned intent: who checked the principal's login.")
+@click.option(
+    "--agent-key",
+    metavar="ed25519:…",
+    help="The public key of the first agent: without its key file, nobody can use the token.",
+)
 @output_options
 @target.authority_option
 def open_(
@@ -49,6 +54,7 @@ def open_(
     purpose: str | None,
     file: str | None,
     attested: str | None,
+    agent_key: str | None,
     output: Output,
 ) -> int:
     """Open a task, and write the token of its first agent to standard output.
@@ -59,6 +65,9 @@ def open_(
     With --intent, the policy says what the task may do, and for how long: --expires may only be earlier, and other
     options only narrow. The exit code is 1 if the intent gets nothing, or has opened all its tasks. If the token cannot
     be written, the task is withdrawn.
+
+    With --agent-key, the token is bound to the key of its first agent, and so is all that is delegated of it. The key
+    is the one that capx agent-key new made. An intent may name it: then no other can be given.
 
     Example: capx task open --tenant Acme --allow crm.read --allow slides.write --with deck=deck-42
     """
@@ -82,6 +91,7 @@ def open_(
                 purpose=purpose,
                 caveats=caveats,
                 attested=attested,
+                agent_key=agent_key,
             )
         except InvalidRequest as why:
             if intent is None:
@@ -207,6 +217,8 @@ def _said(
     yield "state", f"{found.state}{ended}"
     yield "tenant", found.tenant or "-"
     yield "purpose", found.purpose or "-"
+    if found.holder is not None:
+        yield "bound to", found.holder
     if found.intent is not None:
         yield "for", f"{found.principal}, on intent {found.intent}"
     yield from ((name, facts[name]) for name in ("root", "opened", "expires"))

@@ -1,0 +1,81 @@
+"""The keys of agents: the one that signs for a token, and the one that opens what is sealed.
+
+    --agent-key-file FILE · else the file that CAPX_AGENT_KEY_FILE names
+
+Laws: a key is read from a file only, never from a variable and never from the command line. It signs only for a token
+that is bound to it. The file of an agent's key is never the file of a person's key, which is `--key-file`.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from capx_cli.failure import Unusable
+from capx_cli.tokens import read_bundle
+
+if TYPE_CHECKING:
+    from capx.crypto.agent_key import AgentKey
+    from capx.tokens.bundle import Bundle
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_VARIABLE = "CAPX_AGENT_KEY_FILE"
+_HOW = f"name its file with --agent-key-file FILE or {_VARIABLE}"
+
+
+def agent_key_option(command: F) -> F:
+    """Add `--agent-key-file` to a command that works with the key of an agent."""
+    option: Callable[[F], F] = click.option(
+        "--agent-key-file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help=f"The key of the agent that holds the token, if the token is bound to one. Else: {_VARIABLE}.",
+    )
+    return option(command)
+
+
+def read_own_bundle(token_file: str | None, agent_key_file: Path | None) -> "Bundle":
+    """Return the bundle that was given to this command, with the key of its holder."""
+    return with_key(read_bundle(token_file), agent_key_file)
+
+
+def with_key(bundle: "Bundle", file: Path | None) -> "Bundle":
+    """Return the bundle with the key of its holder; the same bundle if it is bound to none.
+
+    UsageError if a file was named for a bundle that needs none; Unusable if the key is missing, or is another one.
+    """
+    if bundle.holder is None:
+        if file is not None:
+            raise click.UsageError("this token is bound to no key: leave out --agent-key-file")
+        return bundle
+    chosen = file or named()
+    if chosen is None:
+        raise Unusable(f"this token is bound to the key {bundle.holder}, and only who has that key can use it: {_HOW}")
+    key = load(chosen)
+    if key.public != bundle.holder:
+        raise Unusable(f"this token is bound to the key {bundle.holder}, and {chosen} holds {key.public}: {_HOW}")
+    return bundle.with_key(key)
+
+
+def given(file: Path | None) -> "AgentKey":
+    """Return the key in the file that was given; UsageError if there is none."""
+    chosen = file or named()
+    if chosen is None:
+        raise click.UsageError(f"the key of an agent is missing: {_HOW}")
+    return load(chosen)
+
+
+def load(file: Path) -> "AgentKey":
+    """Return the key in a file; KeyProblem if it cannot be used, or is not the key of an agent."""
+    from capx.crypto.agent_key import AgentKey
+
+    return AgentKey.load(file)
+
+
+def named() -> Path | None:
+    """Return the file that the environment names."""
+    name = os.environ.get(_VARIABLE)
+    return Path(name) if name else None

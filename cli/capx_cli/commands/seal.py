@@ -1,0 +1,36 @@
+"""`capx seal`: hand a token over in a text that only one agent can read."""
+
+import click
+
+from capx_cli import phrases, screen
+from capx_cli.token_output import SEALED, Output, output_options
+from capx_cli.tokens import read_bundle, token_option
+
+
+@click.command()
+@click.option(
+    "--to",
+    metavar="ed25519:…",
+    help="The public key of the agent that may read it. Default: the key that the token is bound to.",
+)
+@output_options
+@token_option
+def seal(*, to: str | None, output: Output, token_file: str | None) -> None:
+    """Seal a token for one agent, and write the sealed text to standard output.
+
+    Only the owner of that key can read the text, with capx unseal. So it can wait where others may read it: in a queue,
+    or in a shared file. Nobody can change it on its way, but it does not say who sealed it. Sealing only hides a token.
+    What makes a stolen token useless is --to-key of capx delegate.
+
+    Example: capx seal --to "$(capx agent-key show slides.key)" --token-file slides.token > slides.sealed
+    """
+    bundle = read_bundle(token_file)
+    if to is None and bundle.holder is None:
+        raise click.UsageError("this token is bound to no key: name the public key of its next holder with --to")
+    sealed = bundle.sealed(to=to)
+    output.write(
+        sealed,
+        lambda: {"sealed_to": to or bundle.holder, **phrases.bundle_as_json(bundle)},
+        ((f"sealed to {to or bundle.holder}", screen.GOOD),),
+        SEALED,
+    )

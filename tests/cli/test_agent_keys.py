@@ -1,0 +1,179 @@
+"""Tokens that are bound to a key: who has the key uses them, and nobody else."""
+
+from pathlib import Path
+
+import pytest
+
+from capx.authority.authority import Authority
+from capx.crypto.agent_key import AgentKey
+from capx.intents.principal_key import PrincipalKey
+from capx.tokens.bundle import Bundle
+from tests.cli.conftest import Shell
+from tests.labs.bound_tasks import bound
+from tests.labs.office import Office
+from tests.labs.spent_tokens import flat
+from tests.server.conftest import serving
+
+USES = [
+    ("present", "--action", "crm.read"),
+    ("delegate", "--to", "reader", "--to-key", AgentKey.generate("reader").public),
+    ("ask", "crm.accounts.read"),
+    ("ask", "crm.accounts.read", "--url", "http://127.0.0.1:9"),
+    ("call", "http://127.0.0.1:9/accounts", "--audience", "crm"),
+]
+
+
+class Held:
+    """A token in a file, and the file of the key that it is bound to."""
+
+    def __init__(self, home: Shell, folder: Path) -> None:
+        self.key = AgentKey.generate("planner")
+        self.key_file, self.token_file = folder / "planner.key", folder / "planner.token"
+        self.key.save(self.key_file)
+        with Authority.open_home(home.home) as authority:
+            opened = authority.open(allow=["crm.read", "slides.write"], tenant="Acme")
+            self.task = opened.id
+            bound(authority, opened.bundle, self.key.public).save(self.token_file)
+
+    @property
+    def token(self) -> tuple[str, str]:
+        return "--token-file", str(self.token_file)
+
+    @property
+    def signing(self) -> tuple[str, str, str, str]:
+        return *self.token, "--agent-key-file", str(self.key_file)
+
+
+@pytest.fixture
+def held(home: Shell, tmp_path: Path) -> Held:
+    return Held(home, tmp_path)
+
+
+@pytest.mark.parametrize("use", USES, ids=" ".join)
+def test_a_stolen_token_without_the_key_file_is_refused(home: Shell, held: Held, use: tuple[str, ...]) -> None:
+    said = home(*use, *held.token, code=3)
+    assert said.out == ""
+    assert said.err == (
+        f"capx: this token is bound to the key {held.key.public}, and only who has that key can use it: name its file "
+        "with --agent-key-file FILE or CAPX_AGENT_KEY_FILE\n"
+    )
+
+
+@pytest.mark.parametrize("use", USES, ids=" ".join)
+def test_the_key_of_somebody_else_is_refused(home: Shell, held: Held, tmp_path: Path, use: tuple[str, ...]) -> None:
+    thief = AgentKey.generate("thief")
+    thief.save(tmp_path / "thief.key")
+    said = home(*use, *held.token, "--agent-key-file", str(tmp_path / "thief.key"), code=3)
+    assert f"is bound to the key {held.key.public}, and {tmp_path}/thief.key holds {thief.public}" in said.err
+    assert said.err == home(*use, *held.token, code=3, CAPX_AGENT_KEY_FILE=str(tmp_path / "thief.key")).err
+
+
+def test_a_key_file_that_others_may_read_signs_nothing(home: Shell, held: Held) -> None:
+    held.key_file.chmod(0o644)
+    for said in (
+        home(*USES[0], *held.signing, code=3),
+        home(*USES[0], *held.token, code=3, CAPX_AGENT_KEY_FILE=str(held.key_file)),
+    ):
+        assert (said.out, f"chmod 600 {held.key_file}" in said.err) == ("", True)
+
+
+def test_the_key_of_a_person_signs_for_no_agent(home: Shell, held: Held, tmp_path: Path) -> None:
+    PrincipalKey.generate("ana").save(tmp_path / "ana.key")
+    said = home(*USES[0], *held.token, "--agent-key-file", str(tmp_path / "ana.key"), code=3)
+    assert "wanted `agent NAME SEED`" in said.err
+    # The option for the key of a person is not taken for it.
+    assert "No such option: --key-file" in home(*USES[0], *held.token, "--key-file", "x", code=2).err
+
+
+def test_a_presentation_is_signed_by_the_key_in_the_file(home: Shell, held: Held, tmp_path: Path) -> None:
+    call = ("--action", "crm.read")
+    shown = home("present", *call, *held.signing).token
+    assert len(home("present", *call, *held.token, CAPX_AGENT_KEY_FILE=str(held.key_file)).token) == len(shown)
+    judged = home("verify", *call, "--tenant", "Acme", token=shown)
+    assert judged.out.startswith("ALLOWED  crm.read at crm")
+    # Without the key, the token itself is of no use, and with it, it is judged as its holder would present it.
+    bare = home("verify", *call, "--tenant", "Acme", "--json", *held.token, code=1).json
+    assert [reason["code"] for reason in bare["reasons"]] == ["hop_unsigned"]
+    mine = home("verify", *call, "--tenant", "Acme", "--json", *held.signing).json
+    assert (mine["allowed"], mine["bare_token"]) == (True, False)
+    assert home("verify", *call, "--tenant", "Acme", *held.token, CAPX_AGENT_KEY_FILE=str(held.key_file)).code == 0
+
+
+def test_a_token_without_a_key_needs_no_key_file(home: Shell, held: Held, task: str) -> None:
+    refused = home(*USES[0], "--agent-key-file", str(held.key_file), token=task, code=2)
+    assert "this token is bound to no key: leave out --agent-key-file" in refused.err
+    # A variable is there for all tokens of a shell, also for those that need no key.
+    assert home(*USES[0], token=task, CAPX_AGENT_KEY_FILE="/nowhere").token
+
+
+def test_a_delegation_names_the_key_of_the_next_agent(home: Shell, held: Held, tmp_path: Path) -> None:
+    reader = AgentKey.generate("reader")
+    reader.save(tmp_path / "reader.key")
+    named = ("delegate", "--to", "reader", "--allow", "crm.read", "--audience", "crm")
+    assert "give the public key of the other agent with --to-key" in home(*named, *held.signing, code=2).err
+    assert "is not a public key" in home(*named, "--to-key", "reader.key", *held.signing, code=3).err
+    child = home(*named, "--to-key", reader.public, *held.signing)
+    assert f"\n  bound to {reader.public}\n" in child.err
+    assert Bundle.parse(child.token).holder == reader.public
+    # The parent cannot use what is the child's.
+    stolen = home("present", "--action", "crm.read", "--agent-key-file", str(held.key_file), token=child.token, code=3)
+    assert f"bound to the key {reader.public}" in stolen.err
+    shown = home(
+        "present", "--action", "crm.read", "--agent-key-file", str(tmp_path / "reader.key"), token=child.token
+    ).token
+    assert home("verify", "--action", "crm.read", "--tenant", "Acme", token=shown).code == 0
+
+
+def test_a_bearer_token_is_delegated_to_no_key(home: Shell, task: str) -> None:
+    reader = AgentKey.generate("reader").public
+    refused = home("delegate", "--to", "reader", "--to-key", reader, token=task, code=2)
+    assert "--to-key would prove nothing" in refused.err
+    sealed = home("delegate", "--to", "reader", "--seal", token=task, code=2)
+    assert "pipe the new one to capx seal --to ed25519:…" in sealed.err
+
+
+def test_every_view_of_a_token_names_its_keys(home: Shell, held: Held, tmp_path: Path) -> None:
+    reader = AgentKey.generate("reader").public
+    child = home("delegate", "--to", "reader", "--to-key", reader, "--audience", "crm", *held.signing).token
+    (tmp_path / "child.token").write_text(child)
+    seen = flat(home("inspect", "--blocks", token=child).out)
+    assert f"key {held.key.public} of task key {reader} of reader" in seen
+    assert f"the task's grant: bound to the key {held.key.public}" in seen
+    assert f"delegated to reader, whose key is {reader}" in seen
+    (found,) = home("inspect", "--json", token=child).json["tokens"]
+    assert found["keys"] == [held.key.public, reader]
+    assert "signed" in found["blocks"][1]
+    (bearer, *_) = home("inspect", "--json", token=home("task", "open", "--allow", "crm.read").token).json["tokens"]
+    assert bearer["keys"] == []
+    took = home("diff", str(held.token_file), str(tmp_path / "child.token"))
+    assert f"    delegated to reader, whose key is {reader}\n" in took.out
+    assert "crm.read" in home("can", token=child).out
+
+
+def test_an_agent_asks_with_its_key_at_home_and_over_http(capx: Shell, office: Office, tmp_path: Path) -> None:
+    key = AgentKey.generate("clerk")
+    key.save(tmp_path / "clerk.key")
+    with Authority.open_home(office.home) as authority:
+        bundle = bound(authority, authority.open(office.signed(authority)).bundle, key.public)
+    ask = ("ask", "warehouse.stock.read", "--agent-key-file", str(tmp_path / "clerk.key"))
+    fuller = Bundle.parse(capx(*ask, token=bundle.text).token)
+    with serving(office.home) as served:
+        assert Bundle.parse(capx(*ask, "--url", served.url, token=bundle.text).token) == fuller
+        # An agent ends its task with its key, and nobody without it does.
+        end = ("call", f"{served.url}/agent/complete", "--method", "POST", "--audience", "authority")
+        assert "bound to the key" in capx(*end, token=bundle.text, code=3).err
+        ended = capx(*end, "--agent-key-file", str(tmp_path / "clerk.key"), token=bundle.text)
+        assert '"completed"' in ended.out
+    granted = fuller.candidates("warehouse")[0]
+    assert granted.keys == (key.public,)
+
+
+def test_a_task_is_opened_for_the_key_of_an_agent(home: Shell, held: Held) -> None:
+    opened = home("task", "open", "--allow", "crm.read", "--agent-key", held.key.public)
+    assert f"\n  bound to {held.key.public}\n" in opened.err
+    assert Bundle.parse(opened.token).holder == held.key.public
+    assert f"  bound to  {held.key.public}\n" in home("task", "show", "last").out
+    assert home("task", "show", "last", "--json").json["holder"] == held.key.public
+    refused = home("task", "open", "--allow", "crm.read", "--agent-key", str(held.key_file), code=2)
+    assert (refused.out, "is not a public key" in refused.err) == ("", True)
+    assert home("mint", "last", "--allow", "tickets.read").token
