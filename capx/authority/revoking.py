@@ -52,7 +52,7 @@ SELECTORS = ("tenant", "agent", "purpose", "principal")
 """The names that `where` may use."""
 
 
-class Target(Struct, frozen=True):
+class Target(Struct, frozen=True, gc=False):
     """One thing to revoke, and the event that the log gets."""
 
     key: RevocationKey
