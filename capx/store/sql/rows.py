@@ -207,8 +207,11 @@ class SqlRows(SqlRequestRows):
         return row and self._death(row)
 
     def deaths_of(self, keys: Iterable[RevocationKey]) -> dict[RevocationKey, Death]:
-        wanted = list(dict.fromkeys(keys))
-        found = {death.key: death for death in map(self._death, self._death_rows(wanted))}
+        wanted = dict.fromkeys(keys)
+        # A resource can name very many nodes, and there are few deaths at most times.
+        few = self.head().deaths < len(wanted)
+        rows = self._rows(self.select_death) if few else self._death_rows(list(wanted))
+        found = {death.key: death for death in map(self._death, rows) if death.key in wanted}
         if self._guard is not None:
             self._guard.demand_deaths(key for key in wanted if key not in found)
         return found
