@@ -31,6 +31,8 @@ _NONCES: Final = msgspec.json.Decoder(Nonces)
 _PAGE = 1_000
 _BLOCKS = 8
 """The blocks that are read at once to be indexed."""
+_MOST_FILLED = 256
+"""The most blocks that one transaction indexes because it has filled so many."""
 # The largest position that both databases can hold; used as "no bound".
 LAST: Final = 2**63 - 1
 _TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent FROM capx.tasks"
@@ -105,10 +107,11 @@ class SqlRows(SqlRequestRows):
             )
 
     def index_filled(self) -> None:
-        """Index the blocks that this transaction has filled, and some before them that others left to be indexed."""
+        """Index as many blocks as this transaction has filled, within a bound, and some that others left."""
         filled = 0 if self._written is None else self.head().position // BLOCK - self._written.position // BLOCK
         if filled > 0:
-            self.index_blocks(filled + _BLOCKS)
+            # A revocation of very many nodes must not wait for all its blocks. Later transactions index the rest.
+            self.index_blocks(min(filled, _MOST_FILLED) + _BLOCKS)
 
     def index_blocks(self, most: int) -> None:
         first = self.indexed_blocks()
