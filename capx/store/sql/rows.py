@@ -16,7 +16,7 @@ from capx.crypto.base64url import is_bytes, unb64u
 from capx.store.decision_index import ANY, BLOCK, Block, block_of, indexed
 from capx.store.decision_query import Nonces
 from capx.store.lifecycle import State
-from capx.store.log import GENESIS, Event, Place, following
+from capx.store.log import GENESIS, Event, digest, following
 from capx.store.protocols import Reading
 from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, Pruned, TaskRecord
 from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
@@ -328,12 +328,12 @@ class SqlRows(SqlRequestRows):
 
     def _following(self, kind: str, bodies: Iterable[bytes], at: int) -> Iterator[Event]:
         """The next events of the log, each as it is asked for; after the last one, the head names it."""
-        place = self.head().place
+        position, hash_ = self.head().position, self.head().hash
         for body in bodies:
-            event = following(place, at=at, kind=kind, body=body)
-            place = Place(event.position, event.hash)
-            yield event
-        self._change_head(position=place.position, hash=place.hash)
+            position += 1
+            hash_ = digest(hash_, position, at, kind, body)
+            yield Event(position, at, kind, body, hash_)
+        self._change_head(position=position, hash=hash_)
 
     def open_task(self, task: TaskRecord) -> None:
         mark = self._mark("tasks", task.id, task_fields(task))
