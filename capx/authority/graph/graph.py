@@ -73,7 +73,8 @@ class Node(Struct, frozen=True, gc=False):
         while waiting:
             node = waiting.pop()
             yield node
-            waiting.extend(reversed(node.children))
+            if node.children:
+                waiting.extend(reversed(node.children))
 
 
 class Budgeted(Struct, frozen=True):
