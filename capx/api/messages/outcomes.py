@@ -25,7 +25,7 @@ class Ended(Struct, frozen=True):
     dying: Impact | None = None
 
 
-class Killed(Struct, frozen=True):
+class Killed(Struct, frozen=True, gc=False):
     """One thing that is dead: a node or capability id, `kid:KID` or `issued:SECONDS`; `again` if it was dead before.
 
     `position` is the position of its death in the log. In a dry run it is None.
