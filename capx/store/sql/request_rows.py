@@ -300,10 +300,12 @@ class SqlRequestRows(ABC):
         self._write(f"{into} VALUES ({number}, {_places(row)}) {on_conflict}", *row.values())
 
     def _held_in(self, table: str, column: str, keys: Sequence[_Key]) -> Sequence[_Key]:
-        """These keys, without those that a column lacks, if it has fewer rows than there are keys.
+        """These keys; of very many keys, without those that a column lacks, if it has fewer rows.
 
         A resource can name very many keys. To look for each takes longer than to read a short table.
         """
+        if len(keys) <= _PAGE:
+            return keys
         rows = self._rows(f"SELECT {column} FROM capx.{table} LIMIT ?", len(keys))  # noqa: S608 - a table of ours
         if len(rows) == len(keys):
             return keys

@@ -212,7 +212,7 @@ class SqlRows(SqlRequestRows):
     def deaths_of(self, keys: Iterable[RevocationKey]) -> dict[RevocationKey, Death]:
         wanted = dict.fromkeys(keys)
         # A resource can name very many nodes, and there are few deaths at most times.
-        few = self.head().deaths < len(wanted)
+        few = len(wanted) > _PAGE and self.head().deaths < len(wanted)
         rows = self._rows(self.select_death) if few else self._death_rows(list(wanted))
         found = {death.key: death for death in map(self._death, rows) if death.key in wanted}
         if self._guard is not None:
