@@ -3,9 +3,13 @@
 from itertools import pairwise
 
 import pytest
+from msgspec import defstruct
+from msgspec.structs import fields
 from nacl import bindings
 
+from capx.api.messages.base import RequestBody, decode_body, encode
 from capx.authority.authority import Authority
+from capx.authority.remote.messages import OpenTask, Revoke
 from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
@@ -195,6 +199,16 @@ def test_a_dry_run_shows_the_tasks_of_a_key_and_no_others(authority: Authority) 
 def test_a_key_is_revoked_beside_nothing_else(authority: Authority) -> None:
     with pytest.raises(InvalidRequest, match="exactly one thing"):
         authority.revoke(kid="AAAAAAAAAAA", key=PLANNER.public)
+
+
+def test_an_authority_of_before_refuses_what_it_does_not_know() -> None:
+    for now, said in ((OpenTask, {"agent_key": PLANNER.public}), (Revoke, {"key": PLANNER.public})):
+        (member,) = said
+        kept = [(one.name, one.type, one.default) for one in fields(now) if one.name != member and one.default is None]
+        before = defstruct(now.__name__, kept, bases=(RequestBody,), frozen=True, kw_only=True)
+        assert decode_body(encode(now()), before) == before()
+        with pytest.raises(InvalidRequest, match=f"unknown field `{member}`"):
+            decode_body(encode(now(**said)), before)
 
 
 class Followers:
