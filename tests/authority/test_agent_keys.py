@@ -3,8 +3,6 @@
 from itertools import pairwise
 
 import pytest
-from msgspec import defstruct
-from msgspec.structs import fields
 from nacl import bindings
 
 from capx.api.messages.base import RequestBody, decode_body, encode
@@ -202,13 +200,11 @@ def test_a_key_is_revoked_beside_nothing_else(authority: Authority) -> None:
 
 
 def test_an_authority_of_before_refuses_what_it_does_not_know() -> None:
-    for now, said in ((OpenTask, {"agent_key": PLANNER.public}), (Revoke, {"key": PLANNER.public})):
-        (member,) = said
-        kept = [(one.name, one.type, one.default) for one in fields(now) if one.name != member and one.default is None]
-        before = defstruct(now.__name__, kept, bases=(RequestBody,), frozen=True, kw_only=True)
-        assert decode_body(encode(now()), before) == before()
-        with pytest.raises(InvalidRequest, match=f"unknown field `{member}`"):
-            decode_body(encode(now(**said)), before)
+    # Neither sends a member that nobody gave, so an authority of before takes all that it did.
+    for whole, empty in ((OpenTask(agent_key=PLANNER.public), OpenTask()), (Revoke(key=PLANNER.public), Revoke())):
+        assert decode_body(encode(empty), RequestBody) == RequestBody()
+        with pytest.raises(InvalidRequest, match=r"unknown field `(agent_)?key`"):
+            decode_body(encode(whole), RequestBody)
 
 
 class Followers:
