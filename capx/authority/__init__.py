@@ -11,10 +11,11 @@ Modules:
     authority, history        the operations of an authority; reading its past
     home                      the folder with the root keys, the store and the policy
     opening, intent_use       open a task by hand or on an intent; mint
+    agent_keys                which key of an agent a task names; the keys that it never names again
     row_guard                 the marks of the rows that it mints from, and its memory of deaths
     uses                      for how many calls a consent is good
     requests/                 agents ask for more at run time, people answer
-    ending, revoking          end a task; revoke a node, capability, root, key or instant
+    ending, revoking          end a task; revoke a node, capability, root, agent's key, root key or instant
     charging                  spend from the budgets of a presentation that a resource received, and give back
     restore                   replace a store with a backup
     graph/                    the execution graph, and what a revocation would affect

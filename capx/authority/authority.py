@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from capx.api.messages.outcomes import Ended, Revocation
-from capx.authority import intent_use
-from capx.authority.ending import end_overdue, end_task, forget_ended
+from capx.authority import agent_keys, intent_use
+from capx.authority.ending import end_overdue, end_task
 from capx.authority.history import INDEXED_AT_ONCE, PATIENCE, History
 from capx.authority.home import create_home, home_folder, open_parts
 from capx.authority.in_process import InProcess, present_and_judge
@@ -48,6 +48,7 @@ from capx.authority.requests.verdict import Verdict
 from capx.authority.revoking import (
     CLOCKS_DIFFER,
     by_instant,
+    by_key,
     by_kid,
     by_name,
     by_where,
@@ -194,6 +195,7 @@ class Authority(History):
         purpose: str | None = None,
         caveats: Iterable[Appendable] = (),
         attested: str | None = None,
+        agent_key: str | None = None,
     ) -> OpenedTask:
         """Open a task on the intent of a person, or by hand with what `allow` lists.
 
@@ -204,8 +206,12 @@ class Authority(History):
         Without an intent, `allow` lists what the task may do: each item is `ACTION[@AUDIENCE]`, or an entry with more
         restrictions. The task then expires in an hour, unless `expires` says otherwise.
 
-        Every capability carries the tenant and the caveats. InvalidRequest if the arguments contradict each other, or
-        the policy does not accept the intent.
+        Every capability carries the tenant and the caveats. `agent_key` is the public key (`ed25519:` and 43
+        characters) of the first agent: without its secret half nobody can use the tokens. If the intent names a key, it
+        must be that one.
+
+        InvalidRequest if the arguments contradict each other, the policy does not accept the intent, or the key was
+        revoked.
         """
         caveats = tuple(caveats)
         demand_restricting(caveats, self._now())
@@ -218,19 +224,21 @@ class Authority(History):
             before = self.policy
             # Outside the transaction: it needs no store, and so a bad signature never holds the write lock.
             proven = intent_use.prove(before, intent, attested)
+            holder = agent_keys.agreed(proven.intent, agent_key)
             with self._minting(caveats) as minting:
                 policy = self.policy
                 if policy is not before:
                     proven = intent_use.prove(policy, intent, attested)
-                return open_on_intent(minting, proven, policy, expires=expires)
+                return open_on_intent(minting, proven, policy, expires=expires, holder=holder)
         if attested is not None:
             raise InvalidRequest("`attested` goes with an intent that has no signature: pass that intent too")
         given = as_given(allow)
         demand_label("tenant", tenant)
         demand_label("purpose", purpose)
+        holder = agent_keys.agreed(None, agent_key)
         with self._minting(caveats) as minting:
             ends = expiry(_DEFAULT_TTL if expires is None else expires, now=minting.now, max_ttl=self.max_ttl)
-            return open_by_hand(minting, given, tenant=tenant, purpose=purpose, expires=ends)
+            return open_by_hand(minting, given, tenant=tenant, purpose=purpose, expires=ends, holder=holder)
 
     def mint(
         self,
@@ -327,6 +335,7 @@ class Authority(History):
         kid: str | None = None,
         issued: When | None = None,
         where: Mapping[str, str] | None = None,
+        key: str | None = None,
         dry_run: bool = False,
         force: bool = False,
     ) -> Revocation:
@@ -341,13 +350,17 @@ class Authority(History):
           `"now"`, and then also reaches what was issued while a clock was ahead, as far as the log shows it. If that is
           more than 10 seconds ahead, `force` is needed: until that second is over, all that is issued is dead, and
           nothing can undo that.
+        - `key`: everything that an agent's public key (`ed25519:` and 43 characters) holds or has delegated, in every
+          task, and for ever: this authority names the key in nothing any more. It need not have seen the key before. A
+          dry run shows the tasks that were opened for the key and the grants to it or below it; which agents have named
+          it in a delegation, nobody but these agents knows.
         - `where`: the live tasks of a `tenant`, `purpose` and `principal`, or the nodes of an `agent` in these tasks.
 
         InvalidRequest for anything else.
         """
-        if sum(one is not None for one in (target, kid, issued, where)) != 1:
+        if sum(one is not None for one in (target, kid, issued, where, key)) != 1:
             raise InvalidRequest(
-                "give exactly one thing to revoke: a node, capability, root or task, a kid, an instant, or where"
+                "give exactly one thing to revoke: a node, capability, root or task, a kid, an instant, a key, or where"
             )
         if dry_run or (where is not None and "agent" in where):
             # What this process has seen of agents may still wait to be written.
@@ -362,6 +375,8 @@ class Authority(History):
                 targets = [by_name(reading, target_id(target))]
             elif kid is not None:
                 targets = [by_kid(kid)]
+            elif key is not None:
+                targets = [by_key(key)]
             elif instant is not None:
                 targets = [by_instant(instant, now if instant <= now else last_issue(reading, now))]
                 if not (force or dry_run):
@@ -415,12 +430,13 @@ class Authority(History):
 
         It first ends all tasks whose time has run out. The store keeps everything that happened after the opening of
         the oldest task that may still have a live token. So it does not matter how long tasks last, here or at another
-        authority on the same store. A clock that is wrong forgets nothing if it is set right within a day.
+        authority on the same store. A clock that is wrong forgets nothing if it is set right within a day. An agent's
+        key whose death would be forgotten is revoked anew.
         """
         while self.end_overdue():
             pass
         with self._writing() as (transaction, now):
-            return forget_ended(transaction, now=now, max_ttl=self.max_ttl)
+            return agent_keys.forget(transaction, now=now, max_ttl=self.max_ttl)
 
     def kids(self) -> dict[str, int]:
         """The ids of the live root keys, the active one first, each with the number of live tasks that use it."""

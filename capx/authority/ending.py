@@ -13,12 +13,13 @@ import msgspec
 
 from capx.api.messages.outcomes import Ended, Impact
 from capx.authority.graph.impact import impact_in, read_tree
-from capx.errors import UnknownTask
+from capx.errors import KeyProblem, UnknownTask
 from capx.store import lifecycle
 from capx.store.events import TASK_ENDS
 from capx.store.protocols import Reading, Store, Writing
 from capx.store.records import KEPT_BEYOND_TTL, Pruned, TaskRecord
-from capx.tokens.revocation_key import instant_of
+from capx.tokens.chain import root_node
+from capx.tokens.revocation_key import instant_of, of_public
 from capx_caveats import is_id
 
 NOTICED_WITHIN = 86_400
@@ -45,6 +46,16 @@ def has_ended(reading: Reading, task: TaskRecord, now: int) -> bool:
     Its death says so, and is forgotten only when all tokens have expired.
     """
     return lifecycle.is_final(task.state) and (now >= task.expires or reading.death(task.id) is not None)
+
+
+def root_keys(task: TaskRecord) -> tuple[bytes, ...]:
+    """The ids of which one death leaves no token of a task alive: that of its root, and that of its holder's key."""
+    root = root_node(task.root)
+    try:
+        return (root,) if task.holder is None else (root, of_public(task.holder))
+    except KeyProblem:
+        # Somebody changed the row: `store check` says so, and what is minted from it demands its mark.
+        return (root,)
 
 
 def dying_with(reading: Reading, task: TaskRecord, now: int) -> Impact:

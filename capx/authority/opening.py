@@ -4,7 +4,8 @@ Laws:
 
 - The log gets each opening and each minting in the same transaction. It holds ids, never a token.
 - No token lives longer than its task. No task lives longer than its intent allows, or than `max_ttl`.
-- A revoked root key does not mint.
+- A revoked root key does not mint. A revoked key of an agent is named in nothing (capx.authority.agent_keys).
+- If a task has a holder, each of its capabilities names the holder's key, also that for the authority itself.
 """
 
 import os
@@ -12,8 +13,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import UNSET, Struct
 
-from capx.authority import intent_use
-from capx.authority.ending import as_of, end_overdue, known_task
+from capx.authority import agent_keys, intent_use
+from capx.authority.ending import as_of, end_overdue, known_task, root_keys
 from capx.authority.intent_use import Proven
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
@@ -51,7 +52,10 @@ class Minting(Struct, frozen=True):
 
 
 class OpenedTask(Struct, frozen=True):
-    """A task that was opened, and the bundle for its first agent: a secret; `expires` is in Unix seconds."""
+    """A task that was opened, and the bundle for its first agent: a secret; `expires` is in Unix seconds.
+
+    `holder` is the public key (`ed25519:` and 43 characters) that the bundle is bound to; None for a bearer bundle.
+    """
 
     id: str
     root: str
@@ -62,19 +66,35 @@ class OpenedTask(Struct, frozen=True):
     bundle: Bundle
     principal: str | None = None
     intent: str | None = None
+    holder: str | None = None
 
 
 def open_by_hand(
-    minting: Minting, given: Iterable[Given], *, tenant: str | None, purpose: str | None, expires: int
+    minting: Minting,
+    given: Iterable[Given],
+    *,
+    tenant: str | None,
+    purpose: str | None,
+    expires: int,
+    holder: str | None,
 ) -> OpenedTask:
-    """Open a task that may do what `given` lists, until `expires` (Unix seconds)."""
-    now = minting.now
-    task = TaskRecord(id=_fresh_id(), root=_fresh_id(), opened=now, expires=expires, tenant=tenant, purpose=purpose)
+    """Open a task that may do what `given` lists, until `expires` (Unix seconds); `holder` is a key or None."""
+    task = TaskRecord(
+        id=_fresh_id(),
+        root=_fresh_id(),
+        opened=minting.now,
+        expires=expires,
+        tenant=tenant,
+        purpose=purpose,
+        holder=holder,
+    )
     return _open(minting, task, given)
 
 
-def open_on_intent(minting: Minting, proven: Proven, policy: Policy, *, expires: When | None) -> OpenedTask:
-    """Open a task on an intent, with what the policy gives it. The opening is counted."""
+def open_on_intent(
+    minting: Minting, proven: Proven, policy: Policy, *, expires: When | None, holder: str | None
+) -> OpenedTask:
+    """Open a task on an intent, with what the policy gives it. The opening is counted; `holder` is a key or None."""
     intent = proven.intent
     terms = intent_use.take(minting.transaction, proven, policy, now=minting.now)
     task = TaskRecord(
@@ -86,6 +106,7 @@ def open_on_intent(minting: Minting, proven: Proven, policy: Policy, *, expires:
         purpose=terms.purpose,
         principal=intent.principal,
         intent=intent.digest,
+        holder=holder,
     )
     agent = None if intent.agent is UNSET else intent.agent
     return _open(minting, task, terms.given_at_open, agent=agent, policy=policy.digest)
@@ -101,6 +122,7 @@ def mint_more(minting: Minting, task_id: str, given: Iterable[Given], *, expires
         raise InvalidRequest(f"task {task.id} is {task.state}: it gets no more capabilities; open a new task")
     # A task stays `active` when only its root is revoked, so its state does not say this. That the task has not ended
     # is asked of its death, too, because the state has no mark.
+    agent_keys.demand_living(transaction, task.holder)
     if transaction.deaths_of((task.id, root_node(task.root))):
         raise InvalidRequest(f"task {task.id} is revoked: it gets no more capabilities; open a new task")
     ends = task.expires if expires is None else expiry(expires, now=minting.now, max_ttl=minting.max_ttl)
@@ -144,6 +166,7 @@ def _open(
 ) -> OpenedTask:
     transaction = minting.transaction
     demand_live_key(transaction, minting.keyring)
+    agent_keys.demand_living(transaction, task.holder)
     # Without `capx serve` nothing else ends overdue tasks regularly. A few at each opening keep up, and stay quick.
     end_overdue(transaction, now=task.opened, limit=_OVERDUE_AT_OPEN)
     transaction.open_task(task)
@@ -158,6 +181,7 @@ def _open(
         intent=task.intent,
         agent=agent,
         policy=policy,
+        holder=task.holder,
     )
     event = opened.write(transaction, at=task.opened)
     # Every task can ask for more, complete itself and revoke below itself: calls at the authority's own audience.
@@ -172,12 +196,13 @@ def _open(
         bundle=_mint(minting, task, everything, expires=task.expires),
         principal=task.principal,
         intent=task.intent,
+        holder=task.holder,
     )
 
 
 def _mint(minting: Minting, task: TaskRecord, given: Iterable[Given], *, expires: int) -> Bundle:
     _demand_lasting_names(minting)
-    claims = Claims(task.id, task.root, task.tenant, task.intent)
+    claims = Claims(task.id, task.root, task.tenant, task.intent, task.holder)
     minted: list[Capability] = []
     for one in given:
         carried = authority_block(claims, one.allowed, expires, (*one.budgets, *minting.added))
@@ -233,7 +258,7 @@ def demand_label(what: str, text: str | None) -> None:
 def live_tasks_by_kid(reading: Reading, kids: Sequence[str], *, now: int) -> dict[str, int]:
     """For each root key, how many tasks that are alive at `now` hold tokens that were minted with it."""
     tasks = [task for task in reading.tasks() if not is_final(as_of(task, now).state)]
-    live = {task.id for task in tasks if reading.death(root_node(task.root)) is None}
+    live = {task.id for task in tasks if not reading.deaths_of(root_keys(task))}
     holding: dict[str, set[str]] = {kid: set() for kid in kids}
     for event in reading.events(kind="capability_minted"):
         minted = event.read(CapabilityMinted)

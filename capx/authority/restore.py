@@ -8,7 +8,8 @@ Laws:
   If the clock is far behind the stores, nothing is restored.
 - Nothing is lost unasked: a store that has not gone on from the backup, but in another way, is replaced only if the
   caller gives up what it holds.
-- A key that was revoked after the backup stays revoked, because its thief could mint new tokens.
+- A key that was revoked after the backup stays revoked: the thief of a root key could mint new tokens, and a revoked
+  key of an agent is never named again.
 - Anybody may have written the backup file. So it is refused unless everything in it is as capx writes it.
 """
 
@@ -21,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from capx.authority.ending import as_of, end
-from capx.authority.revoking import by_instant, by_kid, kill
+from capx.authority.revoking import by_instant, by_key, by_kid, kill
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.intents.epoch import authority_of, began, new_epoch
 from capx.store import events
@@ -33,7 +34,7 @@ from capx.store.records import Head
 from capx.store.replace import Replaceable, StoreSurvey, demand_authority, survey
 from capx.store.restore_checks import CLOCKS_APART, demand_possible
 from capx.store.sqlite.backup_reader import open_backup
-from capx.tokens.revocation_key import KID, of_instant, revoked_until
+from capx.tokens.revocation_key import KID, of_instant, of_public, revoked_until
 from capx_caveats import shown_instant
 
 Clock = Callable[[], float]
@@ -44,9 +45,10 @@ class Restoration(Struct, frozen=True):
 
     `backup` is the head of the backup. `replaced` is the head of the old store: None if there was none, or none that
     could be read. `unread` says that the old store could not be read to its end, so that later revocations of keys are
-    unknown. `withdrawn` are the tasks that were active in the backup. `kids` are the keys that were revoked after the
-    backup. `kept` is the place of the old store. Everything that was issued up to `issued` is dead (Unix seconds).
-    `parted` is the position up to which the old store and the backup are the same, if each went on in its own way.
+    unknown. `withdrawn` are the tasks that were active in the backup. `kids` are the root keys, and `agent_keys` the
+    keys of agents, that were revoked after the backup. `kept` is the place of the old store. Everything that was issued
+    up to `issued` is dead (Unix seconds). `parted` is the position up to which the old store and the backup are the
+    same, if each went on in its own way.
     """
 
     place: str
@@ -60,6 +62,7 @@ class Restoration(Struct, frozen=True):
     position: int | None = None
     issued: int | None = None
     parted: int | None = None
+    agent_keys: tuple[str, ...] = ()
 
 
 def restore(
@@ -151,6 +154,7 @@ def _foreseen(reading: Reading, target: Replaceable, there: StoreSurvey, now: in
         kids=tuple(kid for kid in there.kids if reading.death(KID + kid) is None),
         kept=None if kept is None else str(kept),
         parted=there.parted,
+        agent_keys=tuple(key for key in there.agent_keys if reading.death(of_public(key)) is None),
     )
 
 
@@ -189,6 +193,7 @@ def _begin_epoch(
     event = events.Restored(second, epoch, head.position).write(writing, at=second)
     writing.kill(of_instant(second), "revoked", at=second, position=event.position)
     kids = tuple([kid for kid in there.kids if not kill(writing, by_kid(kid), now=second).again])
+    keys = tuple([key for key in there.agent_keys if not kill(writing, by_key(key), now=second).again])
     active = [task for task in writing.tasks() if not is_final(task.state)]
     ended = [end(writing, task, "withdraw", now=second) for task in active]
     return Restoration(
@@ -203,6 +208,7 @@ def _begin_epoch(
         position=writing.head().position,
         issued=second,
         parted=there.parted,
+        agent_keys=keys,
     )
 
 

@@ -7,7 +7,10 @@ Laws:
 - There is one death for each thing. Revoking it again changes nothing, and returns the position of the first death.
 - One revocation is one transaction, which is durable before the caller gets an answer.
 - A grant that was made because of a token dies with that token, with its key and with its instant. It needs a death of
-  its own, because it has another chain, maybe another key, and a later time.
+  its own, because it has another chain, maybe another key, and a later time. It also dies with each agent's key that
+  the token named, of which it names only the last itself.
+- An agent's key can be revoked before it was ever seen. Only agents know which hops name it, so a preview cannot say
+  what dies below them.
 - A death of an instant reaches everything that the log shows as issued, also what was issued while a clock was ahead.
   Until such an instant has come, all that is issued is dead. So the caller has to say that this is meant.
 - An agent can revoke only below its own node: the authority computes the nodes from the node of the agent.
@@ -17,18 +20,20 @@ Laws:
   does not.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from capx.api.messages.outcomes import Killed, Revocation
-from capx.authority.ending import as_of, has_ended
+from capx.authority.ending import as_of, has_ended, root_keys
 from capx.authority.graph.agents import nodes_of_agent
 from capx.authority.graph.impact import impact_in, read_tree, together
 from capx.crypto.base64url import b64u, is_bytes, unb64u
 from capx.crypto.keys import is_kid
 from capx.errors import InvalidRequest
+from capx.intents.intent import demand_agent_key
 from capx.store import events
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
@@ -61,8 +66,8 @@ class Target(Struct, frozen=True):
     @property
     def shown(self) -> str:
         """The key as people write it."""
-        # The event of an id has it as text.
-        return self.event.id or str(self.key)
+        # The event of an id or of an agent's key has it as text.
+        return self.event.id or self.event.key or str(self.key)
 
 
 def target_id(target: str | bytes | Bundle) -> str:
@@ -95,6 +100,12 @@ def by_kid(kid: str) -> Target:
     return Target(revocation_key.of_kid(kid), events.Revoked(kid=kid))
 
 
+def by_key(key: str) -> Target:
+    """The target for everything of one agent's public key; InvalidRequest for a text that is no safe key."""
+    demand_agent_key(key)
+    return Target(revocation_key.of_public(key), events.Revoked(key=key))
+
+
 def last_issue(reading: Reading, now: int) -> int:
     """The last second in which anything was issued that still lives: `now`, or a later one, if a clock was ahead."""
     known = max(now, reading.revoked_until())
@@ -104,7 +115,7 @@ def last_issue(reading: Reading, now: int) -> int:
 
 def _is_live(reading: Reading, task_id: str, now: int) -> bool:
     task = reading.task(task_id)
-    return task is not None and not is_final(as_of(task, now).state) and reading.death(root_node(task.root)) is None
+    return task is not None and not is_final(as_of(task, now).state) and not reading.deaths_of(root_keys(task))
 
 
 def demand_forced(issued: int, now: int) -> None:
@@ -244,12 +255,25 @@ def preview(reading: Reading, targets: Sequence[Target], *, now: int) -> Revocat
     """The result that revoking these targets would have. It reads the tasks that a target may be in, one by one."""
     dead = reading.deaths_of(target.key for target in targets)
     killed = tuple(Killed(one.shown, None, one.event.is_root, again=one.key in dead) for one in targets)
-    keys: dict[str, set[str]] = {}
+    keys = defaultdict[str, set[str]](set)
     for target in targets:
+        if target.event.key is not None:
+            _add_held(keys, reading, target.event.key)
+            continue
         for task in _tasks_with(reading, target, now):
-            keys.setdefault(task, set()).add(target.shown)
+            keys[task].add(target.shown)
     trees = ((read_tree(reading, now, task, counting=False), dying) for task, dying in keys.items())
     return Revocation(killed, together(impact_in(tree, dying) for tree, dying in trees if tree is not None))
+
+
+def _add_held(keys: dict[str, set[str]], reading: Reading, key: str) -> None:
+    """Add what is known to die with an agent's key: tasks that name it, and grants to tokens that named it."""
+    for task in reading.tasks():
+        if task.holder == key:
+            keys[task.id].add(b64u(root_node(task.root)))
+    for request in reading.requests():
+        if key in request.keys:
+            keys[request.task].update(request.granted)
 
 
 def _tasks_with(reading: Reading, target: Target, now: int) -> list[str]:

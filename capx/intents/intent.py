@@ -5,8 +5,9 @@
 
 Laws: a document has one form only: an optional member is absent, never null, and an unknown member is refused. It names
 one authority, by the epoch of its store. No other authority can open it, nor can the same authority after its store was
-restored. People read its texts, so hidden characters are refused. A parameter is a whole value, never a part of a text.
-All spellings of a number that have the same digest become the same value.
+restored. If it names the key of an agent, the signature of the person covers who may act. People read its texts, so
+hidden characters are refused. A parameter is a whole value, never a part of a text. All spellings of a number that have
+the same digest become the same value.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from capx.crypto.base64url import b64u, is_bytes
 from capx.crypto.canonical_json import canonical
 from capx.crypto.hashing import digest
 from capx.crypto.instants import instant, when
-from capx.errors import InvalidRequest
+from capx.errors import InvalidRequest, KeyProblem
 from capx.intents.epoch import is_epoch
 from capx_caveats import JSON, SAFE_INTEGER, InvalidCaveat, Literal, When, is_attribute, is_label
 
@@ -36,7 +37,7 @@ MOST_PARAMETERS: Final = 32
 """The most parameters of one intent."""
 LONGEST_DOCUMENT: Final = 16 * 1024
 """The most bytes of the canonical JSON of an intent."""
-OWN_NAMES: Final = frozenset({"principal", "purpose", "tenant", "agent", "statement"})
+OWN_NAMES: Final = frozenset({"principal", "purpose", "tenant", "agent", "agent_key", "statement"})
 """The names in a policy for the members of an intent; a parameter cannot have one of them."""
 
 MOST_TASKS: Final = 1_000_000
@@ -52,9 +53,10 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     """The work that a person wants, as a document; times are in Unix seconds, `nonce` is 16 random bytes in base64url.
 
     `authority` is the epoch of the store of the authority that can open it. `purpose` is the name of a kind of work in
-    the policy of that authority. `statement` has the person's own words. `agent` is the agent that may do the work, if
-    the person names one. The intent can be opened `max_tasks` times, from `issued` on and before `not_after`. Raises
-    InvalidRequest for values that are not allowed; the message says which.
+    the policy of that authority. `statement` has the person's own words. `agent` is the agent that may do the work, and
+    `agent_key` its public key (`ed25519:` and 43 characters), if the person names them: the tokens of the intent are
+    then of no use without that key. The intent can be opened `max_tasks` times, from `issued` on and before
+    `not_after`. Raises InvalidRequest for values that are not allowed; the message says which.
     """
 
     principal: str
@@ -68,6 +70,7 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     tenant: str | UnsetType = UNSET
     parameters: _Parameters = MappingProxyType({})
     agent: str | UnsetType = UNSET
+    agent_key: str | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _demand(is_label(self.principal), "the principal must be a name of 1 to 128 characters, none of them hidden")
@@ -81,6 +84,8 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         _demand(_is_nonce(self.nonce), "a nonce must be 16 bytes in base64url")
         _demand(self.tenant is UNSET or is_label(self.tenant), "a tenant must be a name of 1 to 128 characters")
         _demand(self.agent is UNSET or is_label(self.agent), "an agent must be a name of 1 to 128 characters")
+        if self.agent_key is not UNSET:
+            demand_agent_key(self.agent_key)
         _demand(len(self.parameters) <= MOST_PARAMETERS, f"an intent can have at most {MOST_PARAMETERS} parameters")
         for name in self.parameters:
             good = is_attribute(name) and name not in OWN_NAMES
@@ -104,6 +109,7 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
         tenant: str | None = None,
         parameters: Mapping[str, Literal] = MappingProxyType({}),
         agent: str | None = None,
+        agent_key: str | None = None,
     ) -> "Intent":
         """Return a new intent, issued at `now` (Unix seconds), with a new nonce; `not_after` counts from `now`."""
         return cls(
@@ -118,6 +124,7 @@ class Intent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
             tenant=UNSET if tenant is None else tenant,
             parameters=parameters,
             agent=UNSET if agent is None else agent,
+            agent_key=UNSET if agent_key is None else agent_key,
         )
 
     def document(self) -> dict[str, JSON]:
@@ -176,6 +183,17 @@ def intent_digest(intent: str | SignedIntent | Intent) -> str:
     if not is_digest(intent):
         raise InvalidRequest(f"{intent!r:.80} is not an intent: give its digest, as capx intent list shows it")
     return intent
+
+
+def demand_agent_key(text: str) -> None:
+    """Raise InvalidRequest unless this is an agent's public key: `ed25519:` and a safe key in its only spelling."""
+    from capx.crypto.ed25519 import parse_public  # slow to import, and only keyed tasks need it
+
+    _demand(isinstance(text, str), "an agent's key must be text: ed25519: and 43 characters")
+    try:
+        parse_public(text)
+    except KeyProblem as problem:
+        raise InvalidRequest(f"this agent's key cannot be used: {problem}") from None
 
 
 def is_digest(text: object) -> bool:

@@ -48,7 +48,7 @@ from capx.verify.ask import Ask
 from capx_caveats import JSON, Call, demand_json, is_attribute, is_label, shown
 
 NEVER: Final = "never"
-_INTENT_KEYS = ("principal", "purpose", "tenant", "agent", "statement", "parameters")
+_INTENT_KEYS = ("principal", "purpose", "tenant", "agent", "agent_key", "statement", "parameters")
 """The keys of a case that describe its intent; `_ANY_INTENT` has the other fields."""
 _ANY_INTENT: Final[Mapping[str, Any]] = {
     # A policy decides nothing by these fields, so any valid values will do.
@@ -177,6 +177,7 @@ def _case(raw: object, path: str) -> Case:
         "purpose": Field(name(is_attribute, "the name of a purpose"), needed=True),
         "tenant": Field(label),
         "agent": Field(label),
+        "agent_key": Field(text),
         "statement": Field(text),
         "parameters": Field(_json_table),
         "opens": Field(_opens),

@@ -21,6 +21,8 @@ from capx_caveats import CALLS, Allow, Budget, Caveat, Entry, Eq, InvalidCaveat,
 _ID: Final = 22 * "A"
 """A task or node id of the length that all ids have."""
 _DIGEST: Final = 43 * "A"
+_KEY: Final = f"ed25519:{_DIGEST}"
+"""An agent's key: any task may name one."""
 _LATE: Final = 10**10
 """A time of expiry with as many digits as one can have."""
 
@@ -87,7 +89,7 @@ def grant_problem(terms: Terms, rule: Rule, offer: Offer, asked: Entry) -> str |
 
 def _sample_claims(terms: Terms) -> Claims:
     """Return claims of the lengths that those of a task on such terms have."""
-    return Claims(_ID, _ID, terms.tenant, _DIGEST)
+    return Claims(_ID, _ID, terms.tenant, _DIGEST, _KEY)
 
 
 def _at(rule: Rule, audience: str) -> bool:

@@ -160,6 +160,7 @@ def values_of(intent: Intent) -> ValueSource:
         "statement": intent.statement,
         "tenant": intent.tenant,
         "agent": intent.agent,
+        "agent_key": intent.agent_key,
     }
 
     def take(one: Placeholder) -> Any:

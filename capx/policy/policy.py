@@ -149,7 +149,7 @@ def _may_not_ask(principal: Principal, what: str, lets: Iterable[str]) -> Invali
 
 
 def _has(intent: Intent, name: str) -> bool:
-    own = {"tenant": intent.tenant, "agent": intent.agent}
+    own = {"tenant": intent.tenant, "agent": intent.agent, "agent_key": intent.agent_key}
     return own[name] is not UNSET if name in own else name in intent.parameters
 
 

@@ -42,7 +42,7 @@ from capx_caveats import is_attribute, is_audience, is_label, shown
 
 T = TypeVar("T")
 
-_OPTIONAL: Final = frozenset({"tenant", "agent"})
+_OPTIONAL: Final = frozenset({"tenant", "agent", "agent_key"})
 """The fields that an intent may have or lack, besides its parameters."""
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
 _LONGEST_TENANT: Final = 128 * "\U00010000"

@@ -62,4 +62,4 @@ def _killed(event: Event) -> RevocationKey | None:
         return of_instant(event.read(Restored).issued)
     if event.kind != Revoked.kind:
         return event.read(TaskEnded).task
-    return event.read(Revoked).key
+    return event.read(Revoked).revocation_key

@@ -8,7 +8,7 @@
     given_back           a call that was allowed had no effect, and gave back what it had spent
     intent_withdrawn     an intent can open no task any more
     task_completed, task_withdrawn, task_expired
-    revoked              a revocation: of a node, a capability, a root key, or everything issued up to an instant
+    revoked              a revocation: of a node, a capability, an agent's key, a root key, or all up to an instant
     restored             a backup replaced the store
 
 Laws:
@@ -27,11 +27,11 @@ import msgspec
 from msgspec import Struct
 
 from capx.crypto.base64url import b64u, unb64u
-from capx.errors import MalformedToken
+from capx.errors import KeyProblem, MalformedToken
 from capx.store.log import Event
 from capx.store.protocols import Writing
 from capx.tokens.capability import Capability
-from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid
+from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid, of_public
 from capx.verify.meter import Paid
 from capx_caveats import Budget
 
@@ -47,7 +47,10 @@ class Fact(Struct, frozen=True):
 
 
 class TaskOpened(Fact, frozen=True, kw_only=True):
-    """A task was opened: its root id, the node of its root, its claims, and when it expires (Unix seconds)."""
+    """A task was opened: its root id, the node of its root, its claims, and when it expires (Unix seconds).
+
+    `holder` is the public key of its first holder (`ed25519:` and 43 characters), if it has one.
+    """
 
     kind = "task_opened"
     task: str
@@ -60,6 +63,7 @@ class TaskOpened(Fact, frozen=True, kw_only=True):
     intent: str | None = None
     agent: str | None = None
     policy: str | None = None
+    holder: str | None = None
 
 
 class BudgetLimit(Struct, frozen=True):
@@ -240,8 +244,9 @@ REQUEST_STATES: Final[dict[str, str]] = {
 class Revoked(Fact, frozen=True, omit_defaults=True):
     """A revocation.
 
-    It revokes one `id` (`is_root`: the root of a task), everything of a root key (`kid`), or everything issued up to a
-    second (`issued`, Unix). `task` is the task of the id, if it is known. `by` is the node whose agent asked for it.
+    It revokes one `id` (`is_root`: the root of a task), everything of an agent's `key` (`ed25519:` and 43 characters),
+    everything of a root key (`kid`), or everything issued up to a second (`issued`, Unix). `task` is the task of the
+    id, if it is known. `by` is the node whose agent asked for it.
     """
 
     kind = "revoked"
@@ -251,14 +256,19 @@ class Revoked(Fact, frozen=True, omit_defaults=True):
     issued: int | None = None
     task: str | None = None
     by: str | None = None
+    key: str | None = None
 
     @property
-    def key(self) -> RevocationKey | None:
+    def revocation_key(self) -> RevocationKey | None:
         """The key of the death that this event caused; None if the event holds no valid key."""
         if self.id is not None:
             # None and not an error: `check_store` reports the position of this event.
             with suppress(MalformedToken):
                 return unb64u(self.id)
+            return None
+        if self.key is not None:
+            with suppress(KeyProblem):
+                return of_public(self.key)
             return None
         if self.kid is not None:
             return of_kid(self.kid)

@@ -76,7 +76,7 @@ class TaskRecord(Struct, frozen=True):
     """A task as it was opened, and the time and position of its end, once it has ended. Times are in Unix seconds.
 
     `principal` is the person who wanted it, and `intent` the digest of their intent. Both are None if the task was
-    opened by hand.
+    opened by hand. `holder` is the public key of its first agent (`ed25519:` and 43 characters), if it names one.
     """
 
     id: str
@@ -90,6 +90,7 @@ class TaskRecord(Struct, frozen=True):
     position: int | None = None
     principal: str | None = None
     intent: str | None = None
+    holder: str | None = None
 
 
 ATTESTED: Final = "attested: "
@@ -118,7 +119,8 @@ RequestState = Literal["pending", "approved", "granted", "denied", "expired"]
 class RequestRecord(Struct, frozen=True, kw_only=True):
     """A request of an agent at run time, and its outcome; times in Unix seconds, ids in base64url.
 
-    `ids`, `kid` and `issued` are those of the token that asked, `path` and `labels` its nodes and their labels. `args`
+    `ids`, `kid` and `issued` are those of the token that asked, `path` and `labels` its nodes and their labels. `keys`
+    are the public keys of its holders, from first to last; empty for a bearer token. `args`
     are the arguments that the grant is pinned to, as canonical JSON, or None if it is pinned to none. `all_args` are
     all arguments of the ask, if the policy lists those to pin. `asked` is the time of the last ask, and somebody has to
     answer before `until`. `block` is the JSON of the first block that the grant has, or would have. `excluded` are the
@@ -164,6 +166,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     earlier: tuple[str, ...] = ()
     round: Annotated[int, Meta(ge=1, lt=2**31)] = 1
     all_args: str | None = None
+    # The public keys of the holders of the token that asked: `ed25519:` and 43 characters each.
+    keys: tuple[str, ...] = ()
 
     @property
     def node(self) -> str:
@@ -208,7 +212,8 @@ class GrantRecord(Struct, frozen=True):
     """A run-time grant, and the token that asked for it: if that token is revoked, so is the grant.
 
     `capability` is the first id of the granted capability, `at` the time of the grant. `ids`, `kid` and `issued` are
-    those of the token that asked. Ids are 16 bytes, times are in Unix seconds.
+    those of the token that asked; behind its own ids come those of the keys that it named. Ids are 16 bytes, times are
+    in Unix seconds.
     """
 
     capability: bytes

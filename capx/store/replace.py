@@ -7,7 +7,7 @@ Laws:
 - If the store has not gone on from the backup, but in another way, the survey says since when.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -16,13 +16,16 @@ from msgspec import Struct
 from capx.crypto.keys import is_kid
 from capx.errors import ConfigurationProblem
 from capx.intents.epoch import authority_of, began, is_epoch
+from capx.store.events import Revoked
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Damaged, Head
 from capx.tokens.revocation_key import KID, is_lasting
 
 
 class StoreSurvey(Struct, frozen=True):
-    """The facts about a store that a restoration needs: its head, its revoked root keys, and its latest time.
+    """The facts about a store that a restoration needs: its head, its revoked keys, and its latest time.
+
+    `kids` are those of revoked root keys. `agent_keys` are the public keys of agents that were ever revoked.
 
     `newest` is the last time at which the authority itself wrote something, in Unix seconds. Decisions do not count,
     because resources date them by their own clocks. `unread`: something is there, and it could not be read completely.
@@ -35,6 +38,7 @@ class StoreSurvey(Struct, frozen=True):
     newest: int = 0
     unread: bool = False
     parted: int | None = None
+    agent_keys: tuple[str, ...] = ()
 
 
 Begin = Callable[[Writing, StoreSurvey], None]
@@ -71,7 +75,21 @@ def survey(reading: Reading, backup: Reading | None = None) -> StoreSurvey:
     newest = max((event.at for event in reading.events() if event.kind != "decision"), default=0)
     # A new epoch has to begin later than everything in here, so its own beginning counts even without an event.
     parted = None if backup is None else _parted(reading, backup)
-    return StoreSurvey(head, tuple(filter(is_kid, kids)), max(newest, began(head.epoch)), parted=parted)
+    return StoreSurvey(
+        head,
+        tuple(filter(is_kid, kids)),
+        max(newest, began(head.epoch)),
+        parted=parted,
+        agent_keys=tuple(dict.fromkeys(_agent_keys(reading))),
+    )
+
+
+def _agent_keys(reading: Reading) -> Iterator[str]:
+    # By the log: a death has only the id that follows from the key.
+    for event in reading.events(kind=Revoked.kind):
+        revoked = event.read_if(Revoked)
+        if revoked is not None and revoked.key is not None and revoked.revocation_key is not None:
+            yield revoked.key
 
 
 def _parted(there: Reading, backup: Reading) -> int | None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from capx.crypto.base64url import is_bytes
 from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import is_kid
-from capx.errors import InvalidCaveat, InvalidRequest, StoreProblem
+from capx.errors import InvalidCaveat, InvalidRequest, KeyProblem, StoreProblem
 from capx.intents.epoch import began, is_epoch
 from capx.intents.intent import parse_intent
 from capx.store import lifecycle
@@ -21,7 +21,7 @@ from capx.store.events import CapabilityMinted
 from capx.store.log import GENESIS, START, Event, check
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, Counter, Damaged, Death, Head, IntentRecord, TaskRecord
-from capx.tokens.revocation_key import ISSUED, KID
+from capx.tokens.revocation_key import ISSUED, KID, of_public
 from capx_caveats import SAFE_INTEGER, amount, is_id, is_label
 
 CLOCKS_APART = 300
@@ -117,6 +117,7 @@ def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
         task.intent,
         task.intent is None or is_bytes(task.intent, 32),
     )
+    _demand(where, "is not an agent's key", task.holder, task.holder is None or _is_agent_key(task.holder))
     _demand(where, "is not a state", task.state, task.state == lifecycle.FIRST or lifecycle.is_final(task.state))
     if lifecycle.is_final(task.state):
         _demand(where, "is not a time", task.ended, _is_count(task.ended))
@@ -177,6 +178,13 @@ def _is_key(key: object) -> bool:
     if key.startswith(KID):
         return is_kid(key[len(KID) :])
     return _matches(_SECONDS, key[len(ISSUED) :]) if key.startswith(ISSUED) else is_id(key)
+
+
+def _is_agent_key(text: object) -> bool:
+    try:
+        return isinstance(text, str) and bool(of_public(text))
+    except KeyProblem:
+        return False
 
 
 def _is_proof(proof: object) -> bool:

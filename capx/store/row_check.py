@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 
 from capx.crypto.base64url import unb64u
-from capx.errors import BrokenLog, InvalidRequest
+from capx.errors import BrokenLog, InvalidRequest, KeyProblem
 from capx.intents.intent import parse_intent
 from capx.store.events import (
     REQUEST_STATES,
@@ -34,6 +34,7 @@ from capx.store.log import Event
 from capx.store.protocols import Reading
 from capx.store.records import GrantRecord, IntentRecord, RequestRecord, TaskRecord
 from capx.store.row_marks import Table, changed_row, grant_fields
+from capx.tokens.revocation_key import of_public
 
 
 def check_rows(reading: Reading) -> None:
@@ -75,7 +76,7 @@ def _check_tasks(reading: Reading, tasks: Mapping[str, TaskRecord]) -> Counter[s
 
 
 def _is_opened_by(at: int, opened: TaskOpened, task: TaskRecord) -> bool:
-    names = ("root", "expires", "tenant", "purpose", "principal", "intent")
+    names = ("root", "expires", "tenant", "purpose", "principal", "intent", "holder")
     return task.opened == at and all(getattr(opened, name) == getattr(task, name) for name in names)
 
 
@@ -125,10 +126,19 @@ def _check_requests(reading: Reading, tasks: Mapping[str, TaskRecord]) -> None:
         if row is None:
             _demand_forgotten(event, tasks, f"the row of the grant {capability} is missing")
         elif request is not None and minted.asker:
-            ids = tuple(map(unb64u, minted.asker))
+            ids = (*map(unb64u, minted.asker), *_key_ids(request))
             expected = GrantRecord(unb64u(capability), ids, request.kid, request.issued, event.at)
             if grant_fields(expected) != row.fields:
                 raise BrokenLog(event.position, f"the row of the grant {capability} is different")
+
+
+def _key_ids(request: RequestRecord) -> Iterator[bytes]:
+    """The ids of the keys that the token named which asked. The log does not say them; the mark of the request does."""
+    for key in request.keys:
+        try:
+            yield of_public(key)
+        except KeyProblem:
+            raise changed_row("requests", request.id, "names a key that nobody can have") from None
 
 
 def _events_about_requests(reading: Reading) -> Iterator[tuple[str, Event]]:

@@ -92,7 +92,7 @@ def changed_row(table: Table, id_: str, fault: str, *, marked: IntentRecord | No
 
 def task_fields(task: TaskRecord) -> bytes:
     """The fields of a task that never change."""
-    named = (task.tenant, task.purpose, task.principal, task.intent)
+    named = (task.tenant, task.purpose, task.principal, task.intent, task.holder)
     return _fields(task.root, task.opened, task.expires, *named)
 
 

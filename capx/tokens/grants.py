@@ -6,8 +6,8 @@ Laws:
 
 - An entry that constrains arguments is given as an `Entry`, or as a pair of it and its audience, if that is another.
 - The authority's own audience is reserved: nothing can be granted there.
-- The authority's block names the task, its allowed actions, its expiry and further restrictions. The whole task shares
-  its budgets.
+- The authority's block names the task, the key of its first holder if it has one, its allowed actions, its expiry and
+  further restrictions. The whole task shares its budgets.
 """
 
 from collections.abc import Collection, Iterable
@@ -30,6 +30,7 @@ from capx_caveats import (
     Eq,
     Expires,
     Fields,
+    Holder,
     Intent,
     InvalidCaveat,
     MaxHops,
@@ -143,15 +144,17 @@ def demand_audience(audience: str) -> str:
 
 
 class Claims(Struct, frozen=True):
-    """The claims of the authority's block: task id, id of the revocation root, tenant and intent.
+    """The claims of the authority's block: task id, id of the revocation root, tenant, intent and first holder.
 
-    `intent` is the digest of the intent that the task was opened on; None if it was opened on none.
+    `intent` is the digest of the intent that the task was opened on; None if it was opened on none. `holder` is the
+    public key of the first holder (`ed25519:` and 43 characters); None if anybody may use the tokens.
     """
 
     task: str
     root: str
     tenant: str | None
     intent: str | None
+    holder: str | None = None
 
 
 def authority_block(
@@ -160,6 +163,7 @@ def authority_block(
     """The authority's block of one capability; `expires` is in Unix seconds."""
     intent = () if claims.intent is None else (Intent(claims.intent),)
     tenant = () if claims.tenant is None else (Tenant(claims.tenant),)
+    holder = () if claims.holder is None else (Holder(claims.holder.partition(":")[2]),)
     restricting = tuple([_shared(caveat, claims.task) for caveat in restricting])
     return (
         Task(claims.task),
@@ -167,6 +171,7 @@ def authority_block(
         Root(claims.root),
         UntilCompleted(claims.task),
         *tenant,
+        *holder,
         Allow(allowed),
         Expires(expires),
         *restricting,

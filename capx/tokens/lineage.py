@@ -129,6 +129,16 @@ class Lineage(Struct, frozen=True, dict=True):
         return () if self.signed is None else self.signed.keys
 
     @property
+    def key_ids(self) -> tuple[bytes, ...]:
+        """The keys of the revocations of these public keys: 16 bytes each."""
+        return tuple(map(of_key, self.keys))
+
+    @property
+    def unsigned(self) -> tuple[Refusal, ...]:
+        """The refusals of keys and signatures that are missing, or must not be there; they apply to every call."""
+        return () if self.signed is None else self.signed.refusals
+
+    @property
     def owner(self) -> tuple[int, str | None]:
         """The hop of its holder, and the label of that hop."""
         return len(self.hops), self.hops[-1] if self.hops else None

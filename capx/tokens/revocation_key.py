@@ -36,6 +36,13 @@ def of_key(public: bytes) -> bytes:
     return digest(b"capx/1/key", public)[:16]
 
 
+def of_public(text: str) -> bytes:
+    """The same for a public key as people write it, `ed25519:` and 43 characters; KeyProblem for any other text."""
+    from capx.crypto.ed25519 import parse_public  # slow to import, and only keyed tasks need it
+
+    return of_key(parse_public(text))
+
+
 def of_instant(seconds: int) -> str:
     """The key that revokes everything issued up to and in this second (Unix seconds)."""
     return f"{ISSUED}{seconds}"

@@ -57,14 +57,20 @@ class Signature(Struct, frozen=True, gc=False):
 
 
 class SignedBlocks(Struct, frozen=True):
-    """The keys that a chain names, from first to last, its signatures, and the refusals that need no check.
+    """The keys that a chain names, from first to last, and per block the signature to check or the refusal.
 
-    Without keys, it has no holder, and something in it is signed or names a key all the same.
+    Without keys, it has no holder, and something in it is signed or names a key all the same. `signed` is the number
+    of signatures.
     """
 
     keys: tuple[bytes, ...]
-    signatures: tuple[Signature, ...]
-    refusals: tuple[Refusal, ...]
+    checks: tuple[Signature | Refusal, ...]
+    signed: int
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """The refusals that need no check of a signature."""
+        return tuple([one for one in self.checks if isinstance(one, Refusal)])
 
 
 Owner = tuple[int, str | None]
@@ -78,28 +84,25 @@ def read_signed_blocks(
     from capx.crypto.ed25519 import public_text, weakness  # slow to import, and only keyed tokens need it
 
     keys: list[bytes] = []
-    signatures: list[Signature] = []
-    refusals: list[Refusal] = []
+    checks: list[Signature | Refusal] = []
     for at, (block, caveats, owner) in enumerate(zip(blocks, decoded, owners, strict=True)):
         named = _key_named(caveats)
         signed = caveats[-1] if caveats and type(caveats[-1]) is Sig else None
         is_hop = bool(caveats) and type(caveats[0]) is Hop
         if at > 0 and not keys:
             if named is not None or signed is not None:
-                refusals.append(_refused("hop_unsigned", _BELOW_A_BEARER, owner))
+                checks.append(_refused("hop_unsigned", _BELOW_A_BEARER, owner))
             continue
+        if is_hop and (signed is None or named is None):
+            checks.append(_refused("hop_unsigned", _HOP_UNSIGNED, owner))
         if signed is not None:
-            signatures.append(_signature(block, signed, owner, keys[-1], (digests[at], digests[at + 1])))
-        elif is_hop:
-            refusals.append(_refused("hop_unsigned", _HOP_WITHOUT_SIGNATURE, owner))
+            checks.append(_signature(block, signed, owner, keys[-1], (digests[at], digests[at + 1])))
         if named is not None:
             keys.append(unb64u(named))
             if weakness(keys[-1]):
                 sentence = f"names {public_text(keys[-1])}, under which others than its owner could sign, or nobody"
-                refusals.append(_refused("hop_signature", sentence, owner))
-        elif is_hop:
-            refusals.append(_refused("hop_unsigned", _HOP_WITHOUT_KEY, owner))
-    return SignedBlocks(tuple(keys), tuple(signatures), tuple(refusals))
+                checks.append(_refused("hop_signature", sentence, owner))
+    return SignedBlocks(tuple(keys), tuple(checks), sum(isinstance(one, Signature) for one in checks))
 
 
 def _key_named(caveats: tuple[Caveat, ...]) -> str | None:
@@ -181,6 +184,5 @@ def _refused(code: str, sentence: str, owner: Owner) -> Refusal:
 
 
 _BELOW_A_BEARER = "is signed or names a key, and the authority bound this token to no key"
-_HOP_WITHOUT_SIGNATURE = "delegates without a signature, and the authority bound this token to a key"
-_HOP_WITHOUT_KEY = "delegates to an agent without a key, and the authority bound this token to a key"
+_HOP_UNSIGNED = "delegates without a signature or a key, and the authority bound this token to a key"
 _PRESENTATION_WITHOUT_SIGNATURE = "was presented without the signature of its holder's key"

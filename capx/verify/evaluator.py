@@ -32,14 +32,15 @@ from capx.verify.spending import Spent, exhausted
 from capx_caveats import JSON, Call, Caveat, Expires, Facts, Refusal, Tenant, shown
 from capx_caveats.constraint import is_own
 
-_SIGNED_BLOCKS = 16 * 1024
-"""Blocks with good signatures that are remembered at most, in each of two generations."""
 MAX_REPORTED = 32
 """Refusals that one denial reports: a token can hold thousands of caveats."""
 
 
 class Evaluator:
-    """The parts that judging needs besides the token: revocations, the time, a meter, and the recorder."""
+    """The parts that judging needs besides the token: revocations, the time, a meter, and the recorder.
+
+    It remembers up to twice `signed_blocks` blocks whose signatures are good.
+    """
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Evaluator:
         meter: Meter | None,
         max_staleness: float,
         clock: Callable[[], float],
+        signed_blocks: int,
     ) -> None:
         self.recorder = recorder
         self.meter = meter
@@ -61,7 +63,7 @@ class Evaluator:
         self._lock = threading.Lock()
         self._ended_tokens = EndedTokens()
         # By d of the block: it covers the key, the message and the signature, so siblings share the checks of a parent.
-        self._signed: Cache[bool] = Cache(_SIGNED_BLOCKS)
+        self._signed: Cache[bool] = Cache(signed_blocks)
 
     def age(self) -> float:
         """Seconds since the last news of revocations, after looking for newer ones."""
@@ -100,16 +102,16 @@ class Evaluator:
         signed = lineage.signed
         if signed is None and own is None:
             return ()
-        found = [] if signed is None else list(signed.refusals)
-        for one in () if signed is None else signed.signatures:
-            if self._signed.get(one.digest) is None:
-                if is_good(one):
-                    self._signed.put(one.digest, True)
-                else:
+        found: list[Refusal] = []
+        for one in (*(() if signed is None else signed.checks), own):
+            if isinstance(one, Refusal):
+                found.append(one)
+            elif one is not None and self._signed.get(one.digest) is None:
+                if not is_good(one):
                     found.append(not_signed(one))
-        if isinstance(own, Signature):
-            own = None if is_good(own) else not_signed(own)
-        return (*found, *(() if own is None else (own,)))[:MAX_REPORTED]
+                elif one is not own:
+                    self._signed.put(one.digest, True)
+        return tuple(found[:MAX_REPORTED])
 
     def unaffordable(self, lineage: Lineage, call: Call) -> list[Refusal | None]:
         """The refusal that each allotment would make in step 8 now, in their order, or None; spends nothing."""
@@ -143,10 +145,12 @@ class Evaluator:
         revocation_keys = lineage.revocation_keys if presentation is None else (*lineage.revocation_keys, presentation)
         found: list[Refusal] = []
         if not deaths.keys().isdisjoint(revocation_keys):
-            # The spec's order: the revocation of the root key comes last, after that of the presentation.
-            found.extend(
-                _revoked(key, deaths[key], lineage) for key in sorted(revocation_keys, key=is_lasting) if key in deaths
+            # The spec's order: agents' keys come after the presentation, and the root key comes last.
+            key_ids = lineage.key_ids
+            dead = sorted(
+                (key for key in revocation_keys if key in deaths), key=lambda key: (is_lasting(key), key in key_ids)
             )
+            found.extend(_revoked(key, deaths[key], lineage) for key in dead)
         if lineage.issued <= self._liveness.revoked_until:
             found.append(_ISSUED_TOO_EARLY)
         return found

@@ -52,6 +52,9 @@ from capx_caveats.texts import bounded_patterns
 MAX_STALENESS = 30.0
 """Seconds for which a verifier goes on without news of revocations."""
 
+_BLOCKS_OF_A_CHAIN = 16
+"""Blocks with good signatures that are remembered for each chain that the cache has room for."""
+
 _Presented = tuple[bytes, int, int]
 """What is burnt: the id of a presentation (16 bytes), the last second of its window, and the time."""
 _REQUIRABLE = frozenset({"tenant", "intent", "holder"})
@@ -136,7 +139,13 @@ class Verifier:
         self._vocabulary = vocabulary
         self._bearer = bearer
         self._evaluator = Evaluator(
-            keys, liveness=liveness, recorder=recorder, meter=meter, max_staleness=max_staleness, clock=clock
+            keys,
+            liveness=liveness,
+            recorder=recorder,
+            meter=meter,
+            max_staleness=max_staleness,
+            clock=clock,
+            signed_blocks=cache_size * _BLOCKS_OF_A_CHAIN,
         )
         self._cache: Cache[_Known] = Cache(cache_size)
 
@@ -328,8 +337,7 @@ class Verifier:
         digest = chain.block_digest(lineage.digest, frame.blocks[-1])
         own = None
         if lineage.signed is not None or len(last) > 1:
-            earlier = 0 if lineage.signed is None else len(lineage.signed.signatures)
-            demand_few_signatures(earlier + len(last) - 1)
+            demand_few_signatures(len(last) - 1 + (0 if lineage.signed is None else lineage.signed.signed))
             own = signed_presentation(lineage.signed, frame.blocks[-1], last, lineage.owner, (lineage.digest, digest))
         return _Read(self, lineage, mark, digest[:16], own)
 

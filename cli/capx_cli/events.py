@@ -213,7 +213,10 @@ def _restored(restored: events.Restored) -> str:
 def _revoked(revoked: events.Revoked) -> str:
     by = f", by the agent at node {revoked.by}" if revoked.by else ""
     id_ = f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
-    everything = None if revoked.key is None else phrases.of_key(revoked.key)
+    if revoked.key is not None:
+        return f"all that the agent's key {revoked.key} holds or has delegated{by}"
+    dead = revoked.revocation_key
+    everything = None if dead is None else phrases.of_key(dead)
     return f"{everything or id_}{by}"
 
 

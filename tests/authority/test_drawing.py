@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 
 from capx.authority.graph.drawing import dot, mermaid
 from capx.authority.graph.graph import Budgeted, Graph, Held, Node, Tree
@@ -95,6 +96,14 @@ def test_what_is_dead_is_marked_for_whoever_sees_no_colours() -> None:
 def test_honest_names_stay_readable() -> None:
     for draw in (dot, mermaid):
         assert "Zoë 株式会社, 2nd" in draw(graph_of("Zoë 株式会社, 2nd"))
+
+
+def test_the_key_of_a_task_is_in_the_box_of_the_task() -> None:
+    (tree,) = graph_of("plain").trees
+    keyed = Graph((replace(tree, holder=f"ed25519:{'A' * 43}"),))
+    assert f"key ed25519:{'A' * 43}" in mermaid(keyed)
+    assert f"key ed25519:{'A' * 43}" in dot(keyed)
+    assert "ed25519" not in mermaid(graph_of("plain"))
 
 
 def test_an_empty_graph_is_one_too() -> None:

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from capx.authority.authority import Authority
 from capx.authority.restore import restore
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem
 from capx.intents.epoch import authority_of
@@ -127,6 +128,25 @@ def test_intents_are_brought_back_requests_and_grants_are_not(
         assert (found.principal, found.intent, found.state) == (once.principal, once.digest, "withdrawn")
         assert reading.requests() == []
         assert granted_by(reading, b"i" * 16) == granted_by(reading, of_kid(LEAKED)) == []
+
+
+def test_a_key_of_an_agent_stays_dead(authority: Authority, place: str, saved: Path, tmp_path: Path) -> None:
+    before, after, alive = (AgentKey.generate(name).public for name in ("before", "after", "alive"))
+    for key in (before, alive):
+        authority.open(allow=["crm.read"], agent_key=key)
+    authority.revoke(key=before)
+    head = backup(authority.store, saved)
+    authority.revoke(key=after)
+    assert restore(saved, place, dry_run=True).agent_keys == (after,)
+    assert brought_back(saved, place, tmp_path).agent_keys == (after,)
+    with authority.store.read() as reading:
+        assert [task.holder for task in reading.tasks()] == [before, alive]
+    assert [event.facts()["key"] for event in authority.log(head.position) if event.kind == "revoked"] == [after]
+    for key in (before, after):
+        with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound to it"):
+            authority.open(allow=["crm.read"], agent_key=key)
+    assert authority.open(allow=["crm.read"], agent_key=alive).holder == alive
+    authority.check()
 
 
 def test_an_intent_of_before_a_restoration_opens_nothing(place: str, saved: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ is computed with the standard library alone.
 """
 
 import hmac
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Final
 
 from capx import AudienceKeys, Capability, Denied, MalformedToken, Replay, RootKey, ToolCall, Verifier
 from capx.crypto.base64url import unb64u
+from capx.crypto.ed25519 import SEED, Signer, is_signed
 from capx.store.protocols import Store
 from capx.tokens import wire
 from capx.tokens.capability import mint
@@ -27,6 +29,9 @@ COLD: Final = "capx, cold"
 WARM: Final = "capx, warm prefix"
 COLD_STORED: Final = "capx, cold, replay in a store"
 WARM_STORED: Final = "capx, warm prefix, replay in a store"
+SIGNED_COLD: Final = "capx, signed, cold"
+SIGNED_WARM: Final = "capx, signed, warm prefix"
+CHECK: Final = "one Ed25519 check"
 CAPX: Final = "capx"
 CAVEATS_TOO: Final = "capx, caveats too"
 
@@ -129,6 +134,24 @@ def contenders(bench: Bench, store: Store) -> list[Contender]:
     for named, step in steps.items():
         runs[named] = partial(_if_it_fits, step)
     return [Contender(op, at, who, run) for (op, who), run in runs.items()]
+
+
+def signed_contenders(hops: int, root: RootKey, liveness: Liveness) -> list[Contender]:
+    """The verification of a chain of signed hops by keys that the verifier knows, and one check of a signature."""
+    bench = Bench(workload.signed_chain_of(hops, root, int(time.time())), root, liveness)
+    signer, message = Signer(os.urandom(SEED)), os.urandom(32)
+    signature = signer.sign(message)
+
+    def check() -> None:
+        if not is_signed(signer.public, message, signature):
+            raise AssertionError("a good signature is refused")
+
+    runs: dict[str, Run] = {
+        SIGNED_COLD: bench.verify(bench.verifier(warm=False)),
+        SIGNED_WARM: bench.verify(bench.verifier(warm=True)),
+        CHECK: partial(repeated, check),
+    }
+    return [Contender("verify", hops, who, run) for who, run in runs.items()]
 
 
 def for_peers(bench: Bench) -> dict[str, object]:

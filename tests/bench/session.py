@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.bench.authority.figures import Figure
 
 _ROUNDS_OF_A_SIDE: Final = 9
-_BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM)
+_BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM, ours.SIGNED_WARM, ours.CHECK)
 
 
 class Session:
@@ -57,6 +57,10 @@ class Session:
                 f"only {bench.hops} fit into {wire.MAX_TEXT} characters, which is the length measured instead"
             )
         contenders, sizes = ours.contenders(bench, self._store), ours.sizes(bench)
+        try:
+            contenders += ours.signed_contenders(bench.hops, root, self._view)
+        except Unmeasurable as reason:
+            self.missing[f"capx, signed, at {bench.hops} hops"] = str(reason)
         if peers is not None:
             theirs, their_sizes, unable = peers.contenders(ours.for_peers(bench), bench.texts)
             contenders, sizes = contenders + theirs, sizes | their_sizes

@@ -1,5 +1,6 @@
 """A report as tables: the same on a terminal and on the page."""
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from tests.bench import ours, startup
@@ -10,6 +11,9 @@ from tests.bench.report import Bar, Report, bars
 from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
 
 EARLIER: Final = "Beside the earlier commit"
+_MOST_CHECKS: Final = 1.4
+"""What a signature may cost at most, in checks of one."""
+_LEAST_QUICKER: Final = 1.5
 _OPERATIONS: Final = {
     "mint": (ours.CAPX, "From nothing to the text of the authority's block. This is the same at any L."),
     "attenuate": (ours.CAPX, "Append one more `where` to a chain of L hops, to its text. PyJWT cannot do this."),
@@ -56,7 +60,7 @@ def tables(report: Report) -> list[Table]:
         if rows := [row for row in report.rows if row.op == op]:
             found.append(_times(report, rows, op, base, note))
         if rows and op == "verify":
-            found.append(_beside_capx(report, rows))
+            found += [_beside_capx(report, rows), _signed(report)]
     found += [_sizes(report), _growth(report, "caveats", "caveats a hop"), _growth(report, "deaths", "dead ids")]
     found += [_starts(report), *of_the_guard.tables(report), *of_the_authority.tables(report), _earlier(report)]
     return [table for table in found if table.rows]
@@ -94,7 +98,7 @@ def _times(report: Report, rows: list[Row], op: str, base: str, note: str) -> Ta
 
 def _beside_capx(report: Report, rows: list[Row]) -> Table:
     ats = report.ats("verify")
-    names = list(dict.fromkeys(row.who for row in rows if not row.who.startswith(("capx", ours.FLOOR))))
+    names = list(dict.fromkeys(row.who for row in rows if not row.who.startswith(("capx", ours.FLOOR, ours.CHECK))))
 
     def cell(row: Row | None) -> str:
         if row is None:
@@ -106,6 +110,54 @@ def _beside_capx(report: Report, rows: list[Row]) -> Table:
         "How many times as long as capx takes, first cold, then with a warm prefix.",
         ["", *(f"L = {at}" for at in ats)],
         [[who, *(cell(report.row("verify", at, who)) for at in ats)] for who in names],
+    )
+
+
+def _signed(report: Report) -> Table:
+    ats = [at for at in report.ats("verify") if report.row("verify", at, ours.SIGNED_WARM) is not None]
+
+    def times(who: str) -> list[str]:
+        return [NONE, *(_cell(report.row("verify", at, who), "") for at in ats)]
+
+    def told(bar: str, values: Sequence[float | None], good: Callable[[float], bool]) -> list[str]:
+        shown = [NONE if one is None else short(one) if good(one) else f"**{short(one)}**" for one in values]
+        return [bar, *shown]
+
+    def ratio(at: int, who: str, to: str) -> float | None:
+        row = report.row("verify", at, who)
+        return None if row is None else row.ratios.get(to)
+
+    def more(signed: str, bearer: str, checks: Callable[[int], int]) -> list[float | None]:
+        pairs = [(ratio(at, signed, ours.CHECK), ratio(at, bearer, ours.CHECK), checks(at)) for at in ats]
+        return [None if a is None or b is None else (a - b) / count for a, b, count in pairs]
+
+    def few(value: float) -> bool:
+        return value <= _MOST_CHECKS
+
+    return Table(
+        "Signed tokens",
+        "Each hop and each presentation is signed (Ed25519), by keys that the verifier has seen before. *More than a "
+        "bearer's* says how much longer a verification takes than that of the same chain without keys, in checks of "
+        "one signature. With a warm prefix only the presentation is checked. Cold, each hop is checked as well, and "
+        "the number is that for each signature. **Bold** is beyond the bar.",
+        ["", "bar", *(f"L = {at}" for at in ats)],
+        [
+            [ours.CHECK, *times(ours.CHECK)],
+            [ours.SIGNED_WARM, *times(ours.SIGNED_WARM)],
+            ["warm, more than a bearer's", *told("≤ 1.4", more(ours.SIGNED_WARM, ours.WARM, lambda _: 1), few)],
+            [ours.SIGNED_COLD, *times(ours.SIGNED_COLD)],
+            ["cold, more than a bearer's", *told("≤ 1.4", more(ours.SIGNED_COLD, ours.COLD, lambda at: at + 1), few)],
+            [
+                "tenuo, held, to capx, signed, warm",
+                *told(
+                    "≥ 1.5 at 8",
+                    [ratio(at, "tenuo, held", ours.SIGNED_WARM) for at in ats],
+                    lambda value: value >= _LEAST_QUICKER,
+                ),
+            ],
+        ]
+        if ats
+        else [],
     )
 
 

@@ -6,9 +6,12 @@ and a `where`. The authority's block holds what every authority's block does.
 
 from typing import Final
 
-from capx import Capability, MalformedToken, RootKey, ToolCall, action, between, expires, max_hops, where
+from capx import AgentKey, Capability, MalformedToken, RootKey, ToolCall, action, between, expires, max_hops, where
+from capx.crypto.base64url import b64u
+from capx.crypto.ed25519 import parse_public
 from capx.tokens.capability import mint
-from capx_caveats import Appendable, Call, Caveat, Entry, Expires, Root, Task, Tenant, UntilCompleted, allow
+from capx_caveats import Appendable, Call, Caveat, Entry, Expires, Holder, Root, Task, Tenant, UntilCompleted, allow
+from tests.bench.measuring import Unmeasurable
 
 AUDIENCE: Final = "crm"
 ACTION: Final = "crm.read"
@@ -30,9 +33,10 @@ def executed(arguments: dict[str, int]) -> Call:
     return Call(ACTION, dict(arguments), tenant="Acme", attributes={"env": "prod"})
 
 
-def authority(now: int) -> tuple[Caveat, ...]:
+def authority(now: int, *more: Caveat) -> tuple[Caveat, ...]:
     """The caveats of the authority's block."""
     return (
+        *more,
         Task("task"),
         Root("root"),
         UntilCompleted("task"),
@@ -45,6 +49,20 @@ def authority(now: int) -> tuple[Caveat, ...]:
 def of_a_hop(number: int, *more: Appendable) -> list[Appendable]:
     """The caveats of one hop beside its hop and its `allow`."""
     return [expires("30m"), max_hops(_MOST_HOPS - number), WHERE, *more]
+
+
+def signed_chain_of(hops: int, root: RootKey, now: int) -> Capability:
+    """The same with keys: each hop is signed by the agent before it. Unmeasurable if there is no room for it."""
+    key = AgentKey.generate("first")
+    holder = Holder(b64u(parse_public(key.public)))
+    capability = mint(root.audience_key(AUDIENCE), authority(now, holder), now=now).with_key(key)
+    for hop in range(hops):
+        try:
+            to = AgentKey.generate(f"agent-{hop}")
+            capability = capability.delegate(to=to.name, to_key=to, allow=ENTRIES, caveats=of_a_hop(hop))
+        except MalformedToken as full:
+            raise Unmeasurable(str(full)) from None
+    return capability
 
 
 def chain_of(hops: int, root: RootKey, now: int, *more: Appendable) -> Capability:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import atheris
 
-TARGETS = ("wire", "blocks", "presentation", "http", "interop")
+TARGETS = ("wire", "blocks", "presentation", "signed", "sealed", "http", "interop")
 WORDS = """
     task intent root hop max_hops call until_completed expires not_before tenant allow where args. "*" budget fresh
     holder sig eq in range prefix path each any all not absent anything glob regex url host cidr contains length fields
     acme.multiple acme.region argv null true false 9007199254740991 -0 1e3 [[ ]] \\\\ud800 Capx capx1_ /../ %2F ://
+    capxseal1_ agent principal
 """
 """What the fuzzer may write besides bytes: tags, and spellings that mean trouble."""
 

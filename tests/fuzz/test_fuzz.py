@@ -15,6 +15,8 @@ RUNS = {
     "wire": repeated(20_000),
     "blocks": repeated(20_000),
     "presentation": repeated(4_000),
+    "signed": repeated(2_000),
+    "sealed": repeated(10_000),
     "http": repeated(10_000),
     "interop": repeated(10_000),
 }

@@ -15,7 +15,8 @@ from capx.intents.principal_key import PrincipalKey
 from tests.labs.intents import DOCUMENT
 
 KEY = PrincipalKey("ana@our.example", Signer(bytes(range(32))))
-LEAST = {name: DOCUMENT[name] for name in DOCUMENT if name not in {"tenant", "parameters", "agent"}}
+OPTIONAL = ("tenant", "parameters", "agent", "agent_key")
+LEAST = {name: DOCUMENT[name] for name in DOCUMENT if name not in OPTIONAL}
 
 
 def written(document: object) -> bytes:
@@ -52,6 +53,7 @@ def test_every_member_changes_the_digest() -> None:
         "tenant": "Umbrella",
         "parameters": {"ticket": "T-2"},
         "agent": "other",
+        "agent_key": KEY.public,
         "max_tasks": 3,
         "issued": 1,
         "not_after": 1_795_628_801,
@@ -61,10 +63,10 @@ def test_every_member_changes_the_digest() -> None:
     digests = {parse_intent(written({**DOCUMENT, name: value})).digest for name, value in others.items()}
     digests |= {
         parse_intent(written({each: DOCUMENT[each] for each in DOCUMENT if each != absent})).digest
-        for absent in ("tenant", "parameters", "agent")
+        for absent in OPTIONAL
     }
     digests.add(parse_intent(written(DOCUMENT)).digest)
-    assert len(digests) == len(others) + 4
+    assert len(digests) == len(others) + len(OPTIONAL) + 1
 
 
 @pytest.mark.parametrize(
@@ -131,6 +133,7 @@ UNMEANT: dict[str, list[Any]] = {
     "statement": ["", " \n ", "x" * (LONGEST_STATEMENT + 1), "a\rb", "a\tb", "\x1b[2Jx", "a\u2066b", "a\u2028b", 7],
     "tenant": ["", "x" * 129, "a\nb", "a\u061cb", 7],
     "agent": ["", "x" * 129, "a\nb", 7],
+    "agent_key": ["", "planner", KEY.public[8:], f"{KEY.public}=", f"ed25519:{b64u(bytes(32))}", KEY.public.upper(), 7],
     "max_tasks": [0, -1, 1_000_001, 1.0, "1", True],
     "issued": [-1, 2**53, 1.5, "now", True],
     "not_after": [0, 1_795_600_000, 2**53, 1e300, "8h"],
@@ -145,7 +148,7 @@ def test_what_cannot_be_meant_is_refused(name: str, values: list[object]) -> Non
         assert refused({**DOCUMENT, name: value}), value
 
 
-@pytest.mark.parametrize("name", ["principal", "purpose", "tenant", "agent", "statement"])
+@pytest.mark.parametrize("name", ["principal", "purpose", "tenant", "agent", "agent_key", "statement"])
 def test_no_parameter_is_called_like_what_an_intent_has_itself(name: str) -> None:
     assert "not a member's name" in refused({**DOCUMENT, "parameters": {name: "x"}})
 
@@ -276,5 +279,5 @@ def test_an_intent_that_is_written_is_unique_and_counts_from_now() -> None:
     one, other = (Intent.written(**said) for _ in range(2))
     assert one.digest != other.digest
     assert (one.issued, one.not_after, one.max_tasks) == (1_000, 1_000 + 8 * 3600, 1)
-    assert one.document().keys() & {"tenant", "agent", "parameters"} == set()
+    assert one.document().keys().isdisjoint(OPTIONAL)
     assert Intent.written(**said, not_after="90s").not_after == 1_090

@@ -10,6 +10,7 @@ DOCUMENT: dict[str, Any] = {
     "tenant": "Acme",
     "parameters": {"ticket": "T-1", "amount": 20.5, "urgent": True, "lines": [1, "b", None], "note": None},
     "agent": "refunds",
+    "agent_key": "ed25519:A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg",
     "max_tasks": 2,
     "issued": 1_795_600_000,
     "not_after": 1_795_628_800,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import hypothesis.strategies as st
 from hypothesis import note
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from msgspec import UNSET
 
 from capx.api.messages.outcomes import Revocation
 from capx.authority.history import PATIENCE
@@ -20,6 +21,7 @@ from capx.authority.intent_use import AHEAD
 from capx.authority.opening import OpenedTask
 from capx.authority.requests.inheritance import Asker, read_asker
 from capx.authority.row_guard import check_marks
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest, StoreProblem
@@ -52,6 +54,9 @@ RULES = (
     policy_rule("ask", action(PAY, to=anything()), uses=1, pinned=True),
 )
 MOST_TASKS, TTL, MOST_COPIES, MOMENTS = 2, 600, 2, 4
+
+AGENTS = {key.public: key for key in (AgentKey.generate(f"agent {nth}") for nth in range(4))}
+"""The keys of all agents, by their public halves."""
 
 untouched = precondition(lambda self: self.changed is None)
 
@@ -116,7 +121,11 @@ class Minting(RuleBasedStateMachine):
         self.expire()
         self.world.expiry[task.id] = task.expires
         self.tasks[task.id] = task
-        self.held.append(task.bundle)
+        self.held.append(with_key(task.bundle))
+
+    def names(self, key: str | None) -> bool:
+        """Whether the authority still names this key in anything."""
+        return key not in self.world.dead
 
     def expire(self) -> None:
         # By a row that is changed, something else may be overdue.
@@ -141,11 +150,13 @@ class Minting(RuleBasedStateMachine):
         """What is minted for a task now."""
         ends = self.world.expiry.get(task.id, 0)
         ended = task.id in self.world.ended or b64u(root_node(task.root)) in self.world.dead
-        allowed = self.mints and not ended and self.now < ends
-        minted = self.may(allowed, lambda: self.authority.mint(task.id, allow=[ACTION])) or ()
+        allowed = self.mints and self.names(task.holder) and not ended and self.now < ends
+        bundle = self.may(allowed, lambda: self.authority.mint(task.id, allow=[ACTION]))
+        minted = () if bundle is None else with_key(bundle)
         for token in minted:
             assert (token.task, token.path[0], tenants(token)) == (task.id, root_node(task.root), [task.tenant])
             assert expiry(token) <= ends
+            assert token.keys == (() if task.holder is None else (task.holder,))
         return minted
 
     @rule(fresh=st.booleans())
@@ -154,18 +165,23 @@ class Minting(RuleBasedStateMachine):
 
     def open_on(self, *, fresh: bool) -> None:
         if self.changed is None and (fresh or not self.intents):
-            self.intents.append(self.lab.intent(max_tasks=MOST_TASKS))
+            # The first names no key: whoever opens it gives none.
+            key = (None, *AGENTS)[len(self.intents) % 3]
+            self.intents.append(self.lab.intent(max_tasks=MOST_TASKS, agent_key=key))
         if not self.intents:
             return
         intent = self.intents[-1]
         opened = self.world.opened.get(intent.digest, 0)
         timely = intent.issued - AHEAD <= self.now <= intent.not_after - TTL
+        key = None if intent.agent_key is UNSET else intent.agent_key
         allowed = self.mints and timely and opened < MOST_TASKS and intent.digest not in self.world.withdrawn
+        allowed = allowed and self.names(key)
         task = self.may(allowed, lambda: self.authority.open(intent, attested="the login", expires=f"{TTL}s"))
         if task is not None:
+            assert task.holder == key
             self.world.opened[intent.digest] = opened + 1
             self.keep(task)
-            self.askers += [token for token in task.bundle if token.audience == "authority"]
+            self.askers += [token for token in with_key(task.bundle) if token.audience == "authority"]
             for what in (QUERY, PAY):
                 self.admit(self.askers[-1], what)
 
@@ -220,6 +236,7 @@ class Minting(RuleBasedStateMachine):
             token = answer.capability
             assert (token.task, token.path, tenants(token)) == (asker.task, asker.path, tenants(asker))
             assert expiry(token) <= expiry(asker)
+            assert token.keys == asker.keys[-1:]
             self.world.requests[request] = "granted"
             self.world.granted[request] = self.world.granted.get(request, frozenset()) | {b64u(token.ids[0])}
         return answer
@@ -326,6 +343,11 @@ class Minting(RuleBasedStateMachine):
             if task in ended and undone:
                 self.world.ended[task] = self.authority.task(task).state
         return undone
+
+
+def with_key(bundle: Bundle) -> Bundle:
+    """The bundle, with the key of its holder."""
+    return bundle if bundle.holder is None else bundle.with_key(AGENTS[bundle.holder])
 
 
 def tenants(token: Capability) -> list[str | None]:

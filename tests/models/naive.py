@@ -18,6 +18,8 @@ from typing import Any
 from unicodedata import category
 from urllib.parse import unquote, urlsplit
 
+from tests.models import naive_ed25519
+
 SPEC = json.loads(Path(__file__).parents[2].joinpath("docs/spec/vocabulary.json").read_text("utf-8"))
 HOSTS, MARKS, LIMITS, TEXTS = SPEC["hosts"], SPEC["marks"], SPEC["numbers"], dict[str, str]()
 for named, pattern in SPEC["texts"].items():
@@ -49,13 +51,15 @@ def codes(token: str, audience: str, keys: Any, received: Any, call: Any, **worl
         kid, named, identifier, blocks, signature = decoded(token)
         demand(named == audience, "wrong_audience")
         demand(kid in keys and blocks, "not_authentic")
-        tail, ids = chained(keys[kid], identifier, blocks)
+        tail, d = chained(keys[kid], identifier, blocks)
+        ids = [each[:16] for each in d]
         demand(hmac.compare_digest(tail, signature), "not_authentic")
         claims, caveats, presented = shaped(blocks, world.get("require", ()))
+        key_ids, unsigned = signatures(blocks, d)
         past = [
             one for one in world["deaths"] if str(one)[:7] == "issued:" and int(one[7:]) >= json.loads(identifier)[4]
         ]
-        dead = deaths(claims, caveats, [*ids, f"kid:{kid}", *past[:1]], world["deaths"])
+        dead = deaths(claims, caveats, [*ids, *key_ids, f"kid:{kid}", *past[:1]], world["deaths"])
         if over := dead + ["expired" for caveat in caveats if caveat[0] == "expires" and now >= caveat[1]]:
             return over[:32]
         demand(not presented or now <= presented[3] + 60, "call_window")
@@ -70,7 +74,7 @@ def codes(token: str, audience: str, keys: Any, received: Any, call: Any, **worl
             demand(ids[-1] not in seen, "replayed")
     except PermissionError as stop:
         return [str(stop)]
-    told = standing(claims, caveats, call, world)
+    told = unsigned + standing(claims, caveats, call, world)
     told += ["needs_discharge"] * any(type(one) is tuple for one in blocks)
     judged = [one for one in caveats if named != "authority" or not re.search(r"\.|^(where|budget)$", one[0])]
     return (told + [code for caveat in judged if (code := refusal(caveat, call, now, age))])[:32]
@@ -125,7 +129,7 @@ def chained(key: bytes, identifier: bytes, blocks: list[Any]) -> tuple[bytes, li
         third = type(block) is tuple
         tail = mac(tail, mac(tail, block[0]) + mac(tail, block[1]) if third else block)
         d.append(hashed(b"capx/1/third", d[-1], *block) if third else hashed(b"capx/1/block", d[-1], block))
-    return tail, [each[:16] for each in d]
+    return tail, d
 
 
 def digest(data: bytes) -> str:
@@ -146,8 +150,7 @@ def rfc8785(value: Any) -> str:
 def shaped(blocks: list[Any], require: Any) -> tuple[Any, list[Any], Any]:
     """What the authority claims, all caveats but the presentation, and the presentation."""
     last = read(blocks[-1])
-    demand([caveat[0] for caveat in last] != ["call", "sig"], "hop_unsigned")
-    presented = last[0] if [caveat[0] for caveat in last] == ["call"] else None
+    presented = last[0] if [caveat[0] for caveat in last] in (["call"], ["call", "sig"]) else None
     chain = [read(block) for block in (blocks[:-1] if presented else blocks)]
     for at, caveats in enumerate(chain):
         marks = [caveat[0] if caveat[0] in MARKS else None for caveat in caveats]
@@ -159,6 +162,7 @@ def shaped(blocks: list[Any], require: Any) -> tuple[Any, list[Any], Any]:
     demand({"task", "root", "until_completed", "expires", "allow", *require} <= claims.keys(), "incomplete_authority")
     demand(["until_completed", claims["task"][1]] in chain[0], "incomplete_authority")
     demand(sum(caveat[0] == "budget" for caveats in chain for caveat in caveats) <= 16, "too_large")
+    demand(sum(caveat[0] == "sig" for block in blocks for caveat in read(block)) <= 32, "too_large")
     return claims, [caveat for caveats in chain for caveat in caveats], presented
 
 
@@ -178,6 +182,33 @@ def read(block: Any) -> list[Any]:
     return [UNKNOWN]
 
 
+def signatures(blocks: list[Any], d: list[bytes]) -> tuple[list[bytes], list[str]]:
+    """The ids of the keys that the chain names, and the reasons of 6.1."""
+    keys, told = list[bytes](), list[str]()
+    for at, (block, caveats) in enumerate(zip(blocks, map(read, blocks), strict=True)):
+        marks = {caveat[0]: caveat[1:] for caveat in caveats}
+        hop, key = marks.get("hop"), [*marks.get("holder", []), *marks.get("hop", [])[2:]]
+        must = "call" in marks if keys else False
+        if at and not keys:
+            told += ["hop_unsigned"] * bool(key or "sig" in marks)
+            continue
+        told += ["hop_unsigned"] * ((hop is not None and not (key and "sig" in marks)) or (must and "sig" not in marks))
+        if "sig" in marks:
+            signed = hashed(b"capx/1/sig", d[at], block[:-98])
+            good = block.endswith(b',["sig","%b"]]' % marks["sig"][0].encode())
+            good = good and naive_ed25519.is_signed(keys[-1], signed, unb64u(marks["sig"][0]))
+            told += ["hop_signature"] * (not good)
+        if key:
+            keys.append(unb64u(key[0]))
+            told += ["hop_signature"] * (not naive_ed25519.is_key(keys[-1]))
+    bare = bool(keys) and (not blocks or "call" not in [caveat[0] for caveat in read(blocks[-1])])
+    return [hashed(b"capx/1/key", key)[:16] for key in keys], told + ["hop_unsigned"] * bare
+
+
+def unb64u(text: str) -> bytes:
+    return urlsafe_b64decode(text + "===")
+
+
 def deaths(claims: Any, caveats: Any, ids: list[Any], known: Any) -> list[str]:
     nodes = [hashed(b"capx/1/root", claims["root"][1].encode())[:16]]
     granted = [step[1] for steps in claims["root"][2:] for step in steps]
@@ -192,7 +223,6 @@ def standing(claims: Any, caveats: Any, call: Any, world: Any) -> list[str]:
     told += ["incomplete_authority"] if call["tenant"] is not None and "tenant" not in claims else []
     for at, (tag, *fields) in enumerate(caveats):  # a hop is the first of its block
         hops = [later[0] for later in caveats[at:]].count("hop")
-        told += ["hop_unsigned"] if tag in {"holder", "sig"} or (tag == "hop" and len(fields) == 3) else []
         told += ["too_many_hops"] if tag == "max_hops" and hops > fields[0] else []
     return told
 

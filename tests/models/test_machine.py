@@ -31,7 +31,7 @@ from tests.labs.counts import repeated
 from tests.labs.hostile_reports import claimed, decided, recordable
 from tests.labs.lab import Clock
 from tests.labs.postgres import shared_server
-from tests.models.minting import Minting, untouched
+from tests.models.minting import AGENTS, Minting, untouched
 from tests.models.world import ACTION, World
 
 if TYPE_CHECKING:
@@ -68,15 +68,22 @@ class Machine(Minting):
     def some_bundle(self, data: st.DataObject) -> Bundle:
         return data.draw(st.sampled_from(self.held))
 
-    @rule(limit=st.sampled_from([None, 1, 3]), ttl=st.sampled_from([30, 600]), tenant=st.sampled_from(["A", "B"]))
-    def open(self, limit: int | None, ttl: int, tenant: str) -> None:
+    @rule(
+        limit=st.sampled_from([None, 1, 3]),
+        ttl=st.sampled_from([30, 600]),
+        tenant=st.sampled_from(["A", "B"]),
+        key=st.sampled_from([None, *AGENTS]),
+    )
+    def open(self, limit: int | None, ttl: int, tenant: str, key: str | None) -> None:
         budgets = [] if limit is None else [budget("calls", str(limit))]
         task = self.may(
-            self.mints,
-            lambda: self.authority.open(allow=[ACTION], tenant=tenant, expires=f"{ttl}s", caveats=budgets),
+            self.mints and self.names(key),
+            lambda: self.authority.open(
+                allow=[ACTION], tenant=tenant, expires=f"{ttl}s", caveats=budgets, agent_key=key
+            ),
         )
         if task is not None:
-            assert task.expires == self.now + ttl
+            assert (task.expires, task.holder) == (self.now + ttl, key)
             self.keep(task)
 
     @untouched
@@ -86,7 +93,9 @@ class Machine(Minting):
         parent = self.some_bundle(data)
         if len(parent.hops) < 3:
             caveats = [*([] if limit is None else [budget("calls", str(limit))]), *([expires("20s")] if short else [])]
-            self.held.append(parent.delegate(to="sub", allow=[ACTION], caveats=caveats, now=self.now))
+            # An agent may name a key that is dead. Nobody but a verifier sees it.
+            key = None if parent.holder is None else AGENTS[data.draw(st.sampled_from(list(AGENTS)))]
+            self.held.append(parent.delegate(to="sub", to_key=key, allow=[ACTION], caveats=caveats, now=self.now))
             if acts:
                 self.spend_with(self.held[-1])
 
@@ -120,6 +129,11 @@ class Machine(Minting):
         named = token.task if what == "task" and token.task in self.world.expiry else b64u(key)
         killed = self.kill(lambda: self.authority.revoke(named))
         assert killed[:1] == [b64u(key)] or self.changed is not None
+
+    @rule(key=st.sampled_from(list(AGENTS)))
+    def revoke_key(self, key: str) -> None:
+        killed = self.kill(lambda: self.authority.revoke(key=key))
+        assert killed[:1] == [key] or self.changed is not None
 
     @untouched
     @rule(where=st.sampled_from(["A", "B"]))
@@ -258,7 +272,7 @@ class Machine(Minting):
     def restore(self) -> None:
         assert self.saved is not None
         path, world = self.saved
-        known, kids = world.copy(), {kid for kid in self.ring.kids if kid in self.world.dead}
+        known, keys = world.copy(), {key for key in (*self.ring.kids, *AGENTS) if key in self.world.dead}
         try:
             restored = restore(path, self.where, clock=self.tick)
         except (ConfigurationProblem, StoreProblem) as error:
@@ -275,7 +289,7 @@ class Machine(Minting):
         self.used.clear()
         self.intents.clear()
         # A key that was revoked stays so; all else that happened since the backup is not known any more.
-        self.world = replace(known, revoked_until=max(known.revoked_until, restored.issued), dead=known.dead | kids)
+        self.world = replace(known, revoked_until=max(known.revoked_until, restored.issued), dead=known.dead | keys)
         assert self.now > restored.issued
         # The next burn shows that the store has lost what was presented, and a few seconds later that does not matter.
         for bundle in self.held[:1]:

@@ -29,7 +29,7 @@ class World:
     expiry: dict[str, int] = field(default_factory=dict[str, int])
     """When each task runs out."""
     dead: frozenset[str] = frozenset()
-    """Nodes, ids and kids that were revoked, as people write them."""
+    """Nodes, ids, kids and keys of agents that were revoked, as people write them."""
     revoked_until: int = -1
     """All that was issued up to here is dead."""
     spent: dict[str, Decimal] = field(default_factory=dict[str, Decimal])
@@ -48,7 +48,7 @@ class World:
 
     def kills(self, token: Capability, now: int) -> bool:
         """Whether it is dead, by its task, what it descends from, or the clock."""
-        named = {token.task, token.kid, *map(b64u, token.path), *map(b64u, token.ids)}
+        named = {token.task, token.kid, *map(b64u, token.path), *map(b64u, token.ids), *token.keys}
         return (
             token.task in self.ended
             or not self.dead.isdisjoint(named)

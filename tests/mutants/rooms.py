@@ -33,6 +33,17 @@ ROOMS: Final = {
     ),
     "chain": Room("capx/tokens/chain.py", ("tests/tokens/test_chain.py", "tests/tokens/test_wire.py")),
     "wire": Room("capx/tokens/wire.py", ("tests/tokens/test_wire.py",)),
+    "signed_blocks": Room(
+        "capx/tokens/signed_blocks.py",
+        (
+            "tests/tokens/test_signed_blocks.py",
+            "tests/attacks/test_stolen_keys.py",
+            "tests/attacks/test_law1_of_keys.py",
+        ),
+    ),
+    "named_key": _capx("crypto/named_key", "crypto/test_agent_key", "intents/test_principal_key"),
+    "agent_key": _capx("crypto/agent_key", "crypto/test_agent_key", "crypto/test_sealed"),
+    "sealed": _capx("crypto/sealed", "crypto/test_sealed"),
     "binding": Room("capx/tokens/binding.py", ("tests/tokens/test_binding.py", "tests/crypto/test_canonical_json.py")),
     "verifier": Room(
         "capx/verify/verifier.py",

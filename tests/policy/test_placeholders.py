@@ -14,7 +14,7 @@ from capx.policy.terms import Terms
 from capx_caveats import AllOf, AnyOf, Cidr, Contains, Each, Eq, Fields, Host, In, Length, Not, Path, Prefix, Range, Url
 from capx_caveats.constraint import Wire
 from capx_caveats.values import Literal
-from tests.labs.policies import granting, intent
+from tests.labs.policies import KIM, granting, intent
 
 NASTY = [
     "{intent.other}",
@@ -107,6 +107,14 @@ def test_an_intent_changes_nothing_in_the_structure_of_its_terms(value: Any, sta
     assert [pair.constraint for pair in args["fields"].pairs] == [Eq(held), Eq(statement), Eq("Acme")]
     assert [args[name] for name in ("agent", "principal", "purpose")] == [Eq(agent), Eq("ana"), Eq("work")]
     assert args["fixed"] == Eq("{intent.p}")
+
+
+def test_the_key_of_an_agent_is_taken_as_a_whole() -> None:
+    policy = read_policy(granting('allow."a.b" = { key = "{intent.agent_key}" }'))
+    ((offer,),) = (rule.offers for rule in policy.terms(intent("work", "ana", agent_key=KIM)).rules)
+    assert offer.entry.wire() == ["a.b", [["key", ["eq", KIM]]]]
+    with pytest.raises(InvalidRequest, match="takes agent_key from the intent, which does not have it"):
+        policy.terms(intent("work", "ana"))
 
 
 @given(tenant=LABEL, principal=LABEL)

@@ -82,6 +82,14 @@ def test_an_agent_may_be_required() -> None:
         policy.terms(intent("work", "ana"))
 
 
+def test_the_key_of_an_agent_may_be_required() -> None:
+    policy = read_policy(granting('allow = ["a.b"]', 'require = ["agent_key"]'))
+    assert policy.purposes["work"].names == frozenset()
+    assert len(policy.terms(intent("work", "ana", agent_key=KIM)).rules) == 1
+    with pytest.raises(InvalidRequest, match='work needs "agent_key"'):
+        policy.terms(intent("work", "ana"))
+
+
 def test_no_policy_takes_no_intent_and_says_what_to_write() -> None:
     for policy in (NO_POLICY, read_policy("")):
         with pytest.raises(InvalidRequest, match=r"policy\.toml in its home"):

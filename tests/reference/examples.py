@@ -6,6 +6,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from capx.authority.authority import Authority
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
@@ -56,6 +57,7 @@ from capx_caveats import (
     allow,
     encode_block,
 )
+from tests.labs.keyed import THIEF, keyed, mark, signed
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, grant, minted, raw
 
 
@@ -252,6 +254,12 @@ def _presented(*, late: int = 0, times: int = 1, received: str = "a.read") -> tu
     return codes(decisions[-1])
 
 
+def _signed_by(key: AgentKey | None) -> tuple[str, ...]:
+    shown = mark(ToolCall("a.read"))
+    token = appended(keyed(), encode_block((shown,))) if key is None else signed(keyed(), key, shown)
+    return codes(Lab().decide(token.text))
+
+
 _FAR: Final = SAFE_INTEGER
 _ACTION: Final = allow(action("a.read", x=1))
 Codes = Callable[[], tuple[str, ...]]
@@ -260,10 +268,15 @@ REFUSED: Final[Mapping[type[Caveat], tuple[Codes, ...]]] = {
     Intent: (lambda: _codes(_in_a_holders_block(Intent(KEY))),),
     Root: (lambda: _codes(_lacking(Root)), lambda: _codes(_in_a_holders_block(Root("R2")))),
     Holder: (
-        lambda: _codes(minted(Holder(KEY))),
+        lambda: _signed_by(None),
+        lambda: _signed_by(THIEF),
         lambda: _codes(_in_a_holders_block(Holder(KEY))),
     ),
-    Hop: (_of_a_dead_node, lambda: _codes(minted(Hop("a", NONCES[0])))),
+    Hop: (
+        _of_a_dead_node,
+        lambda: _codes(minted(Hop("a", NONCES[0]))),
+        lambda: _codes(_in_a_holders_block(Hop("a", NONCES[0], KEY))),
+    ),
     MaxHops: (
         lambda: _codes(minted(MaxHops(0)).delegate(to="a", nonce=NONCES[0])),
         lambda: _codes(minted(MaxHops(1), MaxHops(1))),
@@ -274,7 +287,11 @@ REFUSED: Final[Mapping[type[Caveat], tuple[Codes, ...]]] = {
         lambda: _presented(times=2),
         lambda: _codes(minted(Presented("tool", KEY, NOW, "A" * 16))),
     ),
-    Sig: (lambda: _codes(_in_a_holders_block(Sig("A" * 86))), lambda: _codes(minted(Sig("A" * 86)))),
+    Sig: (
+        lambda: _codes(_in_a_holders_block(Sig("A" * 86))),
+        lambda: _signed_by(THIEF),
+        lambda: _codes(minted(Sig("A" * 86))),
+    ),
     UntilCompleted: (
         lambda: _codes(minted(UntilCompleted("T2")), died={"T2": "task_completed"}),
         lambda: _codes(minted(UntilCompleted("T2")), died={"T2": "task_withdrawn"}),

@@ -11,6 +11,7 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidCaveat, InvalidRequest, UnknownTask
 from capx.store.log import check
@@ -88,6 +89,27 @@ def test_what_was_opened_is_a_task_with_a_bundle(both: Both) -> None:
     assert both.operations.tasks() == [task] == both.beside.tasks()
     assert (task.root, task.state, task.expires) == (opened.root, "active", opened.expires)
     assert both.beside.decision(both.decide(opened.bundle, "crm.read", "Acme")) is not None
+
+
+def test_a_task_is_opened_for_a_key_and_dies_with_it(both: Both) -> None:
+    planner, other = AgentKey.generate("planner"), AgentKey.generate("other")
+    opened = both.operations.open(allow=["crm.read"], agent_key=planner.public)
+    assert opened.holder == opened.bundle.holder == both.operations.task(opened.id).holder == planner.public
+    assert both.operations.graph(opened.id).trees[0].holder == planner.public
+    call = both.decide(opened.bundle.with_key(planner), "crm.read")
+    assert (event := both.operations.decision(call)) is not None
+    assert event.facts()["outcome"] == "allowed"
+    with pytest.raises(InvalidRequest, match="key"):
+        both.operations.open(allow=["crm.read"], agent_key="ed25519:AAAA")
+    foreseen = both.operations.revoke(key=planner.public, dry_run=True)
+    assert foreseen.dying is not None
+    assert len(foreseen.dying.capabilities) == 2
+    (killed,) = both.operations.revoke(key=planner.public).killed
+    assert (killed.key, killed.again) == (planner.public, False)
+    assert both.operations.graph(opened.id).trees[0].node.died_with == planner.public
+    with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound to it"):
+        both.operations.open(allow=["crm.read"], agent_key=planner.public)
+    assert both.operations.open(allow=["crm.read"], agent_key=other.public).holder == other.public
 
 
 def test_the_caveats_of_a_task_restrict_it(both: Both) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
 from capx.errors import StoreProblem
@@ -20,13 +21,14 @@ from capx.store.log import START, following
 from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, Unwritable
 from capx.tokens.capability import mint
-from capx.tokens.revocation_key import RevocationKey
+from capx.tokens.revocation_key import RevocationKey, of_public
 from capx_caveats import allow, budget
 from tests.labs.store_writes import decision, note, verified
 from tests.store.conftest import Places
 
 NOW = 1_800_000_000
 ID = b"i" * 16
+KEY = AgentKey.generate("planner").public
 
 
 @pytest.mark.parametrize(
@@ -178,12 +180,15 @@ def test_the_kinds_of_answers_and_of_ends_stay_apart() -> None:
         (Revoked(id=b64u(ID)), ID),
         (Revoked(kid="k1"), "kid:k1"),
         (Revoked(issued=5), "issued:5"),
+        (Revoked(key=KEY), of_public(KEY)),
         (Revoked(id="no id"), None),
+        (Revoked(key="no key"), None),
+        (Revoked(key=f"ed25519:{b64u(bytes(32))}"), None),
         (Revoked(), None),
     ],
 )
 def test_a_revocation_names_the_key_that_it_killed(revoked: Revoked, key: RevocationKey | None) -> None:
-    assert revoked.key == key
+    assert revoked.revocation_key == key
 
 
 def test_a_fact_is_written_under_its_kind_as_json(store: Store) -> None:

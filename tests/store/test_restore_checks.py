@@ -67,6 +67,11 @@ CRAFTED = {
     "a tenant that shows otherwise": ("UPDATE tasks SET tenant = char(8238)", "is not a name"),
     "a time that is none": ("UPDATE tasks SET expires = -5", "is not a time"),
     "somebody who shows otherwise": ("UPDATE tasks SET principal = char(8238)", "is not a name"),
+    "a holder that is none": ("UPDATE tasks SET holder = 'planner'", "is not an agent's key"),
+    "a holder of whom anybody could sign": (
+        "UPDATE tasks SET holder = 'ed25519:' || replace(hex(zeroblob(21)), '0', 'A') || 'A'",
+        "is not an agent's key",
+    ),
     "a task on an intent that is none": ("UPDATE tasks SET intent = 'AAAA'", "is not (a|the) digest"),
     "an intent without a digest": ("UPDATE intents SET digest = 'AAAA'", "is not (a|the) digest"),
     "an intent under another digest": (

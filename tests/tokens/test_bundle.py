@@ -611,11 +611,18 @@ def test_what_narrows_is_frozen_as_it_was_named() -> None:
     frozen = frozen_narrowing(
         allow=["crm.read"], may_ask=iter(["crm.write"]), caveats=iter([limit]), audiences=iter("ab")
     )
-    assert frozen == {"allow": ("crm.read",), "may_ask": ("crm.write",), "caveats": (limit,), "audiences": ("a", "b")}
+    assert frozen == {
+        "to_key": None,
+        "allow": ("crm.read",),
+        "may_ask": ("crm.write",),
+        "caveats": (limit,),
+        "audiences": ("a", "b"),
+    }
 
 
 def test_what_narrows_nothing_is_frozen_as_nothing() -> None:
-    assert frozen_narrowing() == {"allow": None, "may_ask": (), "caveats": (), "audiences": None}
+    nothing = {"to_key": None, "allow": None, "may_ask": (), "caveats": (), "audiences": None}
+    assert frozen_narrowing() == nothing
 
 
 def test_a_text_of_what_may_be_asked_is_kept_whole() -> None:

@@ -39,6 +39,7 @@ from capx_caveats import (
     tenant,
     where,
 )
+from tests.labs.keyed import THIEF, hop, keyed, signed
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, holding, minted, raw, spoiled
 
 READ = ToolCall("a.read")
@@ -103,6 +104,7 @@ REASONS: dict[str, Callable[[], Decision]] = {
     "budget_exhausted": overspent,
     "too_many_hops": lambda: made(Lab(), holding([max_hops(0)], [Hop("a", NONCES[0])])),
     "hop_unsigned": lambda: made(Lab(), holding([Hop("a", NONCES[0], "A" * 43)])),
+    "hop_signature": lambda: made(Lab(), signed(keyed(), THIEF, hop(THIEF)).with_key(THIEF)),
     "needs_discharge": lambda: made(Lab(), appended(minted(), chain.ThirdParty(b"vid", b"cid"))),
     "unknown_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", float("inf"))),
     "stale_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", 31.0)),

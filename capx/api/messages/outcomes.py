@@ -26,8 +26,9 @@ class Ended(Struct, frozen=True):
 
 
 class Killed(Struct, frozen=True):
-    """One thing that is dead: a node or capability id, `kid:KID` or `issued:SECONDS`; `again` if it was dead before.
+    """One thing that is dead: a node or capability id, an agent's key, `kid:KID` or `issued:SECONDS`.
 
+    `again` if it was dead before. An agent's key is `ed25519:` and 43 characters.
     `position` is the position of its death in the log. In a dry run it is None.
     """
 

@@ -6,8 +6,8 @@ Laws:
   A run-time grant is at the node of its asker.
 - The path of a decision is computed from the root and the nonces of the hops. So a resource can invent nodes, and
   cannot move one below another. Older versions gave a path without nonces: it is a claim.
-  A node on it is shown where it was claimed to be, until a path with nonces says otherwise, and dies with its task and
-  its root only. If that is deeper than any token leads, it is shown below the root.
+  A node on it is shown where it was claimed to be, until a path with nonces says otherwise, and dies with its task,
+  its root and the key of its holder only. If that is deeper than any token leads, it is shown below the root.
 - A decision counts at the node that acted, if its task and its root were opened together. A denial does not count if
   a later decision was about the same call (capx.store.decision_groups).
 - A resource records its own decisions, and may write anything into them. An impossible decision is skipped, and hides
@@ -34,7 +34,7 @@ from capx.store.decision_query import DEEPEST
 from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
 from capx.store.log import Event
 from capx.tokens.chain import node_below, root_node
-from capx.tokens.revocation_key import RevocationKey
+from capx.tokens.revocation_key import RevocationKey, of_public
 from capx.tokens.uses_counter import is_uses_counter
 from capx.tokens.wire import MAX_BLOCKS
 from capx_caveats import is_amount, shown_amount
@@ -119,6 +119,7 @@ class _Task:
         top = root_node(opened.root)
         self.root = b64u(top)
         self.nodes = {self.root: _Seen(top)}
+        self.holder_id = None if opened.holder is None else of_public(opened.holder)
         self.limits: dict[tuple[str, str], Decimal] = {}
         """The tightest limits that were reported."""
         self.logged_limits: dict[tuple[str, str], Decimal] = {}
@@ -254,6 +255,9 @@ class _Task:
         held: Mapping[tuple[str, str], Decimal] = counters([id_ for id_, _ in limits]) if limits else {}
         deaths = dead(self._keys())
         end = deaths.get(opened.task) or ("task_expired" if now >= opened.expires else None)
+        ends_with = opened.task if end else opened.holder
+        if end is None and self.holder_id is not None:
+            end = deaths.get(self.holder_id)
         return Tree(
             opened.task,
             opened.root,
@@ -261,35 +265,38 @@ class _Task:
             opened.purpose,
             self.at,
             opened.expires,
-            self._drawn(deaths, end),
+            self._drawn(deaths, end, ends_with if end else None),
             tuple(
                 Budgeted(counter, unit, shown_amount(held.get((counter, unit), Decimal(0))), shown_amount(limit))
                 for (counter, unit), limit in sorted(limits.items())
             ),
             tuple(one.omitted() for one in self.reports.values() if any(one.left_out.values())),
+            opened.holder,
         )
 
     def _keys(self) -> Iterator[RevocationKey]:
         """The keys of all deaths that can kill anything of this task."""
         yield self.opened.task
+        if self.holder_id is not None:
+            yield self.holder_id
         yield from (seen.key for seen in self.nodes.values())
         for mint in self.mints.values():
             yield from keys_of(mint.kid, mint.issued)
         held = {id_ for seen in self.nodes.values() for ids in seen.capabilities.values() for id_ in ids}
         yield from map(unb64u, held)
 
-    def _drawn(self, deaths: Mapping[RevocationKey, str], end: str | None) -> Node:
+    def _drawn(self, deaths: Mapping[RevocationKey, str], end: str | None, ends_with: str | None) -> Node:
         """The root with all nodes below it. Without recursion, because a path may be deep."""
         below = self._below()
         drawn: dict[str, Node] = {}
         died: dict[str, tuple[str | None, str | None]] = {}
         order = [self.root]
-        inherited = {self.root: (end, self.opened.task if end else None)}
+        inherited = {self.root: (end, ends_with)}
         for id_ in order:
             seen = self.nodes[id_]
             dead, died_with = inherited.pop(id_)
             # A resource only claims where this node is. If it dies with another one, nobody knows.
-            if seen.is_claim and died_with not in {self.root, self.opened.task}:
+            if seen.is_claim and died_with not in {self.root, ends_with}:
                 dead, died_with = None, None
             if own := deaths.get(seen.key):
                 dead, died_with = own, id_

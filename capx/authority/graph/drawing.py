@@ -82,6 +82,7 @@ def _boxes(graph: Graph) -> Iterator[tuple[_Box, int | None]]:
 
 def _task(tree: Tree) -> _Box:
     about = [f"task {tree.task}", f"tenant {tree.tenant or '-'}", *([tree.purpose] if tree.purpose else [])]
+    about += [] if tree.holder is None else [f"key {tree.holder}"]
     about.append(f"until {shown_instant(tree.expires)}")
     about += map(budget_line, tree.budgets)
     return _Box(_TASK, tuple(about + list(map(omitted_line, tree.omitted))), None)

@@ -4,7 +4,8 @@ Laws:
 
 - A node is what can be revoked. Its labels are the names that delegators gave it: claims, not proven.
 - A node below a dead one is dead of the same death, unless it has one of its own. A node that is only claimed to be
-  there dies with its task or its root only. When a task ends, its root is dead, and `died_with` names the task.
+  there dies with its task, its root or the key of its holder only. When a task ends, its root is dead, and `died_with`
+  names the task. When the key dies for which it was opened, its root is dead, and `died_with` names the key.
 - What was reported and is not shown is counted, by the audience that reported it.
 """
 
@@ -49,7 +50,8 @@ def keys_of(kid: str | None, issued: int | None) -> tuple[str, ...]:
 class Node(Struct, frozen=True):
     """An agent at work: its names, its capabilities, the counts of its calls, and its sub-agents.
 
-    `dead` is a reason code, and `died_with` the id of the node or task whose death killed it.
+    `dead` is a reason code, and `died_with` the id of the node or task, or the key of the task's holder, whose death
+    killed it.
     """
 
     id: str
@@ -105,7 +107,10 @@ class Omitted(Struct, frozen=True):
 
 
 class Tree(Struct, frozen=True):
-    """One task: its claims at its opening, its root, and its counters, as far as the log shows them."""
+    """One task: its claims at its opening, its root, and its counters, as far as the log shows them.
+
+    `holder` is the public key of its first agent (`ed25519:` and 43 characters), if it names one.
+    """
 
     task: str
     root: str
@@ -116,6 +121,7 @@ class Tree(Struct, frozen=True):
     node: Node
     budgets: tuple[Budgeted, ...] = ()
     omitted: tuple[Omitted, ...] = ()
+    holder: str | None = None
 
 
 class Graph(Struct, frozen=True):

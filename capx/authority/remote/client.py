@@ -102,6 +102,7 @@ class RemoteAuthority:
         purpose: str | None = None,
         caveats: Iterable[Appendable] = (),
         attested: str | None = None,
+        agent_key: str | None = None,
     ) -> OpenedTask:
         """Open a task, on an intent or by hand, as `Authority.open`."""
         asked = messages.OpenTask(
@@ -112,6 +113,7 @@ class RemoteAuthority:
             expires=None if expires is None else conversion.time_of(expires),
             purpose=purpose,
             caveats=conversion.encode_caveats(caveats, int(time.time())),
+            agent_key=agent_key,
         )
         return self._call(operations.open, asked)
 
@@ -179,6 +181,7 @@ class RemoteAuthority:
         kid: str | None = None,
         issued: When | None = None,
         where: Mapping[str, str] | None = None,
+        key: str | None = None,
         dry_run: bool = False,
         force: bool = False,
     ) -> Revocation:
@@ -188,6 +191,7 @@ class RemoteAuthority:
             kid=kid,
             issued=None if issued is None else conversion.time_of(issued),
             where=None if where is None else dict(where),
+            key=key,
             dry_run=dry_run,
             force=force,
         )

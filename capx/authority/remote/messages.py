@@ -60,8 +60,8 @@ class IntentFile(RequestBody, frozen=True):
 class OpenTask(RequestBody, frozen=True):
     """A task to open: on an intent, or by hand with a list of `ACTION[@AUDIENCE]` or entries.
 
-    An intent without a signature needs `attested`: the name of who checked the login of the principal. Caveats have
-    their form in tokens.
+    An intent without a signature needs `attested`: the name of who checked the login of the principal. `agent_key` is
+    the public key of the first agent, and the key of the intent if that names one. Caveats have their form in tokens.
     """
 
     intent: IntentFile | None = None
@@ -71,6 +71,7 @@ class OpenTask(RequestBody, frozen=True):
     expires: Time | None = None
     purpose: str | None = None
     caveats: list[Raw] = []  # noqa: RUF012 # msgspec gives each its own
+    agent_key: Text | None = None
 
 
 class MintMore(RequestBody, frozen=True):
@@ -90,14 +91,15 @@ class EndTask(RequestBody, frozen=True):
 class Revoke(RequestBody, frozen=True):
     """One thing to revoke: give exactly one field besides `dry_run`.
 
-    `target` is the id of a node, capability, root or task. `issued` may also be `now`. `force` allows an `issued` that
-    has not come yet: a clock was ahead, and the log has tokens up to then.
+    `target` is the id of a node, capability, root or task. `key` is the public key of an agent. `issued` may also be
+    `now`. `force` allows an `issued` that has not come yet: a clock was ahead, and the log has tokens up to then.
     """
 
     target: str | None = None
     kid: str | None = None
     issued: Time | None = None
     where: dict[str, str] | None = None
+    key: Text | None = None
     dry_run: bool = False
     force: bool = False
 

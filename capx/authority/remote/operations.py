@@ -45,6 +45,7 @@ def open(authority: Authority, asked: messages.OpenTask) -> OpenedTask:
         expires=asked.expires,
         purpose=asked.purpose,
         caveats=decode_caveats(asked.caveats),
+        agent_key=asked.agent_key,
     )
 
 
@@ -136,6 +137,7 @@ def revoke(authority: Authority, asked: messages.Revoke) -> Revocation:
         kid=asked.kid,
         issued=asked.issued,
         where=asked.where,
+        key=asked.key,
         dry_run=asked.dry_run,
         force=asked.force,
     )

@@ -224,6 +224,7 @@ def _request(policy: Policy, asker: Asker, offered: Offered, earlier: tuple[str,
         earlier=earlier,
         round=offered.round,
         all_args=offered.all_args,
+        keys=asker.written_keys,
     )
 
 
@@ -278,7 +279,7 @@ def _mint(
         earlier=(*request.granted, *ids[1:]),
     )
     transaction.keep_request(minted)
-    transaction.keep_grant(GrantRecord(capability.ids[0], asker.ids, asker.kid, asker.issued, now))
+    transaction.keep_grant(GrantRecord(capability.ids[0], asker.grant_ids, asker.kid, asker.issued, now))
     return Granted(capability)
 
 

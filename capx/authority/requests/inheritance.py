@@ -8,6 +8,7 @@ Laws:
   own caveats are copied as they are. Of times, freshness and hops left, the grant gets the tightest.
 - If a restriction cannot be copied, the ask is refused: a third-party caveat, another tenant further down, or a caveat
   that is not understood.
+- The first holder of a grant is the last key that the asker's token names, at the asker's node.
 - The asker can be read again from the block that was made for it.
 """
 
@@ -24,7 +25,7 @@ from capx.store.records import Damaged, RequestRecord
 from capx.tokens.chain import Block, ThirdParty
 from capx.tokens.grants import ASK
 from capx.tokens.lineage import Lineage, caveats_of, read_lineage, sections_of
-from capx.tokens.revocation_key import RevocationKey, of_kid
+from capx.tokens.revocation_key import RevocationKey, of_key, of_kid
 from capx.verify.ask import Ask
 from capx.verify.verifier import Authentic
 from capx_caveats import (
@@ -71,11 +72,12 @@ _elements = msgspec.json.Decoder(list[Raw])
 class Asker(Struct, frozen=True, kw_only=True):
     """The agent that asks, and what its token says.
 
-    `intent` is the digest that its token names. Ids and nodes are 16 bytes each, times are Unix seconds, `labels` are
-    those of the path after its root. `until` are the tasks that must not have ended. A grant's block is `claims`, then
-    what the policy gives, then `inherited`, each caveat as JSON. If there are `refusals`, there can be no grant at all.
-    `pins_all` says that a delegator lets it ask only for certain arguments, so a grant is pinned to all that it names,
-    even if the policy would pin fewer.
+    `intent` is the digest that its token names. Ids and nodes are 16 bytes each, `keys` are the public keys of its
+    holders (32 bytes each), from first to last. Times are Unix seconds, `labels` are those of the path after its root.
+    `until` are the tasks that must not have ended. A grant's block is `claims`, then what the policy gives, then
+    `inherited`, each caveat as JSON. If there are `refusals`, there can be no grant at all. `pins_all` says that a
+    delegator lets it ask only for certain arguments, so a grant is pinned to all that it names, even if the policy
+    would pin fewer.
     """
 
     task: str
@@ -92,6 +94,7 @@ class Asker(Struct, frozen=True, kw_only=True):
     inherited: tuple[bytes, ...]
     refusals: tuple[Refusal, ...] = ()
     pins_all: bool = False
+    keys: tuple[bytes, ...] = ()
 
     @property
     def node(self) -> bytes:
@@ -101,7 +104,24 @@ class Asker(Struct, frozen=True, kw_only=True):
     @property
     def revocation_keys(self) -> tuple[RevocationKey, ...]:
         """The keys of all deaths that would kill the asker, except those of instants."""
-        return (*self.until, *self.path, *self.ids, of_kid(self.kid))
+        return (*self.until, *self.path, *self.grant_ids, of_kid(self.kid))
+
+    @property
+    def grant_ids(self) -> tuple[bytes, ...]:
+        """The ids whose deaths kill a grant to the asker, though the grant does not have all of them itself.
+
+        A grant names the last key of the asker only. The keys before that one end it, too.
+        """
+        return (*self.ids, *map(of_key, self.keys))
+
+    @property
+    def written_keys(self) -> tuple[str, ...]:
+        """Its keys as people write them."""
+        if not self.keys:
+            return ()
+        from capx.crypto.ed25519 import public_text  # slow to import, and only keyed tokens need it
+
+        return tuple(map(public_text, self.keys))
 
 
 class _Stated(Struct, frozen=True):
@@ -140,6 +160,7 @@ def read_asker(authentic: Authentic, ask: Ask) -> Asker:
         inherited=tuple(dict.fromkeys(_inherited(lineage, stated))),
         refusals=tuple(_refusals(lineage, blocks, stated)),
         pins_all=not _may_ask_for_any(stated, ask),
+        keys=lineage.keys,
     )
 
 
@@ -182,7 +203,16 @@ def _kept(request: RequestRecord) -> Asker:
         inherited=tuple(pieces[expires + 1 :]),
         # As when it was asked: the grant was pinned to all arguments, or the record has the others, too.
         pins_all=request.all_args is None,
+        keys=_read_keys(request.keys),
     )
+
+
+def _read_keys(written: tuple[str, ...]) -> tuple[bytes, ...]:
+    if not written:
+        return ()
+    from capx.crypto.ed25519 import parse_public  # slow to import, and only keyed tokens need it
+
+    return tuple(map(parse_public, written))
 
 
 def allowlists(request: RequestRecord) -> tuple[bytes, bytes]:

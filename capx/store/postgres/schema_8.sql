@@ -1,10 +1,11 @@
--- The eighth step to the schema of a PostgreSQL store: the marks of rows (capx/store/row_marks.py), and by what an older
--- row is found: the tasks of an intent, and the events about a request or the withdrawal of an intent. A request is found
--- by the calls that it is for. And no role fills what everybody needs: an amount has at most 6 digits after the point, so
--- that every store can hold it, and the followers of a role are counted under a lock, so that transactions at once add no
--- more than one does. Many decisions are read by one statement and written by another.
+-- The eighth step to the schema of a PostgreSQL store: the marks of rows (capx/store/row_marks.py), the keys of first
+-- holders, and by what an older row is found: the tasks of an intent, and the events about a request or the withdrawal of
+-- an intent. A request is found by the calls that it is for. And no role fills what everybody needs: an amount has at most
+-- 6 digits after the point, so that every store can hold it, and the followers of a role are counted under a lock, so that
+-- transactions at once add no more than one does. Many decisions are read by one statement and written by another.
 
 ALTER TABLE capx.tasks ADD COLUMN mark bytea;
+ALTER TABLE capx.tasks ADD COLUMN holder text;
 ALTER TABLE capx.intents ADD COLUMN mark bytea;
 ALTER TABLE capx.requests ADD COLUMN mark bytea;
 ALTER TABLE capx.grants ADD COLUMN mark bytea;

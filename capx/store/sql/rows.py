@@ -33,7 +33,10 @@ _BLOCKS = 8
 """The blocks that are read at once to be indexed."""
 # The largest position that both databases can hold; used as "no bound".
 LAST: Final = 2**63 - 1
-_TASK = "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent FROM capx.tasks"
+_TASK = (
+    "SELECT id, root, opened, expires, tenant, purpose, state, ended, position, principal, intent, holder "
+    "FROM capx.tasks"
+)
 _MARKED_TASK = _TASK.replace(" FROM", ", mark FROM")
 # Not `burnt`: after a restoration, a used presentation must still count as used.
 _TAKEN_OVER = (

@@ -96,11 +96,12 @@ INSERT OR IGNORE INTO request_nodes
         json_each(made.body, '$.path') AS one
     WHERE one.type = 'text' AND json_type(made.body, '$.audience') = 'text';
 """,
-    # 7: the marks of rows. Indexes of the tasks of an intent, of the events about a request, of withdrawals, of
-    # requests by call, and of what was minted in a task. And the index of decisions (capx/store/decision_index.py),
-    # which the migration makes from the log.
+    # 7: the marks of rows, and the keys of first holders. Indexes of the tasks of an intent, of the events about a
+    # request, of withdrawals, of requests by call, and of what was minted in a task. And the index of decisions
+    # (capx/store/decision_index.py), which the migration makes from the log.
     """
 ALTER TABLE tasks ADD COLUMN mark BLOB;
+ALTER TABLE tasks ADD COLUMN holder TEXT;
 ALTER TABLE intents ADD COLUMN mark BLOB;
 ALTER TABLE requests ADD COLUMN mark BLOB;
 ALTER TABLE grants ADD COLUMN mark BLOB;

@@ -141,7 +141,7 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
                     *_no_tenant(lineage),
                     *_no_time(lineage.expires, not_before, now),
                     *_no_calls(lineage.allotments),
-                    *(sentence(refusal) for refusal in lineage.standing),
+                    *(sentence(refusal) for refusal in (*lineage.unsigned, *lineage.standing)),
                     *_foreign(lineage.demands),
                 )
             )

@@ -87,7 +87,7 @@ def predict(token: Token, call: Call, now: int) -> tuple[Prediction, ...]:
     walk = [_predicted(demand, facts, lineage.tenant) for demand in lineage.demands]
     if call.tenant is not None and lineage.tenant is None:
         walk.append(Prediction(0, whose(0, None), "names no tenant", "refuses", "the call is made for one"))
-    return (*walk, *map(_standing, lineage.standing))
+    return (*walk, *map(_standing, (*lineage.unsigned, *lineage.standing)))
 
 
 def certain_refusals(walk: tuple[Prediction, ...]) -> Iterator[Prediction]:

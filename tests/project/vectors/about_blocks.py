@@ -159,7 +159,7 @@ def marks() -> Iterator[Case]:
     yield told("a signature that is not last", "misplaced", [HOP, ["sig", SIG64], ["max_hops", 1]])
     yield told("a signature behind a hop", "hop_unsigned", [HOP, ["sig", SIG64]])
     yield told("a signed presentation", "hop_unsigned", token=token(WHOLE, [mine, ["sig", SIG64]]))
-    yield told("a first holder with a key", "hop_unsigned", grant=[*WHOLE, ["holder", KEY32]])
+    yield told("a first holder with a key", "hop_signature hop_unsigned", grant=[*WHOLE, ["holder", KEY32]])
     yield told("a hop with a key", "hop_unsigned", [[*HOP, KEY32]])
     yield told("a hop with a key, and another", "hop_unsigned hop_unsigned", [[*HOP, KEY32]], [[*HOP2, KEY32]])
     yield told("what is misplaced stops before what refuses", "misplaced", [["expires", 0]], [["task", "T1"]])

@@ -2,14 +2,14 @@
 
 python -m tests.project.vectors.decisions
 
-Nothing of capx is used: tokens are worked out with hashlib and hmac, and what is expected is written down.
+Nothing of capx is used: tokens are worked out with hashlib, hmac and PyNaCl, and what is expected is written down.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from tests.project.vectors import about_blocks, about_bytes, about_calls, about_constraints
+from tests.project.vectors import about_blocks, about_bytes, about_calls, about_constraints, about_keys
 from tests.project.vectors.making import DEFAULTS
 
 ABOUT = {
@@ -43,6 +43,7 @@ ALL = (
     about_calls.keys_and_instants,
     about_calls.at_the_authority,
     about_calls.third_parties,
+    about_keys.signatures,
 )
 
 

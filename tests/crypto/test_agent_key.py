@@ -1,0 +1,62 @@
+"""The key of an agent and its file, which is no person's."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+from nacl.signing import VerifyKey
+
+import capx
+from capx.crypto.agent_key import AgentKey
+from capx.crypto.ed25519 import Signer, parse_public
+from capx.errors import KeyProblem
+from capx.intents.principal_key import PrincipalKey
+
+KEY = AgentKey("slides-agent", Signer(bytes(range(32))))
+
+
+def test_a_signature_is_one_of_ed25519() -> None:
+    signature = KEY.sign(b"message")
+    assert VerifyKey(parse_public(KEY.public)).verify(b"message", signature) == b"message"
+    assert capx.AgentKey is AgentKey
+
+
+def test_a_key_survives_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "agent.key"
+    KEY.save(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text().startswith("agent slides-agent ")
+    again = AgentKey.load(file)
+    assert (again.name, again.public) == (KEY.name, KEY.public)
+    with pytest.raises(KeyProblem, match="it is there already"):
+        KEY.save(file)
+
+
+def test_an_agents_file_is_no_persons_nor_the_other_way(tmp_path: Path) -> None:
+    agents, persons = tmp_path / "agent.key", tmp_path / "person.key"
+    KEY.save(agents)
+    PrincipalKey.generate("ana").save(persons)
+    with pytest.raises(KeyProblem, match="line 1: wanted `principal NAME SEED`"):
+        PrincipalKey.load(agents)
+    with pytest.raises(KeyProblem, match="line 1: wanted `agent NAME SEED`"):
+        AgentKey.load(persons)
+
+
+def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "agent.key"
+    KEY.save(file)
+    file.chmod(0o644)
+    with pytest.raises(KeyProblem, match="may be read or changed by others: chmod 600"):
+        AgentKey.load(file)
+
+
+def test_a_key_of_nobody_is_refused() -> None:
+    with pytest.raises(KeyProblem, match="cannot name an agent"):
+        AgentKey.generate("a\nb")
+
+
+def test_a_key_never_shows() -> None:
+    assert "AAECAwQFBgcICQ" in KEY.dump()
+    assert "AAECAwQFBgcICQ" not in repr(KEY) + str(KEY)
+    with pytest.raises((KeyProblem, TypeError)):
+        pickle.dumps(KEY)

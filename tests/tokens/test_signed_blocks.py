@@ -1,0 +1,149 @@
+"""A holder with a key: what it signs, what it may not do without the key, and what it hands over."""
+
+import pytest
+
+from capx.crypto.agent_key import AgentKey
+from capx.crypto.base64url import b64u
+from capx.errors import InvalidRequest, KeyProblem, MalformedToken
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability
+from capx.tokens.lineage import unverified_lineage
+from capx.tokens.signed_blocks import ENDING, sign_block
+from capx_caveats import Sig, allow, encode_block, expires
+from tests.labs.keyed import PLANNER, READER, SLIDES, THIEF, keyed, last_digest, mark
+from tests.labs.lab import NONCES, NOW, Lab, appended, minted
+
+READ = ToolCall("a.read")
+
+
+class Elsewhere:
+    """A key that another process keeps."""
+
+    def __init__(self, key: AgentKey, length: int = 64) -> None:
+        self._key, self._length = key, length
+        self.signed: list[bytes] = []
+
+    @property
+    def public(self) -> str:
+        return self._key.public
+
+    def sign(self, message: bytes) -> bytes:
+        self.signed.append(message)
+        return self._key.sign(message)[: self._length]
+
+
+def bundle(key: AgentKey | None = PLANNER) -> Bundle:
+    tokens = [keyed(), keyed(audience="slides", nonce="BQEBAQEBAQEBAQEBAQEBAQ")]
+    return Bundle([Capability.parse(one.text) for one in tokens], key=key)
+
+
+def test_a_signature_is_over_what_stands_before_it() -> None:
+    block = sign_block((mark(READ),), last_digest(keyed()), PLANNER)
+    head, ending = block[:-ENDING], block[-ENDING:]
+    assert head + b"]" == encode_block((mark(READ),))
+    assert ending.startswith(b',["sig","')
+    assert keyed().present(READ, now=NOW, nonce="A" * 16).blocks[-1] == block
+
+
+def test_any_object_that_signs_may_be_the_key() -> None:
+    key = Elsewhere(PLANNER)
+    token = Capability.parse(keyed().text).with_key(key)
+    assert Lab().codes(token.delegate(to="slides", to_key=SLIDES.public).with_key(SLIDES)) == ()
+    assert Lab().codes(token) == ()
+    assert [len(message) for message in key.signed] == [32, 32]
+
+
+def test_a_signature_of_another_length_is_not_appended() -> None:
+    with pytest.raises(Exception, match="64 bytes"):
+        Capability.parse(keyed().text).with_key(Elsewhere(PLANNER, 63)).present(READ)
+
+
+def test_a_bundle_says_which_key_it_needs() -> None:
+    without = bundle(None)
+    assert (without.holder, without.key, bundle().key) == (PLANNER.public, None, PLANNER)
+    for step in (lambda: without.present("crm", READ), lambda: without.delegate(to="a", to_key=SLIDES)):
+        with pytest.raises(InvalidRequest, match=PLANNER.public):
+            step()
+    assert without.attenuate(expires("1h")).holder == PLANNER.public
+
+
+def test_another_key_is_refused_early() -> None:
+    with pytest.raises(InvalidRequest, match=f"bound to {PLANNER.public}, and this is the key {THIEF.public}"):
+        bundle(None).with_key(THIEF)
+    with pytest.raises(InvalidRequest, match="bound to no key"):
+        Bundle([minted()], key=PLANNER)
+    with pytest.raises(InvalidRequest, match="bound to one key, or all to none"):
+        Bundle([keyed(), minted(nonce="BQEBAQEBAQEBAQEBAQEBAQ")])
+
+
+def test_a_child_has_its_key_only_if_it_was_given() -> None:
+    given = bundle().delegate(to="slides", to_key=SLIDES, nonce=NONCES[0])
+    named = bundle().delegate(to="slides", to_key=SLIDES.public, nonce=NONCES[0])
+    assert given == named
+    assert (given.key, named.key) == (SLIDES, None)
+    assert [one.keys for one in given] == [(PLANNER.public, SLIDES.public)] * 2
+    with pytest.raises(InvalidRequest, match="give the key of the next agent"):
+        bundle().delegate(to="slides")
+    with pytest.raises(KeyProblem, match="is not a public key"):
+        bundle().delegate(to="slides", to_key="slides")
+
+
+def test_a_grant_joins_a_bundle_with_its_key() -> None:
+    grant = Capability.parse(keyed(nonce="BgEBAQEBAQEBAQEBAQEBAQ").text)
+    held = bundle().holding(grant, now=NOW)
+    assert [one.key for one in held] == [PLANNER] * 3
+    with pytest.raises(InvalidRequest, match=r"bound to no key|one key, or all to none"):
+        bundle().holding(minted(nonce="BgEBAQEBAQEBAQEBAQEBAQ"), now=NOW)
+
+
+def test_no_text_of_a_bundle_holds_its_key() -> None:
+    seed = PLANNER.dump().split()[-1]
+    held = bundle()
+    assert seed not in held.text + repr(held) + held.delegate(to="a", to_key=SLIDES).sealed()
+    assert Bundle.parse(held.text).key is None
+
+
+def test_a_sealed_bundle_is_opened_by_the_key_it_names() -> None:
+    child = bundle().delegate(to="slides", to_key=SLIDES.public)
+    opened = Bundle.unseal(child.sealed(), SLIDES, task="T1")
+    assert (opened, opened.key) == (child, SLIDES)
+    with pytest.raises(MalformedToken):
+        Bundle.unseal(child.sealed(), READER, task="T1")
+
+
+def test_a_sealed_bundle_of_another_task_is_refused() -> None:
+    # The attacker's own task, in which the recipient would work for the attacker.
+    theirs = Bundle([minted(task="T2", root="R2")]).sealed(to=SLIDES.public)
+    with pytest.raises(InvalidRequest, match="is of task T2, and not of T1"):
+        Bundle.unseal(theirs, SLIDES, task="T1")
+    assert Bundle.unseal(theirs, SLIDES).key is None
+
+
+def test_a_sealed_bundle_of_anothers_key_is_refused() -> None:
+    from capx.crypto.sealed import seal
+
+    theirs = seal(bundle().delegate(to="a", to_key=THIEF).text, "bundle", SLIDES.public)
+    with pytest.raises(InvalidRequest, match=f"bound to {THIEF.public}"):
+        Bundle.unseal(theirs, SLIDES, task="T1")
+
+
+def test_a_bundle_is_sealed_to_its_own_key_only() -> None:
+    with pytest.raises(InvalidRequest, match="name the key of the next holder"):
+        Bundle([minted()]).sealed()
+    with pytest.raises(InvalidRequest, match="could not use them"):
+        bundle().sealed(to=SLIDES.public)
+    assert bundle().sealed(to=PLANNER.public).startswith("capxseal1_")
+
+
+def test_what_is_wrong_is_known_without_a_check() -> None:
+    unsigned = appended(keyed(), encode_block((*keyed().caveats[0][:0], allow("a.read"), Sig("A" * 86))))
+    assert unverified_lineage(unsigned).unsigned == ()
+    (refusal,) = unverified_lineage(appended(minted(), encode_block((allow("a.read"), Sig("A" * 86))))).unsigned
+    assert (refusal.code, refusal.hop_name) == ("hop_unsigned", "the token's first holder")
+
+
+def test_the_keys_of_a_chain_are_read_from_first_to_last() -> None:
+    token = keyed().delegate(to="slides", to_key=SLIDES).delegate(to="reader", to_key=READER)
+    assert token.keys == (PLANNER.public, SLIDES.public, READER.public)
+    assert [b64u(key) for key in unverified_lineage(token).keys] == [key.removeprefix("ed25519:") for key in token.keys]
