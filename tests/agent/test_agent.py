@@ -23,8 +23,8 @@ from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer, Granted, Pending, Refused
 from capx.verify.decision import Denied
 from tests.labs.asking_agent import Tools, noting
-from tests.labs.bound_tasks import bound
 from tests.labs.processes import in_a_child
+from tests.labs.refunds import refund
 
 # What is asked for by hand.
 
@@ -197,16 +197,17 @@ def planner() -> AgentKey:
     return AgentKey.generate("planner")
 
 
-def keyed(lab: Authority, task: OpenedTask, key: AgentKey) -> Bundle:
-    """What the task got, as only the owner of the key can use it."""
-    return bound(lab, task.bundle, key.public)
+@pytest.fixture
+def keyed(lab: Authority, planner: AgentKey) -> OpenedTask:
+    """A task whose tokens only the planner can use."""
+    return refund(lab, agent_key=planner.public)
 
 
 def test_an_agent_signs_calls_asks_and_delegations(
-    lab: Authority, task: OpenedTask, tools: Tools, planner: AgentKey
+    lab: Authority, keyed: OpenedTask, tools: Tools, planner: AgentKey
 ) -> None:
     helper = AgentKey.generate("helper")
-    agent = Agent(keyed(lab, task, planner), key=planner, authority=lab, wait=0)
+    agent = Agent(keyed.bundle, key=planner, authority=lab, wait=0)
     # Denied, asked for, granted, and presented with what was granted.
     assert agent.tool(tools.accounts)() == "accounts Acme False"
     assert {one.key for one in agent.bundle} == {planner}
@@ -223,18 +224,18 @@ def test_an_agent_signs_calls_asks_and_delegations(
     agent.complete()
 
 
-def test_a_bundle_of_another_key_makes_no_agent(lab: Authority, task: OpenedTask, planner: AgentKey) -> None:
+def test_a_bundle_of_another_key_makes_no_agent(task: OpenedTask, keyed: OpenedTask, planner: AgentKey) -> None:
     thief = AgentKey.generate("thief")
     with pytest.raises(InvalidRequest, match=rf"bound to {planner.public}, and this is the key {thief.public}"):
-        Agent(keyed(lab, task, planner), key=thief)
+        Agent(keyed.bundle, key=thief)
     with pytest.raises(InvalidRequest, match="bound to no key"):
         Agent(task.bundle, key=planner)
 
 
 def test_an_agent_without_its_key_says_which_is_missing(
-    lab: Authority, task: OpenedTask, tools: Tools, planner: AgentKey
+    lab: Authority, keyed: OpenedTask, tools: Tools, planner: AgentKey
 ) -> None:
-    agent = Agent(keyed(lab, task, planner), authority=lab)
+    agent = Agent(keyed.bundle, authority=lab)
     missing = rf"the key {planner.public}, which is not here. Make the agent with `key=`, or set CAPX_AGENT_KEY_FILE"
     acts: list[Callable[[], object]] = [
         agent.status,
@@ -253,21 +254,19 @@ def test_an_agent_without_its_key_says_which_is_missing(
 
 
 def test_a_child_with_a_public_half_is_handed_over_sealed(
-    lab: Authority, task: OpenedTask, tools: Tools, planner: AgentKey
+    lab: Authority, keyed: OpenedTask, tools: Tools, planner: AgentKey
 ) -> None:
     helper = AgentKey.generate("helper")
-    agent = Agent(keyed(lab, task, planner), key=planner, authority=lab)
+    agent = Agent(keyed.bundle, key=planner, authority=lab)
     child = agent.delegate(to="helper", to_key=helper.public, allow=["crm.tickets.read"])
     assert child.key is None
     with pytest.raises(InvalidRequest, match="can present this token"):
         child.tool(tools.tickets)()
-    sent = Bundle.unseal(child.bundle.sealed(), helper, task=task.id)
+    sent = Bundle.unseal(child.bundle.sealed(), helper, task=keyed.id)
     assert Agent(sent).tool(tools.tickets)() == "tickets"
 
 
-def test_a_stolen_bundle_signed_by_the_thief_is_denied(
-    lab: Authority, task: OpenedTask, tools: Tools, planner: AgentKey
-) -> None:
+def test_a_stolen_bundle_signed_by_the_thief_is_denied(keyed: OpenedTask, tools: Tools, planner: AgentKey) -> None:
     class Posing:
         """A key that says it is another one."""
 
@@ -277,5 +276,5 @@ def test_a_stolen_bundle_signed_by_the_thief_is_denied(
             return AgentKey.generate("thief").sign(message)
 
     with pytest.raises(Denied) as denied:
-        Agent(keyed(lab, task, planner), key=Posing()).tool(tools.tickets)()
+        Agent(keyed.bundle, key=Posing()).tool(tools.tickets)()
     assert denied.value.code == "hop_signature"

@@ -1,5 +1,6 @@
 """An authority elsewhere: how it is named, and who closes the client of it."""
 
+from functools import partial
 from typing import Any
 
 import httpx
@@ -15,10 +16,12 @@ from capx.crypto.agent_key import AgentKey
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
+from capx.tokens.capability import mint
 from capx.verify.ask import Granted
 from capx.verify.decision import Denied
-from tests.labs.bound_tasks import bound
+from capx_caveats import Holder
 from tests.labs.hostile_answers import answer, at_url
+from tests.labs.refunds import refund
 
 
 def test_an_agent_asks_with_its_own_bundle_over_any_client(lab: Authority, task: OpenedTask) -> None:
@@ -77,13 +80,21 @@ def test_an_authority_is_named_by_its_url(task: OpenedTask) -> None:
         Agent(task.bundle, authority="authority.internal")
 
 
-def test_a_grant_for_another_key_is_not_held(lab: Authority, task: OpenedTask) -> None:
+def test_a_grant_for_another_key_is_not_held(lab: Authority) -> None:
     """A server that grants a bearer token to the holder of a key, or a token that is bound to a key to a bearer."""
     key = AgentKey.generate("planner")
-    bearer, held = task.bundle, bound(lab, task.bundle, key.public).with_key(key)
+    held = refund(lab, agent_key=key.public).bundle.with_key(key)
+    bearer = Bundle(
+        mint(
+            lab.keyring.active.audience_key(one.audience),
+            (caveat for caveat in one.caveats[0] if not isinstance(caveat, Holder)),
+            now=one.issued_at,
+        )
+        for one in held
+    )
     for own, other in ((held, bearer), (bearer, held)):
         (granted,) = (one for one in other if one.audience == "crm")
         body = msgspec.json.encode({"answer": "granted", "capability": granted.text})
         refused = pytest.raises(StoreProblem, match="granted something else than the ask")
-        with at_url(lambda body=body: answer(body)) as url, AuthorityClient(url, own) as client, refused:
+        with at_url(partial(answer, body)) as url, AuthorityClient(url, own) as client, refused:
             client.ask("crm.tickets.read")

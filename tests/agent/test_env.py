@@ -14,7 +14,6 @@ from capx.authority.opening import OpenedTask
 from capx.crypto.agent_key import AgentKey
 from capx.errors import ConfigurationProblem
 from capx.intents.principal_key import PrincipalKey
-from tests.labs.bound_tasks import bound
 from tests.server.conftest import Served, new_home, serving
 
 # The environment.
@@ -134,7 +133,7 @@ class Worker:
         self.key_file, self.token_file = folder / "worker.key", folder / "worker.token"
         self.key.save(self.key_file)
         with Authority.open_home(served.home) as authority:
-            bound(authority, authority.open(allow=["crm.read"]).bundle, self.key.public).save(self.token_file)
+            authority.open(allow=["crm.read"], agent_key=self.key.public).bundle.save(self.token_file)
         self.url = served.url
 
     def says(self, key_file: Path | None) -> str:

@@ -22,7 +22,7 @@ from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.verify.ask import Answer, Ask, Pending, Refused
 from capx_caveats import JSON
 from tests.labs.asking_agent import Liar, Noting, consent, noting
-from tests.labs.bound_tasks import bound
+from tests.labs.refunds import refund
 from tests.labs.serving import served
 from tests.labs.waiting import until, until_async
 
@@ -270,9 +270,9 @@ def test_an_origin_that_is_not_of_the_map_makes_nobody_ask(
     assert not authority.asked
 
 
-def test_a_client_signs_what_it_presents_and_the_grant(lab: Authority, task: OpenedTask, origin: str) -> None:
+def test_a_client_signs_what_it_presents_and_the_grant(lab: Authority, origin: str) -> None:
     key = AgentKey.generate("planner")
-    held = bound(lab, task.bundle, key.public)
+    held = refund(lab, agent_key=key.public).bundle
     with Agent(held, key=key, authority=lab) as agent, agent.http({origin: "crm"}) as client:
         assert client.get(f"{origin}/crm.tickets.read").text == "done"
         assert client.get(f"{origin}/crm.accounts.read").text == "done"

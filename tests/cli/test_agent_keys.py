@@ -9,7 +9,6 @@ from capx.crypto.agent_key import AgentKey
 from capx.intents.principal_key import PrincipalKey
 from capx.tokens.bundle import Bundle
 from tests.cli.conftest import Shell
-from tests.labs.bound_tasks import bound
 from tests.labs.office import Office
 from tests.labs.spent_tokens import flat
 from tests.server.conftest import serving
@@ -31,9 +30,9 @@ class Held:
         self.key_file, self.token_file = folder / "planner.key", folder / "planner.token"
         self.key.save(self.key_file)
         with Authority.open_home(home.home) as authority:
-            opened = authority.open(allow=["crm.read", "slides.write"], tenant="Acme")
-            self.task = opened.id
-            bound(authority, opened.bundle, self.key.public).save(self.token_file)
+            opened = authority.open(allow=["crm.read", "slides.write"], tenant="Acme", agent_key=self.key.public)
+        self.task = opened.id
+        opened.bundle.save(self.token_file)
 
     @property
     def token(self) -> tuple[str, str]:
@@ -154,7 +153,7 @@ def test_an_agent_asks_with_its_key_at_home_and_over_http(capx: Shell, office: O
     key = AgentKey.generate("clerk")
     key.save(tmp_path / "clerk.key")
     with Authority.open_home(office.home) as authority:
-        bundle = bound(authority, authority.open(office.signed(authority)).bundle, key.public)
+        bundle = authority.open(office.signed(authority), agent_key=key.public).bundle
     ask = ("ask", "warehouse.stock.read", "--agent-key-file", str(tmp_path / "clerk.key"))
     fuller = Bundle.parse(capx(*ask, token=bundle.text).token)
     with serving(office.home) as served:

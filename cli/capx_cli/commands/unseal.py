@@ -39,8 +39,6 @@ def unseal(*, file: str, agent_key_file: Path | None, task: str | None, keys: bo
     """
     if keys and task is not None:
         raise click.UsageError("--task is for tokens: leave it out with --keys")
-    if keys and output.out is None:
-        raise click.UsageError("--keys needs --out FILE: a key is a secret")
     key = agent_keys.given(agent_key_file)
     text = _text(file)
     if keys:
@@ -96,13 +94,14 @@ def _told(bundle: "Bundle", *, expected: bool) -> "Iterator[Line]":
 def _open_keys(text: str, key: "AgentKey", output: Output) -> None:
     from capx.crypto.keys import AudienceKeys
 
+    if output.out is None:
+        raise click.UsageError("--keys needs --out FILE: a key is a secret")
     output.place(key.unseal(text, "keys").rstrip("\n"))
-    found = AudienceKeys.load(output.out) if output.out is not None else None
-    if found is not None:
-        output.tell(
-            lambda: {"audience": found.audience, "authority": found.authority},
-            (
-                f"the keys of {found.audience}, of authority {found.authority}",
-                ("Anybody can have sealed this: capx doctor shows there which authority it is", "yellow"),
-            ),
-        )
+    found = AudienceKeys.load(output.out)
+    output.tell(
+        lambda: {"audience": found.audience, "authority": found.authority},
+        (
+            f"the keys of {found.audience}, of authority {found.authority}",
+            ("Anybody can have sealed this: capx doctor shows there which authority it is", "yellow"),
+        ),
+    )
