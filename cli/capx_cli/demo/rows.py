@@ -37,7 +37,7 @@ def of_work(side: Side, export: Mapping[str, Any]) -> list[Row]:
             side.name,
             "hand-over in files that all may read",
             f"{2 if stolen else 0} of 2 show a token",
-            f"{sum(map(_shows_a_token, side.handed()))} of {len(side.handed())} show a token",
+            f"{sum(map(shows_a_token, side.handed()))} of {len(side.handed())} show a token",
         ),
     ]
 
@@ -98,17 +98,17 @@ def of_memory(tree: Tree, events: list[Event], head: Place, denial: Mapping[str,
     ]
 
 
-def _of(probes: Mapping[str, Probe], name: str, code: str | None) -> str:
-    mine = [probe for agent, probe in probes.items() if agent == name]
-    return served(mine) if code is None else refused(mine, code)
-
-
-def _shows_a_token(text: str) -> bool:
+def shows_a_token(text: str) -> bool:
     """Whether somebody with a key of their own finds a token in a text that was left for another agent."""
     try:
         return not is_sealed(text) or bool(Bundle.unseal(text, AgentKey.generate("thief")))
     except MalformedToken:
         return False
+
+
+def _of(probes: Mapping[str, Probe], name: str, code: str | None) -> str:
+    mine = [probe for agent, probe in probes.items() if agent == name]
+    return served(mine) if code is None else refused(mine, code)
 
 
 def _exported(event: Mapping[str, Any]) -> str:
