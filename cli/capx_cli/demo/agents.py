@@ -53,7 +53,7 @@ def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Itera
     # One after the other, so that both sides report their steps in the same order.
     for role, may_ask in MAY_ASK.items():
         name = f"{role}-agent"
-        child = children.start(name, "agents", role, env=me.credential.env())
+        child = children.start(name, "agents", role)
         to_key = child.ask({**job, "name": name, "brief": brief})["public"]
         credential = me.credential.shared(to=name, to_key=to_key, allow=WRITE, may_ask=may_ask)
         narrower = credential.text != me.credential.text
@@ -132,7 +132,7 @@ def _handed(job: Mapping[str, Any]) -> Credential:
     key.save(Path(job["folder"]) / f"{key.name}.key")
     say({"public": key.public})
     named = heard() or sys.exit()
-    return SIDES[job["side"]].handed(Path(named["file"]).read_text(), key, job["task"])
+    return SIDES[job["side"]].handed(Path(named["file"]).read_text(), key, job)
 
 
 def _obey(me: Worker, job: Mapping[str, Any], sink: str) -> None:
@@ -141,8 +141,7 @@ def _obey(me: Worker, job: Mapping[str, Any], sink: str) -> None:
     refusal = problem(export)
     records: list[Any] = [] if refusal else export.json()
     say({"step": "export", "status": export.status_code, "records": len(records), "problem": refusal})
-    struggle = me.credential.struggle(export, job["intent"], job["brief"]["token"])
-    say({"step": "struggle", **struggle})
+    say({"step": "struggle", **me.credential.struggle(export, job)})
     me.client.post(sink, json={"records": records})
     say({"step": "sent", "records": len(records)})
 

@@ -65,10 +65,7 @@ def tries(agent: Agent, authority: str, intent: SignedIntent, export: httpx.Resp
 
 
 def thefts(crm: httpx.URL, text: str) -> Iterator[Try]:
-    """Present a stolen bundle: bytes made by hand, since the library makes none without the key.
-
-    The owner of the bundle may make the call. So only the missing key can be the reason for a denial.
-    """
+    """Present a stolen bundle, in bytes made by hand, for a call that its owner may make: only the key is missing."""
     request = HttpRequest(method="GET", target=_CALL)
     frame = wire.decode(Bundle.parse(text).candidates("crm", request)[0].text)
     mark = (Presented(request.profile, request.digest(), int(time.time()), b64u(os.urandom(12))),)

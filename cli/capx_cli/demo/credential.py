@@ -34,18 +34,14 @@ class Session:
         return cls(os.environ.pop("DEMO_TOKEN"))
 
     @classmethod
-    def handed(cls, text: str, key: AgentKey, task: str) -> "Session":
+    def handed(cls, text: str, key: AgentKey, job: Mapping[str, Any]) -> "Session":
         """Take the token from the text of another agent; it has nothing to do with a key or a task."""
-        del key, task
+        del key, job
         return cls(text)
 
     def to_hand(self) -> str:
         """The text for another agent: the token itself."""
         return self.text
-
-    def env(self) -> dict[str, str]:
-        """The variables of another agent: none."""
-        return {}
 
     def client(self, services: Mapping[str, str]) -> httpx.Client:
         """Make a client that sends the token with each request."""
@@ -56,10 +52,9 @@ class Session:
         del to, to_key, allow, may_ask
         return self
 
-    def struggle(self, export: httpx.Response, intent: str, stolen: str) -> dict[str, Any]:
+    def struggle(self, export: httpx.Response, job: Mapping[str, Any]) -> dict[str, Any]:
         """Try only the token of another agent: this one allows everything already."""
-        del intent
-        tried = [attack.called(export.request.url, attack.STOLEN, f"Bearer {stolen}")]
+        tried = [attack.called(export.request.url, attack.STOLEN, f"Bearer {job['brief']['token']}")]
         return {"tried": tried, "documents": {"intents": {}, "verdicts": {}}}
 
 
@@ -75,11 +70,11 @@ class Execution:
         return cls(Agent.from_env(wait=PATIENCE, trust_env=False))
 
     @classmethod
-    def handed(cls, text: str, key: AgentKey, task: str) -> "Execution":
-        """Take a bundle of this task from the text of another agent."""
-        bundle = Bundle.unseal(text, key, task=task)
-        authority = AuthorityClient(os.environ["CAPX_AUTHORITY_URL"], bundle, trust_env=False)
-        return cls(Agent(bundle, authority=authority, wait=PATIENCE))
+    def handed(cls, text: str, key: AgentKey, job: Mapping[str, Any]) -> "Execution":
+        """Take a bundle of the task of this job from the text of another agent."""
+        bundle = Bundle.unseal(text, key, task=job["task"])
+        authority = AuthorityClient(job["authority"], bundle, trust_env=False)
+        return cls(Agent(bundle, key=key, authority=authority, wait=PATIENCE))
 
     def to_hand(self) -> str:
         """The text for another agent: the bundle, sealed to the key of that agent."""
@@ -96,10 +91,6 @@ class Execution:
         node = self.agent.bundle.node
         return None if node is None else b64u(node)
 
-    def env(self) -> dict[str, str]:
-        """The variables of another agent: the authority's address."""
-        return {"CAPX_AUTHORITY_URL": os.environ["CAPX_AUTHORITY_URL"]}
-
     def client(self, services: Mapping[str, str]) -> httpx.Client:
         """Make a client that presents one capability for each request, and asks the authority when a call is denied."""
         origins = {origin: audience for audience, origin in services.items()}
@@ -109,11 +100,11 @@ class Execution:
         """Delegate offline: append a signed block that narrows the bundle and names the next key."""
         return Execution(self.agent.delegate(to=to, to_key=to_key, allow=allow, may_ask=may_ask))
 
-    def struggle(self, export: httpx.Response, intent: str, stolen: str) -> dict[str, Any]:
+    def struggle(self, export: httpx.Response, job: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for more, use a stolen bundle, forge and replay documents; return the attempts and the documents."""
-        signed = SignedIntent.parse(intent.encode())
-        tried = list(attack.tries(self.agent, os.environ["CAPX_AUTHORITY_URL"], signed, export))
-        tried += attack.thefts(export.request.url, stolen)
+        signed = SignedIntent.parse(job["intent"].encode())
+        tried = list(attack.tries(self.agent, job["authority"], signed, export))
+        tried += attack.thefts(export.request.url, job["brief"]["token"])
         return {"tried": tried, "documents": attack.documents(self.agent, signed, approver=BO)}
 
 

@@ -139,7 +139,7 @@ def _struggled(event: Mapping[str, Any]) -> Text:
     outcomes = [outcome for _, outcome, *_ in event["tried"]]
     got = sum(outcome in {"granted", "done", "taken", "served"} for outcome in outcomes)
     if got == len(outcomes):
-        return Text("has them already, as any token that it finds does", BAD)
+        return Text("has them already, and a stolen token serves too", BAD)
     return Text(f"{got} of {len(outcomes)} ways lead there (--all shows each)", BAD if got else GOOD)
 
 

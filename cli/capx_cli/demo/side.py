@@ -49,7 +49,7 @@ class Side:
         self.services = {name: f"http://127.0.0.1:{child.hear()['port']}" for name, child in self._started.items()}
         self._agents = self._children.start(f"{self.name} orchestrator", "agents", "orchestrator", env=env)
         job = {"name": "orchestrator", "side": self.name, "services": self.services, "intent": intent, "task": task}
-        self._agents.tell({**job, "folder": str(self._folder)})
+        self._agents.tell({**job, "authority": env.get("CAPX_AUTHORITY_URL"), "folder": str(self._folder)})
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Return the steps that the agents report, until the work is done."""
