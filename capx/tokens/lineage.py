@@ -19,7 +19,7 @@ from capx.crypto.base64url import b64u
 from capx.tokens import chain, wire
 from capx.tokens.capability import Token
 from capx.tokens.chain import Block
-from capx.tokens.revocation_key import of_key, of_kid
+from capx.tokens.revocation_key import of_kid
 from capx.tokens.signed_blocks import MAX_SIGNATURES, SignedBlocks, read_signed_blocks
 from capx.tokens.wire import Frame
 from capx_caveats import (
@@ -131,7 +131,7 @@ class Lineage(Struct, frozen=True, dict=True):
     @property
     def key_ids(self) -> tuple[bytes, ...]:
         """The keys of the revocations of these public keys: 16 bytes each."""
-        return tuple(map(of_key, self.keys))
+        return () if self.signed is None else self.signed.key_ids
 
     @property
     def unsigned(self) -> tuple[Refusal, ...]:
@@ -236,7 +236,13 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
         ids=ids,
         digest=digests[-1],
         sections=sections,
-        revocation_keys=(*tasks, *path, *ids, *_key_ids(signed), of_kid(frame.identifier.kid)),
+        revocation_keys=(
+            *tasks,
+            *path,
+            *ids,
+            *(signed.key_ids if signed else ()),
+            of_kid(frame.identifier.kid),
+        ),
         standing=(*_standing(marks, len(steps), granted_at), *_undischarged(decoded)),
         expires=min(expires),
         issued=frame.identifier.issued_at,
@@ -255,13 +261,10 @@ def _signed(
 ) -> SignedBlocks | None:
     if all(type(one.caveat) is MaxHops for one in marks):
         return None
-    demand_few_signatures(len([one for one in marks if type(one.caveat) is Sig]))
     owners = [(section.hop, section.name) for section in sections]
-    return read_signed_blocks(blocks, decoded, owners, digests)
-
-
-def _key_ids(signed: SignedBlocks | None) -> Iterator[bytes]:
-    return map(of_key, () if signed is None else signed.keys)
+    signed = read_signed_blocks(blocks, decoded, owners, digests)
+    demand_few_signatures(signed.signed)
+    return signed
 
 
 def demand_few_signatures(number: int) -> None:

@@ -20,6 +20,7 @@ from msgspec import UNSET, Struct
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.hashing import digest
 from capx.tokens.chain import Block
+from capx.tokens.revocation_key import of_key
 from capx_caveats import Caveat, Holder, Hop, Refusal, Sig, encode_block
 
 MAX_SIGNATURES: Final = 32
@@ -60,12 +61,17 @@ class SignedBlocks(Struct, frozen=True):
     """The keys that a chain names, from first to last, and per block the signature to check or the refusal.
 
     Without keys, it has no holder, and something in it is signed or names a key all the same. `signed` is the number
-    of signatures.
+    of its blocks that end in a signature, whether it counts or not.
     """
 
     keys: tuple[bytes, ...]
     checks: tuple[Signature | Refusal, ...]
     signed: int
+
+    @property
+    def key_ids(self) -> tuple[bytes, ...]:
+        """The ids whose deaths are those of the keys: 16 bytes each."""
+        return tuple(map(of_key, self.keys))
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -102,7 +108,8 @@ def read_signed_blocks(
             if weakness(keys[-1]):
                 sentence = f"names {public_text(keys[-1])}, under which others than its owner could sign, or nobody"
                 checks.append(_refused("hop_signature", sentence, owner))
-    return SignedBlocks(tuple(keys), tuple(checks), sum(isinstance(one, Signature) for one in checks))
+    signed = sum(bool(caveats) and type(caveats[-1]) is Sig for caveats in decoded)
+    return SignedBlocks(tuple(keys), tuple(checks), signed)
 
 
 def _key_named(caveats: tuple[Caveat, ...]) -> str | None:

@@ -36,7 +36,7 @@ class Admitted:
     made.
     """
 
-    __slots__ = ("_action", "_evaluator", "_lineage", "_payment", "_presentation", "_unsigned")
+    __slots__ = ("_action", "_evaluator", "_lineage", "_own", "_payment", "_presentation", "_unsigned")
 
     def __init__(
         self,
@@ -45,13 +45,16 @@ class Admitted:
         presentation: bytes | None,
         action: str | None,
         payment: Payment | None,
+        *,
+        own: Signature | Refusal | None,
     ) -> None:
         self._evaluator = evaluator
         self._lineage = lineage
         self._presentation = presentation
         self._action = action
         self._payment = payment
-        self._unsigned: tuple[Refusal, ...] = ()
+        self._own = own
+        self._unsigned: tuple[Refusal, ...] | None = None
 
     @property
     def spends(self) -> bool:
@@ -96,9 +99,11 @@ class Admitted:
         """The labels along the path. Delegators chose them, so do not decide by them."""
         return self._lineage.hops
 
-    def check_signatures(self, own: Signature | Refusal | None) -> None:
-        """Step 6.1, once: what it finds is told with all other refusals. `own` is the signature of the presentation."""
-        self._unsigned = self._evaluator.signature_refusals(self._lineage, own)
+    def _signature_refusals(self) -> tuple[Refusal, ...]:
+        """Step 6.1. It is taken once, at the first look behind the burn."""
+        if self._unsigned is None:
+            self._unsigned = self._evaluator.signature_refusals(self._lineage, self._own)
+        return self._unsigned
 
     def screen(self, action: str, args: Mapping[str, JSON] | None = None) -> None:
         """Raise Denied if some allowlist has no entry for the action, whatever its arguments are.
@@ -145,8 +150,9 @@ class Admitted:
 
         It is recorded, and the log has `why`.
         """
+        unsigned = self._signature_refusals()
         refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation, why)
-        return Denied(self.recorded_denial((*self._unsigned, *refusals), action if is_action(action) else None))
+        return Denied(self.recorded_denial((*unsigned, *refusals), action if is_action(action) else None))
 
     def denied_by(self, decision: Decision) -> bool:
         """Whether this decision denies a call of this presentation."""
@@ -156,8 +162,9 @@ class Admitted:
 
     def as_missing(self, decision: Decision) -> Denied:
         """Return what the bearer is told of a denial that is recorded already, as if the row were missing."""
+        unsigned = self._signature_refusals()
         refusals = self._evaluator.foreign_refusals(self._lineage, self._presentation)
-        return Denied(decision, told=(*self._unsigned, *refusals))
+        return Denied(decision, told=(*unsigned, *refusals))
 
     def judge(self, call: Call, *, sent: bool = False) -> Allowed:
         """Check every caveat against the call as it is about to be executed; raises Denied with all refusals.
@@ -191,9 +198,10 @@ class Admitted:
         facts = evaluator.facts(call)
         # Before anything is spent: an argument that cannot be read must not break the record of a payment.
         args_digest = self._args_digest(call.action, call.arguments)
+        unsigned = self._signature_refusals()
         refusals = evaluator.refusals(self._lineage, self._presentation, facts)
-        if refusals or self._unsigned:
-            return self.recorded_denial((*self._unsigned, *refusals), call.action, args_digest)
+        if refusals or unsigned:
+            return self.recorded_denial((*unsigned, *refusals), call.action, args_digest)
         # The slot comes first: if spending came first, a call could be paid for and then not be recordable.
         try:
             evaluator.recorder.reserve()
@@ -261,9 +269,10 @@ class Admitted:
     def demand_alive(self) -> None:
         """Step 6: raise Denied for a wrong signature, a revocation, or news of revocations that is missing or old."""
         evaluator = self._evaluator
+        unsigned = self._signature_refusals()
         refusals = evaluator.life_refusals(self._lineage, self._presentation, evaluator.age())
-        if refusals or self._unsigned:
-            raise Denied(self.recorded_denial((*self._unsigned, *refusals)))
+        if refusals or unsigned:
+            raise Denied(self.recorded_denial((*unsigned, *refusals)))
 
     def recorded_denial(
         self, refusals: tuple[Refusal, ...], action: str | None = None, args_digest: str | None = None

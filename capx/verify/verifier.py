@@ -356,16 +356,14 @@ class Verifier:
             return found
         lineage, mark, presentation = found.read.lineage, found.read.mark, found.read.presentation
         payment = self._payment(found.frame, lineage, presentation)
-        admitted = Admitted(self._evaluator, lineage, presentation, action, payment)
+        admitted = Admitted(self._evaluator, lineage, presentation, action, payment, own=found.read.own)
         now = self._evaluator.now()
         if mark is None or presentation is None:
-            if not self._bearer:
-                return admitted.unrecorded_denial(_BEARER_REFUSED)
-            return _Fitting(admitted, None, found.read.own)
+            return _Fitting(admitted, None) if self._bearer else admitted.unrecorded_denial(_BEARER_REFUSED)
         # Before the burn: a presentation for another call must not use up the memory of presentations.
         if misfit := _mismatch(mark, received, now):
             return admitted.unrecorded_denial(misfit)
-        return _Fitting(admitted, (presentation, mark.at + WINDOW_AFTER, now), found.read.own)
+        return _Fitting(admitted, (presentation, mark.at + WINDOW_AFTER, now))
 
     def _payment(self, frame: wire.Frame, lineage: Lineage, presentation: bytes | None) -> Payment | None:
         """What pays for calls; None if the token has no budget, or nothing counts what is spent."""
@@ -419,19 +417,14 @@ _BEARER_REFUSED = Refusal(
 
 
 class _Fitting(Struct, frozen=True):
-    """A token after step 4, its presentation's signature, and what is to be burnt; None for a bare token."""
+    """A token after step 4, and what is to be burnt; None for a bare token."""
 
     admitted: Admitted
     presented: _Presented | None
-    own: Signature | Refusal | None
 
     def after(self, refusal: Refusal | None) -> Admitted | Decision:
         """What was admitted, after a burn without a refusal; else the decision that denies it."""
-        if refusal is not None:
-            return self.admitted.unrecorded_denial(refusal)
-        # After the burn: a stolen token that is shown without its key is worth a row in the log.
-        self.admitted.check_signatures(self.own)
-        return self.admitted
+        return self.admitted if refusal is None else self.admitted.unrecorded_denial(refusal)
 
 
 def _demanded(found: Admitted | Decision) -> Admitted:

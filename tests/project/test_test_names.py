@@ -33,6 +33,7 @@ ELSEWHERE = {
     "capx.agent.presented_request": "agent/test_httpx_client_asks.py",
     "capx.authority.in_process": "agent/test_actor.py",
     "capx.authority.remote": "server/test_operators.py",
+    "capx.crypto.named_key": "crypto/test_agent_key.py",
     "capx.crypto.strict_json": "intents/test_intent.py",
     "capx.guard.current": "guard/test_tool.py",
     "capx.server.waiting.head_watch": "server/test_askers.py",

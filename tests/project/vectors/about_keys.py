@@ -145,6 +145,10 @@ def signatures() -> Iterator[Case]:
         many.append(signed(FIRST, [hop(FIRST)], *many))
     yield case("31 signed hops and a signed presentation", "", *many[1:])
     yield case("32 signed hops and a signed presentation", "too_large", *many[1:], signed(FIRST, [hop(FIRST)], *many))
+    strays: list[Block] = [signed(FIRST, [["max_hops", 99 - nth]], WHOLE) for nth in range(32)]
+    yield plain("32 signatures below a bearer", " ".join(["hop_unsigned"] * 32), token(WHOLE, *strays, [mark(READ)]))
+    beyond = signed(FIRST, [mark(READ)], WHOLE, *strays)
+    yield plain("33 signatures below a bearer", "too_large", token(WHOLE, *strays, beyond))
     for name, key, expected in (
         ("the holder's key", FIRST, "revoked"),
         ("the key of a hop above", SECOND, "revoked"),
