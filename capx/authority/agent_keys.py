@@ -7,10 +7,8 @@ Laws:
 - A key that was revoked is named in nothing any more, for ever: not when a task opens, and not when more is minted or
   granted. The transaction that writes decides this.
 - The transaction that forgets the death of a key kills the key anew. Otherwise an agent could name it in a hop again.
-  So a revoked key has one new death in `max_ttl`, whatever happens.
+  So each revoked key has one new death in `max_ttl`.
 """
-
-from collections.abc import Iterator
 
 from msgspec import UNSET
 
@@ -18,7 +16,7 @@ from capx.authority.ending import forget_ended
 from capx.authority.revoking import by_key, kill
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, demand_agent_key
-from capx.store.events import Revoked
+from capx.store.events import revoked_agent_keys
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Pruned
 from capx.tokens.revocation_key import of_public
@@ -51,21 +49,9 @@ def demand_living(reading: Reading, key: str | None) -> None:
 
 def forget(transaction: Writing, *, now: int, max_ttl: int) -> Pruned:
     """Forget what no live token can need any more (capx.authority.ending), and kill anew each key that this forgets."""
-    oldest = next(transaction.deaths(after=transaction.head().forgotten, limit=1), None)
     pruned = forget_ended(transaction, now=now, max_ttl=max_ttl)
-    if oldest is not None and pruned.deaths:
-        kept = next(transaction.deaths(after=transaction.head().forgotten, limit=1), None)
-        below = None if kept is None else kept.position
-        for key in list(_killed(transaction, oldest.position, below)):
-            kill(transaction, by_key(key), now=now)
+    if pruned.deaths:
+        for key in list(revoked_agent_keys(transaction)):
+            if transaction.death(of_public(key)) is None:
+                kill(transaction, by_key(key), now=now)
     return pruned
-
-
-def _killed(reading: Reading, first: int, below: int | None) -> Iterator[str]:
-    """The keys that were killed from one position of the log on, before another one or up to the end."""
-    for event in reading.events(after=first - 1, kind=Revoked.kind):
-        if below is not None and event.position >= below:
-            return
-        revoked = event.read(Revoked)
-        if revoked.key is not None and revoked.revocation_key is not None:
-            yield revoked.key

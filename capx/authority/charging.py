@@ -6,6 +6,7 @@ Laws:
 - The authority has minted the capability itself. A resource holds the key of its audience, so it can forge a token for
   itself, with any budget in it: such a token spends nothing.
 - The capability lives: nothing that a resource may still accept, because its news are late, spends after its end.
+- If the token is bound to a key, the keys in force have signed its hops and the presentation: a thief pays nothing.
 - One presentation is one call. If its admission is sent again, only what it has not paid yet is spent. Another
   admission of it is refused.
 - What gives back is what has paid, and only while it could still pay.
@@ -21,9 +22,11 @@ from capx.store.records import NOTHING_PAID, Unwritable
 from capx.tokens import chain, wire
 from capx.tokens.binding import WINDOW_BEFORE
 from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
+from capx.tokens.signed_blocks import Check, refusal_of, signed_presentation
+from capx.tokens.wording import sentence
 from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx.verify.spending import spends_of
-from capx_caveats import CALLS, DEFAULT, Call, InvalidCaveat, Presented, is_label, shown_instant
+from capx_caveats import CALLS, DEFAULT, Call, InvalidCaveat, Presented, Sig, is_label, shown_instant
 
 _NOT_AUTHENTIC = "this presentation was changed, or was not made under a live key of its audience"
 
@@ -99,11 +102,15 @@ def _proven(
         raise InvalidRequest(_NOT_AUTHENTIC)
     try:
         marks = caveats_of(last, DEFAULT)
-        if len(marks) != 1 or not isinstance(mark := marks[0], Presented):
-            raise InvalidRequest("this is a bare token, or a signed presentation: only an unsigned one can pay here")
+        if not marks or not isinstance(mark := marks[0], Presented):
+            raise InvalidRequest("this is a bare token: only a presentation can pay here")
+        if len(marks) > 1 and (len(marks) > 2 or not isinstance(marks[1], Sig)):
+            raise InvalidRequest("this presentation holds more than a call and a signature")
         lineage = read_lineage(frame, tuple(body), DEFAULT, frozenset())
     except TokenRefused as refused:
         raise InvalidRequest(f"this presentation cannot be read: {refused.refusal.sentence}") from None
+    digest = chain.block_digest(lineage.digest, last)
+    _demand_signed(lineage, signed_presentation(lineage.signed, last, marks, lineage.owner, (lineage.digest, digest)))
     if mark.at > now + WINDOW_BEFORE:
         made = shown_instant(mark.at)
         raise InvalidRequest(f"this presentation was made at {made}, in the future: set the clock here or the agent's")
@@ -117,5 +124,10 @@ def _proven(
             raise InvalidRequest("this authority did not mint this capability")
         if any(map(reading.death, lineage.revocation_keys)) or lineage.issued <= reading.revoked_until():
             raise InvalidRequest("this capability was revoked, or its task has ended")
-    id_ = chain.block_digest(lineage.digest, last)[:16]
-    return Payer(id_, admission, minted, audience, presentation), lineage
+    return Payer(digest[:16], admission, minted, audience, presentation), lineage
+
+
+def _demand_signed(lineage: Lineage, own: Check | None) -> None:
+    for check in (*(() if lineage.signed is None else lineage.signed.checks), own):
+        if check is not None and (refusal := refusal_of(check)):
+            raise InvalidRequest(f"this presentation cannot pay: {sentence(refusal)}")

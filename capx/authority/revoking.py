@@ -245,6 +245,14 @@ def _kill_all(transaction: Writing, targets: Sequence[Target], *, now: int) -> l
     written = dict(zip(new, transaction.append_all(events.Revoked.kind, bodies, at=now), strict=True))
     transaction.kill_all(written, "revoked", at=now)
     at |= written
+    for target in targets:
+        # Somebody may have revoked the id of a key before. Only an event that names the key keeps it dead for ever.
+        if (
+            target.event.key is not None
+            and target.key not in written
+            and target.event.key not in set(events.revoked_agent_keys(transaction))
+        ):
+            target.event.write(transaction, at=now)
     return [Killed(one.shown, at[one.key], one.event.is_root, again=new.get(one.key) is not one) for one in targets]
 
 

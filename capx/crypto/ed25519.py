@@ -46,6 +46,9 @@ class Signer:
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature of a message: 64 bytes."""
+        # The library below would raise with the secret key among its variables.
+        if not isinstance(message, bytes):  # pyright: ignore[reportUnnecessaryIsInstance] # not everybody checks types
+            raise KeyProblem(f"a key signs bytes, and not a {type(message).__name__}")
         return bindings.crypto_sign(message, self._secret)[:SIGNATURE]
 
     def __repr__(self) -> str:

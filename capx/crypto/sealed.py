@@ -59,17 +59,18 @@ def is_sealed(text: str) -> bool:
 
 def _opened(sealed: str, head: bytes, seed: bytes) -> str | None:
     """The text, or None: an error here would carry the secret key in its locals."""
-    if len(sealed) > MAX_SEALED or not sealed.startswith(PREFIX):
-        return None
     public, secret = bindings.crypto_sign_seed_keypair(seed)
     try:
+        # Within the block: what comes from a queue may be bytes.
+        if len(sealed) > MAX_SEALED or not sealed.startswith(PREFIX):
+            return None
         opened = bindings.crypto_box_seal_open(
             unb64u(sealed[len(PREFIX) :]),
             bindings.crypto_sign_ed25519_pk_to_curve25519(public),
             bindings.crypto_sign_ed25519_sk_to_curve25519(secret),
         )
         return opened[len(head) :].decode() if opened.startswith(head) else None
-    except (MalformedToken, UnicodeDecodeError, exceptions.CryptoError, TypeError, ValueError):
+    except (MalformedToken, UnicodeDecodeError, exceptions.CryptoError, AttributeError, TypeError, ValueError):
         return None
 
 

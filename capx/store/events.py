@@ -20,6 +20,7 @@ Laws:
   event that an older version wrote.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import ClassVar, Final
 
@@ -29,7 +30,7 @@ from msgspec import Struct
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import KeyProblem, MalformedToken
 from capx.store.log import Event
-from capx.store.protocols import Writing
+from capx.store.protocols import Reading, Writing
 from capx.tokens.capability import Capability
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid, of_public
 from capx.verify.meter import Paid
@@ -285,3 +286,14 @@ class Restored(Fact, frozen=True):
     issued: int
     epoch: str
     backup: int
+
+
+def revoked_agent_keys(reading: Reading) -> Iterator[str]:
+    """The keys of agents that were revoked, in the order of the log: a death has only the id of a key."""
+    for event in reading.events(kind=Revoked.kind):
+        # To decode each revocation of a long log would take long, and few are of keys.
+        if b"ed25519:" not in event.body:
+            continue
+        revoked = event.read_if(Revoked)
+        if revoked is not None and revoked.key is not None and revoked.revocation_key is not None:
+            yield revoked.key

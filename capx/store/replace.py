@@ -7,7 +7,7 @@ Laws:
 - If the store has not gone on from the backup, but in another way, the survey says since when.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from msgspec import Struct
 from capx.crypto.keys import is_kid
 from capx.errors import ConfigurationProblem
 from capx.intents.epoch import authority_of, began, is_epoch
-from capx.store.events import Revoked
+from capx.store.events import revoked_agent_keys
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Damaged, Head
 from capx.tokens.revocation_key import KID, is_lasting
@@ -80,16 +80,8 @@ def survey(reading: Reading, backup: Reading | None = None) -> StoreSurvey:
         tuple(filter(is_kid, kids)),
         max(newest, began(head.epoch)),
         parted=parted,
-        agent_keys=tuple(dict.fromkeys(_agent_keys(reading))),
+        agent_keys=tuple(dict.fromkeys(revoked_agent_keys(reading))),
     )
-
-
-def _agent_keys(reading: Reading) -> Iterator[str]:
-    # By the log: a death has only the id that follows from the key.
-    for event in reading.events(kind=Revoked.kind):
-        revoked = event.read_if(Revoked)
-        if revoked is not None and revoked.key is not None and revoked.revocation_key is not None:
-            yield revoked.key
 
 
 def _parted(there: Reading, backup: Reading) -> int | None:

@@ -195,7 +195,9 @@ class Bundle:
         Anybody can seal a bundle of their own to a public key. So give the `task` that you expect. MalformedToken if it
         is not a bundle that was sealed to this key. InvalidRequest if it is of another task, or bound to another key.
         """
-        bundle = cls.parse(key.unseal(text, "bundle"))
+        bundle = _opened(key.unseal(text, "bundle"))
+        if not isinstance(bundle, Bundle):
+            raise bundle
         if task is not None and bundle.task != task:
             raise InvalidRequest(
                 f"this bundle is of task {bundle.task}, and not of {task}: somebody else may have sent it"
@@ -378,6 +380,14 @@ class Bundle:
 
     def __reduce__(self) -> NoReturn:
         raise InvalidRequest("a bundle is a secret: pass its `text` on where it must go")
+
+
+def _opened(text: str) -> "Bundle | MalformedToken | InvalidRequest":
+    """The bundle in a text that was sealed, or the error for `unseal` to raise: the locals of this frame hold it."""
+    try:
+        return Bundle.parse(text)
+    except (MalformedToken, InvalidRequest) as error:
+        return error.with_traceback(None)
 
 
 def _read(path: "Path | str") -> "Bundle | MalformedToken | InvalidRequest":

@@ -57,26 +57,39 @@ class Signature(Struct, frozen=True, gc=False):
     is_spelled: bool
 
 
+class NamedKey(Struct, frozen=True, gc=False):
+    """A public key that a block names. A verifier must check that it is a safe one, which takes long."""
+
+    hop: int
+    name: str | None
+    public: bytes
+
+
+Check = Signature | NamedKey | Refusal
+"""What a verifier does about one block: it checks a signature or a key, or refuses."""
+
+
 class SignedBlocks(Struct, frozen=True):
-    """The keys that a chain names, from first to last, and per block the signature to check or the refusal.
+    """The keys that a chain names, from first to last, and what a verifier checks, in the order of the blocks.
 
     Without keys, it has no holder, and something in it is signed or names a key all the same. `signed` is the number
     of its blocks that end in a signature, whether it counts or not.
     """
 
     keys: tuple[bytes, ...]
-    checks: tuple[Signature | Refusal, ...]
+    checks: tuple[Check, ...]
     signed: int
 
     @property
     def key_ids(self) -> tuple[bytes, ...]:
         """The ids whose deaths are those of the keys: 16 bytes each."""
-        return tuple(map(of_key, self.keys))
+        return tuple(dict.fromkeys(map(of_key, self.keys)))
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
         """The refusals that need no check of a signature."""
-        return tuple([one for one in self.checks if isinstance(one, Refusal)])
+        others = [refusal_of(one) for one in self.checks if not isinstance(one, Signature)]
+        return tuple([one for one in others if one is not None])
 
 
 Owner = tuple[int, str | None]
@@ -87,10 +100,8 @@ def read_signed_blocks(
     blocks: Sequence[Block], decoded: Sequence[tuple[Caveat, ...]], owners: Iterable[Owner], digests: Sequence[bytes]
 ) -> SignedBlocks:
     """The signed blocks of a chain, whose MACs need not be good; `digests` are d[0] and d[i] of each block."""
-    from capx.crypto.ed25519 import public_text, weakness  # slow to import, and only keyed tokens need it
-
     keys: list[bytes] = []
-    checks: list[Signature | Refusal] = []
+    checks: list[Check] = []
     for at, (block, caveats, owner) in enumerate(zip(blocks, decoded, owners, strict=True)):
         named = _key_named(caveats)
         signed = caveats[-1] if caveats and type(caveats[-1]) is Sig else None
@@ -105,11 +116,9 @@ def read_signed_blocks(
             checks.append(_signature(block, signed, owner, keys[-1], (digests[at], digests[at + 1])))
         if named is not None:
             keys.append(unb64u(named))
-            if weakness(keys[-1]):
-                sentence = f"names {public_text(keys[-1])}, under which others than its owner could sign, or nobody"
-                checks.append(_refused("hop_signature", sentence, owner))
-    signed = sum(bool(caveats) and type(caveats[-1]) is Sig for caveats in decoded)
-    return SignedBlocks(tuple(keys), tuple(checks), signed)
+            checks.append(NamedKey(*owner, keys[-1]))
+    count = sum(bool(caveats) and type(caveats[-1]) is Sig for caveats in decoded)
+    return SignedBlocks(tuple(keys), tuple(checks), count)
 
 
 def _key_named(caveats: tuple[Caveat, ...]) -> str | None:
@@ -143,19 +152,19 @@ def bare(chain: SignedBlocks | None, owner: Owner) -> Refusal | None:
     return None if chain is None or not chain.keys else _refused("hop_unsigned", _PRESENTATION_WITHOUT_SIGNATURE, owner)
 
 
-def is_good(one: Signature) -> bool:
-    """Whether the block has the only ending that it may have, and its key made this signature."""
-    from capx.crypto.ed25519 import is_signed
+def refusal_of(check: Check) -> Refusal | None:
+    """The refusal that a check ends in, or None."""
+    if isinstance(check, Refusal):
+        return check
+    from capx.crypto.ed25519 import is_signed, public_text, weakness  # slow to import, and only keyed tokens need it
 
-    return one.is_spelled and is_signed(one.public, one.message, one.signature)
-
-
-def not_signed(one: Signature) -> Refusal:
-    """The refusal of a block with a signature that is not good."""
-    from capx.crypto.ed25519 import public_text
-
-    sentence = f"is not signed by the key that the chain named last, {public_text(one.public)}"
-    return _refused("hop_signature", sentence, (one.hop, one.name))
+    if isinstance(check, NamedKey):
+        sentence = f"names {public_text(check.public)}, under which others than its owner could sign, or nobody"
+        good = weakness(check.public) is None
+    else:
+        sentence = f"is not signed by the key that the chain named last, {public_text(check.public)}"
+        good = check.is_spelled and is_signed(check.public, check.message, check.signature)
+    return None if good else _refused("hop_signature", sentence, (check.hop, check.name))
 
 
 def sign_block(caveats: tuple[Caveat, ...], parent: bytes, key: SigningKey) -> bytes:

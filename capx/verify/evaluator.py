@@ -21,7 +21,7 @@ from capx.crypto.keys import AudienceKeys
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
 from capx.tokens.lineage import Lineage, Section, attributed
 from capx.tokens.revocation_key import RevocationKey, is_lasting, of_key
-from capx.tokens.signed_blocks import Signature, is_good, not_signed
+from capx.tokens.signed_blocks import Signature, refusal_of
 from capx.verify.args_digest import args_digest
 from capx.verify.cache import Cache
 from capx.verify.decision import Decision, decision_id
@@ -104,13 +104,12 @@ class Evaluator:
             return ()
         found: list[Refusal] = []
         for one in (*(() if signed is None else signed.checks), own):
-            if isinstance(one, Refusal):
-                found.append(one)
-            elif one is not None and self._signed.get(one.digest) is None:
-                if not is_good(one):
-                    found.append(not_signed(one))
-                elif one is not own:
-                    self._signed.put(one.digest, True)
+            if one is None or (isinstance(one, Signature) and self._signed.get(one.digest)):
+                continue
+            if refusal := refusal_of(one):
+                found.append(refusal)
+            elif isinstance(one, Signature) and one is not own:
+                self._signed.put(one.digest, True)
         return tuple(found[:MAX_REPORTED])
 
     def unaffordable(self, lineage: Lineage, call: Call) -> list[Refusal | None]:

@@ -94,7 +94,7 @@ def test_who_wanted_the_work_or_does_it_may_say_no(lab: GrantingLab) -> None:
 
 
 def test_a_consent_under_the_intents_agents_name_is_refused(lab: GrantingLab) -> None:
-    assert "has the same name as one of its agents" in not_taken(lab, lab.verdict(waiting(lab, agent="bob")))
+    assert "has the same name or key as one of its agents" in not_taken(lab, lab.verdict(waiting(lab, agent="bob")))
     assert lab.decide(waiting(lab, agent="bob"), CARA).state == "approved"
 
 
@@ -103,11 +103,13 @@ def test_a_consent_under_the_name_of_an_agent_above_is_refused(lab: GrantingLab,
     child = own(lab.open().bundle).delegate(to="bob" if above else "desk", may_ask=[SEND])
     child = child.delegate(to="desk" if above else "bob", may_ask=[SEND])
     request = lab.pending(child, SEND).request
-    assert "has the same name as one of its agents" in not_taken(lab, lab.verdict(request))
+    assert "has the same name or key as one of its agents" in not_taken(lab, lab.verdict(request))
     assert lab.decide(request, CARA).state == "approved"
 
 
 def test_an_agents_consent_under_anothers_name_is_refused(lab: GrantingLab) -> None:
     request = waiting(lab, label="bob")
     lab.policy = policy(*RULES, principals=also_in_finance(BOB, "robert"))
-    assert "has the same name as one of its agents" in not_taken(lab, lab.verdict(request, called(BOB, "robert")))
+    assert "has the same name or key as one of its agents" in not_taken(
+        lab, lab.verdict(request, called(BOB, "robert"))
+    )

@@ -118,7 +118,7 @@ def test_an_agent_with_an_approvers_name_is_refused_as_approver(capx: Shell, off
     with serving(office.home) as served:
         for at in ((), ("--authority", served.place)):
             said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", *at, code=1)
-            assert "requested this work, or has the same name as one of its agents" in said.err
+            assert "requested this work, or has the same name or key as one of its agents" in said.err
             assert said.out == ""
     # To say no is open to them.
     assert "was denied by ben" in capx("requests", "deny", pending.request, *as_(office, "ben"), "--yes").out

@@ -164,9 +164,7 @@ def test_to_record_writes_no_index_and_the_next_change_does(store: Store) -> Non
     assert len(every(store, Query(tenant="Acme"))) == 2 * BLOCK
 
 
-def test_a_change_of_very_many_blocks_leaves_some_for_later(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_of_very_many_blocks_leaves_some_for_later(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capx.store.sql.rows._MOST_FILLED", 2)
     for blocks, in_index in ((12, 10), (1, 13)):
         write(store, *(body(nth, tenant="Acme") for nth in range(blocks * BLOCK)))

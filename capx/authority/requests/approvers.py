@@ -5,7 +5,7 @@ Laws:
 - An answer counts while the person is a principal of the policy, is one of the approvers, and has the key that signed
   the answer.
 - People do not consent to their own work. The principal of the intent cannot consent, under any name or key. Nobody can
-  consent who has the same name as the agent of the intent, or as an agent on the path of the asker.
+  consent who has the same name or key as the agent of the intent, or as an agent on the path of the asker.
 - All of these can still deny.
 """
 
@@ -37,24 +37,34 @@ def demand_answer(
             "with the key of the policy"
         )
     # Only a consent needs an independent person. A denial cannot give anybody more.
-    involved = _is_involved(policy, name, inquiry.intent, inquiry.request.labels)
+    involved = _is_involved(policy, name, inquiry.intent, inquiry.request.labels, inquiry.request.keys)
     if verdict.yes and (involved or _has_signed(reading, person.key, inquiry)):
         raise InvalidRequest(
-            f"{name} requested this work, or has the same name as one of its agents: someone else must approve"
+            f"{name} requested this work, or has the same name or key as one of its agents: someone else must approve"
         )
 
 
-def excluded(policy: Policy, approvers: Iterable[str], intent: Intent, labels: Iterable[str]) -> tuple[str, ...]:
-    """The approvers who can only deny."""
+def excluded(
+    policy: Policy, approvers: Iterable[str], intent: Intent, labels: Iterable[str], keys: Iterable[str]
+) -> tuple[str, ...]:
+    """The approvers who can only deny; `labels` and `keys` are those of the agents on the path of the asker."""
     names = dict.fromkeys(name for group in approvers for name in policy.members(group))
-    return tuple(name for name in names if _is_involved(policy, name, intent, labels))
+    return tuple(name for name in names if _is_involved(policy, name, intent, labels, keys))
 
 
-def _is_involved(policy: Policy, name: str, intent: Intent, labels: Iterable[str]) -> bool:
+def _is_involved(policy: Policy, name: str, intent: Intent, labels: Iterable[str], keys: Iterable[str]) -> bool:
     key = policy.principals[name].key
+    if key is not None and _written(key) in {intent.agent_key, *keys}:
+        return True
     # One person may be two principals with the same key. All names of that key count as one.
     names = {name} if key is None else {one.name for one in policy.principals.values() if one.key == key}
     return not names.isdisjoint({intent.principal, intent.agent, *labels})
+
+
+def _written(key: bytes) -> str:
+    from capx.crypto.ed25519 import public_text  # signatures are slow to import, and few need them
+
+    return public_text(key)
 
 
 def _has_signed(reading: Reading, key: bytes, inquiry: Inquiry) -> bool:

@@ -112,7 +112,7 @@ class Asker(Struct, frozen=True, kw_only=True):
 
         A grant names the last key of the asker only. The keys before that one end it, too.
         """
-        return (*self.ids, *map(of_key, self.keys))
+        return tuple(dict.fromkeys((*self.ids, *map(of_key, self.keys))))
 
     @property
     def written_keys(self) -> tuple[str, ...]:

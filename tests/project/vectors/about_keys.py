@@ -165,6 +165,7 @@ def signatures() -> Iterator[Case]:
         by=THIRD,
         deaths=dead(key_id(FIRST), made[2]),
     )
+    yield case("a dead key that is named twice", "revoked", again, deaths=dead(key_id(FIRST)))
     yield case("a dead key that did not sign", "revoked", first, by=THIEF, deaths=dead(key_id(FIRST)))
     yield case("a thief, and no news", "hop_signature unknown_liveness", by=THIEF, age=None)
     yield case(
