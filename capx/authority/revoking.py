@@ -57,7 +57,7 @@ SELECTORS = ("tenant", "agent", "purpose", "principal")
 """The names that `where` may use."""
 
 
-class Target(Struct, frozen=True):
+class Target(Struct, frozen=True, gc=False):
     """One thing to revoke, and the event that the log gets."""
 
     key: RevocationKey
@@ -218,14 +218,15 @@ def revoke(transaction: Writing, targets: Sequence[Target], *, now: int) -> Revo
     # Also if a target was dead before: an agent may have revoked it.
     transaction.uncount_requests([target.shown for target in targets])
     granted = transaction.granted_by(target.key for target in targets)
-    dying: list[tuple[Target, bool]] = []
+    dying: list[Target] = []
+    with_another = set[int]()
     for target in targets:
-        dying.append((target, True))
-        with_it = granted.get(target.key, ())
-        dying += [(_of_id(id_, is_root=False, task=target.event.task), False) for id_ in with_it]
-    killed = _kill_all(transaction, [one for one, _ in dying], now=now)
-    pairs = zip(dying, killed, strict=True)
-    return Revocation(tuple([one for (_, chosen), one in pairs if chosen or not one.again]))
+        dying.append(target)
+        for id_ in granted.get(target.key, ()):
+            with_another.add(len(dying))
+            dying.append(_of_id(id_, is_root=False, task=target.event.task))
+    killed = _kill_all(transaction, dying, now=now)
+    return Revocation(tuple([one for nth, one in enumerate(killed) if nth not in with_another or not one.again]))
 
 
 def kill(transaction: Writing, target: Target, *, now: int) -> Killed:

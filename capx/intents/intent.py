@@ -185,11 +185,12 @@ def intent_digest(intent: str | SignedIntent | Intent) -> str:
     return intent
 
 
-def demand_agent_key(text: str) -> None:
+def demand_agent_key(text: object) -> None:
     """Raise InvalidRequest unless this is an agent's public key: `ed25519:` and a safe key in its only spelling."""
     from capx.crypto.ed25519 import parse_public  # slow to import, and only keyed tasks need it
 
-    _demand(isinstance(text, str), "an agent's key must be text: ed25519: and 43 characters")
+    if not isinstance(text, str):
+        raise InvalidRequest("an agent's key must be text: ed25519: and 43 characters")
     try:
         parse_public(text)
     except KeyProblem as problem:

@@ -25,7 +25,7 @@ Nonces = Annotated[tuple[Nonce, ...], Meta(max_length=DEEPEST - 1)]
 """The nonces of a path. More of them, or longer ones, would let a resource make each reader compute for long."""
 
 
-class Recorded(Struct, frozen=True, kw_only=True):
+class Recorded(Struct, frozen=True, kw_only=True, gc=False):
     """The fields of a recorded decision that a query compares; a reader that needs more adds fields in a subclass.
 
     A resource wrote the decision, and may have written anything: read it with `Event.read_if`. Versions before this one

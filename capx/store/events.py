@@ -241,7 +241,7 @@ REQUEST_STATES: Final[dict[str, str]] = {
 """The state in which the newest event about a request leaves it, by the kind of this event."""
 
 
-class Revoked(Fact, frozen=True, omit_defaults=True):
+class Revoked(Fact, frozen=True, omit_defaults=True, gc=False):
     """A revocation.
 
     It revokes one `id` (`is_root`: the root of a task), everything of an agent's `key` (`ed25519:` and 43 characters),

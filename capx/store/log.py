@@ -27,7 +27,7 @@ GENESIS = bytes(32)
 """The value that the first event uses as the hash of the event before it."""
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """One entry of the log; `at` is in Unix seconds, `body` is the JSON text that was hashed."""
 
     position: int

@@ -20,7 +20,7 @@ KEPT_BEYOND_TTL = 3_600
 """Seconds for which a death is kept after everything that it covers has expired."""
 
 
-class Death(Struct, frozen=True):
+class Death(Struct, frozen=True, gc=False):
     """One entry in the list of revocations: the key that is dead, and why.
 
     `seq` counts deaths from 1, `at` is in Unix seconds, and `position` is that of the event that caused it.

@@ -5,7 +5,9 @@ from itertools import pairwise
 import pytest
 from nacl import bindings
 
+from capx.api.messages.base import RequestBody, decode_body, encode
 from capx.authority.authority import Authority
+from capx.authority.remote.messages import OpenTask, Revoke
 from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
@@ -195,6 +197,14 @@ def test_a_dry_run_shows_the_tasks_of_a_key_and_no_others(authority: Authority) 
 def test_a_key_is_revoked_beside_nothing_else(authority: Authority) -> None:
     with pytest.raises(InvalidRequest, match="exactly one thing"):
         authority.revoke(kid="AAAAAAAAAAA", key=PLANNER.public)
+
+
+def test_an_authority_of_before_refuses_what_it_does_not_know() -> None:
+    # Neither sends a member that nobody gave, so an authority of before takes all that it did.
+    for whole, empty in ((OpenTask(agent_key=PLANNER.public), OpenTask()), (Revoke(key=PLANNER.public), Revoke())):
+        assert decode_body(encode(empty), RequestBody) == RequestBody()
+        with pytest.raises(InvalidRequest, match=r"unknown field `(agent_)?key`"):
+            decode_body(encode(whole), RequestBody)
 
 
 class Followers:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from capx import AgentKey, Bundle, MalformedToken, SignedIntent
 from capx.authority.authority import Authority
 from capx.authority.graph.graph import Node, Tree
 from capx.crypto.keys import AudienceKeys
-from capx_cli.demo import ending, gains
+from capx_cli.demo import ending, gains, rows
 from capx_cli.demo.attack import Try
 from capx_cli.demo.data import SERVICES
 from capx_cli.demo.row import Row
@@ -70,7 +71,7 @@ def test_every_row_happens_as_expected(kept: tuple[dict[str, Any], Path]) -> Non
     answer, _ = kept
     assert answer["ok"]
     assert [row for row in answer["rows"] if not row["ok"]] == []
-    assert len(answer["rows"]) == 29
+    assert len(answer["rows"]) == 34
     assert answer["seconds"] < 30
 
 
@@ -94,25 +95,28 @@ def test_every_way_to_the_crm_is_refused_and_says_why(kept: tuple[dict[str, Any]
         "signs an intent by itself": "this intent has no signature by ana@our.example that the policy accepts",
         "hands in Ana's intent again": "this intent was opened once",
         "approves its own request": "the signature of bo@our.example does not fit what request",
+        "uses a stolen token without its key": "was presented without the signature of its holder's key",
+        "uses a stolen token with its own key": "is not signed by the key that the chain named last",
     }.items():
         refused = row(rows, "execution", f"sub-agent {way}")
         assert refused["ok"]
         assert why in refused["note"]
 
 
-@pytest.mark.parametrize("came", ["granted", "taken", "done"])
+@pytest.mark.parametrize("came", ["granted", "taken", "done", "served"])
 def test_one_way_that_is_open_makes_one_row_differ(kept: tuple[dict[str, Any], Path], came: str) -> None:
     refused = [
         Try(row["what"].removeprefix("sub-agent "), row["happened"])
         for row in kept[0]["rows"]
         if row["note"] and row["what"].startswith("sub-agent ")
     ]
-    assert len(refused) == 9
-    assert all(row.ok for row in gains.of_tries(refused))
+    assert len(refused) == 11
+    assert all(row.ok for row in gains.of_tries("execution", refused))
     for at, one in enumerate(refused):
         tried = [*refused[:at], Try(one.way, came), *refused[at + 1 :]]
-        assert [row.what for row in gains.of_tries(tried) if not row.ok] == [f"sub-agent {one.way}"]
-        assert [row.happened for row in gains.of_tries(refused[:at] + refused[at + 1 :]) if not row.ok] == ["not tried"]
+        assert [row.what for row in gains.of_tries("execution", tried) if not row.ok] == [f"sub-agent {one.way}"]
+        untried = gains.of_tries("execution", refused[:at] + refused[at + 1 :])
+        assert [row.happened for row in untried if not row.ok] == ["not tried"]
 
 
 def test_a_demo_with_a_wider_policy_shows_other_rows_and_fails() -> None:
@@ -161,6 +165,48 @@ def test_each_service_was_given_a_key_for_itself_alone(kept: tuple[dict[str, Any
         path = home / "demo" / "execution" / f"{service}.keys"
         assert AudienceKeys.load(path).audience == service
         assert [line.split()[0] for line in path.read_text().splitlines()] == ["authority", "audience", "feed"]
+
+
+def test_a_stolen_token_serves_its_thief_in_a_session_only(kept: tuple[dict[str, Any], Path]) -> None:
+    stolen = {
+        (row["side"], row["what"]): row["happened"] for row in kept[0]["rows"] if "uses a stolen token" in row["what"]
+    }
+    assert stolen == {
+        ("session", "sub-agent uses a stolen token"): "served",
+        ("execution", "sub-agent uses a stolen token without its key"): "403 hop_unsigned",
+        ("execution", "sub-agent uses a stolen token with its own key"): "403 hop_signature",
+    }
+
+
+def test_what_is_handed_over_opens_for_its_agent_alone(kept: tuple[dict[str, Any], Path]) -> None:
+    answer, home = kept
+    names = ("presentation-agent", "notes-agent")
+    files = {name: home / "demo" / "execution" / f"{name}.handed" for name in names}
+    keys = {name: AgentKey.load(home / "demo" / "execution" / f"{name}.key") for name in names}
+    for name, file in files.items():
+        assert file.stat().st_mode & 0o777 == 0o644
+        assert Bundle.unseal(file.read_text(), keys[name], task=answer["task"]).hops == (name,)
+        for other in [*keys.values(), AgentKey.load(home / "demo" / "orchestrator.key")]:
+            if other is not keys[name]:
+                with pytest.raises(MalformedToken):
+                    Bundle.unseal(file.read_text(), other)
+
+
+def test_a_hand_over_that_is_not_sealed_shows_a_token() -> None:
+    key = AgentKey.generate("notes-agent")
+    with Authority.temporary() as lab:
+        bundle = lab.open(allow=["crm.read"], agent_key=key.public).bundle
+    assert not rows.shows_a_token(bundle.sealed())
+    assert rows.shows_a_token(bundle.text)
+    assert rows.shows_a_token("the token of a service account")
+
+
+def test_the_intent_names_the_key_of_the_orchestrator(kept: tuple[dict[str, Any], Path]) -> None:
+    answer, home = kept
+    public = AgentKey.load(home / "demo" / "orchestrator.key").public
+    assert SignedIntent.parse((home / "demo" / "people" / "ana.intent").read_bytes()).intent.agent_key == public
+    with Authority.open_home(home) as authority:
+        assert authority.task(answer["task"]).holder == public
 
 
 def test_no_bundle_of_an_agent_is_left_in_a_kept_home(kept: tuple[dict[str, Any], Path]) -> None:
@@ -217,8 +263,8 @@ def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
     lines = shown.stdout.splitlines()
     assert "\x1b" not in shown.stdout
     assert max(len(line) for line in lines if "CAPX_HOME=" not in line) <= 48
-    assert "29 of 29 rows as expected" in shown.stdout
-    assert sum(line.startswith("   ok ") for line in lines) == 29
+    assert "34 of 34 rows as expected" in shown.stdout
+    assert sum(line.startswith("   ok ") for line in lines) == 34
     assert [line for line in lines if "capx why" in line and "CAPX_HOME=" in line]
     assert [line for line in lines if "capx requests list --all" in line and "CAPX_HOME=" in line]
 
@@ -320,7 +366,7 @@ def test_no_process_of_a_demo_shows_a_token_or_a_key_in_ps(tmp_path: Path) -> No
         time.sleep(0.02)
     demo.communicate()
     assert demo.returncode == 0
-    keys = [line.split()[-1] for file in tmp_path.rglob("*.keys") for line in file.read_text().splitlines()]
+    keys = [line.split()[-1] for file in tmp_path.rglob("*.key*") for line in file.read_text().splitlines()]
     assert len(keys) > len(SERVICES)
     assert len(shown) > len(SERVICES), "agents and services have arguments of their own"
     assert not [secret for secret in (*keys, "capx1_") if any(secret.encode() in line for line in shown)]

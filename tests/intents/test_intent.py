@@ -6,6 +6,7 @@ import msgspec
 import pytest
 import rfc8785
 
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.crypto.ed25519 import Signer, is_signed_by, parse_public
 from capx.crypto.hashing import digest
@@ -53,7 +54,7 @@ def test_every_member_changes_the_digest() -> None:
         "tenant": "Umbrella",
         "parameters": {"ticket": "T-2"},
         "agent": "other",
-        "agent_key": KEY.public,
+        "agent_key": AgentKey.generate("other").public,
         "max_tasks": 3,
         "issued": 1,
         "not_after": 1_795_628_801,

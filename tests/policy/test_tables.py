@@ -37,7 +37,7 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             "rsa:",
             (
                 f"principal.\"ana@our.example\".key: 'rsa:{POLICY.partition('ed25519:')[2][:43]}' is not a public key: "
-                "one from capx principal new begins with ed25519:"
+                "capx principal new and capx agent-key new print ed25519:…"
             ),
         ),
         (

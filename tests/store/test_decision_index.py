@@ -164,6 +164,18 @@ def test_to_record_writes_no_index_and_the_next_change_does(store: Store) -> Non
     assert len(every(store, Query(tenant="Acme"))) == 2 * BLOCK
 
 
+def test_a_change_that_fills_very_many_blocks_leaves_some_for_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capx.store.sql.rows._MOST_FILLED", 2)
+    for blocks, in_index in ((12, 10), (1, 13)):
+        write(store, *(body(nth, tenant="Acme") for nth in range(blocks * BLOCK)))
+        with store.read() as reading:
+            assert reading.indexed_blocks() == in_index
+            check_index(reading)
+    assert len(every(store, Query(tenant="Acme"))) == 13 * BLOCK
+
+
 def test_of_a_long_log_a_rare_value_needs_few_events(store: Store) -> None:
     write(store, body(1, tenant="Acme"), *(body(nth) for nth in range(2, 20_000)))
     with store.read() as reading:

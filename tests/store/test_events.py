@@ -2,7 +2,6 @@
 
 import pytest
 
-from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
 from capx.errors import StoreProblem
@@ -28,7 +27,7 @@ from tests.store.conftest import Places
 
 NOW = 1_800_000_000
 ID = b"i" * 16
-KEY = AgentKey.generate("planner").public
+KEY = "ed25519:A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg"
 
 
 @pytest.mark.parametrize(

@@ -214,8 +214,11 @@ def test_a_key_dies_once_and_deaths_are_numbered_without_gaps(store: Store) -> N
         assert reading.death(b"task-1") is None
 
 
-def test_deaths_are_found_by_many_keys_at_once(store: Store) -> None:
+@pytest.mark.parametrize("others", [0, 1_300])
+def test_deaths_are_found_by_many_keys_at_once(store: Store, others: int) -> None:
     kill(store, b"n" * 16, "task-1", of_kid("k1"), "n" * 16)
+    with store.write() as writing:
+        writing.kill_all({b"other" + number.to_bytes(11): 1 for number in range(others)}, "revoked", at=NOW)
     unseen: list[RevocationKey] = [number.to_bytes(16, "big") for number in range(1_200)]
     with store.read() as reading:
         found = reading.deaths_of([*unseen, "task-1", b"n" * 16, "task-2", of_kid("k1"), b"task-1", b"n" * 16])

@@ -25,7 +25,7 @@ class Ended(Struct, frozen=True):
     dying: Impact | None = None
 
 
-class Killed(Struct, frozen=True):
+class Killed(Struct, frozen=True, gc=False):
     """One thing that is dead: a node or capability id, an agent's key, `kid:KID` or `issued:SECONDS`.
 
     `again` if it was dead before. An agent's key is `ed25519:` and 43 characters.

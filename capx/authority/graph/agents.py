@@ -11,7 +11,7 @@ Laws:
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import reduce
 from itertools import islice
 from typing import Final
@@ -49,13 +49,9 @@ def _all_named(reading: Reading, task: TaskRecord, agent: str) -> Iterator[tuple
     """The nodes of an agent, each once, with the audience that named it first; "" is the authority itself."""
     root = chain.root_node(task.root)
     root_node = b64u(root)
-    found = {root_node}
+    found = {root}
     for event in reading.events(task=task.id, naming=task.root):
-        if event.kind == CapabilityMinted.kind:
-            minted = event.read(CapabilityMinted)
-            # The authority has verified the token that asked.
-            named, audience = dict(islice(_labelled(minted.path, minted.hops, agent), 1)), ""
-        elif event.kind == "decision":
+        if event.kind == "decision":
             # A resource may write anything into its decisions.
             decided = event.read_if(Reported)
             if decided is None or agent not in decided.hops:
@@ -63,24 +59,25 @@ def _all_named(reading: Reading, task: TaskRecord, agent: str) -> Iterator[tuple
             if not decided.is_possible(task=task.id, root=task.root, root_node=root_node):
                 continue
             named, audience = _named(decided, root, agent), decided.audience
+        elif event.kind == CapabilityMinted.kind:
+            minted = event.read(CapabilityMinted)
+            # The authority has verified the token that asked.
+            named, audience = islice(_labelled(minted.path, minted.hops, agent), 1), ""
         else:
             continue
-        for id_, node in named.items():
-            if id_ not in found:
-                found.add(id_)
+        for node in named:
+            if node not in found:
+                found.add(node)
                 yield node, audience
 
 
-def _named(decided: Reported, root: bytes, agent: str) -> dict[str, bytes]:
+def _named(decided: Reported, root: bytes, agent: str) -> Iterable[bytes]:
     """The nodes of a decision that have the label: the topmost one if it is computed, else all that are claimed."""
     if decided.is_claim:
-        return dict(_labelled(decided.path, decided.hops, agent))
-    node = reduce(chain.node_below, (decided.nonces or ())[: decided.hops.index(agent) + 1], root)
-    return {b64u(node): node}
+        return _labelled(decided.path, decided.hops, agent)
+    return (reduce(chain.node_below, (decided.nonces or ())[: decided.hops.index(agent) + 1], root),)
 
 
-def _labelled(path: tuple[str, ...], hops: tuple[str, ...], agent: str) -> Iterator[tuple[str, bytes]]:
-    """The nodes of a path that have the label and an id that can be one, by their ids."""
-    return (
-        (id_, unb64u(id_)) for id_, label in zip(path[1:], hops, strict=False) if label == agent and is_node_id(id_)
-    )
+def _labelled(path: tuple[str, ...], hops: tuple[str, ...], agent: str) -> Iterator[bytes]:
+    """The nodes of a path that have the label and an id that can be one."""
+    return (unb64u(id_) for id_, label in zip(path[1:], hops, strict=False) if label == agent and is_node_id(id_))

@@ -73,25 +73,6 @@ class _Mint(Struct, frozen=True):
     asker: tuple[str, ...] = ()
 
 
-class _Seen:
-    """A node while the log is being read. Labels and capabilities keep the order of the log."""
-
-    __slots__ = ("allowed", "below", "capabilities", "denied", "is_claim", "key", "labels", "parent")
-
-    def __init__(self, key: bytes, parent: str | None = None, *, is_claim: bool = False) -> None:
-        self.key = key
-        self.parent = parent
-        self.is_claim = is_claim
-        self.labels: dict[str, _Reports] = {}
-        """Each label, with the reports of whoever gave it first."""
-        self.capabilities: dict[tuple[str, str], tuple[str, ...]] = {}
-        """The ids of each capability, by its own id and its audience: nobody can replace those of another audience."""
-        self.below: dict[str, str] = {}
-        """The nodes below, by the nonces of their hops, as far as they were computed."""
-        self.allowed = 0
-        self.denied = 0
-
-
 class _Reports:
     """What one audience added to the graph, within its bounds, and what was left out."""
 
@@ -103,6 +84,22 @@ class _Reports:
 
     def omitted(self) -> Omitted:
         return Omitted(self.audience, **self.left_out)
+
+
+class _Seen(Struct, gc=False):
+    """A node while the log is being read. Labels and capabilities keep the order of the log."""
+
+    key: bytes
+    parent: str | None = None
+    is_claim: bool = False
+    labels: dict[str, _Reports] = {}
+    """Each label, with the reports of whoever gave it first."""
+    capabilities: dict[tuple[str, str], tuple[str, ...]] = {}
+    """The ids of each capability, by its own id and its audience: nobody can replace those of another audience."""
+    below: dict[str, str] = {}
+    """The nodes below, by the nonces of their hops, as far as they were computed."""
+    allowed: int = 0
+    denied: int = 0
 
 
 _UNBOUNDED: Final = 2**63 - 1
@@ -151,7 +148,8 @@ class _Task:
         if found is None:
             return
         path, new = found
-        reports.nodes += self._add(new)
+        if new:
+            reports.nodes += self._add(new)
         labelled = self._label(zip(path[1:], decided.hops, strict=False), reports)
         if not labelled or len(path) <= len(decided.hops):
             reports.left_out["calls"] += 1
@@ -164,7 +162,8 @@ class _Task:
         # The last id is of the capability that the agent held. The presentation, good for one call, is not in `ids`.
         if ids := decided.ids:
             self._hold(acting, ids, reports)
-        self._limit(decided.spent, reports)
+        if decided.spent:
+            self._limit(decided.spent, reports)
 
     def _claimed(self, path: tuple[str, ...], most: int) -> tuple[Sequence[str], dict[str, _Seen]] | None:
         """The path, and its first unknown nodes, at most so many; None if the path is impossible."""
@@ -182,7 +181,8 @@ class _Task:
 
         The path ends before the first unknown node beyond so many.
         """
-        path, new = [self.root], dict[str, _Seen]()
+        path = [self.root]
+        new: dict[str, _Seen] = {}
         above = self.nodes[self.root]
         for nonce in nonces:
             # A node that was computed once is not computed again.
@@ -306,21 +306,20 @@ class _Task:
                 order.append(child)
         for id_ in reversed(order):
             seen, (dead, died_with) = self.nodes[id_], died[id_]
+            held = [
+                self._held(Held(capability, audience, id_, ids, dead), deaths)
+                for (capability, audience), ids in seen.capabilities.items()
+            ]
             drawn[id_] = Node(
-                id=id_,
-                task=self.opened.task,
-                labels=tuple(seen.labels),
-                capabilities=tuple(
-                    [
-                        self._held(Held(capability, audience, id_, ids, dead), deaths)
-                        for (capability, audience), ids in seen.capabilities.items()
-                    ]
-                ),
-                allowed=seen.allowed,
-                denied=seen.denied,
-                dead=dead,
-                died_with=died_with,
-                children=tuple(map(drawn.pop, below.get(id_, ()))),
+                id_,
+                self.opened.task,
+                tuple(seen.labels),
+                tuple(held),
+                seen.allowed,
+                seen.denied,
+                dead,
+                died_with,
+                tuple(map(drawn.pop, below.get(id_, ()))),
             )
         return drawn[self.root]
 
@@ -339,7 +338,7 @@ class _Task:
                 below[self.root] += deeper
             else:
                 deeper = below.get(id_, [])
-            waiting.extend((child, depth + 1) for child in deeper)
+            waiting.extend([(child, depth + 1) for child in deeper if child in below])
         return below
 
     def _held(self, seen: Held, deaths: Mapping[RevocationKey, str]) -> Held:
@@ -360,7 +359,7 @@ def _calls(events: Iterable[Event]) -> Iterator[tuple[Event, bool]]:
 
 def _are_ids(ids: tuple[str, ...]) -> bool:
     # One id for what was minted, and one for each block.
-    return len(ids) <= MAX_BLOCKS + 1 and all(map(is_node_id, ids))
+    return not ids or (len(ids) <= MAX_BLOCKS + 1 and all(map(is_node_id, ids)))
 
 
 def build(

@@ -18,7 +18,7 @@ from capx.tokens.revocation_key import of_instant, of_kid
 from capx_caveats import rest_of, shown_amount
 
 
-class Held(Struct, frozen=True):
+class Held(Struct, frozen=True, gc=False):
     """A capability that was minted or used; `dead` is a reason code.
 
     `ids` are the ids of its chain, from the minted token to this one. `kid` and `issued` (Unix seconds) are those of
@@ -47,7 +47,7 @@ def keys_of(kid: str | None, issued: int | None) -> tuple[str, ...]:
     return () if kid is None or issued is None else (of_kid(kid), of_instant(issued))
 
 
-class Node(Struct, frozen=True):
+class Node(Struct, frozen=True, gc=False):
     """An agent at work: its names, its capabilities, the counts of its calls, and its sub-agents.
 
     `dead` is a reason code, and `died_with` the id of the node or task, or the key of the task's holder, whose death
@@ -75,7 +75,8 @@ class Node(Struct, frozen=True):
         while waiting:
             node = waiting.pop()
             yield node
-            waiting.extend(reversed(node.children))
+            if node.children:
+                waiting.extend(reversed(node.children))
 
 
 class Budgeted(Struct, frozen=True):

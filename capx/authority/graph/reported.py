@@ -14,7 +14,7 @@ from capx.store.decision_query import DEEPEST, Recorded
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{21}[AQgw]")
 
 
-class Reported(Recorded, frozen=True, kw_only=True):
+class Reported(Recorded, frozen=True, kw_only=True, gc=False):
     """A recorded decision, as far as it says where the call happened."""
 
     audience: str

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from msgspec import structs
 
@@ -24,6 +24,7 @@ from capx.store.row_marks import (
 from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
 
 _PAGE = 500
+_Key = TypeVar("_Key", bytes, str)
 
 _INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM capx.intents"
 _REQUEST = "SELECT body FROM capx.requests"
@@ -166,7 +167,8 @@ class SqlRequestRows(ABC):
     def granted_by(self, keys: Iterable[RevocationKey]) -> dict[RevocationKey, list[bytes]]:
         wanted = list(dict.fromkeys(keys))
         ids = [key for key in wanted if isinstance(key, bytes)]
-        found = self._rows_among("SELECT id, capability FROM capx.strengths WHERE id {among}", ids)
+        held = self._held_in("strengths", "id", ids)
+        found = self._rows_among("SELECT id, capability FROM capx.strengths WHERE id {among}", held)
         names = [key for key in wanted if isinstance(key, str)]
         found += [(name, capability) for name in names for capability in self._granted_under(name)]
         granted = defaultdict[RevocationKey, list[bytes]](list)
@@ -213,7 +215,8 @@ class SqlRequestRows(ABC):
 
     def uncount_requests(self, nodes: Sequence[str]) -> None:
         # Only above it, where somebody can still ask: a path can be long, and whoever revokes must not wait for that.
-        for request, depth in self._rows_among(f"{_DEEPEST_OF} WHERE node {{among}} GROUP BY request", nodes):
+        held = self._held_in("request_nodes", "node", nodes)
+        for request, depth in self._rows_among(f"{_DEEPEST_OF} WHERE node {{among}} GROUP BY request", held):
             self._write("DELETE FROM capx.request_nodes WHERE request = ? AND depth < ?", request, depth)
 
     def keep_grant(self, grant: GrantRecord) -> None:
@@ -295,6 +298,19 @@ class SqlRequestRows(ABC):
         into = f"INSERT INTO capx.{table} ({self.nth}, {', '.join(row)})"
         number = f"(SELECT coalesce(max({self.nth}), 0) + 1 FROM capx.{table})"  # noqa: S608 - a table of ours
         self._write(f"{into} VALUES ({number}, {_places(row)}) {on_conflict}", *row.values())
+
+    def _held_in(self, table: str, column: str, keys: Sequence[_Key]) -> Sequence[_Key]:
+        """These keys; of very many keys, without those that a column lacks, if it has fewer rows.
+
+        A resource can name very many keys. To look for each takes longer than to read a short table.
+        """
+        if len(keys) <= _PAGE:
+            return keys
+        rows = self._rows(f"SELECT {column} FROM capx.{table} LIMIT ?", len(keys))  # noqa: S608 - a table of ours
+        if len(rows) == len(keys):
+            return keys
+        held = {value for (value,) in rows}
+        return [key for key in keys if key in held]
 
     @abstractmethod
     def _rows_among(self, query: str, keys: Sequence[bytes] | Sequence[str]) -> list[Any]:

@@ -16,7 +16,7 @@ from capx.crypto.base64url import is_bytes, unb64u
 from capx.store.decision_index import ANY, BLOCK, Block, block_of, indexed
 from capx.store.decision_query import Nonces
 from capx.store.lifecycle import State
-from capx.store.log import GENESIS, Event, Place, following
+from capx.store.log import GENESIS, Event, digest, following
 from capx.store.protocols import Reading
 from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, Pruned, TaskRecord
 from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
@@ -31,6 +31,8 @@ _NONCES: Final = msgspec.json.Decoder(Nonces)
 _PAGE = 1_000
 _BLOCKS = 8
 """The blocks that are read at once to be indexed."""
+_MOST_FILLED = 256
+"""The most blocks that one transaction indexes because it has filled so many."""
 # The largest position that both databases can hold; used as "no bound".
 LAST: Final = 2**63 - 1
 _TASK = (
@@ -108,10 +110,11 @@ class SqlRows(SqlRequestRows):
             )
 
     def index_filled(self) -> None:
-        """Index the blocks that this transaction has filled, and some before them that others left to be indexed."""
+        """Index as many blocks as this transaction has filled, within a bound, and some that others left."""
         filled = 0 if self._written is None else self.head().position // BLOCK - self._written.position // BLOCK
         if filled > 0:
-            self.index_blocks(filled + _BLOCKS)
+            # A revocation of very many nodes must not wait for all its blocks. Later transactions index the rest.
+            self.index_blocks(min(filled, _MOST_FILLED) + _BLOCKS)
 
     def index_blocks(self, most: int) -> None:
         first = self.indexed_blocks()
@@ -210,8 +213,11 @@ class SqlRows(SqlRequestRows):
         return row and self._death(row)
 
     def deaths_of(self, keys: Iterable[RevocationKey]) -> dict[RevocationKey, Death]:
-        wanted = list(dict.fromkeys(keys))
-        found = {death.key: death for death in map(self._death, self._death_rows(wanted))}
+        wanted = dict.fromkeys(keys)
+        # A resource can name very many nodes, and there are few deaths at most times.
+        few = len(wanted) > _PAGE and self.head().deaths < len(wanted)
+        rows = self._rows(self.select_death) if few else self._death_rows(list(wanted))
+        found = {death.key: death for death in map(self._death, rows) if death.key in wanted}
         if self._guard is not None:
             self._guard.demand_deaths(key for key in wanted if key not in found)
         return found
@@ -325,12 +331,12 @@ class SqlRows(SqlRequestRows):
 
     def _following(self, kind: str, bodies: Iterable[bytes], at: int) -> Iterator[Event]:
         """The next events of the log, each as it is asked for; after the last one, the head names it."""
-        place = self.head().place
+        position, hash_ = self.head().position, self.head().hash
         for body in bodies:
-            event = following(place, at=at, kind=kind, body=body)
-            place = Place(event.position, event.hash)
-            yield event
-        self._change_head(position=place.position, hash=place.hash)
+            position += 1
+            hash_ = digest(hash_, position, at, kind, body)
+            yield Event(position, at, kind, body, hash_)
+        self._change_head(position=position, hash=hash_)
 
     def open_task(self, task: TaskRecord) -> None:
         mark = self._mark("tasks", task.id, task_fields(task))

@@ -1,7 +1,8 @@
 """The work of the demo's agents. A script decides where a model would; both sides run the same code.
 
-Laws: an agent is a process. It gets its credential from its environment and its work on stdin, and it reports each step
-as a line of JSON. The presentation agent obeys an instruction that it reads in a ticket, like a model that was misled.
+Laws: an agent is a process. It gets its work on stdin, and it reports each step as a line of JSON. It has a key of its
+own, and passes on only the public half. The orchestrator gets its credential from its environment, the others from a
+file that everybody may read. The presentation agent obeys an instruction in a ticket, like a model that was misled.
 
 `python -m capx_cli.demo.agents orchestrator | presentation | notes` ends when its stdin does.
 """
@@ -14,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from capx_cli.demo.credential import SIDES
+from capx import AgentKey
+from capx_cli.demo.credential import SIDES, Credential
 from capx_cli.demo.data import ACCOUNT, BEFORE, DECK, QUARTER, TENANT
 from capx_cli.demo.process import Children, DemoProblem, heard, say
 from capx_cli.demo.worker import READ, Worker, problem
@@ -45,15 +47,21 @@ def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Itera
         "accounts": f"{len(accounts)} accounts, ${sum(account['dollars'] for account in accounts):,} a year",
         "revenue": f"${revenue:,} in {QUARTER}, {(revenue - before) / before:+.1%} on {BEFORE}",
         "tickets": tickets,
+        # A mistake that agents make: they write down all that they know.
+        "token": me.credential.text,
     }
     # One after the other, so that both sides report their steps in the same order.
     for role, may_ask in MAY_ASK.items():
         name = f"{role}-agent"
-        credential = me.credential.shared(to=name, allow=WRITE, may_ask=may_ask)
+        child = children.start(name, "agents", role)
+        to_key = child.ask({**job, "name": name, "brief": brief})["public"]
+        credential = me.credential.shared(to=name, to_key=to_key, allow=WRITE, may_ask=may_ask)
         narrower = credential.text != me.credential.text
         say({"step": "delegated", "to": name, "narrower": narrower, "may_ask": may_ask})
-        child = children.start(name, "agents", role, env=credential.env())
-        child.tell({**job, "name": name, "brief": brief})
+        file = Path(job["folder"]) / f"{name}.handed"
+        file.write_text(credential.to_hand())
+        file.chmod(0o644)
+        child.tell({"file": str(file)})
         while (event := child.hear())["step"] != "done":
             say(event)
         yield partial(child.ask, {"do": "probe"})
@@ -71,7 +79,7 @@ def present(me: Worker, job: Mapping[str, Any]) -> Iterator[Worker]:
     for ticket in tickets:
         if instruction := _OBEYED.search(ticket["text"]):
             say({"step": "ticket", "id": ticket["id"], "text": ticket["text"]})
-            _obey(me, job["intent"], instruction[1])
+            _obey(me, job, instruction[1])
     owner = me.get("crm", f"/accounts/{ACCOUNT}")["owner"]
     months = me.get("warehouse", "/revenue", tenant=TENANT, quarter=QUARTER)
     still_open = _open(brief)
@@ -102,7 +110,8 @@ def main(role: str) -> None:
     job = heard()
     if job is None:
         return
-    me = Worker(job["name"], SIDES[job["side"]].from_env(), job["services"])
+    credential = SIDES[job["side"]].from_env() if role == "orchestrator" else _handed(job)
+    me = Worker(job["name"], credential, job["services"])
     with tempfile.TemporaryDirectory() as logs, Children(Path(logs)) as children:
         if role == "orchestrator":
             others = list(orchestrate(me, job, children))
@@ -117,13 +126,22 @@ def main(role: str) -> None:
             say(answer)
 
 
-def _obey(me: Worker, intent: str, sink: str) -> None:
+def _handed(job: Mapping[str, Any]) -> Credential:
+    """Make a key, say its public half, and take the credential out of the file that is then named."""
+    key = AgentKey.generate(job["name"])
+    key.save(Path(job["folder"]) / f"{key.name}.key")
+    say({"public": key.public})
+    named = heard() or sys.exit()
+    return SIDES[job["side"]].handed(Path(named["file"]).read_text(), key, job)
+
+
+def _obey(me: Worker, job: Mapping[str, Any], sink: str) -> None:
     """Try every way to export all records, and send the sink what it got."""
     export = me.client.get(f"{me.services['crm']}/export")
     refusal = problem(export)
     records: list[Any] = [] if refusal else export.json()
     say({"step": "export", "status": export.status_code, "records": len(records), "problem": refusal})
-    say({"step": "struggle", **me.credential.struggle(export, intent)})
+    say({"step": "struggle", **me.credential.struggle(export, job)})
     me.client.post(sink, json={"records": records})
     say({"step": "sent", "records": len(records)})
 

@@ -1,9 +1,10 @@
 """The presentation agent obeys the ticket and tries to export the CRM, with everything that it holds and knows.
 
-Laws: it has what any agent has: its own bundle, the authority's address, the intent that it works on, and keys that it
-makes itself. The outcome of each attempt is the answer that it got.
+Laws: it has what any agent has: its own bundle, the authority's address, the intent that it works on, keys that it
+makes itself, and the orchestrator's token, which it was told. The outcome of each attempt is the answer that it got.
 """
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple, cast
@@ -11,13 +12,17 @@ from typing import Any, Final, NamedTuple, cast
 import httpx
 import msgspec
 
-from capx import Agent, Pending, SignedIntent
+from capx import Agent, AgentKey, Bundle, HttpRequest, Pending, SignedIntent
 from capx.agent import httpx_client
 from capx.authority.requests.verdict import Verdict
-from capx.crypto.base64url import unb64u
+from capx.crypto.base64url import b64u, unb64u
 from capx.intents.principal_key import PrincipalKey
+from capx.tokens import chain, wire
 from capx.tokens.lineage import AUTHORITY
+from capx.tokens.signed_blocks import sign_block
 from capx.verify.ask import Refused
+from capx_caveats import Presented, encode_block
+from capx_cli.demo.data import ACCOUNT
 
 OWN_CLIENT: Final = "has its client ask for that"
 ASKS: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -31,6 +36,10 @@ DOOR: Final = "opens a task by itself"
 OWN_INTENT: Final = "signs an intent by itself"
 REPLAYED: Final = "hands in Ana's intent again"
 OWN_VERDICT: Final = "approves its own request"
+STOLEN: Final = "uses a stolen token"
+WITHOUT_KEY: Final = "uses a stolen token without its key"
+OWN_KEY: Final = "uses a stolen token with its own key"
+_CALL: Final = f"/accounts/{ACCOUNT}"
 
 
 class Try(NamedTuple):
@@ -53,6 +62,25 @@ def tries(agent: Agent, authority: str, intent: SignedIntent, export: httpx.Resp
         own = _own_intent(intent)
         opened = client.post(f"{authority}/tasks", json={"intent": msgspec.json.decode(own.text())})
         yield Try(DOOR, *_outcome(opened))
+
+
+def thefts(crm: httpx.URL, text: str) -> Iterator[Try]:
+    """Present a stolen bundle, in bytes made by hand, for a call that its owner may make: only the key is missing."""
+    request = HttpRequest(method="GET", target=_CALL)
+    frame = wire.decode(Bundle.parse(text).candidates("crm", request)[0].text)
+    mark = (Presented(request.profile, request.digest(), int(time.time()), b64u(os.urandom(12))),)
+    parent = chain.digests(frame.identifier_bytes, frame.blocks)[-1]
+    forged = sign_block(mark, parent, AgentKey.generate("thief"))
+    for way, block in ((WITHOUT_KEY, encode_block(mark)), (OWN_KEY, forged)):
+        token = wire.encode(frame.identifier, (*frame.blocks, block), chain.extend(frame.signature, block))
+        yield called(crm, way, f"Capx {token}")
+
+
+def called(crm: httpx.URL, way: str, authorization: str) -> Try:
+    """Call the CRM with this header, and return the outcome under the name of the attempt."""
+    answer = httpx.get(crm.join(_CALL), headers={"Authorization": authorization}, trust_env=False)
+    codes, why = _outcome(answer)
+    return Try(way, "served" if answer.is_success else f"{answer.status_code} {codes}", why)
 
 
 def documents(agent: Agent, intent: SignedIntent, *, approver: str) -> dict[str, dict[str, Any]]:

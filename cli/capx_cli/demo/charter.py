@@ -1,4 +1,4 @@
-"""The start of the demo: a policy, the two people in it with a key each, and the intent that one of them signed.
+"""The start of the demo: a policy, the two people in it, the first agent, a key for each of them, and the intent.
 
 Law: the policy and the intent are files that anybody may read. Only its owner has a private key. The policy gives the
 authority the public halves.
@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
+from capx import AgentKey
 from capx.intents.intent import Intent, SignedIntent
 from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE
@@ -55,19 +56,21 @@ allow."slides.publish" = { deck = "{intent.deck}" }
 
 
 class Charter(NamedTuple):
-    """The intent, and the key file of the approver."""
+    """The intent, and the key files of the approver and of the agent that the intent names."""
 
     intent: SignedIntent
     approver: Path
+    agent: Path
 
     @classmethod
     def write(cls, home: Path, authority: str) -> "Charter":
         """Make the keys, the policy of this home, and an intent for the authority of this epoch."""
-        ana, bo = PrincipalKey.generate(ANA), PrincipalKey.generate(BO)
+        ana, bo, agent = PrincipalKey.generate(ANA), PrincipalKey.generate(BO), AgentKey.generate("orchestrator")
         people = home / "demo" / "people"
         people.mkdir(parents=True)
         ana.save(people / "ana.key")
         bo.save(people / "bo.key")
+        agent.save(home / "demo" / "orchestrator.key")
         _write(home / FILE, Template(POLICY).substitute(ana=ana.public, bo=bo.public).encode())
         intent = ana.sign_intent(
             Intent.written(
@@ -77,13 +80,15 @@ class Charter(NamedTuple):
                 statement=STATEMENT,
                 tenant=TENANT,
                 parameters={"deck": DECK},
-                agent="orchestrator",
+                agent=agent.name,
+                # Then nobody else can use the tokens, not even who opens the task.
+                agent_key=agent.public,
                 now=int(time.time()),
                 not_after="1h",
             )
         )
         _write(people / "ana.intent", intent.text())
-        return cls(intent, people / "bo.key")
+        return cls(intent, people / "bo.key", home / "demo" / "orchestrator.key")
 
 
 def _write(path: Path, data: bytes) -> None:

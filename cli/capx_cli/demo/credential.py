@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx
 
-from capx import Agent, SignedIntent
+from capx import Agent, AgentKey, AuthorityClient, Bundle, SignedIntent
 from capx.crypto.base64url import b64u
 from capx_cli.demo import attack
 from capx_cli.demo.charter import BO
 
+Key = AgentKey | str
+"""The key of the next agent, or only its public half."""
 PATIENCE = 30.0
 """Seconds to wait for a service, and for a person."""
 
@@ -31,35 +33,52 @@ class Session:
         """Take the token from the environment."""
         return cls(os.environ.pop("DEMO_TOKEN"))
 
-    def env(self) -> dict[str, str]:
-        """The variable with the token."""
-        return {"DEMO_TOKEN": self.text}
+    @classmethod
+    def handed(cls, text: str, key: AgentKey, job: Mapping[str, Any]) -> "Session":
+        """Take the token from the text of another agent; it has nothing to do with a key or a task."""
+        del key, job
+        return cls(text)
+
+    def to_hand(self) -> str:
+        """The text for another agent: the token itself."""
+        return self.text
 
     def client(self, services: Mapping[str, str]) -> httpx.Client:
         """Make a client that sends the token with each request."""
         return httpx.Client(auth=_BearerAuth(self.text, services.values()), trust_env=False, timeout=PATIENCE)
 
-    def shared(self, *, to: str, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Session":
+    def shared(self, *, to: str, to_key: Key, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Session":
         """Return the same token: a session token cannot be narrowed."""
-        del to, allow, may_ask
+        del to, to_key, allow, may_ask
         return self
 
-    def struggle(self, export: httpx.Response, intent: str) -> dict[str, Any]:
-        """Try nothing: this token allows everything already."""
-        del export, intent
-        return {"tried": [], "documents": {"intents": {}, "verdicts": {}}}
+    def struggle(self, export: httpx.Response, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Try only the token of another agent: this one allows everything already."""
+        tried = [attack.called(export.request.url, attack.STOLEN, f"Bearer {job['brief']['token']}")]
+        return {"tried": tried, "documents": {"intents": {}, "verdicts": {}}}
 
 
 class Execution:
-    """A capx agent: a bundle of capabilities, and the authority to ask for more."""
+    """A capx agent: a bundle of capabilities, the key that it is bound to, and the authority to ask for more."""
 
     def __init__(self, agent: Agent) -> None:
         self.agent = agent
 
     @classmethod
     def from_env(cls) -> "Execution":
-        """Take the bundle and the address of the authority from the environment."""
+        """Take the bundle, the key and the address of the authority from the environment."""
         return cls(Agent.from_env(wait=PATIENCE, trust_env=False))
+
+    @classmethod
+    def handed(cls, text: str, key: AgentKey, job: Mapping[str, Any]) -> "Execution":
+        """Take a bundle of the task of this job from the text of another agent."""
+        bundle = Bundle.unseal(text, key, task=job["task"])
+        authority = AuthorityClient(job["authority"], bundle, trust_env=False)
+        return cls(Agent(bundle, key=key, authority=authority, wait=PATIENCE))
+
+    def to_hand(self) -> str:
+        """The text for another agent: the bundle, sealed to the key of that agent."""
+        return self.agent.bundle.sealed()
 
     @property
     def text(self) -> str:
@@ -72,23 +91,20 @@ class Execution:
         node = self.agent.bundle.node
         return None if node is None else b64u(node)
 
-    def env(self) -> dict[str, str]:
-        """The variables with the bundle and the authority's address."""
-        return {"CAPX_TOKEN": self.text, "CAPX_AUTHORITY_URL": os.environ["CAPX_AUTHORITY_URL"]}
-
     def client(self, services: Mapping[str, str]) -> httpx.Client:
         """Make a client that presents one capability for each request, and asks the authority when a call is denied."""
         origins = {origin: audience for audience, origin in services.items()}
         return self.agent.http(origins, trust_env=False, timeout=PATIENCE)
 
-    def shared(self, *, to: str, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Execution":
-        """Delegate offline: append a block that narrows the bundle."""
-        return Execution(self.agent.delegate(to=to, allow=allow, may_ask=may_ask))
+    def shared(self, *, to: str, to_key: Key, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Execution":
+        """Delegate offline: append a signed block that narrows the bundle and names the next key."""
+        return Execution(self.agent.delegate(to=to, to_key=to_key, allow=allow, may_ask=may_ask))
 
-    def struggle(self, export: httpx.Response, intent: str) -> dict[str, Any]:
-        """Ask for more, and forge and replay documents; return the attempts and the documents."""
-        signed = SignedIntent.parse(intent.encode())
-        tried = list(attack.tries(self.agent, os.environ["CAPX_AUTHORITY_URL"], signed, export))
+    def struggle(self, export: httpx.Response, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for more, use a stolen bundle, forge and replay documents; return the attempts and the documents."""
+        signed = SignedIntent.parse(job["intent"].encode())
+        tried = list(attack.tries(self.agent, job["authority"], signed, export))
+        tried += attack.thefts(export.request.url, job["brief"]["token"])
         return {"tried": tried, "documents": attack.documents(self.agent, signed, approver=BO)}
 
 

@@ -3,7 +3,7 @@
 Law: grants are read from the authority, refusals from the side that refused.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from capx.store.records import RequestRecord
@@ -12,16 +12,21 @@ from capx_cli.demo.attack import Try
 from capx_cli.demo.charter import BO
 from capx_cli.demo.row import Row
 
-_EXPECTED: Final = {
-    attack.OWN_CLIENT: "not_offered",
-    "asks for crm.export": "not_offered",
-    "asks for it, arguments pinned": "not_offered",
-    "asks for crm.*": "invalid_request",
-    "asks for it at the authority": "argument_refused",
-    attack.DOOR: "not_found",
-    attack.OWN_INTENT: "refused",
-    attack.REPLAYED: "refused",
-    attack.OWN_VERDICT: "refused",
+_EXPECTED: Final[Mapping[str, Mapping[str, str]]] = {
+    "session": {attack.STOLEN: "served"},
+    "execution": {
+        attack.OWN_CLIENT: "not_offered",
+        "asks for crm.export": "not_offered",
+        "asks for it, arguments pinned": "not_offered",
+        "asks for crm.*": "invalid_request",
+        "asks for it at the authority": "argument_refused",
+        attack.DOOR: "not_found",
+        attack.OWN_INTENT: "refused",
+        attack.REPLAYED: "refused",
+        attack.OWN_VERDICT: "refused",
+        attack.WITHOUT_KEY: "403 hop_unsigned",
+        attack.OWN_KEY: "403 hop_signature",
+    },
 }
 _NEEDED: Final = {
     "orchestrator needs the warehouse": ("orchestrator", "warehouse.revenue.read", "granted"),
@@ -33,12 +38,12 @@ _SAID: Final = {"granted": "agreed", "denied": "denied it"}
 """The answer of a person to a request in this state."""
 
 
-def of_tries(tried: Iterable[Try]) -> Iterator[Row]:
-    """Make a row for each way in which the agent tried to reach the CRM."""
-    tries = {one.way: one for one in tried}
-    for way, expected in _EXPECTED.items():
+def of_tries(side: str, tried: Iterable[Sequence[str]]) -> Iterator[Row]:
+    """Make a row for each way in which the agent of one side tried to reach the CRM."""
+    tries = {one[0]: Try(*one) for one in tried}
+    for way, expected in _EXPECTED[side].items():
         one = tries.get(way, Try(way, "not tried"))
-        yield Row("execution", f"sub-agent {way}", expected, one.outcome, one.why)
+        yield Row(side, f"sub-agent {way}", expected, one.outcome, one.why)
 
 
 def of_requests(requests: Iterable[RequestRecord]) -> Iterator[Row]:

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from capx import AgentKey, Bundle, MalformedToken
 from capx.authority.graph.graph import Tree
+from capx.crypto.sealed import is_sealed
 from capx.errors import BrokenLog
 from capx.store import log
 from capx.store.log import Event, Place
@@ -30,6 +32,12 @@ def of_work(side: Side, export: Mapping[str, Any]) -> list[Row]:
             "records at the attacker's sink",
             f"{records if stolen else 0} of {records}; 1 request came",
             f"{received['records']} of {records}; {received['requests']} request came",
+        ),
+        Row(
+            side.name,
+            "hand-over in files that all may read",
+            f"{2 if stolen else 0} of 2 show a token",
+            f"{sum(map(shows_a_token, side.handed()))} of {len(side.handed())} show a token",
         ),
     ]
 
@@ -88,6 +96,14 @@ def of_memory(tree: Tree, events: list[Event], head: Place, denial: Mapping[str,
             "execution", "the log, each entry bound to the last", f"{len(events)} entries fit", _unbroken(events, head)
         ),
     ]
+
+
+def shows_a_token(text: str) -> bool:
+    """Whether somebody with a key of their own finds a token in a text that was left for another agent."""
+    try:
+        return not is_sealed(text) or bool(Bundle.unseal(text, AgentKey.generate("thief")))
+    except MalformedToken:
+        return False
 
 
 def _of(probes: Mapping[str, Probe], name: str, code: str | None) -> str:

@@ -38,7 +38,7 @@ class Screen:
         self._beside(
             "Held by the agents",
             Text("session-scoped\none service-account token, the same for all agents", "bold"),
-            Text("execution-scoped\na bundle of capabilities for this task, narrower with each delegation", "bold"),
+            Text("execution-scoped\na key each, and a bundle for this task, narrower with each delegation", "bold"),
             number=False,
         )
 
@@ -126,7 +126,7 @@ def _shared(event: Mapping[str, Any]) -> Text:
     if not event["narrower"]:
         return Text("hands over the same token")
     more = f"; it may ask for {', '.join(event['may_ask'])}" if event["may_ask"] else ""
-    return Text(f"hands over a narrower bundle, made offline, asking no one{more}")
+    return Text(f"hands over a narrower bundle, made offline, asking no one, and sealed{more}")
 
 
 def _exported(event: Mapping[str, Any]) -> Text:
@@ -136,11 +136,11 @@ def _exported(event: Mapping[str, Any]) -> Text:
 
 
 def _struggled(event: Mapping[str, Any]) -> Text:
-    tried = event["tried"]
-    if not tried:
-        return Text("has them already", BAD)
-    got = sum(one.outcome in {"granted", "done", "taken"} for one in tried)
-    return Text(f"{got} of {len(tried)} ways lead there (--all shows each)", BAD if got else GOOD)
+    outcomes = [outcome for _, outcome, *_ in event["tried"]]
+    got = sum(outcome in {"granted", "done", "taken", "served"} for outcome in outcomes)
+    if got == len(outcomes):
+        return Text("has them already, and a stolen token serves too", BAD)
+    return Text(f"{got} of {len(outcomes)} ways lead there (--all shows each)", BAD if got else GOOD)
 
 
 def _sent(event: Mapping[str, Any]) -> Text:

@@ -43,13 +43,13 @@ class Side:
                 f"{self.name} {service}", "services", service, self.name, env=env
             )
 
-    def work(self, env: Mapping[str, str], intent: str) -> None:
-        """Start the orchestrator on a signed intent, with its credential in these variables."""
+    def work(self, env: Mapping[str, str], intent: str, task: str) -> None:
+        """Start the orchestrator on a task of a signed intent, with its credential in these variables."""
         # Read only here, so that all services start at the same time.
         self.services = {name: f"http://127.0.0.1:{child.hear()['port']}" for name, child in self._started.items()}
         self._agents = self._children.start(f"{self.name} orchestrator", "agents", "orchestrator", env=env)
-        job = {"name": "orchestrator", "side": self.name, "services": self.services, "intent": intent}
-        self._agents.tell(job)
+        job = {"name": "orchestrator", "side": self.name, "services": self.services, "intent": intent, "task": task}
+        self._agents.tell({**job, "authority": env.get("CAPX_AUTHORITY_URL"), "folder": str(self._folder)})
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Return the steps that the agents report, until the work is done."""
@@ -65,6 +65,10 @@ class Side:
         """Return how many `records` the sink has received, in how many `requests`."""
         counted: dict[str, int] = httpx.get(self._sink_url, trust_env=False).json()
         return counted
+
+    def handed(self) -> list[str]:
+        """Return the texts that agents left for each other in files, as far as everybody may read these."""
+        return [file.read_text() for file in self._folder.glob("*.handed") if file.stat().st_mode & 0o004]
 
     def deck(self) -> str:
         """Say how many slides in the slides service are as expected, and whether the deck is published."""

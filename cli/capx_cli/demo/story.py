@@ -12,12 +12,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from capx import Authority, Bundle, RemoteAuthority
+from capx import AgentKey, Authority, Bundle, RemoteAuthority
 from capx.agent import httpx_client
 from capx.authority.graph.graph import Tree
 from capx.store.log import Event
 from capx_cli.demo import gains, rows
-from capx_cli.demo.attack import Try
 from capx_cli.demo.charter import Charter
 from capx_cli.demo.credential import PATIENCE
 from capx_cli.demo.data import SERVICES
@@ -75,12 +74,13 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
         show("asked", {"principal": intent.principal, "statement": intent.statement, "rules": terms.rules})
         opened = authority.open(charter.intent)
         signed = charter.intent.text().decode()
-        session.work({"DEMO_TOKEN": token}, signed)
-        execution.work({"CAPX_TOKEN": opened.bundle.text, "CAPX_AUTHORITY_URL": desk.url}, signed)
+        session.work({"DEMO_TOKEN": token}, signed, opened.id)
+        env = {"CAPX_TOKEN": opened.bundle.text, "CAPX_AGENT_KEY_FILE": str(charter.agent)}
+        execution.work({**env, "CAPX_AUTHORITY_URL": desk.url}, signed, opened.id)
         reports = _work(session, execution, desk, approver, show)
         export = reports["export"]
         table = [*rows.of_work(session, export["session"]), *rows.of_work(execution, export["execution"])]
-        table += gains.of_tries(reports["struggle"]["execution"]["tried"])
+        table += [row for side, report in reports["struggle"].items() for row in gains.of_tries(side, report["tried"])]
         requests = authority.requests(task=opened.id)
         table += [*gains.of_requests(requests), gains.of_budget(reports["thanks"]["execution"], requests)]
         show("worked", {side.name: {"received": side.received(), "deck": side.deck()} for side in (session, execution)})
@@ -91,7 +91,8 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
         table += rows.of_revocation(before, after)
         show("revoked", after)
 
-        took = _end(opened.bundle, execution.services, lambda: completes and authority.complete(opened.id))
+        held = opened.bundle.with_key(AgentKey.load(charter.agent))
+        took = _end(held, execution.services, lambda: completes and authority.complete(opened.id))
         ended = {"session": session.probes(), "execution": execution.probes()}
         table += rows.of_completion(took, ended)
         show("ended", {"took": took, **ended})
@@ -114,7 +115,7 @@ def _work(session: Side, execution: Side, desk: Desk, approver: Child, show: Sho
     for left, right in zip(session.events(), execution.events(), strict=True):
         more: dict[str, Any] = {}
         if right["step"] == "struggle":
-            more = {"tried": [*(Try(*one) for one in right["tried"]), *desk.taken(right["documents"])]}
+            more = {"tried": [*right["tried"], *desk.taken(right["documents"])]}
         elif right["step"] == "publishing":
             more = approver.ask({"do": "look"})
         reports[left["step"]] = {"session": left, "execution": {**right, **more}}

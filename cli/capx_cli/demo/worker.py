@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import httpx
 
+from capx import AgentKey
 from capx_cli.demo.credential import Credential
 from capx_cli.demo.data import ACCOUNT, DECK, TENANT, TICKET
 from capx_cli.demo.process import DemoProblem
@@ -47,7 +48,8 @@ class Worker:
 
     def helper(self, name: str) -> "Worker":
         """Share the right to read with a helper in this process."""
-        return Worker(name, self.credential.shared(to=name, allow=READ), self.services)
+        credential = self.credential.shared(to=name, to_key=AgentKey.generate(name), allow=READ)
+        return Worker(name, credential, self.services)
 
     def probe(self) -> dict[str, Any]:
         """Try one harmless call at each service; return the node and the reasons of each denial, under the name."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.project.vectors import about_keys
+from tests.project.vectors.generate import b64u
 from tests.project.vectors.making import DEFAULTS
 
 COMMIT = "cd6a5093"
@@ -67,13 +68,13 @@ with tempfile.TemporaryDirectory() as folder:
 
 INTENT: dict[str, Any] = {
     "principal": "ana@our.example",
-    "authority": f"{about_keys.b64u(bytes(16))}.1795820214",
+    "authority": f"{b64u(bytes(16))}.1795820214",
     "purpose": "qbr",
     "statement": "Slides, please.",
     "max_tasks": 1,
     "issued": 1_795_820_000,
     "not_after": 1_795_900_000,
-    "nonce": about_keys.b64u(bytes(range(16))),
+    "nonce": b64u(bytes(range(16))),
 }
 
 
@@ -86,7 +87,7 @@ def answers() -> dict[str, Any]:
         "cases": [DEFAULTS | case for case in about_keys.signatures()],
         "intent": INTENT | {"agent_key": f"ed25519:{about_keys.public(about_keys.FIRST)}"},
         "intent without": INTENT,
-        "agent key file": f"agent slides {about_keys.b64u(bytes(range(32)))}\n",
+        "agent key file": f"agent slides {b64u(bytes(range(32)))}\n",
     }
     with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extractall(folder, filter="data")
