@@ -48,7 +48,7 @@ def held(home: Shell, tmp_path: Path) -> Held:
     return Held(home, tmp_path)
 
 
-@pytest.mark.parametrize("use", USES, ids=" ".join)
+@pytest.mark.parametrize("use", USES, ids=["present", "delegate", "ask", "ask-url", "call"])
 def test_a_stolen_token_without_the_key_file_is_refused(home: Shell, held: Held, use: tuple[str, ...]) -> None:
     said = home(*use, *held.token, code=3)
     assert said.out == ""
@@ -58,7 +58,7 @@ def test_a_stolen_token_without_the_key_file_is_refused(home: Shell, held: Held,
     )
 
 
-@pytest.mark.parametrize("use", USES, ids=" ".join)
+@pytest.mark.parametrize("use", USES, ids=["present", "delegate", "ask", "ask-url", "call"])
 def test_the_key_of_somebody_else_is_refused(home: Shell, held: Held, tmp_path: Path, use: tuple[str, ...]) -> None:
     thief = AgentKey.generate("thief")
     thief.save(tmp_path / "thief.key")
@@ -81,7 +81,7 @@ def test_the_key_of_a_person_signs_for_no_agent(home: Shell, held: Held, tmp_pat
     said = home(*USES[0], *held.token, "--agent-key-file", str(tmp_path / "ana.key"), code=3)
     assert "wanted `agent NAME SEED`" in said.err
     # The option for the key of a person is not taken for it.
-    assert "No such option: --key-file" in home(*USES[0], *held.token, "--key-file", "x", code=2).err
+    assert "No such option" in home(*USES[0], *held.token, "--key-file", "x", code=2).err
 
 
 def test_a_presentation_is_signed_by_the_key_in_the_file(home: Shell, held: Held, tmp_path: Path) -> None:
@@ -90,12 +90,9 @@ def test_a_presentation_is_signed_by_the_key_in_the_file(home: Shell, held: Held
     assert len(home("present", *call, *held.token, CAPX_AGENT_KEY_FILE=str(held.key_file)).token) == len(shown)
     judged = home("verify", *call, "--tenant", "Acme", token=shown)
     assert judged.out.startswith("ALLOWED  crm.read at crm")
-    # Without the key, the token itself is of no use, and with it, it is judged as its holder would present it.
-    bare = home("verify", *call, "--tenant", "Acme", "--json", *held.token, code=1).json
-    assert [reason["code"] for reason in bare["reasons"]] == ["hop_unsigned"]
-    mine = home("verify", *call, "--tenant", "Acme", "--json", *held.signing).json
-    assert (mine["allowed"], mine["bare_token"]) == (True, False)
-    assert home("verify", *call, "--tenant", "Acme", *held.token, CAPX_AGENT_KEY_FILE=str(held.key_file)).code == 0
+    # Whoever looks at a token needs no key.
+    assert "A service denies this bare token" in home("verify", *call, "--tenant", "Acme", *held.token).err
+    assert home("explain", *call, *held.token).code == 0
 
 
 def test_a_token_without_a_key_needs_no_key_file(home: Shell, held: Held, task: str) -> None:

@@ -70,7 +70,9 @@ WRITES_FOR_PROGRAMS = {
     *("keys export", "keys bind", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
 }
 """Commands that write a key, an answer or nothing to standard output."""
-MAKES_A_TOKEN = {"task open", "mint", "delegate", "attenuate", "ask", "present", "export", "import"}
+MAKES_A_TOKEN = {
+    *("task open", "mint", "delegate", "attenuate", "ask", "present", "seal", "unseal", "export", "import"),
+}
 
 
 def test_every_view_for_people_is_there_as_json() -> None:
