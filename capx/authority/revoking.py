@@ -252,7 +252,7 @@ def _kill_all(transaction: Writing, targets: Sequence[Target], *, now: int) -> l
             and target.key not in written
             and target.event.key not in set(events.revoked_agent_keys(transaction))
         ):
-            target.event.write(transaction, at=now)
+            events.Revoked(key=target.event.key, again=True).write(transaction, at=now)
     return [Killed(one.shown, at[one.key], one.event.is_root, again=new.get(one.key) is not one) for one in targets]
 
 

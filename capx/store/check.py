@@ -46,7 +46,8 @@ def check_store(reading: Reading) -> Place:
 
 def _endings(reading: Reading) -> Iterator[Event]:
     """The events that cause deaths, in the order of the log."""
-    return heapq.merge(*(reading.events(kind=kind) for kind in _ENDINGS), key=lambda event: event.position)
+    endings = heapq.merge(*(reading.events(kind=kind) for kind in _ENDINGS), key=lambda event: event.position)
+    return (event for event in endings if not (event.kind == Revoked.kind and event.read(Revoked).again))
 
 
 def _caused(event: Event, number: int) -> Death:

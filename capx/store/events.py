@@ -247,7 +247,8 @@ class Revoked(Fact, frozen=True, omit_defaults=True, gc=False):
 
     It revokes one `id` (`is_root`: the root of a task), everything of an agent's `key` (`ed25519:` and 43 characters),
     everything of a root key (`kid`), or everything issued up to a second (`issued`, Unix). `task` is the task of the
-    id, if it is known. `by` is the node whose agent asked for it.
+    id, if it is known. `by` is the node whose agent asked for it. If `again`,
+    the id of the `key` was dead before: this event causes no death, and says that it is that of a key.
     """
 
     kind = "revoked"
@@ -258,6 +259,7 @@ class Revoked(Fact, frozen=True, omit_defaults=True, gc=False):
     task: str | None = None
     by: str | None = None
     key: str | None = None
+    again: bool = False
 
     @property
     def revocation_key(self) -> RevocationKey | None:

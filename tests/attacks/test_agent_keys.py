@@ -16,7 +16,7 @@ from capx.tokens.capability import Capability
 from capx.tokens.revocation_key import of_public
 from capx.verify.decision import Denied
 from capx_caveats import Holder, expires
-from tests.labs.granting_lab import ANA, GrantingLab, rule
+from tests.labs.granting_lab import ANA, BOB, GrantingLab, rule
 
 READ, QUERY, SEND = "crm.read", "warehouse.query", "mail.send"
 RULES = (rule("at_open", READ), rule("on_request", QUERY), rule("ask", SEND))
@@ -71,6 +71,28 @@ def signed_by(bundle: Bundle, key: AgentKey, monkeypatch: pytest.MonkeyPatch) ->
 
 def holders(capability: Capability) -> list[str]:
     return [f"ed25519:{one.key}" for one in capability.caveats[0] if isinstance(one, Holder)]
+
+
+def test_a_key_that_is_named_twice_asks_like_any_other(lab: GrantingLab, family: Family) -> None:
+    again = family.delegated(family.delegated(family.child, LEAD), CHILD)
+    granted = lab.granted(again, QUERY)
+    assert holders(granted) == [CHILD.public]
+    lab.authority.revoke(key=LEAD.public)
+    assert family.codes(again) == ("revoked",)
+
+
+def test_an_approver_who_holds_the_agents_key_may_not_consent(lab: GrantingLab) -> None:
+    # Bob uses his own key as that of an agent, under a label that is not his name.
+    helper = AgentKey("helper", BOB._signer)  # pyright: ignore[reportPrivateUsage]
+    task = lab.open(agent_key=LEAD.public)
+    child = task.bundle.with_key(LEAD).delegate(to="helper", to_key=helper, may_ask=[SEND], now=int(lab.clock.now))
+    request = lab.pending(child, SEND).request
+    with pytest.raises(InvalidRequest, match="has the same name or key as one of its agents"):
+        lab.decide(request, BOB)
+    named = lab.open(agent_key=helper.public)
+    waits = lab.pending(named.bundle.with_key(helper), SEND).request
+    with pytest.raises(InvalidRequest, match="has the same name or key as one of its agents"):
+        lab.decide(waits, BOB)
 
 
 # A grant at run time goes to who asked.

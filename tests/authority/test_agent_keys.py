@@ -150,6 +150,20 @@ def kills(authority: Authority) -> list[int]:
     return [event.at for event in authority.log() if event.facts().get("key") == PLANNER.public]
 
 
+def test_a_key_whose_bare_id_was_revoked_first_stays_dead(clock: Clock, authority: Authority) -> None:
+    authority.revoke(b64u(of_public(PLANNER.public)))
+    for _ in range(2):
+        # The second time, the log names the key already.
+        (killed,) = authority.revoke(key=PLANNER.public).killed
+        assert killed.again
+    assert len(kills(authority)) == 1
+    for _ in range(2):
+        assert forget(authority, clock) > 0
+        with pytest.raises(InvalidRequest, match="was revoked"):
+            authority.open(allow=["crm.read"], agent_key=PLANNER.public)
+    authority.check()
+
+
 def test_only_keys_that_are_forgotten_die_anew(clock: Clock, authority: Authority) -> None:
     authority.revoke(key=PLANNER.public)
     authority.revoke(authority.open(allow=["a.b"]).bundle)

@@ -14,6 +14,7 @@ from capx.authority.authority import Authority
 from capx.authority.charging import charge, give_back
 from capx.authority.ending import NOTICED_WITHIN, forget_ended
 from capx.authority.opening import OpenedTask
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import CapxError, InvalidRequest
@@ -24,7 +25,9 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability, mint_block
 from capx.verify.meter import Paid, Payer, Spend, Tally
-from capx_caveats import Budget, budget, encode_block, expires, shown_instant
+from capx_caveats import Budget, Presented, budget, encode_block, expires, shown_instant
+from tests.labs.keyed import signed
+from tests.labs.lab import appended
 
 READ = ToolCall("crm.read")
 NOW = int(time.time())
@@ -136,11 +139,11 @@ def test_a_changed_presentation_spends_nothing(lab: Authority, task: OpenedTask)
 
 def test_a_bare_token_spends_nothing(lab: Authority, task: OpenedTask) -> None:
     bare = next(one for one in task.bundle if one.audience == "crm")
-    refused(lab, bare.text, "a bare token, or a signed presentation")
-    refused(lab, bare.attenuate(expires("1h")).text, "a bare token, or a signed presentation")
+    refused(lab, bare.text, "this is a bare token")
+    refused(lab, bare.attenuate(expires("1h")).text, "this is a bare token")
 
 
-def test_a_signed_presentation_spends_nothing(lab: Authority, task: OpenedTask) -> None:
+def test_a_signed_presentation_of_a_bearer_spends_nothing(lab: Authority, task: OpenedTask) -> None:
     token = next(one for one in task.bundle if one.audience == "crm").present(READ)
     frame = wire.decode(token.text)
     *body, last = frame.blocks
@@ -149,7 +152,7 @@ def test_a_signed_presentation_spends_nothing(lab: Authority, task: OpenedTask) 
     signed = last[:-1] + b',["sig","' + b"A" * 86 + b'"]]'
     tail = chain.tail_of(key, frame.identifier_bytes, body)
     text = wire.encode(frame.identifier, (*body, signed), chain.extend(tail, signed))
-    refused(lab, text, "a bare token, or a signed presentation")
+    refused(lab, text, "the authority bound this token to no key")
 
 
 def test_a_presentation_spends_only_in_its_time(lab: Authority, task: OpenedTask) -> None:
@@ -312,3 +315,19 @@ def test_what_cannot_be_read_says_why(lab: Authority) -> None:
 def test_a_presentation_of_the_future_says_when_it_was_made(lab: Authority, task: OpenedTask) -> None:
     with pytest.raises(InvalidRequest, match=re.escape(f"was made at {shown_instant(NOW)}, in the future")):
         paid(lab, presented(task.bundle), now=NOW - 60)
+
+
+def test_a_keyed_token_pays_for_its_holder_and_for_no_thief(lab: Authority) -> None:
+    planner, slides, thief = (AgentKey.generate(name) for name in ("planner", "slides", "thief"))
+    task = lab.open(allow=["crm.read"], caveats=[budget("calls", 5)], agent_key=planner.public)
+    held = task.bundle.with_key(planner)
+    stolen = next(one for one in held if one.audience == "crm")
+    refused(lab, appended(stolen, encode_block((mark_of(READ),))).text, "without the signature of its holder's key")
+    refused(lab, signed(stolen, thief, mark_of(READ)).text, "is not signed by the key that the chain named last")
+    assert paid(lab, presented(held))
+    assert paid(lab, presented(held.delegate(to="slides", to_key=slides)))
+    assert totals(lab) == {"calls": Decimal(2)}
+
+
+def mark_of(call: ToolCall) -> Presented:
+    return Presented("tool", call.digest(), NOW, "A" * 16)
