@@ -324,8 +324,8 @@ def test_a_keyed_token_pays_for_its_holder_and_for_no_thief(lab: Authority) -> N
     stolen = next(one for one in held if one.audience == "crm")
     refused(lab, appended(stolen, encode_block((mark_of(READ),))).text, "without the signature of its holder's key")
     refused(lab, signed(stolen, thief, mark_of(READ)).text, "is not signed by the key that the chain named last")
-    assert paid(lab, presented(held))
-    assert paid(lab, presented(held.delegate(to="slides", to_key=slides)))
+    paid(lab, presented(held))
+    paid(lab, presented(held.delegate(to="slides", to_key=slides)))
     assert totals(lab) == {"calls": Decimal(2)}
 
 
