@@ -68,6 +68,7 @@ def test_anything_else_is_refused_with_one_error(text: str) -> None:
     with pytest.raises(MalformedToken) as empty:
         KEY.unseal("", "bundle")
     assert str(refused.value) == str(empty.value)
+    assert "sealed text of the kind 'bundle'" in str(refused.value)
     assert (refused.value.__cause__, refused.value.__context__) == (None, None)
 
 

@@ -52,6 +52,8 @@ def last_digest(token: Capability) -> bytes:
     """d of the last block, worked out anew."""
     found = digest(b"capx/1/token", token._frame.identifier_bytes)  # pyright: ignore[reportPrivateUsage]
     for block in token.blocks:
-        assert isinstance(block, bytes)
-        found = digest(b"capx/1/block", found, block)
+        if isinstance(block, bytes):
+            found = digest(b"capx/1/block", found, block)
+        else:
+            found = digest(b"capx/1/third", found, block.vid, block.cid)
     return found

@@ -1,17 +1,23 @@
 """A holder with a key: what it signs, what it may not do without the key, and what it hands over."""
 
+from hashlib import sha256
+
 import pytest
+from nacl.signing import VerifyKey
 
 from capx.crypto.agent_key import AgentKey
-from capx.crypto.base64url import b64u
+from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.ed25519 import parse_public
+from capx.crypto.hashing import digest
 from capx.errors import InvalidRequest, KeyProblem, MalformedToken
+from capx.tokens import chain
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx.tokens.lineage import unverified_lineage
 from capx.tokens.signed_blocks import ENDING, sign_block
-from capx_caveats import Sig, allow, encode_block, expires
-from tests.labs.keyed import PLANNER, READER, SLIDES, THIEF, keyed, last_digest, mark
+from capx_caveats import Holder, Hop, Sig, allow, encode_block, expires
+from tests.labs.keyed import PLANNER, READER, SLIDES, THIEF, hop, keyed, last_digest, mark, signed
 from tests.labs.lab import NONCES, NOW, Lab, appended, minted
 
 READ = ToolCall("a.read")
@@ -147,3 +153,65 @@ def test_the_keys_of_a_chain_are_read_from_first_to_last() -> None:
     token = keyed().delegate(to="slides", to_key=SLIDES).delegate(to="reader", to_key=READER)
     assert token.keys == (PLANNER.public, SLIDES.public, READER.public)
     assert [b64u(key) for key in unverified_lineage(token).keys] == [key.removeprefix("ed25519:") for key in token.keys]
+
+
+def test_the_message_of_a_signature_is_that_of_the_specification() -> None:
+    token = keyed()
+    block = sign_block((mark(READ),), last_digest(token), PLANNER)
+    parts = (b"capx/1/sig", last_digest(token), block[:-ENDING])
+    message = sha256(b"".join(len(part).to_bytes(4) + part for part in parts)).digest()
+    VerifyKey(parse_public(PLANNER.public)).verify(message, unb64u(block[-89:-3].decode()))
+    assert digest(*parts) == message
+
+
+HOP1 = (1, "slides")
+DEFECTS: dict[str, tuple[Capability, str, tuple[int, str | None], str]] = {
+    "below a bearer": (
+        appended(minted(), encode_block((hop(SLIDES),))),
+        "hop_unsigned",
+        HOP1,
+        "bound this token to no",
+    ),
+    "an unsigned hop": (appended(keyed(), encode_block((hop(SLIDES),))), "hop_unsigned", HOP1, "delegates without"),
+    "a weak key": (
+        signed(keyed(), PLANNER, Hop("slides", NONCES[0], "A" * 43)),
+        "hop_signature",
+        HOP1,
+        f"names ed25519:{'A' * 43}, under which others",
+    ),
+    "a weak holder": (minted(Holder("A" * 43)), "hop_signature", (0, None), "under which others than its owner"),
+}
+
+
+@pytest.mark.parametrize(("token", "code", "owner", "says"), DEFECTS.values(), ids=list(DEFECTS))
+def test_a_refusal_says_whose_block_it_is(
+    token: Capability, code: str, owner: tuple[int, str | None], says: str
+) -> None:
+    (refusal,) = unverified_lineage(token).unsigned
+    assert (refusal.code, refusal.hop, refusal.hop_name) == (code, *owner)
+    assert says in refusal.sentence
+
+
+def last_refusal(token: Capability, *, bearer: bool = False) -> tuple[str, object, object, str]:
+    """Code, hop, label and sentence of the last refusal of this very token."""
+    refusal = Lab(bearer=bearer).decide(token.text).refusals[-1]
+    return refusal.code, refusal.hop, refusal.hop_name, refusal.sentence
+
+
+def test_a_wrong_presentation_is_attributed_to_its_holder() -> None:
+    child, shown = keyed().delegate(to="slides", to_key=SLIDES), mark(READ)
+    lacking = ("hop_unsigned", *HOP1, "was presented without the signature of its holder's key")
+    assert last_refusal(appended(child, encode_block((shown,)))) == lacking
+    assert last_refusal(child, bearer=True) == lacking
+    *owner, said = last_refusal(signed(child, THIEF, shown))
+    assert (owner, SLIDES.public in said) == (["hop_signature", *HOP1], True)
+    *owner, said = last_refusal(signed(minted(), THIEF, shown))
+    assert (owner, "bound this token to no key" in said) == (["hop_unsigned", 0, None], True)
+
+
+def test_a_third_party_block_among_signed_ones_is_passed_over() -> None:
+    token = appended(keyed(), chain.ThirdParty(b"vid", b"cid")).with_key(PLANNER)
+    child = token.delegate(to="slides", to_key=SLIDES)
+    assert unverified_lineage(child).unsigned == ()
+    assert Lab().codes(child) == ("needs_discharge",)
+    assert Lab().codes(signed(token, THIEF, hop(THIEF)).with_key(THIEF)) == ("hop_signature", "needs_discharge")
