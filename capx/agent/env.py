@@ -41,7 +41,7 @@ _taken = threading.Event()
 
 
 class Found(Struct, frozen=True):
-    """A bundle with its holder's key, the URL of the authority, and `origins`, which maps each to its audience."""
+    """A bundle with its holder's key, the URL of the authority, and `origins`: each origin, and its audience."""
 
     bundle: Bundle
     url: str | None

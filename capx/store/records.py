@@ -212,8 +212,8 @@ class GrantRecord(Struct, frozen=True):
     """A run-time grant, and the token that asked for it: if that token is revoked, so is the grant.
 
     `capability` is the first id of the granted capability, `at` the time of the grant. `ids`, `kid` and `issued` are
-    those of the token that asked; behind its own ids come those of the keys that it named. Ids are 16 bytes, times are
-    in Unix seconds.
+    those of the token that asked: first its own ids, then the ids of the keys that it named. Ids are 16 bytes, times
+    are in Unix seconds.
     """
 
     capability: bytes

@@ -8,7 +8,7 @@ Laws:
   own caveats are copied as they are. Of times, freshness and hops left, the grant gets the tightest.
 - If a restriction cannot be copied, the ask is refused: a third-party caveat, another tenant further down, or a caveat
   that is not understood.
-- The first holder of a grant is the last key that the asker's token names, at the asker's node.
+- A grant is bound to the last key of the asker's token, at the asker's node.
 - The asker can be read again from the block that was made for it.
 """
 
