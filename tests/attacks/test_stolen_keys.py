@@ -290,6 +290,8 @@ def test_a_remembered_prefix_excuses_nothing_else() -> None:
     bad = signed(token, THIEF, hop(THIEF, NONCES[1]))
     assert told(presented(bad, THIEF, "C" * 16), lab) == ("hop_signature",)
     assert told(presented(bad, THIEF, "D" * 16), lab) == ("hop_signature",)
+    forged = signed(keyed(), THIEF, hop(SLIDES))
+    assert told(presented(forged, SLIDES, "E" * 16), lab) == ("hop_signature",)
     lab.deaths.deaths[of_key(unb64u(key_text(SLIDES)))] = "revoked"
     assert lab.codes(token) == ("revoked",)
 
