@@ -119,9 +119,9 @@ def _lines(restored: "Restoration") -> "Iterator[Line]":
     if restored.kept is not None:
         yield f"  it {'is' if done else 'would be'} kept as {restored.kept}"
     if restored.unread:
+        keys = "root keys or agents' keys"
         yield (
-            "  it could not be read to its end: if root keys or agents' keys were revoked after the backup, revoke them "
-            "again",
+            f"  it could not be read to its end: if {keys} were revoked after the backup, revoke them again",
             screen.BAD,
         )
     for key in (*(f"root key {kid}" for kid in restored.kids), *(f"agent's key {one}" for one in restored.agent_keys)):
