@@ -347,12 +347,13 @@ class AudienceKeys(_Secret):
     @classmethod
     def load(cls, path: "Path", audience: str | None = None) -> "AudienceKeys":
         """Read the key file of one audience; KeyProblem if it cannot be used or is of another audience."""
-        return cls._of(f"{path}", key_file.loaded(path, _audience_line), audience)
+        lines: list[AudienceKey | FeedKey | _Named] = key_file.loaded(path, _audience_line)
+        return cls._of(f"{path}", lines, audience)
 
     @classmethod
     def parse(cls, text: str, name: str) -> "AudienceKeys":
         """Read the text of a key file, which an error calls `name`; KeyProblem if it cannot be used."""
-        lines = key_file.parsed(text, name, _audience_line)
+        lines: list[AudienceKey | FeedKey | _Named] = key_file.parsed(text, name, _audience_line)
         del text  # error reporters send the locals of a traceback
         return cls._of(name, lines, None)
 

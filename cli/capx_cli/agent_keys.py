@@ -29,10 +29,8 @@ _WITH = f"with --agent-key-file FILE or {_VARIABLE}"
 _HOW = f"name its file {_WITH}"
 
 
-class _Public(click.ParamType):
+class _Public(click.types.StringParamType):
     """The public key of an agent, as it is typed; a file with a key is refused."""
-
-    name = "ed25519:…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the text; UsageError names the option, and says how to get a public key."""

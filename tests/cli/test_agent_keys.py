@@ -83,7 +83,7 @@ def test_the_key_of_a_person_signs_for_no_agent(home: Shell, held: Held, tmp_pat
     said = home(*USES[0], *held.token, "--agent-key-file", str(tmp_path / "ana.key"), code=3)
     assert "this is the key of a person: capx principal show" in said.err
     # The option for the key of a person is not taken for it.
-    assert "No such option: --key-file" in home(*USES[0], *held.token, "--key-file", "x", code=2).err
+    assert "No such option" in home(*USES[0], *held.token, "--key-file", "x", code=2).err
 
 
 def test_a_presentation_is_signed_by_the_key_in_the_file(home: Shell, held: Held, tmp_path: Path) -> None:
@@ -209,11 +209,3 @@ def test_a_bound_token_without_its_key_is_denied(home: Shell, held: Held) -> Non
     both = home("verify", "--action", "crm.export", "--audience", "crm", "--json", *held.token, code=1).json
     assert [reason["code"] for reason in both["reasons"]][-1] == "hop_unsigned"
     assert len(both["reasons"]) > 1
-
-
-def test_whose_a_key_is_in_words(home: Shell, held: Held) -> None:
-    reader = AgentKey.generate("reader")
-    child = home("delegate", "--to", "reader", "--to-key", reader.public, "--audience", "crm", *held.signing).token
-    seen = flat(home("inspect", token=child).out)
-    assert f"key {held.key.public} of the first agent" in seen
-    assert f"key {reader.public} of reader" in seen

@@ -52,6 +52,17 @@ def test_keys_that_were_revoked_after_the_backup_are_named(home: Shell, tmp_path
         assert f"  {revoked}, which was revoked after the backup, stays revoked\n" in done
 
 
+def test_a_store_that_cannot_be_read_leaves_both_kinds_of_keys(home: Shell, tmp_path: Path) -> None:
+    home("task", "open", "--allow", "crm.read")
+    home("store", "backup", str(tmp_path / "saved.db"))
+    store = home.home / "capx.db"
+    for name in ("capx.db-wal", "capx.db-shm"):
+        (home.home / name).unlink(missing_ok=True)
+    store.write_bytes(store.read_bytes()[:8_192])
+    said = home("store", "restore", str(tmp_path / "saved.db"), "--yes").out
+    assert "if root keys or agents' keys were revoked after the backup, revoke them again" in said
+
+
 def test_restoring_says_what_it_will_not_take(home: Shell, tmp_path: Path) -> None:
     home("task", "open", "--allow", "crm.read")
     live = str(home.home / "capx.db")

@@ -142,16 +142,15 @@ def test_a_text_is_told_sealed_or_not_before_it_is_read() -> None:
         Bundle.unseal("", PLANNER)
 
 
-def test_the_file_of_a_key_is_not_taken_for_the_key() -> None:
-    for file in ("planner.key", Path("planner.key"), PLANNER.public):
-        given: Any = file
-        for use in (
-            lambda given=given: bundle(None).with_key(given),
-            lambda given=given: Bundle(bundle(None), key=given),
-            lambda given=given: Bundle.unseal(bundle().sealed(), given),
-        ):
-            with pytest.raises(InvalidRequest, match=r"capx\.AgentKey\.load\(FILE\) reads it"):
-                use()
+@pytest.mark.parametrize("given", ["planner.key", Path("planner.key"), PLANNER.public], ids=str)
+def test_the_file_of_a_key_is_not_taken_for_the_key(given: Any) -> None:
+    refused = r"capx\.AgentKey\.load\(FILE\) reads it"
+    with pytest.raises(InvalidRequest, match=refused):
+        bundle(None).with_key(given)
+    with pytest.raises(InvalidRequest, match=refused):
+        Bundle(bundle(None), key=given)
+    with pytest.raises(InvalidRequest, match=refused):
+        Bundle.unseal(bundle().sealed(), given)
 
 
 def test_a_bundle_is_sealed_to_its_own_key_only() -> None:
