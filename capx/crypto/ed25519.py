@@ -23,6 +23,8 @@ SIGNATURE: Final = bindings.crypto_sign_BYTES
 """The bytes of a signature."""
 ALGORITHM: Final = "ed25519:"
 """The beginning of the text of a public key."""
+_ENCODED: Final = 43
+"""The characters of a public key in base64url."""
 
 
 class Signer:
@@ -96,10 +98,17 @@ def parse_public(text: str) -> bytes:
         raise KeyProblem(
             f"{text!r:.80} is not a public key: capx principal new and capx agent-key new print {ALGORITHM}…"
         )
+    encoded = text.removeprefix(ALGORITHM)
+    if len(encoded) != _ENCODED:
+        raise KeyProblem(
+            f"a public key has {_ENCODED} characters after {ALGORITHM}, and this has {len(encoded)}: copy it whole"
+        )
     try:
-        public = unb64u(text.removeprefix(ALGORITHM))
+        public = unb64u(encoded)
     except MalformedToken:
-        raise KeyProblem(f"a public key needs 32 bytes in base64url after {ALGORITHM}") from None
+        raise KeyProblem(
+            f"a public key has {_ENCODED} characters of base64url after {ALGORITHM}, and this has others: copy it"
+        ) from None
     if problem := weakness(public):
         raise KeyProblem(problem)
     return public

@@ -27,22 +27,38 @@ class Keys(Protocol):
 
 def loaded(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[_Key]:
     """Return the keys of a file, at least one; KeyProblem gives the number of a line that is not a key."""
+    return _all_good(f"{path}", _read(path, read))
+
+
+def parsed(text: str, name: str, read: Callable[[list[str]], _Key | str]) -> list[_Key]:
+    """Return the keys in the text of a key file, as `loaded` does; errors call the text `name`."""
+    lines = _lines(text, read)
+    del text  # error reporters send the locals of a traceback
+    return _all_good(name, lines)
+
+
+def _all_good(name: str, lines: list[tuple[int, _Key | str]]) -> list[_Key]:
     keys: list[_Key] = []
-    for number, key in _read(path, read):
+    for number, key in lines:
         if isinstance(key, str):
-            raise KeyProblem(f"{path}, line {number}: {key}")
+            raise KeyProblem(f"{name}, line {number}: {key}")
         keys.append(key)
     if not keys:
-        raise KeyProblem(f"{path} holds no key: give a file that holds one")
+        raise KeyProblem(f"{name} holds no key: give a file that holds one")
     return keys
 
 
 def _read(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[tuple[int, _Key | str]]:
     """Return the number of each line with its key, or with the sentence that says what is wrong."""
     with private_file.explained(KeyProblem, f"cannot read the key file {path}"):
-        lines = private_file.read_secret(path, KeyProblem, "key file").decode("ascii", "replace").splitlines()
-    # Nothing below raises, because the locals of this frame hold secrets: `loaded` raises instead.
-    held = ((number, line) for number, line in enumerate(lines, 1) if line.strip() and not line.startswith("#"))
+        text = private_file.read_secret(path, KeyProblem, "key file").decode("ascii", "replace")
+    return _lines(text, read)
+
+
+def _lines(text: str, read: Callable[[list[str]], _Key | str]) -> list[tuple[int, _Key | str]]:
+    # Nothing here raises, because the locals of this frame hold secrets: `_all_good` raises instead.
+    lines = enumerate(text.splitlines(), 1)
+    held = ((number, line) for number, line in lines if line.strip() and not line.startswith("#"))
     return [(number, read(line.split())) for number, line in held]
 
 

@@ -348,6 +348,17 @@ class AudienceKeys(_Secret):
     def load(cls, path: "Path", audience: str | None = None) -> "AudienceKeys":
         """Read the key file of one audience; KeyProblem if it cannot be used or is of another audience."""
         lines: list[AudienceKey | FeedKey | _Named] = key_file.loaded(path, _audience_line)
+        return cls._of(f"{path}", lines, audience)
+
+    @classmethod
+    def parse(cls, text: str, name: str) -> "AudienceKeys":
+        """Read the text of a key file, which an error calls `name`; KeyProblem if it cannot be used."""
+        lines: list[AudienceKey | FeedKey | _Named] = key_file.parsed(text, name, _audience_line)
+        del text  # error reporters send the locals of a traceback
+        return cls._of(name, lines, None)
+
+    @classmethod
+    def _of(cls, path: str, lines: "list[AudienceKey | FeedKey | _Named]", audience: str | None) -> "AudienceKeys":
         authority = _authority(path, lines)
         held = [line for line in lines if not isinstance(line, _Named)]
         keys = [key for key in held if isinstance(key, AudienceKey)]
@@ -383,7 +394,7 @@ class _Named(Struct, frozen=True):
     authority: str
 
 
-def _authority(path: "Path", lines: Iterable[object]) -> str | None:
+def _authority(path: "Path | str", lines: Iterable[object]) -> str | None:
     """Return the authority that a file names, if it does; KeyProblem if it names one twice."""
     names = [line.authority for line in lines if isinstance(line, _Named)]
     if len(names) > 1:

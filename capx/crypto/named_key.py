@@ -7,7 +7,7 @@ of one kind is not a file of another kind: who acts and who consents are two key
 """
 
 import os
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 from urllib.parse import quote, unquote
 
 from capx.crypto import key_file
@@ -18,12 +18,17 @@ from capx.errors import KeyProblem, MalformedToken
 from capx_caveats import is_label
 
 if TYPE_CHECKING:
-    from pathlib import Path  # slow to import: a caller that passes one has imported it already
+    from pathlib import Path
 
 # Characters that stay readable, because names are often email addresses.
 _PLAIN = "@+"
 # With the digest and ".key" after it, this stays below 255 bytes, the limit of most file systems.
 _LONGEST_NAME = 180
+_SHOWN_BY: Final = {
+    "agent": "this is the key of an agent: capx agent-key show FILE shows it",
+    "principal": "this is the key of a person: capx principal show --key-file FILE shows it",
+}
+"""What a file of each kind is, for who wanted another kind."""
 
 
 class NamedKey:
@@ -46,16 +51,20 @@ class NamedKey:
         return cls(name, Signer(os.urandom(SEED)))
 
     @classmethod
-    def load(cls, path: "Path") -> Self:
+    def load(cls, path: "Path | str") -> Self:
         """Read the key file of a person or an agent; KeyProblem if it cannot be used."""
-        keys = key_file.loaded(path, cls._read)
+        from pathlib import Path  # slow to import
+
+        keys = key_file.loaded(Path(path), cls._read)
         if len(keys) > 1:
             raise KeyProblem(f"{path} holds {len(keys)} keys: give a file that holds only the key to sign with")
         return keys[0]
 
-    def save(self, path: "Path") -> None:
+    def save(self, path: "Path | str") -> None:
         """Write a key file that only its owner can read; never over an existing file."""
-        key_file.write(path, self)
+        from pathlib import Path  # slow to import
+
+        key_file.write(Path(path), self)
 
     @property
     def public(self) -> str:
@@ -75,6 +84,8 @@ class NamedKey:
 
     @classmethod
     def _read(cls, fields: list[str]) -> Self | str:
+        if fields[0] != cls.kind and fields[0] in _SHOWN_BY:
+            return _SHOWN_BY[fields[0]]
         if len(fields) != 3 or fields[0] != cls.kind:
             return f"wanted `{cls.kind} NAME SEED`"
         name = unquote(fields[1], errors="replace")

@@ -190,7 +190,8 @@ def demand_agent_key(text: object) -> None:
     from capx.crypto.ed25519 import parse_public  # slow to import, and only keyed tasks need it
 
     if not isinstance(text, str):
-        raise InvalidRequest("an agent's key must be text: ed25519: and 43 characters")
+        cure = "pass its public half, key.public" if hasattr(text, "public") else "ed25519: and 43 characters"
+        raise InvalidRequest(f"an agent's key must be text: {cure}")
     try:
         parse_public(text)
     except KeyProblem as problem:

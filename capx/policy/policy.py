@@ -64,6 +64,8 @@ class Purpose(Struct, frozen=True, kw_only=True):
         if missing or unknown:
             # Report both together: the missing name was often mistyped.
             lacks = [f"{self.name} needs {_listed(missing)}, which the intent does not have"] if missing else []
+            if "agent_key" in missing:
+                lacks.append("the principal must name the agent's key in it and sign that: capx intent new --agent-key")
             raise InvalidRequest("; ".join([*lacks, *map(self._not_taken, unknown)]))
         if self.tenant and intent.tenant not in principal.tenants:
             raise _may_not_ask(principal, f"the tenant {shown(intent.tenant)}", principal.tenants)

@@ -8,9 +8,10 @@ Laws:
 - A file with a bundle is its owner's alone, from the first moment.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Final, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack
 
 from capx.crypto import private_file
 from capx.crypto.instants import now_or
@@ -37,6 +38,8 @@ R = TypeVar("R")
 
 MAX_TOKENS = 32
 """Most capabilities that a bundle may hold."""
+SEALED: Final = "capxseal1_"
+"""How a sealed text begins: `capx.crypto.sealed.PREFIX`, which is slow to import."""
 _MOST_BYTES = MAX_TOKENS * (MAX_TEXT + 1) + 2
 """A longer file is no bundle, so no more of it is read: a line end and one byte too many are still seen."""
 
@@ -86,6 +89,7 @@ class Bundle:
     __slots__ = ("_capabilities",)
 
     def __init__(self, capabilities: Iterable[Capability], *, key: SigningKey | None = None) -> None:
+        _demand_no_text(key)
         self._capabilities = tuple(capabilities if key is None else [one.with_key(key) for one in capabilities])
         if not self._capabilities:
             raise InvalidRequest("a bundle holds one capability at least")
@@ -101,6 +105,8 @@ class Bundle:
         """The bundle in a text, tokens joined by commas, not verified; MalformedToken or InvalidRequest if invalid."""
         if text != text.strip():
             raise MalformedToken("there is white space around the text of the bundle: strip it, such as a line's end")
+        if text.startswith(SEALED):
+            raise MalformedToken("this text is sealed: Bundle.unseal opens it, with the key that it was sealed to")
         if text.count(",") >= MAX_TOKENS:
             raise MalformedToken(f"a bundle holds at most {MAX_TOKENS} capabilities", "too_large")
         return cls(map(Capability.parse, text.split(",")))
@@ -180,8 +186,11 @@ class Bundle:
         It is sealed to the key that its tokens are bound to. A bearer bundle needs `to`, a public key (`ed25519:` and
         43 characters). InvalidRequest for another key than that of its tokens; KeyProblem for a key that is not safe.
         """
-        from capx.crypto.sealed import seal  # slow to import, and few bundles are sealed
+        from capx.crypto.ed25519 import parse_public  # slow to import, and few bundles are sealed
+        from capx.crypto.sealed import seal
 
+        if to is not None:
+            parse_public(to)
         if to is None and self.holder is None:
             raise InvalidRequest("these tokens are bound to no key: name the key of the next holder (to=)")
         if None not in {to, self.holder} and to != self.holder:
@@ -195,6 +204,12 @@ class Bundle:
         Anybody can seal a bundle of their own to a public key. So give the `task` that you expect. MalformedToken if it
         is not a bundle that was sealed to this key. InvalidRequest if it is of another task, or bound to another key.
         """
+        _demand_no_text(key)
+        # What comes from a queue may be bytes.
+        given: object = text
+        if not isinstance(given, str) or not given.startswith(SEALED):
+            told = "this text is not sealed: Bundle.parse reads a token as it is"
+            raise MalformedToken(told if text else "there is no text to open")
         bundle = _opened(key.unseal(text, "bundle"))
         if not isinstance(bundle, Bundle):
             raise bundle
@@ -388,6 +403,11 @@ def _opened(text: str) -> "Bundle | MalformedToken | InvalidRequest":
         return Bundle.parse(text)
     except (MalformedToken, InvalidRequest) as error:
         return error.with_traceback(None)
+
+
+def _demand_no_text(key: object) -> None:
+    if isinstance(key, str | os.PathLike):
+        raise InvalidRequest("give the key itself, and not a text or its file: capx.AgentKey.load(FILE) reads it")
 
 
 def _read(path: "Path | str") -> "Bundle | MalformedToken | InvalidRequest":

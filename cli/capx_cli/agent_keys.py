@@ -3,12 +3,14 @@
     --agent-key-file FILE · else the file that CAPX_AGENT_KEY_FILE names
 
 Laws: a key is read from a file only, never from a variable and never from the command line. It signs only for a token
-that is bound to it. The file of an agent's key is never the file of a person's key, which is `--key-file`.
+that is bound to it. The file of an agent's key is never the file of a person's key, which is `--key-file`. A public key
+on the command line is checked before anything else is read.
 """
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -23,7 +25,31 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _VARIABLE = "CAPX_AGENT_KEY_FILE"
-_HOW = f"name its file with --agent-key-file FILE or {_VARIABLE}"
+_WITH = f"with --agent-key-file FILE or {_VARIABLE}"
+_HOW = f"name its file {_WITH}"
+
+
+class _Public(click.types.StringParamType):
+    """The public key of an agent, as it is typed; a file with a key is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the text; UsageError names the option, and says how to get a public key."""
+        from capx.crypto.ed25519 import ALGORITHM, parse_public
+        from capx.errors import KeyProblem
+
+        # Path.is_file raises for a name that is too long.
+        if not value.startswith(ALGORITHM) and os.path.isfile(value):  # noqa: PTH113
+            cure = f'"$(capx agent-key show {quote(value)})"'
+            self.fail(f"{value:.200} is a file and not a public key: use {cure}", param, ctx)
+        try:
+            parse_public(value)
+        except KeyProblem as problem:
+            self.fail(str(problem), param, ctx)
+        return value
+
+
+PUBLIC = _Public()
+"""The type of an option that takes the public key of an agent."""
 
 
 def agent_key_option(command: F) -> F:
@@ -56,7 +82,8 @@ def with_key(bundle: "Bundle", file: Path | None) -> "Bundle":
         raise Unusable(f"this token is bound to the key {bundle.holder}, and only who has that key can use it: {_HOW}")
     key = load(chosen)
     if key.public != bundle.holder:
-        raise Unusable(f"this token is bound to the key {bundle.holder}, and {chosen} holds {key.public}: {_HOW}")
+        other = f"name the file of the first key {_WITH}"
+        raise Unusable(f"this token is bound to the key {bundle.holder}, and {chosen} holds {key.public}: {other}")
     return bundle.with_key(key)
 
 

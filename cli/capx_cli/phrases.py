@@ -162,7 +162,7 @@ def keys(token: "Token") -> "Iterator[tuple[str, str]]":
     from capx_caveats import Hop
 
     hops = [isinstance(block[0], Hop) for block in token.caveats]
-    agents = ["task", *map(label, token.hops)][-1 - sum(hops) :]
+    agents = ["the first agent", *map(label, token.hops)][-1 - sum(hops) :]
     keyed = [agents[0], *(agents[sum(hops[: at + 1])] for at, is_hop in enumerate(hops) if is_hop)]
     return (("key", f"{key} of {agent}") for key, agent in zip(token.keys, keyed, strict=False))
 
@@ -291,6 +291,14 @@ def presented(token: "Token") -> "Presented | None":
     from capx_caveats import Presented
 
     return next((caveat for caveat in token.caveats[-1] if isinstance(caveat, Presented)), None)
+
+
+def has_expired(token: "Token") -> bool:
+    """Return whether the token is a presentation whose time is over; what a service says depends on its own clock."""
+    from capx.tokens.binding import WINDOW_AFTER
+
+    mark = presented(token)
+    return mark is not None and time.time() > mark.at + WINDOW_AFTER
 
 
 def partly_understood(token: "Token") -> bool:

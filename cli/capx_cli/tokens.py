@@ -30,8 +30,6 @@ _TOKEN = re.compile(r"capx1_[A-Za-z0-9_-]{16}")
 _APART = re.compile(r"\s,?\s*capx1_|,\s")
 _MOST = 32 * (16 * 1024 + 1)
 """The most characters: a full bundle of tokens, each of the largest size."""
-_SEALED = "capxseal1_"
-"""How a sealed text begins: `capx.crypto.sealed.PREFIX`, which is slow to import."""
 _STDIN = "-"
 _PATIENCE = 2.0
 """Seconds of silence after which we say that we wait for a token."""
@@ -101,9 +99,11 @@ def reading(token_file: str | None) -> Generator[str]:
 
 
 def _demand_form(text: str) -> None:
+    from capx.tokens.bundle import SEALED
+
     if not text.isascii():
         raise Unusable("this is not a token: a token begins with capx1_ and is plain ASCII")
-    if text.startswith(_SEALED):
+    if text.startswith(SEALED):
         raise Unusable("this is sealed, for the owner of one key to read: capx unseal opens it")
     if _APART.search(text):
         raise Unusable("there is a blank or a line end between two tokens: join them with a comma and nothing else")

@@ -193,7 +193,10 @@ def test_a_key_file_that_others_may_read_is_refused(worker: Worker) -> None:
 def test_the_file_of_a_person_is_no_file_of_an_agent(worker: Worker, tmp_path: Path) -> None:
     PrincipalKey.generate("ana").save(tmp_path / "ana.key")
     said = worker.says(tmp_path / "ana.key")
-    assert said == (f"ConfigurationProblem CAPX_AGENT_KEY_FILE: {tmp_path}/ana.key, line 1: wanted `agent NAME SEED`\n")
+    assert said == (
+        f"ConfigurationProblem CAPX_AGENT_KEY_FILE: {tmp_path}/ana.key, line 1: this is the key of a person: "
+        "capx principal show --key-file FILE shows it\n"
+    )
 
 
 def test_a_key_for_a_bundle_that_needs_none_is_refused(

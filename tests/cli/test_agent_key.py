@@ -12,7 +12,11 @@ def test_a_new_key_is_a_private_file_and_its_public_half_apart(capx: Shell, tmp_
     said = capx("agent-key", "new", "reader", "--out", str(file))
     key = AgentKey.load(file)
     assert (said.out, key.name) == (f"{key.public}\n", "reader")
-    assert said.err == f"wrote {file}: a secret, only for reader\n"
+    assert said.err.splitlines() == [
+        f"wrote {file}: a secret, only for reader",
+        f"Next: bind a token to it with --agent-key {key.public}",
+        f"      and use that token with --agent-key-file {file}",
+    ]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.read_text().startswith("agent reader ")
     assert file.read_text().split()[-1] not in said.out + said.err
@@ -62,9 +66,10 @@ def test_keys_of_agents_and_people_are_not_taken_for_each_other(capx: Shell, tmp
     agent, person = tmp_path / "reader.key", tmp_path / "ana.key"
     capx("agent-key", "new", "reader", "--out", str(agent))
     capx("principal", "new", "ana", "--key-file", str(person))
-    assert f"{person}, line 1: wanted `agent NAME SEED`" in capx("agent-key", "show", str(person), code=3).err
+    shown = capx("agent-key", "show", str(person), code=3)
+    assert f"{person}, line 1: this is the key of a person: capx principal show" in shown.err
     shown = capx("principal", "show", "--key-file", str(agent), code=3)
-    assert f"{agent}, line 1: wanted `principal NAME SEED`" in shown.err
+    assert f"{agent}, line 1: this is the key of an agent: capx agent-key show" in shown.err
 
 
 def test_a_key_that_others_may_read_is_not_shown(capx: Shell, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.crypto.agent_key import AgentKey
+from capx.crypto.ed25519 import Signer
 from capx.intents.principal_key import PrincipalKey
 from capx.tokens.bundle import Bundle
 from tests.cli.conftest import Shell
@@ -15,7 +16,7 @@ from tests.server.conftest import serving
 
 USES = [
     ("present", "--action", "crm.read"),
-    ("delegate", "--to", "reader", "--to-key", AgentKey.generate("reader").public),
+    ("delegate", "--to", "reader", "--to-key", AgentKey("reader", Signer(bytes(range(32)))).public),
     ("ask", "crm.accounts.read"),
     ("ask", "crm.accounts.read", "--url", "http://127.0.0.1:9"),
     ("call", "http://127.0.0.1:9/accounts", "--audience", "crm"),
@@ -64,6 +65,7 @@ def test_the_key_of_somebody_else_is_refused(home: Shell, held: Held, tmp_path: 
     thief.save(tmp_path / "thief.key")
     said = home(*use, *held.token, "--agent-key-file", str(tmp_path / "thief.key"), code=3)
     assert f"is bound to the key {held.key.public}, and {tmp_path}/thief.key holds {thief.public}" in said.err
+    assert ": name the file of the first key with --agent-key-file FILE or CAPX_AGENT_KEY_FILE\n" in said.err
     assert said.err == home(*use, *held.token, code=3, CAPX_AGENT_KEY_FILE=str(tmp_path / "thief.key")).err
 
 
@@ -79,7 +81,7 @@ def test_a_key_file_that_others_may_read_signs_nothing(home: Shell, held: Held) 
 def test_the_key_of_a_person_signs_for_no_agent(home: Shell, held: Held, tmp_path: Path) -> None:
     PrincipalKey.generate("ana").save(tmp_path / "ana.key")
     said = home(*USES[0], *held.token, "--agent-key-file", str(tmp_path / "ana.key"), code=3)
-    assert "wanted `agent NAME SEED`" in said.err
+    assert "this is the key of a person: capx principal show" in said.err
     # The option for the key of a person is not taken for it.
     assert "No such option" in home(*USES[0], *held.token, "--key-file", "x", code=2).err
 
@@ -107,7 +109,7 @@ def test_a_delegation_names_the_key_of_the_next_agent(home: Shell, held: Held, t
     reader.save(tmp_path / "reader.key")
     named = ("delegate", "--to", "reader", "--allow", "crm.read", "--audience", "crm")
     assert "give the public key of the other agent with --to-key" in home(*named, *held.signing, code=2).err
-    assert "is not a public key" in home(*named, "--to-key", "reader.key", *held.signing, code=3).err
+    assert "is not a public key" in home(*named, "--to-key", "reader", *held.signing, code=2).err
     child = home(*named, "--to-key", reader.public, *held.signing)
     assert f"\n  bound to {reader.public}\n" in child.err
     assert Bundle.parse(child.token).holder == reader.public
@@ -133,7 +135,7 @@ def test_every_view_of_a_token_names_its_keys(home: Shell, held: Held, tmp_path:
     child = home("delegate", "--to", "reader", "--to-key", reader, "--audience", "crm", *held.signing).token
     (tmp_path / "child.token").write_text(child)
     seen = flat(home("inspect", "--blocks", token=child).out)
-    assert f"key {held.key.public} of task key {reader} of reader" in seen
+    assert f"key {held.key.public} of the first agent key {reader} of reader" in seen
     assert f"the task's grant: bound to the key {held.key.public}" in seen
     assert f"delegated to reader, whose key is {reader}" in seen
     (found,) = home("inspect", "--json", token=child).json["tokens"]
@@ -170,6 +172,37 @@ def test_a_task_is_opened_for_the_key_of_an_agent(home: Shell, held: Held) -> No
     assert Bundle.parse(opened.token).holder == held.key.public
     assert f"  bound to  {held.key.public}\n" in home("task", "show", "last").out
     assert home("task", "show", "last", "--json").json["holder"] == held.key.public
-    refused = home("task", "open", "--allow", "crm.read", "--agent-key", str(held.key_file), code=2)
-    assert (refused.out, "is not a public key" in refused.err) == ("", True)
     assert home("mint", "last", "--allow", "tickets.read").token
+
+
+TAKES_A_KEY = {
+    ("task", "open", "--allow", "crm.read"): "--agent-key",
+    ("intent", "new", "--principal", "ana", "--purpose", "qbr", "--statement", "it"): "--agent-key",
+    ("delegate", "--to", "reader"): "--to-key",
+    ("seal",): "--to",
+    ("revoke",): "--key",
+    ("keys", "export", "crm"): "--seal-to",
+}
+
+
+@pytest.mark.parametrize("command", TAKES_A_KEY, ids=" ".join)
+def test_a_key_file_is_not_taken_for_a_public_key(home: Shell, held: Held, command: tuple[str, ...]) -> None:
+    option = TAKES_A_KEY[command]
+    said = home(*command, option, str(held.key_file), token=held.token_file.read_text(), code=2)
+    assert f"Invalid value for '{option}': {held.key_file} is a file and not a public key" in said.err
+    assert f'use "$(capx agent-key show {held.key_file})"' in said.err
+    short = home(*command, option, "ed25519:abc", code=2)
+    assert f"Invalid value for '{option}': a public key has 43 characters after ed25519:" in short.err
+    assert "is not a public key" in home(*command, option, "x" * 5_000, code=2).err
+
+
+def test_a_bound_token_without_its_key_is_denied(home: Shell, held: Held) -> None:
+    verify = ("verify", "--action", "crm.read", "--tenant", "Acme")
+    said = home(*verify, *held.token, code=1)
+    assert said.out.startswith("DENIED  crm.read at crm")
+    assert "hop_unsigned: " in said.out
+    assert home(*verify, *held.signing).out.startswith("ALLOWED")
+    # What denies it besides is said too.
+    both = home("verify", "--action", "crm.export", "--audience", "crm", "--json", *held.token, code=1).json
+    assert [reason["code"] for reason in both["reasons"]][-1] == "hop_unsigned"
+    assert len(both["reasons"]) > 1

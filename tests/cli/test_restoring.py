@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from capx.authority.authority import Authority
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.keys import AudienceKeys, KeyRing
 from capx.resource.connection import connect
 from capx.store.backup import backup as store_backup
@@ -35,6 +36,31 @@ def test_from_a_backup_to_a_restored_store(kept: Shell, tmp_path: Path) -> None:
     assert "restored           from a backup that reached position 3; all that was issued up to" in kept("log").out
     kept("store", "check")
     assert sorted(found.name for found in tmp_path.iterdir()) == ["home", "saved.db"]
+
+
+def test_keys_that_were_revoked_after_the_backup_are_named(home: Shell, tmp_path: Path) -> None:
+    saved, key = str(tmp_path / "saved.db"), AgentKey.generate("reader").public
+    home("task", "open", "--allow", "crm.read")
+    home("store", "backup", saved)
+    home("revoke", "--key", key)
+    kid = KeyRing.load(home.home / "root.keys").kids[0]
+    home("revoke", "--kid", kid)
+    foreseen = home("store", "restore", saved, "--dry-run").out
+    assert f"  agent's key {key}, which was revoked after the backup, would stay revoked\n" in foreseen
+    done = home("store", "restore", saved, "--yes").out
+    for revoked in (f"agent's key {key}", f"root key {kid}"):
+        assert f"  {revoked}, which was revoked after the backup, stays revoked\n" in done
+
+
+def test_a_store_that_cannot_be_read_leaves_both_kinds_of_keys(home: Shell, tmp_path: Path) -> None:
+    home("task", "open", "--allow", "crm.read")
+    home("store", "backup", str(tmp_path / "saved.db"))
+    store = home.home / "capx.db"
+    for name in ("capx.db-wal", "capx.db-shm"):
+        (home.home / name).unlink(missing_ok=True)
+    store.write_bytes(store.read_bytes()[:8_192])
+    said = home("store", "restore", str(tmp_path / "saved.db"), "--yes").out
+    assert "if root keys or agents' keys were revoked after the backup, revoke them again" in said
 
 
 def test_restoring_says_what_it_will_not_take(home: Shell, tmp_path: Path) -> None:

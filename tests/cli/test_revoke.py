@@ -331,3 +331,4 @@ def test_a_revoked_key_is_dead_in_every_view(home: Shell) -> None:
     assert (refused.out, "revoked" in refused.err) == ("", True)
     assert "give either TARGET" in home("revoke", "last", "--key", key, code=2).err
     assert "is not a public key" in home("revoke", "--key", "planner", code=2).err
+    assert f"a public key is not an id: give it with --key {key}" in home("revoke", key, code=2).err

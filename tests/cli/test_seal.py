@@ -25,7 +25,7 @@ def test_a_token_is_sealed_for_one_reader(home: Shell, task: str, tmp_path: Path
 def test_who_may_read_a_bearer_token_must_be_said(home: Shell, task: str) -> None:
     assert "name the public key of its next holder with --to" in home("seal", token=task, code=2).err
     for wrong in ("reader", "ed25519:AAAA", f"ed25519:{'A' * 43}"):
-        said = home("seal", "--to", wrong, token=task, code=3)
+        said = home("seal", "--to", wrong, token=task, code=2)
         assert (said.out, "public key" in said.err) == ("", True)
 
 

@@ -67,7 +67,8 @@ def test_json_tells_of_an_opened_token(home: Shell, task: str, reader: Reader, t
     out = tmp_path / "opened.token"
     said = home(*reader.opening, "--json", "--out", str(out), token=sealed)
     told = said.json
-    assert (said.err, told["wrote"], told["tenant"], told["holder"]) == ("", str(out), "Acme", None)
+    assert (told["verified"], told["wrote"], told["tenant"], told["holder"]) == (False, str(out), "Acme", None)
+    assert said.err == "Anybody can have sealed this. If you expect a certain task, give it with --task\n"
     assert told["task"] == home("task", "list", "--json").json[-1]["id"]
     assert [one["hops"] for one in told["tokens"]] == [[], [], []]
     assert Bundle.load(out).text == task
@@ -81,6 +82,9 @@ def test_another_task_than_expected_is_refused(home: Shell, task: str, reader: R
     sealed = home("seal", "--to", reader.key.public, token=task).out
     said = home(*reader.opening, "--task", "A" * 22, token=sealed, code=3)
     assert (said.out, "somebody else may have sent it" in said.err) == ("", True)
+    for no_id in ("last", f"{'A' * 22}\n{'B' * 22}"):
+        refused = home(*reader.opening, "--task", no_id, token=sealed, code=2).err
+        assert "is not the id of a task: an id has 22 characters" in refused
 
 
 def test_a_token_for_another_key_is_refused(home: Shell, held: Held, reader: Reader) -> None:
@@ -89,16 +93,23 @@ def test_a_token_for_another_key_is_refused(home: Shell, held: Held, reader: Rea
     assert f"bound to {held.key.public}, and this is the key {reader.key.public}" in said.err
 
 
+def test_what_is_not_sealed_is_told_before_it_is_opened(home: Shell, task: str, reader: Reader, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert "empty is empty: there is nothing" in home(*reader.opening, str(tmp_path / "empty"), code=3).err
+    assert "standard input is not sealed: use the token in it as it is" in home(*reader.opening, token=task, code=3).err
+    other = home(*reader.opening, token="hello", code=3).err
+    assert "standard input is not sealed: a sealed text begins with capxseal1_" in other
+
+
 def test_what_is_no_sealed_token_has_one_answer(home: Shell, task: str, reader: Reader) -> None:
     sealed = home("seal", "--to", reader.key.public, token=task).out.strip()
     others = home("seal", "--to", AgentKey.generate("other").public, token=task).out.strip()
     swapped = sealed[:-30] + ("A" if sealed[-30] != "A" else "B") + sealed[-29:]
     keys = home("keys", "export", "crm", "--seal-to", reader.key.public).out.strip()
-    answers = {
-        home(*reader.opening, token=text, code=3).err for text in (others, swapped, keys, task, sealed + "A" * 2**20)
-    }
+    answers = {home(*reader.opening, token=text, code=3).err for text in (others, swapped, keys, sealed + "A" * 2**20)}
     (one,) = answers
     assert "was sealed to another key, holds something else, or was changed on its way" in one
+    assert "if it is the key file of a resource, give --keys" in one
 
 
 def test_without_a_key_nothing_is_opened(home: Shell, task: str, reader: Reader) -> None:
@@ -121,5 +132,25 @@ def test_the_keys_of_a_resource_travel_sealed(home: Shell, reader: Reader, tmp_p
     assert f"the keys of crm, of authority {found.authority}\n" in opened.err
     assert out.read_text() == home("keys", "export", "crm").out
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
-    told = home(*opening, "--out", str(out), "--replace", "--json").json
-    assert told == {"wrote": str(out), "audience": "crm", "authority": found.authority}
+    again = home(*opening, "--out", str(out), "--replace", "--json")
+    assert again.json == {"wrote": str(out), "verified": False, "audience": "crm", "authority": found.authority}
+    for warned in (opened, again):
+        assert "Anybody can have sealed this. Compare the authority with the one that capx doctor shows" in warned.err
+
+
+@pytest.mark.parametrize("text", ["nonsense\n", "", "audience crm\n", "authority AAAAAAAAAAAAAAAAAAAAAA\n"])
+def test_a_strangers_text_takes_the_place_of_no_keys(home: Shell, reader: Reader, tmp_path: Path, text: str) -> None:
+    out = tmp_path / "crm.keys"
+    home("keys", "export", "crm", "--out", str(out))
+    before = out.read_bytes()
+    sealed = seal(text, "keys", reader.key.public)
+    said = home(*reader.opening, "--keys", "--out", str(out), "--replace", token=sealed, code=3)
+    assert said.err.startswith("capx: what was opened")
+    assert (out.read_bytes(), list(tmp_path.glob("crm.keys*"))) == (before, [out])
+
+
+def test_a_token_is_not_opened_as_keys(home: Shell, task: str, reader: Reader, tmp_path: Path) -> None:
+    sealed = home("seal", "--to", reader.key.public, token=task).out
+    said = home(*reader.opening, "--keys", "--out", str(tmp_path / "crm.keys"), token=sealed, code=3)
+    assert "if it is a token, leave out --keys" in said.err
+    assert not (tmp_path / "crm.keys").exists()

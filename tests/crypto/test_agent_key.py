@@ -36,10 +36,19 @@ def test_an_agents_file_is_no_persons_nor_the_other_way(tmp_path: Path) -> None:
     agents, persons = tmp_path / "agent.key", tmp_path / "person.key"
     KEY.save(agents)
     PrincipalKey.generate("ana").save(persons)
-    with pytest.raises(KeyProblem, match="line 1: wanted `principal NAME SEED`"):
+    with pytest.raises(KeyProblem, match="line 1: this is the key of an agent: capx agent-key show"):
         PrincipalKey.load(agents)
+    with pytest.raises(KeyProblem, match="line 1: this is the key of a person: capx principal show"):
+        AgentKey.load(persons)
+    persons.write_text("root NAME SEED\n")
     with pytest.raises(KeyProblem, match="line 1: wanted `agent NAME SEED`"):
         AgentKey.load(persons)
+
+
+def test_a_file_may_be_named_by_a_text(tmp_path: Path) -> None:
+    file = str(tmp_path / "agent.key")
+    KEY.save(file)
+    assert AgentKey.load(file).public == KEY.public
 
 
 def test_a_file_that_others_may_read_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from capx.crypto import base64url, hashing
-from capx.crypto.ed25519 import is_signed
+from capx.crypto.ed25519 import is_signed, parse_public
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import KeyProblem
 from tests.labs.key_files import AUTHORITY, LINE, NAMED, OTHER, RING, ROOT_LINE, SECRET, SEED, SIGNER
@@ -80,6 +80,13 @@ def test_a_public_key_that_proves_no_signer_is_refused(tmp_path: Path, public: b
     path.chmod(0o600)
     with pytest.raises(KeyProblem, match=r"crm\.keys, line 2: "):
         AudienceKeys.load(path)
+
+
+def test_a_public_key_that_was_cut_is_told_by_its_length() -> None:
+    with pytest.raises(KeyProblem, match="has 43 characters after ed25519:, and this has 3: copy it whole"):
+        parse_public("ed25519:abc")
+    with pytest.raises(KeyProblem, match="has 43 characters of base64url after ed25519:"):
+        parse_public(f"ed25519:{'!' * 43}")
 
 
 FEED_LINE = f"feed {ROOT_KEY.kid} {base64url.b64u(SIGNER.public)}"

@@ -11,7 +11,7 @@ from capx.crypto.base64url import b64u
 from capx.crypto.ed25519 import Signer, is_signed_by, parse_public
 from capx.crypto.hashing import digest
 from capx.errors import InvalidRequest
-from capx.intents.intent import LONGEST_STATEMENT, MOST_PARAMETERS, Intent, SignedIntent, parse_intent
+from capx.intents.intent import LONGEST_STATEMENT, MOST_PARAMETERS, Intent, SignedIntent, demand_agent_key, parse_intent
 from capx.intents.principal_key import PrincipalKey
 from tests.labs.intents import DOCUMENT
 
@@ -147,6 +147,13 @@ UNMEANT: dict[str, list[Any]] = {
 def test_what_cannot_be_meant_is_refused(name: str, values: list[object]) -> None:
     for value in values:
         assert refused({**DOCUMENT, name: value}), value
+
+
+def test_an_agents_key_itself_is_told_from_its_public_half() -> None:
+    with pytest.raises(InvalidRequest, match=r"must be text: pass its public half, key\.public"):
+        demand_agent_key(AgentKey.generate("other"))
+    with pytest.raises(InvalidRequest, match="must be text: ed25519: and 43 characters"):
+        demand_agent_key(7)
 
 
 @pytest.mark.parametrize("name", ["principal", "purpose", "tenant", "agent", "agent_key", "statement"])

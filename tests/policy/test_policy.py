@@ -86,7 +86,8 @@ def test_the_key_of_an_agent_may_be_required() -> None:
     policy = read_policy(granting('allow = ["a.b"]', 'require = ["agent_key"]'))
     assert policy.purposes["work"].names == frozenset()
     assert len(policy.terms(intent("work", "ana", agent_key=KIM)).rules) == 1
-    with pytest.raises(InvalidRequest, match='work needs "agent_key"'):
+    signed = "the principal must name the agent's key in it and sign that: capx intent new --agent-key"
+    with pytest.raises(InvalidRequest, match=f'work needs "agent_key", which the intent does not have; {signed}'):
         policy.terms(intent("work", "ana"))
 
 

@@ -1,6 +1,8 @@
 """A holder with a key: what it signs, what it may not do without the key, and what it hands over."""
 
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import pytest
 from nacl.signing import VerifyKey
@@ -9,10 +11,11 @@ from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u, unb64u
 from capx.crypto.ed25519 import parse_public
 from capx.crypto.hashing import digest
+from capx.crypto.sealed import PREFIX
 from capx.errors import InvalidRequest, KeyProblem, MalformedToken
 from capx.tokens import chain
 from capx.tokens.binding import ToolCall
-from capx.tokens.bundle import Bundle
+from capx.tokens.bundle import SEALED, Bundle
 from capx.tokens.capability import Capability
 from capx.tokens.lineage import unverified_lineage
 from capx.tokens.signed_blocks import ENDING, sign_block
@@ -134,7 +137,30 @@ def test_a_sealed_bundle_of_anothers_key_is_refused() -> None:
         Bundle.unseal(theirs, SLIDES, task="T1")
 
 
+def test_a_text_is_told_sealed_or_not_before_it_is_read() -> None:
+    assert SEALED == PREFIX
+    with pytest.raises(MalformedToken, match=r"this text is sealed: Bundle\.unseal opens it"):
+        Bundle.parse(bundle().sealed())
+    with pytest.raises(MalformedToken, match=r"not sealed: Bundle\.parse reads a token as it is"):
+        Bundle.unseal(bundle().text, PLANNER)
+    with pytest.raises(MalformedToken, match="there is no text to open"):
+        Bundle.unseal("", PLANNER)
+
+
+@pytest.mark.parametrize("given", ["planner.key", Path("planner.key"), PLANNER.public], ids=str)
+def test_the_file_of_a_key_is_not_taken_for_the_key(given: Any) -> None:
+    refused = r"capx\.AgentKey\.load\(FILE\) reads it"
+    with pytest.raises(InvalidRequest, match=refused):
+        bundle(None).with_key(given)
+    with pytest.raises(InvalidRequest, match=refused):
+        Bundle(bundle(None), key=given)
+    with pytest.raises(InvalidRequest, match=refused):
+        Bundle.unseal(bundle().sealed(), given)
+
+
 def test_a_bundle_is_sealed_to_its_own_key_only() -> None:
+    with pytest.raises(KeyProblem, match="is not a public key"):
+        bundle().sealed(to="slides.key")
     with pytest.raises(InvalidRequest, match="name the key of the next holder"):
         Bundle([minted()]).sealed()
     with pytest.raises(InvalidRequest, match="could not use them"):

@@ -1,6 +1,7 @@
 """`capx agent-key`: make the keys of agents, and show their public halves."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -50,6 +51,8 @@ def new(name: str, out: Path | None, as_json: bool) -> None:
         return
     screen.note(f"wrote {file}: a secret, only for {name}", screen.GOOD)
     screen.bare(key.public)
+    screen.note(f"Next: bind a token to it with --agent-key {key.public}", screen.QUIET)
+    screen.note(f"      and use that token with --agent-key-file {quote(str(file))}", screen.QUIET)
 
 
 @agent_key.command(short_help="Show the public half of an agent's key.")

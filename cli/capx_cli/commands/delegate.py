@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("--to", required=True, metavar="AGENT", help="The name of the other agent: a label for people.")
 @click.option(
     "--to-key",
+    type=agent_keys.PUBLIC,
     metavar="ed25519:…",
     help="Its public key, which a token that is bound to a key needs: only it can use it.",
 )
@@ -45,10 +46,10 @@ def delegate(
 ) -> None:
     """Narrow a token for another agent, and write the new one to standard output.
 
-    This needs no key and no network. The new token allows only actions that --allow names and the old token allows.
-    Without --allow, it allows all that the old one allows at services. Its holder may ask at run time only for what
-    --may-ask names; without --may-ask, for nothing. The id of its node, with which you can revoke it, goes to standard
-    error.
+    This needs no root key and no network. The new token allows only actions that --allow names and the old token
+    allows. Without --allow, it allows all that the old one allows at services. Its holder may ask at run time only for
+    what --may-ask names; without --may-ask, for nothing. The id of its node, with which you can revoke it, goes to
+    standard error.
 
     If the token is bound to a key, so is the new one: --to-key names the key, and --agent-key-file has the key that
     signs. With --seal the new token can wait where others may read it; capx unseal opens it.

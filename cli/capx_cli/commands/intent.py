@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import intents, own_keys, phrases, screen, target
+from capx_cli import agent_keys, intents, own_keys, phrases, screen, target
 from capx_cli.arguments import file_option, repeatable
 from capx_cli.failure import DENIED, DONE
 from capx_cli.name_value import arguments
@@ -39,6 +39,7 @@ def intent() -> None:
 @click.option("--agent", metavar="NAME", help="The agent that may do the work.")
 @click.option(
     "--agent-key",
+    type=agent_keys.PUBLIC,
     metavar="ed25519:…",
     help="Its public key: the tokens are of no use without its key file, also to who opens the intent.",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import completion, phrases, screen, target
+from capx_cli import agent_keys, completion, phrases, screen, target
 from capx_cli.arguments import out_option
 from capx_cli.failure import Unusable
 from capx_cli.view import View, json_option
@@ -34,7 +34,10 @@ def keys() -> None:
 @out_option("Write to a new file that only you may read, not to standard output (-).")
 @click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists.")
 @click.option(
-    "--seal-to", metavar="ed25519:…", help="Seal it: only the owner of this public key can open it, with capx unseal."
+    "--seal-to",
+    type=agent_keys.PUBLIC,
+    metavar="ed25519:…",
+    help="Seal it: only the owner of this public key can open it, with capx unseal.",
 )
 def export(audience: str, out: Path | None, replace: bool, seal_to: str | None) -> None:
     """Write the key file of one audience: a secret, only for that resource.

@@ -119,12 +119,13 @@ def _lines(restored: "Restoration") -> "Iterator[Line]":
     if restored.kept is not None:
         yield f"  it {'is' if done else 'would be'} kept as {restored.kept}"
     if restored.unread:
+        keys = "root keys or agents' keys"
         yield (
-            "  it could not be read to its end: if root keys were revoked after the backup, revoke them again",
+            f"  it could not be read to its end: if {keys} were revoked after the backup, revoke them again",
             screen.BAD,
         )
-    for kid in restored.kids:
-        yield f"  key {kid}, which was revoked after the backup, {'stays' if done else 'would stay'} revoked"
+    for key in (*(f"root key {kid}" for kid in restored.kids), *(f"agent's key {one}" for one in restored.agent_keys)):
+        yield f"  {key}, which was revoked after the backup, {'stays' if done else 'would stay'} revoked"
     until = "now" if restored.issued is None else phrases.instant(restored.issued)
     yield f"  all that was issued up to {until} {'is' if done else 'would be'} dead"
     yield f"  tasks {'that were' if done else 'to be'} withdrawn: {len(restored.withdrawn)}"

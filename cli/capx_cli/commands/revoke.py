@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import completion, phrases, screen
+from capx_cli import agent_keys, completion, phrases, screen
 from capx_cli.commands.task import DRY_RUN, say_dying
 from capx_cli.failure import DONE, NOTHING, UNUSABLE
 from capx_cli.target import authority as open_authority
@@ -49,7 +49,10 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     "--kid", metavar="KID", shell_complete=completion.kids, help="Instead: all that was minted under this root key."
 )
 @click.option(
-    "--key", metavar="ed25519:…", help="Instead: all that is bound to this agent's key, in all tasks and for ever."
+    "--key",
+    type=agent_keys.PUBLIC,
+    metavar="ed25519:…",
+    help="Instead: all that is bound to this agent's key, in all tasks and for ever.",
 )
 @click.option(
     "--issued-before",
@@ -147,6 +150,8 @@ def _demand_one(**given: object) -> None:
     if sum(bool(value) for value in given.values()) != 1:
         instead = "--kid, or --key, or --issued-before, or --where"
         raise click.UsageError(f"give either TARGET, or --held and a token, or {instead}")
+    if str(given["target"]).startswith("ed25519:"):
+        raise click.UsageError(f"a public key is not an id: give it with --key {given['target']:.80}")
 
 
 def _selection(where: "Sequence[str]") -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import click
 
-from capx_cli import phrases, screen
+from capx_cli import agent_keys, phrases, screen
 from capx_cli.token_output import SEALED, Output, output_options
 from capx_cli.tokens import read_bundle, token_option
 
@@ -10,6 +10,7 @@ from capx_cli.tokens import read_bundle, token_option
 @click.command()
 @click.option(
     "--to",
+    type=agent_keys.PUBLIC,
     metavar="ed25519:…",
     help="The public key of the agent that may read it. Default: the key that the token is bound to.",
 )

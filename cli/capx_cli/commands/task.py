@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import arguments, completion, inbox, intents, phrases, screen, target
+from capx_cli import agent_keys, arguments, completion, inbox, intents, phrases, screen, target
 from capx_cli.failure import DONE
 from capx_cli.token_output import Output, output_options
 from capx_cli.view import Page, View, json_option, page_options, say_named
@@ -42,6 +42,7 @@ def task() -> None:
 @click.option("--attested", metavar="TEXT", help="For an unsigned intent: who checked the principal's login.")
 @click.option(
     "--agent-key",
+    type=agent_keys.PUBLIC,
     metavar="ed25519:…",
     help="The public key of the first agent: without its key file, nobody can use the token.",
 )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from capx_cli.view import Line
 
 _STDIN = "-"
+_ANYBODY = "Anybody can have sealed this"
 
 
 @click.command()
@@ -39,17 +40,26 @@ def unseal(*, file: str, agent_key_file: Path | None, task: str | None, keys: bo
     """
     if keys and task is not None:
         raise click.UsageError("--task is for tokens: leave it out with --keys")
+    if task is not None:
+        phrases.demand_id("task", task)
     key = agent_keys.given(agent_key_file)
     text = _text(file)
+    _demand_sealed(text, "standard input" if file == _STDIN else file)
     if keys:
         _open_keys(text, key, output)
         return
     bundle = _bundle(text, key, task)
     output.write(
         bundle.text,
-        lambda: {"tenant": phrases.left_of(next(iter(bundle))).tenant, **phrases.bundle_as_json(bundle)},
-        _told(bundle, expected=task is not None),
+        lambda: {
+            "verified": False,
+            "tenant": phrases.left_of(next(iter(bundle))).tenant,
+            **phrases.bundle_as_json(bundle),
+        },
+        _told(bundle),
     )
+    if task is None:
+        screen.note(f"{_ANYBODY}. If you expect a certain task, give it with --task", "yellow")
 
 
 def _text(file: str) -> str:
@@ -66,8 +76,19 @@ def _text(file: str) -> str:
     return raw.decode("ascii", "replace").strip()
 
 
+def _demand_sealed(text: str, where: str) -> None:
+    from capx.tokens.bundle import SEALED
+
+    if not text:
+        raise Unusable(f"{where} is empty: there is nothing to open")
+    if text.startswith("capx1_"):
+        raise Unusable(f"{where} is not sealed: use the token in it as it is")
+    if not text.startswith(SEALED):
+        raise Unusable(f"{where} is not sealed: a sealed text begins with {SEALED}")
+
+
 def _bundle(text: str, key: "AgentKey", task: str | None) -> "Bundle":
-    from capx.errors import InvalidRequest
+    from capx.errors import InvalidRequest, MalformedToken
     from capx.tokens.bundle import Bundle
 
     try:
@@ -75,9 +96,11 @@ def _bundle(text: str, key: "AgentKey", task: str | None) -> "Bundle":
     except InvalidRequest as error:
         # Not a fault of the command line: somebody sent a token that is not for this agent.
         raise Unusable(str(error)) from None
+    except MalformedToken as error:
+        raise Unusable(f"{error}; if it is the key file of a resource, give --keys") from None
 
 
-def _told(bundle: "Bundle", *, expected: bool) -> "Iterator[Line]":
+def _told(bundle: "Bundle") -> "Iterator[Line]":
     """Say what was opened, so that a person sees whose work it is."""
     from capx_caveats import shown
 
@@ -87,21 +110,23 @@ def _told(bundle: "Bundle", *, expected: bool) -> "Iterator[Line]":
     yield f"  held by {phrases.holder(bundle.hops)}"
     if bundle.holder is None:
         yield "  bound to no key: whoever reads it can use it", "yellow"
-    if not expected:
-        yield "Anybody can have sealed this. If you expect a certain task, give it with --task", "yellow"
 
 
 def _open_keys(text: str, key: "AgentKey", output: Output) -> None:
     from capx.crypto.keys import AudienceKeys
+    from capx.errors import MalformedToken
 
     if output.out is None:
         raise click.UsageError("--keys needs --out FILE: a key is a secret")
-    output.place(key.unseal(text, "keys").rstrip("\n"))
-    found = AudienceKeys.load(output.out)
-    output.tell(
-        lambda: {"audience": found.audience, "authority": found.authority},
-        (
-            f"the keys of {found.audience}, of authority {found.authority}",
-            ("Anybody can have sealed this: capx doctor shows there which authority it is", "yellow"),
-        ),
+    try:
+        opened = key.unseal(text, "keys")
+    except MalformedToken as error:
+        raise Unusable(f"{error}; if it is a token, leave out --keys") from None
+    # A stranger can have sealed anything: only keys may take the place of the file.
+    found = AudienceKeys.parse(opened, "what was opened")
+    output.write(
+        found.dump().rstrip("\n"),
+        lambda: {"verified": False, "audience": found.audience, "authority": found.authority},
+        (f"the keys of {found.audience}, of authority {found.authority}",),
     )
+    screen.note(f"{_ANYBODY}. Compare the authority with the one that capx doctor shows in its home", "yellow")

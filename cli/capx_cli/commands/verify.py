@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from capx_caveats import Call
 
 _OWN = "A service may decide otherwise: this command does not know the service's own caveats."
+_EXPIRED = "This presentation has expired, so a service denies it. Make a new one: capx present"
 _BARE = "A service denies this bare token. Send it a presentation instead: capx present or capx call makes one."
 
 
@@ -35,14 +36,19 @@ def verify(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: b
     bare = phrases.presented(tokens[0]) is None
     with target.home_authority("capx verify") as authority:
         explanation = _explain(authority, audience, tokens, call)
+    if bare:
+        explanation = _without_a_key(explanation)
+    expired = phrases.has_expired(tokens[0])
     if as_json:
-        screen.as_json(_as_json(explanation, audience, call, bare=bare))
+        screen.as_json({**_as_json(explanation, audience, call), "bare_token": bare, "presentation_expired": expired})
     else:
         _show(explanation, audience, call)
     if not explanation.allowed and any(map(phrases.partly_understood, tokens)):
         screen.note(_OWN)
     if bare:
         screen.note(_BARE)
+    if expired:
+        screen.note(_EXPIRED, "yellow")
     if any(refusal.code == "not_authentic" for refusal in explanation.refusals):
         screen.note(f"Judged with the keys in {home_folder()}. For another home, set CAPX_HOME.")
     return DONE if explanation.allowed else DENIED
@@ -56,6 +62,17 @@ def _explain(authority: "Authority", audience: str, tokens: "Sequence[Token]", c
     held = [token for token in tokens if token.audience == audience] or list(tokens)
     explanations = [verifier.explain(token.text, call) for token in reversed(held)]
     return next((each for each in explanations if each.allowed), explanations[0])
+
+
+def _without_a_key(explanation: "Explanation") -> "Explanation":
+    """Return the explanation with one more refusal if the token is bound to a key, which is not here to sign."""
+    from msgspec.structs import replace
+
+    from capx.tokens.signed_blocks import bare
+
+    lineage = explanation.lineage
+    unsigned = None if lineage is None else bare(lineage.signed, lineage.owner)
+    return explanation if unsigned is None else replace(explanation, refusals=(*explanation.refusals, unsigned))
 
 
 def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
@@ -78,7 +95,7 @@ def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
         screen.say(f"  {mark}  {whose(one.hop, one.hop_name)}: {one.sentence}", style)
 
 
-def _as_json(explanation: "Explanation", audience: str, call: "Call", *, bare: bool) -> dict[str, Any]:
+def _as_json(explanation: "Explanation", audience: str, call: "Call") -> dict[str, Any]:
     from capx.verify.decision import reason
 
     return {
@@ -91,5 +108,4 @@ def _as_json(explanation: "Explanation", audience: str, call: "Call", *, bare: b
             {"hop": one.hop, "hop_name": one.hop_name, "sentence": one.sentence, "ok": one.refusal is None}
             for one in explanation.restrictions
         ],
-        "bare_token": bare,
     }
