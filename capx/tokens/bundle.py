@@ -206,8 +206,7 @@ class Bundle:
         """
         _demand_no_text(key)
         # What comes from a queue may be bytes.
-        given: object = text
-        if not isinstance(given, str) or not given.startswith(SEALED):
+        if type(text) is not str or not text.startswith(SEALED):
             told = "this text is not sealed: Bundle.parse reads a token as it is"
             raise MalformedToken(told if text else "there is no text to open")
         bundle = _opened(key.unseal(text, "bundle"))
