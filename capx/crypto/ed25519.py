@@ -95,9 +95,8 @@ def public_text(public: bytes) -> str:
 def parse_public(text: str) -> bytes:
     """Return the public key (32 bytes) in a text; KeyProblem for any other text, and for a weak key."""
     if not text.startswith(ALGORITHM):
-        raise KeyProblem(
-            f"{text!r:.80} is not a public key: capx principal new and capx agent-key new print {ALGORITHM}…"
-        )
+        # The text is not shown: it may be a secret key.
+        raise KeyProblem(f"this is not a public key: capx principal new and capx agent-key new print {ALGORITHM}…")
     encoded = text.removeprefix(ALGORITHM)
     if len(encoded) != _ENCODED:
         raise KeyProblem(

@@ -20,6 +20,8 @@ from capx_caveats import is_label
 if TYPE_CHECKING:
     from pathlib import Path
 
+_TEXTS = ("agent ", "principal ")
+"""How the text of a key file begins."""
 # Characters that stay readable, because names are often email addresses.
 _PLAIN = "@+"
 # With the digest and ".key" after it, this stays below 255 bytes, the limit of most file systems.
@@ -55,6 +57,9 @@ class NamedKey:
         """Read the key file of a person or an agent; KeyProblem if it cannot be used."""
         from pathlib import Path  # slow to import
 
+        if str(path).startswith(_TEXTS):
+            del path
+            raise KeyProblem("give the name of a key file, and not its text: nobody else may see what is in it")
         keys = key_file.loaded(Path(path), cls._read)
         if len(keys) > 1:
             raise KeyProblem(f"{path} holds {len(keys)} keys: give a file that holds only the key to sign with")

@@ -69,3 +69,18 @@ def test_a_key_never_shows() -> None:
     assert "AAECAwQFBgcICQ" not in repr(KEY) + str(KEY)
     with pytest.raises((KeyProblem, TypeError)):
         pickle.dumps(KEY)
+
+
+def test_a_secret_in_the_place_of_a_name_is_not_shown() -> None:
+    text = KEY.dump().strip()
+    seed = text.split()[-1]
+    for step in (
+        lambda: AgentKey.load(text),
+        lambda: PrincipalKey.load(text),
+        lambda: parse_public(text),
+        lambda: parse_public(seed),
+        lambda: KEY.sign(text),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+    ):
+        with pytest.raises(KeyProblem) as refused:
+            step()
+        assert seed not in str(refused.value)

@@ -5,7 +5,7 @@ import pytest
 from capx.errors import ConfigurationProblem
 from capx.policy.file import read_policy
 from capx.policy.toml_reader import MAX_LINES
-from tests.labs.policies import KIM, POLICY, changed, granting, problems
+from tests.labs.policies import KIM, changed, granting, problems
 
 AMOUNT = 'purpose.refund.grant[2].allow."billing.refund".amount'
 WORK = 'purpose.work.grant[1].allow."a.b".x'
@@ -36,7 +36,7 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             "ed25519:",
             "rsa:",
             (
-                f"principal.\"ana@our.example\".key: 'rsa:{POLICY.partition('ed25519:')[2][:43]}' is not a public key: "
+                'principal."ana@our.example".key: this is not a public key: '
                 "capx principal new and capx agent-key new print ed25519:…"
             ),
         ),
