@@ -178,7 +178,7 @@ def test_a_task_is_opened_for_the_key_of_an_agent(home: Shell, held: Held) -> No
     assert home("mint", "last", "--allow", "tickets.read").token
 
 
-TAKES_A_KEY = {
+TAKES_A_KEY: dict[tuple[str, ...], str] = {
     ("task", "open", "--allow", "crm.read"): "--agent-key",
     ("intent", "new", "--principal", "ana", "--purpose", "qbr", "--statement", "it"): "--agent-key",
     ("delegate", "--to", "reader"): "--to-key",
