@@ -70,7 +70,10 @@ WRITES_FOR_PROGRAMS = {
     *("keys export", "keys bind", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
 }
 """Commands that write a key, an answer or nothing to standard output."""
-MAKES_A_TOKEN = {"task open", "mint", "delegate", "attenuate", "ask", "present", "export", "import"}
+MAKES_A_TOKEN = {
+    *("task open", "mint", "delegate", "attenuate", "ask", "present", "export", "import"),
+    *("seal", "unseal"),
+}
 
 
 def test_every_view_for_people_is_there_as_json() -> None:
