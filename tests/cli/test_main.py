@@ -71,7 +71,8 @@ WRITES_FOR_PROGRAMS = {
 }
 """Commands that write a key, an answer or nothing to standard output."""
 MAKES_A_TOKEN = {
-    *("task open", "mint", "delegate", "attenuate", "ask", "present", "seal", "unseal", "export", "import"),
+    *("task open", "mint", "delegate", "attenuate", "ask", "present", "export", "import"),
+    *("seal", "unseal"),
 }
 
 
