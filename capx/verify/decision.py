@@ -85,7 +85,7 @@ NO_TOKEN: Final = Refusal("no_token", "no token was presented", "Authorization: 
 
 NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
     {
-        **dict.fromkeys(("action", "task", "tenant", "intent", "root", "presentation", "args_digest")),
+        **dict.fromkeys(("action", "task", "tenant", "intent", "root", "key", "presentation", "args_digest")),
         **dict.fromkeys(("path", "hops", "nonces", "ids", "spent", "reasons"), ()),
     }
 )
@@ -152,6 +152,18 @@ class Decision(Struct, frozen=True, kw_only=True):
         return self.lineage.nonces if self.lineage else ()
 
     @property
+    def key(self) -> str | None:
+        """The public key of the acting agent (`ed25519:` and 43 characters), which has signed this very call.
+
+        None for a token of a bearer. A denial may be because the key has not signed.
+        """
+        if self.lineage is None or not self.lineage.keys:
+            return None
+        from capx.crypto.ed25519 import public_text  # slow to import, and only keyed tokens need it
+
+        return public_text(self.lineage.keys[-1])
+
+    @property
     def ids(self) -> tuple[str, ...]:
         """The ids of the chain, from what was minted to what was held, base64url."""
         return tuple(map(b64u, self.lineage.ids)) if self.lineage else ()
@@ -189,6 +201,7 @@ class Decision(Struct, frozen=True, kw_only=True):
             "root": lineage.root if lineage else None,
             "hops": list(self.hops),
             "nonces": list(self.nonces),
+            "key": self.key,
             "ids": list(self.ids),
             "presentation": self.presentation,
             "args_digest": self.args_digest,
@@ -200,7 +213,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     def older_body(self) -> dict[str, Any]:
         """The same for an authority of an older version: it refuses what it does not know, and wants all the rest."""
         body = {**NO_VALUES, **self.body(), "id": self.id.removeprefix(_PREFIX), "path": list(self.path)}
-        return {name: value for name, value in body.items() if name not in {"nonces", "args_digest"}}
+        return {name: value for name, value in body.items() if name not in {"nonces", "key", "args_digest"}}
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Decision is neither true nor false: read its `allowed`")

@@ -34,6 +34,7 @@ class Decided(Recorded, frozen=True, kw_only=True):
     audience: str
     ids: tuple[str, ...] = ()
     intent: str | None = None
+    key: str | None = None
     spent: tuple[Spent, ...] = ()
     reasons: tuple[dict[str, Any], ...] = ()
 
@@ -42,6 +43,7 @@ class Decided(Recorded, frozen=True, kw_only=True):
         if not (
             self.outcome in {"allowed", "denied"}
             and all(map(_ID.fullmatch, ids))
+            and (self.key is None or _KEY.fullmatch(self.key))
             and (self.action is None or is_action(self.action))
             and is_audience(self.audience)
         ):
@@ -59,7 +61,7 @@ class Decided(Recorded, frozen=True, kw_only=True):
 
     @property
     def line(self) -> str:
-        """One line: outcome, id, the call, reasons, the node that acted, and its path."""
+        """One line: outcome, id, the call, reasons, the node that acted, its path, and its key."""
         return self.line_after(0)
 
     def line_after(self, denials: int) -> str:
@@ -68,10 +70,12 @@ class Decided(Recorded, frozen=True, kw_only=True):
         why = f", {codes}" if codes else ""
         before = f", after {denials} denial{'s' if denials > 1 else ''}" if denials else ""
         node = f", node {self.node}" if self.node else ""
-        return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{before}{node}, by {phrases.holder(self.hops)}"
+        key = f", key {self.key}" if self.key else ""
+        return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{before}{node}, by {phrases.holder(self.hops)}{key}"
 
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_KEY = re.compile(r"ed25519:[A-Za-z0-9_-]{43}")
 UNREADABLE = "(not a decision as capx writes it: a resource wrote this, or somebody changed it)"
 
 _STYLES = {

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from capx.authority.authority import Authority
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.store.events import GivenBack
 from capx.store.records import DecisionRecord
@@ -129,3 +130,26 @@ def test_why_last_searches_no_flood_of_nonsense_to_its_end(home: Shell) -> None:
     said = home("why", "last", code=2).err
     assert "the newest denials are not written as capx writes them" in said
     assert "capx find --denied --each shows them" in said
+
+
+def test_the_key_of_who_acted_is_shown(home: Shell) -> None:
+    planner, slides, thief = (AgentKey.generate(name) for name in ("planner", "slides", "thief"))
+    with Authority.open_home(home.home) as authority:
+        held = authority.open(allow=["crm.read"], agent_key=planner.public).bundle.with_key(planner)
+        verifier = authority.verifier("crm")
+        # A parent makes the node of its child once more, under another key.
+        for key in (slides, thief):
+            child = held.delegate(to="slides", to_key=key, nonce="AgICAgICAgI")
+            verifier.verify(child.present("crm", ToolCall("crm.read")).text, ToolCall("crm.read"), Call("crm.read"))
+    first, second = home("find", "--json", "--each").json
+    assert first["node"] == second["node"]
+    assert [first["key"], second["key"]] == [slides.public, thief.public]
+    assert f"by task > slides, key {thief.public}" in home("find", "--each").out
+    assert f"key        {thief.public}" in re.sub(r"key +", "key        ", home("why", second["id"]).out)
+
+
+def test_a_key_that_no_verifier_writes_makes_a_decision_unreadable(home: Shell) -> None:
+    body = {"id": "A" * 22, "audience": "crm", "outcome": "allowed", "action": "crm.read", "key": "ed25519:\x1b[2J"}
+    with Authority.open_home(home.home) as authority:
+        authority.store.record([DecisionRecord("A" * 22, 1, msgspec.json.encode(body))])
+    assert "not a decision as capx writes it" in home("find").out

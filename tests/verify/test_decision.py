@@ -39,7 +39,7 @@ from capx_caveats import (
     tenant,
     where,
 )
-from tests.labs.keyed import THIEF, hop, keyed, signed
+from tests.labs.keyed import SLIDES, THIEF, hop, keyed, signed
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, holding, minted, raw, spoiled
 
 READ = ToolCall("a.read")
@@ -167,6 +167,14 @@ def test_an_older_authority_gets_only_what_it_knows() -> None:
     expected = {**decision.body(), **nothing, "id": decision.id[2:], "path": list(decision.path)}
     del expected["nonces"], expected["args_digest"]
     assert decision.older_body() == expected
+
+
+def test_a_decision_names_the_key_of_who_acted() -> None:
+    lab = Lab()
+    decision = made(lab, keyed().delegate(to="slides", to_key=SLIDES))
+    assert (decision.key, decision.body()["key"]) == (SLIDES.public, SLIDES.public)
+    assert "key" not in decision.older_body()
+    assert made(lab, minted()).key is None
 
 
 def test_the_id_of_a_decision_is_the_id_of_nothing_else() -> None:

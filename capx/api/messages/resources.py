@@ -15,6 +15,7 @@ from capx_caveats import is_action, is_label
 DecisionId = Annotated[str, Meta(pattern=r"^(d\.)?[A-Za-z0-9_-]{1,64}$(?!\n)")]
 # 8 random bytes in base64url.
 Nonce = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{11}$(?!\n)")]
+PublicKey = Annotated[str, Meta(pattern=r"^ed25519:[A-Za-z0-9_-]{43}$(?!\n)")]
 MOST_DECISIONS = 1_000
 """The most decisions in one report."""
 
@@ -37,6 +38,7 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     path: Annotated[list[Id], Meta(max_length=256)] = []
     hops: Annotated[list[Label], Meta(max_length=255)] = []
     nonces: Annotated[list[Nonce], Meta(max_length=255)] = []
+    key: PublicKey | None = None
     ids: Annotated[list[Text], Meta(max_length=MAX_BLOCKS + 1)] = []
     presentation: Text | None = None
     args_digest: Id | None = None

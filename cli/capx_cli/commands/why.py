@@ -181,6 +181,8 @@ def _said(
     yield "who", phrases.holder(decision.hops)
     claim = ", as a resource of an older version claims" if decision.is_claim else ""
     yield "node", f"{decision.node or '-'}{claim}"
+    if decision.key is not None:
+        yield "key", decision.key
     yield "task", decision.task or "-"
     if decision.intent is not None:
         yield "intent", decision.intent
