@@ -76,7 +76,8 @@ def _why_not(authority: "target.Operations", inquiry: "Inquiry", key: "Principal
         return why
     intent, request = inquiry.intent, inquiry.request
     if yes and key.name in {intent.principal, intent.agent, *request.labels, *request.excluded}:
-        return f"{key.name} requested this work, or has the same name as one of its agents: someone else must approve"
+        same = "requested this work, or has the same name or key as one of its agents"
+        return f"{key.name} {same}: someone else must approve"
     return None
 
 

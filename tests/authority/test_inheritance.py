@@ -160,7 +160,7 @@ def test_the_holder_is_the_key_that_was_named_last(blocks: list[Any], key: str) 
     found = read_asker(Lab("authority").verifier.authenticate(capability.text), ASKED)
     assert json.loads(found.claims[-1]) == ["holder", key]
     assert found.keys == tuple(unb64u(one.removeprefix("ed25519:")) for one in capability.keys)
-    ids = tuple(map(of_key, found.keys))
+    ids = tuple(dict.fromkeys(map(of_key, found.keys)))
     assert found.revocation_keys == ("T1", *capability.path, *capability.ids, *ids, f"kid:{ROOT_KEY.kid}")
 
 

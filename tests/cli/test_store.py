@@ -142,6 +142,7 @@ def test_a_store_of_an_older_schema_is_migrated_where_it_says_so(home: Shell) ->
         for dropping in (
             *("DROP TABLE strengths", "DROP TABLE grants", "DROP TABLE requests", "DROP TABLE intents"),
             *("DROP TABLE paid", "DROP INDEX minted", "DROP TABLE request_nodes", "ALTER TABLE tasks DROP COLUMN mark"),
+            "ALTER TABLE tasks DROP COLUMN holder",
             *("DROP INDEX tasks_of_intent", "DROP INDEX of_request", "DROP INDEX withdrawals"),
             *("DROP INDEX minted_in_task", "DROP TABLE found_in", "DROP TABLE blocks"),
             *("ALTER TABLE tasks DROP COLUMN intent", "ALTER TABLE tasks DROP COLUMN principal"),

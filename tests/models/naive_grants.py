@@ -83,7 +83,7 @@ class Chain:
         self.token = token
         self.kid, _, identifier, self.raw, _ = naive.decoded(token)
         self.issued = json.loads(identifier)[4]
-        self.ids = naive.chained(secret, identifier, self.raw)[1]
+        self.ids = [each[:16] for each in naive.chained(secret, identifier, self.raw)[1]]
         self.blocks: list[Any] = [json.loads(block) if isinstance(block, bytes) else None for block in self.raw]
         self.caveats = [caveat for block in self.blocks for caveat in block or []]
         self.claims = {caveat[0]: caveat for caveat in self.blocks[0]}

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import phrases, screen, target
+from capx_cli import agent_keys, phrases, screen, target
 from capx_cli.calls import judged_call
 from capx_cli.failure import DENIED, DONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from capx.authority.authority import Authority
     from capx.tokens.capability import Token
@@ -23,17 +24,24 @@ _BARE = "A service denies this bare token. Send it a presentation instead: capx 
 
 @click.command()
 @judged_call(must_hold=False)
-def verify(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: bool) -> int:
+@agent_keys.agent_key_option
+def verify(
+    *, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: bool, agent_key_file: "Path | None"
+) -> int:
     """Judge a token against a call, with the keys and the revocations of this home. Exits with 1 if it is denied.
 
     The command shows every restriction, which hop made it, and whether it denies the call. It uses nothing up, and
-    records nothing. What only a service understands, such as its own caveats, is denied here and marked (?).
+    records nothing. What only a service understands, such as its own caveats, is denied here and marked (?). A token
+    that is bound to a key is denied unless --agent-key-file gives that key, to present it with.
 
     Example: capx verify --action slides.write --arg deck=deck-42 --tenant Acme
     """
     from capx.authority.home import home_folder
 
     bare = phrases.presented(tokens[0]) is None
+    if bare and (agent_key_file is not None or (tokens[0].keys and agent_keys.named() is not None)):
+        tokens = _presented(tokens, call, agent_key_file)
+        bare = False
     with target.home_authority("capx verify") as authority:
         explanation = _explain(authority, audience, tokens, call)
     if bare:
@@ -52,6 +60,17 @@ def verify(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: b
     if any(refusal.code == "not_authentic" for refusal in explanation.refusals):
         screen.note(f"Judged with the keys in {home_folder()}. For another home, set CAPX_HOME.")
     return DONE if explanation.allowed else DENIED
+
+
+def _presented(tokens: "Sequence[Token]", call: "Call", agent_key_file: "Path | None") -> "list[Token]":
+    """Return the tokens as their holder would present them."""
+    from capx.tokens.binding import ToolCall
+    from capx.tokens.bundle import Bundle
+    from capx.tokens.capability import Capability
+
+    bundle = Bundle(token for token in tokens if isinstance(token, Capability))
+    received = ToolCall(call.action, call.args)
+    return [capability.present(received) for capability in agent_keys.with_key(bundle, agent_key_file)]
 
 
 def _explain(authority: "Authority", audience: str, tokens: "Sequence[Token]", call: "Call") -> "Explanation":
