@@ -148,7 +148,7 @@ def test_the_key_of_who_acted_is_shown(home: Shell) -> None:
     assert f"key        {thief.public}" in re.sub(r"key +", "key        ", home("why", second["id"]).out)
 
 
-def test_a_key_that_no_verifier_writes_makes_a_decision_unreadable(home: Shell) -> None:
+def test_a_decision_with_a_made_up_key_is_unreadable(home: Shell) -> None:
     body = {"id": "A" * 22, "audience": "crm", "outcome": "allowed", "action": "crm.read", "key": "ed25519:\x1b[2J"}
     with Authority.open_home(home.home) as authority:
         authority.store.record([DecisionRecord("A" * 22, 1, msgspec.json.encode(body))])
