@@ -20,7 +20,7 @@ from tests.project.vectors import about_keys
 from tests.project.vectors.generate import b64u
 from tests.project.vectors.making import DEFAULTS
 
-COMMIT = "cd6a5093"
+COMMIT = "0854c125"
 """The last commit that knew no keys of agents."""
 FILE = Path(__file__).with_name("earlier.json")
 CHECKOUT = Path(__file__).resolve().parents[3]
