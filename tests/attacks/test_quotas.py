@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -25,11 +25,14 @@ MADE, WAITING = 40, 16
 
 
 @pytest.fixture
-def lab(store: Store, monkeypatch: pytest.MonkeyPatch) -> GrantingLab:
+def lab(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[GrantingLab]:
     """An authority over each kind of store."""
     monkeypatch.setattr(granting, "MOST_MADE", MADE)
     monkeypatch.setattr(granting, "MOST_WAITING", WAITING)
-    return GrantingLab(rule("on_request", *EVERYWHERE), rule("ask", "mail.*"), store=store)
+    made = GrantingLab(rule("on_request", *EVERYWHERE), rule("ask", "mail.*"), store=store)
+    yield made
+    # Its recorder would go on, and tell other tests of this process that the store is closed.
+    made.authority.close()
 
 
 def first(lab: GrantingLab) -> Bundle:
