@@ -112,7 +112,8 @@ def read_signed_blocks(
             continue
         if is_hop and (signed is None or named is None):
             checks.append(_refused("hop_unsigned", _HOP_UNSIGNED, owner))
-        if signed is not None:
+        # A third party's block has no caveats, so it is never signed.
+        if signed is not None and isinstance(block, bytes):
             checks.append(_signature(block, signed, owner, keys[-1], (digests[at], digests[at + 1])))
         if named is not None:
             keys.append(unb64u(named))
@@ -142,7 +143,7 @@ def signed_presentation(
     keys = () if chain is None else chain.keys
     if not keys:
         return None if signed is None else _refused("hop_unsigned", _BELOW_A_BEARER, owner)
-    if signed is None:
+    if signed is None or not isinstance(block, bytes):
         return _refused("hop_unsigned", _PRESENTATION_WITHOUT_SIGNATURE, owner)
     return _signature(block, signed, owner, keys[-1], digests)
 
@@ -178,19 +179,18 @@ def _message(parent: bytes, head: bytes) -> bytes:
     return digest(b"capx/1/sig", parent, head)
 
 
-def _signature(block: Block, signed: Sig, owner: Owner, public: bytes, digests: tuple[bytes, bytes]) -> Signature:
+def _signature(block: bytes, signed: Sig, owner: Owner, public: bytes, digests: tuple[bytes, bytes]) -> Signature:
     parent, own = digests
-    raw = block if isinstance(block, bytes) else b""
     hop, name = owner
     return Signature(
         hop=hop,
         name=name,
         public=public,
-        message=_message(parent, raw[:-ENDING]),
+        message=_message(parent, block[:-ENDING]),
         signature=unb64u(signed.signature),
         digest=own,
         # Valid JSON that ends so has this `sig` as its last caveat: what is signed can be read in one way only.
-        is_spelled=raw.endswith(b',["sig","%b"]]' % signed.signature.encode()),
+        is_spelled=block.endswith(b',["sig","%b"]]' % signed.signature.encode()),
     )
 
 

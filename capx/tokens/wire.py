@@ -21,6 +21,7 @@ from msgspec import Struct
 from capx.crypto.base64url import b64u, demand_canonical, whole_bytes
 from capx.errors import MalformedToken
 from capx.tokens.chain import Block, ThirdParty
+from capx.tokens.signed_blocks import ENDING
 from capx_caveats import SAFE_INTEGER
 
 PREFIX: Final = "capx1_"
@@ -36,7 +37,7 @@ SIGNATURE: Final = 32
 """Bytes of a signature."""
 PRESENTATION: Final = 131
 """Bytes that a presentation made by capx has after the body: its block, the end, the signature."""
-SIGNED_PRESENTATION: Final = PRESENTATION + 98
+SIGNED_PRESENTATION: Final = PRESENTATION + ENDING
 """The same, if the holder's key has signed the presentation."""
 
 _LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0
