@@ -217,7 +217,9 @@ def _earlier(report: Report) -> Table:
         "How many times as long each takes as in that commit: the median of "
         f"{0 if earlier is None else earlier.pairs} pairs of quick runs, in turn, with the least and most in "
         "parentheses. A request to `capx serve` is timed by requests/s, a revocation by its p99. What is the same in "
-        "both commits, such as *commit*, *bare framework* and *bare MACs*, says how much of a change is noise.",
+        "both commits, such as *commit*, *bare framework* and *bare MACs*, says how much of a change is noise. "
+        "[Decision 59](decisions/0059-writes-go-out-with-the-commit.md) says where the time of a task, an ask and "
+        "`POST /tasks` goes.",
         ["", "", "", "times as long"],
         [
             [one.op, one.who, spaced(one.at), f"{short(one.times)} ({short(one.least)}-{short(one.most)})"]
