@@ -126,7 +126,8 @@ def _check_requests(reading: Reading, tasks: Mapping[str, TaskRecord]) -> None:
         if row is None:
             _demand_forgotten(event, tasks, f"the row of the grant {capability} is missing")
         elif request is not None and minted.asker:
-            ids = (*map(unb64u, minted.asker), *_key_ids(request))
+            # Each once: an agent may delegate to a key that the chain has named before.
+            ids = tuple(dict.fromkeys((*map(unb64u, minted.asker), *_key_ids(request))))
             expected = GrantRecord(unb64u(capability), ids, request.kid, request.issued, event.at)
             if grant_fields(expected) != row.fields:
                 raise BrokenLog(event.position, f"the row of the grant {capability} is different")

@@ -153,6 +153,20 @@ class Lineage(Struct, frozen=True, dict=True):
         """The id of the capability as the authority minted it, without what holders appended."""
         return self.ids[1]
 
+    def above(self, hop: int) -> "Lineage":
+        """The chain above a hop, and at least what the authority minted: for a record. No call is judged by it."""
+        minted = next((section.hop for section in self.sections if section.hop), len(self.hops) + 1)
+        hop = max(hop, minted)
+        kept = tuple([section for section in self.sections if section.hop < hop])
+        return replace(
+            self,
+            path=self.path[:hop],
+            hops=self.hops[: hop - 1],
+            nonces=self.nonces[: hop - 1],
+            ids=self.ids[: len(kept) + 1],
+            sections=kept,
+        )
+
     @cached_property
     def most_work(self) -> Work:
         """The most work of all caveats together; computed for the first call that is not small."""

@@ -19,7 +19,7 @@ Modules:
     verifier         the order of the checks; MAC, binding and burn
     explanation      a decision step by step, for people
     evaluator        revocations and caveats; collects all refusals
-    ended_tokens     which denials of ended tokens were recorded in this minute
+    ended_tokens     which denials of ended and unsigned tokens were recorded in this minute
     admitted         an admitted token; judges calls against it
     spending, meter  payment from budgets, and the counters behind them
     decision         the answers, and the record of a decision

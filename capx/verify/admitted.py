@@ -277,8 +277,14 @@ class Admitted:
     def recorded_denial(
         self, refusals: tuple[Refusal, ...], action: str | None = None, args_digest: str | None = None
     ) -> Decision:
-        """A denial with these refusals, at most MAX_REPORTED, recorded if there is room."""
+        """A denial with these refusals, at most MAX_REPORTED, recorded if there is room.
+
+        Who has read a token and has not its key must not be able to fill the log: their denials are recorded once a
+        minute.
+        """
         decision = self._decision(refusals[:MAX_REPORTED], action, args_digest=args_digest)
+        if self._unsigned:
+            return self._evaluator.recorded_once(decision, self._lineage.minted, self._unsigned)
         return self._evaluator.recorded(decision)
 
     def _args_digest(self, action: str, args: Mapping[str, JSON] | None) -> str | None:
@@ -292,9 +298,11 @@ class Admitted:
         spent: tuple[Spent, ...] = (),
         args_digest: str | None = None,
     ) -> Decision:
+        signed = self._unsigned == ()
         return self._evaluator.decision(
             refusals,
-            lineage=self._lineage,
+            lineage=self._lineage if signed else self._evaluator.proven(self._lineage),
+            signed=signed,
             presentation=self._presentation,
             action=action or self._action,
             now=now,

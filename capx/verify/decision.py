@@ -124,6 +124,11 @@ class Decision(Struct, frozen=True, kw_only=True):
     action: str | None = None
     refusals: tuple[Refusal, ...] = ()
     lineage: Lineage | None = None
+    signed: bool = False
+    """Whether the keys that the token is bound to, if any, have signed all of it, this presentation included.
+
+    If not, `lineage` ends above the first block that nobody is known to have signed.
+    """
     presented: bytes | None = None
     """The id of the presentation, 16 bytes; None for a bare token."""
     spent: tuple[Spent, ...] = ()
@@ -155,9 +160,9 @@ class Decision(Struct, frozen=True, kw_only=True):
     def key(self) -> str | None:
         """The public key of the acting agent (`ed25519:` and 43 characters), which has signed this very call.
 
-        None for a token of a bearer. A denial may be because the key has not signed.
+        None for a token of a bearer, and for a call that the key is not known to have signed.
         """
-        if self.lineage is None or not self.lineage.keys:
+        if self.lineage is None or not (self.signed and self.lineage.keys):
             return None
         from capx.crypto.ed25519 import public_text  # slow to import, and only keyed tokens need it
 

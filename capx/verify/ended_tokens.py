@@ -1,8 +1,8 @@
-"""Remembers the denials of ended tokens that were recorded lately, so that ended tokens cannot fill the log.
+"""Remembers which denials of ended tokens, and of tokens that their holder's key did not sign, were recorded lately.
 
-Law: a denial at the head of a request costs its sender nothing. So it is recorded at most once for each capability that
+Law: such a denial costs its sender nothing, or needs no key. So it is recorded at most once for each capability that
 the authority minted, for the same reasons, in a minute. No more than 1024 are recorded in a minute, and the others are
-counted. What holders append makes no other capability: one holder cannot use up the room of all.
+counted. What holders append makes no other capability: nobody fills the log, or uses up the room of all.
 """
 
 import threading
@@ -55,4 +55,6 @@ class EndedTokens:
 
     def _tell(self) -> None:
         if self._unrecorded:
-            diagnostics.warn_once(f"{self._unrecorded} denials of ended tokens were not recorded: too many in a minute")
+            diagnostics.warn_once(
+                f"{self._unrecorded} denials of ended or unsigned tokens were not recorded: too many in a minute"
+            )

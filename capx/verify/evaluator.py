@@ -112,6 +112,17 @@ class Evaluator:
                 self._signed.put(one.digest, True)
         return tuple(found[:MAX_REPORTED])
 
+    def proven(self, lineage: Lineage) -> Lineage:
+        """The chain above the first block of which nobody knows that the key in force signed it, for a denial.
+
+        It checks no signature, and goes by those that step 6.1 has found good. Without the key, anybody who has read a
+        token can append hops to it: the log must not have them as agents.
+        """
+        for check in () if lineage.signed is None else lineage.signed.checks:
+            if isinstance(check, Refusal) or (isinstance(check, Signature) and not self._signed.get(check.digest)):
+                return lineage.above(check.hop)
+        return lineage
+
     def unaffordable(self, lineage: Lineage, call: Call) -> list[Refusal | None]:
         """The refusal that each allotment would make in step 8 now, in their order, or None; spends nothing."""
         if self.meter is None or not lineage.allotments:
@@ -183,6 +194,7 @@ class Evaluator:
         refusals: tuple[Refusal, ...],
         *,
         lineage: Lineage | None = None,
+        signed: bool = False,
         presentation: bytes | None = None,
         action: str | None = None,
         now: int | None = None,
@@ -199,6 +211,7 @@ class Evaluator:
             action=action,
             refusals=refusals,
             lineage=lineage,
+            signed=signed,
             presented=presentation,
             spent=spent,
             args_digest=args_digest,
@@ -216,10 +229,13 @@ class Evaluator:
         self._record(decision)
         return decision
 
-    def recorded_once(self, decision: Decision, capability: bytes) -> Decision:
-        """A denial at the head, under the id that this minute's log has for these reasons, if it has one."""
+    def recorded_once(self, decision: Decision, capability: bytes, refusals: Iterable[Refusal]) -> Decision:
+        """A denial, under the id that this minute's log has for these reasons, if it has one.
+
+        By what the authority minted (`capability`): what a holder appends must not use up the room of others.
+        """
         # Each once: a holder could append an expiry once more each time.
-        codes = tuple(dict.fromkeys(refusal.code for refusal in decision.refusals))
+        codes = tuple(dict.fromkeys(refusal.code for refusal in refusals))
         known = self._ended_tokens.id_to_record(capability, codes, decision.id, decision.at)
         if known == decision.id and not self._record(decision):
             self._ended_tokens.forget(capability, codes, decision.id)

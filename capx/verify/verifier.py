@@ -18,6 +18,8 @@ Laws:
 - A token that allows nothing any more has no power: it is denied before the body is read, it burns nothing, and it
   does not fill the log. Its denial is recorded once a minute. No other denial before the burn is recorded: a caller
   who cannot make a fresh presentation must not be able to fill the log.
+- A token that its holder's key did not sign has no power either: its denial is recorded once a minute. A decision names
+  no hop, and no key, that is not known to be signed as it must be.
 - No error carries a tail, a key, or a presentation that is not burnt: not in its text, nor in the variables of the
   functions that it passed.
 - The cache keeps facts that follow from the bytes and the key. It never keeps a decision or a key.
@@ -264,11 +266,11 @@ class Verifier:
             refusals = [_outside(mark, now)]
         if not refusals:
             return None
+        proven = evaluator.proven(lineage)
         denial = evaluator.decision(
-            tuple(refusals), lineage=lineage, presentation=found.presentation, action=action, now=now
+            tuple(refusals), lineage=proven, presentation=found.presentation, action=action, now=now
         )
-        # By what the authority minted: what a holder appends must not use up the room of others.
-        return evaluator.recorded_once(denial, lineage.minted)
+        return evaluator.recorded_once(denial, lineage.minted, refusals)
 
     def _read(self, token: str | Authentic) -> Authentic:
         """Steps 1-3, and the shape of step 4; raises TokenRefused."""

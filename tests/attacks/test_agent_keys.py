@@ -77,7 +77,9 @@ def test_a_key_that_is_named_twice_asks_like_any_other(lab: GrantingLab, family:
     again = family.delegated(family.delegated(family.child, LEAD), CHILD)
     granted = lab.granted(again, QUERY)
     assert holders(granted) == [CHILD.public]
+    lab.authority.check()
     lab.authority.revoke(key=LEAD.public)
+    lab.authority.check()
     assert family.codes(again) == ("revoked",)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 from nacl import bindings
 
 from capx.crypto.agent_key import AgentKey
@@ -306,6 +307,43 @@ def test_a_stolen_use_is_burnt_and_logged_once() -> None:
     # What is no token of this authority is not logged at all.
     assert codes(lab.decide(presented(raw(encode_block((mark(READ),))), THIEF).text)) != ()
     assert len(lab.records.decisions) == 1
+
+
+@pytest.mark.parametrize("at", [NOW, NOW - 3600], ids=["unsigned", "too old"])
+def test_a_thief_writes_no_agent_into_the_log(at: int) -> None:
+    lab = Lab()
+    forged = appended(keyed(), encode_block((hop(SLIDES),)))
+    decision = lab.decide(appended(forged, encode_block((replace(mark(READ), at=at),))).text)
+    assert (decision.allowed, decision.hops, decision.nonces, decision.key) == (False, (), (), None)
+    assert decision.path == tuple(map(b64u, keyed().path))
+    assert lab.records.decisions == [decision]
+
+
+def test_a_denial_names_the_hops_that_are_signed() -> None:
+    lab = Lab()
+    decided = lab.decide(presented(child(), THIEF).text)
+    assert (decided.hops, decided.key) == (("slides",), None)
+    forged = appended(child(), encode_block((hop(THIEF, NONCES[1]),)))
+    decided = lab.decide(presented(forged, THIEF, "B" * 16).text)
+    assert (decided.hops, decided.path) == (("slides",), tuple(map(b64u, child().path)))
+    # Behind the burn, the signatures of this chain were checked.
+    old = replace(mark(READ, "C" * 16), at=NOW - 3600)
+    assert lab.decide(signed(child(), SLIDES, old).text).hops == ("slides",)
+    assert Lab().decide(signed(child(), SLIDES, old).text).hops == ()
+
+
+def test_thefts_are_logged_once_a_minute() -> None:
+    lab = Lab()
+    ids = {lab.decide(presented(keyed(), THIEF, f"{number:016d}").text).id for number in range(20)}
+    assert [one.id for one in lab.records.decisions] == list(ids)
+    forged = appended(keyed(), encode_block((hop(THIEF), Expires(NOW + 9))))
+    assert told(presented(forged, THIEF), lab) == ("hop_unsigned",)
+    assert len(lab.records.decisions) == 2
+    assert lab.codes(keyed(), "b.read") == ("action_not_allowed",)
+    assert len(lab.records.decisions) == 3
+    lab.clock.now += 60
+    lab.decide(signed(keyed(), THIEF, replace(mark(READ, "Z" * 16), at=NOW + 60)).text)
+    assert len(lab.records.decisions) == 4
 
 
 def test_a_verifier_may_require_keys() -> None:

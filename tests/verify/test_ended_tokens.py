@@ -352,7 +352,7 @@ def test_no_more_than_1024_are_recorded_in_a_minute(warned: list[str]) -> None:
     assert told.recorded(MOST) is None
     assert not warned
     assert told.recorded(0, 1) is True
-    assert warned == ["11 denials of ended tokens were not recorded: too many in a minute"]
+    assert warned == ["11 denials of ended or unsigned tokens were not recorded: too many in a minute"]
     # Only once, and the count begins anew.
     assert told.recorded(0, 2) is True
     assert len(warned) == 1
@@ -396,7 +396,7 @@ def test_a_forked_child_goes_on_with_what_was_recorded(warned: list[str]) -> Non
         return known and told.recorded(0, 1) is True and warned == [sentence(1)]
 
     def sentence(number: int) -> str:
-        return f"{number} denials of ended tokens were not recorded: too many in a minute"
+        return f"{number} denials of ended or unsigned tokens were not recorded: too many in a minute"
 
     with told.memory._lock:
         assert in_a_child(goes_on)
