@@ -49,18 +49,18 @@ class View:
             self.deaths, self._lasting = news.deaths, news.lasting
         else:
             # The store forgets the oldest first, so a count says which ones.
-            self._forget(news.head.forgotten - self.head.forgotten)
+            self._forget(news.head.forgotten - self.head.forgotten, news.deaths)
             self.deaths.update(news.deaths)
         self.head, self.authority = news.head, authority_of(news.head.epoch)
 
-    def _forget(self, count: int) -> None:
+    def _forget(self, count: int, new: dict[RevocationKey, str]) -> None:
         if count <= 0:
             return
         known = iter(self.deaths.items())
         oldest = islice(known, self._lasting + count)
         lasting = {key: reason for key, reason in oldest if revocation_key.is_lasting(key)}
-        # A new dictionary: other threads may be reading the old one.
-        self.deaths, self._lasting = dict(chain(lasting.items(), known)), len(lasting)
+        # A new dictionary, with what is new: other threads read either, and a key that dies anew is in both.
+        self.deaths, self._lasting = dict(chain(lasting.items(), known, new.items())), len(lasting)
 
 
 class PolledView(ABC):

@@ -669,3 +669,19 @@ def test_without_a_poll_a_look_that_goes_on_is_not_good_enough() -> None:
     assert source.looks == 3
     ending.join()
     other.join()
+
+
+def test_a_key_that_dies_anew_is_dead_in_every_view() -> None:
+    class Watched(View):
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "deaths":
+                seen.append(dict(value))
+            super().__setattr__(name, value)
+
+    seen = list[dict[bytes | str, str]]()
+    key, epoch = b"k" * 16, new_epoch("A" * 22, 0)
+    view = Watched()
+    view.learn(News(Head(epoch, 1, b"", 1), {key: "revoked"}, anew=True))
+    view.learn(News(Head(epoch, 2, b"", 2, 1), {key: "revoked"}))
+    assert view.deaths == {key: "revoked"}
+    assert all(key in one for one in seen[1:])
