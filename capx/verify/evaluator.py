@@ -120,7 +120,7 @@ class Evaluator:
         """
         for check in () if lineage.signed is None else lineage.signed.checks:
             if isinstance(check, Refusal) or (isinstance(check, Signature) and not self._signed.get(check.digest)):
-                return lineage.above(check.hop)
+                return lineage.above(check.hop or 0)
         return lineage
 
     def unaffordable(self, lineage: Lineage, call: Call) -> list[Refusal | None]:

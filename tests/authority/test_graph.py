@@ -10,14 +10,16 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.authority.graph.building import Dead, build
+from capx.authority.graph.drawing import mermaid
 from capx.authority.graph.graph import Graph, Node, Tree
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.errors import BrokenLog
 from capx.store.log import START, Event, Place, following
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.chain import nodes, root_node
-from capx.tokens.revocation_key import RevocationKey
+from capx.tokens.revocation_key import RevocationKey, of_public
 from capx_caveats import Call, allow, budget
 
 
@@ -329,6 +331,44 @@ def test_a_path_longer_than_any_token_leads_is_passed_over(hops: int, shown: int
     tree = drawn_from([OPENED, decision(path=path, hops=["x"] * hops)])
     assert len(list(tree.node.walk())) == shown
     msgspec.json.encode(tree)
+
+
+def holdings(tree: Tree) -> list[tuple[str | None, str | None]]:
+    """The key and the death of each capability at each node, the root first."""
+    return [(held.holder, held.dead) for node in tree.node.walk() for held in node.capabilities]
+
+
+def test_what_was_held_with_a_dead_key_is_dead(authority: Authority) -> None:
+    lead, child, grandchild, sibling = map(AgentKey.generate, ("lead", "child", "grandchild", "sibling"))
+    opened = authority.open(allow=["crm.read"], agent_key=lead.public)
+    first = opened.bundle.with_key(lead)
+    second = first.delegate(to="child", to_key=child).with_key(child)
+    third = second.delegate(to="grandchild", to_key=grandchild).with_key(grandchild)
+    beside = first.delegate(to="sibling", to_key=sibling).with_key(sibling)
+    assert all(use(authority, one) for one in (first, second, third, beside))
+    at_the_authority = (None, None)
+    (tree,) = drawn(authority).trees
+    held = [(key.public, None) for key in (lead, child, grandchild, sibling)]
+    assert holdings(tree) == [held[0], at_the_authority, *held[1:]]
+    assert child.public in mermaid(drawn(authority)).replace("#58;", ":")
+    authority.revoke(key=child.public)
+    dead = [(child.public, "revoked"), (grandchild.public, "revoked")]
+    assert holdings(drawn(authority).trees[0]) == [held[0], at_the_authority, *dead, held[3]]
+    assert not any(node.dead for node in drawn(authority).nodes())
+
+
+def test_no_audience_says_with_which_key_another_was_called() -> None:
+    key, id_ = AgentKey.generate("thief").public, b64u(b"i" * 16)
+    told = [OPENED, decision(ids=[id_]), decision(audience="rogue", ids=[id_], key=key)]
+    dead = {of_public(key): "revoked"}
+    tree = drawn_from(told, lambda keys: {one: dead[one] for one in keys if isinstance(one, bytes) and one in dead})
+    assert holdings(tree) == [(None, None), (key, "revoked")]
+
+
+@pytest.mark.parametrize("key", ["", "ed25519:", "ed25519:" + "A" * 42, "A" * 43])
+def test_a_reported_key_that_is_none_is_passed_over(key: str) -> None:
+    told = [OPENED, decision(ids=[b64u(b"i" * 16)], key=key)]
+    assert holdings(drawn_from(told)) == [(None, None)]
 
 
 def test_what_a_task_has_spent_stands_at_its_tree(authority: Authority) -> None:

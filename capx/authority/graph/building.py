@@ -14,11 +14,14 @@ Laws:
   nothing else.
 - What one audience reports is bounded by itself: it takes nothing from another audience, nor from what the authority
   itself logged, and is shown in the order of the log. So what was reported before a resource was taken over stays.
+- The key of an agent is the word of the audience where it acted. Its death ends what this audience says that the key
+  held, and what was delegated or granted from that; it ends no node.
 - The work is linear in the size of the reports, times the number of audiences that label one node. The memory is linear
   in the bounds and the number of audiences.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from itertools import pairwise, repeat
 from typing import Final
@@ -29,11 +32,13 @@ from msgspec.structs import replace
 from capx.authority.graph.graph import Budgeted, Held, Node, Omitted, Tree, keys_of
 from capx.authority.graph.reported import Reported, is_node_id
 from capx.crypto.base64url import b64u, unb64u
+from capx.errors import KeyProblem
 from capx.store.decision_groups import grouped
 from capx.store.decision_query import DEEPEST
 from capx.store.events import BudgetLimit, CapabilityMinted, TaskOpened
 from capx.store.log import Event
 from capx.tokens.chain import node_below, root_node
+from capx.tokens.lineage import AUTHORITY
 from capx.tokens.revocation_key import RevocationKey, of_public
 from capx.tokens.uses_counter import is_uses_counter
 from capx.tokens.wire import MAX_BLOCKS
@@ -63,6 +68,7 @@ OF_EACH_TASK: Final = Bounds(nodes=100, labels=4, capabilities=200, budgets=16)
 class _Decided(Reported, frozen=True, kw_only=True):
     ids: tuple[str, ...] = ()
     spent: tuple[BudgetLimit, ...] = ()
+    key: str | None = None
 
 
 class _Mint(Struct, frozen=True):
@@ -122,6 +128,8 @@ class _Task:
         self.logged_limits: dict[tuple[str, str], Decimal] = {}
         """Those that the authority itself logged. No report makes them tighter."""
         self.mints: dict[str, _Mint] = {}
+        self.holders: dict[tuple[str, str], tuple[str, bytes]] = {}
+        """The public key that a capability was held with, and the id of the key, by its own id and its audience."""
         self.logged = _Reports("", _AUTHORITY)
         self.reports: dict[str, _Reports] = {}
 
@@ -161,7 +169,7 @@ class _Task:
             acting.denied += counts
         # The last id is of the capability that the agent held. The presentation, good for one call, is not in `ids`.
         if ids := decided.ids:
-            self._hold(acting, ids, reports)
+            self._hold(acting, ids, decided.key, reports)
         if decided.spent:
             self._limit(decided.spent, reports)
 
@@ -223,15 +231,18 @@ class _Task:
                     reports.left_out["labels"] += 1
         return True
 
-    def _hold(self, holder: _Seen, ids: tuple[str, ...], reports: _Reports) -> None:
+    def _hold(self, holder: _Seen, ids: tuple[str, ...], key: str | None, reports: _Reports) -> None:
         capability = ids[-1], reports.audience
-        if capability in holder.capabilities:
-            return
-        if reports.capabilities == reports.bounds.capabilities:
-            reports.left_out["capabilities"] += 1
-            return
-        reports.capabilities += 1
-        holder.capabilities[capability] = ids
+        if capability not in holder.capabilities:
+            if reports.capabilities == reports.bounds.capabilities:
+                reports.left_out["capabilities"] += 1
+                return
+            reports.capabilities += 1
+            holder.capabilities[capability] = ids
+        if key is not None and capability not in self.holders:
+            # A resource may write anything.
+            with suppress(KeyProblem):
+                self.holders[capability] = key, of_public(key)
 
     def _limit(self, limits: Iterable[BudgetLimit], reports: _Reports) -> None:
         held = self.logged_limits if reports is self.logged else self.limits
@@ -279,6 +290,7 @@ class _Task:
         yield self.opened.task
         if self.holder_id is not None:
             yield self.holder_id
+        yield from (id_ for _, id_ in self.holders.values())
         yield from (seen.key for seen in self.nodes.values())
         for mint in self.mints.values():
             yield from keys_of(mint.kid, mint.issued)
@@ -346,8 +358,11 @@ class _Task:
         # A run-time grant also dies with the key and the instant of the token that asked for it.
         strength = self.mints.get(mint.asker[0], _Mint()) if mint.asker else _Mint()
         asker_keys = keys_of(strength.kid, strength.issued)
-        held = replace(seen, kid=mint.kid, issued=mint.issued, asker=mint.asker, asker_keys=asker_keys)
-        keys: tuple[RevocationKey, ...] = (*map(unb64u, held.ids), *held.keys)
+        chain = [(id_, seen.audience) for id_ in seen.ids] + [(id_, AUTHORITY) for id_ in mint.asker]
+        holders = [self.holders[one] for one in chain if one in self.holders]
+        holder, _ = self.holders.get((seen.id, seen.audience), (None, None))
+        held = replace(seen, kid=mint.kid, issued=mint.issued, asker=mint.asker, asker_keys=asker_keys, holder=holder)
+        keys: tuple[RevocationKey, ...] = (*map(unb64u, held.ids), *held.keys, *(id_ for _, id_ in holders))
         own = map(deaths.get, keys)
         return replace(held, dead=next(filter(None, own), held.dead))
 

@@ -75,7 +75,8 @@ def _boxes(graph: Graph) -> Iterator[tuple[_Box, int | None]]:
             yield _node(node), above
             number += 1
             for held in node.capabilities:
-                yield _Box(_TOKEN, _lines([f"{held.audience} capability", held.id], held.dead), held.dead), own
+                about = [f"{held.audience} capability", held.id, *([f"key {held.holder}"] if held.holder else [])]
+                yield _Box(_TOKEN, _lines(about, held.dead), held.dead), own
                 number += 1
             waiting.extend((child, own) for child in reversed(node.children))
 

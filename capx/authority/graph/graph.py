@@ -23,7 +23,8 @@ class Held(Struct, frozen=True, gc=False):
 
     `ids` are the ids of its chain, from the minted token to this one. `kid` and `issued` (Unix seconds) are those of
     the minting, if the log has it. If it was granted at run time, `asker` has the ids of the token that asked for it,
-    and `asker_keys` has the keys of that token, as `keys` has its own.
+    and `asker_keys` has the keys of that token, as `keys` has its own. `holder` is the public key of the agent that
+    acted with it (`ed25519:` and 43 characters), by the word of the audience.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Held(Struct, frozen=True, gc=False):
     issued: int | None = None
     asker: tuple[str, ...] = ()
     asker_keys: tuple[str, ...] = ()
+    holder: str | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -173,7 +173,8 @@ def _grow(above: "Drawn", node: "Node", found: _Read) -> None:
         branch = parent.add(_node(each))
         for capability in each.capabilities:
             how = ", granted at run time" if capability.asker else ""
-            line = f"{capability.audience}  capability {capability.id}{how}"
+            key = f", held with {capability.holder}" if capability.holder else ""
+            line = f"{capability.audience}  capability {capability.id}{how}{key}"
             branch.add(_alive(line, capability.dead, screen.QUIET))
         for request in found.requests.get(each.id, ()):
             if request.state != "granted":
