@@ -32,7 +32,7 @@ _SHORTEST: Final = 6
 """The fewest characters of an id that identify a request."""
 _FACTS: Final = (
     *("id", "state", "task", "node", "path", "hops", "audience", "action", "pinned", "args"),
-    *("asked", "until", "approvers", "approver", "answered", "capability"),
+    *("keys", "asked", "until", "approvers", "approver", "answered", "capability"),
 )
 """The members of a request as JSON, in this order."""
 
