@@ -33,7 +33,7 @@ docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -c docs/site -d build/doctrees . build/site
 
 bench: $(VENV)/.dev $(PEERS)/.installed
-	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(GROW),--grow $(GROW)) $(if $(EARLIER),--earlier $(EARLIER)) $(BENCH)
+	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(GROW),--grow $(GROW)) $(foreach one,$(EARLIER),--earlier $(one)) $(BENCH)
 
 bench-docs: $(VENV)/.dev $(PEERS)/.installed
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python --write-docs

@@ -72,8 +72,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few short rounds and 10 000 dead")
     parser.add_argument("--only", choices=["authority", "verify", "guard", "grow"], help="measure one part")
     parser.add_argument("--grow", type=float, help="measure a log of this share of 1 000 000 decisions, too")
-    parser.add_argument("--earlier", metavar="COMMIT", help="run the same in this commit, in turn")
-    parser.add_argument("--pairs", type=int, default=5, help="how often both commits have their turn (default 5)")
+    parser.add_argument(
+        "--earlier",
+        metavar="COMMIT[:PART]",
+        action="append",
+        default=[],
+        help="run the same in this commit, in turn, or only `authority` or `verify` of it",
+    )
+    parser.add_argument("--pairs", type=int, default=5, help="turns of the authority in an earlier commit (default 5)")
     parser.add_argument("--rounds", type=int, help="rounds that count (default 31)")
     parser.add_argument("--turn", type=float, help="seconds that a contender has in a round (default 0.03)")
     parser.add_argument("--dead", type=int, help="dead ids (default 1 000 000)")

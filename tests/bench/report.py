@@ -38,7 +38,7 @@ class Report(Struct, frozen=True, kw_only=True):
     figures: list[Figure] = []
     file_system: str = ""
     cores: int = 0
-    earlier: Earlier | None = None
+    earlier: list[Earlier] = []
 
     def row(self, op: str, at: int, who: str) -> Row | None:
         """What that contender took, if it was measured."""

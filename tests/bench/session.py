@@ -18,7 +18,7 @@ from capx.tokens import wire
 from tests.bench import growth, ours, startup, workload
 from tests.bench.asgi_requests import REQUEST
 from tests.bench.authority.part import AuthorityPart
-from tests.bench.earlier import PARTS, Earlier, measure_earlier
+from tests.bench.earlier import Earlier, measure_earlier, parts_of
 from tests.bench.guarding import requests, routes
 from tests.bench.guarding.serving import CONNECTIONS, SERVED, measure_served
 from tests.bench.link import Peers
@@ -45,7 +45,7 @@ class Session:
         self.sizes: list[Size] = []
         self.figures: list[Figure] = []
         self.missing: dict[str, str] = {}
-        self.earlier: Earlier | None = None
+        self.earlier: list[Earlier] = []
 
     def hops(self, asked: int, peers: Peers | None) -> None:
         """Everything about a chain of one length."""
@@ -100,15 +100,27 @@ class Session:
         self.figures, missing = measure_served(self._folder / SERVED, peers, rounds, seconds, told)
         self.missing |= missing
 
-    def beside(self, commit: str) -> None:
+    def beside(self, asked: str) -> None:
         """The same in an earlier commit."""
-        asked = self._options
-        parts = [part for part in PARTS if asked.only in {None, part}]
-        options = [f"--rounds={min(asked.rounds, _ROUNDS_OF_A_SIDE)}", f"--hops={','.join(map(str, asked.hops))}"]
-        task = self._progress.add_task(f"beside {commit}", total=asked.pairs * len(parts) * 2)
-        told = partial(self._progress.advance, task)
+        given = self._options
+        commit, wanted = parts_of(asked)
+        parts = [part for part in wanted if given.only in {None, part}]
+        turns = (given.pairs if "authority" in parts else 0) + (given.rounds if "verify" in parts else 0)
+        task = self._progress.add_task(f"beside {commit}", total=turns)
         try:
-            self.earlier = measure_earlier(commit, asked.pairs, parts, options, self._folder, told=told)
+            self.earlier.append(
+                measure_earlier(
+                    commit,
+                    parts,
+                    [f"--rounds={min(given.rounds, _ROUNDS_OF_A_SIDE)}"],
+                    self._folder,
+                    pairs=given.pairs,
+                    rounds=given.rounds,
+                    seconds=given.turn,
+                    lengths=given.hops,
+                    told=partial(self._progress.advance, task),
+                )
+            )
         except Unmeasurable as reason:
             self.missing[f"beside {commit}"] = str(reason)
 
@@ -191,9 +203,9 @@ def run(options: argparse.Namespace, console: Console) -> Report:
         if options.only in {None, "guard"}:
             with on_cores(on_all_cores):
                 session.served(options.peers if peers is not None else None)
-        if options.earlier is not None:
-            with on_cores(on_all_cores):
-                session.beside(options.earlier)
+        with on_cores(on_all_cores):
+            for asked in options.earlier:
+                session.beside(asked)
         if options.only is not None:
             session.missing["everything else"] = f"left out by --only {options.only}"
         python, cpu = machine()

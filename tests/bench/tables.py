@@ -5,6 +5,7 @@ from typing import Final
 
 from tests.bench import ours, startup
 from tests.bench.authority import tables as of_the_authority
+from tests.bench.earlier import Earlier
 from tests.bench.guarding import tables as of_the_guard
 from tests.bench.measuring import Row
 from tests.bench.report import Bar, Report, bars
@@ -62,7 +63,12 @@ def tables(report: Report) -> list[Table]:
         if rows and op == "verify":
             found += [_beside_capx(report, rows), _signed(report)]
     found += [_sizes(report), _growth(report, "caveats", "caveats a hop"), _growth(report, "deaths", "dead ids")]
-    found += [_starts(report), *of_the_guard.tables(report), *of_the_authority.tables(report), _earlier(report)]
+    found += [
+        _starts(report),
+        *of_the_guard.tables(report),
+        *of_the_authority.tables(report),
+        *map(_earlier, report.earlier),
+    ]
     return [table for table in found if table.rows]
 
 
@@ -209,21 +215,23 @@ def _starts(report: Report) -> Table:
     )
 
 
-def _earlier(report: Report) -> Table:
-    earlier = report.earlier
-    rows = [] if earlier is None else earlier.changes
+def _earlier(earlier: Earlier) -> Table:
+    runs = [f"{earlier.pairs} quick runs of each"] if earlier.pairs else []
+    turns = [f"{earlier.rounds} turns of two processes on one core"] if earlier.rounds else []
+    where = "[Decision 59](decisions/0059-writes-go-out-with-the-commit.md)"
+    about = (
+        f"A request to `capx serve` is timed by requests/s, a revocation by its p99. {where} says where the time of a "
+        "task, an ask and `POST /tasks` goes. "
+    )
     return Table(
-        EARLIER if earlier is None else f"{EARLIER} {earlier.commit}",
-        "How many times as long each takes as in that commit: the median of "
-        f"{0 if earlier is None else earlier.pairs} pairs of quick runs, in turn, with the least and most in "
-        "parentheses. A request to `capx serve` is timed by requests/s, a revocation by its p99. What is the same in "
-        "both commits, such as *commit*, *bare framework* and *bare MACs*, says how much of a change is noise. "
-        "[Decision 59](decisions/0059-writes-go-out-with-the-commit.md) says where the time of a task, an ask and "
-        "`POST /tasks` goes.",
+        f"{EARLIER} {earlier.commit}",
+        f"How many times as long each takes as in that commit: the median of {', or of '.join(runs + turns)}, in turn, "
+        f"with quartiles in parentheses. {about if runs else ''}What is the same in both commits, such as *commit*, "
+        "*bare framework* and *bare MACs*, says how much of a change is noise.",
         ["", "", "", "times as long"],
         [
-            [one.op, one.who, spaced(one.at), f"{short(one.times)} ({short(one.least)}-{short(one.most)})"]
-            for one in rows
+            [one.op, one.who, spaced(one.at), f"{short(one.times)} ({'-'.join(map(short, one.quartiles))})"]
+            for one in earlier.changes
         ],
     )
 

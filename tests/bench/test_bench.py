@@ -34,6 +34,7 @@ from tests.bench.page import page
 from tests.bench.peers.routes import BARE_THERE
 from tests.bench.report import DEMANDS, Report, Size, bars, load, save
 from tests.bench.tables import tables
+from tests.labs.counts import NIGHTLY
 from tests.labs.serving import served
 
 QUICK = ["--quick", "--rounds", "2", "--turn", "0.0005", "--dead", "50"]
@@ -107,24 +108,35 @@ def test_a_long_log_is_measured_beside_an_empty_store(checkout: Path, tmp_path: 
 def test_an_earlier_commit_has_its_turn_beside_this_one(checkout: Path, tmp_path: Path) -> None:
     if not (checkout / ".git").exists():
         pytest.skip("this is no clone, so it has no earlier commit")
-    found, shown = run(checkout, tmp_path / "bench.json", *VERIFY, "--earlier", "HEAD", "--pairs", "1")
-    assert found.earlier is not None
-    assert {(one.op, one.at) for one in found.earlier.changes} == {("verify", at) for at in found.ats("verify")}
-    assert all(0.05 < one.times < 20 for one in found.earlier.changes)
-    assert "Beside the earlier commit HEAD" in shown
+    found, shown = run(checkout, tmp_path / "bench.json", *VERIFY, "--earlier", "HEAD:verify", "--earlier", "HEAD~1")
+    assert [one.commit for one in found.earlier] == ["HEAD", "HEAD~1"]
+    for one in found.earlier:
+        assert {(change.op, change.at) for change in one.changes} == {("verify", at) for at in found.ats("verify")}
+        assert all(0.05 < change.times < 20 for change in one.changes)
+        assert f"Beside the earlier commit {one.commit}" in shown
+
+
+@pytest.mark.skipif(not NIGHTLY, reason="whole runs take minutes")
+def test_the_authority_of_an_earlier_commit_has_whole_runs(checkout: Path, tmp_path: Path) -> None:
+    if not (checkout / ".git").exists():
+        pytest.skip("this is no clone, so it has no earlier commit")
+    few = ("--only", "authority", *QUICK, "--rounds", "2")
+    (one,) = run(checkout, tmp_path / "bench.json", *few, "--earlier", "HEAD:authority", "--pairs", "1")[0].earlier
+    assert {figures.TASK, figures.LAG, figures.SERVE} <= {change.op for change in one.changes}
+    assert (one.pairs, one.rounds) == (1, 0)
 
 
 def test_a_commit_that_is_not_there_is_told_the_rest_measured(checkout: Path, tmp_path: Path) -> None:
     found, _ = run(checkout, tmp_path / "bench.json", *VERIFY, "--earlier", "no-such-commit")
     assert found.rows
-    assert found.earlier is None
+    assert found.earlier == []
     assert "no-such-commit" in found.missing["beside no-such-commit"]
 
 
-def test_a_change_is_the_median_of_what_all_runs_have() -> None:
+def test_a_change_is_the_median_of_what_all_turns_have() -> None:
     new, old, gone = ("verify", "new", 1), ("verify", "old", 1), ("verify", "gone", 1)
-    pairs = [({old: 2.0, gone: 1.0}, {old: float(now), new: 1.0}) for now in (1, 2, 8)]
-    assert changes(pairs) == [Change(*old, 1.0, 0.5, 4.0)]
+    turns = [({old: 2.0, gone: 1.0}, {old: float(now), new: 1.0}) for now in (1, 2, 8)]
+    assert changes(turns) == [Change(*old, 1.0, (0.75, 2.5))]
 
 
 def test_a_peer_that_is_not_there_is_told(ran: tuple[Report, str]) -> None:
