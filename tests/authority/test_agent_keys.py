@@ -109,13 +109,31 @@ def test_nothing_is_bound_to_a_revoked_key(authority: Authority, people: Grantin
         lambda: authority.open(allow=["crm.read"], agent_key=PLANNER.public),
         lambda: authority.mint(opened.id, allow=["crm.write"]),
     ):
-        with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound to it"):
+        with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound or sealed to it"):
             act()
     assert authority.open(allow=["crm.read"], agent_key=OTHER.public).holder == OTHER.public
     people.authority.revoke(key=PLANNER.public)
-    with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound to it"):
+    with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound or sealed to it"):
         people.open(agent_key=PLANNER.public)
     assert people.authority.intents() == []
+
+
+def test_nothing_is_sealed_to_a_revoked_key(authority: Authority) -> None:
+    authority.revoke(key=PLANNER.public)
+    with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound or sealed to it"):
+        authority.export_keys("crm", seal_to=PLANNER.public)
+    assert authority.export_keys("crm", seal_to=OTHER.public).dump() == authority.export_keys("crm").dump()
+
+
+def test_the_key_of_a_person_is_no_agents(people: GrantingLab) -> None:
+    for act in (
+        lambda: people.open(agent_key=ANA.public),
+        lambda: people.authority.open(allow=["crm.read"], agent_key=ANA.public),
+        lambda: people.authority.open(ANA.sign_intent(people.intent(agent_key=ANA.public))),
+    ):
+        with pytest.raises(InvalidRequest, match='is the key of "ana" in the policy, and no agent'):
+            act()
+    assert people.authority.tasks() == []
 
 
 def forget(authority: Authority, clock: Clock) -> int:
