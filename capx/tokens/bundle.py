@@ -216,7 +216,7 @@ class Bundle:
             raise bundle
         if task is not None and bundle.task != task:
             raise InvalidRequest(
-                f"this bundle is of task {bundle.task}, and not of {task}: somebody else may have sent it"
+                f"what was sealed is of task {bundle.task}, and not of {task}: somebody else may have sent it"
             )
         return bundle if bundle.holder is None else bundle.with_key(key)
 
