@@ -38,24 +38,35 @@ def load(name: str | None, file: Path | None) -> "PrincipalKey":
     """Return the key in the file, else the key of the named person, else the only key there is."""
     from capx.intents.principal_key import PrincipalKey
 
-    found = file or (_only() if name is None else file_of(name))
+    found = file or (_only() if name is None else _of(name))
     key = PrincipalKey.load(found)
     if name not in {None, key.name}:
         raise click.UsageError(f"{found} is the key of {key.name}, not of {name:.80}")
     return key
 
 
-def file_of(name: str, kind: str = _FOLDER, otherwise: str = "name its file with --key-file") -> Path:
-    """Return the file of the key of this name; Unusable ends in `otherwise` if there is none."""
+def file_or_name(typed: str, kind: str) -> Path:
+    """Return the file that was typed; if there is none, that of the key of this name in the home, if there is one."""
+    from capx.crypto.named_key import file_name
+    from capx_caveats import is_label
+
+    if not os.path.lexists(typed) and is_label(typed):
+        in_home = _folder(kind) / file_name(typed)
+        if os.path.lexists(in_home):
+            return in_home
+    return Path(typed)
+
+
+def _of(name: str) -> Path:
     from capx.crypto.named_key import file_name
     from capx_caveats import is_label
 
     # Text with surrogates cannot be part of a path, so check before the path is made.
     if not is_label(name):
-        raise click.UsageError(f"{name!r:.80} cannot name anybody: 1 to 128 characters, none of them hidden")
-    file = _folder(kind) / file_name(name)
+        raise click.UsageError(f"{name!r:.80} cannot name a principal: 1 to 128 characters, none of them hidden")
+    file = _folder() / file_name(name)
     if not os.path.lexists(file):
-        raise Unusable(f"there is no key of {name:.80} at {file}: {otherwise}")
+        raise Unusable(f"there is no key of {name:.80} at {file}: name its file with --key-file")
     return file
 
 

@@ -1,6 +1,5 @@
 """`capx agent-key`: make the keys of agents, and show their public halves."""
 
-import os
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -67,8 +66,7 @@ def show(file: str, as_json: bool) -> None:
 
     Example: capx agent-key show slides.key
     """
-    is_path = os.path.lexists(file) or file.startswith("ed25519:")
-    key = agent_keys.load(Path(file) if is_path else own_keys.file_of(file, _FOLDER, "name its file"))
+    key = agent_keys.load(own_keys.file_or_name(file, _FOLDER))
     if as_json:
         screen.as_json(_facts(key))
         return
