@@ -85,8 +85,3 @@ def test_an_unknown_option_is_not_taken_for_an_id(home: Any, command: tuple[str,
 def test_an_unknown_option_is_told_with_the_nearest(home: Any) -> None:
     said = home("revoke", "--agent-key", "ed25519:x", code=2).err
     assert said == "capx: No such option '--agent-key'. Did you mean '--key'? See capx revoke --help\n"
-
-
-def test_an_id_may_begin_with_two_dashes(home: Any) -> None:
-    id_ = "--AbCdEfGhIjKlMnOpQrSA"
-    assert f"node or capability {id_} is revoked" in home("revoke", id_).out
