@@ -107,7 +107,7 @@ class Agent:
         which only its owner may read: set it if the bundle is bound to a key, and only then. CAPX_AUTHORITY_URL is the
         authority, CAPX_ORIGINS the services, as `crm=https://crm.internal,…`. The other keywords are those of httpx,
         for the authority. ConfigurationProblem if something is missing or cannot be used, and for another key than that
-        of the bundle.
+        of the bundle. After that, another call needs the key file again, and not the bundle, which this process keeps.
         """
         from capx.agent.env import take
 

@@ -147,9 +147,9 @@ class AuthorityClient:
         bundle = self._bundle
         # Never hold a capability of another task, node or key: the agent would act with someone else's authority.
         wanted = (ask.audience, bundle.task, bundle.node, bundle.holder)
-        if (granted.audience, granted.task, granted.node, next(iter(granted.keys[-1:]), None)) != wanted:
+        if (granted.audience, granted.task, granted.node, granted.holder_key) != wanted:
             raise StoreProblem(f"the server at {self.url} granted something else than the ask: look at its URL")
-        return Granted(granted if bundle.key is None else granted.with_key(bundle.key))
+        return Granted(granted)
 
     def _ask_once(self, ask: Ask, wait: int) -> Answered:
         prefer = {"prefer": f"wait={wait}"} if wait else {}

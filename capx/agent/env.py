@@ -7,7 +7,8 @@
     CAPX_ORIGINS         crm=https://crm.internal,slides=https://slides.internal
 
 Laws: `take` removes the bundle, and the name of the key file, from the environment, even if something else is wrong, so
-that no process that is started from here inherits them. No variable holds a key: a key is read from its file only.
+that no process that is started from here inherits them. If it fails, this process keeps the bundle for the next try. No
+variable holds a key: a key is read from its file only.
 
 This does not hide CAPX_TOKEN. On Linux, `/proc/PID/environ` shows to the same user the environment with which this
 process was started, and its parent's. No process can change that for its parent. With CAPX_TOKEN_FILE only the name of
@@ -38,6 +39,8 @@ _MAX_CHARACTERS: Final = MAX_TOKENS * (16 * 1024 + 1)
 """The most characters of a bundle: as many tokens as it can hold, each as long as a token may be."""
 
 _taken = threading.Event()
+_kept: dict[str, str] = {}
+"""What named or held the bundle in the environment, until `take` has succeeded with it."""
 
 
 class Found(Struct, frozen=True):
@@ -51,19 +54,25 @@ class Found(Struct, frozen=True):
 def take() -> Found:
     """Read the environment, and take the bundle out of it; ConfigurationProblem says what is wrong."""
     # Take all out before any check can fail.
-    named, text, key_file = (os.environ.pop(name, "") for name in (_FILE, _TOKEN, _KEY_FILE))
+    given = {name: os.environ.pop(name, "") for name in (_FILE, _TOKEN)}
+    key_file = os.environ.pop(_KEY_FILE, "")
+    if any(given.values()):
+        _kept.update(given)
+    named, text = _kept.get(_FILE, ""), _kept.get(_TOKEN, "")
     if not named and not text.strip():
         raise ConfigurationProblem(
             "this process has already taken its bundle out of the environment: pass on the agent that was made of it"
             if _taken.is_set()
             else f"this process has no bundle: set {_FILE} or {_TOKEN}"
         )
-    _taken.set()
     origins, url = _origins(os.environ.get(_ORIGINS, "")), os.environ.get(_URL) or None
     if url is not None:
         _demand_origin(_URL, url)
     bundle = _bundle(_read(named) if named else text, f"the file that {_FILE} names" if named else _TOKEN)
-    return Found(_with_key(bundle, key_file), url, origins)
+    found = Found(_with_key(bundle, key_file), url, origins)
+    _kept.clear()
+    _taken.set()
+    return found
 
 
 def _with_key(bundle: Bundle, key_file: str) -> Bundle:

@@ -211,7 +211,7 @@ class Authority(History):
         must be that one.
 
         InvalidRequest if the arguments contradict each other, the policy does not accept the intent, or the key was
-        revoked.
+        revoked or is that of a person in the policy.
         """
         caveats = tuple(caveats)
         demand_restricting(caveats, self._now())
@@ -224,7 +224,7 @@ class Authority(History):
             before = self.policy
             # Outside the transaction: it needs no store, and so a bad signature never holds the write lock.
             proven = intent_use.prove(before, intent, attested)
-            holder = agent_keys.agreed(proven.intent, agent_key)
+            holder = self._agreed(proven.intent, agent_key)
             with self._minting(caveats) as minting:
                 policy = self.policy
                 if policy is not before:
@@ -235,7 +235,7 @@ class Authority(History):
         given = as_given(allow)
         demand_label("tenant", tenant)
         demand_label("purpose", purpose)
-        holder = agent_keys.agreed(None, agent_key)
+        holder = self._agreed(None, agent_key)
         with self._minting(caveats) as minting:
             ends = expiry(_DEFAULT_TTL if expires is None else expires, now=minting.now, max_ttl=self.max_ttl)
             return open_by_hand(minting, given, tenant=tenant, purpose=purpose, expires=ends, holder=holder)
@@ -476,9 +476,15 @@ class Authority(History):
         for keys in list(self._handed_out):
             keys.become(keyring.audience_keys(keys.audience))
 
-    def export_keys(self, audience: str) -> AudienceKeys:
-        """The keys for one audience: a secret. With them a resource can verify its own tokens and follow the feed."""
-        return self._keyring.exported(demand_audience(audience))
+    def export_keys(self, audience: str, *, seal_to: str | None = None) -> AudienceKeys:
+        """The keys for one audience: a secret. With them a resource can verify its own tokens and follow the feed.
+
+        Give as `seal_to` the public key that you seal them to, if you do: InvalidRequest if it was revoked.
+        """
+        keys = self._keyring.exported(demand_audience(audience))
+        with self.store.read() as reading:
+            agent_keys.demand_living(reading, seal_to)
+        return keys
 
     def acting_for(self, bundle: Bundle) -> InProcess:
         """This authority, for the agent that holds this bundle. It answers as it would over HTTP."""
@@ -509,6 +515,13 @@ class Authority(History):
 
         guard = ToolGuard(self._tool_verifier)
         return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)
+
+    def _agreed(self, intent: Intent | None, agent_key: str | None) -> str | None:
+        """The key that a task on this intent, or on none, names; InvalidRequest for the key of a person."""
+        holder = agent_keys.agreed(intent, agent_key)
+        if holder is not None:
+            agent_keys.demand_no_persons(self.policy, holder)
+        return holder
 
     @contextlib.contextmanager
     def _writing(self, guard: KeyedRowGuard | None = None) -> Generator[tuple[Writing, int]]:

@@ -7,8 +7,10 @@ Laws: the key stays with its agent, and is never derived from another key. What 
 
 from typing import ClassVar
 
-from capx.crypto.named_key import NamedKey
+from capx.crypto.ed25519 import ALGORITHM, parse_public
+from capx.crypto.named_key import NamedKey, is_key_file_text
 from capx.crypto.sealed import Kind, unseal
+from capx.errors import KeyProblem
 
 
 class AgentKey(NamedKey):
@@ -25,3 +27,24 @@ class AgentKey(NamedKey):
     def unseal(self, sealed: str, kind: Kind) -> str:
         """Return the text that was sealed to this key; MalformedToken for anything else, and for another kind."""
         return unseal(sealed, kind, self._signer.seed)
+
+
+def parse_agent_key(public: object) -> bytes:
+    """Return the public key of an agent (32 bytes) in a text; KeyProblem for anything else says what to give instead.
+
+    `public` is written `ed25519:` and 43 characters.
+    """
+    if not isinstance(public, str):
+        cure = "pass its public half, key.public" if hasattr(public, "public") else f"{ALGORITHM} and 43 characters"
+        raise KeyProblem(f"an agent's key must be text: {cure}")
+    if public.startswith(ALGORITHM):
+        return parse_public(public)
+    # The text is not shown, and not kept: it may be a secret key, and error reporters send the locals of a traceback.
+    is_secret = is_key_file_text(public)
+    del public
+    if is_secret:
+        raise KeyProblem(
+            "this is the text of a key file, a secret, and others may have read it here or in the history of the "
+            "shell: make another key, and give its public half, which capx agent-key show FILE prints"
+        )
+    raise KeyProblem(f"this is not a public key of an agent: capx agent-key show FILE prints it, {ALGORITHM}…")

@@ -96,7 +96,7 @@ def parse_public(text: str) -> bytes:
     """Return the public key (32 bytes) in a text; KeyProblem for any other text, and for a weak key."""
     if not text.startswith(ALGORITHM):
         # The text is not shown: it may be a secret key.
-        raise KeyProblem(f"this is not a public key: capx principal new and capx agent-key new print {ALGORITHM}…")
+        raise KeyProblem(f"this is not a public key: capx principal show and capx agent-key show print {ALGORITHM}…")
     encoded = text.removeprefix(ALGORITHM)
     if len(encoded) != _ENCODED:
         raise KeyProblem(

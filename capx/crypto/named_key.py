@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from capx.crypto import key_file
 from capx.crypto.base64url import b64u, unb64u
-from capx.crypto.ed25519 import SEED, Signer, public_text
+from capx.crypto.ed25519 import ALGORITHM, SEED, Signer, public_text
 from capx.crypto.hashing import digest
 from capx.errors import KeyProblem, MalformedToken
 from capx_caveats import is_label
@@ -26,11 +26,15 @@ _TEXTS = ("agent ", "principal ")
 _PLAIN = "@+"
 # With the digest and ".key" after it, this stays below 255 bytes, the limit of most file systems.
 _LONGEST_NAME = 180
-_SHOWN_BY: Final = {
-    "agent": "this is the key of an agent: capx agent-key show FILE shows it",
-    "principal": "this is the key of a person: capx principal show --key-file FILE shows it",
+_PUBLIC: Final = "this is a public key, which is for --agent-key or --to-key: name the file of its secret half here"
+_OTHERS: Final = {
+    "agent": "this is the key of an agent. A person signs with a key of capx principal new, which is --key-file",
+    "principal": "this is the key of a person. An agent needs its own: capx agent-key new makes one",
+    "capx1_": "this is a token, and not a key: it is for --token-file",
+    "capxseal1_": "this is sealed, and not a key: capx unseal opens it",
+    ALGORITHM: _PUBLIC,
 }
-"""What a file of each kind is, for who wanted another kind."""
+"""What a file holds that is no key of the wanted kind, by its beginning."""
 
 
 class NamedKey:
@@ -57,9 +61,11 @@ class NamedKey:
         """Read the key file of a person or an agent; KeyProblem if it cannot be used."""
         from pathlib import Path  # slow to import
 
-        if str(path).startswith(_TEXTS):
+        if is_key_file_text(str(path)):
             del path
             raise KeyProblem("give the name of a key file, and not its text: nobody else may see what is in it")
+        if str(path).startswith(ALGORITHM):
+            raise KeyProblem(_PUBLIC)
         keys = key_file.loaded(Path(path), cls._read)
         if len(keys) > 1:
             raise KeyProblem(f"{path} holds {len(keys)} keys: give a file that holds only the key to sign with")
@@ -89,8 +95,9 @@ class NamedKey:
 
     @classmethod
     def _read(cls, fields: list[str]) -> Self | str:
-        if fields[0] != cls.kind and fields[0] in _SHOWN_BY:
-            return _SHOWN_BY[fields[0]]
+        for begins, what in _OTHERS.items():
+            if begins != cls.kind and fields[0].startswith(begins):
+                return what
         if len(fields) != 3 or fields[0] != cls.kind:
             return f"wanted `{cls.kind} NAME SEED`"
         name = unquote(fields[1], errors="replace")
@@ -102,6 +109,11 @@ class NamedKey:
             return "the key is not base64url"
         except KeyProblem as problem:
             return str(problem)
+
+
+def is_key_file_text(text: str) -> bool:
+    """Whether this is what a key file holds, and not the name of one."""
+    return text.startswith(_TEXTS)
 
 
 def file_name(name: str) -> str:

@@ -41,6 +41,7 @@ Problem = Callable[[str], Exception]
 
 _PATIENCE = 5.0
 """The seconds for which a change waits until another one has ended."""
+_THERE = "it is there already: choose another name, or remove it"
 _LINKS = 40
 """The most links that are followed from one to the next, as many as Linux follows."""
 
@@ -119,6 +120,8 @@ def _opened(path: "Path", problem: Problem, kind: str, flags: int = 0) -> Genera
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     try:
         found = os.fstat(handle)
+        if stat.S_ISDIR(found.st_mode):
+            raise problem(f"{path} is a folder: name the {kind} in it")
         if not stat.S_ISREG(found.st_mode):
             raise problem(f"{path} is not a regular file, so it cannot be a {kind}: put a file there")
         with os.fdopen(handle, "rb", closefd=False) as file:
@@ -133,7 +136,8 @@ def create(path: "Path", dump: Callable[[], bytes], problem: Problem) -> None:
         try:
             _write(path, dump)
         except FileExistsError:
-            raise problem(f"cannot write {path}: it is there already: choose another name, or remove it") from None
+            is_there = "it is a folder: name a file in it" if path.is_dir() else _THERE
+            raise problem(f"cannot write {path}: {is_there}") from None
         try:
             sync(path.parent)
         except BaseException:

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from nacl import bindings, exceptions
 
 from capx.crypto.base64url import b64u, unb64u
-from capx.crypto.ed25519 import parse_public
+from capx.crypto.ed25519 import parse_public, public_text
 from capx.errors import InvalidRequest, MalformedToken
 
 PREFIX: Final = "capxseal1_"
@@ -25,6 +25,7 @@ MAX_SEALED: Final = 2**20
 """The most characters of a sealed text."""
 Kind = Literal["bundle", "keys"]
 """What is sealed. A reader names the kind that it wants, so that a box of one kind does not pass for another."""
+_WORDS: Final[dict[Kind, str]] = {"bundle": "token", "keys": "key file"}
 
 
 def seal(text: str, kind: Kind, public: str) -> str:
@@ -44,10 +45,11 @@ def unseal(sealed: str, kind: Kind, seed: bytes) -> str:
     """Return the text of this kind that was sealed to the key pair of a seed; MalformedToken for anything else."""
     text = _opened(sealed, _head(kind), seed)
     if text is None:
+        public = public_text(bindings.crypto_sign_seed_keypair(seed)[0])
         del seed  # error reporters send the locals of a traceback
         raise MalformedToken(
-            f"this is not a sealed text of the kind {kind!r} for this key: it was sealed to another key, holds "
-            "something else, or was changed on its way"
+            f"this cannot be opened: it was sealed to another key, holds no {_WORDS[kind]}, or was changed on its way. "
+            f"Ask the sender to seal it to {public}"
         )
     return text
 

@@ -187,13 +187,10 @@ def intent_digest(intent: str | SignedIntent | Intent) -> str:
 
 def demand_agent_key(text: object) -> None:
     """Raise InvalidRequest unless this is an agent's public key: `ed25519:` and a safe key in its only spelling."""
-    from capx.crypto.ed25519 import parse_public  # slow to import, and only keyed tasks need it
+    from capx.crypto.agent_key import parse_agent_key  # slow to import, and only keyed tasks need it
 
-    if not isinstance(text, str):
-        cure = "pass its public half, key.public" if hasattr(text, "public") else "ed25519: and 43 characters"
-        raise InvalidRequest(f"an agent's key must be text: {cure}")
     try:
-        parse_public(text)
+        parse_agent_key(text)
     except KeyProblem as problem:
         raise InvalidRequest(f"this agent's key cannot be used: {problem}") from None
 

@@ -164,6 +164,9 @@ def _purpose(purpose: str, raw: object, path: str, known: FileContext) -> Purpos
         every(_without_tenant, ((one,) for one in placeholders_in(grants) if one.name == "tenant"))
         if "tenant" in required:
             raise wrong(key(path, "require"), 'has tenant, but this purpose has tenant = "none": remove one of the two')
+    # A parameter may have this name, but then a grant uses it.
+    if "holder" in required and "holder" not in grants.names:
+        raise wrong(key(path, "require"), "has holder, which only services can require: require agent_key here")
     ttl = found.get("ttl", HOUR)
     longest = _LONGEST_TENANT if tenant else None
     # With probes and the longest tenant: a grant that never fits into a token is a mistake of the policy, and is

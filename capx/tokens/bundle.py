@@ -97,7 +97,7 @@ class Bundle:
             raise MalformedToken(f"a bundle holds at most {MAX_TOKENS} capabilities", "too_large")
         if len({(capability.task, capability.node) for capability in self._capabilities}) != 1:
             raise InvalidRequest("the capabilities of a bundle belong to one task and one node; these do not")
-        if len({capability.keys[-1:] for capability in self._capabilities}) != 1:
+        if len({capability.holder_key for capability in self._capabilities}) != 1:
             raise InvalidRequest("the capabilities of a bundle are bound to one key, or all to none; these are not")
 
     @classmethod
@@ -166,7 +166,7 @@ class Bundle:
     @property
     def holder(self) -> str | None:
         """The public key that its tokens are bound to (`ed25519:` and 43 characters); None if anybody may use them."""
-        return next(iter(self._capabilities[0].keys[-1:]), None)
+        return self._capabilities[0].holder_key
 
     @property
     def key(self) -> SigningKey | None:
@@ -186,11 +186,11 @@ class Bundle:
         It is sealed to the key that its tokens are bound to. A bearer bundle needs `to`, a public key (`ed25519:` and
         43 characters). InvalidRequest for another key than that of its tokens; KeyProblem for a key that is not safe.
         """
-        from capx.crypto.ed25519 import parse_public  # slow to import, and few bundles are sealed
+        from capx.crypto.agent_key import parse_agent_key  # slow to import, and few bundles are sealed
         from capx.crypto.sealed import seal
 
         if to is not None:
-            parse_public(to)
+            parse_agent_key(to)
         if to is None and self.holder is None:
             raise InvalidRequest("these tokens are bound to no key: name the key of the next holder (to=)")
         if None not in {to, self.holder} and to != self.holder:
@@ -205,6 +205,8 @@ class Bundle:
         is not a bundle that was sealed to this key. InvalidRequest if it is of another task, or bound to another key.
         """
         _demand_no_text(key)
+        if task is not None and not isinstance(task, str):  # pyright: ignore[reportUnnecessaryIsInstance] # not everybody checks types
+            raise InvalidRequest(f"`task` is the id of a task, and not a {type(task).__name__}: pass task.id")
         # What comes from a queue may be bytes.
         if type(text) is not str or not text.startswith(SEALED):
             told = "this text is not sealed: Bundle.parse reads a token as it is"
@@ -214,7 +216,7 @@ class Bundle:
             raise bundle
         if task is not None and bundle.task != task:
             raise InvalidRequest(
-                f"this bundle is of task {bundle.task}, and not of {task}: somebody else may have sent it"
+                f"what was sealed is of task {bundle.task}, and not of {task}: somebody else may have sent it"
             )
         return bundle if bundle.holder is None else bundle.with_key(key)
 

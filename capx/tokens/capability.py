@@ -148,6 +148,11 @@ class Token:
         named = () if holder is None else (holder.key, *(hop.key for hop in self._hops if hop.key is not UNSET))
         return tuple(f"{_ALGORITHM}{key}" for key in named)
 
+    @property
+    def holder_key(self) -> str | None:
+        """The key that it is bound to, the last of `keys`; None for a bearer token."""
+        return self.keys[-1] if self.keys else None
+
     @cached_property
     def _hops(self) -> tuple[Hop, ...]:
         return tuple(block[0] for block in self.caveats[1:] if isinstance(block[0], Hop))
@@ -197,10 +202,10 @@ class Capability(Token):
 
     def with_key(self, key: SigningKey) -> "Capability":
         """The same capability, with the key of its holder; InvalidRequest if the token does not name this key last."""
-        if not self.keys:
+        if self.holder_key is None:
             raise InvalidRequest("this token is bound to no key: it needs none")
-        if key.public != self.keys[-1]:
-            raise InvalidRequest(f"this token is bound to {self.keys[-1]}, and this is the key {key.public}")
+        if key.public != self.holder_key:
+            raise InvalidRequest(f"this token is bound to {self.holder_key}, and this is the key {key.public}")
         return _held_by(self, key)
 
     def attenuate(self, *caveats: Appendable, now: int | None = None) -> "Capability":
@@ -245,9 +250,9 @@ class Capability(Token):
 
     def _signer(self, act: str) -> SigningKey | None:
         """The key that signs what this holder appends; InvalidRequest if it is not here."""
-        if self.keys and self.key is None:
+        if self.holder_key is not None and self.key is None:
             raise InvalidRequest(
-                f"only the holder of the key {self.keys[-1]} can {act} this token: give it that key (with_key)"
+                f"only the holder of the key {self.holder_key} can {act} this token: give it that key (with_key)"
             )
         return self.key
 
@@ -297,9 +302,9 @@ def _held_by(capability: Capability, key: SigningKey | None) -> Capability:
 
 def _key_text(public: str) -> str:
     """The text of a public key in a block; KeyProblem for any other text, and for a weak key."""
-    from capx.crypto.ed25519 import parse_public  # slow to import, and only keyed tokens need it
+    from capx.crypto.agent_key import parse_agent_key  # slow to import, and only keyed tokens need it
 
-    return b64u(parse_public(public))
+    return b64u(parse_agent_key(public))
 
 
 def new_nonce() -> str:

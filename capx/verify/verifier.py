@@ -134,7 +134,9 @@ class Verifier:
         self.audience = audience
         self._require = frozenset(require)
         if unknown := self._require - _REQUIRABLE:
-            raise ConfigurationProblem(f"cannot require {', '.join(sorted(unknown))}: only {', '.join(_REQUIRABLE)}")
+            hint = ". What a policy calls agent_key is holder here" if "agent_key" in unknown else ""
+            only = ", ".join(_REQUIRABLE)
+            raise ConfigurationProblem(f"cannot require {', '.join(sorted(unknown))}: only {only}{hint}")
         self._keys = keys
         self._replay = replay
         self._awaited = replay if burns_async(replay) else None

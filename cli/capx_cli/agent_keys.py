@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from capx_cli.arguments import Once
 from capx_cli.failure import Unusable
 from capx_cli.tokens import read_bundle
 
@@ -34,7 +35,8 @@ class _Public(click.types.StringParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the text; UsageError names the option, and says how to get a public key."""
-        from capx.crypto.ed25519 import ALGORITHM, parse_public
+        from capx.crypto.agent_key import parse_agent_key
+        from capx.crypto.ed25519 import ALGORITHM
         from capx.errors import KeyProblem
 
         # Path.is_file raises for a name that is too long.
@@ -42,25 +44,33 @@ class _Public(click.types.StringParamType):
             cure = f'"$(capx agent-key show {quote(value)})"'
             self.fail(f"{value:.200} is a file and not a public key: use {cure}", param, ctx)
         try:
-            parse_public(value)
+            parse_agent_key(value)
         except KeyProblem as problem:
             self.fail(str(problem), param, ctx)
         return value
 
 
-PUBLIC = _Public()
-"""The type of an option that takes the public key of an agent."""
+def public_option(name: str, help_text: str) -> Callable[[F], F]:
+    """Return an option that takes the public key of an agent, once."""
+    option: Callable[[F], F] = click.option(name, cls=Once, type=_Public(), metavar="ed25519:…", help=help_text)
+    return option
+
+
+def key_file_option(what: str) -> Callable[[F], F]:
+    """Return `--agent-key-file`; `what` says which key is meant."""
+    option: Callable[[F], F] = click.option(
+        "--agent-key-file",
+        cls=Once,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help=f"{what} Else: {_VARIABLE}.",
+    )
+    return option
 
 
 def agent_key_option(command: F) -> F:
-    """Add `--agent-key-file` to a command that works with the key of an agent."""
-    option: Callable[[F], F] = click.option(
-        "--agent-key-file",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help=f"The key of the agent that holds the token, if the token is bound to one. Else: {_VARIABLE}.",
-    )
-    return option(command)
+    """Add `--agent-key-file` to a command that works with a token of an agent."""
+    return key_file_option("The key of the agent that holds the token, if the token is bound to one.")(command)
 
 
 def read_own_bundle(token_file: str | None, agent_key_file: Path | None) -> "Bundle":
@@ -80,7 +90,7 @@ def with_key(bundle: "Bundle", file: Path | None) -> "Bundle":
     chosen = file or named()
     if chosen is None:
         raise Unusable(f"this token is bound to the key {bundle.holder}, and only who has that key can use it: {_HOW}")
-    key = load(chosen)
+    key = given(file)
     if key.public != bundle.holder:
         other = f"name the file of the first key {_WITH}"
         raise Unusable(f"this token is bound to the key {bundle.holder}, and {chosen} holds {key.public}: {other}")
@@ -88,11 +98,20 @@ def with_key(bundle: "Bundle", file: Path | None) -> "Bundle":
 
 
 def given(file: Path | None) -> "AgentKey":
-    """Return the key in the file that was given; UsageError if there is none."""
-    chosen = file or named()
-    if chosen is None:
+    """Return the key in the file that was given, or that the variable names; UsageError if there is none.
+
+    KeyProblem names the variable if the file is that of the variable.
+    """
+    from capx.errors import KeyProblem
+
+    if file is not None:
+        return load(file)
+    if (meant := named()) is None:
         raise click.UsageError(f"the key of an agent is missing: {_HOW}")
-    return load(chosen)
+    try:
+        return load(meant)
+    except KeyProblem as problem:
+        raise KeyProblem(f"{_VARIABLE}: {problem}") from None
 
 
 def load(file: Path) -> "AgentKey":

@@ -6,7 +6,7 @@ Law: options that belong to one another are read in the order in which they were
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +34,20 @@ class Ordered(click.Command):
 
 
 _ORDER = "capx.order"
+
+
+class Once(click.Option):
+    """An option that may be given once: of two values, click would silently take the last."""
+
+    def __init__(self, names: Sequence[str], **settings: Any) -> None:
+        super().__init__(names, multiple=True, **settings)
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the value; None without one, and UsageError for two."""
+        values = super().process_value(ctx, value)
+        if len(values) > 1:
+            raise click.BadParameter("it was given twice: give it once", ctx, self)
+        return values[0] if values else None
 
 
 class Allows(NamedTuple):

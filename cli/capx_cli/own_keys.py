@@ -45,6 +45,18 @@ def load(name: str | None, file: Path | None) -> "PrincipalKey":
     return key
 
 
+def file_or_name(typed: str, kind: str) -> Path:
+    """Return the file that was typed; if there is none, that of the key of this name in the home, if there is one."""
+    from capx.crypto.named_key import file_name
+    from capx_caveats import is_label
+
+    if not os.path.lexists(typed) and is_label(typed):
+        in_home = _folder(kind) / file_name(typed)
+        if os.path.lexists(in_home):
+            return in_home
+    return Path(typed)
+
+
 def _of(name: str) -> Path:
     from capx.crypto.named_key import file_name
     from capx_caveats import is_label

@@ -1,6 +1,7 @@
 """The phrases that several commands use: what a token can do, who holds it, which id is meant."""
 
 import math
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +32,34 @@ class _Help(click.Option):
         return "-h, --help", self.help or ""
 
 
+_OPTION = re.compile(r"(--[a-z][a-z-]*)(=.*)?", re.DOTALL)
+"""An option as it is typed. Of ids that begin with two dashes, hardly one has only small letters."""
+
+
 class TakesIds(click.Command):
-    """A command that takes ids. One id in 64 begins with a dash, and even `-h…` is not an option then."""
+    """A command that takes ids. One id in 64 begins with a dash, and even `-h…` is not an option then.
+
+    What can only be an option that does not exist is refused, unless it comes after `--`.
+    """
 
     def __init__(self, name: str | None, **settings: Any) -> None:
         settings["context_settings"] = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
         super().__init__(name, **settings)
         click.help_option("--help", cls=_Help)(self)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse an unknown option, then parse as any command."""
+        if not ctx.resilient_parsing and "--" not in args:
+            values, others, _ = self.make_parser(ctx).parse_args(args=list(args))
+            ids = [values.get(each.name) for each in self.params if isinstance(each, click.Argument) and each.name]
+            for typed in (*ids, *others):
+                if isinstance(typed, str) and (option := _OPTION.fullmatch(typed)):
+                    raise click.NoSuchOption(option[1], possibilities=_options(self), ctx=ctx)
+        return super().parse_args(ctx, args)
+
+
+def _options(command: click.Command) -> "list[str]":
+    return [name for each in command.params if isinstance(each, click.Option) for name in each.opts]
 
 
 class Seconds(click.FloatRange):

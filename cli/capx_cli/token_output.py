@@ -62,24 +62,32 @@ class Output(NamedTuple):
             screen.note(*((line,) if isinstance(line, str) else line))
 
 
+def output_options_for(what: str) -> Callable[[F], F]:
+    """Add `--out`, `--replace` and `--json` to a command that makes `what`; it gets them as one `output`."""
+
+    def add(command: F) -> F:
+        @wraps(command)
+        def placed(*, out: Path | None, replace: bool, as_json: bool, **others: Any) -> Any:
+            if out is None and (replace or as_json):
+                raise click.UsageError(f"{'--replace' if replace else '--json'} needs --out FILE")
+            if out is not None:
+                _demand_writable(out, replace=replace)
+            return command(output=Output(out, replace, as_json), **others)
+
+        added: F = with_options(  # type: ignore[assignment]
+            placed,
+            out_option(f"Write {what} to a new file that only you may read, not to standard output (-)."),
+            click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists."),
+            click.option("--json", "as_json", is_flag=True, help=f"With --out: write all but {what} as JSON."),
+        )
+        return added
+
+    return add
+
+
 def output_options(command: F) -> F:
-    """Add `--out`, `--replace` and `--json` to a command that makes a token; it gets them as one `output`."""
-
-    @wraps(command)
-    def placed(*, out: Path | None, replace: bool, as_json: bool, **others: Any) -> Any:
-        if out is None and (replace or as_json):
-            raise click.UsageError(f"{'--replace' if replace else '--json'} needs --out FILE")
-        if out is not None:
-            _demand_writable(out, replace=replace)
-        return command(output=Output(out, replace, as_json), **others)
-
-    added: F = with_options(  # type: ignore[assignment]
-        placed,
-        out_option("Write the token to a new file that only you may read, not to standard output (-)."),
-        click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists."),
-        click.option("--json", "as_json", is_flag=True, help="With --out: write all but the token as JSON."),
-    )
-    return added
+    """Add the options of `output_options_for` to a command that makes a token."""
+    return output_options_for("the token")(command)
 
 
 def _demand_writable(out: Path, *, replace: bool) -> None:

@@ -99,8 +99,11 @@ def reading(token_file: str | None) -> Generator[str]:
 
 
 def _demand_form(text: str) -> None:
+    from capx.crypto.named_key import is_key_file_text
     from capx.tokens.bundle import SEALED
 
+    if not text.startswith("capx1_") and is_key_file_text(text):
+        raise Unusable("this is a key, and not a token: an agent's is for --agent-key-file, a person's for --key-file")
     if not text.isascii():
         raise Unusable("this is not a token: a token begins with capx1_ and is plain ASCII")
     if text.startswith(SEALED):

@@ -194,8 +194,8 @@ def test_the_file_of_a_person_is_no_file_of_an_agent(worker: Worker, tmp_path: P
     PrincipalKey.generate("ana").save(tmp_path / "ana.key")
     said = worker.says(tmp_path / "ana.key")
     assert said == (
-        f"ConfigurationProblem CAPX_AGENT_KEY_FILE: {tmp_path}/ana.key, line 1: this is the key of a person: "
-        "capx principal show --key-file FILE shows it\n"
+        f"ConfigurationProblem CAPX_AGENT_KEY_FILE: {tmp_path}/ana.key, line 1: this is the key of a person. "
+        "An agent needs its own: capx agent-key new makes one\n"
     )
 
 
@@ -208,3 +208,30 @@ def test_a_key_for_a_bundle_that_needs_none_is_refused(
     with pytest.raises(ConfigurationProblem, match=r"bound to no key.* or unset CAPX_AGENT_KEY_FILE"):
         Agent.from_env()
     assert not {"CAPX_TOKEN", "CAPX_AGENT_KEY_FILE"} & set(os.environ)
+    assert Agent.from_env().bundle == task.bundle
+
+
+def test_who_lacked_the_key_names_its_file_and_tries_again(
+    lab: Authority, environ: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    key = AgentKey.generate("worker")
+    key.save(tmp_path / "worker.key")
+    bundle = lab.open(allow=["crm.read"], agent_key=key.public).bundle
+    environ.setenv("CAPX_TOKEN", bundle.text)
+    for _ in range(2):
+        with pytest.raises(ConfigurationProblem, match="this process has no key: set CAPX_AGENT_KEY_FILE"):
+            Agent.from_env()
+        assert "CAPX_TOKEN" not in os.environ
+    environ.setenv("CAPX_AGENT_KEY_FILE", str(tmp_path / "worker.key"))
+    agent = Agent.from_env()
+    assert (agent.bundle, agent.key is not None) == (bundle, True)
+    with pytest.raises(ConfigurationProblem, match="already taken its bundle"):
+        Agent.from_env()
+
+
+def test_after_a_failure_another_bundle_is_taken(task: OpenedTask, environ: pytest.MonkeyPatch) -> None:
+    environ.setenv("CAPX_TOKEN_FILE", "/nowhere/at/all")
+    with pytest.raises(ConfigurationProblem, match="cannot be read"):
+        Agent.from_env()
+    environ.setenv("CAPX_TOKEN", task.bundle.text)
+    assert Agent.from_env().bundle == task.bundle

@@ -1,6 +1,7 @@
 """Which key of an agent a task names, and the keys that the authority never names again."""
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 from nacl import bindings
@@ -22,6 +23,9 @@ from capx_caveats import Holder
 from tests.labs.granting_lab import ANA, GrantingLab, rule
 from tests.labs.policies import granting
 from tests.labs.timed_authority import Clock, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PLANNER, OTHER = AgentKey.generate("planner"), AgentKey.generate("other")
 DAY = 86_400
@@ -109,13 +113,32 @@ def test_nothing_is_bound_to_a_revoked_key(authority: Authority, people: Grantin
         lambda: authority.open(allow=["crm.read"], agent_key=PLANNER.public),
         lambda: authority.mint(opened.id, allow=["crm.write"]),
     ):
-        with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound to it"):
+        with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound or sealed to it"):
             act()
     assert authority.open(allow=["crm.read"], agent_key=OTHER.public).holder == OTHER.public
     people.authority.revoke(key=PLANNER.public)
-    with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound to it"):
+    with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound or sealed to it"):
         people.open(agent_key=PLANNER.public)
     assert people.authority.intents() == []
+
+
+def test_nothing_is_sealed_to_a_revoked_key(authority: Authority) -> None:
+    authority.revoke(key=PLANNER.public)
+    with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound or sealed to it"):
+        authority.export_keys("crm", seal_to=PLANNER.public)
+    assert authority.export_keys("crm", seal_to=OTHER.public).dump() == authority.export_keys("crm").dump()
+
+
+def test_the_key_of_a_person_is_no_agents(people: GrantingLab) -> None:
+    acts: list[Callable[[], object]] = [
+        lambda: people.open(agent_key=ANA.public),
+        lambda: people.authority.open(allow=["crm.read"], agent_key=ANA.public),
+        lambda: people.authority.open(ANA.sign_intent(people.intent(agent_key=ANA.public))),
+    ]
+    for act in acts:
+        with pytest.raises(InvalidRequest, match='is the key of "ana" in the policy, and no agent'):
+            act()
+    assert people.authority.tasks() == []
 
 
 def forget(authority: Authority, clock: Clock) -> int:

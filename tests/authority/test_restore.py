@@ -143,7 +143,7 @@ def test_a_key_of_an_agent_stays_dead(authority: Authority, place: str, saved: P
         assert [task.holder for task in reading.tasks()] == [before, alive]
     assert [event.facts()["key"] for event in authority.log(head.position) if event.kind == "revoked"] == [after]
     for key in (before, after):
-        with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound to it"):
+        with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound or sealed to it"):
             authority.open(allow=["crm.read"], agent_key=key)
     assert authority.open(allow=["crm.read"], agent_key=alive).holder == alive
     authority.check()

@@ -14,8 +14,9 @@ def test_a_new_key_is_a_private_file_and_its_public_half_apart(capx: Shell, tmp_
     assert (said.out, key.name) == (f"{key.public}\n", "reader")
     assert said.err.splitlines() == [
         f"wrote {file}: a secret, only for reader",
-        f"Next: bind a token to it with --agent-key {key.public}",
-        f"      and use that token with --agent-key-file {file}",
+        f"Next: give {key.public} to whoever opens the task (capx task open --agent-key)",
+        "      or delegates to this agent (capx delegate --to-key),",
+        f"      and use the token with --agent-key-file {file}",
     ]
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.read_text().startswith("agent reader ")
@@ -67,9 +68,9 @@ def test_keys_of_agents_and_people_are_not_taken_for_each_other(capx: Shell, tmp
     capx("agent-key", "new", "reader", "--out", str(agent))
     capx("principal", "new", "ana", "--key-file", str(person))
     shown = capx("agent-key", "show", str(person), code=3)
-    assert f"{person}, line 1: this is the key of a person: capx principal show" in shown.err
+    assert f"{person}, line 1: this is the key of a person. An agent needs its own: capx agent-key new" in shown.err
     shown = capx("principal", "show", "--key-file", str(agent), code=3)
-    assert f"{agent}, line 1: this is the key of an agent: capx agent-key show" in shown.err
+    assert f"{agent}, line 1: this is the key of an agent. A person signs with a key of capx principal new" in shown.err
 
 
 def test_a_key_that_others_may_read_is_not_shown(capx: Shell, tmp_path: Path) -> None:
@@ -78,3 +79,22 @@ def test_a_key_that_others_may_read_is_not_shown(capx: Shell, tmp_path: Path) ->
     file.chmod(0o644)
     said = capx("agent-key", "show", str(file), code=3)
     assert (said.out, f"chmod 600 {file}" in said.err) == ("", True)
+
+
+def test_a_key_in_the_home_is_shown_by_its_name(capx: Shell) -> None:
+    public = capx("agent-key", "new", "a/b").out
+    assert capx("agent-key", "show", "a/b").out == public
+    assert "cannot read the key file b: No such file" in capx("agent-key", "show", "b", code=3).err
+    secret = next((capx.home / "agents").iterdir()).read_text().strip()
+    refused = capx("agent-key", "show", secret, code=3).err
+    assert "give the name of a key file, and not its text" in refused
+    assert secret.split()[-1] not in refused
+
+
+def test_a_folder_is_no_place_for_a_key(capx: Shell, tmp_path: Path) -> None:
+    made = capx("agent-key", "new", "reader", "--out", str(tmp_path), code=3).err
+    assert made == f"capx: cannot write {tmp_path}: it is a folder: name a file in it\n"
+    shown = capx("agent-key", "show", str(tmp_path), code=3).err
+    assert shown == f"capx: {tmp_path} is a folder: name the key file in it\n"
+    public = AgentKey.generate("reader").public
+    assert "this is a public key" in capx("agent-key", "show", public, code=3).err

@@ -81,7 +81,7 @@ def test_a_key_file_that_others_may_read_signs_nothing(home: Shell, held: Held) 
 def test_the_key_of_a_person_signs_for_no_agent(home: Shell, held: Held, tmp_path: Path) -> None:
     PrincipalKey.generate("ana").save(tmp_path / "ana.key")
     said = home(*USES[0], *held.token, "--agent-key-file", str(tmp_path / "ana.key"), code=3)
-    assert "this is the key of a person: capx principal show" in said.err
+    assert "this is the key of a person. An agent needs its own: capx agent-key new" in said.err
     # The option for the key of a person is not taken for it.
     assert "No such option" in home(*USES[0], *held.token, "--key-file", "x", code=2).err
 
@@ -125,7 +125,7 @@ def test_a_delegation_names_the_key_of_the_next_agent(home: Shell, held: Held, t
 def test_a_bearer_token_is_delegated_to_no_key(home: Shell, task: str) -> None:
     reader = AgentKey.generate("reader").public
     refused = home("delegate", "--to", "reader", "--to-key", reader, token=task, code=2)
-    assert "--to-key would prove nothing" in refused.err
+    assert "--to-key would prove nothing: leave it out. To bind, open the task with --agent-key" in refused.err
     sealed = home("delegate", "--to", "reader", "--seal", token=task, code=2)
     assert "pipe the new one to capx seal --to ed25519:…" in sealed.err
 
@@ -193,7 +193,14 @@ def test_a_key_file_is_not_taken_for_a_public_key(home: Shell, held: Held, comma
     assert f'use "$(capx agent-key show {held.key_file})"' in said.err
     short = home(*command, option, "ed25519:abc", code=2)
     assert f"Invalid value for '{option}': a public key has 43 characters after ed25519:" in short.err
-    assert "is not a public key" in home(*command, option, "x" * 5_000, code=2).err
+    other = home(*command, option, "x" * 5_000, code=2)
+    assert "is not a public key of an agent: capx agent-key show FILE prints it" in other.err
+    secret = home(*command, option, held.key_file.read_text().strip(), code=2).err
+    assert "this is the text of a key file, a secret, " in secret
+    assert "make another key, and give its public half" in secret
+    assert held.key.dump().split()[-1] not in secret
+    twice = home(*command, option, held.key.public, option, held.key.public, code=2).err
+    assert f"Invalid value for '{option}': it was given twice: give it once" in twice
 
 
 def test_a_bound_token_without_its_key_is_denied(home: Shell, held: Held) -> None:
@@ -206,3 +213,38 @@ def test_a_bound_token_without_its_key_is_denied(home: Shell, held: Held) -> Non
     both = home("verify", "--action", "crm.export", "--audience", "crm", "--json", *held.token, code=1).json
     assert [reason["code"] for reason in both["reasons"]][-1] == "hop_unsigned"
     assert len(both["reasons"]) > 1
+
+
+def test_a_key_file_is_named_once(home: Shell, held: Held) -> None:
+    said = home(*USES[0], *held.signing, "--agent-key-file", str(held.key_file), code=2)
+    assert "Invalid value for '--agent-key-file': it was given twice: give it once" in said.err
+
+
+def test_each_wrong_file_says_which_option_takes_it(home: Shell, held: Held, tmp_path: Path) -> None:
+    token, public = tmp_path / "a.token", tmp_path / "public"
+    token.write_text(held.token_file.read_text())
+    public.write_text(f"{held.key.public}\n")
+    for file in (token, public):
+        file.chmod(0o600)
+    as_key = (*USES[0], *held.token, "--agent-key-file")
+    assert "this is a token, and not a key: it is for --token-file" in home(*as_key, str(token), code=3).err
+    for given in (str(public), held.key.public):
+        assert "this is a public key, which is for --agent-key or --to-key" in home(*as_key, given, code=3).err
+    as_token = home(*USES[0], "--token-file", str(held.key_file), code=3).err
+    assert f"{held.key_file}: this is a key, and not a token: an agent's is for --agent-key-file" in as_token
+
+
+def test_a_key_file_of_the_variable_is_blamed_on_it(home: Shell, held: Held, tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere.key")
+    for use in (USES[0], ("unseal", str(held.token_file))):
+        said = home(*use, *(held.token if use == USES[0] else ()), code=3, CAPX_AGENT_KEY_FILE=nowhere)
+        assert said.err.startswith(f"capx: CAPX_AGENT_KEY_FILE: cannot read the key file {nowhere}")
+    assert "CAPX_AGENT_KEY_FILE" not in home(*USES[0], *held.token, "--agent-key-file", nowhere, code=3).err
+
+
+def test_no_task_is_opened_for_the_key_of_a_person(home: Shell) -> None:
+    public = home("principal", "new", "ana").out.strip()
+    home("principal", "add", "ana", "--key", public)
+    said = home("task", "open", "--allow", "crm.read", "--agent-key", public, code=2)
+    assert 'is the key of "ana" in the policy, and no agent' in said.err
+    assert "make a key for the agent (capx agent-key new)" in said.err

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from capx.authority.home import change_keys
+from capx.crypto.agent_key import AgentKey
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from tests.cli.conftest import COMMAND, first
 from tests.labs.processes import ended_with_test
@@ -264,3 +265,11 @@ def test_keys_of_another_authority_are_neither_used_nor_bound(home: Any) -> None
     found = {finding["what"]: finding for finding in home("doctor", "--json", code=3).json}
     assert found["identity"]["state"] == "FAIL"
     assert "these root keys are those of authority AAAAAAAAAAAAAAAAAAAAAA" in found["identity"]["says"]
+
+
+def test_keys_are_sealed_to_no_key_that_was_revoked(home: Any) -> None:
+    lost = AgentKey.generate("lost").public
+    home("revoke", "--key", lost)
+    said = home("keys", "export", "crm", "--seal-to", lost, code=2)
+    assert said.out == ""
+    assert f"{lost} was revoked, and nothing is bound or sealed to it any more: make another key" in said.err

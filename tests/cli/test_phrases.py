@@ -60,3 +60,28 @@ def test_what_every_call_must_satisfy_is_told_of_a_new_token(home: Any) -> None:
     demands = 'region is "eu"; at most 5 calls, shared by everyone below'
     assert narrowed.err == f"narrowed\n  at crm: crm.read; and only where {demands}\n"
     assert f"  at crm: crm.read; and only where {demands}\n" in home("delegate", "--to", "a", token=narrowed.token).err
+
+
+TAKES_AN_ID = [
+    ("revoke",),
+    ("graph",),
+    ("why",),
+    ("task", "show"),
+    ("task", "complete"),
+    ("mint", "--allow", "crm.read"),
+    ("keys", "activate"),
+]
+
+
+@pytest.mark.parametrize("command", TAKES_AN_ID, ids=" ".join)
+def test_an_unknown_option_is_not_taken_for_an_id(home: Any, command: tuple[str, ...]) -> None:
+    for typed in (("--nothing",), ("--nothing", "x"), ("--nothing=x",), ("x", "--nothing")):
+        said = home(*command, *typed, code=2).err
+        assert said.startswith("capx: No such option '--nothing'.")
+    # Behind two dashes it is meant as an id.
+    assert "No such option" not in home(*command, "--", "--nothing", code=2).err
+
+
+def test_an_unknown_option_is_told_with_the_nearest(home: Any) -> None:
+    said = home("revoke", "--agent-key", "ed25519:x", code=2).err
+    assert said == "capx: No such option '--agent-key'. Did you mean '--key'? See capx revoke --help\n"

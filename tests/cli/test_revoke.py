@@ -332,3 +332,11 @@ def test_a_revoked_key_is_dead_in_every_view(home: Shell) -> None:
     assert "give either TARGET" in home("revoke", "last", "--key", key, code=2).err
     assert "is not a public key" in home("revoke", "--key", "planner", code=2).err
     assert f"a public key is not an id: give it with --key {key}" in home("revoke", key, code=2).err
+
+
+def test_a_file_is_not_taken_for_an_id(home: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "slides.key"
+    file.touch()
+    said = home("revoke", str(file), code=2).err
+    assert f'{file} is a file, and not an id: for a key in it, give --key "$(capx agent-key show {file})"' in said
+    assert f"for a token in it, --held --token-file {file}" in said

@@ -35,3 +35,11 @@ def test_a_sealed_text_is_told_where_a_token_is_expected(home: Shell, task: str)
         assert (
             "this is sealed, for the owner of one key to read: capx unseal" in home(*command, token=sealed, code=3).err
         )
+
+
+def test_a_bound_token_is_sealed_for_its_holder_only(home: Shell) -> None:
+    holder, other = AgentKey.generate("holder").public, AgentKey.generate("other").public
+    bound = home("task", "open", "--allow", "crm.read", "--agent-key", holder).token
+    said = home("seal", "--to", other, token=bound, code=2).err
+    assert f"bound to {holder}, so the owner of {other} could not use it: leave out --to, or delegate" in said
+    assert home("seal", "--to", holder, token=bound).err == home("seal", token=bound).err

@@ -129,3 +129,9 @@ def test_a_forged_token_revokes_nothing(home: Any) -> None:
     said = home("revoke", "--held", token=forged, code=1)
     assert "denied: this token was changed, or was not minted under a live key" in said.err
     home("verify", "--action", "crm.read", token=token)
+
+
+def test_a_key_in_the_place_of_a_token_says_what_takes_it(capx: Any) -> None:
+    for text in ("agent reader AAAA", "principal ana AAAA"):
+        said = capx("inspect", token=text, code=3).err
+        assert "this is a key, and not a token: an agent's is for --agent-key-file, a person's for --key-file" in said

@@ -44,6 +44,7 @@ def test_a_sealed_hand_over_lies_in_a_file_for_anybody(home: Shell, held: Held, 
     queue.chmod(0o644)
     assert made.out.startswith("capxseal1_")
     assert "capx1_" not in made.out + made.err
+    assert made.err.endswith(f"\nNext: capx unseal --task {held.task}, where reader has its key\n")
     assert home("unseal", str(queue), "--agent-key-file", str(held.key_file), code=3).out == ""
 
     token = tmp_path / "reader.token"
@@ -85,6 +86,7 @@ def test_another_task_than_expected_is_refused(home: Shell, task: str, reader: R
     for no_id in ("last", f"{'A' * 22}\n{'B' * 22}"):
         refused = home(*reader.opening, "--task", no_id, token=sealed, code=2).err
         assert "is not the id of a task: an id has 22 characters" in refused
+        assert "unseal needs the whole id, which capx task list or capx inspect shows" in refused
 
 
 def test_a_token_for_another_key_is_refused(home: Shell, held: Held, reader: Reader) -> None:
@@ -108,7 +110,9 @@ def test_what_is_no_sealed_token_has_one_answer(home: Shell, task: str, reader: 
     keys = home("keys", "export", "crm", "--seal-to", reader.key.public).out.strip()
     answers = {home(*reader.opening, token=text, code=3).err for text in (others, swapped, keys, sealed + "A" * 2**20)}
     (one,) = answers
-    assert "was sealed to another key, holds something else, or was changed on its way" in one
+    assert "was sealed to another key, holds no token, or was changed on its way" in one
+    assert f"Ask the sender to seal it to {reader.key.public}" in one
+    assert "bundle" not in one
     assert "if it is the key file of a resource, give --keys" in one
 
 
@@ -154,3 +158,11 @@ def test_a_token_is_not_opened_as_keys(home: Shell, task: str, reader: Reader, t
     said = home(*reader.opening, "--keys", "--out", str(tmp_path / "crm.keys"), token=sealed, code=3)
     assert "if it is a token, leave out --keys" in said.err
     assert not (tmp_path / "crm.keys").exists()
+
+
+def test_the_help_says_what_each_option_is_for(capx: Shell) -> None:
+    said = " ".join(capx("unseal", "--help").out.split())
+    assert "--agent-key-file FILE The key that the text was sealed to." in said
+    assert "from capx keys export --seal-to. It needs --out." in said
+    assert "--out FILE Write what was sealed to a new file" in said
+    assert "--out FILE Write the presentation to a new file" in " ".join(capx("present", "--help").out.split())

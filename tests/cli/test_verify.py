@@ -31,3 +31,9 @@ def test_what_another_home_minted_is_judged_by_this_ones_keys(home: Any, tmp_pat
     home("init", CAPX_HOME=other)
     said = home("verify", "--action", "crm.read", token=token, code=1, CAPX_HOME=other)
     assert f"Judged with the keys in {other}. For another home, set CAPX_HOME" in said.err
+
+
+def test_the_help_says_that_a_bound_token_is_presented(home: Any) -> None:
+    said = " ".join(home("verify", "--help").out.split())
+    assert "bound to a key must be presented, with capx present" in said
+    assert "Otherwise it is denied: hop_unsigned" in said

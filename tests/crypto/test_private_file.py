@@ -88,9 +88,17 @@ READERS: list[Reader] = [
 @pytest.mark.parametrize("reader", READERS)
 def test_a_pipe_is_refused_and_its_writer_not_waited_for(tmp_path: Path, reader: Reader) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
-    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(KeyProblem, match="is not a regular file, so it cannot be a key file"):
             reader(path)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_folder_is_refused_with_what_to_name_instead(tmp_path: Path, reader: Reader) -> None:
+    with pytest.raises(KeyProblem, match=f"{tmp_path} is a folder: name the key file in it"):
+        reader(tmp_path)
+    with pytest.raises(KeyProblem, match=f"cannot write {tmp_path}: it is a folder: name a file in it"):
+        create(tmp_path, lambda: b"new", KeyProblem)
 
 
 @pytest.mark.parametrize("reader", READERS)

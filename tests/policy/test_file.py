@@ -125,7 +125,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(ConfigurationProblem, match="is not a regular file"):
         PolicyFile(tmp_path / "pipe")()
-    with pytest.raises(ConfigurationProblem, match=r"is not a regular file"):
+    with pytest.raises(ConfigurationProblem, match="is a folder: name the policy in it"):
         PolicyFile(tmp_path)()
 
 

@@ -37,7 +37,7 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             "rsa:",
             (
                 'principal."ana@our.example".key: this is not a public key: '
-                "capx principal new and capx agent-key new print ed25519:…"
+                "capx principal show and capx agent-key show print ed25519:…"
             ),
         ),
         (
@@ -95,6 +95,11 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             '"tenant", "ticket"',
             '"purpose", "ticket"',
             "purpose.refund.require[1]: is purpose, which every intent has: remove it from the list",
+        ),
+        (
+            '"tenant", "ticket"',
+            '"holder", "ticket"',
+            "purpose.refund.require: has holder, which only services can require: require agent_key here",
         ),
         ("[[purpose.nightly.grant]]", "[[purpose.nightly.grants]]", "purpose.nightly.grant: is missing: add it"),
         ('"crm.accounts.read", ', '"crm accounts", ', 'purpose.qbr.grant[1].allow[1]: "crm accounts" is not an action'),
@@ -285,3 +290,8 @@ def test_no_key_of_a_stranger_is_shown_in_full() -> None:
 def test_a_number_of_any_size_is_told_and_crashes_nothing(place: str, number: str) -> None:
     (line,) = problems(granting('allow."a.b".x = { ' + place.format(number) + " }"))
     assert line.startswith(f"{WORK}.{place.split(maxsplit=1)[0]}")
+
+
+def test_a_parameter_that_a_grant_uses_may_be_a_holder() -> None:
+    found = read_policy(granting('allow."crm.read" = { name = "{intent.holder}" }', 'require = ["holder"]').encode())
+    assert found.purposes["work"].names == {"holder"}

@@ -107,7 +107,7 @@ def test_a_task_is_opened_for_a_key_and_dies_with_it(both: Both) -> None:
     (killed,) = both.operations.revoke(key=planner.public).killed
     assert (killed.key, killed.again) == (planner.public, False)
     assert both.operations.graph(opened.id).trees[0].node.died_with == planner.public
-    with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound to it"):
+    with pytest.raises(InvalidRequest, match="was revoked, and nothing is bound or sealed to it"):
         both.operations.open(allow=["crm.read"], agent_key=planner.public)
     assert both.operations.open(allow=["crm.read"], agent_key=other.public).holder == other.public
 

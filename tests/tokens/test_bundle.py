@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_loaded_says_why(tmp_path: Path) -> None:
     file.chmod(0o640)
     with pytest.raises(ConfigurationProblem, match=f"may be read or changed by others: chmod 600 {file}$"):
         Bundle.load(file)
-    with pytest.raises(ConfigurationProblem, match="is not a regular file, so it cannot be a token file"):
+    with pytest.raises(ConfigurationProblem, match="is a folder: name the token file in it"):
         Bundle.load(tmp_path)
 
 

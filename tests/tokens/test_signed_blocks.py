@@ -165,7 +165,14 @@ def test_a_bundle_is_sealed_to_its_own_key_only() -> None:
         Bundle([minted()]).sealed()
     with pytest.raises(InvalidRequest, match="could not use them"):
         bundle().sealed(to=SLIDES.public)
+    with pytest.raises(KeyProblem, match=r"must be text: pass its public half, key\.public"):
+        bundle().sealed(to=PLANNER)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
     assert bundle().sealed(to=PLANNER.public).startswith("capxseal1_")
+
+
+def test_a_whole_task_is_not_taken_for_its_id() -> None:
+    with pytest.raises(InvalidRequest, match=r"is the id of a task, and not a Bundle: pass task\.id"):
+        Bundle.unseal(bundle().sealed(), PLANNER, task=bundle())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 
 
 def test_what_is_wrong_is_known_without_a_check() -> None:
@@ -178,6 +185,7 @@ def test_what_is_wrong_is_known_without_a_check() -> None:
 def test_the_keys_of_a_chain_are_read_from_first_to_last() -> None:
     token = keyed().delegate(to="slides", to_key=SLIDES).delegate(to="reader", to_key=READER)
     assert token.keys == (PLANNER.public, SLIDES.public, READER.public)
+    assert (token.holder_key, minted().holder_key) == (READER.public, None)
     assert [b64u(key) for key in unverified_lineage(token).keys] == [key.removeprefix("ed25519:") for key in token.keys]
 
 

@@ -410,6 +410,8 @@ def test_a_verifier_set_up_wrongly_says_what_is_wrong() -> None:
         Lab("crm", keys)
     with pytest.raises(ConfigurationProblem, match=r"colour, shape.*tenant"):
         Lab(require=["tenant", "shape", "colour"])
+    with pytest.raises(ConfigurationProblem, match="What a policy calls agent_key is holder here"):
+        Lab(require=["agent_key"])
 
 
 def test_keys_and_revocations_are_those_of_one_authority() -> None:

@@ -51,19 +51,22 @@ def new(name: str, out: Path | None, as_json: bool) -> None:
         return
     screen.note(f"wrote {file}: a secret, only for {name}", screen.GOOD)
     screen.bare(key.public)
-    screen.note(f"Next: bind a token to it with --agent-key {key.public}", screen.QUIET)
-    screen.note(f"      and use that token with --agent-key-file {quote(str(file))}", screen.QUIET)
+    screen.note(f"Next: give {key.public} to whoever opens the task (capx task open --agent-key)", screen.QUIET)
+    screen.note("      or delegates to this agent (capx delegate --to-key),", screen.QUIET)
+    screen.note(f"      and use the token with --agent-key-file {quote(str(file))}", screen.QUIET)
 
 
 @agent_key.command(short_help="Show the public half of an agent's key.")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE|NAME")
 @json_option
-def show(file: Path, as_json: bool) -> None:
+def show(file: str, as_json: bool) -> None:
     """Write the public half of the key in FILE to standard output, as capx agent-key new did.
+
+    If there is no such file, it is the key of NAME in agents/ of the home.
 
     Example: capx agent-key show slides.key
     """
-    key = agent_keys.load(file)
+    key = agent_keys.load(own_keys.file_or_name(file, _FOLDER))
     if as_json:
         screen.as_json(_facts(key))
         return

@@ -13,16 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from capx.tokens.bundle import Bundle
+    from capx_cli.view import Line
 
 
 @click.command(cls=arguments.Ordered)
 @click.option("--to", required=True, metavar="AGENT", help="The name of the other agent: a label for people.")
-@click.option(
-    "--to-key",
-    type=agent_keys.PUBLIC,
-    metavar="ed25519:…",
-    help="Its public key, which a token that is bound to a key needs: only it can use it.",
-)
+@agent_keys.public_option("--to-key", "Its public key, which a token that is bound to a key needs: only it can use it.")
 @arguments.allow_options(may_ask=True)
 @arguments.caveat_options()
 @arguments.repeatable(
@@ -73,15 +69,23 @@ def delegate(
     output.write(
         child.sealed() if seal else child.text,
         lambda: {"sealed_to": to_key if seal else None, **phrases.bundle_as_json(child)},
-        chain(delegated, phrases.what_it_may_ask(child)),
+        chain(delegated, phrases.what_it_may_ask(child), _to_open(child) if seal else ()),
         SEALED if seal else SECRET,
     )
+
+
+def _to_open(child: "Bundle") -> "tuple[Line, ...]":
+    """Say what the other agent must know to open what is sealed for it."""
+    return ((f"Next: capx unseal --task {child.task}, where {child.hops[-1]} has its key", screen.QUIET),)
 
 
 def _demand_fitting(bundle: "Bundle", to_key: str | None, *, seal: bool) -> None:
     if bundle.holder is not None and to_key is None:
         raise click.UsageError("this token is bound to a key: give the public key of the other agent with --to-key")
     if bundle.holder is None and to_key is not None:
-        raise click.UsageError("this token is bound to no key, so --to-key would prove nothing: leave it out")
+        raise click.UsageError(
+            "this token is bound to no key, so --to-key would prove nothing: leave it out. To bind, open the task with "
+            "--agent-key"
+        )
     if bundle.holder is None and seal:
         raise click.UsageError("this token is bound to no key: pipe the new one to capx seal --to ed25519:…")

@@ -37,11 +37,8 @@ def intent() -> None:
     "--param", "parameters", "NAME=TEXT", "A parameter that the purpose takes: quarter=Q3 is text, limit:=10 is JSON."
 )
 @click.option("--agent", metavar="NAME", help="The agent that may do the work.")
-@click.option(
-    "--agent-key",
-    type=agent_keys.PUBLIC,
-    metavar="ed25519:…",
-    help="Its public key: the tokens are of no use without its key file, also to who opens the intent.",
+@agent_keys.public_option(
+    "--agent-key", "Its public key: the tokens are of no use without its key file, also to who opens the intent."
 )
 @click.option(
     "--max-tasks",

@@ -33,12 +33,7 @@ def keys() -> None:
 @click.argument("audience", shell_complete=completion.audiences)
 @out_option("Write to a new file that only you may read, not to standard output (-).")
 @click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists.")
-@click.option(
-    "--seal-to",
-    type=agent_keys.PUBLIC,
-    metavar="ed25519:…",
-    help="Seal it: only the owner of this public key can open it, with capx unseal.",
-)
+@agent_keys.public_option("--seal-to", "Seal it: only the owner of this public key can open it, with capx unseal.")
 def export(audience: str, out: Path | None, replace: bool, seal_to: str | None) -> None:
     """Write the key file of one audience: a secret, only for that resource.
 
@@ -60,7 +55,7 @@ def export(audience: str, out: Path | None, replace: bool, seal_to: str | None) 
     from capx.crypto import private_file
 
     with target.home_authority("capx keys export") as authority:
-        exported = authority.export_keys(audience)
+        exported = authority.export_keys(audience, seal_to=seal_to)
     text = None if seal_to is None else _sealed(exported, seal_to)
     if out is None:
         sys.stdout.write(text or exported.dump())

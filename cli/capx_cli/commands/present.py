@@ -8,7 +8,7 @@ import click
 
 from capx_cli import agent_keys, calls, name_value, phrases, screen
 from capx_cli.arguments import file_option
-from capx_cli.token_output import Output, output_options
+from capx_cli.token_output import Output, output_options_for
 from capx_cli.tokens import token_option
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--content-type", metavar="TYPE", help="The Content-Type of the HTTP request, exactly as it is sent.")
 @calls.audience_option
 @click.option("--header", is_flag=True, help="Write the whole header: Authorization: Capx ….")
-@output_options
+@output_options_for("the presentation")
 @agent_keys.agent_key_option
 @token_option
 def present(

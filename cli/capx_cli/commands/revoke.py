@@ -1,8 +1,10 @@
 """`capx revoke`: end a node, a capability, a root, a key, all up to an instant, or all of somebody."""
 
 import math
+import os
 import sys
 import time
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,12 +50,7 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
 @click.option(
     "--kid", metavar="KID", shell_complete=completion.kids, help="Instead: all that was minted under this root key."
 )
-@click.option(
-    "--key",
-    type=agent_keys.PUBLIC,
-    metavar="ed25519:…",
-    help="Instead: all that is bound to this agent's key, in all tasks and for ever.",
-)
+@agent_keys.public_option("--key", "Instead: all that is bound to this agent's key, in all tasks and for ever.")
 @click.option(
     "--issued-before",
     metavar="WHEN",
@@ -150,8 +147,15 @@ def _demand_one(**given: object) -> None:
     if sum(bool(value) for value in given.values()) != 1:
         instead = "--kid, or --key, or --issued-before, or --where"
         raise click.UsageError(f"give either TARGET, or --held and a token, or {instead}")
-    if str(given["target"]).startswith("ed25519:"):
-        raise click.UsageError(f"a public key is not an id: give it with --key {given['target']:.80}")
+    target = str(given["target"])
+    if target.startswith("ed25519:"):
+        raise click.UsageError(f"a public key is not an id: give it with --key {target:.80}")
+    if os.path.isfile(target):  # noqa: PTH113 # Path.is_file raises for a name that is too long
+        file = quote(target)
+        raise click.UsageError(
+            f'{target:.200} is a file, and not an id: for a key in it, give --key "$(capx agent-key show {file})"; for '
+            f"a token in it, --held --token-file {file}"
+        )
 
 
 def _selection(where: "Sequence[str]") -> dict[str, str]:

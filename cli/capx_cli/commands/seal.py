@@ -3,18 +3,15 @@
 import click
 
 from capx_cli import agent_keys, phrases, screen
-from capx_cli.token_output import SEALED, Output, output_options
+from capx_cli.token_output import SEALED, Output, output_options_for
 from capx_cli.tokens import read_bundle, token_option
 
 
 @click.command()
-@click.option(
-    "--to",
-    type=agent_keys.PUBLIC,
-    metavar="ed25519:…",
-    help="The public key of the agent that may read it. Default: the key that the token is bound to.",
+@agent_keys.public_option(
+    "--to", "The public key of the agent that may read it. Default: the key that the token is bound to."
 )
-@output_options
+@output_options_for("the sealed text")
 @token_option
 def seal(*, to: str | None, output: Output, token_file: str | None) -> None:
     """Seal a token for one agent, and write the sealed text to standard output.
@@ -28,6 +25,11 @@ def seal(*, to: str | None, output: Output, token_file: str | None) -> None:
     bundle = read_bundle(token_file)
     if to is None and bundle.holder is None:
         raise click.UsageError("this token is bound to no key: name the public key of its next holder with --to")
+    if to is not None and bundle.holder not in {None, to}:
+        raise click.UsageError(
+            f"this token is bound to {bundle.holder}, so the owner of {to} could not use it: leave out --to, or "
+            "delegate to that key first (capx delegate --to-key)"
+        )
     sealed = bundle.sealed(to=to)
     output.write(
         sealed,

@@ -40,11 +40,8 @@ def task() -> None:
     "--intent", "file", metavar="FILE", help="Instead of --allow: what the policy gives to this signed intent."
 )
 @click.option("--attested", metavar="TEXT", help="For an unsigned intent: who checked the principal's login.")
-@click.option(
-    "--agent-key",
-    type=agent_keys.PUBLIC,
-    metavar="ed25519:…",
-    help="The public key of the first agent: without its key file, nobody can use the token.",
+@agent_keys.public_option(
+    "--agent-key", "The public key of the first agent: without its key file, nobody can use the token."
 )
 @output_options
 @target.authority_option

@@ -8,7 +8,7 @@ import click
 
 from capx_cli import agent_keys, phrases, screen
 from capx_cli.failure import Unusable, contents
-from capx_cli.token_output import Output, output_options
+from capx_cli.token_output import Output, output_options_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,10 +23,12 @@ _ANYBODY = "Anybody can have sealed this"
 
 @click.command()
 @click.argument("file", default=_STDIN)
-@agent_keys.agent_key_option
-@click.option("--task", metavar="TASK", help="The id of the task that the token must be of.")
-@click.option("--keys", is_flag=True, help="Open the key file of a resource, from capx keys export --seal-to.")
-@output_options
+@agent_keys.key_file_option("The key that the text was sealed to.")
+@click.option("--task", metavar="TASK", help="The id of the task that the token must be of: all 22 characters.")
+@click.option(
+    "--keys", is_flag=True, help="Open the key file of a resource, from capx keys export --seal-to. It needs --out."
+)
+@output_options_for("what was sealed")
 def unseal(*, file: str, agent_key_file: Path | None, task: str | None, keys: bool, output: Output) -> None:
     """Open the sealed text in FILE with the key of this agent, and write the token to standard output.
 
@@ -41,7 +43,7 @@ def unseal(*, file: str, agent_key_file: Path | None, task: str | None, keys: bo
     if keys and task is not None:
         raise click.UsageError("--task is for tokens: leave it out with --keys")
     if task is not None:
-        phrases.demand_id("task", task)
+        _demand_whole(task)
     key = agent_keys.given(agent_key_file)
     text = _text(file)
     _demand_sealed(text, "standard input" if file == _STDIN else file)
@@ -60,6 +62,15 @@ def unseal(*, file: str, agent_key_file: Path | None, task: str | None, keys: bo
     )
     if task is None:
         screen.note(f"{_ANYBODY}. If you expect a certain task, give it with --task", "yellow")
+
+
+def _demand_whole(task: str) -> None:
+    try:
+        phrases.demand_id("task", task)
+    except click.UsageError as error:
+        # There may be no home here, so nothing knows which task was opened last.
+        whole = "unseal needs the whole id, which capx task list or capx inspect shows"
+        raise click.UsageError(f"{error.message}; {whole}") from None
 
 
 def _text(file: str) -> str:

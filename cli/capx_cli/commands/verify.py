@@ -32,7 +32,8 @@ def verify(
 
     The command shows every restriction, which hop made it, and whether it denies the call. It uses nothing up, and
     records nothing. What only a service understands, such as its own caveats, is denied here and marked (?). A token
-    that is bound to a key is denied unless --agent-key-file gives that key, to present it with.
+    that is bound to a key must be presented, with capx present or, by this command, with --agent-key-file. Otherwise it
+    is denied: hop_unsigned.
 
     Example: capx verify --action slides.write --arg deck=deck-42 --tenant Acme
     """
