@@ -7,8 +7,9 @@ Laws: the key stays with its agent, and is never derived from another key. What 
 
 from typing import ClassVar
 
+from capx.crypto import key_file
 from capx.crypto.ed25519 import ALGORITHM, parse_public
-from capx.crypto.named_key import NamedKey, is_key_file_text
+from capx.crypto.named_key import NamedKey
 from capx.crypto.sealed import Kind, unseal
 from capx.errors import KeyProblem
 
@@ -40,7 +41,7 @@ def parse_agent_key(public: object) -> bytes:
     if public.startswith(ALGORITHM):
         return parse_public(public)
     # The text is not shown, and not kept: it may be a secret key, and error reporters send the locals of a traceback.
-    is_secret = is_key_file_text(public)
+    is_secret = key_file.is_text(public)
     del public
     if is_secret:
         raise KeyProblem(

@@ -4,8 +4,9 @@ Laws: an error about a line gives its number and never shows the line. capx.cryp
 file, and what is left of it after a crash.
 """
 
+import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from capx.crypto import private_file
 from capx.errors import KeyProblem
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path  # slow to import: a caller that passes one has imported it already
 
 _Key = TypeVar("_Key")
+_MOST: Final = 2**20
+"""Bytes of a key file."""
+_SECRET: Final = re.compile(r"^\s*(?:agent|principal|root|audience)(?: +\S+){1,2} +[A-Za-z0-9_-]{43}\s*$", re.MULTILINE)
+"""A line of a key file that holds a secret."""
 
 
 class Keys(Protocol):
@@ -37,6 +42,11 @@ def parsed(text: str, name: str, read: Callable[[list[str]], _Key | str]) -> lis
     return _all_good(name, lines)
 
 
+def is_text(text: str) -> bool:
+    """Whether this is what a key file holds, and not the name of one. Errors must not show it."""
+    return _SECRET.search(text) is not None
+
+
 def _all_good(name: str, lines: list[tuple[int, _Key | str]]) -> list[_Key]:
     keys: list[_Key] = []
     for number, key in lines:
@@ -51,8 +61,11 @@ def _all_good(name: str, lines: list[tuple[int, _Key | str]]) -> list[_Key]:
 def _read(path: "Path", read: Callable[[list[str]], _Key | str]) -> list[tuple[int, _Key | str]]:
     """Return the number of each line with its key, or with the sentence that says what is wrong."""
     with private_file.explained(KeyProblem, f"cannot read the key file {path}"):
-        text = private_file.read_secret(path, KeyProblem, "key file").decode("ascii", "replace")
-    return _lines(text, read)
+        content = private_file.read_secret(path, KeyProblem, "key file", _MOST + 1)
+    if len(content) > _MOST:
+        del content  # error reporters send the locals of a traceback
+        raise KeyProblem(f"{path} is larger than any key file, which has at most {_MOST} bytes: name another file")
+    return _lines(content.decode("ascii", "replace"), read)
 
 
 def _lines(text: str, read: Callable[[list[str]], _Key | str]) -> list[tuple[int, _Key | str]]:

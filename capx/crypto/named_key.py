@@ -20,8 +20,6 @@ from capx_caveats import is_label
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TEXTS = ("agent ", "principal ")
-"""How the text of a key file begins."""
 # Characters that stay readable, because names are often email addresses.
 _PLAIN = "@+"
 # With the digest and ".key" after it, this stays below 255 bytes, the limit of most file systems.
@@ -61,7 +59,7 @@ class NamedKey:
         """Read the key file of a person or an agent; KeyProblem if it cannot be used."""
         from pathlib import Path  # slow to import
 
-        if is_key_file_text(str(path)):
+        if key_file.is_text(str(path)):
             del path
             raise KeyProblem("give the name of a key file, and not its text: nobody else may see what is in it")
         if str(path).startswith(ALGORITHM):
@@ -109,11 +107,6 @@ class NamedKey:
             return "the key is not base64url"
         except KeyProblem as problem:
             return str(problem)
-
-
-def is_key_file_text(text: str) -> bool:
-    """Whether this is what a key file holds, and not the name of one."""
-    return text.startswith(_TEXTS)
 
 
 def file_name(name: str) -> str:

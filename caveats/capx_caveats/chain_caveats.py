@@ -108,7 +108,7 @@ class Holder(ChainCaveat, frozen=True, tag="holder"):
         _demand_bytes(_KEY(self.key), "a public key is 32 bytes")
 
     def sentence(self) -> str:
-        return f"held by key ed25519:{self.key}"
+        return f"bound to the key ed25519:{self.key}"
 
 
 class Hop(ChainCaveat, frozen=True, tag="hop"):
@@ -126,7 +126,7 @@ class Hop(ChainCaveat, frozen=True, tag="hop"):
             _demand_bytes(_KEY(self.key), "a public key is 32 bytes")
 
     def sentence(self) -> str:
-        return f"delegated to {self.to}{'' if self.key is UNSET else f', held by key ed25519:{self.key}'}"
+        return f"delegated to {self.to}{'' if self.key is UNSET else f', whose key is ed25519:{self.key}'}"
 
 
 class MaxHops(ChainCaveat, frozen=True, tag="max_hops"):

@@ -165,19 +165,6 @@ def blocks(token: "Token") -> "Iterator[tuple[str, tuple[Caveat, ...]]]":
         yield "this presentation" if presents else whose(section.hop, section.name), section.caveats
 
 
-def in_words(caveat: "Caveat") -> str:
-    """Return a caveat as a sentence, with the public key that it names as people write it."""
-    from msgspec import UNSET
-
-    from capx_caveats import Holder, Hop
-
-    if isinstance(caveat, Holder):
-        return f"bound to the key ed25519:{caveat.key}"
-    if isinstance(caveat, Hop) and caveat.key is not UNSET:
-        return f"{caveat.sentence()}, whose key is ed25519:{caveat.key}"
-    return caveat.sentence()
-
-
 def keys(token: "Token") -> "Iterator[tuple[str, str]]":
     """Return each public key that a token names, with the agent that it is for; only the last one can use the token."""
     from capx.tokens.wording import label
@@ -355,7 +342,7 @@ def token_as_json(token: "Token") -> "dict[str, object]":
         "id": b64u(token.id),
         "ids": [b64u(id_) for id_ in token.ids],
         "keys": list(token.keys),
-        "blocks": [list(map(in_words, block)) for block in token.caveats],
+        "blocks": [[caveat.sentence() for caveat in block] for block in token.caveats],
         "effective": left_of(token).as_json(),
     }
 

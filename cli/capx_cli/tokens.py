@@ -53,9 +53,20 @@ def named_file() -> str | None:
 
 
 def refuse_tokens(args: Sequence[str]) -> None:
-    """Raise UsageError if there is a token on the command line."""
+    """Raise UsageError if there is a token on the command line, or the text of a key file."""
     if any(_TOKEN.search(each) for each in args):
         raise click.UsageError(f"a token on the command line shows in `ps` and in the shell's history: {HOW}")
+    if any(_is_key(each) for each in args if " " in each):
+        raise click.UsageError(
+            "this is the text of a key file, a secret, and it shows in `ps` and in the shell's history: make another "
+            "key, and name its file"
+        )
+
+
+def _is_key(text: str) -> bool:
+    from capx.crypto import key_file  # slow to import
+
+    return key_file.is_text(text)
 
 
 def read_bundle(token_file: str | None) -> "Bundle":
@@ -99,10 +110,10 @@ def reading(token_file: str | None) -> Generator[str]:
 
 
 def _demand_form(text: str) -> None:
-    from capx.crypto.named_key import is_key_file_text
+    from capx.crypto import key_file
     from capx.tokens.bundle import SEALED
 
-    if not text.startswith("capx1_") and is_key_file_text(text):
+    if not text.startswith("capx1_") and key_file.is_text(text):
         raise Unusable("this is a key, and not a token: an agent's is for --agent-key-file, a person's for --key-file")
     if not text.isascii():
         raise Unusable("this is not a token: a token begins with capx1_ and is plain ASCII")

@@ -234,7 +234,7 @@ SENTENCES: dict[str, Callable[[], Caveat | Constraint]] = {
     "for task T1": lambda: understood("task", "T1"),
     f"on intent {KEY}": lambda: understood("intent", KEY),
     "below root R1": lambda: understood("root", "R1"),
-    f"held by key ed25519:{KEY}": lambda: understood("holder", KEY),
+    f"bound to the key ed25519:{KEY}": lambda: understood("holder", KEY),
     "delegated to slides-agent": lambda: understood("hop", "slides-agent", NONCE),
     "at most 2 more delegations": lambda: max_hops(2),
     "presented once, for one http call": lambda: understood("call", "http", KEY, NOW, PRESENTATION),

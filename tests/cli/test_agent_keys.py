@@ -197,10 +197,18 @@ def test_a_key_file_is_not_taken_for_a_public_key(home: Shell, held: Held, comma
     assert "is not a public key of an agent: capx agent-key show FILE prints it" in other.err
     secret = home(*command, option, held.key_file.read_text().strip(), code=2).err
     assert "this is the text of a key file, a secret, " in secret
-    assert "make another key, and give its public half" in secret
+    assert "make another key" in secret
     assert held.key.dump().split()[-1] not in secret
     twice = home(*command, option, held.key.public, option, held.key.public, code=2).err
     assert f"Invalid value for '{option}': it was given twice: give it once" in twice
+
+
+@pytest.mark.parametrize("command", ["revoke", "why", "graph", "task show", "find --agent", "inspect --token-file"])
+def test_no_command_shows_the_text_of_a_key_file(home: Shell, held: Held, command: str) -> None:
+    text = f"# of the planner\n  {held.key_file.read_text()}"
+    said = home(*command.split(), text, code=2).err
+    assert "this is the text of a key file, a secret" in said
+    assert held.key_file.read_text().split()[-1] not in said
 
 
 def test_a_bound_token_without_its_key_is_denied(home: Shell, held: Held) -> None:

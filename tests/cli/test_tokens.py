@@ -132,6 +132,6 @@ def test_a_forged_token_revokes_nothing(home: Any) -> None:
 
 
 def test_a_key_in_the_place_of_a_token_says_what_takes_it(capx: Any) -> None:
-    for text in ("agent reader AAAA", "principal ana AAAA"):
+    for text in (f"agent reader {43 * 'A'}", f"principal ana {43 * 'A'}"):
         said = capx("inspect", token=text, code=3).err
         assert "this is a key, and not a token: an agent's is for --agent-key-file, a person's for --key-file" in said

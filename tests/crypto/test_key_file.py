@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from capx.crypto.key_file import is_text
 from capx.crypto.keys import AudienceKeys, KeyRing
 from capx.errors import InvalidRequest, KeyProblem
 from tests.labs.key_files import (
@@ -346,3 +347,22 @@ def test_a_pipe_as_a_key_file_is_refused_and_not_waited_for(tmp_path: Path) -> N
         KeyRing.load(tmp_path / "root.keys")
     with pytest.raises(KeyProblem, match="not a regular file"):
         AudienceKeys.load(tmp_path / "root.keys")
+
+
+def test_a_huge_file_is_no_key_file(tmp_path: Path) -> None:
+    path = tmp_path / "root.keys"
+    path.touch(mode=0o600)
+    os.truncate(path, 2**40)
+    with pytest.raises(KeyProblem, match="is larger than any key file, which has at most 1048576 bytes"):
+        KeyRing.load(path)
+
+
+@pytest.mark.parametrize("before", ["", "  ", "# the planner's\n", "\n\n"])
+@pytest.mark.parametrize("line", [LINE, f"agent planner {43 * 'A'}", ROOT_KEY.line()])
+def test_the_text_of_a_key_file_is_known_as_one(before: str, line: str) -> None:
+    assert is_text(f"{before}{line}\n")
+
+
+@pytest.mark.parametrize("text", ["agent planner", "agents/planner.key", f"ed25519:{43 * 'A'}", 43 * "A", ""])
+def test_what_names_a_key_is_no_text_of_one(text: str) -> None:
+    assert not is_text(text)

@@ -92,7 +92,7 @@ def _show(parent: "Token | None", child: "Token", parents: "Sequence[Token]") ->
 
 def _appended(parent: "Token", child: "Token") -> "Iterator[tuple[str, list[str]]]":
     for whose, block in list(phrases.blocks(child))[len(parent.caveats) :]:
-        yield whose, list(map(phrases.in_words, block))
+        yield whose, [caveat.sentence() for caveat in block]
 
 
 def _changes(before: "Effective", after: "Effective") -> "Iterator[tuple[str, str]]":

@@ -89,4 +89,4 @@ def _show(token: "Token", status: "TokenStatus | None") -> None:
 def _show_blocks(token: "Token") -> None:
     for whose, block in phrases.blocks(token):
         for caveat in block:
-            screen.say(f"  {whose}: {phrases.in_words(caveat)}")
+            screen.say(f"  {whose}: {caveat.sentence()}")
