@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tests.bench.authority.figures import Figure
 
 _ROUNDS_OF_A_SIDE: Final = 9
+_TURNS: Final = 31
+"""The least turns in which verification is compared with an earlier commit, however few rounds all else has."""
 _BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM, ours.SIGNED_WARM, ours.CHECK)
 
 
@@ -105,7 +107,8 @@ class Session:
         given = self._options
         commit, wanted = parts_of(asked)
         parts = [part for part in wanted if given.only in {None, part}]
-        turns = (given.pairs if "authority" in parts else 0) + (given.rounds if "verify" in parts else 0)
+        rounds = given.rounds if given.quick else max(given.rounds, _TURNS)
+        turns = (given.pairs if "authority" in parts else 0) + (rounds if "verify" in parts else 0)
         task = self._progress.add_task(f"beside {commit}", total=turns)
         try:
             self.earlier.append(
@@ -115,7 +118,7 @@ class Session:
                     [f"--rounds={min(given.rounds, _ROUNDS_OF_A_SIDE)}"],
                     self._folder,
                     pairs=given.pairs,
-                    rounds=given.rounds,
+                    rounds=rounds,
                     seconds=given.turn,
                     lengths=given.hops,
                     told=partial(self._progress.advance, task),
