@@ -18,6 +18,7 @@ from capx.crypto.ed25519 import SEED, Signer, is_signed
 from capx.store.protocols import Store
 from capx.tokens import wire
 from capx.tokens.capability import mint
+from capx.tokens.signed_blocks import MAX_SIGNATURES
 from capx.verify.protocols import Liveness
 from capx_caveats import Call
 from tests.bench import workload
@@ -138,6 +139,9 @@ def contenders(bench: Bench, store: Store) -> list[Contender]:
 
 def signed_contenders(hops: int, root: RootKey, liveness: Liveness) -> list[Contender]:
     """The verification of a chain of signed hops by keys that the verifier knows, and one check of a signature."""
+    # Each hop and the presentation.
+    if hops + 1 > MAX_SIGNATURES:
+        raise Unmeasurable(f"a token has at most {MAX_SIGNATURES} signatures")
     bench = Bench(workload.signed_chain_of(hops, root, int(time.time())), root, liveness)
     signer, message = Signer(os.urandom(SEED)), os.urandom(32)
     signature = signer.sign(message)
