@@ -95,7 +95,7 @@ class World:
     def presented_asks(self, task: OpenedTask) -> int:
         """How often the task's agents came to ask, as the log has it."""
         decisions = [event.facts() for event in self.operators.log() if event.kind == "decision"]
-        return sum((body["task"], body["action"]) == (task.id, ASK) for body in decisions)
+        return sum((body.get("task"), body.get("action")) == (task.id, ASK) for body in decisions)
 
     def approve(self, request: str) -> None:
         """Let Ben consent, in a process of his own."""
