@@ -159,13 +159,16 @@ def refusal_of(check: Check) -> Refusal | None:
         return check
     from capx.crypto.ed25519 import is_signed, public_text, weakness  # slow to import, and only keyed tokens need it
 
+    # A sentence only for a refusal: a chain of eight hops has nine keys to check in each verification.
     if isinstance(check, NamedKey):
+        if weakness(check.public) is None:
+            return None
         sentence = f"names {public_text(check.public)}, under which others than its owner could sign, or nobody"
-        good = weakness(check.public) is None
     else:
+        if check.is_spelled and is_signed(check.public, check.message, check.signature):
+            return None
         sentence = f"is not signed by the key that the chain named last, {public_text(check.public)}"
-        good = check.is_spelled and is_signed(check.public, check.message, check.signature)
-    return None if good else _refused("hop_signature", sentence, (check.hop, check.name))
+    return _refused("hop_signature", sentence, (check.hop, check.name))
 
 
 def sign_block(caveats: tuple[Caveat, ...], parent: bytes, key: SigningKey) -> bytes:
