@@ -56,7 +56,7 @@ def refuse_tokens(args: Sequence[str]) -> None:
     """Raise UsageError if there is a token on the command line, or the text of a key file."""
     if any(_TOKEN.search(each) for each in args):
         raise click.UsageError(f"a token on the command line shows in `ps` and in the shell's history: {HOW}")
-    if any(_is_key(each) for each in args if " " in each):
+    if any(_is_key(each) for each in args if len(each.split()) > 1):
         raise click.UsageError(
             "this is the text of a key file, a secret, and it shows in `ps` and in the shell's history: make another "
             "key, and name its file"

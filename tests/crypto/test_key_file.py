@@ -361,8 +361,15 @@ def test_a_huge_file_is_no_key_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", [LINE, f"agent planner {43 * 'A'}", ROOT_KEY.line()])
 def test_the_text_of_a_key_file_is_known_as_one(before: str, line: str) -> None:
     assert is_text(f"{before}{line}\n")
+    assert is_text(before + line.replace(" ", "\t"))
 
 
 @pytest.mark.parametrize("text", ["agent planner", "agents/planner.key", f"ed25519:{43 * 'A'}", 43 * "A", ""])
 def test_what_names_a_key_is_no_text_of_one(text: str) -> None:
     assert not is_text(text)
+
+
+@pytest.mark.parametrize("part", ["\n", " ", "agent ", "agent a ", "agent a\n"])
+@pytest.mark.timeout(20)
+def test_a_long_text_is_looked_at_once(part: str) -> None:
+    assert not is_text(part * 1_000_000)
