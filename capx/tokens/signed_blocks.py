@@ -13,12 +13,13 @@ Laws:
 """
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Final, Protocol
 
 from msgspec import UNSET, Struct
 
-from capx.crypto.base64url import b64u, unb64u
-from capx.crypto.hashing import digest
+from capx.crypto.base64url import b64u, whole_bytes
+from capx.crypto.hashing import sized
 from capx.tokens.chain import Block
 from capx.tokens.revocation_key import of_key
 from capx_caveats import Caveat, Holder, Hop, Refusal, Sig, encode_block
@@ -72,6 +73,7 @@ Check = Signature | NamedKey | Refusal
 class SignedBlocks(Struct, frozen=True):
     """The keys that a chain names, from first to last, and what a verifier checks, in the order of the blocks.
 
+    The signature of a block is its last check: a verifier that remembers it as good remembers the whole block as good.
     Without keys, it has no holder, and something in it is signed or names a key all the same. `signed` is the number
     of its blocks that end in a signature, whether it counts or not.
     """
@@ -91,6 +93,9 @@ class SignedBlocks(Struct, frozen=True):
         others = [refusal_of(one) for one in self.checks if not isinstance(one, Signature)]
         return tuple([one for one in others if one is not None])
 
+
+# As in capx.tokens.chain: the same bytes as `digest` covers, which would take longer for each presentation.
+_SIG = sized(b"capx/1/sig") + (32).to_bytes(4)
 
 Owner = tuple[int, str | None]
 """The hop of a block, and the label of that hop."""
@@ -112,12 +117,13 @@ def read_signed_blocks(
             continue
         if is_hop and (signed is None or named is None):
             checks.append(_refused("hop_unsigned", _HOP_UNSIGNED, owner))
+        signer = keys[-1:]
+        if named is not None:
+            keys.append(whole_bytes(named))
+            checks.append(NamedKey(*owner, keys[-1]))
         # A third party's block has no caveats, so it is never signed.
         if signed is not None and isinstance(block, bytes):
-            checks.append(_signature(block, signed, owner, keys[-1], (digests[at], digests[at + 1])))
-        if named is not None:
-            keys.append(unb64u(named))
-            checks.append(NamedKey(*owner, keys[-1]))
+            checks.append(_signature(block, signed, owner, signer[0], (digests[at], digests[at + 1])))
     count = sum(bool(caveats) and type(caveats[-1]) is Sig for caveats in decoded)
     return SignedBlocks(tuple(keys), tuple(checks), count)
 
@@ -157,17 +163,16 @@ def refusal_of(check: Check) -> Refusal | None:
     """The refusal that a check ends in, or None."""
     if isinstance(check, Refusal):
         return check
-    from capx.crypto.ed25519 import is_signed, public_text, weakness  # slow to import, and only keyed tokens need it
+    from capx.crypto import ed25519  # slow to import, and only keyed tokens need it
 
-    # A sentence only for a refusal: a chain of eight hops has nine keys to check in each verification.
     if isinstance(check, NamedKey):
-        if weakness(check.public) is None:
+        if ed25519.weakness(check.public) is None:
             return None
-        sentence = f"names {public_text(check.public)}, under which others than its owner could sign, or nobody"
+        sentence = f"names {ed25519.public_text(check.public)}, under which others than its owner could sign, or nobody"
     else:
-        if check.is_spelled and is_signed(check.public, check.message, check.signature):
+        if check.is_spelled and ed25519.is_signed(check.public, check.message, check.signature):
             return None
-        sentence = f"is not signed by the key that the chain named last, {public_text(check.public)}"
+        sentence = f"is not signed by the key that the chain named last, {ed25519.public_text(check.public)}"
     return _refused("hop_signature", sentence, (check.hop, check.name))
 
 
@@ -179,7 +184,7 @@ def sign_block(caveats: tuple[Caveat, ...], parent: bytes, key: SigningKey) -> b
 
 
 def _message(parent: bytes, head: bytes) -> bytes:
-    return digest(b"capx/1/sig", parent, head)
+    return sha256(_SIG + parent + len(head).to_bytes(4) + head).digest()
 
 
 def _signature(block: bytes, signed: Sig, owner: Owner, public: bytes, digests: tuple[bytes, bytes]) -> Signature:
@@ -190,7 +195,7 @@ def _signature(block: bytes, signed: Sig, owner: Owner, public: bytes, digests: 
         name=name,
         public=public,
         message=_message(parent, block[:-ENDING]),
-        signature=unb64u(signed.signature),
+        signature=whole_bytes(signed.signature),
         digest=own,
         # Valid JSON that ends so has this `sig` as its last caveat: what is signed can be read in one way only.
         is_spelled=block.endswith(b',["sig","%b"]]' % signed.signature.encode()),

@@ -39,7 +39,7 @@ MAX_REPORTED = 32
 class Evaluator:
     """The parts that judging needs besides the token: revocations, the time, a meter, and the recorder.
 
-    It remembers up to twice `signed_blocks` blocks whose signatures are good.
+    It remembers up to twice `signed_blocks` blocks up to which all signatures are good.
     """
 
     def __init__(
@@ -62,7 +62,8 @@ class Evaluator:
         self._latest = 0
         self._lock = threading.Lock()
         self._ended_tokens = EndedTokens()
-        # By d of the block: it covers the key, the message and the signature, so siblings share the checks of a parent.
+        # By d of a block up to which all checks are good. It covers every key, message and signature, so siblings share
+        # the checks of a parent.
         self._signed: Cache[bool] = Cache(signed_blocks)
 
     def age(self) -> float:
@@ -97,19 +98,22 @@ class Evaluator:
     def signature_refusals(self, lineage: Lineage, own: Signature | Refusal | None) -> tuple[Refusal, ...]:
         """Step 6.1: the blocks and the presentation (`own`) that the key in force did not sign, with their hops.
 
-        Good signatures of blocks are remembered. That of a presentation is checked each time.
+        Good chains are remembered. The signature of a presentation is checked each time.
         """
         signed = lineage.signed
-        if signed is None and own is None:
-            return ()
         found: list[Refusal] = []
-        for one in (*(() if signed is None else signed.checks), own):
-            if one is None or (isinstance(one, Signature) and self._signed.get(one.digest)):
-                continue
-            if refusal := refusal_of(one):
-                found.append(refusal)
-            elif isinstance(one, Signature) and one is not own:
-                self._signed.put(one.digest, True)
+        if signed is not None and not self._signed.get(lineage.digest):
+            for one in signed.checks:
+                if isinstance(one, Signature) and self._signed.get(one.digest):
+                    continue
+                if refusal := refusal_of(one):
+                    found.append(refusal)
+                elif isinstance(one, Signature) and not found:
+                    self._signed.put(one.digest, True)
+            if not found:
+                self._signed.put(lineage.digest, True)
+        if own is not None and (refusal := refusal_of(own)):
+            found.append(refusal)
         return tuple(found[:MAX_REPORTED])
 
     def proven(self, lineage: Lineage) -> Lineage:

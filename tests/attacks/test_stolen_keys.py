@@ -298,6 +298,17 @@ def test_a_remembered_prefix_excuses_nothing_else() -> None:
     assert lab.codes(token) == ("revoked",)
 
 
+def test_a_remembered_block_excuses_no_weak_key_in_it() -> None:
+    lab = Lab()
+    token = signed(keyed(), PLANNER, Hop("a", NONCES[0], b64u(bytes(32))))
+    below = appended(token, encode_block((Expires(NOW + 60),)))
+    for at, one in enumerate([token, token, below, below, token]):
+        signs = told(presented(one, THIEF, "ABCDE"[at] * 16), lab)
+        assert signs == ("hop_signature", "hop_signature"), "the weak key, and the presentation"
+        (weak, _) = lab.decide(presented(one, THIEF, "FGHIJ"[at] * 16).text).refusals
+        assert "under which others" in weak.sentence
+
+
 def test_a_stolen_use_is_burnt_and_logged_once() -> None:
     lab = Lab()
     stolen = presented(keyed(), THIEF).text
