@@ -39,4 +39,7 @@ def sized(part: bytes) -> bytes:
 
 def digest(label: bytes, *parts: bytes) -> bytes:
     """Return the SHA-256 of the label and the parts, each after its length (four bytes, big-endian)."""
-    return sha256(b"".join(map(sized, (label, *parts)))).digest()
+    covered = sized(label)
+    for part in parts:
+        covered += len(part).to_bytes(4) + part
+    return sha256(covered).digest()

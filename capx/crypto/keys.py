@@ -37,6 +37,7 @@ AUTHORITY_BYTES = 16
 
 # At most 8 MiB for each root key.
 _REMEMBERED_ROWS, _LONGEST_REMEMBERED = 4_096, 2_048
+_REMEMBERED_AUDIENCES = 256
 
 
 class _Secret:
@@ -99,7 +100,7 @@ class AudienceKey(_Secret):
 class RootKey(_Secret):
     """32 random bytes, from which the key of every audience is derived (HKDF-Expand, RFC 5869, first block)."""
 
-    __slots__ = ("_remembered_row_mark", "_row_mark", "_secret", "kid")
+    __slots__ = ("_audience_key", "_remembered_row_mark", "_row_mark", "_secret", "kid")
 
     def __init__(self, secret: bytes) -> None:
         # As in AudienceKey: a repr for a key whose checks fail, and no secret in a local variable.
@@ -109,6 +110,8 @@ class RootKey(_Secret):
         if problem := _weakness(self._secret):
             raise KeyProblem(problem)
         self.kid = b64u(digest(b"capx/1/kid", self._secret)[:KID_BYTES])
+        # To derive a key takes longer than to mint with it, and an authority has few audiences.
+        self._audience_key = lru_cache(_REMEMBERED_AUDIENCES)(partial(_audience_key, self.kid, self._secret))
         # An agent that asks has the rows of its task checked again, and most of them have not changed.
         self._row_mark = partial(_row_mark, mac(self._secret, b"capx/1/row\x01"), unb64u(self.kid))
         self._remembered_row_mark = lru_cache(_REMEMBERED_ROWS)(self._row_mark)
@@ -122,7 +125,7 @@ class RootKey(_Secret):
     def audience_key(self, audience: str) -> AudienceKey:
         """Return the key for the resource of this audience."""
         _demand_audience(audience)
-        return AudienceKey(self.kid, audience, mac(self._secret, b"capx/1/audience/" + audience.encode() + b"\x01"))
+        return self._audience_key(audience)
 
     def feed_signer(self) -> "FeedSigner":
         """Return the signer of the authority's feed for the time in which this key mints.
@@ -147,6 +150,10 @@ class RootKey(_Secret):
     def line(self) -> str:
         """Return the line of a key file that holds this key: a secret."""
         return f"root {self.kid} {b64u(self._secret)}"
+
+
+def _audience_key(kid: str, secret: bytes, audience: str) -> AudienceKey:
+    return AudienceKey(kid, audience, mac(secret, b"capx/1/audience/" + audience.encode() + b"\x01"))
 
 
 def _row_mark(row_key: bytes, kid: bytes, table: str, id_: str, fields: bytes) -> bytes:

@@ -32,7 +32,9 @@ class _BuiltAsRead(StructMeta):
 
         def __call__(self, *given: Any, **named: Any) -> Any:
             fields = self.__struct_fields__
-            values = [*given, *(named.pop(field) for field in fields[len(given) :] if field in named)]
+            values = [*given]
+            if named:
+                values += [named.pop(field) for field in fields[len(given) :] if field in named]
             if named:
                 raise InvalidCaveat(f"{self.__name__} takes no {', '.join(named)}")
             # On the wire, an absent optional field at the end is dropped.

@@ -12,6 +12,7 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import inspect
+from msgspec.structs import astuple
 
 from capx_caveats.constraint import Constraint, Wire, is_own
 from capx_caveats.constraints import AnyConstraint
@@ -80,16 +81,15 @@ def demand_readable(kind: type[Wire]) -> None:
 _PLAIN = (inspect.StrType, inspect.BoolType, inspect.NoneType, inspect.LiteralType)
 
 
-def own_constraints(value: object) -> Iterator[type[Constraint]]:
+def own_constraints(value: Wire | tuple[object, ...]) -> Iterator[type[Constraint]]:
     """Yield the class of each constraint with a dotted tag in a value, at all depths."""
-    if isinstance(value, tuple):
-        for element in cast("tuple[object, ...]", value):
-            yield from own_constraints(element)
-    elif isinstance(value, Wire):
-        if isinstance(value, Constraint) and is_own(type(value)):
-            yield type(value)
-        for field in value.__struct_fields__:
-            yield from own_constraints(getattr(value, field))
+    if isinstance(value, Constraint) and is_own(type(value)):
+        yield type(value)
+    held: tuple[object, ...] = astuple(value) if isinstance(value, Wire) else cast("Any", value)
+    for element in held:
+        # Most fields are texts and numbers: to look into each of them would double the time to write a caveat.
+        if isinstance(element, tuple | Wire):
+            yield from own_constraints(cast("Wire", element))
 
 
 def _held(*forms: Any) -> Iterator[type[Wire]]:
