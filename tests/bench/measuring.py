@@ -104,9 +104,12 @@ def measure(
 
 
 def _count(run: Run, seconds: float) -> int:
-    """How many repetitions take so long: the second of two turns tells, since the first fills caches."""
+    """How many repetitions take so long. The first turn fills caches, and one that is too short tells too little."""
     run(_WARMING)
-    return max(1, min(MAX_COUNT, int(seconds / max(run(_WARMING) / _WARMING, 1e-9))))
+    count = _WARMING
+    while (taken := run(count)) < seconds / 4 and count < MAX_COUNT:
+        count = min(2 * count, MAX_COUNT)
+    return max(1, min(MAX_COUNT, int(count * seconds / max(taken, 1e-9))))
 
 
 def _row(
