@@ -272,7 +272,7 @@ class Capability(Token):
     def _appended(self, block: bytes) -> wire.Frame:
         old = self._frame
         signature = chain.extend(old.signature, block)
-        return wire.Frame(old.identifier, old.identifier_bytes, (*old.blocks, block), signature, "")
+        return wire.Frame(old.identifier, old.identifier_bytes, (*old.blocks, block), signature, b"")
 
 
 def mint(key: AudienceKey, caveats: Iterable[Caveat], *, now: int, nonce: str | None = None) -> Capability:
@@ -290,7 +290,7 @@ def mint_block(key: AudienceKey, block: bytes, *, now: int, nonce: str) -> Capab
     # Every reader decodes strictly: do not mint what none of them accepts.
     wire.Identifier.decode(raw)
     signature = chain.extend(mac(key.mac_key, raw), block)
-    frame = wire.Frame(identifier, raw, (block,), signature, "")
+    frame = wire.Frame(identifier, raw, (block,), signature, b"")
     return Capability(frame, wire.encode(identifier, (block,), signature))
 
 

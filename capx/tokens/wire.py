@@ -39,8 +39,6 @@ PRESENTATION: Final = 131
 """Bytes that a presentation made by capx has after the body: its block, the end, the signature."""
 SIGNED_PRESENTATION: Final = PRESENTATION + ENDING
 """The same, if the holder's key has signed the presentation."""
-_SIGNED_END: Final = ENDING + 4 + SIGNATURE
-"""Bytes from the signature of the last block to the end of the token."""
 
 _LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0
 _OTHER_VERSION = re.compile(r"capx[0-9]+_")
@@ -79,15 +77,15 @@ class Identifier(Struct, frozen=True):
 class Frame(Struct, frozen=True):
     """The parts of a token. Nothing is verified: anybody can write these bytes.
 
-    `body` is the base64url text of the bytes before the last block. All presentations of one capability have the same
-    body. `repr` shows neither body nor signature: together they are the secret token.
+    `body` is the bytes before the last block. All presentations of one capability have the same body. `repr` shows
+    neither body nor signature: together they are the secret token.
     """
 
     identifier: Identifier
     identifier_bytes: bytes
     blocks: tuple[Block, ...]
     signature: bytes
-    body: str
+    body: bytes
 
     def __repr__(self) -> str:
         return f"Frame({self.identifier!r}, {len(self.blocks)} blocks)"
@@ -116,7 +114,7 @@ def encode(identifier: Identifier, blocks: tuple[Block, ...], signature: bytes) 
     return text
 
 
-def decode(text: str, earlier: Callable[[str], Frame | None] | None = None) -> Frame:
+def decode(text: str, earlier: Callable[[bytes], Frame | None] | None = None) -> Frame:
     """Take a token's text apart; MalformedToken if it is not a token, with the place of the fault.
 
     `earlier` may return a frame with exactly this body that was decoded before; then the body is not read again.
@@ -127,52 +125,36 @@ def decode(text: str, earlier: Callable[[str], Frame | None] | None = None) -> F
     if not text.startswith(PREFIX):
         raise _no_prefix(text)
     encoded = text[len(PREFIX) :]
-    if earlier and (frame := _continued(encoded, earlier)):
-        return frame
     data = whole_bytes(encoded)
+    body, known = _known(data, earlier) if earlier else (b"", None)
     try:
-        identifier, raw, at = _opening(data)
-        blocks, start, signature = _rest(data, at, ())
+        frame = _frame(data, body, known)
     except IndexError:
         # Cheaper than a check of the length at each byte: reading beyond the end means that the token is cut short.
         raise _cut_short(data) from None
     # Two texts for the same bytes would be two tokens to a cache or a log, and one to the MAC.
     demand_canonical(data, encoded)
-    return Frame(identifier, raw, blocks, signature, _text_to(data, start, encoded))
+    return frame
 
 
-def _continued(encoded: str, earlier: Callable[[str], Frame | None]) -> Frame | None:
-    """The frame of an earlier body and a presentation that capx made; None for anything else, which is read whole."""
-    before = len(encoded) * 3 // 4 - SIGNED_PRESENTATION
-    if before < 0:
-        return None
-    # A group of four characters spells three bytes.
-    first = before // 3 * 4
-    ending = encoded[first:]
-    try:
-        end = whole_bytes(ending)
-        is_signed = end.startswith(b',["sig","', len(end) - _SIGNED_END)
-        at = len(end) - (SIGNED_PRESENTATION if is_signed else PRESENTATION)
-        body = encoded[:first] + _text_to(end, at, ending)
+def _known(data: bytes, earlier: Callable[[bytes], Frame | None]) -> tuple[bytes, Frame | None]:
+    """The part of these bytes that may be the body of an earlier frame, and that frame."""
+    body = data[:-PRESENTATION]
+    known = earlier(body)
+    if known is None and b',["sig","' in data[-SIGNED_PRESENTATION:]:
+        body = data[:-SIGNED_PRESENTATION]
         known = earlier(body)
-        if known is None:
-            return None
-        demand_canonical(end, ending)
-        blocks, start, signature = _rest(end, at, known.blocks[:-1])
-    except (MalformedToken, IndexError):
-        return None
-    return Frame(known.identifier, known.identifier_bytes, blocks, signature, body) if start == at else None
+    return body, known
 
 
-def _text_to(data: bytes, end: int, encoded: str) -> str:
-    """The canonical text of the first `end` of these bytes, of which `encoded` is a text."""
-    groups = end // 3
-    return encoded[: groups * 4] + b64u(data[groups * 3 : end])
-
-
-def _rest(data: bytes, at: int, before: tuple[Block, ...]) -> tuple[tuple[Block, ...], int, bytes]:
-    """All blocks, the position of the last one, and the signature; IndexError if these bytes are cut short."""
-    blocks = list(before)
+def _frame(data: bytes, body: bytes, earlier: Frame | None) -> Frame:
+    """The frame of these bytes; IndexError if they are cut short."""
+    if earlier is None:
+        identifier, raw, at = _opening(data)
+        blocks: list[Block] = []
+    else:
+        identifier, raw, at = earlier.identifier, earlier.identifier_bytes, len(body)
+        blocks = list(earlier.blocks[:-1])
     start = at
     while data[at] != _END:
         if len(blocks) == MAX_BLOCKS:
@@ -192,7 +174,7 @@ def _rest(data: bytes, at: int, before: tuple[Block, ...]) -> tuple[tuple[Block,
         raise MalformedToken(f"the signature has {len(signature)} bytes, not {SIGNATURE}")
     if at != len(data):
         raise MalformedToken(f"{len(data) - at} bytes follow the end of the token")
-    return tuple(blocks), start, signature
+    return Frame(identifier, raw, tuple(blocks), signature, body if len(body) == start else data[:start])
 
 
 def _opening(data: bytes) -> tuple[Identifier, bytes, int]:

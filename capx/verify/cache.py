@@ -6,7 +6,6 @@ Law: forgetting an entry costs time and changes no answer.
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
-Key = bytes | str
 
 
 class Cache(Generic[V]):
@@ -22,23 +21,23 @@ class Cache(Generic[V]):
     def __init__(self, size: int) -> None:
         self._size = size
         self._room = 0
-        self._young: dict[Key, V] = {}
-        self._old: dict[Key, V] = {}
+        self._young: dict[bytes, V] = {}
+        self._old: dict[bytes, V] = {}
 
-    def get(self, key: Key) -> V | None:
-        """The value of this key; None if it is not cached."""
-        value = self._young.get(key)
+    def get(self, body: bytes) -> V | None:
+        """The value of these bytes; None if it is not cached."""
+        value = self._young.get(body)
         if value is None:
-            value = self._old.get(key)
+            value = self._old.get(body)
             if value is not None:
-                self.put(key, value)
+                self.put(body, value)
         return value
 
-    def put(self, key: Key, value: V) -> None:
-        """Remember the value of this key."""
+    def put(self, body: bytes, value: V) -> None:
+        """Remember the value of these bytes."""
         # Without a lock: two threads at once may drop each other's entries, which is only a miss later.
-        if self._room < len(key) or len(self._young) >= self._size:
+        if self._room < len(body) or len(self._young) >= self._size:
             self._young, self._old, self._room = {}, self._young, self._size * 1024
         if self._size:
-            self._young[key] = value
-            self._room -= len(key)
+            self._young[body] = value
+            self._room -= len(body)

@@ -318,7 +318,7 @@ class Verifier:
         known = self._cache.get(frame.body)
         return None if known is None or known.key is not key else known
 
-    def _earlier(self, body: str) -> wire.Frame | None:
+    def _earlier(self, body: bytes) -> wire.Frame | None:
         known = self._cache.get(body)
         return None if known is None else known.frame
 

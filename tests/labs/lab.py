@@ -168,7 +168,7 @@ def _frame(
     blocks = tuple(new)
     for block in blocks:
         tail = chain.extend(tail, block)
-    frame = wire.Frame(identifier, identifier.encode(), (*old, *blocks), tail, "")
+    frame = wire.Frame(identifier, identifier.encode(), (*old, *blocks), tail, b"")
     return Capability(frame, wire.encode(identifier, frame.blocks, tail))
 
 
