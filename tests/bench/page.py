@@ -14,9 +14,10 @@ _HEAD: Final = """# Benchmarks
 should be the same.
 
 capx runs in one process on one core. The other libraries run in a second process, which waits while capx has its turn.
-In each round every contender has one turn. A time is the median over the rounds, in µs by default, with quartiles in
-parentheses. A ratio is the median of the ratios within the rounds. The time is that of the processor; if presentations
-are remembered in a store, it is that of the clock on the wall. Python collects garbage as usual.
+In each round every contender has one turn; tokens and their verification have at least 31 rounds. A time is the median
+over the rounds, in µs by default, with quartiles in parentheses. A ratio is the median of the ratios within the rounds.
+The time is that of the processor; if presentations are remembered in a store, it is that of the clock on the wall.
+Python collects garbage as usual.
 
 Each contender works on a chain of L hops. Each hop has five caveats: a `hop`, an `allow` of two entries, one of which
 constrains two arguments, `expires`, `max_hops` and a `where`.

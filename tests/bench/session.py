@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _ROUNDS_OF_A_SIDE: Final = 9
 _TURNS: Final = 31
-"""The least turns in which verification is compared with an earlier commit, however few rounds all else has."""
+"""The least turns in which verification is compared with others, however few rounds all else has."""
 _BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM, ours.SIGNED_WARM, ours.CHECK)
 
 
@@ -70,7 +70,7 @@ class Session:
         self.sizes += [Size(bench.hops, who, characters) for who, characters in sizes.items()]
         if any(row.op == "mint" for row in self.rows):
             contenders = [one for one in contenders if one.op != "mint"]
-        self.measure(f"{bench.hops} hops", contenders, _to_bases(contenders))
+        self.measure(f"{bench.hops} hops", contenders, _to_bases(contenders), self._turns)
 
     def growth(self) -> None:
         """Caveats and deaths."""
@@ -98,7 +98,7 @@ class Session:
         """The guarded route behind uvicorn."""
         rounds, seconds = (2, 0.1) if self._options.quick else (8, 0.5)
         task = self._progress.add_task(SERVED, total=len(CONNECTIONS) * (1 + rounds))
-        told = partial(self._progress.advance, task)
+        told = partial(self._progress.update, task, advance=1, refresh=True)
         self.figures, missing = measure_served(self._folder / SERVED, peers, rounds, seconds, told)
         self.missing |= missing
 
@@ -107,7 +107,7 @@ class Session:
         given = self._options
         commit, wanted = parts_of(asked)
         parts = [part for part in wanted if given.only in {None, part}]
-        rounds = given.rounds if given.quick else max(given.rounds, _TURNS)
+        rounds = self._turns
         turns = (given.pairs if "authority" in parts else 0) + (rounds if "verify" in parts else 0)
         task = self._progress.add_task(f"beside {commit}", total=turns)
         try:
@@ -121,7 +121,7 @@ class Session:
                     rounds=rounds,
                     seconds=given.turn,
                     lengths=given.hops,
-                    told=partial(self._progress.advance, task),
+                    told=partial(self._progress.update, task, advance=1, refresh=True),
                 )
             )
         except Unmeasurable as reason:
@@ -140,16 +140,22 @@ class Session:
         self._view.close()
         self._store.close()
 
-    def measure(self, what: str, contenders: list[Contender], against: Against) -> None:
-        """Time them, and keep what was found."""
-        rounds = self._options.rounds
+    @property
+    def _turns(self) -> int:
+        """The rounds of a comparison of verifications."""
+        rounds: int = self._options.rounds
+        return rounds if self._options.quick else max(rounds, _TURNS)
+
+    def measure(self, what: str, contenders: list[Contender], against: Against, rounds: int = 0) -> None:
+        """Time them in so many rounds, or as many as were asked for, and keep what was found."""
+        rounds = rounds or self._options.rounds
         task = self._progress.add_task(what, total=rounds)
         rows, missing = measure(
             contenders,
             against,
             rounds=rounds,
             seconds=self._options.turn,
-            told=lambda: self._progress.advance(task),
+            told=partial(self._progress.update, task, advance=1, refresh=True),
         )
         self.rows += rows
         self.missing |= missing
@@ -188,7 +194,8 @@ def run(options: argparse.Namespace, console: Console) -> Report:
     columns = (TextColumn("{task.description:>13}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        progress = stack.enter_context(Progress(*columns, console=console))
+        # No thread draws it: its work would count as that of whoever has a turn.
+        progress = stack.enter_context(Progress(*columns, console=console, auto_refresh=False))
         authority = None
         if options.only in {None, "authority", "grow"}:
             authority = AuthorityPart(options, folder, progress, stack)

@@ -74,7 +74,7 @@ class AuthorityPart:
                 against or keeping.against(contenders),
                 rounds=self._options.rounds,
                 seconds=self._options.turn,
-                told=lambda: self._progress.advance(task),
+                told=partial(self._progress.update, task, advance=1, refresh=True),
             )
         self.rows += rows
         self.missing |= missing
@@ -137,4 +137,4 @@ class AuthorityPart:
 
     def _told(self, what: str, total: int) -> Callable[[], None]:
         task = self._progress.add_task(what, total=total)
-        return lambda: self._progress.advance(task)
+        return partial(self._progress.update, task, advance=1, refresh=True)
