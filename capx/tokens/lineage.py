@@ -215,7 +215,8 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
     tasks: dict[bytes | str, None] = {claims.task.id: None}
     expires: list[int] = []
     allotments: list[Allotment] = []
-    marks: list[Demand] = []
+    limits: list[tuple[Section, MaxHops]] = []
+    is_keyed = False
     sections = tuple(sections_of(decoded, granted_at))
     for at, section in enumerate(sections):
         for caveat in section.caveats:
@@ -231,12 +232,14 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
                 own = path[section.hop] if type(section.caveats[0]) is Hop else ids[at + 1]
                 counter = b64u(own) if caveat.counter is UNSET else caveat.counter
                 allotments.append(Allotment(section.hop, section.name, counter, caveat))
-            elif type(caveat) is not Hop or caveat.key is not UNSET:
-                marks.append(Demand(section.hop, section.name, caveat))
+            elif type(caveat) is MaxHops:
+                limits.append((section, caveat))
+            else:
+                is_keyed |= type(caveat) is not Hop or caveat.key is not UNSET
     # Before budgets are dropped for the authority: the shape of a token does not depend on its audience.
     if len(allotments) > MAX_BUDGETS:
         raise TokenRefused(Refusal("too_large", f"a token has more than {MAX_BUDGETS} budgets"))
-    signed = _signed(marks, blocks, decoded, sections, digests)
+    signed = _signed(blocks, decoded, sections, digests) if is_keyed else None
     if frame.identifier.audience == AUTHORITY:
         sections, allotments = tuple(map(_about_itself, sections)), []
     return Lineage(
@@ -257,7 +260,7 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
             *(signed.key_ids if signed else ()),
             of_kid(frame.identifier.kid),
         ),
-        standing=(*_standing(marks, len(steps), granted_at), *_undischarged(decoded)),
+        standing=(*_standing(limits, len(steps), granted_at), *_undischarged(decoded)),
         expires=min(expires),
         issued=frame.identifier.issued_at,
         allotments=tuple(allotments),
@@ -267,14 +270,11 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
 
 
 def _signed(
-    marks: list[Demand],
     blocks: tuple[Block, ...],
     decoded: list[tuple[Caveat, ...]],
     sections: tuple[Section, ...],
     digests: tuple[bytes, ...],
-) -> SignedBlocks | None:
-    if all(type(one.caveat) is MaxHops for one in marks):
-        return None
+) -> SignedBlocks:
     owners = [(section.hop, section.name) for section in sections]
     signed = read_signed_blocks(blocks, decoded, owners, digests)
     demand_few_signatures(signed.signed)
@@ -380,13 +380,12 @@ def _incomplete(what: str) -> TokenRefused:
     return TokenRefused(Refusal("incomplete_authority", f"the authority's block has no {what}", what))
 
 
-def _standing(marks: Iterable[Demand], last_hop: int, granted_at: int) -> Iterator[Refusal]:
-    for mark in marks:
-        if type(caveat := mark.caveat) is MaxHops:
-            followed = last_hop - max(mark.hop, granted_at)
-            if followed > caveat.n:
-                sentence = f"allows {caveat.sentence()}, but {followed} followed"
-                yield attributed(Refusal("too_many_hops", sentence, caveat.sentence()), mark)
+def _standing(limits: Iterable[tuple[Section, MaxHops]], last_hop: int, granted_at: int) -> Iterator[Refusal]:
+    for whose, limit in limits:
+        followed = last_hop - max(whose.hop, granted_at)
+        if followed > limit.n:
+            sentence = f"allows {limit.sentence()}, but {followed} followed"
+            yield attributed(Refusal("too_many_hops", sentence, limit.sentence()), whose)
 
 
 def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:

@@ -16,6 +16,7 @@ Laws:
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from capx.crypto.hashing import digest
 
@@ -31,6 +32,8 @@ def of_kid(kid: str) -> str:
     return KID + kid
 
 
+# The same keys come again and again.
+@lru_cache(maxsize=4096)
 def of_key(public: bytes) -> bytes:
     """The key that revokes everything that an agent's public key (32 bytes) holds or has delegated: 16 bytes."""
     return digest(b"capx/1/key", public)[:16]

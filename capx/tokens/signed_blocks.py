@@ -12,7 +12,8 @@ Laws:
 - A signature is over public bytes only, so everybody who can read a token can check it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -107,9 +108,11 @@ def read_signed_blocks(
     """The signed blocks of a chain, whose MACs need not be good; `digests` are d[0] and d[i] of each block."""
     keys: list[bytes] = []
     checks: list[Check] = []
+    count = 0
     for at, (block, caveats, owner) in enumerate(zip(blocks, decoded, owners, strict=True)):
         named = _key_named(caveats)
         signed = caveats[-1] if caveats and type(caveats[-1]) is Sig else None
+        count += signed is not None
         is_hop = bool(caveats) and type(caveats[0]) is Hop
         if at > 0 and not keys:
             if named is not None or signed is not None:
@@ -124,7 +127,6 @@ def read_signed_blocks(
         # A third party's block has no caveats, so it is never signed.
         if signed is not None and isinstance(block, bytes):
             checks.append(_signature(block, signed, owner, signer[0], (digests[at], digests[at + 1])))
-    count = sum(bool(caveats) and type(caveats[-1]) is Sig for caveats in decoded)
     return SignedBlocks(tuple(keys), tuple(checks), count)
 
 
@@ -163,17 +165,26 @@ def refusal_of(check: Check) -> Refusal | None:
     """The refusal that a check ends in, or None."""
     if isinstance(check, Refusal):
         return check
-    from capx.crypto import ed25519  # slow to import, and only keyed tokens need it
-
+    weakness, is_signed = _checks()
     if isinstance(check, NamedKey):
-        if ed25519.weakness(check.public) is None:
+        if weakness(check.public) is None:
             return None
-        sentence = f"names {ed25519.public_text(check.public)}, under which others than its owner could sign, or nobody"
+        sentence = "names {}, under which others than its owner could sign, or nobody"
     else:
-        if check.is_spelled and ed25519.is_signed(check.public, check.message, check.signature):
+        if check.is_spelled and is_signed(check.public, check.message, check.signature):
             return None
-        sentence = f"is not signed by the key that the chain named last, {ed25519.public_text(check.public)}"
-    return _refused("hop_signature", sentence, (check.hop, check.name))
+        sentence = "is not signed by the key that the chain named last, {}"
+    from capx.crypto.ed25519 import public_text
+
+    return _refused("hop_signature", sentence.format(public_text(check.public)), (check.hop, check.name))
+
+
+@cache
+def _checks() -> tuple[Callable[[bytes], str | None], Callable[[bytes, bytes, bytes], bool]]:
+    """What checks a key and a signature."""
+    from capx.crypto.ed25519 import is_signed, weakness  # slow to import, and only keyed tokens need it
+
+    return weakness, is_signed
 
 
 def sign_block(caveats: tuple[Caveat, ...], parent: bytes, key: SigningKey) -> bytes:
@@ -189,17 +200,10 @@ def _message(parent: bytes, head: bytes) -> bytes:
 
 def _signature(block: bytes, signed: Sig, owner: Owner, public: bytes, digests: tuple[bytes, bytes]) -> Signature:
     parent, own = digests
-    hop, name = owner
-    return Signature(
-        hop=hop,
-        name=name,
-        public=public,
-        message=_message(parent, block[:-ENDING]),
-        signature=whole_bytes(signed.signature),
-        digest=own,
-        # Valid JSON that ends so has this `sig` as its last caveat: what is signed can be read in one way only.
-        is_spelled=block.endswith(b',["sig","%b"]]' % signed.signature.encode()),
-    )
+    message = _message(parent, block[:-ENDING])
+    # Valid JSON that ends so has this `sig` as its last caveat: what is signed can be read in one way only.
+    is_spelled = block.endswith(b',["sig","%b"]]' % signed.signature.encode())
+    return Signature(*owner, public, message, whole_bytes(signed.signature), own, is_spelled)
 
 
 def _refused(code: str, sentence: str, owner: Owner) -> Refusal:

@@ -35,9 +35,10 @@ class Cache(Generic[V]):
 
     def put(self, body: bytes, value: V) -> None:
         """Remember the value of these bytes."""
+        if not self._size:
+            return
         # Without a lock: two threads at once may drop each other's entries, which is only a miss later.
         if self._room < len(body) or len(self._young) >= self._size:
             self._young, self._old, self._room = {}, self._young, self._size * 1024
-        if self._size:
-            self._young[body] = value
-            self._room -= len(body)
+        self._young[body] = value
+        self._room -= len(body)

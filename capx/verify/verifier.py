@@ -448,7 +448,7 @@ def _unburnt(error: Exception) -> Refusal:
 def _mark(last: tuple[Caveat, ...]) -> Presented | None:
     """The presentation, if the last block is one; it may be signed."""
     mark = last[0] if last else None
-    if not isinstance(mark, Presented) or len(last) > 2 or not all(isinstance(caveat, Sig) for caveat in last[1:]):
+    if not isinstance(mark, Presented) or len(last) > 2 or (len(last) == 2 and not isinstance(last[1], Sig)):
         return None
     return mark
 
