@@ -39,8 +39,8 @@ PRESENTATION: Final = 131
 """Bytes that a presentation made by capx has after the body: its block, the end, the signature."""
 SIGNED_PRESENTATION: Final = PRESENTATION + ENDING
 """The same, if the holder's key has signed the presentation."""
-_SIGNED_END: Final = ENDING + 4 + SIGNATURE
-"""Bytes from the signature of the last block to the end of the token."""
+_SIG_AT: Final = -(ENDING + 4 + SIGNATURE)
+"""Where the signature of the last block begins, if it has one: behind it are two ends and the field of the last MAC."""
 
 _LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0
 _OTHER_VERSION = re.compile(r"capx[0-9]+_")
@@ -141,8 +141,7 @@ def decode(text: str, earlier: Callable[[bytes], Frame | None] | None = None) ->
 
 def _known(data: bytes, earlier: Callable[[bytes], Frame | None]) -> tuple[bytes, Frame | None]:
     """The part of these bytes that may be the body of an earlier frame, and that frame."""
-    is_signed = data.startswith(b',["sig","', max(0, len(data) - _SIGNED_END))
-    body = data[: -SIGNED_PRESENTATION if is_signed else -PRESENTATION]
+    body = data[: -SIGNED_PRESENTATION if data[_SIG_AT : _SIG_AT + 9] == b',["sig","' else -PRESENTATION]
     return body, earlier(body)
 
 

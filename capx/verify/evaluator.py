@@ -101,6 +101,8 @@ class Evaluator:
         Good chains are remembered. The signature of a presentation is checked each time.
         """
         signed = lineage.signed
+        if signed is None and own is None:
+            return ()
         found: list[Refusal] = []
         if signed is not None and not self._signed.get(lineage.digest):
             for one in signed.checks:

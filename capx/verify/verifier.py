@@ -284,7 +284,8 @@ class Verifier:
         if token.read.verifier is self:
             return token
         # Anew: the other verifier may have another vocabulary and other required claims.
-        return Authentic(token.frame, token.key, self._said(token.frame, token.key, None))
+        known = self._known(token.frame, token.key)
+        return Authentic(token.frame, token.key, self._said(token.frame, token.key, None, known))
 
     def _authentic(self, token: str) -> Authentic:
         if not token:
@@ -312,7 +313,7 @@ class Verifier:
         tail = known.tail if known else chain.tail_of(key, frame.identifier_bytes, frame.blocks[:-1])
         if not chain.verify_mac(tail, frame.blocks[-1], frame.signature):
             raise TokenRefused(_NOT_AUTHENTIC)
-        return Authentic(frame, key, self._said(frame, key, tail))
+        return Authentic(frame, key, self._said(frame, key, tail, known))
 
     def _known(self, frame: wire.Frame, key: AudienceKey) -> _Known | None:
         known = self._cache.get(frame.body)
@@ -322,7 +323,7 @@ class Verifier:
         known = self._cache.get(body)
         return None if known is None else known.frame
 
-    def _said(self, frame: wire.Frame, key: AudienceKey, tail: bytes | None) -> _Read:
+    def _said(self, frame: wire.Frame, key: AudienceKey, tail: bytes | None, known: _Known | None) -> _Read:
         """Step 4, shape: what the blocks say; raises TokenRefused."""
         # A presentation has no patterns: to find out whether this block is one, none is built.
         with bounded_patterns(0):
@@ -332,7 +333,7 @@ class Verifier:
             # Not cached: the cache key leaves out the last block, and here that block is part of the lineage.
             lineage = read_lineage(frame, frame.blocks, self._vocabulary, self._require)
             return _Read(self, lineage, None, None, bare(lineage.signed, lineage.owner))
-        if known := self._known(frame, key):
+        if known:
             lineage = known.lineage
         else:
             lineage = read_lineage(frame, frame.blocks[:-1], self._vocabulary, self._require)
