@@ -41,3 +41,7 @@ def test_a_mac_is_that_of_the_vectors_of_rfc_4231() -> None:
         ),
     }
     assert {hashing.mac(*given).hex(): given for given in vectors} == {mac: given for given, mac in vectors.items()}
+
+
+def test_a_key_of_a_chain_is_derived_as_libmacaroons_does() -> None:
+    assert hashing.macaroon_key(b"k" * 32) == hmac.digest(b"macaroons-key-generator", b"k" * 32, "sha256")

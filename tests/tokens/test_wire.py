@@ -15,6 +15,7 @@ from capx.tokens import chain, wire
 from capx.tokens.capability import Capability
 from capx_caveats import expires
 from tests.labs.counts import repeated
+from tests.labs.keyed import keyed
 from tests.labs.lab import KEY, NOW, ROOT_KEY, Lab, codes, minted, raw
 
 PARENT = minted()
@@ -459,3 +460,11 @@ def test_what_an_earlier_presentation_shared_is_not_read_again() -> None:
     assert frame == wire.decode(token)
     assert frame.identifier is earlier.identifier
     assert all(one is other for one, other in zip(frame.blocks[:-1], earlier.blocks, strict=False))
+
+
+def test_nor_what_an_earlier_signed_presentation_shared() -> None:
+    lab, held = Lab(), keyed()
+    earlier, token = wire.decode(lab.present(held)), lab.present(held)
+    frame = wire.decode(token, {earlier.body: earlier}.get)
+    assert frame == wire.decode(token)
+    assert frame.identifier is earlier.identifier
