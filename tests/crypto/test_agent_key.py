@@ -123,3 +123,10 @@ def test_a_secret_in_the_place_of_a_name_is_not_shown() -> None:
         with pytest.raises(KeyProblem) as refused:
             step()
         assert seed not in str(refused.value)
+
+
+def test_the_text_of_a_key_file_is_no_name_of_one(tmp_path: Path) -> None:
+    file = tmp_path / "agent.key"
+    KEY.save(file)
+    with pytest.raises(KeyProblem, match="give the name of a key file, and not its text"):
+        AgentKey.load(file.read_text())
