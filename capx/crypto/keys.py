@@ -111,7 +111,7 @@ class RootKey(_Secret):
             raise KeyProblem(problem)
         self.kid = b64u(digest(b"capx/1/kid", self._secret)[:KID_BYTES])
         # To derive a key takes longer than to mint with it, and an authority has few audiences.
-        self._audience_key = lru_cache(_REMEMBERED_AUDIENCES)(partial(_audience_key, self.kid, self._secret))
+        self._audience_key = lru_cache(_REMEMBERED_AUDIENCES)(self._derived)
         # An agent that asks has the rows of its task checked again, and most of them have not changed.
         self._row_mark = partial(_row_mark, mac(self._secret, b"capx/1/row\x01"), unb64u(self.kid))
         self._remembered_row_mark = lru_cache(_REMEMBERED_ROWS)(self._row_mark)
@@ -126,6 +126,9 @@ class RootKey(_Secret):
         """Return the key for the resource of this audience."""
         _demand_audience(audience)
         return self._audience_key(audience)
+
+    def _derived(self, audience: str) -> AudienceKey:
+        return AudienceKey(self.kid, audience, mac(self._secret, b"capx/1/audience/" + audience.encode() + b"\x01"))
 
     def feed_signer(self) -> "FeedSigner":
         """Return the signer of the authority's feed for the time in which this key mints.
@@ -150,10 +153,6 @@ class RootKey(_Secret):
     def line(self) -> str:
         """Return the line of a key file that holds this key: a secret."""
         return f"root {self.kid} {b64u(self._secret)}"
-
-
-def _audience_key(kid: str, secret: bytes, audience: str) -> AudienceKey:
-    return AudienceKey(kid, audience, mac(secret, b"capx/1/audience/" + audience.encode() + b"\x01"))
 
 
 def _row_mark(row_key: bytes, kid: bytes, table: str, id_: str, fields: bytes) -> bytes:

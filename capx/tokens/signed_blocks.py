@@ -122,6 +122,7 @@ def read_signed_blocks(
             checks.append(_refused("hop_unsigned", _HOP_UNSIGNED, owner))
         signer = keys[-1:]
         if named is not None:
+            # The classes of `holder`, `hop` and `sig` take canonical texts alone.
             keys.append(whole_bytes(named))
             checks.append(NamedKey(*owner, keys[-1]))
         # A third party's block has no caveats, so it is never signed.

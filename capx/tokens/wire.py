@@ -141,7 +141,8 @@ def decode(text: str, earlier: Callable[[bytes], Frame | None] | None = None) ->
 
 def _known(data: bytes, earlier: Callable[[bytes], Frame | None]) -> tuple[bytes, Frame | None]:
     """The part of these bytes that may be the body of an earlier frame, and that frame."""
-    body = data[: -SIGNED_PRESENTATION if data[_SIG_AT : _SIG_AT + 9] == b',["sig","' else -PRESENTATION]
+    is_signed = data[_SIG_AT : _SIG_AT + 9] == b',["sig","'
+    body = data[: -SIGNED_PRESENTATION if is_signed else -PRESENTATION]
     return body, earlier(body)
 
 

@@ -39,7 +39,7 @@ MAX_REPORTED = 32
 class Evaluator:
     """The parts that judging needs besides the token: revocations, the time, a meter, and the recorder.
 
-    It remembers up to twice `signed_blocks` blocks up to which all signatures are good.
+    It remembers up to twice `signed_blocks` blocks up to which all keys and signatures are good.
     """
 
     def __init__(
