@@ -3,6 +3,7 @@
 Law: the schemas are made from the classes that read the requests, so they say what these demand.
 """
 
+import inspect
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, cast, get_origin, get_type_hints
@@ -75,10 +76,14 @@ def document(title: str, about: str, operations: Sequence[AnyOperation]) -> byte
 
 
 def _published(part: Any) -> Any:
-    """A part of the document, with the published names of its schemas."""
+    """A part of the document, with the published names of its schemas, and descriptions without indentation."""
     if isinstance(part, dict):
         members = cast("dict[str, Any]", part)
-        return {_PUBLISHED.get(name, name): _published(value) for name, value in members.items()}
+        published = {_PUBLISHED.get(name, name): _published(value) for name, value in members.items()}
+        if isinstance(about := published.get("description"), str):
+            # msgspec before 0.23 leaves docstrings as they stand in the source.
+            published["description"] = inspect.cleandoc(about)
+        return published
     if isinstance(part, list | tuple):
         return [_published(one) for one in cast("Sequence[Any]", part)]
     if isinstance(part, str):
