@@ -133,9 +133,7 @@ class Server:
         # Stopped first, so that it starts no process that is not seen here.
         self._process.send_signal(signal.SIGSTOP)
         first, *children = self._processes()
-        for pid in (first, *children):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _send(signal.SIGKILL, first, *children)
         self._process.wait(timeout=30)
         while any(map(_runs, children)):
             time.sleep(0.001)
@@ -144,13 +142,11 @@ class Server:
 
     def pause(self) -> None:
         """Let none of its processes go on; connections stay open, and nothing is answered."""
-        for pid in self._processes():
-            os.kill(pid, signal.SIGSTOP)
+        _send(signal.SIGSTOP, *self._processes())
 
     def resume(self) -> None:
         """Let its processes go on."""
-        for pid in self._processes():
-            os.kill(pid, signal.SIGCONT)
+        _send(signal.SIGCONT, *self._processes())
 
     def end(self) -> None:
         """End it, and remove its folder."""
@@ -224,6 +220,13 @@ class Server:
         if self._user is None:
             return {}
         return {"user": self._user, "group": pwd.getpwuid(self._user).pw_gid, "extra_groups": []}
+
+
+def _send(what: signal.Signals, *pids: int) -> None:
+    for pid in pids:
+        # A child may end between the look at the list and its turn.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, what)
 
 
 def _runs(pid: int) -> bool:
