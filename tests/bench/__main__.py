@@ -79,7 +79,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         default=[],
         help="run the same in this commit, in turn, or only `authority` or `verify` of it",
     )
-    parser.add_argument("--pairs", type=int, default=5, help="turns of the authority in an earlier commit (default 5)")
+    parser.add_argument(
+        "--pairs", type=int, default=5, help="quick runs of the authority in an earlier commit (default 5)"
+    )
     parser.add_argument("--rounds", type=int, help="rounds that count (default 31)")
     parser.add_argument("--turn", type=float, help="seconds that a contender has in a round (default 0.03)")
     parser.add_argument("--dead", type=int, help="dead ids (default 1 000 000)")

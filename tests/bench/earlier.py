@@ -5,8 +5,10 @@ Laws:
 - Each side runs as its own commit has it, in processes that import nothing of the other side.
 - The sides take turns, and each goes first in every second turn. A ratio is the median of the ratios within the turns,
   so that a drift of the machine does not show in it.
-- A turn of the authority is a whole quick run. A turn of verification is a short one of a process that stays, on the
-  same core, so there are many.
+- Verifications and what is done at a store have many short turns, in a process of each side that stays, all on one
+  core. In a turn both sides do the same as often, one right after the other: how much earlier writes left for the next
+  forced write to take to the disk is the same for both.
+- What takes several processes, revocations and requests to `capx serve`, has a whole quick run of each side in a turn.
 - What belongs to neither side, such as the commit of one row, is compared too: it says how much is noise.
 """
 
@@ -20,19 +22,18 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from tests.bench.authority.figures import ASKING, KEEPING, LAG, P99, REQUESTS, SERVE, TASK, Figure
+from tests.bench.authority.figures import LAG, P99, REQUESTS, SERVE, Figure
 from tests.bench.link import CHECKOUT
-from tests.bench.measuring import Row, Unmeasurable, cores, on_cores, rounded
+from tests.bench.measuring import MAX_COUNT, Unmeasurable, rounded
 
 PARTS: Final = ("authority", "verify")
 """What can be compared."""
-_ROWS: Final = {TASK, *KEEPING, *ASKING}
-_WARMING: Final = 300
+_WARMING: Final = 3
 
 
 class Change(Struct, frozen=True):
@@ -48,7 +49,7 @@ class Change(Struct, frozen=True):
 class Earlier(Struct, frozen=True):
     """The commit that was run in turn with this one, and what has changed since.
 
-    `pairs` are the turns of the authority, `rounds` those of verification.
+    `rounds` are the short turns, `pairs` the whole quick runs of each.
     """
 
     commit: str
@@ -66,7 +67,6 @@ def parts_of(asked: str) -> tuple[str, tuple[str, ...]]:
 class _Run(Struct):
     """What is read of a report, which an earlier commit may have written."""
 
-    rows: list[Row]
     figures: list[Figure]
 
 
@@ -87,36 +87,36 @@ def measure_earlier(
 ) -> Earlier:
     """Run these parts in both commits in turn; Unmeasurable if one cannot run.
 
-    `told` is called after each turn of both. A turn of verification takes about `seconds` for each length and verifier.
+    `told` is called after each turn of both. A short turn takes about `seconds` for each thing and side.
     """
     earlier = _unpacked(commit, folder / f"earlier-{commit}")
     found: list[Change] = []
-    if "authority" in parts:
-        turns: list[Turn] = []
-        for turn in range(pairs):
-            run = partial(_run, out=folder / "run.json", options=["--only", "authority", *options])
-            turns.append(_in_turn(turn, partial(run, earlier), partial(run, CHECKOUT)))
-            told()
-        found += changes(turns)
-    if "verify" in parts:
-        with on_cores({min(cores())}), _Side(earlier, lengths) as before, _Side(CHECKOUT, lengths) as now:
+    for part in parts:
+        with _Side(earlier, part, lengths) as before, _Side(CHECKOUT, part, lengths) as now:
             counts = {key: now.count(key, seconds) for key in now.able if key in before.able}
-            turns = []
-            for turn in range(rounds):
-                turns.append(_in_turn(turn, partial(before.taken, counts), partial(now.taken, counts)))
+            turns: list[Turn] = []
+            for nth in range(rounds):
+                turns.append({key: _in_turn(nth, before.asked(key, n), now.asked(key, n)) for key, n in counts.items()})
                 told()
         found += changes(turns)
-    return Earlier(commit, pairs if "authority" in parts else 0, rounds if "verify" in parts else 0, found)
+    if "authority" in parts:
+        run = partial(_run, out=folder / "run.json", options=["--only", "authority", *options])
+        turns = []
+        for nth in range(pairs):
+            taken, takes = _in_turn(nth, partial(run, earlier), partial(run, CHECKOUT))
+            turns.append({key: (taken[key], takes[key]) for key in takes if key in taken})
+            told()
+        found += changes(turns)
+    return Earlier(commit, pairs if "authority" in parts else 0, rounds if parts else 0, found)
 
 
-Taken = dict[Key, float]
-"""What each thing took, in any unit of time."""
-Turn = tuple[Taken, Taken]
-"""What was taken earlier, and what is taken now."""
+Turn = Mapping[Key, tuple[float, float]]
+"""What each thing took earlier, and what it takes now, in any unit of time."""
+_Taken = TypeVar("_Taken")
 
 
-def _in_turn(turn: int, before: Callable[[], Taken], now: Callable[[], Taken]) -> Turn:
-    if turn % 2 == 0:
+def _in_turn(nth: int, before: Callable[[], _Taken], now: Callable[[], _Taken]) -> tuple[_Taken, _Taken]:
+    if nth % 2 == 0:
         return before(), now()
     taken = now()
     return before(), taken
@@ -125,21 +125,21 @@ def _in_turn(turn: int, before: Callable[[], Taken], now: Callable[[], Taken]) -
 def changes(turns: Sequence[Turn]) -> list[Change]:
     """The changes of all that every turn has measured."""
     found: list[Change] = []
-    for key in turns[0][1] if turns else ():
-        if all(key in side for turn in turns for side in turn):
-            ratios = [now[key] / before[key] for before, now in turns]
+    for key in turns[0] if turns else ():
+        if all(key in turn for turn in turns):
+            ratios = [now / before for before, now in (turn[key] for turn in turns)]
             low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(turns) > 1 else ratios * 3
             found.append(Change(*key, rounded(middle), (rounded(low), rounded(high))))
     return found
 
 
 class _Side:
-    """A process that verifies as one of the commits does."""
+    """A process that does a part of the benchmark as one of the commits does."""
 
-    def __init__(self, side: Path, lengths: Sequence[int]) -> None:
+    def __init__(self, side: Path, part: str, lengths: Sequence[int]) -> None:
         self._process = subprocess.Popen(
             # -P: else the folder of the program would be found before the packages of the side.
-            [sys.executable, "-P", str(Path(__file__).with_name("side.py")), *map(str, lengths)],
+            [sys.executable, "-P", str(Path(__file__).with_name("side.py")), part, *map(str, lengths)],
             cwd=side,
             env=_environment(side),
             stdin=subprocess.PIPE,
@@ -147,7 +147,7 @@ class _Side:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.able = [("verify", who, at) for who, at in self._answer()]
+        self.able: list[Key] = [(op, who, at) for op, who, at in self._answer()]
 
     def __enter__(self) -> Self:
         return self
@@ -156,19 +156,21 @@ class _Side:
         self._process.communicate()
 
     def count(self, key: Key, seconds: float) -> int:
-        """How many times it verifies within these seconds."""
-        self._run(key, _WARMING)
-        return max(1, int(seconds * _WARMING / self._run(key, _WARMING)))
+        """How often it does this within these seconds. The first turn fills caches, and does not count."""
+        count = _WARMING
+        self._run(key, count)
+        while (taken := self._run(key, count)) < seconds / 4 and count < MAX_COUNT:
+            count *= 2
+        return max(1, min(MAX_COUNT, int(count * seconds / taken)))
 
-    def taken(self, counts: Mapping[Key, int]) -> Taken:
-        """The time that each takes, so many times."""
-        return {key: self._run(key, count) for key, count in counts.items()}
+    def asked(self, key: Key, count: int) -> Callable[[], float]:
+        """Does this so often, and gives the seconds that took."""
+        return partial(self._run, key, count)
 
     def _run(self, key: Key, count: int) -> float:
-        _, who, at = key
         asking = self._process.stdin
         assert asking is not None
-        asking.write(json.dumps([who, at, count]) + "\n")
+        asking.write(json.dumps([*key, count]) + "\n")
         asking.flush()
         return float(self._answer())
 
@@ -177,7 +179,7 @@ class _Side:
         assert answering is not None
         line = answering.readline()
         if not line:
-            raise Unmeasurable(f"verification ended: {self._process.communicate()[1][-500:]}")
+            raise Unmeasurable(f"one of both ended: {self._process.communicate()[1][-500:]}")
         return json.loads(line)
 
 
@@ -196,8 +198,8 @@ def _environment(side: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (side, side / "caveats", side / "cli")))}
 
 
-def _run(side: Path, out: Path, options: list[str]) -> Taken:
-    """What each thing takes in one run."""
+def _run(side: Path, out: Path, options: list[str]) -> dict[Key, float]:
+    """What a revocation, and a request of each kind, takes in one run."""
     program = [
         sys.executable,
         "-m",
@@ -213,7 +215,7 @@ def _run(side: Path, out: Path, options: list[str]) -> Taken:
     if ran.returncode:
         raise Unmeasurable(f"{' '.join(options)} in {side.name}: {ran.stderr[-500:]}")
     run = msgspec.json.decode(out.read_bytes(), type=_Run)
-    taken = {(row.op, row.who, row.at): row.us for row in run.rows if row.op in _ROWS}
+    taken: dict[Key, float] = {}
     for one in run.figures:
         if one.of == LAG:
             taken[one.of, one.who, one.at] = one.values[P99]

@@ -28,7 +28,10 @@ from tests.bench.report import Report, Size, machine
 if TYPE_CHECKING:
     from tests.bench.authority.figures import Figure
 
-_ROUNDS_OF_A_SIDE: Final = 9
+_ROUNDS_OF_A_RUN: Final = 2
+"""Of a quick run beside another commit, in which only figures count."""
+_REVOCATIONS: Final = 100
+"""The most in such a run: enough for the p99 of one of them not to be the worst."""
 _TURNS: Final = 31
 """The least turns in which verification is compared with others, however few rounds all else has."""
 _BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM, ours.SIGNED_WARM, ours.CHECK)
@@ -108,14 +111,14 @@ class Session:
         commit, wanted = parts_of(asked)
         parts = [part for part in wanted if given.only in {None, part}]
         rounds = self._turns
-        turns = (given.pairs if "authority" in parts else 0) + (rounds if "verify" in parts else 0)
+        turns = (given.pairs if "authority" in parts else 0) + rounds * len(parts)
         task = self._progress.add_task(f"beside {commit}", total=turns)
         try:
             self.earlier.append(
                 measure_earlier(
                     commit,
                     parts,
-                    [f"--rounds={min(given.rounds, _ROUNDS_OF_A_SIDE)}"],
+                    [f"--rounds={_ROUNDS_OF_A_RUN}", f"--revocations={min(given.revocations, _REVOCATIONS)}"],
                     self._folder,
                     pairs=given.pairs,
                     rounds=rounds,

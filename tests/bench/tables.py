@@ -237,16 +237,16 @@ def _starts(report: Report) -> Table:
 
 
 def _earlier(earlier: Earlier) -> Table:
+    turns = [f"{earlier.rounds} short turns of two processes on one core"] if earlier.rounds else []
     runs = [f"{earlier.pairs} quick runs of each"] if earlier.pairs else []
-    turns = [f"{earlier.rounds} turns of two processes on one core"] if earlier.rounds else []
     where = "[Decision 59](decisions/0059-writes-go-out-with-the-commit.md)"
     about = (
-        f"A request to `capx serve` is timed by requests/s, a revocation by its p99. {where} says where the time of a "
-        "task, an ask and `POST /tasks` goes. "
+        "Requests and revocations have the runs, all else the turns. A request to `capx serve` is timed by requests/s, "
+        f"a revocation by its p99. {where} says where the time of a task, an ask and `POST /tasks` goes. "
     )
     return Table(
         f"{EARLIER} {earlier.commit}",
-        f"How many times as long each takes as in that commit: the median of {', or of '.join(runs + turns)}, in turn, "
+        f"How many times as long each takes as in that commit: the median of {', or of '.join(turns + runs)}, in turn, "
         f"with quartiles in parentheses. {about if runs else ''}What is the same in both commits, such as *commit*, "
         "*bare framework* and *bare MACs*, says how much of a change is noise.",
         ["", "", "", "times as long"],

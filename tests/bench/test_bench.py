@@ -83,7 +83,8 @@ def guard(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Rep
 
 @pytest.fixture(scope="module")
 def authority(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str]:
-    return run(checkout, tmp_path_factory.mktemp("authority") / "bench.json", *AUTHORITY)
+    beside = ("--earlier", "HEAD:authority", "--pairs", "0")
+    return run(checkout, tmp_path_factory.mktemp("authority") / "bench.json", *AUTHORITY, *beside)
 
 
 def test_a_run_measures_every_operation_and_gives_its_ratios(ran: tuple[Report, str]) -> None:
@@ -106,8 +107,7 @@ def test_a_long_log_is_measured_beside_an_empty_store(checkout: Path, tmp_path: 
 
 
 def test_an_earlier_commit_has_its_turn_beside_this_one(checkout: Path, tmp_path: Path) -> None:
-    if not (checkout / ".git").exists():
-        pytest.skip("this is no clone, so it has no earlier commit")
+    demand_a_clone(checkout)
     found, shown = run(checkout, tmp_path / "bench.json", *VERIFY, "--earlier", "HEAD:verify", "--earlier", "HEAD~1")
     assert [one.commit for one in found.earlier] == ["HEAD", "HEAD~1"]
     for one in found.earlier:
@@ -116,14 +116,26 @@ def test_an_earlier_commit_has_its_turn_beside_this_one(checkout: Path, tmp_path
         assert f"Beside the earlier commit {one.commit}" in shown
 
 
+def test_the_authority_of_an_earlier_commit_has_short_turns(checkout: Path, authority: tuple[Report, str]) -> None:
+    demand_a_clone(checkout)
+    (one,) = authority[0].earlier
+    assert {figures.TASK, figures.COMMIT, *figures.KEEPING, *figures.ASKING} == {change.op for change in one.changes}
+    assert (one.pairs, one.rounds) == (0, 2)
+
+
 @pytest.mark.skipif(not NIGHTLY, reason="whole runs take minutes")
-def test_the_authority_of_an_earlier_commit_has_whole_runs(checkout: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(300)
+def test_revocations_and_requests_of_an_earlier_commit_have_whole_runs(checkout: Path, tmp_path: Path) -> None:
+    demand_a_clone(checkout)
+    beside = ("--earlier", "HEAD:authority", "--pairs", "1")
+    (one,) = run(checkout, tmp_path / "bench.json", *AUTHORITY, *beside)[0].earlier
+    assert {figures.TASK, figures.LAG, figures.SERVE} <= {change.op for change in one.changes}
+    assert (one.pairs, one.rounds) == (1, 2)
+
+
+def demand_a_clone(checkout: Path) -> None:
     if not (checkout / ".git").exists():
         pytest.skip("this is no clone, so it has no earlier commit")
-    few = ("--only", "authority", *QUICK, "--rounds", "2")
-    (one,) = run(checkout, tmp_path / "bench.json", *few, "--earlier", "HEAD:authority", "--pairs", "1")[0].earlier
-    assert {figures.TASK, figures.LAG, figures.SERVE} <= {change.op for change in one.changes}
-    assert (one.pairs, one.rounds) == (1, 0)
 
 
 def test_a_commit_that_is_not_there_is_told_the_rest_measured(checkout: Path, tmp_path: Path) -> None:
@@ -135,7 +147,7 @@ def test_a_commit_that_is_not_there_is_told_the_rest_measured(checkout: Path, tm
 
 def test_a_change_is_the_median_of_what_all_turns_have() -> None:
     new, old, gone = ("verify", "new", 1), ("verify", "old", 1), ("verify", "gone", 1)
-    turns = [({old: 2.0, gone: 1.0}, {old: float(now), new: 1.0}) for now in (1, 2, 8)]
+    turns = [{old: (2.0, float(now)), gone if now == 1 else new: (1.0, 1.0)} for now in (1, 2, 8)]
     assert changes(turns) == [Change(*old, 1.0, (0.75, 2.5))]
 
 
