@@ -57,6 +57,7 @@ ROOMS: Final = {
             "tests/tokens/test_revocation_key.py",
             "tests/tokens/test_lineage.py",
             "tests/tokens/test_binding.py",
+            "tests/attacks/test_stolen_keys.py",
         ),
     ),
     "explanation": _capx(
@@ -74,6 +75,8 @@ ROOMS: Final = {
         "verify/test_admitted",
         "verify/test_verifier",
         "tokens/test_revocation_key",
+        "attacks/test_stolen_keys",
+        "attacks/test_who_acts",
     ),
     "admitted": _capx(
         "verify/admitted",
