@@ -41,12 +41,6 @@ from capx.store.sqlite.rows import Rows
 from capx.verify.meter import Paid, Payer, Spend, Tally
 
 _IDLE = 8
-_CHECKPOINT = 4000
-"""Pages of SQLite's log (4096 bytes each) after which a commit carries them over into the file.
-
-In a long log the pages are far from each other, so this costs more. Four times the usual number let more changes of one
-page be carried over at once.
-"""
 
 
 class SQLiteStore:
@@ -60,7 +54,7 @@ class SQLiteStore:
         self._pool = _Pool(self.path, busy_seconds)
         # For what must not wait. Without a checkpoint, a commit that is not forced to the disk writes to memory only,
         # but for the first one after a checkpoint: then SQLite syncs the first page of its log.
-        self._prompt = _Pool(self.path, 0.0, checkpoint=0)
+        self._prompt = _Pool(self.path, 0.0, wal_autocheckpoint=0)
         # Opened once now, so that a missing or foreign file is an error here and not at the first call.
         with self._pool.connection():
             pass
@@ -190,10 +184,10 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Generator[None]:
 class _Pool:
     """Connections to one path, each lent to one transaction at a time, and only while the path means the same file."""
 
-    def __init__(self, path: Path, busy_seconds: float, *, checkpoint: int = _CHECKPOINT) -> None:
+    def __init__(self, path: Path, busy_seconds: float, *, wal_autocheckpoint: int | None = None) -> None:
         self._path = path
         self._busy_seconds = busy_seconds
-        self._checkpoint = checkpoint
+        self._wal_autocheckpoint = wal_autocheckpoint
         self._idle = Idle()
         self._opened_on: Identity | None = None
         self._closed = False
@@ -242,7 +236,8 @@ class _Pool:
                 demand_same_companions(self._path, self._idle.connections[-1])
                 return file, self._idle.connections.pop()
         connection = connect(self._path, busy_seconds=self._busy_seconds)
-        connection.execute(f"PRAGMA wal_autocheckpoint = {self._checkpoint}")
+        if self._wal_autocheckpoint is not None:
+            connection.execute(f"PRAGMA wal_autocheckpoint = {self._wal_autocheckpoint}")
         # Somebody may have replaced the file between the two looks.
         if identity(self._path) != file:
             connection.close()
