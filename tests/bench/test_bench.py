@@ -116,7 +116,7 @@ def test_an_earlier_commit_has_its_turn_beside_this_one(checkout: Path, tmp_path
         assert f"Beside the earlier commit {one.commit}" in shown
 
 
-def test_the_authority_of_an_earlier_commit_has_short_turns(checkout: Path, authority: tuple[Report, str]) -> None:
+def test_the_authority_of_both_commits_has_short_turns(checkout: Path, authority: tuple[Report, str]) -> None:
     demand_a_clone(checkout)
     (one,) = authority[0].earlier
     assert {figures.TASK, figures.COMMIT, *figures.KEEPING, *figures.ASKING} == {change.op for change in one.changes}
@@ -125,7 +125,7 @@ def test_the_authority_of_an_earlier_commit_has_short_turns(checkout: Path, auth
 
 @pytest.mark.skipif(not NIGHTLY, reason="whole runs take minutes")
 @pytest.mark.timeout(300)
-def test_revocations_and_requests_of_an_earlier_commit_have_whole_runs(checkout: Path, tmp_path: Path) -> None:
+def test_what_takes_several_processes_has_whole_runs(checkout: Path, tmp_path: Path) -> None:
     demand_a_clone(checkout)
     beside = ("--earlier", "HEAD:authority", "--pairs", "1")
     (one,) = run(checkout, tmp_path / "bench.json", *AUTHORITY, *beside)[0].earlier
