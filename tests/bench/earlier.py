@@ -6,8 +6,8 @@ Laws:
 - The sides take turns, and each goes first in every second turn. A ratio is the median of the ratios within the turns,
   so that a drift of the machine does not show in it.
 - Verifications and what is done at a store have many short turns, in a process of each side that stays, all on one
-  core. In a turn both sides do the same as often, one right after the other: how much earlier writes left for the next
-  forced write to take to the disk is the same for both.
+  core. In a turn both sides do the same as often, one right after the other. A write that is forced to the disk waits
+  for all writes before it, too, and so these are as many on both sides.
 - What takes several processes, revocations and requests to `capx serve`, has a whole quick run of each side in a turn.
 - What belongs to neither side, such as the commit of one row, is compared too: it says how much is noise.
 """
@@ -29,11 +29,10 @@ from msgspec import Struct
 
 from tests.bench.authority.figures import LAG, P99, REQUESTS, SERVE, Figure
 from tests.bench.link import CHECKOUT
-from tests.bench.measuring import MAX_COUNT, Unmeasurable, rounded
+from tests.bench.measuring import Unmeasurable, count_for, rounded
 
 PARTS: Final = ("authority", "verify")
 """What can be compared."""
-_WARMING: Final = 3
 
 
 class Change(Struct, frozen=True):
@@ -93,10 +92,15 @@ def measure_earlier(
     found: list[Change] = []
     for part in parts:
         with _Side(earlier, part, lengths) as before, _Side(CHECKOUT, part, lengths) as now:
-            counts = {key: now.count(key, seconds) for key in now.able if key in before.able}
+            counts = {key: count_for(partial(now.run, key), seconds) for key in now.able if key in before.able}
             turns: list[Turn] = []
             for nth in range(rounds):
-                turns.append({key: _in_turn(nth, before.asked(key, n), now.asked(key, n)) for key, n in counts.items()})
+                turns.append(
+                    {
+                        key: _in_turn(nth, partial(before.run, key, count), partial(now.run, key, count))
+                        for key, count in counts.items()
+                    }
+                )
                 told()
         found += changes(turns)
     if "authority" in parts:
@@ -155,19 +159,8 @@ class _Side:
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
 
-    def count(self, key: Key, seconds: float) -> int:
-        """How often it does this within these seconds. The first turn fills caches, and does not count."""
-        count = _WARMING
-        self._run(key, count)
-        while (taken := self._run(key, count)) < seconds / 4 and count < MAX_COUNT:
-            count *= 2
-        return max(1, min(MAX_COUNT, int(count * seconds / taken)))
-
-    def asked(self, key: Key, count: int) -> Callable[[], float]:
-        """Does this so often, and gives the seconds that took."""
-        return partial(self._run, key, count)
-
-    def _run(self, key: Key, count: int) -> float:
+    def run(self, key: Key, count: int) -> float:
+        """The seconds that it takes to do this so often."""
         asking = self._process.stdin
         assert asking is not None
         asking.write(json.dumps([*key, count]) + "\n")

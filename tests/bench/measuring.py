@@ -91,7 +91,7 @@ def measure(
     missing: dict[str, str] = {}
     for each in contenders:
         try:
-            counts[each] = _count(each.run, seconds)
+            counts[each] = count_for(each.run, seconds)
         except Unmeasurable as reason:
             missing[f"{each.who}: {each.op} at {each.at}"] = str(reason)
     taken: dict[Contender, list[float]] = {each: [] for each in counts}
@@ -103,7 +103,7 @@ def measure(
     return rows, missing
 
 
-def _count(run: Run, seconds: float) -> int:
+def count_for(run: Run, seconds: float) -> int:
     """How many repetitions take so long. The first turn fills caches, and one that is too short tells too little."""
     run(_WARMING)
     count = _WARMING
