@@ -21,10 +21,13 @@ Laws:
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby, islice
+from typing import Final
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capx.api.messages.outcomes import Killed, Revocation
 from capx.authority.ending import as_of, has_ended, root_keys
@@ -45,6 +48,8 @@ from capx.tokens.revocation_key import RevocationKey
 from capx.tokens.wire import MAX_BLOCKS
 from capx_caveats import is_id, is_label, shown_instant
 
+_IN_AN_EVENT: Final = 64
+"""The most nodes that one event of the log says were revoked."""
 MAX_OF_NODE, MAX_OF_TASK = 1_000, 10_000
 """Revocations by the agent of one node, and by all agents of one task.
 
@@ -235,14 +240,16 @@ def kill(transaction: Writing, target: Target, *, now: int) -> Killed:
 
 
 def _kill_all(transaction: Writing, targets: Sequence[Target], *, now: int) -> list[Killed]:
-    """Revoke all targets with few statements: a resource can name very many nodes. Each gets an event of its own."""
+    """Revoke all targets with few statements and events: a resource can name very many nodes."""
     at = {key: death.position for key, death in transaction.deaths_of(one.key for one in targets).items()}
     new: dict[RevocationKey, Target] = {}
     for target in targets:
         if target.key not in at:
             new.setdefault(target.key, target)
-    bodies = (msgspec.json.encode(one.event) for one in new.values())
-    written = dict(zip(new, transaction.append_all(events.Revoked.kind, bodies, at=now), strict=True))
+    together = list(_together(new.values()))
+    bodies = (msgspec.json.encode(_event(group)) for group in together)
+    positions = transaction.append_all(events.Revoked.kind, bodies, at=now)
+    written = {one.key: position for group, position in zip(together, positions, strict=True) for one in group}
     transaction.kill_all(written, "revoked", at=now)
     at |= written
     for target in targets:
@@ -254,6 +261,19 @@ def _kill_all(transaction: Writing, targets: Sequence[Target], *, now: int) -> l
         ):
             events.Revoked(key=target.event.key, again=True).write(transaction, at=now)
     return [Killed(one.shown, at[one.key], one.event.is_root, again=new.get(one.key) is not one) for one in targets]
+
+
+def _together(targets: Iterable[Target]) -> Iterator[list[Target]]:
+    """The targets in their order, with those in one list that one event can name: nodes of one task, one by one."""
+    for task, of_task in groupby(targets, lambda one: None if one.event.is_root else one.event.task):
+        most = 1 if task is None else _IN_AN_EVENT
+        while group := list(islice(of_task, most)):
+            yield group
+
+
+def _event(group: Sequence[Target]) -> events.Revoked:
+    first, *others = group
+    return replace(first.event, others=tuple([one.shown for one in others])) if others else first.event
 
 
 def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:
@@ -269,8 +289,9 @@ def preview(reading: Reading, targets: Sequence[Target], *, now: int) -> Revocat
         if target.event.key is not None:
             _add_held(keys, reading, target.event.key)
             continue
-        for task in _tasks_with(reading, target, now):
-            keys[task].add(target.shown)
+        task = target.event.task
+        for id_ in _tasks_with(reading, target, now) if task is None else (task,):
+            keys[id_].add(target.shown)
     trees = ((read_tree(reading, now, task, counting=False), dying) for task, dying in keys.items())
     return Revocation(killed, together(impact_in(tree, dying) for tree, dying in trees if tree is not None))
 
@@ -286,9 +307,7 @@ def _add_held(keys: dict[str, set[str]], reading: Reading, key: str) -> None:
 
 
 def _tasks_with(reading: Reading, target: Target, now: int) -> list[str]:
-    """The tasks in which a target may kill something: its own, else all whose log has its id, else all live ones."""
-    if target.event.task is not None:
-        return [target.event.task]
+    """The tasks in which a target without a task may kill something: all whose log has its id, else all live ones."""
     if isinstance(target.key, bytes):
         return reading.tasks_with(target.shown)
     return [task.id for task in reading.tasks() if not is_final(as_of(task, now).state)]

@@ -27,9 +27,8 @@ def check_store(reading: Reading) -> Place:
     kept = reading.deaths()
     death = next(kept, None)
     number = 0
-    for event in _endings(reading):
-        number += 1
-        caused = _caused(event, number)
+    for caused, event in _caused(reading):
+        number = caused.seq
         # `prune` forgot this death. A death of a root key lasts, so it must still be there.
         if number <= head.forgotten and not is_lasting(caused.key):
             continue
@@ -44,23 +43,27 @@ def check_store(reading: Reading) -> Place:
     return reached
 
 
+def _caused(reading: Reading) -> Iterator[tuple[Death, Event]]:
+    """The deaths that the log says were caused, each with its event."""
+    number = 0
+    for event in _endings(reading):
+        reason = event.kind if event.kind in lifecycle.DEATH.values() else "revoked"
+        for key in _killed(event):
+            if key is None:
+                raise BrokenLog(event.position, f"its body is not that of a {event.kind}")
+            number += 1
+            yield Death(number, key, reason, event.at, event.position), event
+
+
 def _endings(reading: Reading) -> Iterator[Event]:
     """The events that cause deaths, in the order of the log."""
     endings = heapq.merge(*(reading.events(kind=kind) for kind in _ENDINGS), key=lambda event: event.position)
     return (event for event in endings if not (event.kind == Revoked.kind and event.read(Revoked).again))
 
 
-def _caused(event: Event, number: int) -> Death:
-    key = _killed(event)
-    if key is None:
-        raise BrokenLog(event.position, f"its body is not that of a {event.kind}")
-    reason = event.kind if event.kind in lifecycle.DEATH.values() else "revoked"
-    return Death(number, key, reason, event.at, event.position)
-
-
-def _killed(event: Event) -> RevocationKey | None:
+def _killed(event: Event) -> tuple[RevocationKey | None, ...]:
     if event.kind == Restored.kind:
-        return of_instant(event.read(Restored).issued)
+        return (of_instant(event.read(Restored).issued),)
     if event.kind != Revoked.kind:
-        return event.read(TaskEnded).task
-    return event.read(Revoked).revocation_key
+        return (event.read(TaskEnded).task,)
+    return event.read(Revoked).revocation_keys

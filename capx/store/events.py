@@ -245,9 +245,9 @@ REQUEST_STATES: Final[dict[str, str]] = {
 class Revoked(Fact, frozen=True, omit_defaults=True, gc=False):
     """A revocation.
 
-    It revokes one `id` (`is_root`: the root of a task), everything of an agent's `key` (`ed25519:` and 43 characters),
-    everything of a root key (`kid`), or everything issued up to a second (`issued`, Unix). `task` is the task of the
-    id, if it is known. `by` is the node whose agent asked for it. If `again`,
+    It revokes an `id` (`is_root`: the root of a task) and `others` of the same task, everything of an agent's `key`
+    (`ed25519:` and 43 characters), everything of a root key (`kid`), or everything issued up to a second (`issued`,
+    Unix). `task` is the task of the ids, if it is known. `by` is the node whose agent asked for it. If `again`,
     the id of the `key` was dead before: this event causes no death, and says that it is that of a key.
     """
 
@@ -260,15 +260,13 @@ class Revoked(Fact, frozen=True, omit_defaults=True, gc=False):
     by: str | None = None
     key: str | None = None
     again: bool = False
+    others: tuple[str, ...] = ()
 
     @property
     def revocation_key(self) -> RevocationKey | None:
-        """The key of the death that this event caused; None if the event holds no valid key."""
+        """The key of the first death that this event caused; None if the event holds no valid key."""
         if self.id is not None:
-            # None and not an error: `check_store` reports the position of this event.
-            with suppress(MalformedToken):
-                return unb64u(self.id)
-            return None
+            return _id(self.id)
         if self.key is not None:
             with suppress(KeyProblem):
                 return of_public(self.key)
@@ -276,6 +274,18 @@ class Revoked(Fact, frozen=True, omit_defaults=True, gc=False):
         if self.kid is not None:
             return of_kid(self.kid)
         return None if self.issued is None else of_instant(self.issued)
+
+    @property
+    def revocation_keys(self) -> tuple[RevocationKey | None, ...]:
+        """The keys of all deaths that this event caused, in their order; None for each that is not valid."""
+        return (self.revocation_key, *map(_id, self.others))
+
+
+def _id(text: str) -> bytes | None:
+    # None and not an error: `check_store` reports the position of this event.
+    with suppress(MalformedToken):
+        return unb64u(text)
+    return None
 
 
 class Restored(Fact, frozen=True):

@@ -217,6 +217,8 @@ def _restored(restored: events.Restored) -> str:
 def _revoked(revoked: events.Revoked) -> str:
     by = f", by the agent at node {revoked.by}" if revoked.by else ""
     id_ = f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
+    if revoked.others:
+        id_ += f" and {len(revoked.others)} more of this task"
     if revoked.key is not None:
         return f"all that the agent's key {revoked.key} holds or has delegated{by}"
     dead = revoked.revocation_key

@@ -9,6 +9,7 @@ from capx.authority.authority import Authority
 from capx.errors import BrokenLog, InvalidRequest, StoreProblem
 from capx.store.decision_index import BLOCK
 from capx.store.records import DecisionRecord
+from tests.labs.hostile_reports import LABEL, decided, nonce, recordable
 from tests.labs.timed_authority import NOW, Clock, kinds
 
 
@@ -54,6 +55,30 @@ def test_a_death_or_event_that_was_edited_is_found(authority: Authority, stateme
     authority.complete(opened.id)
     authority.revoke("A" * 22)
     assert authority.check().position == 5
+    connection = sqlite3.connect(Path(authority.store.place))
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+    with pytest.raises(BrokenLog) as broken:
+        authority.check()
+    assert broken.value.position == position
+
+
+@pytest.mark.parametrize(
+    ("statement", "position"),
+    [
+        ("DELETE FROM deaths WHERE seq = 2", 7),
+        ("DELETE FROM deaths WHERE seq = 3", 7),
+        ("UPDATE deaths SET key = zeroblob(16) WHERE seq = 2", 7),
+        ("INSERT INTO deaths VALUES (4, 'another', 'revoked', 1, 7)", 7),
+        ("UPDATE deaths SET position = 5 WHERE seq = 3", 5),
+    ],
+)
+def test_a_death_of_many_that_was_edited_is_found(authority: Authority, statement: str, position: int) -> None:
+    opened = authority.open(allow=["a.b"])
+    authority.store.record([recordable(decided(opened, [hop]), at=NOW) for hop in (nonce(), nonce(), nonce())])
+    assert len(authority.revoke(where={"agent": LABEL}).killed) == 3
+    assert authority.check().position == 7
     connection = sqlite3.connect(Path(authority.store.place))
     connection.execute(statement)
     connection.commit()

@@ -1,4 +1,7 @@
-"""Revoking many things at once leaves what revoking them one by one leaves, in both kinds of store."""
+"""Revoking many things at once causes the deaths that revoking them one by one causes, in both kinds of store.
+
+Only the log differs: one event names many nodes of one task.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,10 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from capx.api.messages.outcomes import Killed
 from capx.authority.revoking import Target, by_instant, by_kid, revoke
 from capx.crypto.base64url import b64u
+from capx.store.check import check_store
 from capx.store.events import Revoked
 from capx.store.postgres.store import PostgresStore
 from capx.store.protocols import Store, Writing
@@ -85,9 +90,20 @@ def one_by_one(rows: Writing, targets: Sequence[Target]) -> Iterator[Killed]:
 
 
 def left(rows: Writing, killed: Sequence[Killed]) -> object:
-    head = rows.head()
-    counts = rows.request_counts(NODES, "crm")
-    return tuple(killed), list(rows.events()), list(rows.deaths()), (head.position, head.hash, head.deaths), counts
+    """What there is but for positions, after a check that each position is that of the event that names the death."""
+    deaths = list(rows.deaths())
+    events = [(event.position, event.read(Revoked)) for event in rows.events(kind=Revoked.kind)]
+    # The events that `fill` writes name nothing.
+    named = [(key, position) for position, event in events for key in event.revocation_keys if key is not None]
+    assert named == [(death.key, death.position) for death in deaths if death.at == NOW]
+    at = {b64u(death.key) if isinstance(death.key, bytes) else death.key: death.position for death in deaths}
+    assert [one.position for one in killed] == [at[one.key] for one in killed]
+    return (
+        [replace(one, position=None) for one in killed],
+        [(death.seq, death.key, death.reason, death.at) for death in deaths],
+        rows.head().deaths,
+        rows.request_counts(NODES, "crm"),
+    )
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -133,6 +149,22 @@ def test_more_than_one_query_can_hold_is_revoked_at_once(store: Store) -> None:
             killed = revoke(rows, targets, now=NOW).killed if at_once else tuple(one_by_one(rows, targets))
             found.append(left(rows, killed))
     assert found[0] == found[1]
+
+
+def test_one_event_names_nodes_of_one_task_and_not_too_many(store: Store) -> None:
+    ids = [number.to_bytes(16) for number in range(200)]
+    tasks = ["task-1"] * 130 + ["task-2"] * 65 + [None] * 2 + ["task-3"] * 3
+    targets = [target(id_, task) for id_, task in zip(ids, tasks, strict=True)]
+    # A root is not named with nodes.
+    targets[-2] = Target(ids[-2], Revoked(b64u(ids[-2]), is_root=True, task="task-3"))
+    with store.write() as rows:
+        fill(rows, {}, [], [])
+        revoke(rows, targets, now=NOW)
+        found = [event.read(Revoked) for event in rows.events()]
+        check_store(rows)
+    assert [1 + len(one.others) for one in found] == [64, 64, 2, 64, 1, 1, 1, 1, 1, 1]
+    assert [one.task for one in found] == [*["task-1"] * 3, *["task-2"] * 2, None, None, *["task-3"] * 3]
+    assert [one.is_root for one in found] == [*[False] * 8, True, False]
 
 
 def test_nothing_to_revoke_writes_nothing(store: Store) -> None:

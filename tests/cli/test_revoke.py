@@ -20,6 +20,7 @@ from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted
 from capx_caveats import Tenant
 from tests.cli.conftest import COMMAND, Shell
+from tests.labs.hostile_reports import LABEL, decided, nonce, recordable
 from tests.labs.office import Office
 from tests.labs.processes import ended_with_test
 from tests.labs.spent_tokens import flat
@@ -264,6 +265,16 @@ def test_an_agent_that_revoked_is_named_in_the_log(home: Shell) -> None:
         authority.revoke_below(str(held.task), [held.node or b""], ["AAAAAAAAAAA"])
     line = home("log", "--limit", "1").out
     assert f"node or capability {b64u(child.node or b'')}, by the agent at node {b64u(held.node or b'')}" in line
+
+
+def test_the_log_says_how_many_nodes_one_command_revoked(home: Shell) -> None:
+    with Authority.open_home(home.home) as authority:
+        task = authority.open(allow=["crm.*"])
+        authority.store.record([recordable(decided(task, [hop]), at=1) for hop in (nonce(), nonce(), nonce())])
+    killed = [one["key"] for one in json.loads(home("revoke", "--where", f"agent={LABEL}", "--json").out)["killed"]]
+    assert f"node or capability {killed[0]} and 2 more of this task" in home("log", "--limit", "1").out
+    (event,) = json.loads(home("log", "--limit", "1", "--json").out)
+    assert event["facts"] == {"id": killed[0], "task": task.id, "others": killed[1:]}
 
 
 @contextmanager

@@ -190,6 +190,12 @@ def test_a_revocation_names_the_key_that_it_killed(revoked: Revoked, key: Revoca
     assert revoked.revocation_key == key
 
 
+def test_a_revocation_of_many_names_them_in_their_order() -> None:
+    revoked = Revoked(id=b64u(ID), others=(b64u(bytes(16)), "no id"))
+    assert revoked.revocation_keys == (ID, bytes(16), None)
+    assert Revoked(kid="k1").revocation_keys == ("kid:k1",)
+
+
 def test_a_fact_is_written_under_its_kind_as_json(store: Store) -> None:
     with store.write() as transaction:
         event = RequestExpired(request="r", task="t").write(transaction, at=NOW)

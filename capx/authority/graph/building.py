@@ -23,7 +23,7 @@ Laws:
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from itertools import pairwise, repeat
+from itertools import islice, pairwise, repeat, takewhile
 from typing import Final
 
 from msgspec import Struct
@@ -95,6 +95,7 @@ class _Reports:
 class _Seen(Struct, gc=False):
     """A node while the log is being read. Labels and capabilities keep the order of the log."""
 
+    id: str
     key: bytes
     parent: str | None = None
     is_claim: bool = False
@@ -102,7 +103,7 @@ class _Seen(Struct, gc=False):
     """Each label, with the reports of whoever gave it first."""
     capabilities: dict[tuple[str, str], tuple[str, ...]] = {}
     """The ids of each capability, by its own id and its audience: nobody can replace those of another audience."""
-    below: dict[str, str] = {}
+    below: dict[str, "_Seen"] = {}
     """The nodes below, by the nonces of their hops, as far as they were computed."""
     allowed: int = 0
     denied: int = 0
@@ -121,7 +122,7 @@ class _Task:
         self.bounds = bounds
         top = root_node(opened.root)
         self.root = b64u(top)
-        self.nodes = {self.root: _Seen(top)}
+        self.nodes = {self.root: _Seen(self.root, top)}
         self.holder_id = None if opened.holder is None else of_public(opened.holder)
         self.limits: dict[tuple[str, str], Decimal] = {}
         """The tightest limits that were reported."""
@@ -138,11 +139,10 @@ class _Task:
         self.mints[minted.ids[0]] = _Mint(minted.kid, at, minted.asker)
         # The authority has verified the token that asked.
         path = minted.path or (self.root,)
-        self._add({child: _Seen(unb64u(child), parent) for parent, child in pairwise(path)})
-        self._label(zip(path[1:], minted.hops, strict=False), self.logged)
-        holder = self.nodes.get(path[-1])
-        if holder is not None:
-            holder.capabilities[minted.ids[-1], minted.audience] = minted.ids
+        below = [self._place(child, unb64u(child), parent) for parent, child in pairwise(path)]
+        self._label(below, minted.hops, self.logged)
+        holder = below[-1] if below else self.nodes[self.root]
+        holder.capabilities[minted.ids[-1], minted.audience] = minted.ids
 
     def decided(self, decided: _Decided, *, counts: bool) -> None:
         is_possible = decided.is_possible(task=self.opened.task, root=self.opened.root, root_node=self.root)
@@ -151,18 +151,17 @@ class _Task:
         reports = self.reports.get(decided.audience)
         if reports is None:
             reports = self.reports[decided.audience] = _Reports(decided.audience, self.bounds)
-        most = reports.bounds.nodes - reports.nodes
-        found = self._claimed(decided.path, most) if decided.is_claim else self._computed(decided.nonces or (), most)
-        if found is None:
+        if decided.is_claim:
+            path = self._claimed(decided.path, reports)
+        else:
+            path = self._computed(decided.nonces or (), reports)
+        if path is None:
             return
-        path, new = found
-        if new:
-            reports.nodes += self._add(new)
-        labelled = self._label(zip(path[1:], decided.hops, strict=False), reports)
-        if not labelled or len(path) <= len(decided.hops):
+        self._label(path[1:], decided.hops, reports)
+        if len(path) <= len(decided.hops):
             reports.left_out["calls"] += 1
             return
-        acting = self.nodes[path[-1]]
+        acting = path[-1]
         if decided.outcome == "allowed":
             acting.allowed += counts
         else:
@@ -173,63 +172,60 @@ class _Task:
         if decided.spent:
             self._limit(decided.spent, reports)
 
-    def _claimed(self, path: tuple[str, ...], most: int) -> tuple[Sequence[str], dict[str, _Seen]] | None:
-        """The path, and its first unknown nodes, at most so many; None if the path is impossible."""
-        new: dict[str, _Seen] = {}
-        for parent, child in pairwise(path):
-            if child not in self.nodes and child not in new:
-                if not is_node_id(child):
-                    return None
-                if len(new) < most:
-                    new[child] = _Seen(unb64u(child), parent, is_claim=True)
-        return path, new
+    def _claimed(self, path: tuple[str, ...], reports: _Reports) -> list[_Seen] | None:
+        """Add the unknown nodes of a path, as far as the bound permits; None if the path is impossible.
 
-    def _computed(self, nonces: tuple[str, ...], most: int) -> tuple[Sequence[str], dict[str, _Seen]]:
-        """The path along hops with these nonces, and those of its nodes that are unknown or only claimed.
-
-        The path ends before the first unknown node beyond so many.
+        The path ends before the first node that is not there.
         """
-        path = [self.root]
-        new: dict[str, _Seen] = {}
+        unknown: dict[str, str] = {}
+        for parent, child in pairwise(path):
+            if child not in self.nodes:
+                unknown.setdefault(child, parent)
+        if not all(map(is_node_id, unknown)):
+            return None
+        for child, parent in islice(unknown.items(), reports.bounds.nodes - reports.nodes):
+            self.nodes[child] = _Seen(child, unb64u(child), parent, is_claim=True)
+            reports.nodes += 1
+        return [self.nodes[id_] for id_ in takewhile(self.nodes.__contains__, path)]
+
+    def _computed(self, nonces: tuple[str, ...], reports: _Reports) -> list[_Seen]:
+        """Add the nodes along hops with these nonces; the path ends before the first one beyond the bound."""
         above = self.nodes[self.root]
+        path = [above]
         for nonce in nonces:
             # A node that was computed once is not computed again.
-            child = above.below.get(nonce)
-            if child is None:
-                key = node_below(above.key, nonce)
-                child = b64u(key)
-                seen = self.nodes.get(child)
-                if seen is None and len(new) >= most:
-                    break
-                if seen is None or seen.is_claim:
-                    new[child] = _Seen(key, path[-1])
-                above.below[nonce] = child
-            above = new.get(child) or self.nodes[child]
-            path.append(child)
-        return path, new
-
-    def _add(self, new: Mapping[str, _Seen]) -> int:
-        """Add nodes, and return how many are new. What is computed replaces a claim."""
-        before = len(self.nodes)
-        for id_, seen in new.items():
-            known = self.nodes.setdefault(id_, seen)
-            if known.is_claim and not seen.is_claim:
-                known.parent, known.is_claim = seen.parent, False
-        return len(self.nodes) - before
-
-    def _label(self, steps: Iterable[tuple[str, str]], reports: _Reports) -> bool:
-        """Label the nodes of a path, and return whether all of them are there."""
-        most = reports.bounds.labels
-        for child, label in steps:
-            seen = self.nodes.get(child)
+            seen = above.below.get(nonce)
             if seen is None:
-                return False
+                key = node_below(above.key, nonce)
+                id_ = b64u(key)
+                if id_ not in self.nodes:
+                    if reports.nodes == reports.bounds.nodes:
+                        break
+                    reports.nodes += 1
+                seen = above.below[nonce] = self._place(id_, key, above.id)
+            path.append(seen)
+            above = seen
+        return path
+
+    def _place(self, id_: str, key: bytes, parent: str) -> _Seen:
+        """The node where it was computed to be; this replaces a claim."""
+        seen = self.nodes.get(id_)
+        if seen is None:
+            seen = self.nodes[id_] = _Seen(id_, key, parent)
+        elif seen.is_claim:
+            seen.parent, seen.is_claim = parent, False
+        return seen
+
+    @staticmethod
+    def _label(below: Iterable[_Seen], hops: Iterable[str], reports: _Reports) -> None:
+        """Label the nodes below the root on a path."""
+        most = reports.bounds.labels
+        for seen, label in zip(below, hops, strict=False):
             if label not in seen.labels:
                 if len(seen.labels) < most or sum(one is reports for one in seen.labels.values()) < most:
                     seen.labels[label] = reports
                 else:
                     reports.left_out["labels"] += 1
-        return True
 
     def _hold(self, holder: _Seen, ids: tuple[str, ...], key: str | None, reports: _Reports) -> None:
         capability = ids[-1], reports.audience
@@ -301,21 +297,21 @@ class _Task:
         """The root with all nodes below it. Without recursion, because a path may be deep."""
         below = self._below()
         drawn: dict[str, Node] = {}
-        died: dict[str, tuple[str | None, str | None]] = {}
+        # What each node died of, and with which node; first what it inherits from the one above.
+        died = {self.root: (end, ends_with)}
         order = [self.root]
-        inherited = {self.root: (end, ends_with)}
         for id_ in order:
             seen = self.nodes[id_]
-            dead, died_with = inherited.pop(id_)
+            dead, died_with = died[id_]
             # A resource only claims where this node is. If it dies with another one, nobody knows.
             if seen.is_claim and died_with not in {self.root, ends_with}:
                 dead, died_with = None, None
             if own := deaths.get(seen.key):
                 dead, died_with = own, id_
             died[id_] = dead, died_with
-            for child in below.get(id_, ()):
-                inherited[child] = dead, died_with
-                order.append(child)
+            if children := below.get(id_):
+                died |= dict.fromkeys(children, (dead, died_with))
+                order += children
         for id_ in reversed(order):
             seen, (dead, died_with) = self.nodes[id_], died[id_]
             held = [

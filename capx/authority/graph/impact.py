@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from capx.api.messages.outcomes import Impact
 from capx.authority.graph.building import OF_EACH_TASK, OF_ONE_TASK, Bounds, build
-from capx.authority.graph.graph import Graph, Held, Node, Tree
+from capx.authority.graph.graph import Graph, Held, Tree
 from capx.store.events import TaskOpened
 from capx.store.log import Event
 from capx.store.protocols import Reading
@@ -64,31 +64,26 @@ def impact_in(tree: Tree, keys: Collection[str]) -> Impact:
 
     A key is the id of a node or capability, a root key, or everything issued up to an instant.
     """
-    nodes = [below for node in _topmost(tree.node, keys) for below in node.walk()]
-    at = {node.id for node in nodes}
     until = max((instant for key in keys if (instant := instant_of(key)) is not None), default=-1)
 
     def dies(held: Held) -> bool:
         by = (*held.keys, *held.asker_keys)
-        return (
-            held.node in at
-            or any(key in keys for key in (*held.ids, *held.asker, *by))
-            or any(instant <= until for instant in map(instant_of, by) if instant is not None)
+        return any(key in keys for key in (*held.ids, *held.asker, *by)) or any(
+            instant <= until for instant in map(instant_of, by) if instant is not None
         )
 
-    alive = [held for node in tree.node.walk() for held in node.capabilities if held.dead is None]
-    return Impact(tuple(node.id for node in nodes if node.dead is None), tuple(held.id for held in alive if dies(held)))
-
-
-def _topmost(root: Node, keys: Collection[str]) -> Iterator[Node]:
-    """The nodes with these keys, without those below another one of them."""
-    waiting = [root]
+    nodes, capabilities = list[str](), list[str]()
+    waiting = [(tree.node, False)]
     while waiting:
-        node = waiting.pop()
-        if node.id in keys:
-            yield node
-        else:
-            waiting.extend(reversed(node.children))
+        node, below = waiting.pop()
+        dying = below or node.id in keys
+        if dying and node.dead is None:
+            nodes.append(node.id)
+        if node.capabilities:
+            alive = [held for held in node.capabilities if held.dead is None]
+            capabilities += [held.id for held in alive if dying or dies(held)]
+        waiting.extend([(child, dying) for child in reversed(node.children)])
+    return Impact(tuple(nodes), tuple(capabilities))
 
 
 def together(found: Iterable[Impact]) -> Impact:

@@ -6,7 +6,7 @@ is the same in both. A transaction reads the head once, and writes it once, at i
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -22,13 +22,15 @@ from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, Prune
 from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
 from capx.store.row_marks import MarkedRow, task_fields
 from capx.store.sql.request_rows import SqlRequestRows
-from capx.tokens.chain import nodes, root_node
+from capx.tokens.chain import node_below, root_node
 from capx.tokens.revocation_key import RevocationKey, revoked_until
 
 HEAD = "SELECT epoch, position, hash, deaths, forgotten FROM capx.head"
 
 _NONCES: Final = msgspec.json.Decoder(Nonces)
 _PAGE = 1_000
+_FEW = 64
+"""Keys of so many deaths are looked for one by one, even if fewer deaths are there."""
 _BLOCKS = 8
 """The blocks that are read at once to be indexed."""
 _MOST_FILLED = 256
@@ -179,13 +181,13 @@ class SqlRows(SqlRequestRows):
 
     def _tasks_with_node(self, node: bytes) -> Iterator[str]:
         """The tasks with this node: decisions have only the nonces from which it is computed."""
-        roots = dict(self._rows("SELECT id, root FROM capx.tasks"))
-        yield from (task for task, root in roots.items() if root_node(root) == node)
+        roots = {task: root_node(root) for task, root in self._rows("SELECT id, root FROM capx.tasks")}
+        yield from (task for task, root in roots.items() if root == node)
         # Each path once: a log has very many decisions at few nodes.
         known = f"{self.event_task} IN (SELECT id FROM capx.tasks)"  # noqa: S608
         paths = f"SELECT DISTINCT {self.event_task}, {self.nonces_of} FROM capx.events WHERE kind = 'decision'"  # noqa: S608
         for task, text in self._execute(f"{paths} AND {known}"):
-            if node in nodes(roots[task], _nonces(text)):
+            if node in accumulate(_nonces(text), node_below, initial=roots[task]):
                 yield task
 
     def overdue(self, now: int, limit: int) -> list[TaskRecord]:
@@ -215,7 +217,7 @@ class SqlRows(SqlRequestRows):
     def deaths_of(self, keys: Iterable[RevocationKey]) -> dict[RevocationKey, Death]:
         wanted = dict.fromkeys(keys)
         # A resource can name very many nodes, and there are few deaths at most times.
-        few = len(wanted) > _PAGE and self.head().deaths < len(wanted)
+        few = len(wanted) > _FEW and self.head().deaths < len(wanted)
         rows = self._rows(self.select_death) if few else self._death_rows(list(wanted))
         found = {death.key: death for death in map(self._death, rows) if death.key in wanted}
         if self._guard is not None:

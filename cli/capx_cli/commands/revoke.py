@@ -219,8 +219,12 @@ def _say_what_else_matters(authority: "Operations", revoked: "Revocation", targe
         return
     # The revocations after it are of grants that depend on it, or were selected together with it.
     killed = revoked.killed[0]
-    if target is not None and not (killed.again or killed.is_root) and _unseen(authority, killed.key):
-        screen.say("  this authority has not seen this id so far")
+    if target is not None and not (killed.again or killed.is_root):
+        if revoked.dying is None:
+            if _unseen(authority, killed.key):
+                screen.say("  this authority has not seen this id so far")
+        elif not (revoked.dying.nodes or revoked.dying.capabilities):
+            screen.say("  this authority has seen nothing alive with this id so far")
     if (until := instant_of(killed.key)) is not None and until > time.time():
         when = phrases.instant(until)
         would = "would be" if revoked.dying is not None else "is"
