@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from msgspec import UNSET, Struct
 
-from capx.crypto.base64url import b64u, whole_bytes
+from capx.crypto.base64url import b64u, canonical_bytes
 from capx.crypto.hashing import sized
 from capx.tokens.chain import Block
 from capx.tokens.revocation_key import of_key
@@ -123,7 +123,7 @@ def read_signed_blocks(
         signer = keys[-1:]
         if named is not None:
             # The classes of `holder`, `hop` and `sig` take canonical texts alone.
-            keys.append(whole_bytes(named))
+            keys.append(canonical_bytes(named))
             checks.append(NamedKey(*owner, keys[-1]))
         # A third party's block has no caveats, so it is never signed.
         if signed is not None and isinstance(block, bytes):
@@ -204,7 +204,7 @@ def _signature(block: bytes, signed: Sig, owner: Owner, public: bytes, digests: 
     message = _message(parent, block[:-ENDING])
     # Valid JSON that ends so has this `sig` as its last caveat: what is signed can be read in one way only.
     is_spelled = block.endswith(b',["sig","%b"]]' % signed.signature.encode())
-    return Signature(*owner, public, message, whole_bytes(signed.signature), own, is_spelled)
+    return Signature(*owner, public, message, canonical_bytes(signed.signature), own, is_spelled)
 
 
 def _refused(code: str, sentence: str, owner: Owner) -> Refusal:

@@ -104,16 +104,19 @@ class Evaluator:
         if signed is None and own is None:
             return ()
         found: list[Refusal] = []
-        if signed is not None and not self._signed.get(lineage.digest):
+        whole = lineage.digest
+        if signed is not None and not self._signed.get(whole):
             for one in signed.checks:
-                if isinstance(one, Signature) and self._signed.get(one.digest):
+                # The last block is looked up, and remembered, with the whole chain.
+                above = one.digest if isinstance(one, Signature) and one.digest != whole else None
+                if above is not None and self._signed.get(above):
                     continue
                 if refusal := refusal_of(one):
                     found.append(refusal)
-                elif isinstance(one, Signature) and not found:
-                    self._signed.put(one.digest, True)
+                elif above is not None and not found:
+                    self._signed.put(above, True)
             if not found:
-                self._signed.put(lineage.digest, True)
+                self._signed.put(whole, True)
         if own is not None and (refusal := refusal_of(own)):
             found.append(refusal)
         return tuple(found[:MAX_REPORTED])

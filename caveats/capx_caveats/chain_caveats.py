@@ -33,11 +33,6 @@ def _spelled(count: int) -> Callable[[str], object]:
 _NONCE, _PRESENTATION_NONCE, _KEY, _DIGEST, _SIGNATURE = map(_spelled, (8, 12, 32, 32, 64))
 
 
-def _demand_bytes(good: object, what: str) -> None:
-    if not good:
-        raise InvalidCaveat(f"{what} in base64url")
-
-
 class ChainCaveat(Caveat, frozen=True):
     """A caveat that demands nothing of a call."""
 
@@ -64,7 +59,8 @@ class Intent(ChainCaveat, frozen=True, tag="intent"):
     digest: str
 
     def __post_init__(self) -> None:
-        _demand_bytes(_DIGEST(self.digest), "an intent digest is 32 bytes")
+        if _DIGEST(self.digest) is None:
+            raise InvalidCaveat("an intent digest is 32 bytes in base64url")
 
     def sentence(self) -> str:
         return f"on intent {self.digest}"
@@ -78,7 +74,8 @@ class Step(Wire, frozen=True):
 
     def __post_init__(self) -> None:
         demand_agent(self.to)
-        _demand_bytes(_NONCE(self.nonce), "a hop nonce is 8 bytes")
+        if _NONCE(self.nonce) is None:
+            raise InvalidCaveat("a hop nonce is 8 bytes in base64url")
 
 
 class Root(ChainCaveat, frozen=True, tag="root"):
@@ -105,7 +102,8 @@ class Holder(ChainCaveat, frozen=True, tag="holder"):
     key: str
 
     def __post_init__(self) -> None:
-        _demand_bytes(_KEY(self.key), "a public key is 32 bytes")
+        if _KEY(self.key) is None:
+            raise InvalidCaveat("a public key is 32 bytes in base64url")
 
     def sentence(self) -> str:
         return f"bound to the key ed25519:{self.key}"
@@ -122,8 +120,8 @@ class Hop(ChainCaveat, frozen=True, tag="hop"):
         demand_agent(self.to)
         if _NONCE(self.nonce) is None:
             raise InvalidCaveat("a hop nonce is 8 bytes in base64url")
-        if self.key is not UNSET:
-            _demand_bytes(_KEY(self.key), "a public key is 32 bytes")
+        if self.key is not UNSET and _KEY(self.key) is None:
+            raise InvalidCaveat("a public key is 32 bytes in base64url")
 
     def sentence(self) -> str:
         return f"delegated to {self.to}{'' if self.key is UNSET else f', whose key is ed25519:{self.key}'}"
@@ -149,8 +147,10 @@ class Presented(ChainCaveat, frozen=True, tag="call"):
     def __post_init__(self) -> None:
         if self.profile not in {"tool", "http"}:
             raise InvalidCaveat(f"{self.profile!r:.20} is not a presentation profile: use tool or http")
-        _demand_bytes(_DIGEST(self.digest), "a call digest is 32 bytes")
-        _demand_bytes(_PRESENTATION_NONCE(self.nonce), "a presentation nonce is 12 bytes")
+        if _DIGEST(self.digest) is None:
+            raise InvalidCaveat("a call digest is 32 bytes in base64url")
+        if _PRESENTATION_NONCE(self.nonce) is None:
+            raise InvalidCaveat("a presentation nonce is 12 bytes in base64url")
 
     def sentence(self) -> str:
         return f"presented once, for one {self.profile} call"
@@ -162,7 +162,8 @@ class Sig(ChainCaveat, frozen=True, tag="sig"):
     signature: str
 
     def __post_init__(self) -> None:
-        _demand_bytes(_SIGNATURE(self.signature), "a signature is 64 bytes")
+        if _SIGNATURE(self.signature) is None:
+            raise InvalidCaveat("a signature is 64 bytes in base64url")
 
     def sentence(self) -> str:
         return "signed"
