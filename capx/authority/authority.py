@@ -56,6 +56,7 @@ from capx.authority.revoking import (
     kill_for_agent,
     last_issue,
     preview,
+    preview_where,
     revoke,
     target_id,
 )
@@ -382,10 +383,10 @@ class Authority(History):
                 if not (force or dry_run):
                     demand_forced(instant, now)
             else:
-                targets = by_where(reading, where or {}, now)
+                targets = [] if dry_run else by_where(reading, where or {}, now)
         if dry_run:
             with self.store.read() as reading:
-                return preview(reading, targets, now=now)
+                return preview(reading, targets, now=now) if where is None else preview_where(reading, where, now=now)
         with self._writing() as (transaction, now):
             if where is not None:
                 # What was opened since the look above. After the answer nothing may be left of what matches.

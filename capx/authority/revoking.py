@@ -29,7 +29,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from capx.api.messages.outcomes import Killed, Revocation
+from capx.api.messages.outcomes import Impact, Killed, Revocation
 from capx.authority.ending import as_of, has_ended, root_keys
 from capx.authority.graph.agents import nodes_of_agent
 from capx.authority.graph.impact import impact_in, read_tree, together
@@ -39,6 +39,7 @@ from capx.errors import InvalidRequest
 from capx.intents.intent import demand_agent_key
 from capx.store import events
 from capx.store.lifecycle import is_final
+from capx.store.log import Event
 from capx.store.protocols import Reading, Writing
 from capx.store.records import TaskRecord
 from capx.tokens import revocation_key
@@ -50,6 +51,8 @@ from capx_caveats import is_id, is_label, shown_instant
 
 _IN_AN_EVENT: Final = 64
 """The most nodes that one event of the log says were revoked."""
+_MOST_KEPT: Final = 10_000
+"""The most events of one task that a preview has in memory."""
 MAX_OF_NODE, MAX_OF_TASK = 1_000, 10_000
 """Revocations by the agent of one node, and by all agents of one task.
 
@@ -149,6 +152,13 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int, *, after: int
     many. With `after`, only tasks that were opened after this position of the log. InvalidRequest for an unknown name,
     or a value that cannot be right.
     """
+    targets: list[Target] = []
+    for task in _tasks_where(reading, where, now, after):
+        targets += _in_task(reading, task, where.get("agent"))
+    return targets
+
+
+def _tasks_where(reading: Reading, where: Mapping[str, str], now: int, after: int | None) -> list[TaskRecord]:
     unknown = set(where).difference(SELECTORS)
     if unknown or not where:
         named = ", ".join(sorted(unknown)) or "nothing"
@@ -158,7 +168,7 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int, *, after: int
             raise InvalidRequest(
                 f"{text!r:.80} is not a valid {name}: write 1 to 128 characters, without hidden or control characters"
             )
-    tasks = [
+    return [
         task
         for task in (reading.tasks() if after is None else _opened(reading, after))
         if where.get("tenant") in {None, task.tenant}
@@ -168,16 +178,15 @@ def by_where(reading: Reading, where: Mapping[str, str], now: int, *, after: int
         and not has_ended(reading, task, now)
         and reading.death(root_node(task.root)) is None
     ]
-    agent = where.get("agent")
-    if agent is None:
-        return [_of_id(root_node(task.root), is_root=True, task=task.id) for task in tasks]
-    targets: list[Target] = []
-    for task in tasks:
-        nodes = nodes_of_agent(reading, task, agent)
-        whole = nodes is None
-        keys = [root_node(task.root)] if nodes is None else nodes
-        targets += [_of_id(key, is_root=whole, task=task.id) for key in keys]
-    return targets
+
+
+def _in_task(
+    reading: Reading, task: TaskRecord, agent: str | None, events: Iterable[Event] | None = None
+) -> list[Target]:
+    """The targets in a task that matches: its root, or the nodes of the agent; `events` as in `nodes_of_agent`."""
+    nodes = None if agent is None else nodes_of_agent(reading, task, agent, events)
+    keys = [root_node(task.root)] if nodes is None else nodes
+    return [_of_id(key, is_root=nodes is None, task=task.id) for key in keys]
 
 
 def _opened(reading: Reading, after: int) -> list[TaskRecord]:
@@ -278,6 +287,22 @@ def _event(group: Sequence[Target]) -> events.Revoked:
 
 def _of_id(key: bytes, *, is_root: bool, task: str | None) -> Target:
     return Target(key, events.Revoked(b64u(key), is_root=is_root, task=task))
+
+
+def preview_where(reading: Reading, where: Mapping[str, str], *, now: int) -> Revocation:
+    """The result that revoking everything that matches would have; InvalidRequest as in `by_where`."""
+    killed: list[Killed] = []
+    found: list[Impact] = []
+    for task in _tasks_where(reading, where, now, None):
+        # They are needed twice. A task with very many of them is read twice.
+        events = list(islice(reading.events(task=task.id, naming=task.root), _MOST_KEPT + 1))
+        kept = events if len(events) <= _MOST_KEPT else None
+        targets = _in_task(reading, task, where.get("agent"), kept)
+        killed += [Killed(one.shown, None, one.event.is_root) for one in targets]
+        tree = read_tree(reading, now, task.id, counting=False, events=kept) if targets else None
+        if tree is not None:
+            found.append(impact_in(tree, {one.shown for one in targets}))
+    return Revocation(tuple(killed), together(found))
 
 
 def preview(reading: Reading, targets: Sequence[Target], *, now: int) -> Revocation:

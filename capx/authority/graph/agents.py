@@ -19,6 +19,7 @@ from typing import Final
 from capx.authority.graph.reported import Reported, is_node_id
 from capx.crypto.base64url import b64u, unb64u
 from capx.store.events import CapabilityMinted
+from capx.store.log import Event
 from capx.store.protocols import Reading
 from capx.store.records import TaskRecord
 from capx.tokens import chain
@@ -27,11 +28,16 @@ MAX_OF_AUDIENCE: Final = 1_000
 """The most live nodes of one agent in one task that the reports of one audience can have revoked one by one."""
 
 
-def nodes_of_agent(reading: Reading, task: TaskRecord, agent: str) -> list[bytes] | None:
-    """The live nodes of an agent in a task, in the order of the log; None if one audience reported too many."""
+def nodes_of_agent(
+    reading: Reading, task: TaskRecord, agent: str, events: Iterable[Event] | None = None
+) -> list[bytes] | None:
+    """The live nodes of an agent in a task, in the order of the log; None if one audience reported too many.
+
+    `events` are those of the task that name its root; without them, they are read.
+    """
     live: list[bytes] = []
     live_of = Counter[str]()
-    named = _all_named(reading, task, agent)
+    named = _all_named(task, agent, reading.events(task=task.id, naming=task.root) if events is None else events)
     # Many at once, because a resource can name very many.
     while batch := dict(islice(named, MAX_OF_AUDIENCE)):
         dead = reading.deaths_of(batch)
@@ -45,12 +51,12 @@ def nodes_of_agent(reading: Reading, task: TaskRecord, agent: str) -> list[bytes
     return live
 
 
-def _all_named(reading: Reading, task: TaskRecord, agent: str) -> Iterator[tuple[bytes, str]]:
+def _all_named(task: TaskRecord, agent: str, events: Iterable[Event]) -> Iterator[tuple[bytes, str]]:
     """The nodes of an agent, each once, with the audience that named it first; "" is the authority itself."""
     root = chain.root_node(task.root)
     root_node = b64u(root)
     found = {root}
-    for event in reading.events(task=task.id, naming=task.root):
+    for event in events:
         if event.kind == "decision":
             # A resource may write anything into its decisions.
             decided = event.read_if(Reported)

@@ -313,7 +313,7 @@ class _Task:
                 died |= dict.fromkeys(children, (dead, died_with))
                 order += children
         for id_ in reversed(order):
-            seen, (dead, died_with) = self.nodes[id_], died[id_]
+            seen, (dead, died_with), children = self.nodes[id_], died[id_], below.get(id_)
             held = [
                 self._held(Held(capability, audience, id_, ids, dead), deaths)
                 for (capability, audience), ids in seen.capabilities.items()
@@ -327,7 +327,7 @@ class _Task:
                 seen.denied,
                 dead,
                 died_with,
-                tuple(map(drawn.pop, below.get(id_, ()))),
+                tuple(map(drawn.pop, children)) if children else (),
             )
         return drawn[self.root]
 

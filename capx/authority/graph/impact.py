@@ -17,9 +17,18 @@ from capx.tokens.revocation_key import RevocationKey, instant_of
 
 
 def read_tree(
-    reading: Reading, now: int, task_id: str, bounds: Bounds = OF_ONE_TASK, *, counting: bool = True
+    reading: Reading,
+    now: int,
+    task_id: str,
+    bounds: Bounds = OF_ONE_TASK,
+    *,
+    counting: bool = True,
+    events: Iterable[Event] | None = None,
 ) -> Tree | None:
-    """The graph of one task, from one snapshot of the store; None if its log has no such task."""
+    """The graph of one task, from one snapshot of the store; None if its log has no such task.
+
+    `events` are those of the task that name its root; without them, they are read.
+    """
     revoked_until = reading.revoked_until()
 
     def dead(keys: Iterable[RevocationKey]) -> dict[RevocationKey, str]:
@@ -36,8 +45,8 @@ def read_tree(
     def counters(ids: Sequence[str]) -> dict[tuple[str, str], Decimal]:
         return {(one.counter, one.unit): one.spent for one in reading.counters(ids)}
 
-    events = _events(reading, task_id)
-    return build(events, dead, counters=counters, now=now, bounds=bounds, counting=counting)
+    found = _events(reading, task_id) if events is None else events
+    return build(found, dead, counters=counters, now=now, bounds=bounds, counting=counting)
 
 
 def _events(reading: Reading, task_id: str) -> Iterator[Event]:
@@ -82,7 +91,8 @@ def impact_in(tree: Tree, keys: Collection[str]) -> Impact:
         if node.capabilities:
             alive = [held for held in node.capabilities if held.dead is None]
             capabilities += [held.id for held in alive if dying or dies(held)]
-        waiting.extend([(child, dying) for child in reversed(node.children)])
+        if node.children:
+            waiting += [(child, dying) for child in reversed(node.children)]
     return Impact(tuple(nodes), tuple(capabilities))
 
 
