@@ -5,6 +5,7 @@ A *death* is the store's record that something is revoked, or that a task has en
 Laws:
 
 - There is one death for each thing. Revoking it again changes nothing, and returns the position of the first death.
+- An event of the log names up to 64 nodes of one task that one revocation kills. All else has an event of its own.
 - One revocation is one transaction, which is durable before the caller gets an answer.
 - A grant that was made because of a token dies with that token, with its key and with its instant. It needs a death of
   its own, because it has another chain, maybe another key, and a later time. It also dies with each agent's key that
@@ -51,8 +52,8 @@ from capx_caveats import is_id, is_label, shown_instant
 
 _IN_AN_EVENT: Final = 64
 """The most nodes that one event of the log says were revoked."""
-_MOST_KEPT: Final = 10_000
-"""The most events of one task that a preview has in memory."""
+_MOST_KEPT: Final = 1_000
+"""The most events of one task that a preview has in memory: as many as are read at once in any case."""
 MAX_OF_NODE, MAX_OF_TASK = 1_000, 10_000
 """Revocations by the agent of one node, and by all agents of one task.
 
@@ -255,10 +256,10 @@ def _kill_all(transaction: Writing, targets: Sequence[Target], *, now: int) -> l
     for target in targets:
         if target.key not in at:
             new.setdefault(target.key, target)
-    together = list(_together(new.values()))
-    bodies = (msgspec.json.encode(_event(group)) for group in together)
+    groups = list(_grouped(new.values()))
+    bodies = (msgspec.json.encode(_event(group)) for group in groups)
     positions = transaction.append_all(events.Revoked.kind, bodies, at=now)
-    written = {one.key: position for group, position in zip(together, positions, strict=True) for one in group}
+    written = {one.key: position for group, position in zip(groups, positions, strict=True) for one in group}
     transaction.kill_all(written, "revoked", at=now)
     at |= written
     for target in targets:
@@ -272,7 +273,7 @@ def _kill_all(transaction: Writing, targets: Sequence[Target], *, now: int) -> l
     return [Killed(one.shown, at[one.key], one.event.is_root, again=new.get(one.key) is not one) for one in targets]
 
 
-def _together(targets: Iterable[Target]) -> Iterator[list[Target]]:
+def _grouped(targets: Iterable[Target]) -> Iterator[list[Target]]:
     """The targets in their order, with those in one list that one event can name: nodes of one task, one by one."""
     for task, of_task in groupby(targets, lambda one: None if one.event.is_root else one.event.task):
         most = 1 if task is None else _IN_AN_EVENT

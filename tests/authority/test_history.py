@@ -55,13 +55,18 @@ def test_a_death_or_event_that_was_edited_is_found(authority: Authority, stateme
     authority.complete(opened.id)
     authority.revoke("A" * 22)
     assert authority.check().position == 5
+    assert broken_at(authority, statement) == position
+
+
+def broken_at(authority: Authority, statement: str) -> int:
+    """The position at which the log is found broken after this statement."""
     connection = sqlite3.connect(Path(authority.store.place))
     connection.execute(statement)
     connection.commit()
     connection.close()
     with pytest.raises(BrokenLog) as broken:
         authority.check()
-    assert broken.value.position == position
+    return broken.value.position
 
 
 @pytest.mark.parametrize(
@@ -79,13 +84,7 @@ def test_a_death_of_many_that_was_edited_is_found(authority: Authority, statemen
     authority.store.record([recordable(decided(opened, [hop]), at=NOW) for hop in (nonce(), nonce(), nonce())])
     assert len(authority.revoke(where={"agent": LABEL}).killed) == 3
     assert authority.check().position == 7
-    connection = sqlite3.connect(Path(authority.store.place))
-    connection.execute(statement)
-    connection.commit()
-    connection.close()
-    with pytest.raises(BrokenLog) as broken:
-        authority.check()
-    assert broken.value.position == position
+    assert broken_at(authority, statement) == position
 
 
 def test_a_count_of_deaths_that_was_edited_is_found(authority: Authority) -> None:

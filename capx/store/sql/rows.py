@@ -30,7 +30,7 @@ HEAD = "SELECT epoch, position, hash, deaths, forgotten FROM capx.head"
 _NONCES: Final = msgspec.json.Decoder(Nonces)
 _PAGE = 1_000
 _FEW = 64
-"""Keys of so many deaths are looked for one by one, even if fewer deaths are there."""
+"""Up to so many keys are looked up one by one. For more keys than there are deaths, all deaths are read."""
 _BLOCKS = 8
 """The blocks that are read at once to be indexed."""
 _MOST_FILLED = 256
