@@ -1,7 +1,7 @@
 """Base64url has one spelling."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from capx.crypto import base64url
@@ -9,6 +9,8 @@ from capx.errors import MalformedToken
 
 
 @given(st.binary(max_size=70))
+@example(b"\xfb\xef\xbe\xff\xff\xff").via("----____")
+@example(b"\x00\x00\x17").via("AAAX")
 def test_base64url_has_one_spelling(data: bytes) -> None:
     text = base64url.b64u(data)
     assert base64url.unb64u(text) == base64url.canonical_bytes(text) == data
