@@ -11,6 +11,7 @@ Modules:
     ed25519                                             signatures
     named_key, agent_key                                keys with a name: of a person, and of an agent
     sealed                                              text that only the owner of one key can read
+    boxes                                               the key of a demand, for its approvers and for a resource
     keys, key_file                                      root keys, audience keys, and the files that hold them
     core_dumps                                          no root key in the file that a crash leaves
     private_file                                        files that other users cannot read, or cannot change

@@ -27,6 +27,15 @@ def mac(key: bytes, message: bytes) -> bytes:
     return sha256(padded.translate(_OUTER) + sha256(padded.translate(_INNER) + message).digest()).digest()
 
 
+_ZERO_INNER, _ZERO_OUTER = bytes([0x36]) * _BLOCK, bytes([0x5C]) * _BLOCK
+"""The pads of a key of zeros."""
+
+
+def zero_mac(message: bytes) -> bytes:
+    """Return the HMAC-SHA256 under a key of zeros: 32 bytes. It hides the message, and authenticates nothing."""
+    return sha256(_ZERO_OUTER + sha256(_ZERO_INNER + message).digest()).digest()
+
+
 def macaroon_key(audience_key: bytes) -> bytes:
     """Return the key of a chain, derived as libmacaroons does: 32 bytes."""
     return mac(_GENERATOR, audience_key)

@@ -54,6 +54,12 @@ def ttl(name: str, given: object, problem: Problem = InvalidRequest) -> int:
     return given
 
 
+def is_whole(given: object, least: int, most: int) -> bool:
+    """Whether a caller gave a whole number within these ends."""
+    # A bool is an int in Python.
+    return type(given) is int and least <= given <= most
+
+
 def _shown(given: object) -> str:
     if isinstance(given, int):
         # Python refuses to write out a very long number.

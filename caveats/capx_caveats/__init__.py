@@ -26,7 +26,20 @@ from capx_caveats.caveats import (
     UntilCompleted,
     Where,
 )
-from capx_caveats.chain_caveats import ChainCaveat, Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Step, Task
+from capx_caveats.chain_caveats import (
+    Approved,
+    ChainCaveat,
+    Holder,
+    Hop,
+    Intent,
+    MaxHops,
+    Presented,
+    Root,
+    Sig,
+    Signed,
+    Step,
+    Task,
+)
 from capx_caveats.constraint import Constraint, Judgement
 from capx_caveats.constraints import AllOf, AnyConstraint, AnyOf, Each, Fields, Not, Pair
 from capx_caveats.errors import CapxError, InvalidCaveat
@@ -58,6 +71,7 @@ __all__ = [
     "AnyOf",
     "Anything",
     "Appendable",
+    "Approved",
     "Argv",
     "Budget",
     "Call",
@@ -102,6 +116,7 @@ __all__ = [
     "Relative",
     "Root",
     "Sig",
+    "Signed",
     "Step",
     "Task",
     "Tenant",

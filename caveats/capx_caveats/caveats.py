@@ -9,7 +9,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.amount import is_amount, plus
-from capx_caveats.call import Call, Facts
+from capx_caveats.call import CALLS, Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.constraint import Judgement, Wire
 from capx_caveats.constraints import AnyConstraint, Misfit, Pair, demand_distinct, misfits
@@ -291,7 +291,8 @@ class Budget(Caveat, frozen=True, tag="budget"):
         return Refusal("budget_exhausted", f"allows {self.sentence()}, and {what}", self.sentence())
 
     def sentence(self) -> str:
-        return f"at most {self.limit} {self.unit}, shared by everyone below"
+        unit = "call" if (self.limit, self.unit) == ("1", CALLS) else self.unit
+        return f"at most {self.limit} {unit}, shared by everyone below"
 
 
 class NotUnderstood(Caveat, frozen=True):

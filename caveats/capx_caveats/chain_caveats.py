@@ -3,7 +3,7 @@
 `placement` has the table of where each mark may be in a chain.
 
 Law: only the authority's block makes claims about the task, the intent, the root and the holder. The label of a hop is
-only what a holder says.
+only what a holder says. `approved` and `signed` are marks of a discharge, which is no token.
 """
 
 import re
@@ -16,8 +16,9 @@ from capx_caveats.call import Facts
 from capx_caveats.caveat import Caveat, Refusal
 from capx_caveats.constraint import Wire
 from capx_caveats.errors import InvalidCaveat
-from capx_caveats.names import demand, demand_agent, is_id
+from capx_caveats.names import demand, demand_agent, is_audience, is_id
 from capx_caveats.values import Natural
+from capx_caveats.when import shown_instant
 
 _LAST = {0: "A-Za-z0-9_-", 2: "AEIMQUYcgkosw048", 4: "AQgw"}
 """The characters that may end canonical base64url, by the number of unused bits in the last one."""
@@ -30,7 +31,7 @@ def _spelled(count: int) -> Callable[[str], object]:
 
 
 # Expressions instead of decoding: these texts are in every token, and only their form matters here.
-_NONCE, _PRESENTATION_NONCE, _KEY, _DIGEST, _SIGNATURE = map(_spelled, (8, 12, 32, 32, 64))
+_NONCE, _PRESENTATION_NONCE, _NODE, _KEY, _DIGEST, _SIGNATURE = map(_spelled, (8, 12, 16, 32, 32, 64))
 
 
 class ChainCaveat(Caveat, frozen=True):
@@ -167,3 +168,39 @@ class Sig(ChainCaveat, frozen=True, tag="sig"):
 
     def sentence(self) -> str:
         return "signed"
+
+
+class Approved(ChainCaveat, frozen=True, tag="approved"):
+    """The beginning of an approval: for which audience, for which node and all below it, and when (Unix seconds).
+
+    `shown` is the SHA-256 of the document that the approver was shown. No verifier looks at it.
+    """
+
+    audience: str
+    node: str
+    shown: str
+    at: Natural
+
+    def __post_init__(self) -> None:
+        demand(is_audience(self.audience), "an audience", self.audience)
+        if _NODE(self.node) is None:
+            raise InvalidCaveat("a node is 16 bytes in base64url")
+        if _DIGEST(self.shown) is None:
+            raise InvalidCaveat("the digest of what was shown is 32 bytes in base64url")
+
+    def sentence(self) -> str:
+        return f"approved at {shown_instant(self.at)}, for {self.audience}"
+
+
+class Signed(ChainCaveat, frozen=True, tag="signed"):
+    """The signature of one approver (Ed25519, base64url), whose key has this number, from 0, in the demand."""
+
+    number: Natural
+    signature: str
+
+    def __post_init__(self) -> None:
+        if _SIGNATURE(self.signature) is None:
+            raise InvalidCaveat("a signature is 64 bytes in base64url")
+
+    def sentence(self) -> str:
+        return f"signed by approver {self.number}"

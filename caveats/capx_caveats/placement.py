@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Budget
-from capx_caveats.chain_caveats import Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Task
+from capx_caveats.chain_caveats import Approved, Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Signed, Task
 
 
 class Place(Enum):
@@ -24,6 +24,7 @@ class Place(Enum):
     LAST = "last in any block but the authority's"
     ANYWHERE = "in any block"
     ALONE = "in the presentation"
+    DISCHARGE = "in a discharge, never in a token"
 
 
 PLACES: Final[Mapping[type[Caveat], Place]] = {
@@ -35,14 +36,17 @@ PLACES: Final[Mapping[type[Caveat], Place]] = {
     MaxHops: Place.ANYWHERE,
     Sig: Place.LAST,
     Presented: Place.ALONE,
+    Approved: Place.DISCHARGE,
+    Signed: Place.DISCHARGE,
 }
 """The place of each mark; no block may have the same mark twice."""
+_BESIDE_TOKENS: Final = frozenset({Place.ALONE, Place.DISCHARGE})
 
 
 def misplaced(caveats: Sequence[Caveat], *, authority: bool) -> Caveat | None:
     """Return the first caveat of a block that is in a wrong place, or None; `authority` says whose block it is.
 
-    A presentation is wrong in both kinds of blocks: it is a block of its own.
+    A presentation is wrong in both kinds of blocks: it is a block of its own. So is what belongs in a discharge.
     """
     kinds = tuple(map(type, caveats))
     at = _misplaced(kinds, authority)
@@ -66,7 +70,7 @@ def _misplaced(kinds: tuple[type[Caveat], ...], authority: bool) -> int | None:
         elif place is Place.LAST:
             placed = at == len(kinds) - 1 and not authority
         else:
-            placed = place is not Place.ALONE
+            placed = place not in _BESIDE_TOKENS
         if not placed or (place is not None and kind in kinds[:at]):
             return at
     return None

@@ -10,7 +10,7 @@ from typing import Any, Final, cast, get_args
 import msgspec
 
 from capx_caveats.caveats import Budget, Entry, Tenant, UntilCompleted, Where
-from capx_caveats.chain_caveats import Holder, Hop, Intent, Presented, Root, Sig, Step, Task
+from capx_caveats.chain_caveats import Approved, Holder, Hop, Intent, Presented, Root, Sig, Signed, Step, Task
 from capx_caveats.constraint import Wire
 from capx_caveats.constraints import AnyConstraint, Each, Fields, Pair
 from capx_caveats.names import ACTION_LENGTH, LABEL_LENGTH
@@ -52,9 +52,11 @@ _TEXTS: Final[Mapping[str, Schema]] = {
     "attribute": _text(_ATTRIBUTE),
     "fact": _text(rf"args\.[^\x00]{{1,{LABEL_LENGTH}}}|{_ATTRIBUTE}", f"For the NAME: {_HIDDEN}"),
     "amount": _text(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?"),
+    "audience": _text("[a-z0-9][a-z0-9.-]{0,62}"),
     "profile": {"enum": ["tool", "http"]},
     "b8": _text(f"{_BYTES}{{10}}[AEIMQUYcgkosw048]"),
     "b12": _text(f"{_BYTES}{{16}}"),
+    "b16": _text(f"{_BYTES}{{21}}[AQgw]"),
     "b32": _text(f"{_BYTES}{{42}}[AEIMQUYcgkosw048]"),
     "b64": _text(f"{_BYTES}{{85}}[AQgw]"),
     "glob": {"type": "string", "minLength": 1, "not": {"pattern": "[*]{3}"}},
@@ -90,6 +92,10 @@ _KINDS: Final[Mapping[tuple[type[Wire], str], str]] = {
     (Presented, "digest"): "b32",
     (Presented, "nonce"): "b12",
     (Sig, "signature"): "b64",
+    (Approved, "audience"): "audience",
+    (Approved, "node"): "b16",
+    (Approved, "shown"): "b32",
+    (Signed, "signature"): "b64",
     (UntilCompleted, "task"): "id",
     (Tenant, "name"): "label",
     (Entry, "pattern"): "pattern",

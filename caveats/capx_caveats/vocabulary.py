@@ -15,7 +15,19 @@ from msgspec import Raw
 
 from capx_caveats.caveat import Caveat
 from capx_caveats.caveats import Allow, Budget, Expires, Fresh, NotBefore, NotUnderstood, Tenant, UntilCompleted, Where
-from capx_caveats.chain_caveats import ChainCaveat, Holder, Hop, Intent, MaxHops, Presented, Root, Sig, Task
+from capx_caveats.chain_caveats import (
+    Approved,
+    ChainCaveat,
+    Holder,
+    Hop,
+    Intent,
+    MaxHops,
+    Presented,
+    Root,
+    Sig,
+    Signed,
+    Task,
+)
 from capx_caveats.constraint import Constraint, is_own
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.extensions import Own, decoder, demand_readable, own_constraints
@@ -174,6 +186,8 @@ DEFAULT = Vocabulary(
     MaxHops,
     Presented,
     Sig,
+    Approved,
+    Signed,
     UntilCompleted,
     Expires,
     NotBefore,
