@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from capx.crypto import AudienceKey, AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest, KeyProblem, MalformedToken, StoreProblem, Unavailable
-from capx.tokens import Bundle, Capability, HttpRequest, Presentation, ToolCall
+from capx.tokens import ApprovalRequest, Bundle, Capability, Discharge, HttpRequest, Presentation, ToolCall
+from capx.tokens.approval_caveat import approval
 from capx_caveats import Call, CapxError, InvalidCaveat, Refusal, builders
 from capx_caveats.builders import *  # noqa: F403 # its `__all__` is what people write caveats with
 
@@ -37,13 +38,15 @@ if TYPE_CHECKING:
     from capx.policy import Policy, read_policy
     from capx.resource import Follower, Replay, Snapshot, StoreLiveness, StoreRecorder
     from capx.resource.feed.client import FeedSource
-    from capx.verify import Admitted, Allowed, Decision, Denied, Granted, Pending, Refused, Verifier
+    from capx.verify import Admitted, Allowed, Approved, Decision, Denied, Granted, Pending, Refused, Verifier
 
 __all__ = [
     "Admitted",
     "Agent",
     "AgentKey",
     "Allowed",
+    "ApprovalRequest",
+    "Approved",
     "AudienceKey",
     "AudienceKeys",
     "Authority",
@@ -55,6 +58,7 @@ __all__ = [
     "ConfigurationProblem",
     "Decision",
     "Denied",
+    "Discharge",
     "FeedSource",
     "Follower",
     "Granted",
@@ -84,6 +88,7 @@ __all__ = [
     "Verdict",
     "Verifier",
     "acting",
+    "approval",
     "current_allowed",
     "read_policy",
 ]
@@ -100,7 +105,17 @@ _IMPORTED_LATER = {
     "capx.policy": ("Policy", "read_policy"),
     "capx.resource": ("Follower", "Replay", "Snapshot", "StoreLiveness", "StoreRecorder"),
     "capx.resource.feed.client": ("FeedSource",),
-    "capx.verify": ("Admitted", "Allowed", "Decision", "Denied", "Granted", "Pending", "Refused", "Verifier"),
+    "capx.verify": (
+        "Admitted",
+        "Allowed",
+        "Approved",
+        "Decision",
+        "Denied",
+        "Granted",
+        "Pending",
+        "Refused",
+        "Verifier",
+    ),
 }
 """The modules of names that are imported at first use: stores, threads, asyncio and HTTP take long to import."""
 _LAZY = {name: module for module, names in _IMPORTED_LATER.items() for name in names}

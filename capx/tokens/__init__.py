@@ -14,6 +14,12 @@ Modules:
     signed_blocks             whose key signs each block, for agents that have keys
     capability, bundle        one audience's token, and an agent's tokens for several
     binding                   the tool call or HTTP request that a presentation is bound to
+    approval_caveat           the demand for an approval
+    discharge, approval       the macaroon that answers it, and what it says
+    approval_request          the document that an agent sends to people
+    approving                 a person's key makes the discharge, or adds a second signature
+    held_approvals            which of an agent's approvals go with a capability
+    pins                      the entry of an allowlist that holds a call to its arguments
     delegation                a child for one block of code
     guarded_function          how a bundle finds the guard of a function of its process
     lineage                   the claims, nodes, ids and restrictions of a chain
@@ -25,8 +31,18 @@ Modules:
     interop                   other macaroon libraries
 """
 
+from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability, Presentation
+from capx.tokens.discharge import Discharge
 
-__all__ = ["Bundle", "Capability", "HttpRequest", "Presentation", "ToolCall"]
+__all__ = [
+    "ApprovalRequest",
+    "Bundle",
+    "Capability",
+    "Discharge",
+    "HttpRequest",
+    "Presentation",
+    "ToolCall",
+]

@@ -1,29 +1,48 @@
-"""A bundle: an agent's capabilities for several audiences, all of one task and one node.
+"""A bundle: an agent's capabilities for several audiences, all of one task and one node, and the approvals it holds.
 
 Laws:
 
 - A delegation writes the same hop nonce into every capability. So a sub-agent is one node at all audiences.
-- A child gets the capability for the authority itself only if the delegator names its actions, one by one.
-- A bundle is never sent to a resource. It presents one capability for one call.
+- A child gets the capability for the authority itself only if the delegator names its actions, one by one, or if its
+  calls need approvals, for which it may then ask.
+- A bundle is never sent to a resource. It presents one capability for one call, with the approvals that it demands.
 - A file with a bundle is its owner's alone, from the first moment.
 """
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NoReturn, ParamSpec, TypedDict, TypeVar, Unpack
 
 from capx.crypto import private_file
 from capx.crypto.instants import now_or
 from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
+from capx.tokens.approval_caveat import ApprovalTerms, KeyedCaveat
+from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.capability import Capability, Presentation, new_nonce
-from capx.tokens.grants import ASK, OWN_ACTIONS, Grant, ask_entries, audience_meant
+from capx.tokens.discharge import PREFIX as APPROVAL
+from capx.tokens.discharge import Discharge
+from capx.tokens.grants import ASK, ASK_APPROVAL, OWN_ACTIONS, Grant, ask_entries, audience_meant
 from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
 from capx.tokens.signed_blocks import SigningKey
 from capx.tokens.wire import MAX_TEXT
-from capx_caveats import Allow, Appendable, Call, Entry, Expires, Facts, Hop, Root, is_too_much, most_work, resolved
+from capx_caveats import (
+    JSON,
+    Allow,
+    Appendable,
+    Call,
+    Entry,
+    Expires,
+    Facts,
+    Hop,
+    Root,
+    is_too_much,
+    most_work,
+    resolved,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import: a caller that passes one has imported it already
@@ -37,10 +56,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_TOKENS = 32
-"""Most capabilities that a bundle may hold."""
+"""Most capabilities that a bundle may hold, and most approvals."""
 SEALED: Final = "capxseal1_"
 """How a sealed text begins: `capx.crypto.sealed.PREFIX`, which is slow to import."""
-_MOST_BYTES = MAX_TOKENS * (MAX_TEXT + 1) + 2
+_MOST_BYTES = 2 * MAX_TOKENS * (MAX_TEXT + 1) + 2
 """A longer file is no bundle, so no more of it is read: a line end and one byte too many are still seen."""
 
 
@@ -52,6 +71,7 @@ class Narrowing(TypedDict, total=False):
     may_ask: Iterable[Grant]
     caveats: Iterable[Appendable]
     audiences: Iterable[str] | None
+    approval: ApprovalTerms | KeyedCaveat | None
 
 
 def frozen_narrowing(
@@ -61,6 +81,7 @@ def frozen_narrowing(
     may_ask: Iterable[Grant] = (),
     caveats: Iterable[Appendable] = (),
     audiences: Iterable[str] | None = None,
+    approval: ApprovalTerms | KeyedCaveat | None = None,
 ) -> Narrowing:
     """These keywords with each iterable read into a tuple; TypeError for any other keyword."""
     return Narrowing(
@@ -71,6 +92,7 @@ def frozen_narrowing(
         may_ask=may_ask if isinstance(may_ask, str) else tuple(may_ask),
         caveats=tuple(caveats) if _is_list(caveats) else caveats,
         audiences=None if audiences is None else tuple(audiences),
+        approval=approval,
     )
 
 
@@ -82,19 +104,29 @@ class Bundle:
     """Capabilities of one task and one node; there may be several for an audience, the newest last.
 
     Its holder has no key of the authority: nothing that it reads in it is verified. `key` is the holder's own key, for
-    tokens that are bound to one. Raises InvalidRequest for capabilities of different tasks, nodes or keys, and for
-    another key than theirs; MalformedToken (too_large) for more than MAX_TOKENS.
+    tokens that are bound to one. `approvals` are those of people, the newest last. Raises InvalidRequest for
+    capabilities of different tasks, nodes or keys, and for another key than theirs; MalformedToken (too_large) for more
+    than MAX_TOKENS of either kind.
     """
 
-    __slots__ = ("_capabilities",)
+    __slots__ = ("_approvals", "_capabilities")
 
-    def __init__(self, capabilities: Iterable[Capability], *, key: SigningKey | None = None) -> None:
+    def __init__(
+        self,
+        capabilities: Iterable[Capability],
+        *,
+        approvals: Iterable[Discharge] = (),
+        key: SigningKey | None = None,
+    ) -> None:
         _demand_no_text(key)
         self._capabilities = tuple(capabilities if key is None else [one.with_key(key) for one in capabilities])
         if not self._capabilities:
             raise InvalidRequest("a bundle holds one capability at least")
-        if len(self._capabilities) > MAX_TOKENS:
-            raise MalformedToken(f"a bundle holds at most {MAX_TOKENS} capabilities", "too_large")
+        self._approvals = tuple(approvals)
+        if max(len(self._capabilities), len(self._approvals)) > MAX_TOKENS:
+            raise MalformedToken(
+                f"a bundle holds at most {MAX_TOKENS} capabilities, and as many approvals", "too_large"
+            )
         if len({(capability.task, capability.node) for capability in self._capabilities}) != 1:
             raise InvalidRequest("the capabilities of a bundle belong to one task and one node; these do not")
         if len({capability.holder_key for capability in self._capabilities}) != 1:
@@ -102,19 +134,33 @@ class Bundle:
 
     @classmethod
     def parse(cls, text: str) -> "Bundle":
-        """The bundle in a text, tokens joined by commas, not verified; MalformedToken or InvalidRequest if invalid."""
+        """The bundle in a text, not verified: tokens, then approvals, joined by commas.
+
+        MalformedToken or InvalidRequest if it is not valid.
+        """
         if text != text.strip():
             raise MalformedToken("there is white space around the text of the bundle: strip it, such as a line's end")
         if text.startswith(SEALED):
             raise MalformedToken("this text is sealed: Bundle.unseal opens it, with the key that it was sealed to")
-        if text.count(",") >= MAX_TOKENS:
-            raise MalformedToken(f"a bundle holds at most {MAX_TOKENS} capabilities", "too_large")
-        return cls(map(Capability.parse, text.split(",")))
+        if text.count(",") >= 2 * MAX_TOKENS:
+            raise MalformedToken(
+                f"a bundle holds at most {MAX_TOKENS} capabilities, and as many approvals", "too_large"
+            )
+        if text.startswith(APPROVAL):
+            raise MalformedToken("this begins with an approval, which is of no use alone: tokens come first")
+        pieces = text.split(",")
+        tokens = [*takewhile(lambda piece: not piece.startswith(APPROVAL), pieces)]
+        return cls(map(Capability.parse, tokens), approvals=map(Discharge.parse, pieces[len(tokens) :]))
 
     @property
     def text(self) -> str:
-        """The secret text: tokens joined by commas."""
-        return ",".join(capability.text for capability in self._capabilities)
+        """The secret text: tokens, then approvals, joined by commas."""
+        return ",".join([*(one.text for one in self._capabilities), *(one.text for one in self._approvals)])
+
+    @property
+    def approvals(self) -> tuple[Discharge, ...]:
+        """The approvals that it holds, the newest last; not verified."""
+        return self._approvals
 
     @classmethod
     def load(cls, path: "Path | str") -> "Bundle":
@@ -178,7 +224,7 @@ class Bundle:
 
         `key` is an `AgentKey`, or anything with its `public` and `sign`.
         """
-        return Bundle(self._capabilities, key=key)
+        return Bundle(self._capabilities, approvals=self._approvals, key=key)
 
     def sealed(self, *, to: str | None = None) -> str:
         """The bundle as a text that only the owner of a key can read, for a hand-over that others may see.
@@ -220,12 +266,19 @@ class Bundle:
             )
         return bundle if bundle.holder is None else bundle.with_key(key)
 
-    def attenuate(self, *caveats: Appendable, now: int | None = None) -> "Bundle":
-        """The same bundle with every capability narrowed by the same block.
+    def attenuate(
+        self, *caveats: Appendable, approval: ApprovalTerms | KeyedCaveat | None = None, now: int | None = None
+    ) -> "Bundle":
+        """The same bundle with every capability narrowed by the same block; see `Capability.attenuate`.
 
-        A budget counts for each capability separately. For a budget that they share, use `delegate`.
+        A budget counts for each capability separately. For a budget that they share, use `delegate`. A demand for an
+        approval is the same in all of them, so one approval serves whichever of them it says.
         """
-        return Bundle(capability.attenuate(*caveats, now=now) for capability in self._capabilities)
+        demand = _drawn(approval)
+        return Bundle(
+            [one.attenuate(*caveats, approval=demand, now=now) for one in self._capabilities],
+            approvals=self._approvals,
+        )
 
     def delegate(
         self,
@@ -236,6 +289,7 @@ class Bundle:
         may_ask: Iterable[Grant] = (),
         caveats: Iterable[Appendable] = (),
         audiences: Iterable[str] | None = None,
+        approval: ApprovalTerms | KeyedCaveat | None = None,
         nonce: str | None = None,
         now: int | None = None,
     ) -> "Bundle":
@@ -245,20 +299,33 @@ class Bundle:
         (`task.complete`, `task.status`, `node.revoke`), or if `may_ask` names something that the child may ask for at
         run time. It is then narrowed to these. `may_ask` has `ACTION[@AUDIENCE]`, patterns, or entries; an ask for an
         entry must be pinned to arguments that satisfy it. `to_key` is the key of the child, see `Capability.delegate`;
-        tokens that are bound to a key need it. InvalidRequest if the child would get no capability.
+        tokens that are bound to a key need it. With `approval` (of `capx.approval`), each call of the child needs the
+        approval of people, also those at the authority, except its asks. A child that needs approvals, or may ask for
+        more, may ask for approvals, if this bundle has a capability for the authority. It gets those that this holds.
+        InvalidRequest if the child would get no capability.
         """
         shared = nonce or new_nonce()
         appended = resolved(caveats, now_or(now))
-        own = (*_of_the_authority(allow), *ask_entries(may_ask))
+        demand = _drawn(approval)
+        asks = ask_entries(may_ask)
+        own = (*_of_the_authority(allow), *asks)
+        # What a child may ask for may need an approval, too.
+        if asks or demand is not None or any(capability.demands for capability in self._capabilities):
+            own = (*own, ASK_APPROVAL)
+        passed_on = self._passed_on(audiences, to_authority=bool(own))
         return Bundle(
-            capability.delegate(
-                to=to,
-                to_key=to_key,
-                allow=own if capability.audience == AUTHORITY else allow,
-                caveats=appended,
-                nonce=shared,
-            )
-            for capability in self._passed_on(audiences, to_authority=bool(own))
+            [
+                capability.delegate(
+                    to=to,
+                    to_key=to_key,
+                    allow=own if capability.audience == AUTHORITY else allow,
+                    caveats=appended,
+                    approval=demand,
+                    nonce=shared,
+                )
+                for capability in passed_on
+            ],
+            approvals=self._approvals,
         )
 
     def delegated(self, *, to: str, at: "Revoker[Bundle]", **narrowing: Unpack[Narrowing]) -> "Delegation[Bundle]":
@@ -273,15 +340,20 @@ class Bundle:
         read = frozen_narrowing(**narrowing)
         return Delegation(lambda: self.delegate(to=to, **read), to=to, authority=at)
 
-    def holding(self, capability: Capability, *, now: int | None = None) -> "Bundle":
-        """This bundle with one more capability, as the newest; InvalidRequest for a capability of another node.
+    def holding(self, capability: Capability | Discharge, *, now: int | None = None) -> "Bundle":
+        """This bundle with one more capability or approval, as the newest.
+
+        InvalidRequest for a capability of another node, for an approval that none of its capabilities demands, and for
+        one that other people must sign as well.
 
         A bundle that holds it already stays as it is. A full bundle drops one capability: an expired one first, then
         one that was granted at run time, because the agent can ask for it again. That is the oldest of the audience
         with the most such grants, this one included, so that no service drives out what is for others. It drops the
-        capabilities for the authority itself last.
+        capabilities for the authority itself last. Of 33 approvals it drops an expired one first, then the oldest.
         """
         at = now_or(now)
+        if isinstance(capability, Discharge):
+            return self._holding_approval(capability, at)
         if capability in self._capabilities:
             return self
         held = list(self._capabilities)
@@ -289,11 +361,30 @@ class Bundle:
             del held[_least(held, capability.audience, at)]
         if self.key is not None and capability.key is None:
             capability = capability.with_key(self.key)
-        return Bundle((*held, capability))
+        return Bundle((*held, capability), approvals=self._approvals)
 
-    def without(self, *capabilities: Capability) -> "Bundle":
-        """This bundle without these capabilities, as far as it holds them."""
-        return Bundle(one for one in self._capabilities if one not in capabilities)
+    def _holding_approval(self, approval: Discharge, now: int) -> "Bundle":
+        from capx.tokens.approving import has_expired
+        from capx.tokens.held_approvals import missing_signatures
+
+        if not any(approval.cid in capability.demands for capability in self._capabilities):
+            raise InvalidRequest("no capability of this bundle demands this approval: it is another agent's")
+        if missing := missing_signatures(approval):
+            more = f"{missing} more must sign it" if missing > 0 else "it has more signatures than its demand wants"
+            raise InvalidRequest(f"this approval cannot be used: {more}")
+        if missing is None:
+            raise InvalidRequest("this approval cannot be used: its demand is none that capx writes")
+        held = [one for one in self._approvals if one != approval]
+        if len(held) >= MAX_TOKENS:
+            held.remove(next((one for one in held if has_expired(one, now)), held[0]))
+        return Bundle(self._capabilities, approvals=(*held, approval))
+
+    def without(self, *others: Capability | Discharge) -> "Bundle":
+        """This bundle without these capabilities and approvals, as far as it holds them."""
+        return Bundle(
+            [one for one in self._capabilities if one not in others],
+            approvals=[one for one in self._approvals if one not in others],
+        )
 
     def candidates(self, audience: str, received: Received | Call | None = None) -> list[Capability]:
         """The capabilities for an audience, newest first, without those whose `allow` caveats exclude the call.
@@ -341,14 +432,71 @@ class Bundle:
         meant = audience_meant(self.audiences, call.action) if audience is None else audience
         if meant not in self.audiences:
             raise self._holds_nothing(meant)
-        return forecast(self, call, meant, now_or(now))
+        return forecast(self, call, meant, now_or(now), self._approvals)
 
     def _holds_nothing(self, audience: str) -> InvalidRequest:
         return InvalidRequest(f"this bundle holds nothing for {audience!r:.80}, only for {', '.join(self.audiences)}")
 
     def present(self, audience: str, received: ToolCall | HttpRequest, *, now: int | None = None) -> Presentation:
         """Bind the best candidate to one request, to be sent once; InvalidRequest if there is none."""
-        return self.candidates(audience, received)[0].present(received, now=now)
+        return self.present_capability(self.candidates(audience, received)[0], received, now=now)
+
+    def present_capability(
+        self,
+        capability: Capability,
+        received: ToolCall | HttpRequest,
+        *,
+        call: Call | None = None,
+        now: int | None = None,
+    ) -> Presentation:
+        """Bind one of its capabilities to one request, with the newest approvals that may serve it.
+
+        `call` is the call, if more is known of it than what is sent: the action of an HTTP request, or arguments that
+        are left out.
+        """
+        at = now_or(now)
+        if not (self._approvals and capability.demands):
+            return capability.present(received, now=at)
+        from capx.tokens.held_approvals import choose
+
+        if call is None and isinstance(received, ToolCall):
+            call = Call(received.action, received.args)
+        return capability.present(received, approvals=choose(capability, self._approvals, call, at), now=at)
+
+    def approval_request(
+        self, action: str, args: Mapping[str, JSON], *, audience: str | None = None, now: int | None = None
+    ) -> ApprovalRequest:
+        """The request for an approval of one call, for the first demand that no approval of this bundle answers.
+
+        If each has one, it is for the first demand: the approval may be used up. Without `audience`, it is as in
+        `explain`. Send it to the people whom it names. InvalidRequest if no capability for the audience demands an
+        approval, or if no approval can hold the arguments.
+        """
+        meant = audience_meant(self.audiences, action) if audience is None else audience
+        first = self._capabilities[0]
+        for cid in self.demands_for(Call(action, args), audience=meant, now=now):
+            return ApprovalRequest.of(
+                cid,
+                audience=meant,
+                node=first.node or b"",
+                action=action,
+                args=args,
+                task=first.task or "",
+                intent=first.intent,
+                now=now_or(now),
+            )
+        raise InvalidRequest(
+            f"no capability for {meant} that may allow this call demands an approval of it: `explain` tells why each "
+            "of them allows the call or not"
+        )
+
+    def demands_for(self, call: Call, *, audience: str, now: int | None = None) -> list[bytes]:
+        """The cids of the demands for an approval of one call, first those that no approval of this bundle answers."""
+        from capx.tokens.held_approvals import demands_of
+
+        at = now_or(now)
+        found = (demands_of(one, self._approvals, call, at) for one in self.candidates(audience, call))
+        return [*dict.fromkeys(cid for cids in found for cid in cids)]
 
     def calling(self, tool: Callable[P, R]) -> Callable[P, R]:
         """The guarded tool, plain or async, called with this bundle: `bundle.calling(tool)(…)`.
@@ -386,16 +534,20 @@ class Bundle:
         return len(self._capabilities)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Bundle) and self._capabilities == other._capabilities
+        return isinstance(other, Bundle) and self.text == other.text
 
     def __hash__(self) -> int:
-        return hash(self._capabilities)
+        return hash((self._capabilities, self._approvals))
 
     def __repr__(self) -> str:
         return f"Bundle(audiences={self.audiences!r}, hops={self.hops!r})"
 
     def __reduce__(self) -> NoReturn:
         raise InvalidRequest("a bundle is a secret: pass its `text` on where it must go")
+
+
+def _drawn(approval: ApprovalTerms | KeyedCaveat | None) -> KeyedCaveat | None:
+    return approval.drawn() if isinstance(approval, ApprovalTerms) else approval
 
 
 def _opened(text: str) -> "Bundle | MalformedToken | InvalidRequest":
@@ -429,8 +581,11 @@ def _of_the_authority(allow: Sequence[str | Entry] | None) -> tuple[str | Entry,
     """The entries for the authority's own actions. A pattern names none: it may be meant for other audiences."""
     if allow is None or isinstance(allow, str):
         return ()
-    if any((one.pattern if isinstance(one, Entry) else one) == ASK for one in allow):
+    named = {one.pattern if isinstance(one, Entry) else one for one in allow}
+    if ASK in named:
         raise InvalidRequest(f"do not name {ASK} in `allow`: name in `may_ask` what the child may ask for")
+    if ASK_APPROVAL in named:
+        raise InvalidRequest(f"do not name {ASK_APPROVAL} in `allow`: a child may ask for the approvals that it needs")
     return tuple(one for one in allow if (one.pattern if isinstance(one, Entry) else one) in OWN_ACTIONS)
 
 

@@ -23,7 +23,9 @@ from capx.crypto.instants import instant, now_or
 from capx.crypto.keys import AudienceKey
 from capx.errors import InvalidRequest, MalformedToken
 from capx.tokens import chain, wire
+from capx.tokens.approval_caveat import ApprovalDemanded, ApprovalTerms, KeyedCaveat, read_approval_caveat
 from capx.tokens.binding import Received
+from capx.tokens.discharge import MAX_DISCHARGES, Discharge
 from capx.tokens.signed_blocks import SigningKey, sign_block
 from capx_caveats import (
     DEFAULT,
@@ -33,6 +35,7 @@ from capx_caveats import (
     Entry,
     Holder,
     Hop,
+    Intent,
     InvalidCaveat,
     NotUnderstood,
     Presented,
@@ -114,6 +117,11 @@ class Token:
         return tuple(_read(block) for block in self._frame.blocks)
 
     @cached_property
+    def demands(self) -> tuple[bytes, ...]:
+        """The cids of its demands for an approval, in the order of the blocks; not verified."""
+        return tuple(block.cid for block in self.blocks if isinstance(block, chain.ThirdParty))
+
+    @cached_property
     def path(self) -> tuple[bytes, ...]:
         """The nodes from the root to the agent that holds this: 16 bytes each; empty if the token names no root."""
         root = self._claim(Root)
@@ -137,6 +145,12 @@ class Token:
         """The task that the authority's block names; not verified."""
         task = self._claim(Task)
         return None if task is None else task.id
+
+    @property
+    def intent(self) -> str | None:
+        """The digest of the intent that the authority's block names; not verified."""
+        intent = self._claim(Intent)
+        return None if intent is None else intent.digest
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -175,7 +189,10 @@ class Token:
 
 
 class Presentation(Token):
-    """One capability bound to one request. An agent sends it to a resource; it is good for that one call."""
+    """One capability bound to one request. An agent sends it to a resource; it is good for that one call.
+
+    Its text has the approvals that go with it behind the token, bound to it.
+    """
 
     @property
     def authorization(self) -> str:
@@ -208,12 +225,26 @@ class Capability(Token):
             raise InvalidRequest(f"this token is bound to {self.holder_key}, and this is the key {key.public}")
         return _held_by(self, key)
 
-    def attenuate(self, *caveats: Appendable, now: int | None = None) -> "Capability":
+    def attenuate(
+        self, *caveats: Appendable, approval: ApprovalTerms | KeyedCaveat | None = None, now: int | None = None
+    ) -> "Capability":
         """A capability that is narrowed by one more block; durations count from `now` (Unix seconds).
 
-        Raises InvalidCaveat for a caveat that a holder cannot append, MalformedToken (too_large) when there is no room.
+        With `approval` (of `capx.approval`), each call then also needs the approval of people: a third-party caveat
+        behind the block. Raises InvalidCaveat for a caveat that a holder cannot append, MalformedToken (too_large) when
+        there is no room.
         """
-        return _held_by(self._extended(_resolved(caveats, now)), self.key)
+        narrowed = self if approval is not None and not caveats else self._extended(_resolved(caveats, now))
+        return _held_by(narrowed if approval is None else narrowed.demanding(approval), self.key)
+
+    def demanding(self, approval: ApprovalTerms | KeyedCaveat) -> "Capability":
+        """The same capability, each call of which needs an approval: one more third-party caveat.
+
+        Give a `KeyedCaveat` to use one demand in several capabilities, so that one approval serves all of them. The
+        same one twice in a chain needs two copies of an approval.
+        """
+        demand = approval.drawn() if isinstance(approval, ApprovalTerms) else approval
+        return _held_by(self._with(demand.below(self._frame.signature)), self.key)
 
     def delegate(
         self,
@@ -222,6 +253,7 @@ class Capability(Token):
         to_key: SigningKey | str | None = None,
         allow: Sequence[str | Entry] | None = None,
         caveats: Iterable[Appendable] = (),
+        approval: ApprovalTerms | KeyedCaveat | None = None,
         nonce: str | None = None,
         now: int | None = None,
     ) -> "Capability":
@@ -229,8 +261,9 @@ class Capability(Token):
 
         `to` is a label for people. `to_key` is the key of the other agent: its public half (`ed25519:` and 43
         characters), or the key itself, which the child then holds. A token that is bound to a key needs it; any other
-        token must not have it (InvalidRequest). `nonce` is 8 random bytes in base64url; all capabilities of one
-        delegation share it. Raises as `attenuate` does.
+        token must not have it (InvalidRequest). `approval` demands for each call the approval of people, before the
+        hop. `nonce` is 8 random bytes in base64url; all capabilities of one delegation share it. Raises as `attenuate`
+        does.
         """
         signer = self._signer("delegate")
         if signer is None and to_key is not None:
@@ -239,14 +272,42 @@ class Capability(Token):
             raise InvalidRequest("this token is bound to a key: give the key of the next agent, too (to_key)")
         public = to_key if to_key is None or isinstance(to_key, str) else to_key.public
         hop = Hop(to, nonce or new_nonce(), UNSET if public is None else _key_text(public))
+        if approval is not None:
+            # The demand comes first: the signature of the hop then covers it.
+            demanding = self.demanding(approval)
+            return demanding.delegate(to=to, to_key=to_key, allow=allow, caveats=caveats, nonce=nonce, now=now)
         child = self._extended((hop, *_allowed(allow), *_resolved(caveats, now)), signer)
         return child if to_key is None or isinstance(to_key, str) else _held_by(child, to_key)
 
-    def present(self, received: Received, *, now: int | None = None, nonce: str | None = None) -> Presentation:
-        """Bind a copy to one request, at one time, for one use; the capability itself never leaves its holder."""
+    def present(
+        self,
+        received: Received,
+        *,
+        approvals: Iterable[Discharge] = (),
+        now: int | None = None,
+        nonce: str | None = None,
+    ) -> Presentation:
+        """Bind a copy to one request, at one time, for one use; the capability itself never leaves its holder.
+
+        `approvals` go with it, bound to it: one for each demand of an approval. InvalidRequest if together they are
+        more than a resource reads.
+        """
         mark = Presented(received.profile, received.digest(), now_or(now), nonce or b64u(os.urandom(12)))
         frame = self._appended(self._block((mark,), self._signer("present")))
-        return Presentation(frame, wire.encode(frame.identifier, frame.blocks, frame.signature))
+        text = wire.encode(frame.identifier, frame.blocks, frame.signature)
+        bound = [one.bound_to(frame.signature) for one in approvals]
+        if bound:
+            text = ",".join([text, *bound])
+            if len(bound) > MAX_DISCHARGES or len(text) > wire.MAX_CREDENTIAL:
+                raise InvalidRequest(
+                    f"a presentation goes with at most {MAX_DISCHARGES} approvals, and has at most "
+                    f"{wire.MAX_CREDENTIAL} characters with them: give fewer approvals"
+                )
+        return Presentation(frame, text)
+
+    def text_with(self, approvals: Iterable[Discharge]) -> str:
+        """The token itself, with approvals bound to it, for a verifier that takes bare tokens: a secret."""
+        return ",".join([self.text, *(one.bound_to(self._frame.signature) for one in approvals)])
 
     def _signer(self, act: str) -> SigningKey | None:
         """The key that signs what this holder appends; InvalidRequest if it is not here."""
@@ -263,13 +324,17 @@ class Capability(Token):
         # A verifier denies every call with such a token, so refuse it here, where its author sees why.
         if mark := misplaced(caveats, authority=False):
             raise InvalidCaveat(f"a holder cannot append `{mark.sentence()}` here: every call would be denied")
-        frame = self._appended(self._block(caveats, signer))
+        return self._with(self._block(caveats, signer))
+
+    def _with(self, block: chain.Block) -> "Capability":
+        """The capability with one more block, if there is room for a presentation."""
+        frame = self._appended(block)
         text = wire.encode(frame.identifier, frame.blocks, frame.signature)
         if len(frame.blocks) >= wire.MAX_BLOCKS or len(text) > wire.MAX_TEXT - _ROOM:
             raise MalformedToken("the token is too large: no room is left to present it", "too_large")
         return Capability(frame, text)
 
-    def _appended(self, block: bytes) -> wire.Frame:
+    def _appended(self, block: chain.Block) -> wire.Frame:
         old = self._frame
         signature = chain.extend(old.signature, block)
         return wire.Frame(old.identifier, old.identifier_bytes, (*old.blocks, block), signature, b"")
@@ -324,7 +389,9 @@ def _resolved(caveats: Iterable[Appendable], now: int | None) -> tuple[Caveat, .
 
 def _read(block: chain.Block) -> tuple[Caveat, ...]:
     if isinstance(block, chain.ThirdParty):
-        return (NotUnderstood("a third-party caveat", "it needs a discharge"),)
+        demand = read_approval_caveat(block.cid)
+        foreign = NotUnderstood("a third-party caveat", "nobody here can discharge it")
+        return (foreign if demand is None else ApprovalDemanded(demand.sentence()),)
     try:
         return DEFAULT.decode(block)
     except TooLarge as error:

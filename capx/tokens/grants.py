@@ -47,27 +47,47 @@ from capx_caveats import (
 
 ASK = "grant.request"
 """The action at the authority by which an agent asks for more."""
+ASK_APPROVAL = "approval.request"
+"""The action at the authority by which an agent asks people to approve a call."""
 _MAYBE = AnyOf((Absent(), Anything()))
 OWN_ENTRIES = (
     Entry("task.complete", ()),
     Entry("task.status", ()),
     Entry("node.revoke", (Pair("hops", Anything()),)),
+    Entry(ASK_APPROVAL),
     Entry(ASK, (Pair("audience", Anything()), Pair("action", Anything()), Pair("args", _MAYBE))),
 )
-"""The actions of every task at the authority itself: end it, read its status, revoke nodes below, ask for more."""
-OWN_ACTIONS = tuple(entry.pattern for entry in OWN_ENTRIES if entry.pattern != ASK)
+"""The actions of every task at the authority itself: end it, read its status, revoke nodes below, ask for approvals and
+for more."""
+OWN_ACTIONS = tuple(entry.pattern for entry in OWN_ENTRIES if entry.pattern not in {ASK, ASK_APPROVAL})
 """Those that a delegator can name in `allow`."""
 
 Grant = str | Entry | tuple[str | Entry, str]
 """`"crm.accounts.read"`, `"accounts.read@crm"`, an entry, or one of these and its audience."""
 
 
+class ApprovalRule(Struct, frozen=True):
+    """Whose approval each call needs, by names of a policy: of `count` of the principals and members of groups in `by`.
+
+    If `principal`, the person who wanted the work is one of them. An approval is good for `lasts` seconds at most.
+    """
+
+    by: tuple[str, ...]
+    count: int
+    lasts: int
+    principal: bool = False
+
+
 class Given(Struct, frozen=True):
-    """The entries that one capability allows at one audience, and the budgets that its calls count against."""
+    """The entries that one capability allows at one audience, and the budgets that its calls count against.
+
+    If it has an `approval`, each call also needs one.
+    """
 
     audience: str
     allowed: tuple[Entry, ...]
     budgets: tuple[Budget, ...] = ()
+    approval: ApprovalRule | None = None
 
 
 def by_audience(granted: Iterable[Grant]) -> dict[str, tuple[Entry, ...]]:

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from capx.crypto.base64url import b64u
 from capx.tokens import chain, wire
+from capx.tokens.approval_caveat import ApprovalCaveat, read_approval_caveat
 from capx.tokens.capability import Token
 from capx.tokens.chain import Block
 from capx.tokens.revocation_key import of_kid
@@ -95,6 +96,25 @@ class Allotment(Owned, frozen=True, gc=False):
     budget: Budget
 
 
+class Undischarged(Owned, frozen=True, gc=False):
+    """One third-party caveat, its owner, and the number of its block, from 0."""
+
+    block: int
+    cid: bytes
+
+    @property
+    def caveat(self) -> ApprovalCaveat | None:
+        """The demand for an approval; None if it is something else, which nothing discharges here."""
+        return read_approval_caveat(self.cid)
+
+    def refusal(self) -> Refusal:
+        """The refusal of every call without a discharge."""
+        caveat = self.caveat
+        if caveat is None:
+            return attributed(_FOREIGN, self)
+        return attributed(Refusal("needs_discharge", f"demands {caveat.wanted()}", caveat.wanted()), self)
+
+
 class Lineage(Struct, frozen=True, dict=True):
     """A chain with an acceptable shape, ready to be judged.
 
@@ -102,7 +122,9 @@ class Lineage(Struct, frozen=True, dict=True):
     each), and its kid, in the order in which a denial reports them. A revocation of all tokens up to a time ends it
     too, if `issued` is not after that time. `signed` has its keys and signatures; None if it has neither. `standing`
     are refusals that apply to every call. `digest` is d of the last block. `expires` and `issued` are in Unix seconds.
-    `size` is the number of bytes of all blocks.
+    `size` is the number of bytes of all blocks. `undischarged` are its third-party caveats. Of a presentation with
+    approvals, they are those without one; `judged` has the blocks of the approvals behind those of the chain, and
+    `approval_keys` are the revocation keys that only an approval has.
     """
 
     task: str
@@ -115,6 +137,7 @@ class Lineage(Struct, frozen=True, dict=True):
     ids: tuple[bytes, ...]
     digest: bytes
     sections: tuple[Section, ...]
+    judged: tuple[Section, ...]
     revocation_keys: tuple[bytes | str, ...]
     standing: tuple[Refusal, ...]
     expires: int
@@ -122,6 +145,8 @@ class Lineage(Struct, frozen=True, dict=True):
     allotments: tuple[Allotment, ...] = ()
     size: int = 0
     signed: SignedBlocks | None = None
+    undischarged: tuple[Undischarged, ...] = ()
+    approval_keys: tuple[bytes | str, ...] = ()
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -165,6 +190,7 @@ class Lineage(Struct, frozen=True, dict=True):
             nonces=self.nonces[: hop - 1],
             ids=self.ids[: len(kept) + 1],
             sections=kept,
+            judged=kept,
         )
 
     @cached_property
@@ -175,7 +201,7 @@ class Lineage(Struct, frozen=True, dict=True):
     @property
     def caveats(self) -> Iterator[Caveat]:
         """All caveats, from first to last."""
-        return (caveat for section in self.sections for caveat in section.caveats)
+        return (caveat for section in self.judged for caveat in section.caveats)
 
     def is_too_much_work(self, call: Call) -> bool:
         """Whether to judge this call by all caveats would be too much work."""
@@ -186,7 +212,7 @@ class Lineage(Struct, frozen=True, dict=True):
         """Every caveat that may refuse a call, in the order of the blocks."""
         return tuple(
             Demand(section.hop, section.name, caveat)
-            for section in self.sections
+            for section in self.judged
             for caveat in section.caveats
             if may_refuse(caveat)
         )
@@ -253,6 +279,7 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
         ids=ids,
         digest=digests[-1],
         sections=sections,
+        judged=sections,
         revocation_keys=(
             *tasks,
             *path,
@@ -260,12 +287,14 @@ def read_lineage(frame: Frame, blocks: tuple[Block, ...], vocabulary: Vocabulary
             *(signed.key_ids if signed else ()),
             of_kid(frame.identifier.kid),
         ),
-        standing=(*_standing(limits, len(steps), granted_at), *_undischarged(decoded)),
+        standing=tuple(_standing(limits, len(steps), granted_at)),
         expires=min(expires),
         issued=frame.identifier.issued_at,
         allotments=tuple(allotments),
         size=size,
         signed=signed,
+        # Only a third-party block decodes to no caveats.
+        undischarged=_undischarged(blocks, sections) if () in decoded else (),
     )
 
 
@@ -292,7 +321,8 @@ def unverified_lineage(token: Token, vocabulary: Vocabulary = DEFAULT) -> Lineag
 
     Nothing in it is verified. Show it, or predict with it, but never allow anything by it.
     """
-    frame = wire.decode(token.text)
+    # Behind a presentation, its text has the approvals that go with it.
+    frame = wire.decode(token.text.partition(",")[0])
     presents = any(isinstance(caveat, Presented) for last in token.caveats[-1:] for caveat in last)
     return read_lineage(frame, frame.blocks[:-1] if presents else frame.blocks, vocabulary, frozenset())
 
@@ -373,6 +403,9 @@ def _claims(authority: tuple[Caveat, ...], require: frozenset[str]) -> _Claims:
     return _Claims(task, root, tenant.name if tenant else None, intent.digest if intent else None)
 
 
+_FOREIGN = Refusal(
+    "not_understood", "has a third-party caveat that is no demand for an approval", "one that capx can discharge"
+)
 _MANDATORY = ((Expires, "expires"), (Allow, "allow"))
 
 
@@ -388,10 +421,15 @@ def _standing(limits: Iterable[tuple[Section, MaxHops]], last_hop: int, granted_
             yield attributed(Refusal("too_many_hops", sentence, limit.sentence()), whose)
 
 
-def _undischarged(decoded: list[tuple[Caveat, ...]]) -> Iterator[Refusal]:
-    # Only a third-party block decodes to no caveats.
-    if () in decoded:
-        yield Refusal("needs_discharge", "a third party's approval is required, and none was presented", "a discharge")
+def _undischarged(blocks: tuple[Block, ...], sections: tuple[Section, ...]) -> tuple[Undischarged, ...]:
+    # Before any hop, it may be the authority's or the first holder's: nothing says which.
+    return tuple(
+        [
+            Undischarged(whose.hop, whose.name if whose.hop else "this token", at, block.cid)
+            for at, (block, whose) in enumerate(zip(blocks, sections, strict=True))
+            if not isinstance(block, bytes)
+        ]
+    )
 
 
 def attributed(refusal: Refusal, whose: Owned) -> Refusal:

@@ -27,6 +27,8 @@ from capx_caveats import SAFE_INTEGER
 PREFIX: Final = "capx1_"
 MAX_TEXT: Final = 16 * 1024
 """Characters of text per token."""
+MAX_CREDENTIAL: Final = 2 * MAX_TEXT
+"""Characters of a presentation with its discharges."""
 MAX_BLOCKS: Final = 64
 """Blocks per token, first- and third-party, the presentation included."""
 MAX_BLOCK: Final = 4 * 1024
@@ -42,7 +44,8 @@ SIGNED_PRESENTATION: Final = PRESENTATION + ENDING
 _SIG_AT: Final = -(ENDING + 4 + SIGNATURE)
 """Where the signature of the last block begins, if it has one: behind it are two ends and the field of the last MAC."""
 
-_LOCATION, _IDENTIFIER, _VID, _SIGNATURE, _END = 1, 2, 4, 6, 0
+LOCATION, CID, VID, MAC, END = 1, 2, 4, 6, 0
+"""The bytes that name the fields of libmacaroons: location, identifier or cid, vid, signature, end of a section."""
 _OTHER_VERSION = re.compile(r"capx[0-9]+_")
 _IDENTIFIER_FORM = re.compile(
     rb'\[1,"([A-Za-z0-9_-]{10}[AEIMQUYcgkosw048])","([a-z0-9][a-z0-9.-]{0,62})",'
@@ -96,23 +99,23 @@ class Frame(Struct, frozen=True):
 def encode(identifier: Identifier, blocks: tuple[Block, ...], signature: bytes) -> str:
     """The text of a token; MalformedToken (too_large) beyond the limits."""
     out = bytearray(b"\x02")
-    _put(out, _LOCATION, identifier.audience.encode())
-    _put(out, _IDENTIFIER, identifier.encode())
-    out.append(_END)
+    put_field(out, LOCATION, identifier.audience.encode())
+    put_field(out, CID, identifier.encode())
+    out.append(END)
     if len(blocks) > MAX_BLOCKS:
-        raise _too_large(f"more than {MAX_BLOCKS} blocks")
+        raise too_large(f"more than {MAX_BLOCKS} blocks")
     for block in blocks:
         if isinstance(block, ThirdParty):
-            _put(out, _IDENTIFIER, _bounded(block.cid))
-            _put(out, _VID, _bounded(block.vid))
+            put_field(out, CID, bounded(block.cid))
+            put_field(out, VID, bounded(block.vid))
         else:
-            _put(out, _IDENTIFIER, _bounded(block))
-        out.append(_END)
-    out.append(_END)
-    _put(out, _SIGNATURE, signature)
+            put_field(out, CID, bounded(block))
+        out.append(END)
+    out.append(END)
+    put_field(out, MAC, signature)
     text = PREFIX + b64u(bytes(out))
     if len(text) > MAX_TEXT:
-        raise _too_large(f"more than {MAX_TEXT} characters")
+        raise too_large(f"more than {MAX_TEXT} characters")
     return text
 
 
@@ -123,7 +126,7 @@ def decode(text: str, earlier: Callable[[bytes], Frame | None] | None = None) ->
     """
     if len(text) > MAX_TEXT:
         # First, so that a huge text costs nothing more than its length.
-        raise _too_large(f"more than {MAX_TEXT} characters")
+        raise too_large(f"more than {MAX_TEXT} characters")
     if not text.startswith(PREFIX):
         raise _no_prefix(text)
     encoded = text[len(PREFIX) :]
@@ -133,7 +136,7 @@ def decode(text: str, earlier: Callable[[bytes], Frame | None] | None = None) ->
         frame = _frame(data, body, known)
     except IndexError:
         # Cheaper than a check of the length at each byte: reading beyond the end means that the token is cut short.
-        raise _cut_short(data) from None
+        raise cut_short(data) from None
     # Two texts for the same bytes would be two tokens to a cache or a log, and one to the MAC.
     demand_canonical(data, encoded)
     return frame
@@ -155,20 +158,20 @@ def _frame(data: bytes, body: bytes, earlier: Frame | None) -> Frame:
         identifier, raw, at = earlier.identifier, earlier.identifier_bytes, len(body)
         blocks = list(earlier.blocks[:-1])
     start = at
-    while data[at] != _END:
+    while data[at] != END:
         if len(blocks) == MAX_BLOCKS:
-            raise _too_large(f"more than {MAX_BLOCKS} blocks")
+            raise too_large(f"more than {MAX_BLOCKS} blocks")
         start = at
-        cid, at = _field(data, at, _IDENTIFIER, MAX_BLOCK)
-        if data[at] == _VID:
-            vid, at = _field(data, at, _VID, MAX_BLOCK)
+        cid, at = read_field(data, at, CID, MAX_BLOCK)
+        if data[at] == VID:
+            vid, at = read_field(data, at, VID, MAX_BLOCK)
             blocks.append(ThirdParty(vid, cid))
         else:
             blocks.append(cid)
-        if data[at] != _END:
-            raise _no_end(at)
+        if data[at] != END:
+            raise no_end(at)
         at += 1
-    signature, at = _field(data, at + 1, _SIGNATURE, MAX_IDENTIFIER)
+    signature, at = read_field(data, at + 1, MAC, MAX_IDENTIFIER)
     if len(signature) != SIGNATURE:
         raise MalformedToken(f"the signature has {len(signature)} bytes, not {SIGNATURE}")
     if at != len(data):
@@ -180,10 +183,10 @@ def _opening(data: bytes) -> tuple[Identifier, bytes, int]:
     """The identifier, its bytes, and the position of the first block."""
     if data[0] != 2:
         raise MalformedToken("these bytes are not in the version 2 format", "unknown_version")
-    audience, at = _field(data, 1, _LOCATION, 63)
-    raw, at = _field(data, at, _IDENTIFIER, MAX_IDENTIFIER)
-    if data[at] != _END:
-        raise _no_end(at)
+    audience, at = read_field(data, 1, LOCATION, 63)
+    raw, at = read_field(data, at, CID, MAX_IDENTIFIER)
+    if data[at] != END:
+        raise no_end(at)
     identifier = Identifier.decode(raw)
     # The location is covered by no MAC, so it may say nothing but what the identifier says.
     if audience != identifier.audience.encode():
@@ -199,7 +202,8 @@ def _no_prefix(text: str) -> MalformedToken:
     return MalformedToken(f"a token begins with {PREFIX}")
 
 
-def _put(out: bytearray, kind: int, content: bytes) -> None:
+def put_field(out: bytearray, kind: int, content: bytes) -> None:
+    """Append the field of this kind, with its length."""
     out.append(kind)
     length = len(content)
     while length > 0x7F:
@@ -209,7 +213,7 @@ def _put(out: bytearray, kind: int, content: bytes) -> None:
     out += content
 
 
-def _field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
+def read_field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
     """The content of the field of this kind at `at`, and the position after it."""
     if data[at] != kind:
         raise MalformedToken(f"another field must begin at byte {at}")
@@ -223,26 +227,30 @@ def _field(data: bytes, at: int, kind: int, limit: int) -> tuple[bytes, int]:
         length = length & 0x7F | high << 7
         start += 1
     if length > limit:
-        raise _too_large(f"a field of more than {limit} bytes at byte {at}")
+        raise too_large(f"a field of more than {limit} bytes at byte {at}")
     end = start + length
     if end > len(data):
-        raise _cut_short(data)
+        raise cut_short(data)
     return data[start:end], end
 
 
-def _no_end(at: int) -> MalformedToken:
+def no_end(at: int) -> MalformedToken:
+    """The error for a section that goes on at this byte."""
     return MalformedToken(f"byte {at} must end its section, and does not")
 
 
-def _cut_short(data: bytes) -> MalformedToken:
+def cut_short(data: bytes) -> MalformedToken:
+    """The error for bytes that end too early."""
     return MalformedToken(f"the token is cut short at byte {len(data)}", "truncated")
 
 
-def _bounded(content: bytes) -> bytes:
+def bounded(content: bytes) -> bytes:
+    """The same bytes; MalformedToken if no block can have so many."""
     if len(content) > MAX_BLOCK:
-        raise _too_large(f"a block of more than {MAX_BLOCK} bytes")
+        raise too_large(f"a block of more than {MAX_BLOCK} bytes")
     return content
 
 
-def _too_large(what: str) -> MalformedToken:
+def too_large(what: str) -> MalformedToken:
+    """The error for something beyond a limit."""
     return MalformedToken(f"the token is too large: {what}", "too_large")

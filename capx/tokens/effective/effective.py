@@ -128,7 +128,7 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         tenant=next((caveat.name for caveat in _all(lineage, Tenant)), None),
         hops=lineage.hops,
         entries=left,
-        also=(*_demanded(wheres, said), *beside, *_others(lineage)),
+        also=(*_demanded(wheres, said), *beside, *_others(lineage), *_approvals(lineage)),
         not_before=not_before,
         expires=lineage.expires,
         until=tuple(sorted(key for key in lineage.revocation_keys if isinstance(key, str) and not is_lasting(key))),
@@ -141,12 +141,23 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
                     *_no_tenant(lineage),
                     *_no_time(lineage.expires, not_before, now),
                     *_no_calls(lineage.allotments),
-                    *(sentence(refusal) for refusal in (*lineage.unsigned, *lineage.standing)),
+                    *(sentence(refusal) for refusal in (*lineage.unsigned, *lineage.standing, *_strange(lineage))),
                     *_foreign(lineage.demands),
                 )
             )
         ),
     )
+
+
+def _approvals(lineage: Lineage) -> list[str]:
+    """The demands for an approval."""
+    caveats = (one.caveat for one in lineage.undischarged)
+    return list(dict.fromkeys(caveat.sentence() for caveat in caveats if caveat is not None))
+
+
+def _strange(lineage: Lineage) -> list[Refusal]:
+    """The refusals of third-party caveats that are no demand for an approval."""
+    return [one.refusal() for one in lineage.undischarged if one.caveat is None]
 
 
 def grant_untold(refusal: Refusal, token: Token, vocabulary: Vocabulary) -> bool:

@@ -9,15 +9,18 @@ Laws:
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NoReturn
 
 from msgspec import Struct
 
 from capx.errors import InvalidRequest
-from capx.tokens.capability import Token
+from capx.tokens.capability import Presentation, Token
+from capx.tokens.discharge import Discharge
 from capx.tokens.effective.effective import grant_untold, of_another_version
-from capx.tokens.lineage import Demand, TokenRefused, unverified_lineage
+from capx.tokens.grants import ASK, ASK_APPROVAL
+from capx.tokens.held_approvals import choose
+from capx.tokens.lineage import AUTHORITY, Demand, Lineage, TokenRefused, unverified_lineage
 from capx.tokens.wording import sentence, whose
 from capx_caveats import DEFAULT, Call, Facts, NotUnderstood, Refusal, Tenant, Where
 
@@ -57,20 +60,24 @@ class Forecast(Struct, frozen=True):
         raise TypeError("a Forecast is neither true nor false: read its `refused`")
 
 
-def forecast(tokens: Iterable[Token], call: Call, audience: str, now: int) -> Forecast:
+def forecast(
+    tokens: Iterable[Token], call: Call, audience: str, now: int, approvals: Sequence[Discharge] = ()
+) -> Forecast:
     """The forecast of the newest token for `audience` that does not refuse, else of the newest; the newest is last.
 
-    InvalidRequest if there is none for the audience.
+    `approvals` are those that its holder has. InvalidRequest if there is none for the audience.
     """
-    walks = [predict(token, call, now) for token in tokens if token.audience == audience]
+    walks = [predict(token, call, now, approvals) for token in tokens if token.audience == audience]
     if not walks:
         raise InvalidRequest(f"there is no capability for {audience!r:.80}")
     newest_first = [Forecast(audience, walk) for walk in reversed(walks)]
     return next((each for each in newest_first if not each.refused), newest_first[0])
 
 
-def predict(token: Token, call: Call, now: int) -> tuple[Prediction, ...]:
+def predict(token: Token, call: Call, now: int, approvals: Sequence[Discharge] = ()) -> tuple[Prediction, ...]:
     """The restrictions of a token against a call at `now` (Unix seconds). A presentation is left out.
+
+    `approvals` are those that its holder has: each demand for one is met by the newest that may serve the call.
 
     A tenant or attribute that the call does not state is left open: only the resource knows it. No refusal here does
     not mean that the call will be allowed.
@@ -87,7 +94,28 @@ def predict(token: Token, call: Call, now: int) -> tuple[Prediction, ...]:
     walk = [_predicted(demand, facts, lineage.tenant) for demand in lineage.demands]
     if call.tenant is not None and lineage.tenant is None:
         walk.append(Prediction(0, whose(0, None), "names no tenant", "refuses", "the call is made for one"))
+    walk += _approvals(token, lineage, call, now, approvals)
     return (*walk, *map(_standing, (*lineage.unsigned, *lineage.standing)))
+
+
+def _approvals(token: Token, lineage: Lineage, call: Call, now: int, held: Sequence[Discharge]) -> Iterator[Prediction]:
+    """Whether each demand for an approval is met; of a presentation, only the resource may know."""
+    answered = [one.cid for one in choose(token, held, call, now)]
+    asks = token.audience == AUTHORITY and call.action in {ASK, ASK_APPROVAL}
+    for demand in lineage.undischarged:
+        owner, caveat = whose(demand.hop, demand.name), demand.caveat
+        if caveat is None:
+            yield _standing(demand.refusal())
+        elif demand.cid in answered:
+            answered.remove(demand.cid)
+            yield Prediction(demand.hop, owner, caveat.sentence(), "ok")
+        elif isinstance(token, Presentation) and not held:
+            yield Prediction(demand.hop, owner, caveat.sentence(), "open", "it may have come with the presentation")
+        elif asks:
+            yield Prediction(demand.hop, owner, caveat.sentence(), "ok")
+        else:
+            why = "there is no approval of this call here"
+            yield Prediction(demand.hop, owner, caveat.sentence(), "refuses", why)
 
 
 def certain_refusals(walk: tuple[Prediction, ...]) -> Iterator[Prediction]:

@@ -12,7 +12,6 @@ Laws:
 - What no entry can hold is refused, with the argument's name and what to do instead.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
@@ -49,6 +48,8 @@ def pinned_entry(action: str, args: Mapping[str, JSON], names: Iterable[str] | N
 
     InvalidRequest names the argument that cannot be pinned.
     """
+    import json  # slow to import, and few need it
+
     wanted = args if names is None else {name: args[name] for name in names if name in args}
     # From the canonical text, so that the same arguments always make the same entry.
     read: dict[str, Any] = json.loads(canonical(dict(wanted)))
