@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from capx.api import remote_text
-from capx.api.messages.agents import Reason, SuggestedAsk
+from capx.api.messages.agents import Reason, SuggestedApproval, SuggestedAsk
 from capx.api.messages.base import Problem
 from capx.errors import (
     BrokenLog,
@@ -29,12 +29,13 @@ from capx.errors import (
     UnknownRequest,
     UnknownTask,
 )
+from capx.tokens.approval_request import CallToApprove, approvable
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Ask
 from capx.verify.decision import Decision, Denied
 from capx.verify.evaluator import MAX_REPORTED
 from capx.verify.problem_details import problem_details
-from capx_caveats import SAFE_INTEGER
+from capx_caveats import SAFE_INTEGER, is_action
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """The errors of reading JSON that is not what belongs there."""
@@ -144,6 +145,7 @@ class _DenialBody(Struct, frozen=True):
     type: str = ""
     decision: str = ""
     ask: Any = None
+    approve: Any = None
     advice: str = ""
 
 
@@ -173,7 +175,18 @@ def from_denial(content: bytes, audience: str, *, only_ours: bool = False) -> De
     id = remote_text.label(found.decision)
     decision = Decision(id=id, at=int(time.time()), allowed=False, audience=audience, refusals=refusals)
     # It was told to this bearer, so nothing is left to hide.
-    return Denied(decision, _suggested(found.ask, audience), remote_text.text(found.advice), sent=True)
+    advice, approve = remote_text.text(found.advice), _to_approve(found.approve, audience)
+    return Denied(decision, _suggested(found.ask, audience), advice, sent=True, approve=approve)
+
+
+def _to_approve(found: Any, audience: str) -> CallToApprove | None:
+    try:
+        said = msgspec.convert(found, SuggestedApproval)
+        needed = CallToApprove(said.audience, said.action, approvable(said.action, said.args))
+    except (msgspec.MsgspecError, RecursionError, CapxError):
+        return None
+    # As below: a service names calls at itself only.
+    return needed if needed.audience == audience and is_action(needed.action) else None
 
 
 def _suggested(found: Any, audience: str) -> Ask | None:

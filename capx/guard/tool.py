@@ -147,6 +147,11 @@ class _BoundCall(Struct, frozen=True):
     presented: ToolCall
     stated: StatedArguments
 
+    @property
+    def call(self) -> Call:
+        """The call, as far as it is known without facts of the service."""
+        return Call(self.presented.action, self.stated.args, defaults=self.stated.defaults)
+
 
 class _FunctionGuard:
     """The guard of one function; `function` is the guarded one."""
@@ -284,7 +289,7 @@ async def _judged_or_asked(
                 asks.raise_denied(denied)
             outcome = await asks.seek_async(wanted) if is_async else asks.seek(wanted)
             _demand_actor(verifier)
-            if asks.gained(outcome, held or ()) is None:
+            if not asks.gained(outcome, held or ()):
                 asks.raise_denied(denied)
         else:
             asks.passed(passed)
@@ -301,9 +306,9 @@ async def _judged_with_bundle(
         try:
             # The presentation is in no variable, which an error would carry before it is burnt.
             if is_async:
-                admitted = await verifier.admit_async(candidate.present(bound.presented).text, bound.presented)
+                admitted = await verifier.admit_async(_presented(candidate, bound, held), bound.presented)
             else:
-                admitted = verifier.admit(candidate.present(bound.presented).text, bound.presented)
+                admitted = verifier.admit(_presented(candidate, bound, held), bound.presented)
             call = tool.call(admitted, bound)
             allowed = await admitted.judge_async(call, sent=True) if is_async else admitted.judge(call, sent=True)
         except Denied as denied:
@@ -314,18 +319,25 @@ async def _judged_with_bundle(
 
 
 def _first_denial(first: Denied | None, denied: Denied) -> Denied:
-    """Return the denial to report if no capability passes; the first is that of the newest capability."""
+    """Return the denial to report if no capability passes: of one that lacks only an approval, or of the newest."""
     # Only a 403 is about this capability. Any other status, such as a store that is away, meets the next one too.
     if denied.status != 403:
         raise denied
-    return first or denied
+    return denied if first is None or (first.approve is None and denied.approve is not None) else first
+
+
+def _presented(candidate: Capability, bound: _BoundCall, held: Bundle | None) -> str:
+    """The text of a presentation of a capability, with the approvals of the bundle that may serve the call."""
+    if held is None or not held.approvals:
+        return candidate.present(bound.presented).text
+    return held.present_capability(candidate, bound.presented, call=bound.call).text
 
 
 def _candidates(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> list[Capability]:
     if held is None or verifier.audience not in held.audiences:
         return []
     action = bound.presented.action
-    candidates = held.candidates(verifier.audience, Call(action, bound.stated.args, defaults=bound.stated.defaults))
+    candidates = held.candidates(verifier.audience, bound.call)
     if len(candidates) > 1 or permits(candidates[0], action):
         return candidates
     # No capability allows the call. One that allows its action shows what else denies it, and so what to ask for.

@@ -24,17 +24,17 @@ Modules:
     spending, meter  payment from budgets, and the counters behind them
     decision         the answers, and the record of a decision
     disclosure       what a denial tells the bearer
+    approvals        the discharges that come with a token, and which demand each of them answers
     args_digest      the digest by which the log shows that two decisions were about the same call
     ask, suggestion  an agent's ask for more, and the ask that a denial suggests
-    pins             the entry of an allowlist that holds an ask to its arguments
     protocols        the parts that a verifier needs: revocations, replay memory, recorder
     cache            facts that were read from a token before
     problem_details  an error in the form of RFC 9457
 """
 
 from capx.verify.admitted import Admitted
-from capx.verify.ask import Ask, Granted, Pending, Refused
+from capx.verify.ask import Approved, Ask, Granted, Pending, Refused
 from capx.verify.decision import Allowed, Decision, Denied
 from capx.verify.verifier import Verifier
 
-__all__ = ["Admitted", "Allowed", "Ask", "Decision", "Denied", "Granted", "Pending", "Refused", "Verifier"]
+__all__ = ["Admitted", "Allowed", "Approved", "Ask", "Decision", "Denied", "Granted", "Pending", "Refused", "Verifier"]

@@ -17,12 +17,13 @@ from itertools import islice
 from capx import diagnostics
 from capx.background import in_pool
 from capx.errors import CapxError, InvalidRequest, Unavailable
+from capx.tokens.approval import Approval
 from capx.tokens.lineage import Demand, Lineage, attributed
 from capx.tokens.signed_blocks import Signature
 from capx.verify.decision import Allowed, Decision, Denied, giving_back
 from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
 from capx.verify.spending import Payment, Spent, remaining
-from capx.verify.suggestion import suggested_ask
+from capx.verify.suggestion import suggested_approval, suggested_ask
 from capx_caveats import JSON, Allow, Call, Refusal, is_action, is_label, shown_instant
 
 _UNCOUNTED = Refusal("unavailable", "the cost of this call could not be counted", "try again later")
@@ -36,7 +37,17 @@ class Admitted:
     made.
     """
 
-    __slots__ = ("_action", "_evaluator", "_lineage", "_own", "_payment", "_presentation", "_unsigned")
+    __slots__ = (
+        "_action",
+        "_approvals",
+        "_evaluator",
+        "_lineage",
+        "_own",
+        "_payment",
+        "_presentation",
+        "_unapproved",
+        "_unsigned",
+    )
 
     def __init__(
         self,
@@ -47,6 +58,7 @@ class Admitted:
         payment: Payment | None,
         *,
         own: Signature | Refusal | None,
+        approvals: tuple[Approval, ...] = (),
     ) -> None:
         self._evaluator = evaluator
         self._lineage = lineage
@@ -54,7 +66,9 @@ class Admitted:
         self._action = action
         self._payment = payment
         self._own = own
+        self._approvals = approvals
         self._unsigned: tuple[Refusal, ...] | None = None
+        self._unapproved: tuple[Refusal, ...] = ()
 
     @property
     def spends(self) -> bool:
@@ -103,7 +117,8 @@ class Admitted:
         """Step 6.1. It is taken once, at the first look behind the burn."""
         if self._unsigned is None:
             self._unsigned = self._evaluator.signature_refusals(self._lineage, self._own)
-        return self._unsigned
+            self._unapproved = self._evaluator.approval_refusals(self._lineage, self._approvals)
+        return (*self._unsigned, *self._unapproved) if self._unapproved else self._unsigned
 
     def screen(self, action: str, args: Mapping[str, JSON] | None = None) -> None:
         """Raise Denied if some allowlist has no entry for the action, whatever its arguments are.
@@ -231,7 +246,8 @@ class Admitted:
         # A list that was cut may lack a refusal that no grant can cure: then no ask is suggested.
         whole = len(decision.refusals) < MAX_REPORTED
         ask = suggested_ask(decision.refusals, audience=decision.audience, action=action, args=args) if whole else None
-        return Denied(decision, ask, sent=args is not None)
+        approve = suggested_approval(decision.refusals, audience=decision.audience, action=action, args=args)
+        return Denied(decision, ask, sent=args is not None, approve=approve if whole else None)
 
     def _allowed(self, decision: Decision, call: Call) -> Allowed:
         lineage, payment = self._lineage, self._payment

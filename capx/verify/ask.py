@@ -1,6 +1,7 @@
-"""Asking for more while a task runs: the ask, and its three answers.
+"""Asking while a task runs, for more or for the approval of one call: the ask, and its answers.
 
     Granted(capability)   a capability for exactly what was asked, with the restrictions of the asker
+    Approved(discharge)   the approval of the very call
     Pending               a person has to answer; make the same ask again to get the answer
     Refused(reasons)      not granted, now or later, unless the reasons change
 
@@ -11,6 +12,7 @@ Laws:
   that the policy lists.
 - The same ask with the same token is one request with one answer, however often it is made. If the policy lists
   arguments to pin, only these count.
+- An ask for an approval names the demand that the approval is to answer, and all arguments of the call.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,10 +27,14 @@ from capx.crypto import hashing
 from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.errors import CapxError, InvalidRequest
+from capx.tokens.approval_caveat import read_approval_caveat
+from capx.tokens.approval_request import approvable
 from capx.tokens.capability import Capability
-from capx.tokens.grants import audience_of, demand_audience
+from capx.tokens.discharge import Discharge
+from capx.tokens.grants import ASK, ASK_APPROVAL, audience_of, demand_audience
+from capx.tokens.lineage import AUTHORITY
+from capx.tokens.pins import pinned_entry
 from capx.tokens.wording import sentence
-from capx.verify.pins import pinned_entry
 from capx_caveats import JSON, Call, Entry, InvalidCaveat, Refusal, demand_dict, is_action, shown, shown_instant
 from capx_caveats.names import told_name
 from capx_caveats.values import holds_more
@@ -40,15 +46,19 @@ MAX_ARGS: Final = 16 * 1024
 class Ask(Struct, frozen=True, kw_only=True):
     """One ask: an action at an audience, and the arguments of the call; None if it is for any arguments.
 
-    InvalidRequest for a pattern, a reserved audience, or arguments that no call can have or that are too large.
+    With `demand`, the cid of one, it asks people to approve this one call. InvalidRequest for a pattern, a
+    reserved audience, or arguments that no call, or no approval, can have.
     """
 
     audience: str
     action: str
     args: Mapping[str, JSON] | None = None
+    demand: str | None = None
 
     def __post_init__(self) -> None:
-        demand_audience(self.audience)
+        # Nothing can be granted at the authority itself, but a call there may need an approval.
+        if self.demand is None or self.audience != AUTHORITY:
+            demand_audience(self.audience)
         if not is_action(self.action):
             raise InvalidRequest(f"{self.action!r:.80} is not an action: ask for one action by its full name")
         if self.args is not None:
@@ -65,17 +75,33 @@ class Ask(Struct, frozen=True, kw_only=True):
                 raise InvalidRequest(f"no call of {self.action} can have these arguments: {error}") from None
             if size > MAX_ARGS:
                 raise self._too_large()
+        if self.demand is not None:
+            self._demand_approvable(self.demand)
+
+    def _demand_approvable(self, cid: str) -> None:
+        if read_approval_caveat(cid) is None:
+            raise InvalidRequest("this is no demand for an approval: name one of those that the token has")
+        if self.args is None:
+            raise InvalidRequest(f"a person approves one call: name the arguments of {self.action}, or {{}} for none")
+        approvable(self.action, self.args)
 
     def _too_large(self) -> InvalidRequest:
         return InvalidRequest(f"the arguments of {self.action} are more than {MAX_ARGS // 1024} KiB")
 
     @classmethod
-    def of(cls, action: str, audience: str | None = None, args: Mapping[str, JSON] | None = None) -> "Ask":
+    def of(
+        cls,
+        action: str,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        demand: str | None = None,
+    ) -> "Ask":
         """An ask at this audience; without one, at the audience that the action's first label names."""
-        return cls(audience=audience_of(action) if audience is None else audience, action=action, args=args)
+        at = audience_of(action) if audience is None else audience
+        return cls(audience=at, action=action, args=args, demand=demand)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _ask, (self.audience, self.action, None if self.args is None else dict(self.args))
+        return _ask, (self.audience, self.action, None if self.args is None else dict(self.args), self.demand)
 
     @property
     def canonical_args(self) -> bytes | None:
@@ -96,19 +122,29 @@ class Ask(Struct, frozen=True, kw_only=True):
         return Ask(audience=self.audience, action=self.action, args=args)
 
     def arguments(self) -> dict[str, JSON]:
-        """The arguments of the call `grant.request` that makes this ask at the authority."""
+        """The arguments of the call at the authority that makes this ask: `grant.request` or `approval.request`."""
         named: dict[str, JSON] = {"audience": self.audience, "action": self.action}
-        return named if self.args is None else {**named, "args": dict(self.args)}
+        if self.args is not None:
+            named["args"] = dict(self.args)
+        return named if self.demand is None else {**named, "demand": self.demand}
 
     @property
-    def key(self) -> tuple[str, str, bytes | None]:
-        """Equal for equal asks: the audience, the action and the arguments."""
-        return self.audience, self.action, self.canonical_args
+    def own_action(self) -> str:
+        """The action at the authority that makes this ask."""
+        return ASK if self.demand is None else ASK_APPROVAL
+
+    @property
+    def key(self) -> tuple[str, str, bytes | None, str | None]:
+        """Equal for equal asks: the audience, the action, the arguments and the demand."""
+        return self.audience, self.action, self.canonical_args, self.demand
 
     def request(self, token: bytes) -> str:
         """The id of this ask's request, when the capability with the id `token` (16 bytes) makes it."""
         args = self.canonical_args
         parts = (self.audience.encode(), self.action.encode(), *(() if args is None else (args,)))
+        if self.demand is not None:
+            # Its own label: a fifth part could be nothing else, but a reader need not find that out.
+            return b64u(hashing.digest(b"capx/1/approval-request", token, *parts, self.demand.encode())[:16])
         return b64u(hashing.digest(b"capx/1/request", token, *parts)[:16])
 
     def sentence(self) -> str:
@@ -127,6 +163,12 @@ def _is_huge(args: Mapping[str, JSON]) -> bool:
     except (TypeError, ValueError, OverflowError, RecursionError):
         # It is refused whatever it holds. Only if that is little, it is looked at for the reason.
         return holds_more(args, MAX_ARGS, MAX_ARGS)
+
+
+class Approved(Struct, frozen=True):
+    """People have approved the call. Keep the discharge with the asker's capabilities: `bundle.holding(discharge)`."""
+
+    discharge: Discharge
 
 
 class Granted(Struct, frozen=True):
@@ -165,19 +207,20 @@ class Pending(CapxError):
         return _pending, (self.ask, self.request, self.until, self.approvers), vars(self)
 
     def __str__(self) -> str:
+        needs = "consent" if self.ask.demand is None else "approval"
         return (
-            f"{self.ask.sentence()} needs the consent of a person ({' or '.join(map(shown, self.approvers))}), who was "
+            f"{self.ask.sentence()} needs the {needs} of a person ({' or '.join(map(shown, self.approvers))}), who was "
             f"asked: request {self.request}. Nothing was done. Go on with other work, and try the very same call again "
-            f"later; nobody can consent after {shown_instant(self.until)}."
+            f"later; nobody can answer after {shown_instant(self.until)}."
         )
 
 
-Answer = Granted | Pending | Refused
+Answer = Granted | Approved | Pending | Refused
 """The answer to an ask."""
 
 
-def _ask(audience: str, action: str, args: Mapping[str, JSON] | None) -> Ask:
-    return Ask(audience=audience, action=action, args=args)
+def _ask(audience: str, action: str, args: Mapping[str, JSON] | None, demand: str | None = None) -> Ask:
+    return Ask(audience=audience, action=action, args=args, demand=demand)
 
 
 def _pending(ask: Ask, request: str, until: int, approvers: tuple[str, ...]) -> Pending:

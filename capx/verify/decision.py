@@ -20,6 +20,8 @@ from msgspec.structs import replace
 from capx.background import in_pool
 from capx.crypto.base64url import b64u, is_bytes
 from capx.errors import CapxError, InvalidRequest
+from capx.tokens.approval_request import ApprovalRequest, CallToApprove
+from capx.tokens.bundle import Bundle
 from capx.tokens.lineage import Lineage
 from capx.tokens.wording import sentence
 from capx.verify.disclosure import disclosed
@@ -71,6 +73,7 @@ STATUS: Final = {
             "hop_unsigned",
             "hop_signature",
             "needs_discharge",
+            "bad_discharge",
         ),
         403,
     ),
@@ -236,7 +239,8 @@ class Denied(CapxError):
     The service must not execute the call, nor any part of it. `decision` is for the service and its log. Everything
     else is for the bearer. `refusals` are the reasons as the bearer may see them: those of `told` if it is given, else
     those of the decision. They have values of arguments only if `sent` is true. `ask` is what the agent may ask
-    the authority for so that the call is allowed; None if no grant at run time could change the denial. `advice` says
+    the authority for so that the call is allowed; None if no grant at run time could change the denial. `approve` is
+    the call that somebody has to approve; None if no approval could change the denial. `advice` says
     to the agent what the ask cannot say; it is not recorded. `notes` say what an agent asked for after the denial, and
     why that did not help. `str` of the denial has the sentences of the reasons, the advice and the notes.
     """
@@ -248,12 +252,15 @@ class Denied(CapxError):
         advice: str = "",
         sent: bool = False,
         told: tuple[Refusal, ...] | None = None,
+        *,
+        approve: CallToApprove | None = None,
     ) -> None:
         # Not the decision: `repr` of an error shows its arguments, and is often shown to a model.
         super().__init__(decision.id)
         self.decision = decision
         self.refusals = disclosed(decision.refusals if told is None else told, sent=sent)
         self.ask = ask
+        self.approve = approve
         self.advice = advice
         self.notes: tuple[str, ...] = ()
 
@@ -273,12 +280,25 @@ class Denied(CapxError):
         """401 present properly, 403 not allowed (also what a service's own caveat says), 503 cannot say."""
         return STATUS.get(self.code, 403)
 
+    def approval_request(self, bundle: Bundle, *, now: int | None = None) -> ApprovalRequest:
+        """The request for the approval that this call lacks, for the agent that holds this bundle.
+
+        A person answers it: `PrincipalKey.approve`. InvalidRequest if no approval would help, or if the bundle demands
+        none.
+        """
+        if self.approve is None:
+            raise InvalidRequest("no approval of a person would change this denial: read its reasons")
+        needed = self.approve
+        return bundle.approval_request(needed.action, needed.args, audience=needed.audience, now=now)
+
     def problem(self) -> dict[str, Any]:
         """Problem details for HTTP (RFC 9457)."""
         reasons = [reason(refusal) for refusal in self.refusals]
         more: dict[str, Any] = {"decision": self.decision.id, "reasons": reasons}
         if self.ask is not None:
             more["ask"] = self.ask.arguments()
+        if self.approve is not None:
+            more["approve"] = self.approve.arguments()
         if self.advice:
             more["advice"] = self.advice
         return problem_details("reason", self.status, self.code, self._told(), **more)

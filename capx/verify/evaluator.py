@@ -9,7 +9,7 @@ Laws:
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from msgspec import UNSET
@@ -19,7 +19,9 @@ from capx.crypto.base64url import b64u
 from capx.crypto.instants import seconds
 from capx.crypto.keys import AudienceKeys
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
-from capx.tokens.lineage import Lineage, Section, attributed
+from capx.tokens.approval import AN_APPROVAL, Approval
+from capx.tokens.grants import ASK, ASK_APPROVAL
+from capx.tokens.lineage import AUTHORITY, Lineage, Section, attributed
 from capx.tokens.revocation_key import RevocationKey, is_lasting, of_key
 from capx.tokens.signed_blocks import Signature, refusal_of
 from capx.verify.args_digest import args_digest
@@ -83,7 +85,7 @@ class Evaluator:
             named = tuple(caveat for caveat in lineage.sections[0].caveats if isinstance(caveat, Tenant))
             found.extend(caveat_refusals([Section(0, None, named)], facts))
             return [*found, TOO_MUCH_WORK][:MAX_REPORTED]
-        found.extend(islice(caveat_refusals(lineage.sections, facts), MAX_REPORTED))
+        found.extend(islice(caveat_refusals(lineage.judged, facts), MAX_REPORTED))
         return found[:MAX_REPORTED]
 
     def chain_refusals(self, lineage: Lineage, presentation: bytes | None, facts: Facts) -> list[Refusal]:
@@ -93,7 +95,30 @@ class Evaluator:
         if facts.call.tenant is not None and lineage.tenant is None:
             found.append(NO_TENANT)
         found.extend(lineage.standing)
+        if lineage.undischarged:
+            # At the authority, an agent asks without an approval: the demand is carried on into what it gets.
+            asks = self._keys.audience == AUTHORITY and facts.call.action in {ASK, ASK_APPROVAL}
+            found.extend(one.refusal() for one in lineage.undischarged if not asks or one.caveat is None)
         return found
+
+    def approval_refusals(self, lineage: Lineage, approvals: Sequence[Approval]) -> tuple[Refusal, ...]:
+        """Step 6.1 for the approvals that came with a chain: those that do not fit it, or are not signed as they say.
+
+        Approvals whose signatures are all good are remembered, by what covers the demand, its keys and all blocks.
+        """
+        if not approvals:
+            return ()
+        now = self.now()
+        found: list[Refusal] = []
+        for one in approvals:
+            why = [*one.misfits(lineage, self._keys.audience, now)]
+            if not self._signed.get(one.last):
+                unsigned = [*one.bad_signatures()]
+                if not unsigned:
+                    self._signed.put(one.last, True)
+                why += unsigned
+            found += [Refusal("bad_discharge", each, _ANOTHER, hop=0, hop_name=AN_APPROVAL) for each in why]
+        return tuple(found[:MAX_REPORTED])
 
     def signature_refusals(self, lineage: Lineage, own: Signature | Refusal | None) -> tuple[Refusal, ...]:
         """Step 6.1: the blocks and the presentation (`own`) that the key in force did not sign, with their hops.
@@ -164,10 +189,10 @@ class Evaluator:
         revocation_keys = lineage.revocation_keys if presentation is None else (*lineage.revocation_keys, presentation)
         found: list[Refusal] = []
         if not deaths.keys().isdisjoint(revocation_keys):
-            # The spec's order: agents' keys come after the presentation, and the root key comes last.
-            key_ids = lineage.key_ids
+            # The spec's order: behind the presentation come agents' keys, then approvals; the root key comes last.
+            late = dict.fromkeys(lineage.key_ids, 1) | dict.fromkeys(lineage.approval_keys, 2)
             dead = sorted(
-                (key for key in revocation_keys if key in deaths), key=lambda key: (is_lasting(key), key in key_ids)
+                (key for key in revocation_keys if key in deaths), key=lambda key: (is_lasting(key), late.get(key, 0))
             )
             found.extend(_revoked(key, deaths[key], lineage) for key in dead)
         if lineage.issued <= self._liveness.revoked_until:
@@ -281,6 +306,9 @@ def _revoked(key: RevocationKey, code: str, lineage: Lineage) -> Refusal:
             from capx.crypto.ed25519 import public_text  # slow to import, and only keyed tokens need it
 
             return Refusal(code, f"the key {public_text(public)} was revoked, and all that it held", "a live key")
+    if key in lineage.approval_keys:
+        sentence = "an approval that came with it was revoked, or the key of somebody who signed it"
+        return Refusal(code, sentence, _ANOTHER, given=b64u(key))
     return Refusal(code, "this capability, or an ancestor, was revoked", "a live capability", given=b64u(key))
 
 
@@ -327,7 +355,7 @@ def _without_facts(refusal: Refusal, caveat: Caveat) -> Refusal:
 
 
 def _expired(lineage: Lineage, now: int) -> Iterator[Refusal]:
-    for section in lineage.sections:
+    for section in lineage.judged:
         for caveat in section.caveats:
             if isinstance(caveat, Expires) and now >= caveat.at:
                 yield attributed(caveat.refused(), section)
@@ -336,6 +364,7 @@ def _expired(lineage: Lineage, now: int) -> Iterator[Refusal]:
 TOO_MUCH_WORK = Refusal(
     "argument_refused", "judging this call would be too much work", "a smaller call, or a token of fewer rules"
 )
+_ANOTHER = "another approval"
 _NOT_EVALUATED = Refusal("not_understood", "has a caveat that could not be evaluated", "one that can be evaluated here")
 NO_TENANT = Refusal("incomplete_authority", "the authority's block names no tenant", "tenant")
 _ISSUED_TOO_EARLY = Refusal(

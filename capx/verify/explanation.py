@@ -58,7 +58,7 @@ def explanation(
 
 def _restrictions(lineage: Lineage, facts: Facts, unaffordable: Iterable[Refusal | None]) -> Iterator[Restriction]:
     budget_refusals = iter(unaffordable)
-    for section in lineage.sections:
+    for section in lineage.judged:
         for caveat in section.caveats:
             if may_refuse(caveat):
                 single = Section(section.hop, section.name, (caveat,))

@@ -3,6 +3,7 @@
     1  limits of the wire, strict decoding                       wire.decode
     2  our audience, and a live key                              Verifier._authentic
     3  the MAC chain over all blocks, in constant time           chain.tail_of, chain.verify_mac
+       each discharge belongs to this token                      approvals.match_discharges
     4  marks are at their places, nothing has ended, it fits     lineage.read_lineage, Verifier._ended, _mismatch
     5  the presentation is burnt, whatever the decision will be  Verifier._burn
     6  good signatures, nothing is revoked, the news are fresh   Evaluator.signature_refusals, life_refusals
@@ -22,7 +23,7 @@ Laws:
   no hop, and no key, that is not known to be signed as it must be.
 - No error carries a tail, a key, or a presentation that is not burnt: not in its text, nor in the variables of the
   functions that it passed.
-- The cache keeps facts that follow from the bytes and the key. It never keeps a decision or a key.
+- The cache keeps facts that follow from the bytes and the key. It never keeps a decision, or a key of the audience.
 - The clock never steps back.
 """
 
@@ -31,16 +32,20 @@ import time
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capx import diagnostics
 from capx.background import in_pool
 from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import ConfigurationProblem, MalformedToken, Unavailable
 from capx.tokens import chain, wire
+from capx.tokens.approval import Approval
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, Received, ToolCall
 from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, demand_few_signatures, read_lineage
 from capx.tokens.signed_blocks import Signature, bare, signed_presentation
 from capx.verify.admitted import Admitted
+from capx.verify.approvals import CaveatKeys, Matched, approvals_of, match_discharges, split_credential, with_approvals
+from capx.verify.approvals import Known as KnownDischarge
 from capx.verify.cache import Cache
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.evaluator import Evaluator, unavailable
@@ -66,7 +71,7 @@ class _Read(Struct, frozen=True):
     """What the blocks of a token say to one verifier.
 
     `mark` and `presentation` (its id, 16 bytes) are None for a bare token. `own` is the signature of the presentation,
-    or the refusal if it has none and needs one.
+    or the refusal if it has none and needs one. `approvals` came with it.
     """
 
     verifier: "Verifier"
@@ -74,6 +79,7 @@ class _Read(Struct, frozen=True):
     mark: Presented | None
     presentation: bytes | None
     own: Signature | Refusal | None
+    approvals: tuple[Approval, ...] = ()
 
 
 class Authentic(Struct, frozen=True):
@@ -86,15 +92,23 @@ class Authentic(Struct, frozen=True):
     frame: wire.Frame
     key: AudienceKey
     read: _Read
+    discharges: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Authentic({self.frame!r})"
 
 
 class _Known(Struct, frozen=True):
-    """A verified body as the cache keeps it; `tail` and `lineage` are valid only under this very key object."""
+    """A verified body as the cache keeps it; all of it is valid only under this very key object.
+
+    `caveat_keys` are those that the vids of its third-party caveats hold, as far as they were needed.
+    """
 
     frame: wire.Frame
     key: AudienceKey
     tail: bytes
     lineage: Lineage
+    caveat_keys: CaveatKeys
 
 
 class Verifier:
@@ -152,6 +166,7 @@ class Verifier:
             signed_blocks=cache_size * _BLOCKS_OF_A_CHAIN,
         )
         self._cache: Cache[_Known] = Cache(cache_size)
+        self._discharges: Cache[KnownDischarge] = Cache(cache_size)
 
     def authenticate(self, token: str) -> Authentic:
         """The head: all that can be checked before the body of a request is read; raises Denied.
@@ -240,7 +255,10 @@ class Verifier:
         if read.mark is not None and received is not None and (misfit := _mismatch(read.mark, received, now)):
             return Explanation((), (misfit,), read.lineage)
         # A bare token is judged as if its holder had signed a presentation.
-        unsigned = self._evaluator.signature_refusals(read.lineage, None if read.mark is None else read.own)
+        unsigned = (
+            *self._evaluator.signature_refusals(read.lineage, None if read.mark is None else read.own),
+            *self._evaluator.approval_refusals(read.lineage, read.approvals),
+        )
         return explanation(self._evaluator, read.lineage, read.presentation, call, unsigned)
 
     def _head(self, token: str | Authentic, action: str | None = None) -> Authentic | Decision:
@@ -285,13 +303,15 @@ class Verifier:
             return token
         # Anew: the other verifier may have another vocabulary and other required claims.
         known = self._known(token.frame, token.key)
-        return Authentic(token.frame, token.key, self._said(token.frame, token.key, None, known))
+        read = self._said(token.frame, token.key, None, known, token.discharges)
+        return Authentic(token.frame, token.key, read, token.discharges)
 
     def _authentic(self, token: str) -> Authentic:
-        if not token:
+        if not token or token[0] == ",":
             raise TokenRefused(NO_TOKEN)
+        text, discharges = split_credential(token)
         try:
-            frame = wire.decode(token, self._earlier)
+            frame = wire.decode(text, self._earlier)
         except MalformedToken as error:
             raise TokenRefused(Refusal(error.code, str(error), "a presentation of a capability")) from None
         identifier = frame.identifier
@@ -313,7 +333,7 @@ class Verifier:
         tail = known.tail if known else chain.tail_of(key, frame.identifier_bytes, frame.blocks[:-1])
         if not chain.verify_mac(tail, frame.blocks[-1], frame.signature):
             raise TokenRefused(_NOT_AUTHENTIC)
-        return Authentic(frame, key, self._said(frame, key, tail, known))
+        return Authentic(frame, key, self._said(frame, key, tail, known, discharges), discharges)
 
     def _known(self, frame: wire.Frame, key: AudienceKey) -> _Known | None:
         known = self._cache.get(frame.body)
@@ -323,8 +343,17 @@ class Verifier:
         known = self._cache.get(body)
         return None if known is None else known.frame
 
-    def _said(self, frame: wire.Frame, key: AudienceKey, tail: bytes | None, known: _Known | None) -> _Read:
-        """Step 4, shape: what the blocks say; raises TokenRefused."""
+    def _said(
+        self,
+        frame: wire.Frame,
+        key: AudienceKey,
+        tail: bytes | None,
+        known: _Known | None,
+        discharges: tuple[str, ...],
+    ) -> _Read:
+        """Step 3 for the discharges, and step 4, shape: what the blocks say; raises TokenRefused."""
+        caveat_keys: CaveatKeys = {} if known is None else known.caveat_keys
+        matched = self._matched(frame, key, discharges, caveat_keys) if discharges else ()
         # A presentation has no patterns: to find out whether this block is one, none is built.
         with bounded_patterns(0):
             last = caveats_of(frame.blocks[-1], self._vocabulary)
@@ -332,19 +361,33 @@ class Verifier:
         if mark is None:
             # Not cached: the cache key leaves out the last block, and here that block is part of the lineage.
             lineage = read_lineage(frame, frame.blocks, self._vocabulary, self._require)
-            return _Read(self, lineage, None, None, bare(lineage.signed, lineage.owner))
+            unsigned = bare(lineage.signed, lineage.owner)
+            return self._with_approvals(_Read(self, lineage, None, None, unsigned), matched)
         if known:
             lineage = known.lineage
         else:
             lineage = read_lineage(frame, frame.blocks[:-1], self._vocabulary, self._require)
             if tail is not None:
-                self._cache.put(frame.body, _Known(frame, key, tail, lineage))
+                self._cache.put(frame.body, _Known(frame, key, tail, lineage, caveat_keys))
         digest = chain.block_digest(lineage.digest, frame.blocks[-1])
         own = None
         if lineage.signed is not None or len(last) > 1:
             demand_few_signatures(len(last) - 1 + (0 if lineage.signed is None else lineage.signed.signed))
             own = signed_presentation(lineage.signed, frame.blocks[-1], last, lineage.owner, (lineage.digest, digest))
-        return _Read(self, lineage, mark, digest[:16], own)
+        return self._with_approvals(_Read(self, lineage, mark, digest[:16], own), matched)
+
+    def _matched(
+        self, frame: wire.Frame, key: AudienceKey, discharges: tuple[str, ...], caveat_keys: CaveatKeys
+    ) -> tuple[Matched, ...]:
+        memory = self._discharges
+        return match_discharges(frame, key, discharges, self._vocabulary, keys=caveat_keys, memory=memory)
+
+    @staticmethod
+    def _with_approvals(read: _Read, matched: tuple[Matched, ...]) -> _Read:
+        if not matched:
+            return read
+        approvals = approvals_of(matched)
+        return replace(read, lineage=with_approvals(read.lineage, matched, approvals), approvals=approvals)
 
     def _burnt(self, token: str | Authentic, received: Received) -> Admitted | Decision:
         """Steps 1-5: what was admitted, or the decision that denies it."""
@@ -360,8 +403,10 @@ class Verifier:
         if isinstance(found, Decision):
             return found
         lineage, mark, presentation = found.read.lineage, found.read.mark, found.read.presentation
-        payment = self._payment(found.frame, lineage, presentation)
-        admitted = Admitted(self._evaluator, lineage, presentation, action, payment, own=found.read.own)
+        payment = self._payment(found, lineage, presentation)
+        admitted = Admitted(
+            self._evaluator, lineage, presentation, action, payment, own=found.read.own, approvals=found.read.approvals
+        )
         now = self._evaluator.now()
         if mark is None or presentation is None:
             return _Fitting(admitted, None) if self._bearer else admitted.unrecorded_denial(_BEARER_REFUSED)
@@ -370,7 +415,7 @@ class Verifier:
             return admitted.unrecorded_denial(misfit)
         return _Fitting(admitted, (presentation, mark.at + WINDOW_AFTER, now))
 
-    def _payment(self, frame: wire.Frame, lineage: Lineage, presentation: bytes | None) -> Payment | None:
+    def _payment(self, found: Authentic, lineage: Lineage, presentation: bytes | None) -> Payment | None:
         """What pays for calls; None if the token has no budget, or nothing counts what is spent."""
         meter = self._evaluator.meter
         if not lineage.allotments or meter is None:
@@ -379,7 +424,8 @@ class Verifier:
         if presentation is None:
             payer = Payer(admission, admission, lineage.minted, self.audience, "")
         else:
-            text = wire.encode(frame.identifier, frame.blocks, frame.signature)
+            frame = found.frame
+            text = ",".join([wire.encode(frame.identifier, frame.blocks, frame.signature), *found.discharges])
             payer = Payer(presentation, admission, lineage.minted, self.audience, text)
         return Payment(lineage.allotments, meter, payer)
 

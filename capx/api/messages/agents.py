@@ -7,7 +7,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from capx.api import remote_text
 from capx.api.messages.base import RequestBody
 from capx.tokens.capability import Capability
-from capx.tokens.wire import MAX_BLOCKS
+from capx.tokens.discharge import Discharge
+from capx.tokens.wire import MAX_BLOCK, MAX_BLOCKS
 from capx.tokens.wording import sentence, whose
 from capx.verify import ask
 from capx_caveats import Refusal
@@ -43,6 +44,32 @@ class SuggestedAsk(Struct, frozen=True, omit_defaults=True, kw_only=True):
     def ask(self) -> ask.Ask:
         """The ask itself; InvalidRequest if nobody can ask for this."""
         return ask.Ask(audience=self.audience, action=self.action, args=None if self.args is UNSET else self.args)
+
+
+class SuggestedApproval(Struct, frozen=True, kw_only=True):
+    """The call that somebody has to approve, as problem details name it. Fields of a newer service are ignored."""
+
+    audience: str
+    action: str
+    args: dict[str, Any]
+
+
+class AskApproval(RequestBody, frozen=True):
+    """Asks people to approve one call. `demand` is its cid, as the token has it."""
+
+    audience: str
+    action: str
+    args: dict[str, Any]
+    demand: Annotated[str, Meta(max_length=MAX_BLOCK)]
+
+    @classmethod
+    def of(cls, ask: ask.Ask) -> "AskApproval":
+        """An ask in its form on the wire."""
+        return cls(audience=ask.audience, action=ask.action, args=dict(ask.args or {}), demand=ask.demand or "")
+
+    def ask(self) -> ask.Ask:
+        """The ask itself; InvalidRequest if nobody can approve this."""
+        return ask.Ask(audience=self.audience, action=self.action, args=self.args, demand=self.demand)
 
 
 class AskMore(SuggestedAsk, RequestBody, frozen=True):
@@ -90,6 +117,12 @@ class AskGranted(Struct, frozen=True, tag_field="answer", tag="granted"):
     capability: Capability
 
 
+class AskApproved(Struct, frozen=True, tag_field="answer", tag="approved"):
+    """The call was approved. The discharge goes with the token that demands it, and is of no use without it."""
+
+    discharge: Discharge
+
+
 class AskPending(Struct, frozen=True, tag_field="answer", tag="pending"):
     """One of the approvers has to answer the request, by `until` (Unix seconds)."""
 
@@ -104,7 +137,7 @@ class AskRefused(Struct, frozen=True, tag_field="answer", tag="refused"):
     reasons: list[Reason]
 
 
-Answered = AskGranted | AskPending | AskRefused
+Answered = AskGranted | AskApproved | AskPending | AskRefused
 """The answer to an ask."""
 
 
@@ -112,6 +145,8 @@ def answered(answer: ask.Answer) -> Answered:
     """An answer in its form on the wire."""
     if isinstance(answer, ask.Granted):
         return AskGranted(answer.capability)
+    if isinstance(answer, ask.Approved):
+        return AskApproved(answer.discharge)
     if isinstance(answer, ask.Pending):
         return AskPending(answer.request, answer.until, list(answer.approvers))
     return AskRefused(list(map(Reason.of, answer.reasons)))

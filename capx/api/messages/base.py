@@ -17,6 +17,7 @@ from capx.crypto import strict_json
 from capx.errors import InvalidRequest
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
+from capx.tokens.discharge import Discharge
 from capx_caveats import SAFE_INTEGER
 
 T = TypeVar("T")
@@ -63,7 +64,7 @@ def decode(data: bytes, kind: type[T]) -> T:
 
 
 def _encoded(value: object) -> object:
-    if isinstance(value, Bundle | Capability):
+    if isinstance(value, Bundle | Capability | Discharge):
         return value.text
     if isinstance(value, MappingProxyType):
         return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
@@ -75,4 +76,6 @@ def _decoded(kind: type, value: object) -> object:
         return Bundle.parse(value)
     if kind is Capability and isinstance(value, str):
         return Capability.parse(value)
+    if kind is Discharge and isinstance(value, str):
+        return Discharge.parse(value)
     raise TypeError(f"a {kind.__name__} does not come over the wire")

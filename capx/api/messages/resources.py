@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from capx.api.messages.base import Count, Id, Label, Text
 from capx.tokens.lineage import MAX_BUDGETS
-from capx.tokens.wire import MAX_BLOCKS, MAX_TEXT
+from capx.tokens.wire import MAX_BLOCKS, MAX_CREDENTIAL
 from capx.verify.meter import Paid
 from capx.verify.spending import Spent
 from capx_caveats import is_action, is_label
@@ -79,7 +79,7 @@ class Charge(Struct, frozen=True, forbid_unknown_fields=True):
     `admission` is the id that the resource gave to this admission of the presentation: 16 random bytes.
     """
 
-    presentation: Annotated[str, Meta(max_length=MAX_TEXT)]
+    presentation: Annotated[str, Meta(max_length=MAX_CREDENTIAL)]
     admission: Admission
     costs: Annotated[dict[Text, Text], Meta(min_length=1, max_length=MAX_BUDGETS)]
 
@@ -108,7 +108,7 @@ class GiveBack(Struct, frozen=True, forbid_unknown_fields=True):
     `presentation` and `admission` are those with which it paid.
     """
 
-    presentation: Annotated[str, Meta(max_length=MAX_TEXT)]
+    presentation: Annotated[str, Meta(max_length=MAX_CREDENTIAL)]
     admission: Admission
     decision: DecisionId
     reason: Label

@@ -14,6 +14,7 @@ from capx.guard.call_facts import CallFacts, CallSpec, StatedFacts, own_tenant
 from capx.guard.observer import Observer
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
+from capx.verify.evaluator import MAX_REPORTED
 from capx.verify.verifier import Verifier
 from capx_caveats import JSON, Refusal
 
@@ -28,9 +29,11 @@ _INDEPENDENT_OF_ROW: Final = frozenset(
     {
         "action_not_allowed",
         "argument_not_named",
+        "bad_discharge",
         "budget_exhausted",
         "expired",
         "misplaced",
+        "needs_discharge",
         "no_meter",
         "not_yet",
         "replayed",
@@ -209,7 +212,9 @@ class GuardedRequest:
 
     def _about_row(self, denied: Denied) -> Decision:
         """Return the decision of a denial that the row may have caused; raise any other denial."""
-        if not any(map(_may_be_about_row, denied.decision.refusals)):
+        refusals = denied.decision.refusals
+        # A list that was cut may lack one that is.
+        if len(refusals) < MAX_REPORTED and not any(map(_may_be_about_row, refusals)):
             raise denied
         return denied.decision
 
