@@ -39,7 +39,7 @@ from capx.authority.opening import (
     open_by_hand,
     open_on_intent,
 )
-from capx.authority.requests import granting
+from capx.authority.requests import call_approvals, granting
 from capx.authority.requests.consent import apply_verdict
 from capx.authority.requests.inheritance import Asker, read_asker
 from capx.authority.requests.offering import NotOffered
@@ -79,7 +79,8 @@ from capx.store.row_marks import ChangedRow
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
-from capx.tokens.grants import ASK, Grant, demand_audience, demand_restricting
+from capx.tokens.discharge import Discharge
+from capx.tokens.grants import Grant, demand_audience, demand_restricting
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask
 from capx.verify.verifier import Verifier
@@ -255,17 +256,23 @@ class Authority(History):
             return mint_more(minting, task_id, given, expires=expires)
 
     def ask(
-        self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
+        self,
+        bundle: Bundle,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        demand: str | None = None,
     ) -> Answer:
         """Answer the ask of the agent that holds this bundle, as `capx serve` would.
 
         Without `audience`, the audience is the first label of the action. `args` are the arguments of the call: a grant
-        is pinned to them, or to those that the policy lists. `{}` means a call without arguments. Denied if the bundle
-        may not ask at all.
+        is pinned to them, or to those that the policy lists. `{}` means a call without arguments. With `demand`, the
+        cid of a demand of the token, it asks people to approve this one call. Denied if the bundle may not ask at all.
         """
-        ask = Ask.of(action, audience=audience, args=args)
+        ask = Ask.of(action, audience=audience, args=args, demand=demand)
         authentic, _ = present_and_judge(
-            self._tool_verifier(AUTHORITY), bundle, ToolCall(ASK, ask.arguments()), now=self._now()
+            self._tool_verifier(AUTHORITY), bundle, ToolCall(ask.own_action, ask.arguments()), now=self._now()
         )
         return self.answer_asker(read_asker(authentic, ask), ask)
 
@@ -275,10 +282,11 @@ class Authority(History):
         # writers, and no writer waits for it.
         guard = KeyedRowGuard(self._keyring, self._liveness)
         found: Answer | granting.Grantable | None
+        room = granting if ask.demand is None else call_approvals
         try:
             with self.store.read(guard) as reading:
                 guard.demand_continues(reading.head(), self._reached)
-                found = granting.decide(reading, self._keyring, self.policy, asker, ask, now=self._now())
+                found = room.decide(reading, self._keyring, self.policy, asker, ask, now=self._now())
         except NotOffered as refused:
             # Nothing is read here, so that nobody waits for it.
             with self.store.write(durable=False) as transaction:
@@ -291,7 +299,24 @@ class Authority(History):
         with self._writing(guard) as (transaction, now):
             # In the transaction that mints: a revocation of the key either comes before, and is seen, or after.
             demand_live_key(transaction, self._keyring)
+            if ask.demand is not None:
+                return call_approvals.answer(transaction, self._keyring, self.policy, asker, ask, now=now)
             return granting.answer(transaction, self._keyring, self.policy, asker, ask, now=now, before=found)
+
+    def approve(self, request_id: str, discharge: Discharge | str) -> RequestRecord:
+        """Keep what a person has signed on a request for an approval, and return the request.
+
+        It is `granted` when as many people have signed as the demand wants. InvalidRequest if it does not count: it is
+        for another call, has expired, or is not signed with a key that the demand names and the policy knows.
+        """
+        text = discharge if isinstance(discharge, str) else discharge.text
+        # Once before others wait for it: a file that has changed takes long to read.
+        _ = self.policy
+        with self._writing(KeyedRowGuard(self._keyring, self._liveness)) as (transaction, now):
+            kept = call_approvals.apply_approval(transaction, self.policy, request_id, text, now=now)
+        if kept.state == "expired":
+            raise InvalidRequest(f"request {kept.id} can no longer be answered: {outcome(kept)}")
+        return kept
 
     def answer(self, verdict: Verdict) -> RequestRecord:
         """Apply the answer of a person to a request, and return the request.

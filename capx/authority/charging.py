@@ -7,12 +7,13 @@ Laws:
   itself, with any budget in it: such a token spends nothing.
 - The capability lives: nothing that a resource may still accept, because its news are late, spends after its end.
 - If the token is bound to a key, the keys in force have signed its hops and the presentation: a thief pays nothing.
+- If the token demands approvals, they come with it, fit it, and are signed.
 - One presentation is one call. If its admission is sent again, only what it has not paid yet is spent. Another
   admission of it is refused.
 - What gives back is what has paid, and only while it could still pay.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
@@ -20,10 +21,13 @@ from capx.errors import InvalidRequest
 from capx.store.protocols import Store
 from capx.store.records import NOTHING_PAID, Unwritable
 from capx.tokens import chain, wire
+from capx.tokens.approval import AN_APPROVAL, Approval
 from capx.tokens.binding import WINDOW_BEFORE
 from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
 from capx.tokens.signed_blocks import Check, refusal_of, signed_presentation
 from capx.tokens.wording import sentence
+from capx.verify.approvals import approvals_of, match_discharges, split_credential, with_approvals
+from capx.verify.cache import Cache
 from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx.verify.spending import spends_of
 from capx_caveats import CALLS, DEFAULT, Call, InvalidCaveat, Presented, Sig, is_label, shown_instant
@@ -90,14 +94,16 @@ def _proven(
     store: Store, keyring: KeyRing, audience: str, presentation: str, *, admission: bytes, now: int
 ) -> tuple[Payer, Lineage]:
     """Who pays, and from what; InvalidRequest unless the authority minted it for this audience, and it lives."""
-    frame = wire.decode(presentation)
+    text, discharges = _split(presentation)
+    frame = wire.decode(text)
     if frame.identifier.audience != audience:
         raise InvalidRequest(f"this presentation is for {frame.identifier.audience}, and {audience} received it")
     root = keyring.get(frame.identifier.kid)
     if root is None or not frame.blocks:
         raise InvalidRequest(_NOT_AUTHENTIC)
     *body, last = frame.blocks
-    tail = chain.tail_of(root.audience_key(audience), frame.identifier_bytes, body)
+    key = root.audience_key(audience)
+    tail = chain.tail_of(key, frame.identifier_bytes, body)
     if not chain.verify_mac(tail, last, frame.signature):
         raise InvalidRequest(_NOT_AUTHENTIC)
     try:
@@ -107,10 +113,15 @@ def _proven(
         if len(marks) > 1 and (len(marks) > 2 or not isinstance(marks[1], Sig)):
             raise InvalidRequest("this presentation holds more than a call and a signature")
         lineage = read_lineage(frame, tuple(body), DEFAULT, frozenset())
+        matched = match_discharges(frame, key, discharges, DEFAULT, keys={}, memory=Cache(0))
+        approvals = approvals_of(matched)
+        if approvals:
+            lineage = with_approvals(lineage, matched, approvals)
     except TokenRefused as refused:
         raise InvalidRequest(f"this presentation cannot be read: {refused.refusal.sentence}") from None
     digest = chain.block_digest(lineage.digest, last)
     _demand_signed(lineage, signed_presentation(lineage.signed, last, marks, lineage.owner, (lineage.digest, digest)))
+    _demand_approved(lineage, approvals, audience, now)
     if mark.at > now + WINDOW_BEFORE:
         made = shown_instant(mark.at)
         raise InvalidRequest(f"this presentation was made at {made}, in the future: set the clock here or the agent's")
@@ -125,6 +136,22 @@ def _proven(
         if any(map(reading.death, lineage.revocation_keys)) or lineage.issued <= reading.revoked_until():
             raise InvalidRequest("this capability was revoked, or its task has ended")
     return Payer(digest[:16], admission, minted, audience, presentation), lineage
+
+
+def _split(presentation: str) -> tuple[str, tuple[str, ...]]:
+    try:
+        return split_credential(presentation)
+    except TokenRefused as refused:
+        raise InvalidRequest(f"this presentation cannot be read: {refused.refusal.sentence}") from None
+
+
+def _demand_approved(lineage: Lineage, approvals: Sequence[Approval], audience: str, now: int) -> None:
+    """Raise InvalidRequest unless each demand has an approval that fits and is signed: others must not use it up."""
+    for missing in lineage.undischarged:
+        raise InvalidRequest(f"this presentation cannot pay: {sentence(missing.refusal())}")
+    for one in approvals:
+        for why in (*one.misfits(lineage, audience, now), *one.bad_signatures()):
+            raise InvalidRequest(f"this presentation cannot pay: {AN_APPROVAL} {why}")
 
 
 def _demand_signed(lineage: Lineage, own: Check | None) -> None:

@@ -35,7 +35,13 @@ class LocalAuthority(Protocol):
         ...
 
     def ask(
-        self, bundle: Bundle, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None
+        self,
+        bundle: Bundle,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        demand: str | None = None,
     ) -> Answer:
         """Answer the ask of the agent that holds this bundle."""
         ...
@@ -62,12 +68,18 @@ class InProcess:
         self._verifier = authority.own_verifier()
 
     def ask(
-        self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0
+        self,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        wait: float = 0.0,
+        demand: str | None = None,
     ) -> Answer:
-        """Ask for more. If a person has to answer, wait for the answer up to `wait` seconds."""
+        """Ask for more, or for an approval. If a person has to answer, wait for the answer up to `wait` seconds."""
         ends = time.monotonic() + seconds("wait", wait)
         while True:
-            answer = self._authority.ask(self._bundle, action, audience=audience, args=args)
+            answer = self._authority.ask(self._bundle, action, audience=audience, args=args, demand=demand)
             if not isinstance(answer, Pending) or not self._decided(answer, ends):
                 return answer
 
@@ -120,7 +132,7 @@ def present_and_judge(
     denials: list[Denied] = []
     for capability in bundle.candidates(AUTHORITY, call):
         try:
-            authentic = verifier.authenticate(capability.present(call, now=now).text)
+            authentic = verifier.authenticate(bundle.present_capability(capability, call, now=now).text)
             admitted = verifier.admit(authentic, call)
             admitted.judge(Call(call.action, call.args, tenant=admitted.tenant), sent=True)
         except Denied as denied:

@@ -6,16 +6,20 @@ Laws:
 - No token lives longer than its task. No task lives longer than its intent allows, or than `max_ttl`.
 - A revoked root key does not mint. A revoked key of an agent is named in nothing (capx.authority.agent_keys).
 - If a task has a holder, each of its capabilities names the holder's key, also that for the authority itself.
+- If the policy demands approvals of a grant, its capabilities carry the demand from the beginning.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from msgspec import UNSET, Struct
 
 from capx.authority import agent_keys, intent_use
 from capx.authority.ending import as_of, end_overdue, known_task, root_keys
 from capx.authority.intent_use import Proven
+from capx.authority.requests.approvers import approval_terms
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
@@ -27,15 +31,21 @@ from capx.store.events import CapabilityMinted, TaskOpened
 from capx.store.lifecycle import FIRST, is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import OF_ONE_TASK, TaskRecord
+from capx.tokens.approval_caveat import KeyedCaveat
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability, mint_block
 from capx.tokens.chain import root_node
-from capx.tokens.grants import OWN_ENTRIES, Claims, Given, Grant, authority_block, by_audience
+from capx.tokens.grants import OWN_ENTRIES, ApprovalRule, Claims, Given, Grant, authority_block, by_audience
 from capx.tokens.lineage import AUTHORITY
 from capx.tokens.revocation_key import of_kid
 from capx_caveats import Budget, Caveat, When, is_label, parse_instant, shown_duration, shown_instant
 
 _OVERDUE_AT_OPEN = 20
+
+
+Demands = Mapping[ApprovalRule, KeyedCaveat]
+"""The demand for an approval that each rule of a policy makes."""
+NO_DEMANDS: Final[Demands] = MappingProxyType({})
 
 
 class Minting(Struct, frozen=True):
@@ -109,7 +119,11 @@ def open_on_intent(
         holder=holder,
     )
     agent = None if intent.agent is UNSET else intent.agent
-    return _open(minting, task, terms.given_at_open, agent=agent, policy=policy.digest)
+    holders = () if holder is None else (holder,)
+    rules = dict.fromkeys(one.approval for one in terms.given_at_open if one.approval is not None)
+    # One demand for all capabilities with the same rule, so one approval serves whichever of them it says.
+    demands = {rule: approval_terms(policy, rule, intent, keys=holders).drawn() for rule in rules}
+    return _open(minting, task, terms.given_at_open, agent=agent, policy=policy.digest, demands=demands)
 
 
 def mint_more(minting: Minting, task_id: str, given: Iterable[Given], *, expires: When | None) -> Bundle:
@@ -162,7 +176,13 @@ def _expiry_on_intent(intent: Intent, terms: Terms, expires: When | None, *, now
 
 
 def _open(
-    minting: Minting, task: TaskRecord, given: Iterable[Given], *, agent: str | None = None, policy: str | None = None
+    minting: Minting,
+    task: TaskRecord,
+    given: Iterable[Given],
+    *,
+    agent: str | None = None,
+    policy: str | None = None,
+    demands: Demands = NO_DEMANDS,
 ) -> OpenedTask:
     transaction = minting.transaction
     demand_live_key(transaction, minting.keyring)
@@ -193,14 +213,16 @@ def _open(
         purpose=task.purpose,
         expires=task.expires,
         position=event.position,
-        bundle=_mint(minting, task, everything, expires=task.expires),
+        bundle=_mint(minting, task, everything, expires=task.expires, demands=demands),
         principal=task.principal,
         intent=task.intent,
         holder=task.holder,
     )
 
 
-def _mint(minting: Minting, task: TaskRecord, given: Iterable[Given], *, expires: int) -> Bundle:
+def _mint(
+    minting: Minting, task: TaskRecord, given: Iterable[Given], *, expires: int, demands: Demands = NO_DEMANDS
+) -> Bundle:
     _demand_lasting_names(minting)
     claims = Claims(task.id, task.root, task.tenant, task.intent, task.holder)
     minted: list[Capability] = []
@@ -215,6 +237,8 @@ def _mint(minting: Minting, task: TaskRecord, given: Iterable[Given], *, expires
             ) from None
         key = minting.keyring.active.audience_key(one.audience)
         capability = mint_block(key, block, now=minting.now, nonce=b64u(os.urandom(16)))
+        if one.approval is not None:
+            capability = capability.demanding(demands[one.approval])
         allowed = tuple([entry.sentence() for entry in one.allowed])
         event = CapabilityMinted.of(task.id, capability, allow=allowed, expires=expires)
         event.write(minting.transaction, at=minting.now)

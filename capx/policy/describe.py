@@ -14,6 +14,7 @@ from capx.policy.placeholders import Placeholder, placeholders_in, probe_of
 from capx.policy.policy import Policy, Purpose
 from capx.policy.rule_templates import OfferTemplate, RuleTemplate, RuleTemplates
 from capx.policy.terms import HOWS, How
+from capx.tokens.grants import ApprovalRule
 from capx_caveats import OTHERS, shown, shown_duration
 from capx_caveats.names import told_name
 from capx_caveats.shown_values import whole
@@ -55,7 +56,8 @@ def grant_sentence(policy: Policy, grant: RuleTemplate) -> str:
         good = f"good for {uses_in_words(grant.uses)} {pins_in_words(grant.pinned)}"
         when = f"with the consent of {asked} and {good}"
     gives = "; ".join(map(allowed_sentence, grant.allowed))
-    return f"{when[0].upper()}{when[1:]}: {', '.join((gives, *limits))}."
+    approved = () if grant.approval is None else (approval_in_words(policy, grant.approval),)
+    return f"{when[0].upper()}{when[1:]}: {', '.join((gives, *limits, *approved))}."
 
 
 def uses_in_words(uses: int | None) -> str:
@@ -72,6 +74,20 @@ def pins_in_words(pinned: bool | tuple[str, ...]) -> str:
     if pinned:
         return f"with the {listed(pinned)} that they see, and any other arguments"
     return "with the arguments that they see, or with any if they see none"
+
+
+def approval_in_words(policy: Policy, rule: ApprovalRule) -> str:
+    """Describe whose approval each call needs."""
+    own = (
+        ("the person who wanted the work, which is a confirmation and no second pair of eyes",)
+        if rule.principal
+        else ()
+    )
+    people = (*((consenting(policy, rule.by),) if rule.by else ()), *own)
+    count = "" if rule.count == 1 else f"{rule.count} of "
+    return (
+        f"each call needs the approval of {count}{' or '.join(people)}, good for {shown_duration(rule.lasts)} at most"
+    )
 
 
 def consenting(policy: Policy, approvers: Sequence[str]) -> str:

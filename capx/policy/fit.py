@@ -59,15 +59,16 @@ def problems(terms: Terms) -> Iterator[str]:
     # One place in the bundle is for the capability at the authority itself.
     if len(capabilities) >= MAX_TOKENS:
         yield (
-            f"purpose.{terms.purpose}: needs {len(capabilities)} capabilities at open, one for each audience and each "
-            f"set of budgets at it, but a bundle has room for {MAX_TOKENS - 1}: grant some of it on_request"
+            f"purpose.{terms.purpose}: needs {len(capabilities)} capabilities at open, one for each audience, each set "
+            f"of budgets and each approval at it, but a bundle has room for {MAX_TOKENS - 1}: grant some on_request"
         )
         # One sentence about the number is enough; sizes do not matter before that is mended.
         capabilities = ()
     for one in capabilities:
         if why := block_problem(authority_block(claims, one.allowed, _LATE, one.budgets)):
             # Several grants may share this token. Name them all, because each of them may fit by itself.
-            places = [rule.place for rule in terms.at_open() if rule.budgets == one.budgets and _at(rule, one.audience)]
+            alike = (rule for rule in terms.at_open() if (rule.budgets, rule.approval) == (one.budgets, one.approval))
+            places = [rule.place for rule in alike if _at(rule, one.audience)]
             beside = f"together with {' and '.join(places[:-1])}, at {one.audience}: " if places[1:] else ""
             yield f"{places[-1]}.allow: {beside}{why}: shorten this grant, or move a part of it to on_request"
     for rule in terms.rules:

@@ -6,6 +6,7 @@
     allow      an array of actions with any arguments, or a table: an action to a table of its arguments
     audience   the audience of the actions; by default the first label of each
     budget     a unit to its limit
+    approval   whose approval each call needs: by (principals, groups, or "{intent.principal}"), count, lasts
 
 Laws: a grant without `how` is a mistake. If it had a default, a file that lost that line could give more than was
 meant. A policy cannot grant anything at the audience of the authority. An approver must be a principal with a key, or a
@@ -42,6 +43,8 @@ from capx.policy.toml_reader import (
     text,
     wrong,
 )
+from capx.tokens.approval_caveat import LASTS, MAX_APPROVERS, MAX_LASTS
+from capx.tokens.grants import ApprovalRule
 from capx.tokens.lineage import AUTHORITY
 from capx_caveats import (
     OTHERS,
@@ -54,12 +57,15 @@ from capx_caveats import (
     parse_duration,
     shown,
     shown_amount,
+    shown_duration,
 )
 
 HOUR: Final = 3600
 UNTIL_TASK_ENDS: Final = "task"
 """The value of `uses` with which one consent is good until the task ends."""
 MOST_USES: Final = 1_000_000
+INTENTS_PRINCIPAL: Final = "{intent.principal}"
+"""In `by` of an approval, the person who wanted the work: a confirmation, and not a second pair of eyes."""
 _OF_ASK: Final = ("approvers", "within", "uses", "pinned")
 """The keys that work only with `how = "ask"`."""
 _ADD_HOW: Final = (
@@ -72,19 +78,19 @@ class FileContext(Struct, frozen=True):
     """The parts of the rest of the file that grants refer to.
 
     `audiences` is None if the file lists none, or if that list has a mistake. `can_answer` maps each principal and
-    group to whether somebody there has a key; it is None if the principals have a mistake.
+    group to how many there have a key; it is None if the principals have a mistake.
     """
 
     audiences: frozenset[str] | None
-    can_answer: Mapping[str, bool] | None
+    can_answer: Mapping[str, int] | None
 
 
-def can_answer(principals: Iterable[Principal]) -> dict[str, bool]:
-    """Map every principal and every group to whether one of its members has a key."""
-    found: dict[str, bool] = {}
+def can_answer(principals: Iterable[Principal]) -> dict[str, int]:
+    """Map every principal and every group to how many of its members have a key."""
+    found: dict[str, int] = {}
     for each in principals:
         for called in (each.name, *each.groups):
-            found[called] = found.get(called, False) or each.key is not None
+            found[called] = found.get(called, 0) + (each.key is not None)
     return found
 
 
@@ -118,6 +124,7 @@ def _grant(raw: object, path: str, known: FileContext) -> RuleTemplate:
         "audience": Field(lambda _, __: None),
         "allow": Field(lambda one, at: _allow(one, at, audience, known), needed=True),
         "budget": Field(_budget),
+        "approval": Field(lambda one, at: _approval(one, at, known)),
         "approvers": Field(lambda one, at: _approvers(one, at, known), needed=how == "ask"),
         "within": Field(duration),
         "uses": Field(_uses),
@@ -141,6 +148,7 @@ def _grant(raw: object, path: str, known: FileContext) -> RuleTemplate:
         within=found.get("within", HOUR) if how == "ask" else None,
         uses=found.get("uses", 1) if how == "ask" else None,
         pinned=how == "ask" and found.get("pinned", True),
+        approval=found.get("approval"),
     )
     _demand_arguments(grant, key(path, "pinned"))
     return grant.probed()
@@ -266,6 +274,37 @@ def _exactly(given: float) -> str:
         return f'"{shown_amount(amount(str(Decimal(repr(given)))))}"'
     except (InvalidCaveat, ArithmeticError):
         return 'an amount as a string, such as "0.50"'
+
+
+def _approval(raw: object, path: str, known: FileContext) -> ApprovalRule:
+    fields = {"by": Field(_by, needed=True), "count": Field(_count), "lasts": Field(_lasts)}
+    found = members(raw, path, fields)
+    by, wanted = found["by"], found.get("count", 1)
+    names = tuple(name for name in by if name != INTENTS_PRINCIPAL)
+    people = _approvers(list(names), key(path, "by"), known) if names else ()
+    # Some may be in several groups, or be involved in the work: then opening a task says so.
+    able = sum((known.can_answer or {}).get(name, 0) for name in people) + (len(names) < len(by))
+    if known.can_answer is not None and wanted > able:
+        raise wrong(key(path, "count"), f"is {wanted}, but only {able} there have a key to sign with")
+    return ApprovalRule(people, wanted, found.get("lasts", LASTS), len(names) < len(by))
+
+
+def _by(raw: object, path: str) -> tuple[str, ...]:
+    what = f"the name of a principal or a group, or {INTENTS_PRINCIPAL}"
+    return name_list(is_label, what, "principals or groups", placeholder=INTENTS_PRINCIPAL)(raw, path)
+
+
+def _count(raw: object, path: str) -> int:
+    if isinstance(raw, bool) or not isinstance(raw, int) or not 1 <= raw <= MAX_APPROVERS:
+        raise wrong(path, f"must be a whole number from 1 to {MAX_APPROVERS}: how many people must sign")
+    return raw
+
+
+def _lasts(raw: object, path: str) -> int:
+    seconds = duration(raw, path)
+    if seconds > MAX_LASTS:
+        raise wrong(path, f"is longer than {shown_duration(MAX_LASTS)}, the most that an approval lasts")
+    return seconds
 
 
 def _approvers(raw: object, path: str, known: FileContext) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from capx.policy.constraints import PairTemplate, instantiated
 from capx.policy.placeholders import Placeholder, ValueSource, placeholders_in, probe_of, values_of
 from capx.policy.terms import How, Offer, Rule
 from capx.policy.toml_reader import Wrong, every, explained
+from capx.tokens.grants import ApprovalRule
 from capx_caveats import Budget, Entry
 
 
@@ -56,6 +57,7 @@ class RuleTemplate(Struct, frozen=True, kw_only=True):
     within: int | None
     uses: int | None
     pinned: bool | tuple[str, ...]
+    approval: ApprovalRule | None = None
     fixed: Rule | None = None
 
     def probed(self) -> "RuleTemplate":
@@ -79,6 +81,7 @@ class RuleTemplate(Struct, frozen=True, kw_only=True):
             within=self.within,
             uses=self.uses,
             pinned=self.pinned,
+            approval=self.approval,
         )
 
 

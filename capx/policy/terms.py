@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from msgspec import UNSET, Struct
 
-from capx.tokens.grants import Given
+from capx.tokens.grants import ApprovalRule, Given
 from capx_caveats import JSON, OTHERS, Budget, Call, Entry
 
 How = Literal["at_open", "on_request", "ask"]
@@ -44,7 +44,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     Its budgets name no counter, so all grants of a task with the same unit share one. The others are only for `ask`:
     `approvers` are groups or principals, who have `within` seconds to answer. One consent is good for `uses` calls
     (None: until the task ends) with the arguments that it is `pinned` to: all of them, those listed, or (False) those
-    that the agent chooses to name.
+    that the agent chooses to name. With `approval`, each call of what is given needs the approval of people.
     """
 
     place: str
@@ -55,6 +55,7 @@ class Rule(Struct, frozen=True, kw_only=True):
     within: int | None = None
     uses: int | None = None
     pinned: bool | tuple[str, ...] = True
+    approval: ApprovalRule | None = None
 
     @property
     def needs_arguments(self) -> bool:
@@ -90,17 +91,19 @@ class Terms(Struct, frozen=True, kw_only=True, dict=True):
     def given_at_open(self) -> tuple[Given, ...]:
         """The capabilities that a task gets when it opens.
 
-        There is one for each audience and each set of budgets there, so that a budget counts only the actions of its
-        own rules. Agents try the newest capability first, so the one of the first rule comes last at its audience.
+        There is one for each audience, and there for each set of budgets and each approval, so that a budget counts
+        only the actions of its own rules, and only their calls need an approval. Agents try the newest capability
+        first, so the one of the first rule comes last at its audience.
         """
-        groups: dict[str, dict[tuple[Budget, ...], list[Entry]]] = {}
+        groups: dict[str, dict[tuple[tuple[Budget, ...], ApprovalRule | None], list[Entry]]] = {}
         for rule in self.at_open():
             for offer in rule.offers:
-                groups.setdefault(offer.audience, {}).setdefault(rule.budgets, []).append(offer.entry)
+                alike = groups.setdefault(offer.audience, {}).setdefault((rule.budgets, rule.approval), [])
+                alike.append(offer.entry)
         return tuple(
-            Given(audience, tuple(dict.fromkeys(entries)), budgets)
-            for audience, of_budgets in groups.items()
-            for budgets, entries in reversed(of_budgets.items())
+            Given(audience, tuple(dict.fromkeys(entries)), budgets, approval)
+            for audience, alike in groups.items()
+            for (budgets, approval), entries in reversed(alike.items())
         )
 
     def match(self, audience: str, action: str, args: Mapping[str, JSON] | None) -> Match | None:

@@ -194,12 +194,17 @@ def name(check: Callable[[str], bool], what: str) -> Callable[[object, str], str
     return read
 
 
-def name_list(check: Callable[[str], bool], what: str, several: str) -> Callable[[object, str], tuple[str, ...]]:
-    """Make a reader for an array of different names."""
+def name_list(
+    check: Callable[[str], bool], what: str, several: str, *, placeholder: str | None = None
+) -> Callable[[object, str], tuple[str, ...]]:
+    """Make a reader for an array of different names, among which there may be one placeholder."""
     read = name(check, what)
 
+    def read_one(value: object, path: str) -> str:
+        return placeholder if placeholder is not None and value == placeholder else read(value, path)
+
     def read_all(value: object, path: str) -> tuple[str, ...]:
-        found = every(read, elements(value, path, several))
+        found = every(read_one, elements(value, path, several))
         seen = set[str]()
         for number, one in enumerate(found, 1):
             if one in seen:

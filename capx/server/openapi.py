@@ -18,6 +18,7 @@ from capx.api.resource_auth import SCHEME
 from capx.server.operation import PROBLEM_TYPE, AnyOperation
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
+from capx.tokens.discharge import Discharge
 
 Schema = dict[str, Any]
 
@@ -148,9 +149,11 @@ def _parameter(name: str, form: Schema, hint: Any) -> Schema:
 
 def _own(kind: type) -> Schema:
     if kind is Bundle:
-        return {"type": "string", "description": "Tokens joined by commas: a secret."}
+        return {"type": "string", "description": "Tokens, then approvals, joined by commas: a secret."}
     if kind is Capability:
         return {"type": "string", "description": "A token: a secret."}
+    if kind is Discharge:
+        return {"type": "string", "description": "The approval of a call, of no use without the token that demands it."}
     raise TypeError(f"no schema of {kind}")
 
 

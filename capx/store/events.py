@@ -120,8 +120,8 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
 class RequestMade(Fact, frozen=True, omit_defaults=True):
     """An agent asked for more, and a person has to answer by `until` (Unix seconds).
 
-    `pinned` says that the request is for certain arguments. The arguments themselves are kept with the request and not
-    in the log, because they belong to the task.
+    With `call`, it asked people to approve one call. `pinned` says that the request is for certain arguments. The
+    arguments themselves are kept with the request and not in the log, because they belong to the task.
     """
 
     kind = "request_made"
@@ -135,6 +135,7 @@ class RequestMade(Fact, frozen=True, omit_defaults=True):
     approvers: tuple[str, ...]
     pinned: bool = False
     policy: str | None = None
+    call: bool = False
 
 
 class RequestAnswered(Fact, frozen=True):
@@ -156,6 +157,31 @@ class RequestDenied(RequestAnswered, frozen=True):
     """A person denied the request."""
 
     kind = "request_denied"
+
+
+class ApprovalSignature(Fact, frozen=True):
+    """A person signed the approval of a call.
+
+    `approval` is its id, by which it can be revoked, and `digest` is dd of the last block (32 bytes in base64url).
+    """
+
+    request: str
+    task: str
+    approver: str
+    approval: str
+    digest: str
+
+
+class ApprovalSigned(ApprovalSignature, frozen=True):
+    """A person signed, and others must sign the same approval."""
+
+    kind = "approval_signed"
+
+
+class ApprovalMade(ApprovalSignature, frozen=True):
+    """The last person signed: the approval is complete."""
+
+    kind = "approval_made"
 
 
 class RequestExpired(Fact, frozen=True):
@@ -237,6 +263,8 @@ REQUEST_STATES: Final[dict[str, str]] = {
     RequestApproved.kind: "approved",
     RequestDenied.kind: "denied",
     RequestExpired.kind: "expired",
+    ApprovalSigned.kind: "pending",
+    ApprovalMade.kind: "granted",
     CapabilityMinted.kind: "granted",
 }
 """The state in which the newest event about a request leaves it, by the kind of this event."""

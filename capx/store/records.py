@@ -11,6 +11,7 @@ from capx.crypto.hashing import digest
 from capx.errors import StoreProblem
 from capx.store.lifecycle import FIRST, State
 from capx.store.log import Place
+from capx.tokens.approval_caveat import ApprovalTerms
 from capx.tokens.revocation_key import RevocationKey
 
 # The docstrings of TaskRecord, IntentRecord, RequestRecord, Counter, FollowerAck and Pruned are in the published
@@ -131,6 +132,12 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     that the grant can be minted again. `capability` is the first id of the grant. `earlier` are its other ids, by which
     it can be revoked too, and the ids of earlier grants. `round` counts the grants. When the uses of one are used
     up and its agent asks again, the next round begins.
+
+    `approval` says whose approval each call of the grant needs, if the policy demands one, and `demand` is the cid of
+    that demand, once it was granted. `carried` are the cids of the demands that the grant gets from its asker.
+
+    A request for the approval of one call has the document that people are shown, as canonical JSON, as `to_approve`,
+    and as `discharge` what they have signed so far. Its `block` is what its asker's token says, and nothing is minted.
     """
 
     # The store keeps this as JSON: a new field needs a default, so that older rows can still be read.
@@ -168,6 +175,16 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     all_args: str | None = None
     # The public keys of the holders of the token that asked: `ed25519:` and 43 characters each.
     keys: tuple[str, ...] = ()
+    approval: ApprovalTerms | None = None
+    demand: str | None = None
+    carried: tuple[str, ...] = ()
+    to_approve: str | None = None
+    discharge: str | None = None
+
+    @property
+    def cid(self) -> str | None:
+        """The demand that is to be discharged; None for a request for a grant."""
+        return None if self.to_approve is None else msgspec.json.decode(self.to_approve, type=_Document).cid
 
     @property
     def node(self) -> str:
@@ -177,7 +194,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     @property
     def call(self) -> str:
         """Which calls it is for: the requests that may be for the same as an ask are found by this."""
-        return call_of(self.audience, self.action, self.args, pins_some=self.all_args is not None)
+        some = self.all_args is not None
+        return call_of(self.audience, self.action, self.args, pins_some=some, demand=self.cid)
 
     @property
     def granted(self) -> tuple[str, ...]:
@@ -198,12 +216,20 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
 
-def call_of(audience: str, action: str, args: str | None, *, pins_some: bool) -> str:
+class _Document(Struct, frozen=True):
+    cid: str
+
+
+def call_of(audience: str, action: str, args: str | None, *, pins_some: bool, demand: str | None = None) -> str:
     """The calls that a request is for, as 16 bytes in base64url.
 
     These are the call with these arguments (canonical JSON), or calls with any arguments if there are none. Those of
-    requests that pin only some of their arguments are told apart by audience and action alone.
+    requests that pin only some of their arguments are told apart by audience and action alone. A request for an
+    approval, with the cid of its demand, is for none of these calls.
     """
+    if demand is not None:
+        parts = audience.encode(), action.encode(), (args or "").encode(), demand.encode()
+        return b64u(digest(b"capx/1/approved-call", *parts)[:16])
     how = b"some" if pins_some else b"any" if args is None else b"=" + args.encode()
     return b64u(digest(b"capx/1/call", audience.encode(), action.encode(), how)[:16])
 

@@ -12,12 +12,15 @@ Laws:
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 
-from capx.crypto.base64url import unb64u
-from capx.errors import BrokenLog, InvalidRequest, KeyProblem
+from capx.crypto.base64url import b64u, unb64u
+from capx.errors import BrokenLog, InvalidRequest, KeyProblem, MalformedToken
 from capx.intents.intent import parse_intent
 from capx.store.events import (
     REQUEST_STATES,
     TASK_ENDS,
+    ApprovalMade,
+    ApprovalSignature,
+    ApprovalSigned,
     CapabilityMinted,
     IntentWithdrawn,
     RequestAnswered,
@@ -34,6 +37,7 @@ from capx.store.log import Event
 from capx.store.protocols import Reading
 from capx.store.records import GrantRecord, IntentRecord, RequestRecord, TaskRecord
 from capx.store.row_marks import Table, changed_row, grant_fields
+from capx.tokens.discharge import Discharge
 from capx.tokens.revocation_key import of_public
 
 
@@ -161,6 +165,9 @@ def _is_left_by(event: Event, request: RequestRecord) -> bool:
     if event.kind in {RequestApproved.kind, RequestDenied.kind}:
         said = event.read(RequestAnswered)
         return (request.approver, request.signature, request.answered) == (said.approver, said.signature, event.at)
+    if event.kind in {ApprovalMade.kind, ApprovalSigned.kind}:
+        signed = event.read(ApprovalSignature)
+        return (request.approver, request.answered, _signed(request)) == (signed.approver, event.at, signed.digest)
     if event.kind == RequestExpired.kind:
         return request.answered == event.at
     minted = event.read(CapabilityMinted)
@@ -171,6 +178,14 @@ def _is_left_by(event: Event, request: RequestRecord) -> bool:
         return False
     grant = (request.audience, request.minted_under, request.minted, request.capability)
     return grant == (minted.audience, minted.kid, event.at, minted.ids[0])
+
+
+def _signed(request: RequestRecord) -> str | None:
+    """What people have signed on a request, by the digest of its last block; None if nobody can read it."""
+    try:
+        return b64u(Discharge.parse(request.discharge or "").digests[-1])
+    except MalformedToken:
+        return None
 
 
 def _demand_forgotten(event: Event, tasks: Mapping[str, TaskRecord], fault: str) -> None:

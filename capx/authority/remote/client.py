@@ -41,6 +41,7 @@ from capx.store.decision_query import ANY_DECISION, Query, QueryFields
 from capx.store.log import Event, Place
 from capx.store.records import Counter, FollowerAck, IntentRecord, Pruned, RequestRecord, TaskRecord
 from capx.tokens.bundle import Bundle
+from capx.tokens.discharge import Discharge
 from capx.tokens.grants import Grant
 from capx.verify.decision import may_name_decision
 from capx.verify.verifier import MAX_STALENESS
@@ -169,6 +170,11 @@ class RemoteAuthority:
             yes=verdict.yes, approver=verdict.approver, at=verdict.at, signature=verdict.signature
         )
         return self._call(operations.decide, asked, id=_request_id(verdict.request))
+
+    def approve(self, request_id: str, discharge: Discharge | str) -> RequestRecord:
+        """Keep what a person has signed on a request for an approval, as `Authority.approve`."""
+        text = discharge if isinstance(discharge, str) else discharge.text
+        return self._call(operations.approve, messages.GiveApproval(discharge=text), id=_request_id(request_id))
 
     def epoch(self) -> str:
         """The epoch of the store. Intents name the authority that they are for by its epoch."""

@@ -14,6 +14,7 @@ from capx.store.decision_groups import Group
 from capx.store.decision_query import Query
 from capx.store.log import Event, Place
 from capx.tokens.bundle import Bundle
+from capx.tokens.wire import MAX_TEXT
 from capx_caveats import SAFE_INTEGER
 from capx_caveats import Literal as Scalars
 
@@ -172,6 +173,12 @@ class GiveVerdict(RequestBody, frozen=True):
     approver: Label
     at: Count
     signature: Text
+
+
+class GiveApproval(RequestBody, frozen=True):
+    """The approval of a call, as text: `capx.PrincipalKey.approve` makes it."""
+
+    discharge: Annotated[str, Meta(max_length=MAX_TEXT)]
 
 
 class UnawareQuery(RequestBody, frozen=True):

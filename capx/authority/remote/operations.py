@@ -129,6 +129,12 @@ def decide(authority: Authority, asked: messages.GiveVerdict, *, id: str) -> Req
     return authority.answer(verdict)
 
 
+@operation("POST", "/requests/{id}/approval", problems=(404,), announced=True)
+def approve(authority: Authority, asked: messages.GiveApproval, *, id: str) -> RequestRecord:
+    """Hand in what a person has signed on a request for an approval."""
+    return authority.approve(id, asked.discharge)
+
+
 @operation("POST", "/revocations", announced=True)
 def revoke(authority: Authority, asked: messages.Revoke) -> Revocation:
     """Revoke one thing, and everything below it."""

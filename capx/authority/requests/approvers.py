@@ -7,6 +7,8 @@ Laws:
 - People do not consent to their own work. The principal of the intent cannot consent, under any name or key. Nobody can
   consent who has the same name or key as the agent of the intent, or as an agent on the path of the asker.
 - All of these can still deny.
+- If each call of a grant needs an approval, those who are involved are left out of the people who can give it, and so
+  is who has no key. If too few are left, nothing is granted: the number is never lowered.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +20,8 @@ from capx.intents.intent import Intent
 from capx.policy.describe import consenting
 from capx.policy.policy import Policy
 from capx.store.protocols import Reading
+from capx.tokens.approval_caveat import MAX_APPROVERS, ApprovalTerms
+from capx.tokens.grants import ApprovalRule
 
 
 def demand_answer(
@@ -50,6 +54,31 @@ def excluded(
     """The approvers who can only deny; `labels` and `keys` are those of the agents on the path of the asker."""
     names = dict.fromkeys(name for group in approvers for name in policy.members(group))
     return tuple(name for name in names if _is_involved(policy, name, intent, labels, keys))
+
+
+def approval_terms(
+    policy: Policy, rule: ApprovalRule, intent: Intent, labels: Sequence[str] = (), keys: Sequence[str] = ()
+) -> ApprovalTerms:
+    """Whose approval a token demands by this rule; InvalidRequest if too few people are left, or too many.
+
+    `labels` and `keys` are those of the agents on the path of its holder.
+    """
+    names = dict.fromkeys(name for group in rule.by for name in policy.members(group))
+    people = [name for name in names if not _is_involved(policy, name, intent, labels, keys)]
+    # The policy asks for a confirmation of the very person: nobody else is meant.
+    people += [intent.principal] if rule.principal else []
+    known = [policy.principals[name].key for name in people if name in policy.principals]
+    able = tuple(dict.fromkeys(_written(key) for key in known if key is not None))
+    if len(able) < rule.count:
+        raise InvalidRequest(
+            f"each call needs the approval of {rule.count}, and the policy leaves {len(able)} who can give it: not "
+            "those who requested this work, nor those with the name or key of one of its agents"
+        )
+    if len(able) > MAX_APPROVERS:
+        raise InvalidRequest(
+            f"{len(able)} people could approve, and a token names at most {MAX_APPROVERS}: name a smaller group in `by`"
+        )
+    return ApprovalTerms(able, rule.count, rule.lasts)
 
 
 def _is_involved(policy: Policy, name: str, intent: Intent, labels: Iterable[str], keys: Iterable[str]) -> bool:

@@ -69,6 +69,10 @@ def _approvers(
     reading: Reading, keyring: KeyRing, policy: Policy, request: RequestRecord, *, yes: bool, now: int
 ) -> tuple[str, ...]:
     """Return who may answer: a yes, only those whom the policy names now; a no, also those who were asked at first."""
+    if request.to_approve is not None:
+        if yes:
+            raise InvalidRequest(f"request {request.id} is for an approval: sign that, and not a verdict")
+        return request.approvers
     try:
         asked_now = _approvers_now(reading, keyring, policy, request, now=now)
     except InvalidRequest:
@@ -88,6 +92,6 @@ def _approvers_now(
         why = refused.__cause__ or Refused(refused.refusals)
         raise InvalidRequest(f"request {request.id} can no longer be granted: {why}") from None
     # People sign one block. For another block they have to be asked again.
-    if not offered.needs_consent or offered.block != request.block:
+    if not offered.needs_consent or (offered.block, offered.approval) != (request.block, request.approval):
         raise InvalidRequest(f"the policy has changed since request {request.id} was made: the agent must ask again")
     return offered.match.rule.approvers

@@ -28,31 +28,32 @@ from msgspec.structs import replace
 from capx.authority.requests.approvers import demand_answer, excluded
 from capx.authority.requests.inheritance import Asker, asker_of
 from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, offer
-from capx.authority.requests.quotas import MOST_MADE, MOST_WAITING, counts_among, room
+from capx.authority.requests.quotas import demand_room
 from capx.authority.requests.request_state import (
     calls_like,
     expire_requests,
     is_covered,
     is_same,
+    pending_answer,
     signed_inquiry,
-    waiting,
 )
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.base64url import b64u, unb64u
-from capx.crypto.keys import KeyRing
+from capx.crypto.hashing import mac, macaroon_key
+from capx.crypto.keys import AudienceKey, KeyRing
 from capx.errors import InvalidRequest
 from capx.policy.policy import Policy
 from capx.store.events import AskRefused, CapabilityMinted, RequestMade
 from capx.store.protocols import Reading, Writing
 from capx.store.records import GrantRecord, Head, RequestRecord
-from capx.tokens.capability import mint_block
+from capx.tokens.approval_caveat import ApprovalTerms, KeyedCaveat, read_approval_caveat
+from capx.tokens.capability import Capability, mint_block
 from capx.tokens.effective.intersection import entry_in_common
 from capx.tokens.revocation_key import of_kid
-from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
+from capx.verify.ask import Answer, Ask, Granted, Refused
 from capx_caveats import Entry
 
 _AGAIN: Final = frozenset({"approved", "granted"})
-_SHARES: Final = "a branch half of what its parent has left, an audience half of what a node has left"
 
 
 class Grantable(Struct, frozen=True):
@@ -86,13 +87,13 @@ def decide(
     offered = offer(reading, keyring, policy, asker, ask, now=now)
     request = offered.request
     if request is not None:
-        standing = _standing(reading, keyring, policy, request, offered, ask=ask, now=now)
+        standing = _standing(reading, keyring, policy, request, offered, asker=asker, ask=ask, now=now)
         if standing is not None:
             return standing
     agreed = request is not None and _needs_no_person(reading, policy, request, offered)
     # First, because it is quick: a branch that asks without end is refused before all its requests are read.
     if not agreed:
-        _demand_room(reading, request, asker, ask.audience, waits=offered.needs_consent, now=now)
+        demand_room(reading, request, asker, ask.audience, waits=offered.needs_consent, now=now)
     # A request belongs to one token. Another token of the same agent must not get round a denial or a revocation.
     _demand_undecided(reading, asker, ask)
     return Grantable(offered, agreed, keyring, policy, reading.head())
@@ -132,7 +133,7 @@ def answer(
     if not offered.needs_consent:
         return _mint(transaction, keyring, asker, made, offered, policy=policy, now=now)
     _wait(transaction, policy, made)
-    return _pending(ask, made)
+    return pending_answer(ask, made)
 
 
 def refuse(transaction: Writing, asker: Asker, ask: Ask, refused: NotOffered, *, now: int) -> Refused:
@@ -150,24 +151,38 @@ def refuse(transaction: Writing, asker: Asker, ask: Ask, refused: NotOffered, *,
 
 
 def _standing(
-    reading: Reading, keyring: KeyRing, policy: Policy, request: RequestRecord, offered: Offered, *, ask: Ask, now: int
+    reading: Reading,
+    keyring: KeyRing,
+    policy: Policy,
+    request: RequestRecord,
+    offered: Offered,
+    *,
+    asker: Asker,
+    ask: Ask,
+    now: int,
 ) -> Answer | None:
     """The answer that a request already has, if it is for this very block; None if it must be decided again."""
     # Before the block is compared: a denial stays, even if the policy would now make another block.
     if request.state == "denied":
         return Refused((ask_refusal("request_denied"),))
-    if request.block != offered.block:
+    if not _is_of(request, offered):
         return None
     if request.state == "granted":
         # The consent is verified again. If it does not count any more, a person is asked again.
         agreed = not offered.needs_consent or _is_agreed_to(reading, policy, request, offered)
-        return _granted(reading, keyring, request) if agreed else None
+        return _granted(reading, keyring, request, asker) if agreed else None
     waits = request.state == "pending" and now < request.until
     asks_the_same = offered.needs_consent and request.approvers == offered.match.rule.approvers
-    return _pending(ask, request) if waits and asks_the_same else None
+    return pending_answer(ask, request) if waits and asks_the_same else None
 
 
-def _granted(reading: Reading, keyring: KeyRing, request: RequestRecord) -> Answer | None:
+def _is_of(request: RequestRecord, offered: Offered) -> bool:
+    """Whether a request is for what the policy offers now: the same block, and the same approvals of its calls."""
+    same = (request.block, request.approval, request.carried) == (offered.block, offered.approval, offered.carried)
+    return same and request.to_approve is None
+
+
+def _granted(reading: Reading, keyring: KeyRing, request: RequestRecord, asker: Asker) -> Answer | None:
     """The grant, minted again; None if the key that it was minted with is no longer live."""
     if request.capability is None or request.minted_under is None or request.nonce is None or request.minted is None:
         return None
@@ -178,12 +193,13 @@ def _granted(reading: Reading, keyring: KeyRing, request: RequestRecord) -> Answ
     if key is None or reading.death(of_kid(key.kid)):
         return None
     audience_key = key.audience_key(request.audience)
-    return Granted(mint_block(audience_key, request.block.encode(), now=request.minted, nonce=request.nonce))
+    again = mint_block(audience_key, request.block.encode(), now=request.minted, nonce=request.nonce)
+    return Granted(_demanding(again, _policys_demand(audience_key, request), asker))
 
 
 def _needs_no_person(reading: Reading, policy: Policy, request: RequestRecord, offered: Offered) -> bool:
     """Whether a request that was approved, or granted under a retired key, can be granted without asking a person."""
-    if request.state not in _AGAIN or request.block != offered.block:
+    if request.state not in _AGAIN or not _is_of(request, offered):
         return False
     return not offered.needs_consent or _is_agreed_to(reading, policy, request, offered)
 
@@ -225,6 +241,8 @@ def _request(policy: Policy, asker: Asker, offered: Offered, earlier: tuple[str,
         round=offered.round,
         all_args=offered.all_args,
         keys=asker.written_keys,
+        approval=offered.approval,
+        carried=offered.carried,
     )
 
 
@@ -257,7 +275,9 @@ def _mint(
 ) -> Granted:
     key, nonce = keyring.active, b64u(os.urandom(16))
     audience_key = key.audience_key(request.audience)
-    capability = mint_block(audience_key, request.block.encode(), now=now, nonce=nonce)
+    demand = None if offered.approval is None else _drawn(audience_key, offered.approval)
+    minted_block = mint_block(audience_key, request.block.encode(), now=now, nonce=nonce)
+    capability = _demanding(minted_block, demand, asker)
     ids = tuple(map(b64u, capability.ids))
     allowed = (_in_words(request, offered),)
     event = replace(
@@ -277,26 +297,41 @@ def _mint(
         minted=now,
         capability=ids[0],
         earlier=(*request.granted, *ids[1:]),
+        demand=None if demand is None else demand.cid.decode("latin-1"),
     )
     transaction.keep_request(minted)
     transaction.keep_grant(GrantRecord(capability.ids[0], asker.grant_ids, asker.kid, asker.issued, now))
     return Granted(capability)
 
 
-def _demand_room(
-    reading: Reading, request: RequestRecord | None, asker: Asker, audience: str, *, waits: bool, now: int
-) -> None:
-    """Raise NotOffered if there are too many requests. A request that is made again keeps its own place."""
-    path = tuple(map(b64u, asker.path))
-    if request is None and room(MOST_MADE, reading.request_counts(path, audience)) < 1:
-        why = f"at most {MOST_MADE} of one task, {_SHARES}: use what was granted before, or have a branch revoked"
-        raise NotOffered(ask_refusal("too_many", why))
-    if not waits:
-        return
-    others = [one for one in waiting(reading, asker.task, now) if request is None or one.id != request.id]
-    if room(MOST_WAITING, counts_among(others, path, audience)) < 1:
-        why = f"at most {MOST_WAITING} of one task wait for people, {_SHARES}: ask again when some were answered"
-        raise NotOffered(ask_refusal("too_many", why))
+def _demanding(capability: Capability, demand: KeyedCaveat | None, asker: Asker) -> Capability:
+    """The grant with the demands for approvals: that of the policy, and those that its asker has."""
+    for one in (*(() if demand is None else (demand,)), *asker.demands):
+        capability = capability.demanding(one)
+    return capability
+
+
+def _drawn(key: AudienceKey, terms: ApprovalTerms) -> KeyedCaveat:
+    nonce = os.urandom(16)
+    return terms.drawn(_demand_key(key, nonce), nonce)
+
+
+def _policys_demand(key: AudienceKey, request: RequestRecord) -> KeyedCaveat | None:
+    """The demand that the policy made when a request was granted, with its key; None if it made none."""
+    cid = None if request.demand is None else request.demand.encode("latin-1")
+    caveat = None if cid is None else read_approval_caveat(cid)
+    if caveat is None:
+        return None
+    return KeyedCaveat(caveat.cid, macaroon_key(_demand_key(key, unb64u(caveat.nonce))))
+
+
+def _demand_key(key: AudienceKey, nonce: bytes) -> bytes:
+    """The key of a demand (32 bytes), which no store holds: it follows from the audience's key, and the demand's nonce.
+
+    The audience can compute it. It could open the vid anyway, and its own tokens are good at itself only.
+    """
+    # No identifier begins so: nobody can make a token from it.
+    return mac(key.mac_key, b"capx/1/approval-key" + nonce)
 
 
 def _demand_undecided(reading: Reading, asker: Asker, ask: Ask) -> None:
@@ -322,10 +357,6 @@ def _revoked(reading: Reading, request: RequestRecord) -> str | None:
         return None
     fell = min((death.seq for death in reading.deaths_of(asker_of(request).revocation_keys).values()), default=None)
     return next((ids[key] for key in ids if key in deaths and (fell is None or deaths[key].seq < fell)), None)
-
-
-def _pending(ask: Ask, request: RequestRecord) -> Pending:
-    return Pending(ask, request=request.id, until=request.until, approvers=request.approvers)
 
 
 def _in_words(request: RequestRecord, offered: Offered) -> str:

@@ -6,8 +6,10 @@ Laws:
 
 - A grant loses no restriction of the asker. `until_completed`, `where`, budgets with their counters, and a service's
   own caveats are copied as they are. Of times, freshness and hops left, the grant gets the tightest.
-- If a restriction cannot be copied, the ask is refused: a third-party caveat, another tenant further down, or a caveat
-  that is not understood.
+- A demand for an approval is carried on: the grant has the same cid, with its key sealed under its own tail. So one
+  approval serves both tokens, and no ask goes round a demand.
+- If a restriction cannot be copied, the ask is refused: another third-party caveat, another tenant further down, or a
+  caveat that is not understood.
 - A grant is bound to the last key of the asker's token, at the asker's node.
 - The asker can be read again from the block that was made for it.
 """
@@ -22,10 +24,12 @@ from capx.crypto.base64url import b64u, unb64u
 from capx.errors import CapxError
 from capx.store.protocols import Reading
 from capx.store.records import Damaged, RequestRecord
-from capx.tokens.chain import Block, ThirdParty
+from capx.tokens.approval_caveat import KeyedCaveat
+from capx.tokens.chain import Block
 from capx.tokens.grants import ASK
 from capx.tokens.lineage import Lineage, caveats_of, read_lineage, sections_of
 from capx.tokens.revocation_key import RevocationKey, of_key, of_kid
+from capx.verify.approvals import keyed_caveats
 from capx.verify.ask import Ask
 from capx.verify.verifier import Authentic
 from capx_caveats import (
@@ -77,7 +81,8 @@ class Asker(Struct, frozen=True, kw_only=True):
     `until` are the tasks that must not have ended. A grant's block is `claims`, then what the policy gives, then
     `inherited`, each caveat as JSON. If there are `refusals`, there can be no grant at all. `pins_all` says that a
     delegator lets it ask only for certain arguments, so a grant is pinned to all that it names, even if the policy
-    would pin fewer.
+    would pin fewer. `demands` are the demands for approvals in its token, with their keys; none if it was read from a
+    record, which has no keys.
     """
 
     task: str
@@ -95,6 +100,7 @@ class Asker(Struct, frozen=True, kw_only=True):
     refusals: tuple[Refusal, ...] = ()
     pins_all: bool = False
     keys: tuple[bytes, ...] = ()
+    demands: tuple[KeyedCaveat, ...] = ()
 
     @property
     def node(self) -> bytes:
@@ -145,6 +151,8 @@ def read_asker(authentic: Authentic, ask: Ask) -> Asker:
     lineage = read_lineage(frame, blocks, DEFAULT, frozenset())
     stated = tuple(_stated(lineage, blocks))
     until = tuple(dict.fromkeys([lineage.task, *(one.task for one in _all(stated, UntilCompleted))]))
+    # Each once: one approval discharges the same demand in one place.
+    carried = tuple(dict.fromkeys(keyed_caveats(frame, authentic.key, blocks)))
     return Asker(
         task=lineage.task,
         intent=lineage.intent,
@@ -158,9 +166,10 @@ def read_asker(authentic: Authentic, ask: Ask) -> Asker:
         until=until,
         claims=tuple(map(spelt, _claims(lineage, stated))),
         inherited=tuple(dict.fromkeys(_inherited(lineage, stated))),
-        refusals=tuple(_refusals(lineage, blocks, stated)),
-        pins_all=not _may_ask_for_any(stated, ask),
+        refusals=tuple(_refusals(lineage, carried, stated)),
+        pins_all=ask.demand is not None or not _may_ask_for_any(stated, ask),
         keys=lineage.keys,
+        demands=tuple([one for one in carried if one is not None]),
     )
 
 
@@ -319,9 +328,14 @@ def _hops_left(lineage: Lineage, stated: tuple[_Stated, ...]) -> list[int]:
     return [one.caveat.n - (came - one.hop) for one in stated if isinstance(one.caveat, MaxHops)]
 
 
-def _refusals(lineage: Lineage, blocks: tuple[Block, ...], stated: tuple[_Stated, ...]) -> Iterator[Refusal]:
-    if any(isinstance(block, ThirdParty) for block in blocks):
-        yield _not_inherited("it needs the approval of a third party, and a grant cannot carry that condition")
+def _refusals(
+    lineage: Lineage, demands: tuple[KeyedCaveat | None, ...], stated: tuple[_Stated, ...]
+) -> Iterator[Refusal]:
+    if None in demands:
+        yield _not_inherited("it has a third-party caveat that is no demand for an approval which its key opens")
+    # A grant names its last holder alone, and a verifier would not see that somebody above it acts and approves.
+    if any(not set(lineage.keys).isdisjoint(one.approvers) for one in demands if one is not None):
+        yield _not_inherited("it demands the approval of a key with which an agent of it acts")
     for name in dict.fromkeys(tenant.name for tenant in _all(stated, Tenant)):
         if name != lineage.tenant:
             yield _not_inherited("it is bound to a tenant that is not the tenant of its task")

@@ -13,9 +13,10 @@ Laws:
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import UNSET, Struct
 
 from capx.authority.requests.inheritance import spelt
@@ -26,13 +27,20 @@ from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, parse_intent
 from capx.policy.describe import uses_in_words
 from capx.store.records import RequestRecord
+from capx.tokens.approval_caveat import read_approval_caveat
+from capx.tokens.approval_request import ApprovalRequest
+from capx.tokens.approving import signatures_in
+from capx.tokens.discharge import Discharge
 from capx.verify.ask import Ask
 from capx.verify.decision import may_name_decision
 from capx_caveats import (
+    CALLS,
     DEFAULT,
     OTHERS,
     Allow,
+    Budget,
     Caveat,
+    ChainCaveat,
     Entry,
     Holder,
     Root,
@@ -43,6 +51,7 @@ from capx_caveats import (
     is_attribute,
     is_id,
     shown,
+    shown_duration,
     shown_instant,
 )
 from capx_caveats import Intent as OnIntent
@@ -53,6 +62,9 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.@+-]+")
 _SHOWN: Final = (
     *("id", "task", "audience", "action", "args", "path", "labels", "block", "asked", "until", "approvers", "excluded"),
 )
+
+
+_DEFAULTS: Final = "an argument that is not named has the service's default, if there is one"
 
 
 class SameAsk(Struct, frozen=True):
@@ -111,7 +123,15 @@ class Inquiry(Struct, frozen=True):
     @property
     def digest(self) -> bytes:
         """The digest that a verdict is signed over: 32 bytes."""
-        shown_fields: dict[str, Any] = {name: getattr(self.request, name) for name in _SHOWN}
+        request = self.request
+        shown_fields: dict[str, Any] = {name: getattr(request, name) for name in _SHOWN}
+        # Only if there are some: signatures of before must stay good.
+        if request.approval is not None:
+            shown_fields["approval"] = msgspec.to_builtins(request.approval)
+        if request.carried:
+            shown_fields["carried"] = request.carried
+        if request.to_approve is not None:
+            shown_fields["to_approve"] = request.to_approve
         return hashlib.sha256(canonical({**shown_fields, "intent": self.intent.digest})).digest()
 
     def sentences(self) -> tuple[str, ...]:
@@ -128,9 +148,15 @@ def _marked(sentences: Iterator[str]) -> Iterator[str]:
 
 
 def _sentences(inquiry: Inquiry) -> Iterator[str]:
-    request, intent, caveats = inquiry.request, inquiry.intent, inquiry.caveats
+    request, intent = inquiry.request, inquiry.intent
     yield f"{_agents(request.labels)} asks, in task {request.task}"
     yield f"{_name(intent.principal)} wanted {_wanted(intent)}, in their words {shown(intent.statement)}"
+    yield from _call_sentences(inquiry) if request.to_approve is not None else _grant_sentences(inquiry)
+
+
+def _grant_sentences(inquiry: Inquiry) -> Iterator[str]:
+    """What is said of a request for a grant, behind who asks and what was wanted."""
+    request, caveats = inquiry.request, inquiry.caveats
     offered, pinned = _allowed(inquiry)
     yield f"it would be allowed {request.action} at {request.audience}, {_arguments(request, pinned)}"
     uses = uses_of(request)
@@ -141,6 +167,10 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
         # Uses and the end of the task have sentences of their own.
         if not isinstance(caveat, _SAID) and caveat not in own:
             yield caveat.sentence()
+    if request.approval is not None:
+        yield f"each call will need {_approvals(request.approval.count, request.approval.by)}"
+    for cid in request.carried:
+        yield f"each call will need {_carried(cid)}, as the token of the agent demands"
     yield f"it ends with task {request.task}, and with the agent that asks"
     yield (
         f"asked at {shown_instant(request.asked)}, to be answered before {shown_instant(request.until)} "
@@ -165,9 +195,84 @@ def _sentences(inquiry: Inquiry) -> Iterator[str]:
         _demand(may_name_decision(use.decision), request)
         at = shown_instant(use.at)
         yield f"{request.audience} reports that decision {use.decision} allowed a call with it at {at}"
+    yield from _others(inquiry)
+
+
+def _call_sentences(inquiry: Inquiry) -> Iterator[str]:
+    """What is said of a request for an approval, behind who asks and what was wanted."""
+    request = inquiry.request
+    document = ApprovalRequest.parse(request.to_approve or "")
+    # An authority elsewhere sends both: a person must not sign what was not shown.
+    intent = None if document.intent is UNSET else document.intent
+    said = (document.audience, document.node, document.action, document.task, document.cid, intent)
+    kept = (request.audience, request.node, request.action, request.task, request.cid, inquiry.intent.digest)
+    _demand(said == kept and canonical(dict(document.args)).decode() == request.args, request)
+    yield f"it wants one call approved: {request.action} at {request.audience}, {_call_arguments(document)}"
+    yield _DEFAULTS
+    yield from discharge_sentences(document, request.discharge)
+    yield (
+        f"asked at {shown_instant(request.asked)}, to be answered before {shown_instant(request.until)} "
+        f"by {' or '.join(map(_name, request.approvers))}"
+    )
+    if inquiry.asker_revoked:
+        yield "the agent that asks was revoked, so an approval is of no use any more"
+    yield from _others(inquiry)
+
+
+def _others(inquiry: Inquiry) -> Iterator[str]:
+    """What became of other requests of the task for the same."""
     for other in inquiry.others:
-        _demand(is_id(other.request), request)
+        _demand(is_id(other.request), inquiry.request)
         yield _same(other)
+
+
+def request_sentences(document: ApprovalRequest, signed: str | None) -> tuple[str, ...]:
+    """A request for an approval that came as a file, in plain words: all of it is a claim.
+
+    `signed` is the text of what others have signed of it.
+    """
+    with whole():
+        return tuple(_marked(_file_sentences(document, signed)))
+
+
+def _file_sentences(document: ApprovalRequest, signed: str | None) -> Iterator[str]:
+    yield f"the agent at node {document.node}, or one below it, asks, in task {document.task}"
+    yield f"on intent {document.intent}" if document.intent is not UNSET else "its task was opened on no intent"
+    yield f"it wants one call approved: {document.action} at {document.audience}, {_call_arguments(document)}"
+    yield _DEFAULTS
+    yield f"asked at {shown_instant(document.asked)}"
+    yield from discharge_sentences(document, signed)
+
+
+def discharge_sentences(document: ApprovalRequest, signed: str | None) -> Iterator[str]:
+    """Whose signatures an approval needs, how long it may last, and what others have signed so far (its text)."""
+    caveat = document.caveat
+    yield f"it needs {_approvals(caveat.count, caveat.approvers)}"
+    yield f"an approval is good for the agent that asks and those below it, for {shown_duration(caveat.lasts)} at most"
+    if signed is None:
+        return
+    discharge = Discharge.parse(signed)
+    for number in signatures_in(discharge):
+        who = caveat.approvers[number] if number < len(caveat.keys) else "a key that the token does not name"
+        yield f"it says that {who} has signed this approval:"
+    stated = [one for caveats in discharge.caveats for one in caveats if not isinstance(one, ChainCaveat)]
+    yield from (f"  {one.sentence()}" for one in stated)
+    if not any(isinstance(one, Budget) and one.unit == CALLS for one in stated):
+        yield "  for any number of calls until it expires"
+
+
+def _call_arguments(document: ApprovalRequest) -> str:
+    named = " and ".join(f"{_name(name)} {shown(value)}" for name, value in document.args.items())
+    return f"only with {named}" if named else "without arguments"
+
+
+def _approvals(count: int, by: Sequence[str]) -> str:
+    return f"the approval of {' or '.join(by)}" if count == 1 else f"the approval of {count} of {', '.join(by)}"
+
+
+def _carried(cid: str) -> str:
+    caveat = read_approval_caveat(cid)
+    return "an approval of people whom nobody can read here" if caveat is None else caveat.wanted()
 
 
 def _same(other: SameAsk) -> str:

@@ -27,6 +27,7 @@ from msgspec import Struct
 
 from capx.authority.ending import as_of
 from capx.authority.intent_use import is_signed_by_principal
+from capx.authority.requests.approvers import approval_terms
 from capx.authority.requests.inheritance import Asker, is_dead, spelt
 from capx.authority.uses import round_of, uses_budget
 from capx.crypto.keys import KeyRing
@@ -38,11 +39,12 @@ from capx.store.lifecycle import FIRST
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, RequestRecord, TaskRecord
 from capx.store.row_marks import changed_row
+from capx.tokens.approval_caveat import ApprovalTerms
 from capx.tokens.chain import root_node
 from capx.tokens.lineage import MAX_BUDGETS
+from capx.tokens.pins import REMEDY
 from capx.tokens.wire import MAX_BLOCK
 from capx.verify.ask import NOT_PINNED, Ask
-from capx.verify.pins import REMEDY
 from capx_caveats import (
     DEFAULT,
     Allow,
@@ -97,7 +99,9 @@ class Offered(Struct, frozen=True):
     `ask` has the arguments to which the grant is pinned: by these the request is known. `all_args` are all arguments of
     the ask (canonical JSON), if the policy lists those to pin. `round` counts the grants of the request, from 1 on: the
     next one begins when the uses of the last are used up. `request` is the request as the store has it, if the ask was
-    made before. The offer holds `until` this time (Unix seconds), if nothing else changes.
+    made before. The offer holds `until` this time (Unix seconds), if nothing else changes. `approval` says whose
+    approval each call will need, if the policy demands one; `carried` are the cids of the demands that the token of the
+    asker has.
     """
 
     match: Match
@@ -108,6 +112,8 @@ class Offered(Struct, frozen=True):
     block: str
     request: RequestRecord | None
     until: int
+    approval: ApprovalTerms | None = None
+    carried: tuple[str, ...] = ()
 
     @property
     def needs_consent(self) -> bool:
@@ -117,22 +123,12 @@ class Offered(Struct, frozen=True):
 
 def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Offered:
     """Return the policy's offer for an ask; NotOffered if the asker is dead or the policy offers nothing."""
-    # First: the row of the task may bear the mark of the same key.
-    if keyring.get(asker.kid) is None:
-        why = f"the key {asker.kid} that it was minted with is no longer live"
-        raise NotOffered(ask_refusal("asker_dead", why))
-    task = reading.task(asker.task)
-    for why in _death_reasons(reading, asker, task, now):
-        raise NotOffered(ask_refusal("asker_dead", why))
+    task = living_task(reading, keyring, asker, now=now)
     if asker.refusals:
         raise NotOffered(*asker.refusals)
-    if task is None or (task.intent is None and asker.intent is None):
-        raise NotOffered(ask_refusal("no_intent"))
-    # The token is authentic, so what it names is what the task was opened on.
-    if asker.intent is None or task.intent != asker.intent or root_node(task.root) != asker.path[0]:
-        raise changed_row("tasks", task.id, "names another intent or root than the token of its agent")
+    digest = demand_intent(task, asker)
     try:
-        intent = _intent(reading, policy, asker.intent)
+        intent = known_intent(reading, policy, digest)
         terms = policy.terms(intent)
     except InvalidRequest as refused:
         # With its cause, which an approver sees. The asker does not, because it may hold text of other people.
@@ -152,7 +148,51 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     uses = () if match.rule.uses is None else (uses_budget(match.rule.uses, id_, round_),)
     block = _block(asker, match, wanted, uses)
     _demand_usable(block, ask)
-    return Offered(match, pinned, all_args, intent, round_, block, made, min(asker.expires, task.expires))
+    return Offered(
+        match=match,
+        ask=pinned,
+        all_args=all_args,
+        intent=intent,
+        round=round_,
+        block=block,
+        request=made,
+        until=min(asker.expires, task.expires),
+        approval=_approval(policy, match.rule, intent, asker),
+        carried=tuple([one.cid.decode("latin-1") for one in asker.demands]),
+    )
+
+
+def _approval(policy: Policy, rule: Rule, intent: Intent, asker: Asker) -> ApprovalTerms | None:
+    if rule.approval is None:
+        return None
+    try:
+        return approval_terms(policy, rule.approval, intent, asker.labels, asker.written_keys)
+    except InvalidRequest as problem:
+        raise NotOffered(ask_refusal("not_offered", str(problem))) from problem
+
+
+def living_task(reading: Reading, keyring: KeyRing, asker: Asker, *, now: int) -> TaskRecord:
+    """The task of an asker that is alive; NotOffered if it is dead."""
+    # First: the row of the task may bear the mark of the same key.
+    if keyring.get(asker.kid) is None:
+        why = f"the key {asker.kid} that it was minted with is no longer live"
+        raise NotOffered(ask_refusal("asker_dead", why))
+    task = reading.task(asker.task)
+    for why in _death_reasons(reading, asker, task, now):
+        raise NotOffered(ask_refusal("asker_dead", why))
+    if task is None:
+        raise NotOffered(ask_refusal("asker_dead"))
+    return task
+
+
+def demand_intent(task: TaskRecord, asker: Asker) -> str:
+    """The digest of the intent that a task was opened on; NotOffered if it was opened by hand."""
+    if task.intent is None and asker.intent is None:
+        raise NotOffered(ask_refusal("no_intent"))
+    # The token is authentic, so what it names is what the task was opened on.
+    if asker.intent is None or task.intent != asker.intent or root_node(task.root) != asker.path[0]:
+        raise changed_row("tasks", task.id, "names another intent or root than the token of its agent")
+    return asker.intent
 
 
 def _unnamed(terms: Terms, ask: Ask) -> str:
@@ -188,7 +228,7 @@ def _death_reasons(reading: Reading, asker: Asker, task: TaskRecord | None, now:
         yield "it or a token above it was revoked, or a task has ended that it depends on"
 
 
-def _intent(reading: Reading, policy: Policy, digest: str) -> Intent:
+def known_intent(reading: Reading, policy: Policy, digest: str) -> Intent:
     """The intent with this digest; InvalidRequest if the policy no longer has the key that signed it."""
     kept = reading.intent(digest)
     if kept is None or kept.document is None:

@@ -22,7 +22,7 @@ from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord, call_of
 from capx.tokens.uses_counter import is_uses_counter
-from capx.verify.ask import Ask
+from capx.verify.ask import Ask, Pending
 from capx_caveats import DEFAULT, Budget, Call, is_id, rest_of, shown, shown_amount, shown_instant
 
 
@@ -92,7 +92,7 @@ def ask_of(request: RequestRecord) -> Ask:
     """The ask that led to a request, read from its record."""
     named = _named(request)
     args = None if named is None else json.loads(named)
-    return Ask(audience=request.audience, action=request.action, args=args)
+    return Ask(audience=request.audience, action=request.action, args=args, demand=request.cid)
 
 
 def _named(request: RequestRecord) -> str | None:
@@ -106,7 +106,7 @@ def is_same(request: RequestRecord, ask: Ask) -> bool:
     It names the same arguments, or it pins fewer and its grant would allow the call. Which arguments are pinned depends
     on the token, which the agent can narrow, and on the policy.
     """
-    if (request.audience, request.action) != (ask.audience, ask.action):
+    if (request.audience, request.action, request.cid) != (ask.audience, ask.action, ask.demand):
         return False
     if _named(request) == (None if (args := ask.canonical_args) is None else args.decode()):
         return True
@@ -117,13 +117,16 @@ def is_same(request: RequestRecord, ask: Ask) -> bool:
 
 def is_covered(request: RequestRecord, ask: Ask) -> bool:
     """Whether a grant on a request allowed the call of this ask: it is the same, or the grant is for any arguments."""
-    unpinned = request.args is None and request.all_args is None
+    unpinned = request.args is None and request.all_args is None and ask.demand is None
     return is_same(request, ask) or (unpinned and (request.audience, request.action) == (ask.audience, ask.action))
 
 
 def calls_like(ask: Ask) -> tuple[str, ...]:
     """The calls (`RequestRecord.call`) of every request that can be the same as this ask, or can cover it."""
     args = ask.canonical_args
+    if ask.demand is not None:
+        text = None if args is None else args.decode()
+        return (call_of(ask.audience, ask.action, text, pins_some=False, demand=ask.demand),)
     named = dict.fromkeys([None, None if args is None else args.decode()])
     calls = [call_of(ask.audience, ask.action, one, pins_some=False) for one in named]
     return (*calls, call_of(ask.audience, ask.action, None, pins_some=True))
@@ -174,6 +177,11 @@ def expire(transaction: Writing, request: RequestRecord, *, now: int) -> Request
     expired = replace(request, state="expired", answered=now)
     transaction.keep_request(expired)
     return expired
+
+
+def pending_answer(ask: Ask, request: RequestRecord) -> Pending:
+    """The answer to an ask while its request waits for a person."""
+    return Pending(ask, request=request.id, until=request.until, approvers=request.approvers)
 
 
 def outcome(request: RequestRecord) -> str:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from capx.api.messages.agents import AgentStatus, Answered, AskMore, RevokeBelow
+from capx.api.messages.agents import AgentStatus, Answered, AskApproval, AskMore, RevokeBelow
 from capx.api.messages.base import decode, decode_body
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.operation import OperationTable
@@ -41,7 +41,7 @@ from capx.server.operation import (
 )
 from capx.server.service import Service
 from capx.tokens.binding import HttpRequest
-from capx.tokens.grants import ASK
+from capx.tokens.grants import ASK, ASK_APPROVAL
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Allowed, Denied
 from capx.verify.verifier import Authentic
@@ -62,6 +62,13 @@ class Own(Struct, frozen=True):
 @operation("POST", "/agent/ask", action=ASK, answers=Answered)
 def agent_ask(authority: Authority, own: Own, asked: AskMore) -> asks.AnsweredAsk:
     """Ask for more. With `Prefer: wait=SECONDS`, the answer waits for a person, for at most 25 s."""
+    ask = asked.ask()
+    return asks.answer(authority, read_asker(own.authentic, ask), ask)
+
+
+@operation("POST", "/agent/approval", action=ASK_APPROVAL, answers=Answered)
+def agent_approval(authority: Authority, own: Own, asked: AskApproval) -> asks.AnsweredAsk:
+    """Ask people to approve one call. With `Prefer: wait=SECONDS`, the answer waits for them, for at most 25 s."""
     ask = asked.ask()
     return asks.answer(authority, read_asker(own.authentic, ask), ask)
 

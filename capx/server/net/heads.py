@@ -17,11 +17,11 @@ from typing import Final
 from msgspec import Struct
 
 from capx.api.problems import HttpRefusal
-from capx.tokens.wire import MAX_TEXT
+from capx.tokens.wire import MAX_CREDENTIAL
 
 HEAD_LINES: Final = 100
 """The most lines of a head: the request line and its fields."""
-HEAD_BYTES: Final = MAX_TEXT + 8 * 1024
+HEAD_BYTES: Final = MAX_CREDENTIAL + 8 * 1024
 """The most bytes of a head: the largest token, and 8 KiB for everything else."""
 
 NO_HTTP: Final = "this is not a request of HTTP/1.1 or HTTP/1.0"

@@ -20,7 +20,7 @@ from msgspec import Struct
 from capx.errors import StoreProblem
 from capx.server.waiting.head_watch import HeadWatch
 from capx.server.workers import Workers
-from capx.store.events import TASK_ENDS, RequestApproved, RequestDenied, RequestExpired, Revoked
+from capx.store.events import TASK_ENDS, ApprovalMade, RequestApproved, RequestDenied, RequestExpired, Revoked
 from capx.store.log import Event
 from capx.store.protocols import Store
 from capx.store.records import Head
@@ -35,7 +35,7 @@ WAITERS: Final = 100
 WAITERS_OF_ONE: Final = WAITERS // 5
 """The most of them that belong to one task."""
 
-_ANSWERS: Final = frozenset(kind.kind for kind in (RequestApproved, RequestDenied, RequestExpired))
+_ANSWERS: Final = frozenset(kind.kind for kind in (ApprovalMade, RequestApproved, RequestDenied, RequestExpired))
 _DEATHS: Final = frozenset({Revoked.kind, *(kind.kind for kind in TASK_ENDS.values())})
 _AT_ONCE: Final = 1_000
 _STILL_HERE: Final = 1.0

@@ -1,0 +1,252 @@
+"""Asking people to approve one call, and handing out what they have signed.
+
+    ask        pending ──the people sign────▶ granted (the discharge is kept)
+                       ├─one of them denies─▶ denied
+                       └─nobody answers─────▶ expired ──asked again──▶ pending
+
+Laws:
+
+- What is shown of the asker, its task and its intent is what its token says, which was verified. That its token has the
+  demand is a claim: an approval of another demand opens nothing.
+- Only the people whom the demand names are asked, as far as the policy knows their keys. A verifier goes by the demand
+  alone: whoever demanded has chosen them.
+- The authority keeps an approval only if it is for the very document of the request, and signed with keys of the demand
+  that the policy knows. It has no key to check the MACs with: the resource does that.
+- Asked again, it gives the same approval, until that has expired, is used up or was revoked. Then people are asked
+  again, with another document. A person's denial is final for the node.
+"""
+
+from decimal import Decimal
+from typing import Final
+
+from msgspec.structs import replace
+
+from capx.authority.requests.granting import refuse
+from capx.authority.requests.inheritance import Asker, spelt
+from capx.authority.requests.offering import NotOffered, ask_refusal, demand_intent, known_intent, living_task
+from capx.authority.requests.quotas import demand_room
+from capx.authority.requests.request_state import (
+    calls_like,
+    expire,
+    expire_requests,
+    is_overdue,
+    is_same,
+    known_request,
+    outcome,
+    pending_answer,
+)
+from capx.crypto.base64url import b64u
+from capx.crypto.canonical_json import canonical
+from capx.crypto.keys import KeyRing
+from capx.errors import InvalidRequest, MalformedToken
+from capx.policy.policy import Policy
+from capx.store.events import ApprovalMade, ApprovalSigned, RequestMade
+from capx.store.protocols import Reading, Writing
+from capx.store.records import RequestRecord
+from capx.tokens.approval import read_approval
+from capx.tokens.approval_caveat import ApprovalCaveat, read_approval_caveat
+from capx.tokens.approval_request import ApprovalRequest
+from capx.tokens.approving import read_signed, signatures_in
+from capx.tokens.discharge import Discharge
+from capx.verify.ask import Answer, Approved, Ask, Refused
+from capx_caveats import CALLS, DEFAULT, Allow, Entry, Expires, UntilCompleted
+
+WITHIN: Final = 3_600
+"""The seconds within which people answer."""
+
+
+def decide(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer | None:
+    """The answer that an ask for an approval already has; None if people have to be asked.
+
+    NotOffered if it is refused.
+    """
+    task = living_task(reading, keyring, asker, now=now)
+    digest = demand_intent(task, asker)
+    try:
+        known_intent(reading, policy, digest)
+    except InvalidRequest as refused:
+        raise NotOffered(ask_refusal("intent_refused")) from refused
+    request = reading.request(ask.request(asker.ids[-1]))
+    people = approvers(policy, _caveat(ask))
+    if request is not None:
+        if request.state == "denied":
+            return Refused((ask_refusal("request_denied"),))
+        if request.state == "granted" and (found := _still_good(reading, request, now)):
+            return Approved(found)
+        if request.state == "pending" and now < request.until and request.approvers == people:
+            return pending_answer(ask, request)
+    if not people:
+        why = "the policy knows none of the people whom the token names: send them the request as a file"
+        raise NotOffered(ask_refusal("not_offered", why))
+    demand_room(reading, request, asker, ask.audience, waits=True, now=now)
+    for other in reading.requests_for(tuple(map(b64u, asker.path)), calls_like(ask)):
+        # By any token of the node: an agent must not get round a denial.
+        if other.state == "denied" and other.node == b64u(asker.node) and is_same(other, ask):
+            raise NotOffered(ask_refusal("request_denied"))
+    return None
+
+
+def answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer:
+    """Answer an ask for an approval within a transaction."""
+    try:
+        decided = decide(transaction, keyring, policy, asker, ask, now=now)
+    except NotOffered as refused:
+        return refuse(transaction, asker, ask, refused, now=now)
+    if decided is not None:
+        return decided
+    expire_requests(transaction, now=now, task=asker.task)
+    earlier = transaction.request(ask.request(asker.ids[-1]))
+    made = _request(policy, asker, ask, 1 if earlier is None else earlier.round + 1, now=now)
+    transaction.count_request(made)
+    event = RequestMade(
+        request=made.id,
+        task=made.task,
+        path=made.path,
+        hops=made.labels,
+        audience=made.audience,
+        action=made.action,
+        until=made.until,
+        approvers=made.approvers,
+        pinned=True,
+        policy=policy.digest or None,
+        call=True,
+    )
+    event.write(transaction, at=now)
+    transaction.keep_request(made)
+    return pending_answer(ask, made)
+
+
+def approvers(policy: Policy, caveat: ApprovalCaveat) -> tuple[str, ...]:
+    """The principals of the policy whose keys a demand names."""
+    return tuple(name for name, person in policy.principals.items() if person.key in caveat.keys)
+
+
+def apply_approval(transaction: Writing, policy: Policy, request_id: str, text: str, *, now: int) -> RequestRecord:
+    """Keep what a person has signed, and return the request: `expired` if that came too late.
+
+    InvalidRequest if it does not count.
+    """
+    request = known_request(transaction, request_id)
+    if request.to_approve is None:
+        raise InvalidRequest(f"request {request.id} is for a grant, and not for an approval: answer it with a verdict")
+    if request.state != "pending":
+        raise InvalidRequest(f"request {request.id} no longer waits for an answer: {outcome(request)}")
+    # Returned, not raised: an exception would undo the transaction, and this record with it.
+    if is_overdue(transaction, request, now):
+        return expire(transaction, request, now=now)
+    try:
+        discharge = Discharge.parse(text)
+    except MalformedToken as error:
+        raise InvalidRequest(f"this is no approval: {error}") from None
+    document = ApprovalRequest.parse(request.to_approve)
+    read = read_signed(document, discharge, now)
+    if transaction.deaths_of(read.revocation_keys):
+        raise InvalidRequest("this approval, or the key of somebody who signed it, was revoked: sign with another key")
+    numbers = signatures_in(discharge)
+    _demand_more(transaction, request, document, discharge, now)
+    *_, signer = [_signer(policy, document.caveat, number) for number in numbers]
+    fact = ApprovalMade if len(numbers) == document.caveat.count else ApprovalSigned
+    event = fact(request.id, request.task, signer, b64u(discharge.id), b64u(discharge.digests[-1]))
+    event.write(transaction, at=now)
+    signed = replace(
+        request,
+        state="granted" if fact is ApprovalMade else "pending",
+        approver=signer,
+        answered=now,
+        signed=document.asked,
+        discharge=discharge.text,
+    )
+    transaction.keep_request(signed)
+    return signed
+
+
+def _demand_more(
+    reading: Reading, request: RequestRecord, document: ApprovalRequest, discharge: Discharge, now: int
+) -> None:
+    """Raise InvalidRequest if others have signed another approval of the request: together they would be two halves.
+
+    What they signed does not count once it has expired or was revoked.
+    """
+    if request.discharge is None:
+        return
+    before = Discharge.parse(request.discharge)
+    try:
+        read = read_signed(document, before, now)
+    except InvalidRequest:
+        return
+    if reading.deaths_of(read.revocation_keys):
+        return
+    if discharge.blocks[: len(before.blocks)] != before.blocks or len(discharge.blocks) != len(before.blocks) + 1:
+        raise InvalidRequest(
+            f"{request.approver} has signed this request already: look at it again, and sign the same approval"
+        )
+
+
+def _signer(policy: Policy, caveat: ApprovalCaveat, number: int) -> str:
+    key = caveat.keys[number]
+    found = next((name for name, person in policy.principals.items() if person.key == key), None)
+    if found is None:
+        raise InvalidRequest("the policy has no principal with the key that signed: an operator adds one")
+    return found
+
+
+def _still_good(reading: Reading, request: RequestRecord, now: int) -> Discharge | None:
+    """The approval of a request, unless it has expired, is used up, or was revoked."""
+    if request.discharge is None or request.to_approve is None:
+        return None
+    discharge = Discharge.parse(request.discharge)
+    found = read_approval(ApprovalRequest.parse(request.to_approve).caveat, discharge.blocks, DEFAULT)
+    if found is None or found.ends <= now or reading.deaths_of(found.revocation_keys):
+        return None
+    limits = [Decimal(one.budget.limit) for one in found.allotments if one.budget.unit == CALLS]
+    spent = next((held.spent for held in reading.counters([b64u(discharge.id)]) if held.unit == CALLS), Decimal(0))
+    # A call costs 1: less than that is no use any more.
+    return None if limits and spent > min(limits) - 1 else discharge
+
+
+def _caveat(ask: Ask) -> ApprovalCaveat:
+    found = None if ask.demand is None else read_approval_caveat(ask.demand)
+    if found is None:
+        raise InvalidRequest("this ask names no demand for an approval")
+    return found
+
+
+def _request(policy: Policy, asker: Asker, ask: Ask, round_: int, *, now: int) -> RequestRecord:
+    caveat = _caveat(ask)
+    document = ApprovalRequest.of(
+        caveat.cid,
+        audience=ask.audience,
+        node=asker.node,
+        action=ask.action,
+        args=ask.args or {},
+        task=asker.task,
+        intent=asker.intent,
+        now=now,
+    )
+    args = ask.canonical_args
+    return RequestRecord(
+        id=ask.request(asker.ids[-1]),
+        task=asker.task,
+        audience=ask.audience,
+        action=ask.action,
+        args=None if args is None else args.decode(),
+        ids=tuple(map(b64u, asker.ids)),
+        kid=asker.kid,
+        issued=asker.issued,
+        path=tuple(map(b64u, asker.path)),
+        labels=asker.labels,
+        block=_block(asker, document.entry),
+        asked=now,
+        until=min(asker.expires, now + WITHIN),
+        approvers=approvers(policy, caveat),
+        round=round_,
+        keys=asker.written_keys,
+        to_approve=canonical(document.document()).decode(),
+    )
+
+
+def _block(asker: Asker, entry: Entry) -> str:
+    """What the token of an asker says, in the form in which a request keeps it: no token has this block."""
+    others = (UntilCompleted(task) for task in asker.until if task != asker.task)
+    pieces = (*asker.claims, *map(spelt, (Allow((entry,)), Expires(asker.expires), *others)))
+    return (b"[" + b",".join(pieces) + b"]").decode()
