@@ -35,6 +35,7 @@ from capx.errors import (
 )
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
+from capx.tokens.discharge import Discharge
 from capx.tokens.guarded_function import guard_of
 from capx.tokens.lineage import AUTHORITY
 from capx.tokens.signed_blocks import SigningKey
@@ -62,13 +63,14 @@ class Agent:
     `wait` is how many seconds it waits for a person. `origins` maps each origin that its HTTP clients call to its
     audience.
 
-    When a call of a client of `http` or a tool of `tool` is denied, the agent asks for what the denial names. If that
-    is granted, it makes the call again. If then the arguments are denied, it asks for exactly these, and makes the call
-    a last time. A call that stays denied says why: `notes` of the Denied, or the extensions `capx_notes`, `capx_ask`
-    and `capx_granted` of the response, say why nothing was granted, or what was granted and did not help. Pending is
-    raised when a person has not answered in time, and Unavailable, caused by the Denied, when the authority has given
-    no answer: nothing was done, and the caller can make the same call again later. After a few grants that did not help
-    at one audience, calls there ask no more: see `capx.agent.unproven_grants`.
+    When a call of a client of `http` or a tool of `tool` is denied, the agent asks for what the denial names: a grant,
+    or the approval of people that its token demands. If it gets that, it makes the call again. If then the arguments
+    are denied, it asks for exactly these, and makes the call a last time. A call that stays denied says why: `notes` of
+    the Denied, or the extensions `capx_notes`, `capx_ask` and `capx_granted` of the response, say why nothing was
+    granted, or what was granted and did not help. Pending is raised when a person has not answered in time, and
+    Unavailable, caused by the Denied, when the authority has given no answer: nothing was done, and the caller can make
+    the same call again later. After a few grants that did not help at one audience, calls there ask no more: see
+    `capx.agent.unproven_grants`.
 
     `key` is the agent's own key, if its tokens are bound to one: an `AgentKey`, or anything with its `public` and
     `sign`. The agent signs all its calls, asks and delegations with it. InvalidRequest if the bundle is bound to
@@ -174,15 +176,17 @@ class Agent:
         audience: str | None = None,
         args: Mapping[str, JSON] | None = None,
         wait: float | None = None,
+        demand: str | None = None,
     ) -> Answer:
         """Ask for an action, hold what is granted, and return the answer.
 
         It waits up to `wait` seconds for a person. The audience is the first label of the action unless `audience`
-        names another. With `args`, even empty ones, the ask is for these arguments only. Denied if the bundle may not
-        ask for it, Unavailable if the authority gives no answer.
+        names another. With `args`, even empty ones, the ask is for these arguments only. With `approval`, the cid of a
+        demand of its token, it asks people to approve this one call. Denied if the bundle may not ask for it,
+        Unavailable if the authority gives no answer.
         """
         self._demand_open()
-        return self._queue.run(Ask.of(action, audience, args), self._patience(wait))
+        return self._queue.run(Ask.of(action, audience, args, demand), self._patience(wait))
 
     async def ask_async(
         self,
@@ -191,11 +195,12 @@ class Agent:
         audience: str | None = None,
         args: Mapping[str, JSON] | None = None,
         wait: float | None = None,
+        demand: str | None = None,
     ) -> Answer:
         """`ask`, for async code."""
         self._demand_open()
         patience = self.wait if wait is None else seconds("wait", wait)
-        return await self._queue.run_async(Ask.of(action, audience, args), patience)
+        return await self._queue.run_async(Ask.of(action, audience, args, demand), patience)
 
     def seek(self, wanted: NextAsks) -> AskOutcome | None:
         """Send the next asks, for a guard or a client, and hold what is granted.
@@ -288,7 +293,8 @@ class Agent:
     def _ask(self, ask: Ask, wait: float) -> Answer:
         authority = self._demand_authority()
         try:
-            answer = authority.ask(ask.action, audience=ask.audience, args=ask.args, wait=wait)
+            named = {} if ask.demand is None else {"demand": ask.demand}
+            answer = authority.ask(ask.action, audience=ask.audience, args=ask.args, wait=wait, **named)
         except CapxError as error:
             if _is_refusal(error) or isinstance(error, Unavailable):
                 raise
@@ -301,8 +307,11 @@ class Agent:
             return Granted(answer.capability.with_key(self.key))
         return answer
 
-    def _hold(self, ask: Ask, capability: "Capability") -> None:
+    def _hold(self, ask: Ask, capability: "Capability | Discharge") -> None:
         with self._lock:
+            if isinstance(capability, Discharge):
+                self._bundle = self._bundle.holding(capability)
+                return
             # Grants may arrive in several threads at once; without the lock, one would overwrite another.
             # The same ask gets another grant when the one before is used up, or the policy has changed.
             used_up = [one for one in self._bundle if one != capability and is_limited_grant(one, ask)]

@@ -16,23 +16,26 @@ from typing import Final
 from capx.background import begin_in_each_process, run_in_thread, wait_async
 from capx.errors import StoreProblem
 from capx.tokens.capability import Capability
-from capx.verify.ask import Answer, Ask, Granted, Pending
+from capx.tokens.discharge import Discharge
+from capx.verify.ask import Answer, Approved, Ask, Granted, Pending
 
 _SLICE: Final = 25.0
 """The most seconds that one request waits for a person."""
 _AFTER_TROUBLE: Final = 1.0
 """Seconds before the next request, when the authority could not answer one."""
 
-_Key = tuple[str, str, bytes | None]
+_Key = tuple[str, str, bytes | None, str | None]
 
 
 class AskQueue:
     """The asks of one agent that wait for an answer.
 
-    `ask` sends an ask, and waits for a person up to so many seconds; `hold` keeps what was granted on it.
+    `ask` sends an ask, and waits for a person up to so many seconds; `hold` keeps what was granted or approved on it.
     """
 
-    def __init__(self, ask: Callable[[Ask, float], Answer], hold: Callable[[Ask, Capability], None]) -> None:
+    def __init__(
+        self, ask: Callable[[Ask, float], Answer], hold: Callable[[Ask, Capability | Discharge], None]
+    ) -> None:
         self._ask = ask
         self._hold = hold
         self._closed = threading.Event()
@@ -112,6 +115,8 @@ class AskQueue:
         # Here and not in the caller, which may be gone.
         if isinstance(answer, Granted):
             self._hold(ask, answer.capability)
+        elif isinstance(answer, Approved):
+            self._hold(ask, answer.discharge)
         return answer
 
     def _settle(self, key: _Key, queued: "_QueuedAsk", done: "Future[Answer]") -> None:

@@ -17,7 +17,16 @@ from msgspec import Struct
 from capx.agent import httpx_client
 from capx.api import remote_text
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
-from capx.api.messages.agents import AgentStatus, Answered, AskMore, AskPending, AskRefused, RevokeBelow
+from capx.api.messages.agents import (
+    AgentStatus,
+    Answered,
+    AskApproval,
+    AskApproved,
+    AskMore,
+    AskPending,
+    AskRefused,
+    RevokeBelow,
+)
 from capx.api.messages.base import encode
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.responses import read_response, unreachable
@@ -25,7 +34,7 @@ from capx.crypto.instants import seconds
 from capx.errors import InvalidRequest, StoreProblem
 from capx.tokens.bundle import Bundle, hops_between
 from capx.tokens.lineage import AUTHORITY
-from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
+from capx.verify.ask import Answer, Approved, Ask, Granted, Pending, Refused
 from capx.verify.evaluator import MAX_REPORTED
 from capx_caveats import JSON, SAFE_INTEGER
 
@@ -87,15 +96,22 @@ class AuthorityClient:
         return AuthorityClient(self.url, bundle, **settings)
 
     def ask(
-        self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0
+        self,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        wait: float = 0.0,
+        demand: str | None = None,
     ) -> Answer:
         """Ask for an action and return the answer; wait up to `wait` seconds for a person.
 
         The audience is the first label of the action unless `audience` names another. With `args`, even empty ones, the
-        ask is for these arguments only. Denied if the bundle may not ask for it. While it waits for a person, it also
-        waits for an authority that is away.
+        ask is for these arguments only. With `demand`, the cid of a demand of the bundle, it asks people to approve
+        this one call. Denied if the bundle may not ask for it. While it waits for a person, it also waits for an
+        authority that is away.
         """
-        ask = Ask.of(action, audience, args)
+        ask = Ask.of(action, audience, args, demand)
         ends = time.monotonic() + seconds("wait", wait)
         answer = self._answered(ask, wait=0)
         while isinstance(answer, Pending) and (left := ends - time.monotonic()) > 0:
@@ -143,8 +159,13 @@ class AuthorityClient:
             if not answer.reasons:
                 raise StoreProblem(f"the server at {self.url} refused without a reason: look at its URL")
             return Refused(tuple(reason.refusal() for reason in answer.reasons[:MAX_REPORTED]))
-        granted = answer.capability
         bundle = self._bundle
+        if isinstance(answer, AskApproved):
+            # Its signatures are for the resource to check. That it answers another demand is told here.
+            if answer.discharge.cid.decode("latin-1") != ask.demand:
+                raise StoreProblem(f"the server at {self.url} approved something else than the ask: look at its URL")
+            return Approved(answer.discharge)
+        granted = answer.capability
         # Never hold a capability of another task, node or key: the agent would act with someone else's authority.
         wanted = (ask.audience, bundle.task, bundle.node, bundle.holder)
         if (granted.audience, granted.task, granted.node, granted.holder_key) != wanted:
@@ -154,7 +175,11 @@ class AuthorityClient:
     def _ask_once(self, ask: Ask, wait: int) -> Answered:
         prefer = {"prefer": f"wait={wait}"} if wait else {}
         kind = cast("type[Answered]", Answered)
-        return read_response(self._sent("POST", "/agent/ask", AskMore.of(ask), prefer, wait), kind, self.url)
+        if ask.demand is None:
+            sent = self._sent("POST", "/agent/ask", AskMore.of(ask), prefer, wait)
+        else:
+            sent = self._sent("POST", "/agent/approval", AskApproval.of(ask), prefer, wait)
+        return read_response(sent, kind, self.url)
 
     def _answer_to(self, method: str, path: str, message: Struct | None, kind: type[T]) -> T:
         try:

@@ -2,8 +2,9 @@
 
 Laws: the audience comes from the caller's own map of origins, never from a response or a redirect. A redirect raises an
 error, because a server must not choose where authority goes next. When a request is denied, an agent asks for what it
-lacks, at most twice and only at that audience, and the client presents the request again with each grant. So whatever a
-service answers, one call sends it at most MAX_ATTEMPTS + 2 requests. A call that nobody can allow or deny now is
+lacks, only at that audience: at most twice for more, and once for each approval that its token demands. The client
+presents the request again with each grant and each approval. So whatever a service answers, one call sends it at most
+MAX_ATTEMPTS + 3 requests, and one for each of at most 8 approvals. A call that nobody can allow or deny now is
 Unavailable.
 """
 

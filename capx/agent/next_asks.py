@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct
 from capx.errors import CapxError
 from capx.tokens.capability import Capability
 from capx.tokens.uses_counter import is_uses_counter
-from capx.verify.ask import NOT_PINNED, Ask, Granted, Refused
+from capx.verify.ask import NOT_PINNED, Approved, Ask, Granted, Refused
 from capx.verify.decision import Denied
 from capx.verify.disclosure import ABOUT_ARGUMENTS
 from capx_caveats import Allow, Budget, Call, Entry
@@ -27,7 +27,7 @@ class AskOutcome(Struct, frozen=True):
     """The ask that was answered last, and its answer."""
 
     ask: Ask
-    answer: Granted | Refused | CapxError
+    answer: Granted | Approved | Refused | CapxError
 
     @property
     def needs_arguments(self) -> bool:
@@ -40,6 +40,10 @@ class AskOutcome(Struct, frozen=True):
         """Say why the call stays denied."""
         if isinstance(self.answer, Granted):
             return f"{self.ask.sentence()} was granted, but is not enough for this call"
+        if isinstance(self.answer, Approved):
+            return f"{self.ask.sentence()} was approved, but that is not enough for this call"
+        if self.ask.demand is not None:
+            return f"the agent asked for an approval and did not get it: {self.answer}"
         unnamed = " (the service did not name them: perhaps they are not valid)" if self.needs_arguments else ""
         return f"the agent asked for more and did not get it: {self.answer}{unnamed}"
 
@@ -66,12 +70,15 @@ def next_asks(audience: str, denials: Iterable["DenialSummary"], after: Ask | No
 
 def is_limited_grant(capability: Capability, ask: Ask) -> bool:
     """Whether a capability was granted on this ask, for a number of calls: it may be used up."""
+    if ask.demand is not None:
+        return False
     block = capability.caveats[0] if capability.caveats else ()
     # A grant holds what the policy offers, then what was asked for. What was narrowed since is another agent's.
     asked = [entry for caveat in block if isinstance(caveat, Allow) for entry in caveat.entries][1:]
     counted = any(isinstance(one, Budget) and is_uses_counter(one.counter) for one in block)
     granted = capability.audience == ask.audience and any(_is_for(entry, ask) for entry in asked)
-    return counted and granted and len(capability.blocks) == 1
+    # Behind the authority's block, a grant has the approvals that are demanded of its calls, and nothing else.
+    return counted and granted and len(capability.blocks) == 1 + len(capability.demands)
 
 
 def _is_for(entry: Entry, ask: Ask) -> bool:

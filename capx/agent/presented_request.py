@@ -5,6 +5,7 @@ that passed earlier. One request is presented with at most MAX_ATTEMPTS capabili
 actor gets for it.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -17,9 +18,11 @@ from capx.api.problems import from_denial
 from capx.errors import InvalidRequest
 from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import is_ruled_out, permits
-from capx.tokens.capability import Capability
+from capx.tokens.capability import Capability, Presentation
+from capx.tokens.discharge import Discharge
+from capx.tokens.held_approvals import choose
 from capx.tokens.lineage import AUTHORITY
-from capx.verify.ask import Granted
+from capx.verify.ask import Approved, Granted
 from capx.verify.decision import Denied
 from capx_caveats import Call
 
@@ -84,7 +87,12 @@ class PresentedRequest:
         self._kind = (audience, request.method, *filter(_is_fixed, request.url.path.split("/")))
         self.asks = CallAsks(actor, audience)
         self._tried: list[Capability] = []
-        self._grant: Capability | None = None
+        self._again: Capability | None = None
+        """What to present after the actor has gained something."""
+        self._call: Call | None = None
+        """The call, once a denial has named it: before that, nobody here knows what the request does."""
+        self._approvals: tuple[Discharge, ...] = ()
+        self._approvable: Capability | None = None
         self._newest = b""
         self._denials: list[Denied] | None = []
         self._told = 0
@@ -92,18 +100,25 @@ class PresentedRequest:
         """The most informative refusal of those that were read whole."""
 
     def attempts(self) -> Iterator[httpx.Request]:
-        """Yield the request, presented with each capability in turn that may allow it; after a grant, with that one."""
+        """Yield the request, presented with each capability in turn that may allow it.
+
+        After a grant, with that one; after an approval, with the capability that lacked it.
+        """
         # After a grant, only a refusal that says more replaces the one before.
         self._denials, self._told = [], min(self._told, 1)
         newest_first = bundle_of(self._actor).candidates(self._audience, self._received)
         self._newest = newest_first[0].id
-        if self._grant is not None:
-            yield self._attempt(self._grant)
+        if self._again is not None:
+            yield self._attempt(self._again)
             return
         untried = self._passed.order(self._kind, newest_first)
         while untried and (left := MAX_ATTEMPTS - len(self._tried)) > 0:
             # Too many to try all: half of those tried are the newest, and half the oldest, which often allow most.
-            yield self._attempt(untried.pop(-1 if len(untried) > left <= MAX_ATTEMPTS // 2 else 0))
+            capability = untried.pop(-1 if len(untried) > left <= MAX_ATTEMPTS // 2 else 0)
+            yield self._attempt(capability)
+            # The service has named the call: now another approval may be the one for it.
+            if self._approvable is capability and self._chosen(capability) not in ((), self._approvals):
+                yield self._attempt(capability)
             # The service has named the action now, and perhaps the arguments.
             untried = [one for one in untried if _may_allow(one, self._denials)]
         if untried:
@@ -130,6 +145,8 @@ class PresentedRequest:
             self.refusal, self._told = response, told
         if denied is not None and self._denials is not None:
             self._denials.append(denied)
+        if denied is not None and (needed := denied.approve) is not None:
+            self._approvable, self._call = self._tried[-1], Call(needed.action, needed.args)
 
     def next_asks(self, response: httpx.Response) -> NextAsks | None:
         """Return what to ask for after a response; None if there is nothing to ask for."""
@@ -144,10 +161,11 @@ class PresentedRequest:
         """
         # Before the asks are counted: a call that has ended has not failed.
         self._demand_open_block()
-        self._grant = self.asks.gained(outcome, self._tried)
-        if outcome is not None and not isinstance(outcome.answer, Granted):
+        gained = self.asks.gained(outcome, self._tried)
+        self._again = self.asks.grant or (self._approvable if gained else None)
+        if outcome is not None and not isinstance(outcome.answer, Granted | Approved):
             response.extensions[ASK_EXTENSION] = outcome.answer
-        return self._grant is not None
+        return gained
 
     def ended(self, response: httpx.Response) -> httpx.Response:
         """Return the response of the call; a denial gets the notes why the call stays denied."""
@@ -168,7 +186,13 @@ class PresentedRequest:
     def _attempt(self, capability: Capability) -> httpx.Request:
         self._demand_open_block()
         self._tried.append(capability)
-        return _presented(self._request, capability, self._received)
+        self._approvals = self._chosen(capability)
+        presentation = capability.present(self._received, approvals=self._approvals)
+        return _presented(self._request, presentation, self._received)
+
+    def _chosen(self, capability: Capability) -> tuple[Discharge, ...]:
+        """The approvals that go with a capability."""
+        return tuple(choose(capability, bundle_of(self._actor).approvals, self._call, int(time.time())))
 
     def _demand_open_block(self) -> None:
         # The caller may have been cancelled while a person decided. At the authority it must still clean up: revoke its
@@ -187,9 +211,8 @@ def is_denial(response: httpx.Response) -> bool:
     return response.status_code in (401, 403, 503) and response.headers.get("www-authenticate") == "Capx"
 
 
-def _presented(request: httpx.Request, capability: Capability, received: HttpRequest) -> httpx.Request:
+def _presented(request: httpx.Request, presentation: Presentation, received: HttpRequest) -> httpx.Request:
     headers = request.headers.copy()
-    presentation = capability.present(received)
     # The service has its own use for Authorization: do not change it.
     if "authorization" in headers:
         headers["Capx-Token"] = presentation.text

@@ -23,9 +23,15 @@ class AgentAuthority(ActsForHolder, Protocol):
     """An authority for the holder of one bundle, such as `AuthorityClient`."""
 
     def ask(
-        self, action: str, *, audience: str | None = None, args: Mapping[str, JSON] | None = None, wait: float = 0.0
+        self,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        wait: float = 0.0,
+        demand: str | None = None,
     ) -> Answer:
-        """Ask for an action and return the answer; wait up to `wait` seconds for a person."""
+        """Ask for an action, or for the approval of a call, and return the answer; wait up to `wait` seconds."""
         ...
 
     def complete(self) -> object:

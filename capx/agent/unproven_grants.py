@@ -30,7 +30,7 @@ class UnprovenGrants:
         begin_in_each_process(self._begin)
         # By audience and id: whether it was in vain.
         self._unproven: dict[str, dict[bytes, bool]] = {}
-        self._unhelpful: dict[str, dict[tuple[str, str, bytes | None], int]] = {}
+        self._unhelpful: dict[str, dict[tuple[str, str, bytes | None, str | None], int]] = {}
 
     def _begin(self) -> None:
         # A thread of the parent may hold the lock at the fork, and it is not in the child to release it.
@@ -46,11 +46,13 @@ class UnprovenGrants:
                 fresh = (one for one, in_vain in unproven.items() if not in_vain and one != capability.id)
                 del unproven[next(fresh, next(iter(unproven)))]
 
-    def fail(self, ask: Ask, capability: Capability) -> None:
-        """Remember that a call is denied although this ask was granted for it, with this capability."""
+    def fail(self, ask: Ask, capability: Capability | None) -> None:
+        """Remember that a call is denied although this ask was granted for it, with this capability.
+
+        Without a capability, people have approved the call.
+        """
         with self._lock:
-            unproven = self._unproven.get(capability.audience, {})
-            if capability.id in unproven:
+            if capability is not None and capability.id in (unproven := self._unproven.get(capability.audience, {})):
                 unproven[capability.id] = True
             unhelpful = self._unhelpful.setdefault(ask.audience, {})
             unhelpful[ask.key] = unhelpful.pop(ask.key, 0) + 1
