@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import inbox, own_keys, screen, target
+from capx_cli import call_approval, inbox, own_keys, screen, target
 from capx_cli.escape import clean
 from capx_cli.failure import DONE, NOTHING
 
@@ -21,10 +21,20 @@ if TYPE_CHECKING:
     from capx.policy.policy import Policy
 
 
-def give(typed: str, *, yes: bool, name: str | None, key_file: Path | None, sure: bool, as_json: bool) -> int:
+def give(
+    typed: str,
+    *,
+    yes: bool,
+    name: str | None,
+    key_file: Path | None,
+    sure: bool,
+    as_json: bool,
+    signing: call_approval.Signing = call_approval.AS_USUAL,
+) -> int:
     """Show the request, sign the answer to it and hand it in; return the exit code.
 
-    `name` says who answers, and `key_file` has their key. If `sure`, sign without a question.
+    `name` says who answers, and `key_file` has their key. If `sure`, sign without a question. `signing` is for a
+    request for an approval.
     """
     from capx.authority.requests.verdict import Verdict
     from capx.errors import InvalidRequest
@@ -36,16 +46,21 @@ def give(typed: str, *, yes: bool, name: str | None, key_file: Path | None, sure
     key = own_keys.load(name, key_file)
     with target.authority() as authority:
         inquiry = authority.inquiry(inbox.request_id(authority, typed))
+        is_call = inquiry.request.to_approve is not None
+        if not is_call and (signing.uses is not None or signing.lasts is not None):
+            raise click.UsageError("--uses and --lasts are for the approval of a call: the policy says it for a grant")
         if why := inbox.answered(inquiry.request, yes=yes) or _why_not(authority, inquiry, key, yes=yes):
-            return _nothing(why)
+            return call_approval.nothing(why)
         inbox.show(inquiry, on_stderr=as_json)
         if not sure and not _means_it(inquiry, key.name, yes=yes):
             return NOTHING
-        verdict = Verdict.sign(inquiry, key, yes=yes, at=int(time.time()))
         try:
-            decided = authority.answer(verdict)
+            if yes and is_call:
+                decided, _ = call_approval.sign_online(authority, inquiry, key, signing)
+            else:
+                decided = authority.answer(Verdict.sign(inquiry, key, yes=yes, at=int(time.time())))
         except InvalidRequest as problem:
-            return _nothing(str(problem))
+            return call_approval.nothing(str(problem))
     if as_json:
         screen.as_json(inbox.as_json(decided))
     else:
@@ -53,13 +68,9 @@ def give(typed: str, *, yes: bool, name: str | None, key_file: Path | None, sure
     return DONE
 
 
-def _nothing(why: str) -> int:
-    screen.note(f"capx: {why}", screen.BAD)
-    return NOTHING
-
-
 def _means_it(inquiry: "Inquiry", name: str, *, yes: bool) -> bool:
-    question = "Consent to all of this" if yes else "Refuse this, for good"
+    consent = "Consent to all of this" if inquiry.request.to_approve is None else "Approve this call"
+    question = consent if yes else "Refuse this, for good"
     if click.confirm(f"{question}, as {clean(name)}?", err=True):
         return True
     other = f" To refuse it for good: capx requests deny {inquiry.request.id} --as {name}" if yes else ""
@@ -71,6 +82,10 @@ def _why_not(authority: "target.Operations", inquiry: "Inquiry", key: "Principal
     """Return why this person cannot give this answer, as far as this command knows; None if they may."""
     from capx.authority.authority import Authority
 
+    if yes and inquiry.request.to_approve is not None:
+        from capx.tokens.approval_request import ApprovalRequest
+
+        return call_approval.why_not(ApprovalRequest.parse(inquiry.request.to_approve).caveat, key)
     # This process cannot read the policy of an authority elsewhere.
     if isinstance(authority, Authority) and (why := _by_policy(authority.policy, inquiry, key, yes=yes)):
         return why

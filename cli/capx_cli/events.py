@@ -83,6 +83,8 @@ _STYLES = {
     "request_made": screen.STRONG,
     "request_approved": screen.GOOD,
     "request_denied": screen.BAD,
+    "approval_signed": screen.STRONG,
+    "approval_made": screen.GOOD,
     "ask_refused": screen.BAD,
     "given_back": screen.GOOD,
     "intent_withdrawn": screen.BAD,
@@ -182,6 +184,8 @@ def _minted(minted: events.CapabilityMinted) -> str:
 
 def _made(made: events.RequestMade) -> str:
     pinned = ", for certain arguments" if made.pinned else ""
+    if made.call:
+        pinned = ", one call to approve"
     approvers = " or ".join(map(label, made.approvers))
     wanted = f"{made.action} at {made.audience}{pinned}"
     return (
@@ -191,6 +195,11 @@ def _made(made: events.RequestMade) -> str:
 
 def _answered(answered: events.RequestApproved | events.RequestDenied) -> str:
     return f"request {answered.request} in task {answered.task}, by {label(answered.approver)}"
+
+
+def _signed(signed: events.ApprovalSignature) -> str:
+    request = f"request {signed.request} in task {signed.task}"
+    return f"{request}: approval {signed.approval}, by {label(signed.approver)}"
 
 
 def _refused(asked: events.AskRefused) -> str:
@@ -232,6 +241,8 @@ _SAID: "dict[type[events.Fact], Callable[[Any], str]]" = {
     events.RequestMade: _made,
     events.RequestApproved: _answered,
     events.RequestDenied: _answered,
+    events.ApprovalSigned: _signed,
+    events.ApprovalMade: _signed,
     events.RequestExpired: lambda fact: f"request {fact.request} in task {fact.task}: nobody answered in time",
     events.AskRefused: _refused,
     events.GivenBack: _given_back,

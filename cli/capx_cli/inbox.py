@@ -76,17 +76,31 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
     said = f"request {request.id} was {was}{by} already"
     if yes == (was == "approved"):
         return said
-    dead = "" if request.capability is None else f"; to revoke what was granted: capx revoke {request.capability}"
+    dead = "" if (given := _given(request)) is None else f"; to revoke what was granted: capx revoke {given}"
     return f"{said}: it can no longer be {'approved' if yes else 'denied'}{dead}"
+
+
+def _given(request: "RequestRecord") -> str | None:
+    """Return the id by which what was granted or approved can be revoked."""
+    if request.state != "granted" or request.discharge is None:
+        return request.capability
+    from capx.crypto.base64url import b64u
+    from capx.tokens.discharge import Discharge
+
+    return b64u(Discharge.parse(request.discharge).id)
 
 
 def state_phrase(request: "RequestRecord") -> str:
     """Return the state of a request, in words."""
     by = _by(request)
+    granted = f"was approved{by}, and granted" if by else "was granted by the policy"
+    if request.to_approve is not None:
+        granted = f"was approved{by}: its agent gets the approval when it asks again"
+    waits = "waits for an answer" if request.discharge is None else f"was signed{by}, and waits for the others who must"
     return {
-        "pending": "waits for an answer",
+        "pending": waits,
         "approved": f"was approved{by}, and is granted when its agent asks again",
-        "granted": f"was approved{by}, and granted" if by else "was granted by the policy",
+        "granted": granted,
         "denied": f"was denied{by}",
         "expired": "was not answered in time",
     }[request.state]
@@ -107,7 +121,8 @@ def as_json(request: "RequestRecord") -> dict[str, Any]:
     facts = phrases.with_instants({name: getattr(request, name, None) for name in _FACTS})
     # The arguments stay as the agent sent them, even if they look like times.
     args = None if request.args is None else json.loads(request.args)
-    return {**facts, "hops": request.labels, "pinned": request.args is not None, "args": args}
+    approval = None if request.to_approve is None else {"demand": request.cid, "revoke": _given(request)}
+    return {**facts, "hops": request.labels, "pinned": request.args is not None, "args": args, "approval": approval}
 
 
 REQUESTS: "View[RequestRecord]" = View(

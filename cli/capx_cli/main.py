@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
     "seal": "Seal a token, so that only one agent can read it",
     "unseal": "Open a token that was sealed for this agent",
     "ask": "Ask for more at run time, as an agent does",
+    "approval": "Ask people to approve a call by file, and use their answer",
     "present": "Bind a token to one call, for a resource to see",
     "call": "Present a token, send an HTTP request, explain a denial",
     "inspect": "Show what a token can still allow, verify nothing",

@@ -90,6 +90,13 @@ def output_options(command: F) -> F:
     return output_options_for("the token")(command)
 
 
+def demand_free(out: Path) -> None:
+    """Raise Unusable if no new file can be made there, for a command that replaces none."""
+    if os.path.lexists(out):
+        raise Unusable(f"{out} is there already: choose another name")
+    _demand_writable(out, replace=False)
+
+
 def _demand_writable(out: Path, *, replace: bool) -> None:
     there = os.path.lexists(out)
     if there and not replace:

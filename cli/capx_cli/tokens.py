@@ -23,13 +23,14 @@ from capx_cli.failure import Unusable
 if TYPE_CHECKING:
     from capx.tokens.bundle import Bundle
     from capx.tokens.capability import Token
+    from capx.tokens.discharge import Discharge
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_TOKEN = re.compile(r"capx1_[A-Za-z0-9_-]{16}")
-_APART = re.compile(r"\s,?\s*capx1_|,\s")
-_MOST = 32 * (16 * 1024 + 1)
-"""The most characters: a full bundle of tokens, each of the largest size."""
+_TOKEN = re.compile(r"capx(?:1|d1)_[A-Za-z0-9_-]{16}")
+_APART = re.compile(r"\s,?\s*capx(?:1|d1)_|,\s")
+_MOST = 64 * (16 * 1024 + 1)
+"""The most characters: a full bundle of tokens and approvals, each of the largest size."""
 _STDIN = "-"
 _PATIENCE = 2.0
 """Seconds of silence after which we say that we wait for a token."""
@@ -78,20 +79,31 @@ def read_bundle(token_file: str | None) -> "Bundle":
         return Bundle.parse(text)
 
 
-def read_tokens(token_file: str | None) -> "tuple[Token, ...]":
+class Tokens(tuple["Token", ...]):
+    """Capabilities, or one presentation, and the approvals that their holder has."""
+
+    approvals: "tuple[Discharge, ...]" = ()
+
+
+def read_tokens(token_file: str | None) -> "Tokens":
     """Return the given capabilities, or the given presentation, for a command that only looks at them."""
     from capx.tokens import wire
     from capx.tokens.bundle import Bundle
     from capx.tokens.capability import Presentation
+    from capx.tokens.discharge import PREFIX
     from capx_caveats import Presented
 
     with reading(token_file) as text:
         _demand_form(text)
-        if "," not in text:
-            presentation = Presentation(wire.decode(text), text)
+        first, *others = text.split(",")
+        if all(one.startswith(PREFIX) for one in others):
+            presentation = Presentation(wire.decode(first), text)
             if any(isinstance(caveat, Presented) for block in presentation.caveats for caveat in block):
-                return (presentation,)
-        return tuple(Bundle.parse(text))
+                return Tokens((presentation,))
+        bundle = Bundle.parse(text)
+        tokens = Tokens(bundle)
+        tokens.approvals = bundle.approvals
+        return tokens
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import agent_keys, arguments, name_value, phrases, screen, target
+from capx_cli import agent_keys, arguments, call_approval, name_value, phrases, screen, target
 from capx_cli.failure import DENIED, DONE, Unusable
 from capx_cli.token_output import Output, output_options
 from capx_cli.tokens import token_option
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from capx.authority.authority import Authority
     from capx.tokens.bundle import Bundle
     from capx.verify.ask import Answer, Ask
+    from capx_caveats import JSON
 
 _GLANCE = 0.2
 _LONGEST = 86_400
@@ -40,6 +41,7 @@ def _no_place(context: click.Context, _: click.Parameter, place: str | None) -> 
     "An argument of the one call that you ask for: deck=deck-42 is text, limit:=10 is JSON.",
 )
 @click.option("--no-args", is_flag=True, help="Ask for calls without arguments.")
+@click.option("--approval", is_flag=True, help="Ask people to approve this one call, which the token demands.")
 @click.option("--wait", metavar="TIME", help="How long to wait for the person who must answer: 30s, 5m.")
 @click.option(
     "--url",
@@ -57,6 +59,7 @@ def ask(
     action: str,
     args: tuple[str, ...],
     no_args: bool,
+    approval: bool,
     wait: str | None,
     url: str | None,
     output: Output,
@@ -68,6 +71,9 @@ def ask(
     The policy says what the authority grants at once, and what a person must consent to. Nobody gets more than each
     delegator lets the token ask for. Without --with and --no-args, the ask is for any arguments. An ask that needs
     a person's consent must name its arguments, unless the policy leaves them free.
+
+    With --approval, people are asked to approve this one call, as the token demands. The new token then holds their
+    approval.
 
     If nothing is granted, the exit code is 1, and no token is written. Ask again when somebody has answered, or use
     --wait. To widen a token in its own file, use --out FILE --replace. With `> FILE` the shell would empty the file
@@ -83,13 +89,26 @@ def ask(
     if no_args and args:
         raise click.UsageError("give only one of --with and --no-args")
     pinned = name_value.arguments(args) if args or no_args else None
-    wanted = Ask.of(name, audience if at else None, pinned)
     seconds = _seconds(wait)
     bundle = agent_keys.read_own_bundle(token_file, agent_key_file)
+    if approval:
+        wanted = _for_approval(bundle, name, audience if at else None, pinned)
+    else:
+        wanted = Ask.of(name, audience if at else None, pinned)
     if why := _nothing_to_ask_with(bundle):
         return _refused([{"code": None, "sentence": why}], output)
     answer = _over_http(url, bundle, wanted, seconds) if url else _at_home(bundle, wanted, seconds)
     return _show_answer(bundle, answer, output)
+
+
+def _for_approval(bundle: "Bundle", action: str, audience: str | None, args: "dict[str, JSON] | None") -> "Ask":
+    """Return the ask for the first approval that the token lacks for this call."""
+    from capx.verify.ask import Ask
+
+    if args is None:
+        raise click.UsageError("people approve one call: name its arguments with --with, or give --no-args")
+    request = bundle.approval_request(action, args, audience=audience)
+    return Ask.of(action, request.audience, args, request.cid)
 
 
 def _seconds(wait: str | None) -> float:
@@ -121,7 +140,7 @@ def _over_http(url: str, bundle: "Bundle", ask: "Ask", seconds: float) -> "Answe
         operators = ", and unix: is for operators" if url.startswith("unix:") else ""
         raise click.UsageError(f"{url!r:.200} is not the URL of an authority: write https://… or http://…{operators}")
     with AuthorityClient(url, bundle) as client, screen.busy("asking"):
-        return client.ask(ask.action, audience=ask.audience, args=ask.args, wait=seconds)
+        return client.ask(ask.action, audience=ask.audience, args=ask.args, wait=seconds, demand=ask.demand)
 
 
 def _at_home(bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
@@ -134,7 +153,7 @@ def _at_home(bundle: "Bundle", ask: "Ask", seconds: float) -> "Answer":
     ends = time.monotonic() + seconds
     with target.home_authority("capx ask without --url") as authority, screen.busy("asking"):
         while True:
-            answer = authority.ask(bundle, ask.action, audience=ask.audience, args=ask.args)
+            answer = authority.ask(bundle, ask.action, audience=ask.audience, args=ask.args, demand=ask.demand)
             if not isinstance(answer, Pending) or time.monotonic() >= ends:
                 return answer
             _await(authority, answer.request, ends)
@@ -150,7 +169,7 @@ def _await(authority: "Authority", request: str, ends: float) -> None:
 
 
 def _show_answer(bundle: "Bundle", answer: "Answer", output: Output) -> int:
-    from capx.verify.ask import Granted, Pending
+    from capx.verify.ask import Approved, Granted, Pending
     from capx.verify.decision import reason
 
     if isinstance(answer, Granted):
@@ -160,6 +179,14 @@ def _show_answer(bundle: "Bundle", answer: "Answer", output: Output) -> int:
             fuller.text,
             lambda: {"answer": "granted", **phrases.bundle_as_json(granted)},
             phrases.of_new_token(("granted", screen.GOOD), granted),
+        )
+        return DONE
+    if isinstance(answer, Approved):
+        fuller = bundle.holding(answer.discharge)
+        output.write(
+            fuller.text,
+            lambda: {"answer": "approved", "approval": call_approval.facts(answer.discharge)},
+            (("approved: the token holds the approval now", screen.GOOD),),
         )
         return DONE
     if isinstance(answer, Pending):

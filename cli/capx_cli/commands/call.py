@@ -1,7 +1,9 @@
 """`capx call`: present a token, send a request, and explain the answer."""
 
+import json
 import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -78,9 +80,11 @@ def call(
         origin = f"{parsed.scheme}://{parsed.netloc.decode('ascii')}"
         chosen = chosen_audience(bundle.audiences, audience, None)
         with httpx_client.client({origin: chosen}, bundle, timeout=timeout) as client:
-            code = _tell(client.request(wanted, parsed, content=body, headers=headers))
+            code = _tell(answer := client.request(wanted, parsed, content=body, headers=headers))
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise Unusable(f"cannot reach {url}: {error}") from None
+    if code == DENIED and (needed := _to_approve(answer.content, chosen)) is not None:
+        screen.note(f"  to get it approved: {needed}")
     meant_the_authority = parsed.path.startswith("/agent/") and AUTHORITY in bundle.audiences
     if code == DENIED and audience is None and chosen != AUTHORITY and meant_the_authority:
         screen.note(f"  this was presented to {chosen}; if an authority serves there, give --audience {AUTHORITY}")
@@ -105,6 +109,18 @@ def _tell(answer: "httpx.Response") -> int:
         where = "where the log is" if answer.status_code == _NOT_ALLOWED else "if it was recorded"
         screen.note(f"  decision {problem.get('decision')}: capx why shows it {where}")
     return DENIED
+
+
+def _to_approve(content: bytes, audience: str) -> str | None:
+    """Return the command that asks for the approval of the denied call; None if no approval would help."""
+    from capx.api.problems import from_denial
+
+    denied = from_denial(content, audience)
+    if denied is None or denied.approve is None:
+        return None
+    needed = denied.approve
+    args = [f"--arg {quote(f'{name}:={json.dumps(value)}')}" for name, value in needed.args.items()]
+    return " ".join(["capx approval ask --action", needed.action, "--audience", needed.audience, *args])
 
 
 def _body(answer: "httpx.Response") -> None:

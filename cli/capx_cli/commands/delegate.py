@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import agent_keys, arguments, completion, phrases, screen
+from capx_cli import agent_keys, arguments, call_approval, completion, phrases, screen
 from capx_cli.token_output import SEALED, SECRET, Output, output_options
 from capx_cli.tokens import token_option
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from capx.tokens.approval_caveat import ApprovalTerms
     from capx.tokens.bundle import Bundle
     from capx_cli.view import Line
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 @arguments.repeatable(
     "--audience", "audiences", None, "Pass on only what is for this audience.", shell_complete=completion.held
 )
+@call_approval.demand_options
 @click.option("--seal", is_flag=True, help="Seal the new token: only the owner of --to-key can read it.")
 @output_options
 @agent_keys.agent_key_option
@@ -35,6 +37,7 @@ def delegate(
     allows: arguments.Allows,
     narrowing: arguments.Narrowing,
     audiences: tuple[str, ...],
+    approval: "ApprovalTerms | None",
     seal: bool,
     output: Output,
     agent_key_file: "Path | None",
@@ -50,6 +53,9 @@ def delegate(
     If the token is bound to a key, so is the new one: --to-key names the key, and --agent-key-file has the key that
     signs. With --seal the new token can wait where others may read it; capx unseal opens it.
 
+    With --approval-by, people must approve each call of the new token. Its holder asks them with capx ask --approval,
+    or by file with capx approval ask.
+
     Example: capx delegate --to slides-agent --allow slides.write --with deck=deck-42 --expires 10m
     """
     from capx.crypto.base64url import b64u
@@ -63,6 +69,7 @@ def delegate(
         may_ask=allows.asks(),
         caveats=narrowing.caveats(),
         audiences=audiences or None,
+        approval=approval,
     )
     node = "-" if child.node is None else b64u(child.node)
     delegated = phrases.of_new_token((f"delegated to {to}, node {node}", screen.GOOD), child)

@@ -10,13 +10,13 @@ from capx_cli.calls import judged_call
 from capx_cli.failure import DENIED, DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from rich.tree import Tree
 
-    from capx.tokens.capability import Token
     from capx.tokens.effective.prediction import Forecast, Prediction
     from capx_caveats import Call
+    from capx_cli.tokens import Tokens
 
     Walk = tuple[Prediction, ...]
 
@@ -29,7 +29,7 @@ _MARKS = {"ok": ("ok", ""), "refuses": ("NO", screen.BAD), "open": _OPEN, "not_u
 
 @click.command()
 @judged_call(must_hold=True)
-def explain(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: bool) -> int:
+def explain(*, call: "Call", audience: str, tokens: "Tokens", as_json: bool) -> int:
     """Foresee a call: walk from hop to hop, and show which restriction of the token denies it.
 
     This is for agents. It needs no key, no home and no network. So it verifies nothing, and it does not know what was
@@ -40,7 +40,7 @@ def explain(*, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: 
     """
     from capx.tokens.effective.prediction import forecast
 
-    foreseen = forecast(tokens, call, audience, int(time.time()))
+    foreseen = forecast(tokens, call, audience, int(time.time()), tokens.approvals)
     if as_json:
         said = {"verified": False, "refused": foreseen.refused, "action": call.action, "audience": audience}
         screen.as_json({**said, "restrictions": foreseen.restrictions})

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import phrases, screen, target
+from capx_cli import call_approval, phrases, screen, target
 from capx_cli.tokens import read_tokens, token_option
 from capx_cli.view import json_option, say_named
 
@@ -39,7 +39,8 @@ def inspect(blocks: bool, with_store: bool, as_json: bool, token_file: str | Non
     statuses: list[TokenStatus | None] = _statuses(tokens) if with_store else [None] * len(tokens)
     if as_json:
         said = [_as_json(token, status) for token, status in zip(tokens, statuses, strict=True)]
-        screen.as_json({"verified": False, "tokens": said})
+        approvals = list(map(call_approval.facts, tokens.approvals))
+        screen.as_json({"verified": False, "tokens": said, **({"approvals": approvals} if approvals else {})})
         return
     screen.say(_WARNING, screen.LOUD)
     for token, status in zip(tokens, statuses, strict=True):
@@ -47,6 +48,10 @@ def inspect(blocks: bool, with_store: bool, as_json: bool, token_file: str | Non
         _show(token, status)
         if blocks:
             _show_blocks(token)
+    for one in tokens.approvals:
+        screen.say()
+        screen.say("an approval, which the holder has", screen.STRONG)
+        call_approval.show_discharge(one)
 
 
 def _statuses(tokens: "Sequence[Token]") -> "list[TokenStatus | None]":

@@ -12,8 +12,11 @@ from capx_cli.token_output import Output, output_options_for
 from capx_cli.tokens import token_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from capx.tokens.binding import Received
     from capx.tokens.capability import Token
+    from capx.tokens.discharge import Discharge
 
 
 @click.command()
@@ -64,8 +67,8 @@ def present(
         method, target = http or ("", "")
         received = HttpRequest(method=method, target=target, content_type=content_type, body=body or b"")
     presenting = bundle.candidates(calls.chosen_audience(bundle.audiences, audience, action), received)[0]
-    presentation = presenting.present(received)
-    why = _refused_by_itself(presenting, received)
+    presentation = bundle.present_capability(presenting, received)
+    why = _refused_by_itself(presenting, received, bundle.approvals)
     denied = () if why is None else ((f"this will be denied: {why}", screen.BAD),)
     output.write(
         f"Authorization: {presentation.authorization}" if header else presentation.text,
@@ -74,7 +77,7 @@ def present(
     )
 
 
-def _refused_by_itself(token: "Token", received: "Received") -> str | None:
+def _refused_by_itself(token: "Token", received: "Received", approvals: "Sequence[Discharge]") -> str | None:
     """Return why the token itself denies this call at every resource; None if it does not."""
     from capx.tokens.binding import ToolCall
     from capx.tokens.effective.effective import effective
@@ -87,5 +90,5 @@ def _refused_by_itself(token: "Token", received: "Received") -> str | None:
         return left.why_nothing[0]
     if not isinstance(received, ToolCall):
         return None
-    first = next(certain_refusals(predict(token, Call(received.action, received.args), now)), None)
-    return None if first is None else f"{first.whose} {first.why or first.sentence}"
+    first = next(certain_refusals(predict(token, Call(received.action, received.args), now, approvals)), None)
+    return None if first is None else f"{first.whose}: {first.why or first.sentence}"

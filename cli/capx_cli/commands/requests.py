@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import Struct
 
-from capx_cli import arguments, completion, inbox, phrases, screen, tail, target
+from capx_cli import arguments, call_approval, completion, inbox, phrases, screen, tail, target
 from capx_cli.approve import give as give_answer
+from capx_cli.token_output import Output, demand_free
 from capx_cli.view import json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-_NEWS = frozenset({"request_made", "request_approved", "request_denied", "request_expired", "capability_minted"})
+_NEWS = frozenset(
+    {
+        *("request_made", "request_approved", "request_denied", "request_expired"),
+        *("approval_signed", "approval_made", "capability_minted"),
+    }
+)
 """Events that change the state of a request."""
 
 
@@ -78,7 +85,12 @@ def _answering(command: "Callable[..., int]") -> "Callable[..., int]":
     """The argument and options of a command that answers a request."""
     return arguments.with_options(
         command,
-        click.argument("typed", metavar="REQUEST", shell_complete=completion.requests),
+        click.argument("typed", metavar="[REQUEST]", required=False, shell_complete=completion.requests),
+        click.option(
+            "--file",
+            metavar="FILE",
+            help="A request for an approval that came as a file, in place of REQUEST; - is standard input.",
+        ),
         click.option(
             "--as",
             "name",
@@ -98,27 +110,65 @@ def _answering(command: "Callable[..., int]") -> "Callable[..., int]":
 
 @requests.command("approve", cls=phrases.TakesIds, short_help="Show a request and consent to it.")
 @_answering
-def approve(typed: str, **how: Any) -> int:
+@call_approval.signing_options
+@arguments.out_option("With --file: write the approval to a new file that only you may read, not to standard output.")
+def approve(
+    typed: str | None, file: str | None, signing: "call_approval.Signing", out: "Path | None", **how: Any
+) -> int:
     """Show a request and consent to it. The agent gets it when it asks again.
+
+    If the request is for the approval of one call, you sign that call. With --file, you need no authority and no
+    network: the approval goes to standard output, for the agent to add to its token.
 
     You sign what was shown. If the exit code is 1, nothing was signed: the request cannot be approved, or not by this
     person, or they said no to the question.
 
     Example: capx requests approve "$request" --as lea --key-file lea.key --yes
     """
-    return give_answer(typed, yes=True, **how)
+    if file is None:
+        if signing.cosign is not None or out is not None:
+            raise click.UsageError("--cosign and --out go with --file")
+        return give_answer(_demanded(typed), yes=True, signing=signing, **how)
+    _demand_only_file(typed, how)
+    output = Output(out, replace=False, as_json=how["as_json"] and out is not None)
+    if how["as_json"] and out is None:
+        raise click.UsageError("--json with --file needs --out FILE: the approval itself goes to standard output")
+    if not how["sure"] and not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on: read capx approval show FILE, then give --yes")
+    if out is not None:
+        demand_free(out)
+    chosen = {name: how[name] for name in ("name", "key_file", "sure")}
+    return call_approval.approve_file(file, signing=signing, output=output, **chosen)
 
 
 @requests.command("deny", cls=phrases.TakesIds, short_help="Show a request and deny it, for good.")
 @_answering
-def deny(typed: str, **how: Any) -> int:
+def deny(typed: str | None, file: str | None, **how: Any) -> int:
     """Show a request and deny it, for good: the same request is refused from then on.
+
+    With --file there is nothing to sign: without an approval, the call stays denied.
 
     If the exit code is 1, nothing was signed, as with approve.
 
     Example: capx requests deny "$request" --as lea --key-file lea.key --yes
     """
-    return give_answer(typed, yes=False, **how)
+    if file is not None:
+        _demand_only_file(typed, how)
+        return call_approval.deny_file(file, as_json=how["as_json"])
+    return give_answer(_demanded(typed), yes=False, **how)
+
+
+def _demanded(typed: str | None) -> str:
+    if typed is None:
+        raise click.UsageError("name a request: its id, as capx requests list shows it, or a file with --file")
+    return typed
+
+
+def _demand_only_file(typed: str | None, how: "Mapping[str, Any]") -> None:
+    if typed is not None:
+        raise click.UsageError("give only one of REQUEST and --file")
+    if how.get("place") is not None:
+        raise click.UsageError("a request in a file needs no authority: leave out --authority")
 
 
 @requests.command("watch", short_help="Show what waits, and what is new, until Ctrl-C.")

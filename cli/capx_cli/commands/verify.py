@@ -1,21 +1,23 @@
 """`capx verify`: decide a call, with the keys of this home."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import agent_keys, phrases, screen, target
+from capx_cli import agent_keys, call_approval, phrases, screen, target
 from capx_cli.calls import judged_call
 from capx_cli.failure import DENIED, DONE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from capx.authority.authority import Authority
-    from capx.tokens.capability import Token
+    from capx.tokens.capability import Presentation, Token
     from capx.verify.explanation import Explanation
     from capx_caveats import Call
+    from capx_cli.tokens import Tokens
 
 _OWN = "A service may decide otherwise: this command does not know the service's own caveats."
 _EXPIRED = "This presentation has expired, so a service denies it. Make a new one: capx present"
@@ -25,9 +27,7 @@ _BARE = "A service denies this bare token. Send it a presentation instead: capx 
 @click.command()
 @judged_call(must_hold=False)
 @agent_keys.agent_key_option
-def verify(
-    *, call: "Call", audience: str, tokens: "Sequence[Token]", as_json: bool, agent_key_file: "Path | None"
-) -> int:
+def verify(*, call: "Call", audience: str, tokens: "Tokens", as_json: bool, agent_key_file: "Path | None") -> int:
     """Judge a token against a call, with the keys and the revocations of this home. Exits with 1 if it is denied.
 
     The command shows every restriction, which hop made it, and whether it denies the call. It uses nothing up, and
@@ -40,11 +40,12 @@ def verify(
     from capx.authority.home import home_folder
 
     bare = phrases.presented(tokens[0]) is None
+    texts = {token: _with_approvals(token, tokens, call) for token in tokens}
     if bare and (agent_key_file is not None or (tokens[0].keys and agent_keys.named() is not None)):
-        tokens = _presented(tokens, call, agent_key_file)
+        texts = {token: token.text for token in _presented(tokens, call, agent_key_file)}
         bare = False
     with target.home_authority("capx verify") as authority:
-        explanation = _explain(authority, audience, tokens, call)
+        explanation = _explain(authority, audience, texts, call)
     if bare:
         explanation = _without_a_key(explanation)
     expired = phrases.has_expired(tokens[0])
@@ -54,6 +55,8 @@ def verify(
         _show(explanation, audience, call)
     if not explanation.allowed and any(map(phrases.partly_understood, tokens)):
         screen.note(_OWN)
+    if _only_unapproved(explanation):
+        screen.note(call_approval.TO_GET_IT)
     if bare:
         screen.note(_BARE)
     if expired:
@@ -63,25 +66,41 @@ def verify(
     return DONE if explanation.allowed else DENIED
 
 
-def _presented(tokens: "Sequence[Token]", call: "Call", agent_key_file: "Path | None") -> "list[Token]":
+def _with_approvals(token: "Token", tokens: "Tokens", call: "Call") -> str:
+    """Return the text of a token, with the approvals of its holder that may serve the call."""
+    from capx.tokens.capability import Capability
+    from capx.tokens.held_approvals import choose
+
+    if not isinstance(token, Capability):
+        return token.text
+    return token.text_with(choose(token, tokens.approvals, call, int(time.time())))
+
+
+def _presented(tokens: "Tokens", call: "Call", agent_key_file: "Path | None") -> "list[Presentation]":
     """Return the tokens as their holder would present them."""
     from capx.tokens.binding import ToolCall
     from capx.tokens.bundle import Bundle
     from capx.tokens.capability import Capability
 
-    bundle = Bundle(token for token in tokens if isinstance(token, Capability))
+    capabilities = [token for token in tokens if isinstance(token, Capability)]
+    bundle = agent_keys.with_key(Bundle(capabilities, approvals=tokens.approvals), agent_key_file)
     received = ToolCall(call.action, call.args)
-    return [capability.present(received) for capability in agent_keys.with_key(bundle, agent_key_file)]
+    return [bundle.present_capability(capability, received) for capability in bundle]
 
 
-def _explain(authority: "Authority", audience: str, tokens: "Sequence[Token]", call: "Call") -> "Explanation":
-    """Return the decision about the newest capability that allows the call, else about the newest."""
+def _explain(authority: "Authority", audience: str, texts: "Mapping[Any, str]", call: "Call") -> "Explanation":
+    """Return the decision about the newest capability that allows the call, or only lacks an approval, or any."""
     from capx.tokens.lineage import AUTHORITY
 
     verifier = authority.own_verifier() if audience == AUTHORITY else authority.verifier(audience)
-    held = [token for token in tokens if token.audience == audience] or list(tokens)
-    explanations = [verifier.explain(token.text, call) for token in reversed(held)]
-    return next((each for each in explanations if each.allowed), explanations[0])
+    held = [text for token, text in texts.items() if token.audience == audience] or list(texts.values())
+    explanations = [verifier.explain(text, call) for text in reversed(held)]
+    allowed = [each for each in explanations if each.allowed]
+    return [*allowed, *filter(_only_unapproved, explanations), *explanations][0]
+
+
+def _only_unapproved(explanation: "Explanation") -> bool:
+    return {refusal.code for refusal in explanation.refusals} == {"needs_discharge"}
 
 
 def _without_a_key(explanation: "Explanation") -> "Explanation":

@@ -15,9 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
+
 from capx import AgentKey
 from capx_cli.demo.credential import SIDES, Credential
-from capx_cli.demo.data import ACCOUNT, BEFORE, DECK, QUARTER, TENANT
+from capx_cli.demo.data import ACCOUNT, BEFORE, CREDIT, DECK, INFLATED, QUARTER, TENANT
 from capx_cli.demo.process import Children, DemoProblem, heard, say
 from capx_cli.demo.worker import READ, Worker, problem
 
@@ -32,7 +34,7 @@ Probe = Callable[[], dict[str, Any]]
 
 
 def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Iterator[Probe]:
-    """Read the figures, let two other agents make the review, and publish it."""
+    """Read the figures, let two other agents make the review, publish it, and credit the customer."""
     accounts = me.get("crm", "/accounts", tenant=TENANT)
     tickets = me.get("support", "/tickets", tenant=TENANT)
     tables = me.get("warehouse", "/tables", tenant=TENANT)
@@ -70,6 +72,12 @@ def orchestrate(me: Worker, job: Mapping[str, Any], children: Children) -> Itera
     say({"step": "publishing"})
     # The answer does not matter: the demo looks into the data of the slides service.
     me.publish()
+    say({"step": "crediting"})
+    _credited("credited", CREDIT, me.credit(CREDIT))
+    # The own client would ask Bo for an approval of each of these, too.
+    with me.credential.client(me.services, asks=False) as client:
+        _credited("inflated", INFLATED, me.credit(INFLATED, client))
+        _credited("again", CREDIT, me.credit(CREDIT, client))
 
 
 def present(me: Worker, job: Mapping[str, Any]) -> Iterator[Worker]:
@@ -150,6 +158,10 @@ def _write(me: Worker, position: int, heading: str, text: str) -> None:
     written = me.write(position, heading, text)
     if not written.is_success:
         raise DemoProblem(f"slide {position}: {written.status_code} {written.text}")
+
+
+def _credited(step: str, dollars: int, answer: httpx.Response) -> None:
+    say({"step": step, "dollars": dollars, "status": answer.status_code, "problem": problem(answer)})
 
 
 def _open(brief: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """A scripted person: Bo reads the inbox of the authority, and signs an answer to each request with his own key.
 
-Laws: Bo signs exactly what was shown. Bo agrees to asks of the first agent, and denies those of agents below it.
+Laws: Bo signs exactly what was shown: a verdict over a grant, or the approval of one call. Bo agrees to asks of the
+first agent, and denies those of agents below it.
 
 `python -m capx_cli.demo.approver` reads its key file and the operators' socket from the first line on stdin. Each
 further line makes it look into the inbox.
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from capx import RemoteAuthority
+from capx import ApprovalRequest, RemoteAuthority
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.verdict import Verdict
 from capx.intents.principal_key import PrincipalKey
@@ -27,12 +28,17 @@ def agrees(inquiry: Inquiry) -> bool:
 
 def answers(authority: RemoteAuthority, key: PrincipalKey) -> Iterator[dict[str, Any]]:
     """Answer all requests that wait; return for each who asked, for what, and the answer."""
-    for request in authority.requests(pending=True):
-        inquiry = authority.inquiry(request.id)
-        verdict = Verdict.sign(inquiry, key, yes=agrees(inquiry), at=int(time.time()))
-        authority.answer(verdict)
-        who = request.labels[-1] if request.labels else "the orchestrator"
-        yield {"who": who, "what": f"{request.action} at {request.audience}", "yes": verdict.yes}
+    for waiting in authority.requests(pending=True):
+        inquiry = authority.inquiry(waiting.id)
+        request = inquiry.request
+        yes, what = agrees(inquiry), f"{request.action} at {request.audience}"
+        if yes and request.to_approve is not None:
+            call = ApprovalRequest.parse(request.to_approve)
+            authority.approve(request.id, key.approve(call))
+            what += f", only with {' and '.join(f'{name} {value}' for name, value in call.args.items())}"
+        else:
+            authority.answer(Verdict.sign(inquiry, key, yes=yes, at=int(time.time())))
+        yield {"who": request.labels[-1] if request.labels else "the orchestrator", "what": what, "yes": yes}
 
 
 def main() -> None:

@@ -16,8 +16,10 @@ from capx.policy.file import FILE
 from capx_cli.demo.data import DECK, TENANT
 
 ANA, BO = "ana@our.example", "bo@our.example"
-"""The person who wants the review, and the person who approves its publication."""
-STATEMENT = "Make the Q3 business review of Acme, and publish it once Bo has agreed."
+"""The person who wants the review, and the person who consents to its publication and approves credits."""
+STATEMENT = (
+    "Make the Q3 business review of Acme, publish it once Bo has agreed, and credit Acme for the import that failed."
+)
 
 POLICY = """\
 [principal."ana@our.example"]
@@ -42,6 +44,11 @@ allow = ["crm.accounts.list", "crm.accounts.read", "support.tickets.list", "supp
 how = "at_open"
 budget = { calls = 6 }
 allow."slides.write" = { deck = "{intent.deck}", "*" = { anything = true } }
+
+[[purpose.qbr.grant]]                        # given, and each credit needs a person who signs that very call
+how = "at_open"
+approval = { by = ["leads"] }
+allow."crm.credit" = { id = { anything = true }, amount = { range = [1, 500] } }
 
 [[purpose.qbr.grant]]                        # given to whoever finds out that they need it
 how = "on_request"

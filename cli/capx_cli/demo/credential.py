@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from capx import Agent, AgentKey, AuthorityClient, Bundle, SignedIntent
+from capx.agent import httpx_client
 from capx.crypto.base64url import b64u
 from capx_cli.demo import attack
 from capx_cli.demo.charter import BO
@@ -43,8 +44,9 @@ class Session:
         """The text for another agent: the token itself."""
         return self.text
 
-    def client(self, services: Mapping[str, str]) -> httpx.Client:
-        """Make a client that sends the token with each request."""
+    def client(self, services: Mapping[str, str], *, asks: bool = True) -> httpx.Client:
+        """Make a client that sends the token with each request; there is nobody to ask for more."""
+        del asks
         return httpx.Client(auth=_BearerAuth(self.text, services.values()), trust_env=False, timeout=PATIENCE)
 
     def shared(self, *, to: str, to_key: Key, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Session":
@@ -91,10 +93,14 @@ class Execution:
         node = self.agent.bundle.node
         return None if node is None else b64u(node)
 
-    def client(self, services: Mapping[str, str]) -> httpx.Client:
-        """Make a client that presents one capability for each request, and asks the authority when a call is denied."""
+    def client(self, services: Mapping[str, str], *, asks: bool = True) -> httpx.Client:
+        """Make a client that presents one capability for each request.
+
+        When a call is denied, it `asks` the authority for what the call lacks, or presents only what is held now.
+        """
         origins = {origin: audience for audience, origin in services.items()}
-        return self.agent.http(origins, trust_env=False, timeout=PATIENCE)
+        actor = self.agent if asks else self.agent.bundle
+        return httpx_client.client(origins, actor, trust_env=False, timeout=PATIENCE)
 
     def shared(self, *, to: str, to_key: Key, allow: Sequence[str], may_ask: Sequence[str] = ()) -> "Execution":
         """Delegate offline: append a signed block that narrows the bundle and names the next key."""

@@ -1,4 +1,4 @@
-"""The rows about rights beyond those at the start: asks, attacks, and a budget.
+"""The rows about rights beyond those at the start: asks, attacks, a budget, and an approval.
 
 Law: grants are read from the authority, refusals from the side that refused.
 """
@@ -10,6 +10,7 @@ from capx.store.records import RequestRecord
 from capx_cli.demo import attack
 from capx_cli.demo.attack import Try
 from capx_cli.demo.charter import BO
+from capx_cli.demo.data import CREDIT, INFLATED
 from capx_cli.demo.row import Row
 
 _EXPECTED: Final[Mapping[str, Mapping[str, str]]] = {
@@ -32,6 +33,7 @@ _NEEDED: Final = {
     "orchestrator needs the warehouse": ("orchestrator", "warehouse.revenue.read", "granted"),
     "orchestrator publishes the deck": ("orchestrator", "slides.publish", f"{BO} agreed"),
     "sub-agent asks to publish it": ("presentation-agent", "slides.publish", f"{BO} denied it"),
+    f"orchestrator credits ${CREDIT}": ("orchestrator", "crm.credit", f"{BO} agreed"),
 }
 """Who asks for what, and the expected outcome."""
 _SAID: Final = {"granted": "agreed", "denied": "denied it"}
@@ -59,6 +61,18 @@ def of_budget(thanks: Mapping[str, Any], requests: Iterable[RequestRecord]) -> R
     asked = [request.state for request in requests if request.action == "slides.write"]
     note = f"more was {', '.join(asked)}, out of the same budget" if asked else ""
     return Row("execution", "a seventh slide, of six", "403 budget_exhausted", happened, note)
+
+
+def of_approval(reports: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[Row]:
+    """Make a row for each use of the approval that it was not given for; `reports` are those of the steps."""
+    for what, step, code in (
+        (f"the approval of ${CREDIT}, with ${INFLATED}", "inflated", "argument_refused"),
+        (f"the approval of ${CREDIT}, a second time", "again", "budget_exhausted"),
+    ):
+        event = reports[step]["execution"]
+        said = event["problem"]
+        note = "; ".join(reason["sentence"] for reason in said.get("reasons", ()))
+        yield Row("execution", what, f"403 {code}", f"{event['status']} {said.get('code', '')}".strip(), note)
 
 
 def _who(request: RequestRecord) -> str:

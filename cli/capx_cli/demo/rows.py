@@ -10,7 +10,7 @@ from capx.crypto.sealed import is_sealed
 from capx.errors import BrokenLog
 from capx.store import log
 from capx.store.log import Event, Place
-from capx_cli.demo.data import ACCOUNTS, SERVICES, expected_deck
+from capx_cli.demo.data import ACCOUNTS, CREDIT, INFLATED, SERVICES, expected_deck
 from capx_cli.demo.row import Row, refused, served
 from capx_cli.demo.side import Probe, Side
 
@@ -38,6 +38,12 @@ def of_work(side: Side, export: Mapping[str, Any]) -> list[Row]:
             "hand-over in files that all may read",
             f"{2 if stolen else 0} of 2 show a token",
             f"{sum(map(shows_a_token, side.handed()))} of {len(side.handed())} show a token",
+        ),
+        Row(
+            side.name,
+            "credits in the CRM",
+            _dollars([CREDIT, INFLATED, CREDIT] if stolen else [CREDIT]),
+            _dollars(side.credits()),
         ),
     ]
 
@@ -104,6 +110,10 @@ def shows_a_token(text: str) -> bool:
         return not is_sealed(text) or bool(Bundle.unseal(text, AgentKey.generate("thief")))
     except MalformedToken:
         return False
+
+
+def _dollars(credits_: Iterable[int]) -> str:
+    return ", ".join(f"${one}" for one in credits_)
 
 
 def _of(probes: Mapping[str, Probe], name: str, code: str | None) -> str:

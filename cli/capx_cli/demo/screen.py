@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from capx_cli.demo.data import CREDIT, INFLATED
 from capx_cli.demo.row import refused, served
 from capx_cli.demo.side import Probe
 from capx_cli.escape import clean
@@ -58,7 +59,10 @@ class Screen:
             given = ", ".join(offer.entry.pattern for offer in rule.offers)
             limits = "".join(f", {budget.sentence()}" for budget in rule.budgets)
             asked = f", if {' or '.join(rule.approvers)} agree" if rule.approvers else ""
-            self._indented(Text(f"{rule.how.replace('_', ' ')}: ").append(clean(given + limits + asked), QUIET))
+            signed = f", if {' or '.join(rule.approval.by)} approve the very call" if rule.approval else ""
+            self._indented(
+                Text(f"{rule.how.replace('_', ' ')}: ").append(clean(given + limits + asked + signed), QUIET)
+            )
 
     def _delegated(self, sides: Mapping[str, Any]) -> None:
         left, right = _shared(sides["session"]), _shared(sides["execution"])
@@ -71,12 +75,14 @@ class Screen:
         self._indented(Text(f"“{clean(ticket['text'])}”", "italic"))
 
     def _publishing(self, sides: Mapping[str, Any]) -> None:
-        def said(answer: Mapping[str, Any]) -> Text:
-            said, colour = ("yes", GOOD) if answer["yes"] else ("no", BAD)
-            return Text(f"to {clean(answer['who'])}, who asks for {clean(answer['what'])}: {said}", colour)
-
-        answers = Text("\n").join(map(said, sides["execution"]["answered"]))
+        answers = _answers(sides["execution"])
         self._beside("It publishes the deck. What Bo answers, in another process", Text("nobody is asked"), answers)
+
+    def _credited(self, sides: Mapping[str, Any]) -> None:
+        left, right = sides["session"], sides["execution"]
+        approved = Text("\n").join([_answers(right), _credit(right)])
+        heading = f"It credits ${CREDIT} for the import. Bo has to approve this very call"
+        self._beside(heading, Text("nobody is asked\n").append(_credit(left)), approved)
 
     def _revoked(self, sides: Mapping[str, Probe]) -> None:
         self._heading("presentation-agent is revoked, on the execution side. All agents call all four services")
@@ -155,6 +161,20 @@ def _thanked(event: Mapping[str, Any]) -> Text:
     return _refusal(event["problem"], "; ") if event["problem"] else Text("written")
 
 
+def _credit(event: Mapping[str, Any]) -> Text:
+    return _refusal(event["problem"], "; ") if event["problem"] else Text(f"credited ${event['dollars']}")
+
+
+def _answers(event: Mapping[str, Any]) -> Text:
+    """Return the text of what Bo has answered, and to whom."""
+
+    def said(answer: Mapping[str, Any]) -> Text:
+        said, colour = ("yes", GOOD) if answer["yes"] else ("no", BAD)
+        return Text(f"to {clean(answer['who'])}, who asks for {clean(answer['what'])}: {said}", colour)
+
+    return Text("\n").join(map(said, event["answered"]))
+
+
 def _worked(measured: Mapping[str, Any]) -> Text:
     received = measured["received"]["records"]
     text = Text(f"{received} records reached the attacker", BAD if received else GOOD)
@@ -175,6 +195,8 @@ _COMPARED: Mapping[str, tuple[str, Callable[[Mapping[str, Any]], Text]]] = {
     "sent": ("It sends what it has to the attacker", _sent),
     "slides": ("It makes the slides; its helper, a proofreader, reads them", _made),
     "thanks": ("The orchestrator writes a seventh slide", _thanked),
+    "inflated": (f"It credits ${INFLATED}, with the same approval", _credit),
+    "again": (f"It credits the ${CREDIT} a second time", _credit),
     "worked": ("The work is over. Counted at the sink and in the slides service", _worked),
 }
 """The heading of each step that both sides take, and the function that describes one side."""

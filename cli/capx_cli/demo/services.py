@@ -46,6 +46,14 @@ def account(id: int, check: SyncCheck) -> dict[str, Any]:
     return _only(_rows("SELECT * FROM accounts WHERE id = ?", id), check)
 
 
+def credit(id: int, amount: Annotated[int, Body(embed=True)], check: SyncCheck) -> dict[str, Any]:
+    """Credit one account with some dollars."""
+    _only(_rows("SELECT * FROM accounts WHERE id = ?", id), check)
+    with _data() as db:
+        db.execute("INSERT INTO credits VALUES (?, ?)", (id, amount))
+    return {"account": id, "credited": amount}
+
+
 def export(check: SyncCheck) -> list[dict[str, Any]]:
     """Return every account of every tenant."""
     check()
@@ -104,6 +112,7 @@ ROUTES: Final = {
     "crm": [
         Route("GET", "/accounts", "crm.accounts.list", accounts),
         Route("GET", "/accounts/{id}", "crm.accounts.read", account),
+        Route("POST", "/accounts/{id}/credit", "crm.credit", credit),
         Route("GET", "/export", "crm.export", export),
     ],
     "support": [

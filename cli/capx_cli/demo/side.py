@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from capx_cli.demo.data import SERVICES, expected_deck, is_published, seed, written_deck
+from capx_cli.demo.data import SERVICES, expected_deck, is_published, seed, written_credits, written_deck
 from capx_cli.demo.process import Child, Children
 
 
@@ -76,6 +76,10 @@ class Side:
         expected, written = expected_deck(), written_deck(data)
         right = sum(slide == wanted for slide, wanted in zip(written, expected, strict=False))
         return f"{right} of {len(expected)} slides, {'' if is_published(data) else 'not '}published"
+
+    def credits(self) -> list[int]:
+        """Return the dollars of each credit in the CRM."""
+        return written_credits(self._folder / "crm.db")
 
     @property
     def _orchestrator(self) -> Child:

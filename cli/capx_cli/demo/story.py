@@ -82,7 +82,11 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
         table = [*rows.of_work(session, export["session"]), *rows.of_work(execution, export["execution"])]
         table += [row for side, report in reports["struggle"].items() for row in gains.of_tries(side, report["tried"])]
         requests = authority.requests(task=opened.id)
-        table += [*gains.of_requests(requests), gains.of_budget(reports["thanks"]["execution"], requests)]
+        table += [
+            *gains.of_requests(requests),
+            gains.of_budget(reports["thanks"]["execution"], requests),
+            *gains.of_approval(reports),
+        ]
         show("worked", {side.name: {"received": side.received(), "deck": side.deck()} for side in (session, execution)})
 
         before = execution.probes()
@@ -111,10 +115,17 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
 def _work(session: Side, execution: Side, desk: Desk, approver: Child, show: Show) -> dict[str, dict[str, Any]]:
     """Let both sides work, step by step; return the reports of both sides by the name of the step."""
     reports: dict[str, dict[str, Any]] = {}
+    answers: dict[str, Any] = {}
     # Strict: if one side reports a step that the other does not, the demo is broken.
     for left, right in zip(session.events(), execution.events(), strict=True):
+        if right["step"] == "crediting":
+            # Shown with the next step: the agent waits for the answer before it has something to report.
+            answers = approver.ask({"do": "look"})
+            continue
         more: dict[str, Any] = {}
-        if right["step"] == "struggle":
+        if right["step"] == "credited":
+            more = answers
+        elif right["step"] == "struggle":
             more = {"tried": [*right["tried"], *desk.taken(right["documents"])]}
         elif right["step"] == "publishing":
             more = approver.ask({"do": "look"})

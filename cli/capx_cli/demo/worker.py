@@ -46,6 +46,11 @@ class Worker:
         """Publish the deck to the customer."""
         return self.client.post(f"{self.services['slides']}/decks/{DECK}/publish")
 
+    def credit(self, dollars: int, client: httpx.Client | None = None) -> httpx.Response:
+        """Credit the account, with the client of this agent unless another one is given."""
+        url = f"{self.services['crm']}/accounts/{ACCOUNT}/credit"
+        return (client or self.client).post(url, json={"amount": dollars})
+
     def helper(self, name: str) -> "Worker":
         """Share the right to read with a helper in this process."""
         credential = self.credential.shared(to=name, to_key=AgentKey.generate(name), allow=READ)
