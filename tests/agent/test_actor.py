@@ -103,7 +103,15 @@ def test_without_a_thread_to_ask_in_a_call_is_unavailable(lab: Authority, task: 
 
 def test_an_authority_that_is_away_for_a_moment_is_waited_for(lab: Authority, task: OpenedTask) -> None:
     class Away(Noting):
-        def ask(self, action: str, *, audience: str | None = None, args: Any = None, wait: float = 0.0) -> Answer:
+        def ask(
+            self,
+            action: str,
+            *,
+            audience: str | None = None,
+            args: Any = None,
+            wait: float = 0.0,
+            demand: str | None = None,
+        ) -> Answer:
             if len(self.asked) == 1:
                 self.asked.append((action, None))
                 consent(lab, lab.requests(task=task.id, pending=True)[0].id)
@@ -124,7 +132,7 @@ def test_pending_is_raised_when_nobody_answers_in_time(lab: Authority, task: Ope
     assert str(pending.value) == (
         'crm.accounts.delete at crm, with name "Acme" needs the consent of a person ("finance"), who was asked: '
         f"request {pending.value.request}. Nothing was done. Go on with other work, and try the very same call again "
-        f"later; nobody can consent after {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(pending.value.until))}."
+        f"later; nobody can answer after {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(pending.value.until))}."
     )
     assert isinstance(pending.value.__context__, Denied)
     assert str(pickle.loads(pickle.dumps(pending.value))) == str(pending.value)

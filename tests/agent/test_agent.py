@@ -174,7 +174,15 @@ def test_a_child_forked_while_a_grant_arrives_holds_its_own(lab: Authority, task
         def acting_for(self, bundle: Bundle, /) -> "Granting":
             return Granting(self._authority, bundle)
 
-        def ask(self, action: str, *, audience: str | None = None, args: Any = None, wait: float = 0.0) -> Answer:
+        def ask(
+            self,
+            action: str,
+            *,
+            audience: str | None = None,
+            args: Any = None,
+            wait: float = 0.0,
+            demand: str | None = None,
+        ) -> Answer:
             return Granted(granted)
 
     def holds() -> bool:

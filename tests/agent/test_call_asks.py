@@ -173,7 +173,15 @@ class Failing(InProcess):
     def acting_for(self, bundle: Bundle, /) -> "Failing":
         return Failing(self._authority, bundle)
 
-    def ask(self, action: str, *, audience: str | None = None, args: object = None, wait: float = 0.0) -> Answer:
+    def ask(
+        self,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: object = None,
+        wait: float = 0.0,
+        demand: str | None = None,
+    ) -> Answer:
         raise TimeoutError
 
 

@@ -1,4 +1,4 @@
-"""Attacks on a person's consent: more calls than the person agreed to."""
+"""Attacks on a person's yes, a consent or an approval: more calls than the person agreed to."""
 
 import signal
 import subprocess
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import capx
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.authority.remote.client import RemoteAuthority
@@ -21,6 +22,7 @@ from tests.labs.postgres import shared_server
 from tests.labs.processes import ended_with_test
 from tests.server.conftest import Served, serving
 
+ORDER = "warehouse.order"
 REFUND: dict[str, JSON] = {"amount": 400}
 RACER = """
 import sys, time
@@ -32,17 +34,18 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 
-kind, place, key_file, token = sys.argv[1:]
-connection = connect(AudienceKeys.load(Path(key_file), "billing"), **{kind: place})
+kind, place, key_file, token, action = sys.argv[1:]
+audience = action.partition(".")[0]
+connection = connect(AudienceKeys.load(Path(key_file), audience), **{kind: place})
 # Each has its own memory of presentations, as services on several machines have.
 verifier = connection.verifier(replay=Replay.process(clock=lambda: time.time() - 1_000))
-bundle, sent = Bundle.parse(token), ToolCall("billing.refund", {"amount": 400})
+bundle, sent = Bundle.parse(token), ToolCall(action, {"amount": 400})
 while connection.liveness.age() > 1:
     time.sleep(0.01)
 print("ready", flush=True)
 sys.stdin.readline()
-call = Call("billing.refund", {"amount": 400}, tenant="Acme")
-print(sum(verifier.decide(bundle.present("billing", sent).text, sent, call).allowed for _ in range(3)), flush=True)
+call = Call(action, {"amount": 400}, tenant="Acme")
+print(sum(verifier.decide(bundle.present(audience, sent).text, sent, call).allowed for _ in range(3)), flush=True)
 sys.stdin.readline()
 connection.close()
 """
@@ -78,17 +81,27 @@ class World:
         assert isinstance(granted, Granted)
         return Bundle([granted.capability])
 
-    def race(self, bundle: Bundle, count: int = 16) -> int:
+    def approved(self, task: OpenedTask, uses: int = 1) -> Bundle:
+        """A capability that may order without limit, each call of which ben must approve, and his approval of one."""
+        with Authority.open_home(self.office.home) as authority:
+            granted = authority.ask(task.bundle, ORDER)
+        assert isinstance(granted, Granted)
+        demand = capx.approval(by=[self.office.ben.public])
+        held = Bundle([granted.capability]).delegate(to="buyer", approval=demand)
+        return held.holding(self.office.ben.approve(held.approval_request(ORDER, REFUND), uses=uses))
+
+    def race(self, bundle: Bundle, count: int = 16, *, action: str = "billing.refund") -> int:
         """How many calls so many processes are allowed, each of which tries three times."""
-        racers = self._services(bundle, count)
+        racers = self._services(bundle, count, action)
         return sum(int(racer.communicate("\n\n", timeout=120)[0]) for racer in racers)
 
-    def _services(self, bundle: Bundle, count: int) -> "list[subprocess.Popen[str]]":
+    def _services(self, bundle: Bundle, count: int, action: str) -> "list[subprocess.Popen[str]]":
         """So many processes of the service, ready to try a call three times."""
-        key_file = self.office.home.parent / "billing.keys"
+        audience = action.partition(".")[0]
+        key_file = self.office.home.parent / f"{audience}.keys"
         if not key_file.exists():
-            self.served.keys("billing").save(key_file)
-        command = (sys.executable, "-c", RACER, self.kind, self.place, str(key_file), bundle.text)
+            self.served.keys(audience).save(key_file)
+        command = (sys.executable, "-c", RACER, self.kind, self.place, str(key_file), bundle.text, action)
         racers = [
             ended_with_test(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
             for _ in range(count)
@@ -98,9 +111,9 @@ class World:
             assert racer.stdout.readline() == "ready\n"
         return racers
 
-    def killed_after_payment(self, bundle: Bundle) -> int:
+    def killed_after_payment(self, bundle: Bundle, *, action: str = "billing.refund") -> int:
         """How many calls a process is allowed that is killed with -9 before it does anything about them."""
-        (service,) = self._services(bundle, 1)
+        (service,) = self._services(bundle, 1, action)
         assert service.stdin is not None
         assert service.stdout is not None
         service.stdin.write("\n")
@@ -145,3 +158,23 @@ def test_a_delegated_consent_is_no_second_one(world: World) -> None:
     task = world.remote.open(world.office.signed(world.remote))
     granted = world.agreed(task)
     assert sum(world.race(granted.delegate(to=f"child-{nth}"), count=2) for nth in range(3)) == 1
+
+
+# An approval, which the agent carries
+
+
+def test_sixteen_processes_that_race_one_approval_make_one_call(world: World) -> None:
+    task = world.remote.open(world.office.signed(world.remote))
+    for uses in (1, 5):
+        assert world.race(world.approved(task, uses), action=ORDER) == uses
+
+
+def test_an_approval_that_was_paid_and_killed_is_not_used_twice(world: World) -> None:
+    bundle = world.approved(world.remote.open(world.office.signed(world.remote)))
+    assert world.killed_after_payment(bundle, action=ORDER) == 1
+    assert world.race(bundle, count=2, action=ORDER) == 0
+
+
+def test_children_share_one_approval(world: World) -> None:
+    bundle = world.approved(world.remote.open(world.office.signed(world.remote)), uses=2)
+    assert sum(world.race(bundle.delegate(to=f"child-{nth}"), count=2, action=ORDER) for nth in range(3)) == 2

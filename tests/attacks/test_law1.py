@@ -310,7 +310,8 @@ def a_later_root_moves_the_nodes(patch: pytest.MonkeyPatch) -> None:
 
 def judging(read: Lineage, demands: Iterable[Demand]) -> Lineage:
     """The same lineage, where these are all that may refuse."""
-    return replace(read, sections=tuple(Section(d.hop, d.name, (d.caveat,)) for d in demands))
+    sections = tuple(Section(d.hop, d.name, (d.caveat,)) for d in demands)
+    return replace(read, sections=sections, judged=sections)
 
 
 def the_last_max_hops_wins(patch: pytest.MonkeyPatch) -> None:
@@ -351,7 +352,7 @@ def the_work_of_the_last_block_alone_is_bounded(patch: pytest.MonkeyPatch) -> No
     real = Lineage.is_too_much_work
 
     def is_too_much_work(read: Lineage, call: Call) -> bool:
-        return real(replace(read, sections=read.sections[-1:]), call)
+        return real(replace(read, judged=read.judged[-1:]), call)
 
     patch.setattr(Lineage, "is_too_much_work", is_too_much_work)
 

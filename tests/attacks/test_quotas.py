@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from capx.authority.authority import Authority
-from capx.authority.requests import granting
+from capx.authority.requests import quotas
 from capx.store.protocols import Store, Writing
 from capx.tokens.bundle import Bundle, hops_between
 from capx.verify.ask import Granted, Pending, Refused
@@ -27,8 +27,8 @@ MADE, WAITING = 40, 16
 @pytest.fixture
 def lab(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[GrantingLab]:
     """An authority over each kind of store."""
-    monkeypatch.setattr(granting, "MOST_MADE", MADE)
-    monkeypatch.setattr(granting, "MOST_WAITING", WAITING)
+    monkeypatch.setattr(quotas, "MOST_MADE", MADE)
+    monkeypatch.setattr(quotas, "MOST_WAITING", WAITING)
     made = GrantingLab(rule("on_request", *EVERYWHERE), rule("ask", "mail.*"), store=store)
     yield made
     # Its recorder would go on, and tell other tests of this process that the store is closed.

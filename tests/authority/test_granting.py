@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import pytest
 from msgspec.structs import replace
 
-from capx.authority.requests import granting
+from capx.authority.requests import granting, quotas
 from capx.authority.requests.granting import Grantable
 from capx.authority.requests.inheritance import Asker, read_asker
 from capx.authority.requests.offering import NotOffered, offer
@@ -454,7 +454,7 @@ def test_racing_asks_for_one_thing_are_granted_one_capability(lab: GrantingLab) 
 
 def test_what_a_delegator_pins_is_said_in_the_known_vocabulary(lab: GrantingLab) -> None:
     child = own(lab.open().bundle).delegate(to="sub", may_ask=[action("billing.refund", amount=between(0, 10))])
-    (entry,) = next(one.entries for one in next(iter(child)).caveats[-1] if isinstance(one, Allow))
+    entry, _ = next(one.entries for one in next(iter(child)).caveats[-1] if isinstance(one, Allow))
     assert any(isinstance(pair.constraint, Fields) for pair in entry.args or ())
     assert DEFAULT.decode(spelled([["allow", [entry.wire()]]])) == (Allow((entry,)),)
 
@@ -473,7 +473,7 @@ def why(lab: GrantingLab, bundle: Bundle, what: str, args: Any = None) -> str:
 def bound(monkeypatch: pytest.MonkeyPatch, **most: int) -> None:
     """Let there be so many requests at most."""
     for name, count in most.items():
-        monkeypatch.setattr(granting, name, count)
+        monkeypatch.setattr(quotas, name, count)
 
 
 @pytest.mark.parametrize(("what", "name"), [(QUERY, "MOST_MADE"), ("mail.send", "MOST_WAITING")])

@@ -1,7 +1,7 @@
 """Time capx beside its floor and its peers: one run, interleaved, as ratios.
 
 make bench                           measure everything, in twenty minutes: build/bench.json, tables on the terminal
-make bench BENCH='--only authority'  one part: authority, verify, guard, or grow
+make bench BENCH='--only authority'  one part: authority, verify, approvals, guard, or grow
 make bench GROW=1                    in addition, what a log of a million decisions costs; GROW=0.01 is quick
 make bench EARLIER=COMMIT            in addition, what has become slower or quicker since; three minutes a pair
 python -m tests.bench --quick        the same program within a minute and a half, for whoever changes it
@@ -17,6 +17,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table as Drawn
 
+from tests.bench import approvals
 from tests.bench.asgi_requests import REQUEST
 from tests.bench.authority.figures import TASK
 from tests.bench.link import CHECKOUT
@@ -41,7 +42,7 @@ def draw(report: Report, console: Console) -> None:
 
 def write_docs(report: Report, peers: Path) -> None:
     """The page, the numbers it was made of, and its plots."""
-    if report.quick or not {"start", TASK, REQUEST} <= {row.op for row in report.rows}:
+    if report.quick or not {"start", approvals.OP, TASK, REQUEST} <= {row.op for row in report.rows}:
         sys.exit("a quick run, or one of a part, is no ground for a page: run `make bench` first")
     save(report, DOCS / "benchmarks.json")
     (DOCS / "benchmarks.md").write_text(page(report), encoding="utf-8")
@@ -70,7 +71,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="few short rounds and 10 000 dead")
-    parser.add_argument("--only", choices=["authority", "verify", "guard", "grow"], help="measure one part")
+    parser.add_argument(
+        "--only", choices=["authority", "verify", "approvals", "guard", "grow"], help="measure one part"
+    )
     parser.add_argument("--grow", type=float, help="measure a log of this share of 1 000 000 decisions, too")
     parser.add_argument(
         "--earlier",

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from capx import RootKey, StoreLiveness
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import wire
-from tests.bench import growth, ours, startup, workload
+from tests.bench import approvals, growth, ours, startup, workload
 from tests.bench.asgi_requests import REQUEST
 from tests.bench.authority.part import AuthorityPart
 from tests.bench.earlier import Earlier, measure_earlier, parts_of
@@ -82,6 +82,12 @@ class Session:
         with growth.by_deaths(self._folder, self._options.dead) as contenders:
             self.measure("dead ids", contenders, _to_least(contenders))
 
+    def approvals(self) -> None:
+        """The same calls with approvals and without."""
+        for hops in approvals.LENGTHS:
+            contenders = approvals.contenders(hops, RootKey.generate(), self._view)
+            self.measure(f"approvals, {hops} hops", contenders, approvals.against(contenders), self._turns)
+
     def guard(self, peers: Peers | None) -> None:
         """Routes behind a guard."""
         with requests.guarded_requests(self._folder / "requests") as own:
@@ -109,7 +115,9 @@ class Session:
         """The same in an earlier commit."""
         given = self._options
         commit, wanted = parts_of(asked)
-        parts = [part for part in wanted if given.only in {None, part}]
+        # An approval is a part of verification, which must not cost more for tokens that demand none.
+        only = "verify" if given.only == "approvals" else given.only
+        parts = [part for part in wanted if only in {None, part}]
         rounds = self._turns
         turns = (given.pairs if "authority" in parts else 0) + rounds * len(parts)
         task = self._progress.add_task(f"beside {commit}", total=turns)
@@ -211,6 +219,8 @@ def run(options: argparse.Namespace, console: Console) -> Report:
         peers = _peers(session, options, stack) if options.only in {None, "verify", "guard"} else None
         if options.only in {None, "verify"}:
             _verify(session, options, peers)
+        if options.only in {None, "approvals"}:
+            session.approvals()
         if options.only in {None, "guard"}:
             session.guard(peers)
         if options.only in {None, "guard"}:

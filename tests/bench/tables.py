@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.bench import ours, startup
+from tests.bench import approvals, ours, startup
 from tests.bench.authority import tables as of_the_authority
 from tests.bench.earlier import Earlier
 from tests.bench.guarding import tables as of_the_guard
@@ -64,7 +64,8 @@ def tables(report: Report) -> list[Table]:
             found.append(_times(report, rows, op, base, note))
         if rows and op == "verify":
             found += [_beside_capx(report, rows), _signed(report)]
-    found += [_sizes(report), _growth(report, "caveats", "caveats a hop"), _growth(report, "deaths", "dead ids")]
+    found += [approvals.table(report), _sizes(report)]
+    found += [_growth(report, "caveats", "caveats a hop"), _growth(report, "deaths", "dead ids")]
     found += [
         _starts(report),
         *of_the_guard.tables(report),

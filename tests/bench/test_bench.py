@@ -18,7 +18,7 @@ from capx.tokens.lineage import unverified_lineage
 from capx_caveats import Call
 from capx_caveats.work_bound import MAX_CALL_WORK, _exact
 from tests.bench import __main__ as program
-from tests.bench import ours
+from tests.bench import approvals, ours
 from tests.bench.asgi_requests import BARE, REQUEST
 from tests.bench.authority import figures
 from tests.bench.authority.child import Child
@@ -39,6 +39,7 @@ from tests.labs.serving import served
 
 QUICK = ["--quick", "--rounds", "2", "--turn", "0.0005", "--dead", "50"]
 VERIFY = [*QUICK, "--only", "verify", "--hops", "1,64"]
+APPROVALS = [*QUICK, "--only", "approvals", "--hops", "1"]
 GUARD = [*QUICK, "--only", "guard"]
 AUTHORITY = [*QUICK, "--only", "authority", "--followers", "2", "--revocations", "3", "--spends", "40", "--agents", "2"]
 
@@ -131,6 +132,32 @@ def test_what_takes_several_processes_has_whole_runs(checkout: Path, tmp_path: P
     (one,) = run(checkout, tmp_path / "bench.json", *AUTHORITY, *beside)[0].earlier
     assert {figures.TASK, figures.LAG, figures.SERVE} <= {change.op for change in one.changes}
     assert (one.pairs, one.rounds) == (1, 2)
+
+
+def test_a_run_measures_approvals_beside_the_same_chain_without(checkout: Path, tmp_path: Path) -> None:
+    demand_a_clone(checkout)
+    found, shown = run(checkout, tmp_path / "bench.json", *APPROVALS, "--earlier", "HEAD:verify")
+    whole = {(who, at) for who in (ours.CHECK, *approvals.BASES, *approvals.BASES.values()) for at in approvals.LENGTHS}
+    assert {(row.who, row.at) for row in found.rows if row.op == approvals.OP} == whole
+    for row in found.rows:
+        assert row.ratios.keys() == {approvals.BASES[row.who]} if row.who in approvals.BASES else not row.ratios
+    assert "Approvals" in shown
+    (one,) = found.earlier
+    assert {(change.op, change.at) for change in one.changes} == {("verify", 1)}
+    assert len(tables(found)) == 2
+
+
+def test_an_approval_beyond_its_bar_is_bold() -> None:
+    def row(who: str, us: float) -> Row:
+        return Row(approvals.OP, 8, who, us, (us, us), 10, {})
+
+    def told(us: float) -> str:
+        rows = [row(ours.CHECK, 60.0), row(approvals.WITHOUT, 50.0), row(approvals.MET, us)]
+        (only,) = tables(report(*rows))
+        return only.rows[-1][-1]
+
+    assert told(90.0) == "40.0 µs, 0.67 checks"
+    assert told(90.1) == "**40.1 µs, 0.67 checks**"
 
 
 def demand_a_clone(checkout: Path) -> None:

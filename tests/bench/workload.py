@@ -9,6 +9,7 @@ from typing import Final
 from capx import AgentKey, Capability, MalformedToken, RootKey, ToolCall, action, between, expires, max_hops, where
 from capx.crypto.base64url import b64u
 from capx.crypto.ed25519 import parse_public
+from capx.tokens.approval_caveat import ApprovalTerms
 from capx.tokens.capability import mint
 from capx_caveats import Appendable, Call, Caveat, Entry, Expires, Holder, Root, Task, Tenant, UntilCompleted, allow
 from tests.bench.measuring import Unmeasurable
@@ -65,9 +66,14 @@ def signed_chain_of(hops: int, root: RootKey, now: int) -> Capability:
     return capability
 
 
-def chain_of(hops: int, root: RootKey, now: int, *more: Appendable) -> Capability:
-    """A capability with that many hops, or with as many as its text has room for; `more` stands in every block."""
+def chain_of(hops: int, root: RootKey, now: int, *more: Appendable, demand: ApprovalTerms | None = None) -> Capability:
+    """A capability with that many hops, or with as many as its text has room for; `more` stands in every block.
+
+    `demand` stands behind the authority's block.
+    """
     capability = mint(root.audience_key(AUDIENCE), authority(now), now=now)
+    if demand is not None:
+        capability = capability.demanding(demand)
     for hop in range(hops):
         try:
             capability = capability.delegate(to=f"agent-{hop}", allow=ENTRIES, caveats=of_a_hop(hop, *more))

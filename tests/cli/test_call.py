@@ -1,6 +1,8 @@
 """`capx call` against a real service on the loopback interface."""
 
 import json
+import re
+import shlex
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,7 +51,8 @@ class Handler(BaseHTTPRequestHandler):
         )
         call = Call(f"crm.{self.command.lower()}", {"body": body.decode()} if body else {}, tenant="Acme")
         try:
-            self.server.authority.verifier("crm").verify(sent.removeprefix("Capx "), received, call)
+            admitted = self.server.authority.verifier("crm").admit(sent.removeprefix("Capx "), received)
+            admitted.judge(call, sent=True)
         except Denied as denied:
             problem = json.dumps(denied.problem()).encode()
             self.answer(denied.status, "application/problem+json", problem, **{"Capx-Decision": denied.decision.id})
@@ -113,6 +116,27 @@ def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Servic
         assert sent.startswith("Capx capx1_")
         assert sent.removeprefix("Capx ") not in {token, reader}
     assert len(set(service.seen)) == len(service.seen)
+
+
+def test_a_call_that_needs_an_approval_is_told_how(home: Any, service: Service, tmp_path: Path) -> None:
+    url, key = f"http://127.0.0.1:{service.server_port}/a", tmp_path / "lea.key"
+    lea = home("principal", "new", "lea", "--key-file", str(key)).out.strip()
+    task = home("task", "open", "--tenant", "Acme", "--allow", "crm.*").token
+    token = home("delegate", "--to", "x", "--approval-by", lea, token=task).token
+    body = ("--audience", "crm", "--data", "it's $HOME\x1b[31m")
+    denied = home("call", url, *body, token=token, code=1).err
+    assert "  needs_discharge: " in denied
+    (found,) = re.findall(r"^  to get it approved: capx (.*)$", denied, re.MULTILINE)
+    asked = tmp_path / "call.ask"
+    asked.write_text(home(*shlex.split(found), token=token).out)
+    assert json.loads(asked.read_text())["args"] == {"body": body[-1]}
+    approval = tmp_path / "call.approval"
+    signed = ("--key-file", str(key), "--yes", "--out", str(approval))
+    home("requests", "approve", "--file", str(asked), *signed)
+    approved = home("approval", "add", str(approval), token=token).out.strip()
+    assert home("call", url, *body, token=approved).err == "HTTP 200 OK\n"
+    # It was good for one call.
+    assert "budget" in home("call", url, *body, token=approved, code=1).err
 
 
 def test_a_body_ends_its_line_on_a_terminal_and_not_in_a_pipe(home: Any, service: Service) -> None:

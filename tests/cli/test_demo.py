@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from capx import AgentKey, Bundle, MalformedToken, SignedIntent
+from capx import AgentKey, ApprovalRequest, Bundle, Discharge, MalformedToken, PrincipalKey, SignedIntent
 from capx.authority.authority import Authority
 from capx.authority.graph.graph import Node, Tree
 from capx.crypto.keys import AudienceKeys
 from capx_cli.demo import ending, gains, rows
 from capx_cli.demo.attack import Try
-from capx_cli.demo.data import SERVICES
+from capx_cli.demo.data import SERVICES, written_credits
 from capx_cli.demo.row import Row
 from capx_cli.demo.screen import Screen
 from capx_cli.demo.story import Outcome
@@ -39,6 +39,7 @@ from capx_cli.demo import charter
 for given, more in {
     "calls = 6": "calls = 7",
     '["warehouse.revenue.read"]': '["warehouse.revenue.read", "crm.export"]',
+    'approval = { by = ["leads"] }\\n': "",
     'how = "ask"\\napprovers = ["leads"]\\nwithin = "10m"': 'how = "on_request"',
 }.items():
     assert given in charter.POLICY
@@ -71,7 +72,7 @@ def test_every_row_happens_as_expected(kept: tuple[dict[str, Any], Path]) -> Non
     answer, _ = kept
     assert answer["ok"]
     assert [row for row in answer["rows"] if not row["ok"]] == []
-    assert len(answer["rows"]) == 34
+    assert len(answer["rows"]) == 39
     assert answer["seconds"] < 30
 
 
@@ -132,6 +133,10 @@ def test_a_demo_with_a_wider_policy_shows_other_rows_and_fails() -> None:
         "sub-agent asks to publish it": "granted",
         "orchestrator publishes the deck": "granted",
         "a seventh slide, of six": "200",
+        "orchestrator credits $40": "not asked",
+        "the approval of $40, with $400": "200",
+        "the approval of $40, a second time": "200",
+        "credits in the CRM": "$40, $400, $40",
     }
 
 
@@ -146,6 +151,7 @@ def test_a_kept_home_holds_what_was_asked_for_and_who_agreed(kept: tuple[dict[st
         ((), "warehouse.revenue.read"): ("granted", None),
         ((), "slides.write"): ("granted", None),
         ((), "slides.publish"): ("granted", "bo@our.example"),
+        ((), "crm.credit"): ("granted", "bo@our.example"),
         (("presentation-agent",), "slides.publish"): ("denied", "bo@our.example"),
     }
 
@@ -157,6 +163,34 @@ def test_a_kept_home_holds_the_task_its_end_and_the_denial(kept: tuple[dict[str,
         event = authority.decision(answer["denial"])
         assert event is not None
         assert event.facts()["action"] == "crm.export"
+
+
+def test_an_approval_serves_one_credit_of_its_amount(kept: tuple[dict[str, Any], Path]) -> None:
+    answer, home = kept
+    inflated = row(answer["rows"], "execution", "the approval of $40, with $400")
+    assert inflated["happened"] == "403 argument_refused"
+    assert inflated["note"] == 'an approval allows crm.credit only where amount is 40; "amount" is 400'
+    again = row(answer["rows"], "execution", "the approval of $40, a second time")
+    assert again["happened"] == "403 budget_exhausted"
+    assert "an approval allows at most 1 call" in again["note"]
+    assert written_credits(home / "demo" / "execution" / "crm.db") == [40]
+    assert written_credits(home / "demo" / "session" / "crm.db") == [40, 400, 40]
+    assert row(answer["rows"], "execution", "credits in the CRM")["happened"] == "$40"
+    assert row(answer["rows"], "session", "credits in the CRM")["happened"] == "$40, $400, $40"
+
+
+def test_bo_signed_one_credit_of_40_for_the_orchestrator(kept: tuple[dict[str, Any], Path]) -> None:
+    answer, home = kept
+    bo = PrincipalKey.load(home / "demo" / "people" / "bo.key")
+    with Authority.open_home(home) as authority:
+        (asked,) = [one for one in authority.requests(task=answer["task"]) if one.to_approve is not None]
+    assert asked.to_approve is not None
+    assert asked.discharge is not None
+    request = ApprovalRequest.parse(asked.to_approve)
+    assert request.caveat.approvers == (bo.public,)
+    assert (request.action, dict(request.args), asked.labels) == ("crm.credit", {"id": 1, "amount": 40}, ())
+    said = [one.sentence() for block in Discharge.parse(asked.discharge).caveats for one in block]
+    assert "allows only crm.credit where amount is 40 and id is 1" in said
 
 
 def test_each_service_was_given_a_key_for_itself_alone(kept: tuple[dict[str, Any], Path]) -> None:
@@ -231,6 +265,7 @@ def test_the_commands_that_are_printed_explore_a_kept_home(kept: tuple[dict[str,
     assert "1 of 1" in intents.stdout, intents.stderr
     requests = result([*capx, "requests", "list", "--all"], CAPX_HOME=str(home))
     assert "slides.publish@slides" in requests.stdout, requests.stderr
+    assert "crm.credit@crm" in requests.stdout
 
 
 def test_a_home_that_holds_something_is_not_written_into(kept: tuple[dict[str, Any], Path]) -> None:
@@ -263,8 +298,8 @@ def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
     lines = shown.stdout.splitlines()
     assert "\x1b" not in shown.stdout
     assert max(len(line) for line in lines if "CAPX_HOME=" not in line) <= 48
-    assert "34 of 34 rows as expected" in shown.stdout
-    assert sum(line.startswith("   ok ") for line in lines) == 34
+    assert "39 of 39 rows as expected" in shown.stdout
+    assert sum(line.startswith("   ok ") for line in lines) == 39
     assert [line for line in lines if "capx why" in line and "CAPX_HOME=" in line]
     assert [line for line in lines if "capx requests list --all" in line and "CAPX_HOME=" in line]
 
@@ -306,6 +341,22 @@ def test_the_screen_says_who_asked_what_and_the_answer() -> None:
     screen.show("publishing", {"session": {}, "execution": {"answered": answered}})
     assert "to pre\\x1b[2Jsentation, who asks for slides.publish at slides: no" in written.getvalue()
     assert "to the orchestrator, who asks for slides.publish at slides: yes" in written.getvalue()
+
+
+def test_the_screen_shows_the_approval_and_the_refusals() -> None:
+    written = io.StringIO()
+    screen = Screen(Console(file=written, width=200, markup=False, emoji=False, highlight=False))
+    served: dict[str, Any] = {"dollars": 40, "problem": {}}
+    answered = [{"who": "the orchestrator", "what": "crm.credit at crm, only with amount 40 and id 1", "yes": True}]
+    screen.show("credited", {"session": served, "execution": {**served, "answered": answered}})
+    problem = {"code": "argument_refused", "reasons": [{"sentence": "amount is 40\x1b[2J"}]}
+    screen.show("inflated", {"session": {"dollars": 400, "problem": {}}, "execution": {"problem": problem}})
+    shown = written.getvalue()
+    assert "to the orchestrator, who asks for crm.credit at crm, only with amount 40 and id 1: yes" in shown
+    assert shown.count("credited $40\n") + shown.count("credited $40 ") == 2
+    assert "credited $400" in shown
+    assert "refused: argument_refused" in shown
+    assert "amount is 40\\x1b[2J" in shown
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")

@@ -68,11 +68,12 @@ def test_h_asks_for_help_also_of_commands_that_take_ids(capx: Any, name: str) ->
 WRITES_FOR_PROGRAMS = {
     *("init", "call", "principal new", "principal show", "principal add", "intent new", "intent sign"),
     *("keys export", "keys bind", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
+    "approval ask",
 }
 """Commands that write a key, an answer or nothing to standard output."""
 MAKES_A_TOKEN = {
     *("task open", "mint", "delegate", "attenuate", "ask", "present", "export", "import"),
-    *("seal", "unseal"),
+    *("seal", "unseal", "approval add"),
 }
 
 

@@ -31,6 +31,11 @@ BEFORE = """
 umask 077
 export CAPX_HOME=home
 capx init
+capx principal new lea --key-file lea.key > lea.public
+capx task open --tenant Acme --allow billing.credit > credit.token
+capx delegate --to clerk --approval-by "$(cat lea.public)" --token-file credit.token > clerk.token
+capx approval ask --action billing.credit --arg amount:=40 --token-file clerk.token > call.ask
+capx requests approve --file call.ask --key-file lea.key --yes > call.approval
 capx task open --tenant Acme --allow crm.read --allow crm.accounts.read --allow slides.write > task.token
 capx delegate --to slides-agent --audience slides --allow slides.write --with deck=deck-42 \
     --token-file task.token > slides.token
@@ -45,7 +50,7 @@ ttl = "2h"
 how = "at_open"
 allow = ["crm.accounts.read"]
 TOML
-capx principal add lea --key "$(capx principal new lea --key-file lea.key)" --group leads
+capx principal add lea --key "$(cat lea.public)" --group leads
 capx principal add ana --key "$(capx principal new ana --key-file ana.key)" --tenant Acme --purpose qbr
 cat >> home/policy.toml <<'TOML'
 [[purpose.qbr.grant]]
@@ -82,6 +87,7 @@ case $1 in
     *"principal new ana"*) rm ana.key;;
     *'"$old"'*) old=$(capx keys add);;
     *'"$request"'*) request=$(capx requests list | awk 'NR == 2 { print $1 }');;
+    *"capx approval"*) export CAPX_TOKEN_FILE=clerk.token;;
     *"capx ask"*) export CAPX_TOKEN_FILE=another.token;;
     *before-upgrade.db*--dry-run) mv before.db before-upgrade.db;;
 esac

@@ -124,7 +124,7 @@ def test_a_token_that_allows_nothing_is_said_to(home: Any) -> None:
     assert "will be denied" not in home(*present, "deck=d1", token=token).err
     warned = home(*present, "deck=d2", token=token)
     assert warned.token
-    assert 'this will be denied: the task\'s grant allows slides.write only where deck is "d1"' in warned.err
+    assert 'this will be denied: the task\'s grant: allows slides.write only where deck is "d1"' in warned.err
     assert "this will be denied: no action is left" in home(*present, "deck=d1", token=none.token).err
     assert "is for crm, slides, authority, not for hr" in home("verify", "--action", "hr.read", token=token, code=2).err
 

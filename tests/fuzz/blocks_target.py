@@ -34,7 +34,7 @@ from tests.models import naive
 CODES = {
     "not_understood", "expired", "not_yet", "wrong_tenant", "action_not_allowed", "argument_refused",
     "argument_not_named", "attribute_missing", "stale_liveness", "unknown_liveness", "no_meter", "budget_exhausted",
-    "hop_unsigned", "hop_signature", "needs_discharge",
+    "hop_unsigned", "hop_signature", "needs_discharge", "bad_discharge",
 }  # fmt: skip
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 BARE = Call("a.read", {"x": "/data/acme/1", "y": [1, 2]}, "Acme", {"region": "eu"})

@@ -13,12 +13,22 @@ from pathlib import Path
 
 import atheris
 
-TARGETS = ("wire", "blocks", "presentation", "signed", "sealed", "http", "interop")
+TARGETS = (
+    "wire",
+    "blocks",
+    "presentation",
+    "signed",
+    "sealed",
+    "discharge",
+    "approval_request",
+    "http",
+    "interop",
+)
 WORDS = """
     task intent root hop max_hops call until_completed expires not_before tenant allow where args. "*" budget fresh
     holder sig eq in range prefix path each any all not absent anything glob regex url host cidr contains length fields
     acme.multiple acme.region argv null true false 9007199254740991 -0 1e3 [[ ]] \\\\ud800 Capx capx1_ /../ %2F ://
-    capxseal1_ agent principal
+    capxseal1_ agent principal capxd1_ approved signed approval approve cid audience node action args asked nonce
 """
 """What the fuzzer may write besides bytes: tags, and spellings that mean trouble."""
 

@@ -16,7 +16,6 @@ from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.errors import CapxError
 from capx.tokens.binding import HttpRequest, Received, ToolCall
-from capx.tokens.capability import Capability
 from capx.tokens.wire import MAX_BLOCK, MAX_BLOCKS
 from capx.verify.decision import Decision
 from capx_caveats import Call, allow, demand_json
@@ -70,7 +69,7 @@ def check(data: bytes) -> None:
         token = appended(PARENT, *blocks)
     except CapxError:  # too large
         return
-    decision = decided(Lab(), token, received)
+    decision = decided(Lab(), token.text, received)
     if not any(b"regex" in block for block in blocks):
         said = naively(token.text, received)
         assert decision.allowed == (not said), "only one of both verifiers allows"
@@ -86,13 +85,13 @@ def tampered(text: str) -> None:
     assert decision.allowed == (text in UNTOUCHED), "a token that was touched is allowed, or one that was not refused"
 
 
-def decided(lab: Lab, token: Capability, received: Received) -> Decision:
+def decided(lab: Lab, token: str, received: Received) -> Decision:
     """The verdict; sent again, with what the verifier remembers of it, it is the same, but that it was used."""
-    first = lab.verifier.decide(token.text, received, CALL)
-    again = lab.verifier.decide(token.text, received, CALL)
+    first = lab.verifier.decide(token, received, CALL)
+    again = lab.verifier.decide(token, received, CALL)
     unburnt = first.refusals and codes(again) == codes(first)
     assert unburnt or codes(again) == ("replayed",), "one presentation was used twice"
-    cold, warm = (lab.verifier.explain(token.text, CALL, received) for lab in (Lab(), lab))
+    cold, warm = (lab.verifier.explain(token, CALL, received) for lab in (Lab(), lab))
     assert cold == warm, "a memory changes what a token says"
     assert not (first.allowed and cold.refusals), "what is explained is not what is decided"
     return first

@@ -60,7 +60,7 @@ def check(data: bytes) -> None:
 
 
 def judged(token: Capability) -> Decision:
-    return decided(Lab(), token, READ)
+    return decided(Lab(), token.text, READ)
 
 
 def signed(block: bytes, parent: Capability, key: AgentKey) -> bytes:

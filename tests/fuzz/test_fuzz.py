@@ -17,6 +17,8 @@ RUNS = {
     "presentation": repeated(4_000),
     "signed": repeated(2_000),
     "sealed": repeated(10_000),
+    "discharge": repeated(4_000),
+    "approval_request": repeated(2_000),
     "http": repeated(10_000),
     "interop": repeated(10_000),
 }

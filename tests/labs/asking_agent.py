@@ -48,7 +48,15 @@ class Noting(InProcess):
         other.asked, other.open = self.asked, self.open
         return other
 
-    def ask(self, action: str, *, audience: str | None = None, args: Any = None, wait: float = 0.0) -> Answer:
+    def ask(
+        self,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Any = None,
+        wait: float = 0.0,
+        demand: str | None = None,
+    ) -> Answer:
         self.asked.append((f"{action}@{audience}", None if args is None else dict(args)))
         assert self.open.wait(30)
         return super().ask(action, audience=audience, args=args, wait=wait)

@@ -18,7 +18,7 @@ from typing import Any
 from unicodedata import category
 from urllib.parse import unquote, urlsplit
 
-from tests.models import naive_ed25519
+from tests.models import naive_ed25519, naive_secretbox
 
 SPEC = json.loads(Path(__file__).parents[2].joinpath("docs/spec/vocabulary.json").read_text("utf-8"))
 HOSTS, MARKS, LIMITS, TEXTS = SPEC["hosts"], SPEC["marks"], SPEC["numbers"], dict[str, str]()
@@ -48,19 +48,30 @@ def codes(token: str, audience: str, keys: Any, received: Any, call: Any, **worl
     """What refuses, in order. `world`: now, deaths, age, seen (the ids burnt; None: cannot tell), require, bearer."""
     now, age, seen = world["now"], world["age"], world.get("seen", ())
     try:
+        demand("," not in token or (len(token) <= 32768 and token.count(",") <= 8), "too_large")
+        token, *sent = token.split(",")
+        demand(all(text.startswith("capxd1_") for text in sent))
         kid, named, identifier, blocks, signature = decoded(token)
         demand(named == audience, "wrong_audience")
         demand(kid in keys and blocks, "not_authentic")
         tail, d = chained(keys[kid], identifier, blocks)
         ids = [each[:16] for each in d]
         demand(hmac.compare_digest(tail, signature), "not_authentic")
+        found = discharged(keys[kid], identifier, blocks, signature, sent)
         claims, caveats, presented = shaped(blocks, world.get("require", ()))
+        said = [approved(cid, discharge) for cid, discharge in found.values()]
+        demand(sum(one["count"] for one in said) <= 16, "too_large")
+        judged_too = [caveat for one in said for caveat in one["caveats"]]
+        counted = judged_too + (caveats if named != "authority" else [])
+        demand(sum(caveat[0] == "budget" for caveat in counted) <= 16, "too_large")
         key_ids, unsigned = signatures(blocks, d)
+        unsigned += [fault for one in said for fault in misfits(one, claims, caveats, blocks, (named, now))]
+        key_ids += [key for one in said for key in one["deaths"]]
         past = [
             one for one in world["deaths"] if str(one)[:7] == "issued:" and int(one[7:]) >= json.loads(identifier)[4]
         ]
         dead = deaths(claims, caveats, [*ids, *key_ids, f"kid:{kid}", *past[:1]], world["deaths"])
-        if over := dead + ["expired" for caveat in caveats if caveat[0] == "expires" and now >= caveat[1]]:
+        if over := dead + ["expired" for one in caveats + judged_too if one[0] == "expires" and now >= one[1]]:
             return over[:32]
         demand(not presented or now <= presented[3] + 60, "call_window")
         demand(presented or world.get("bearer"), "bearer_refused")
@@ -75,9 +86,157 @@ def codes(token: str, audience: str, keys: Any, received: Any, call: Any, **worl
     except PermissionError as stop:
         return [str(stop)]
     told = unsigned + standing(claims, caveats, call, world)
-    told += ["needs_discharge"] * any(type(one) is tuple for one in blocks)
+    for cid in [one[1] for at, one in enumerate(blocks) if type(one) is tuple and at not in found]:
+        known = approvers(cid) is not None
+        told += ["needs_discharge" if known else "not_understood"] * (not known or not asks(named, call))
     judged = [one for one in caveats if named != "authority" or not re.search(r"\.|^(where|budget)$", one[0])]
+    judged += judged_too
     return (told + [code for caveat in judged if (code := refusal(caveat, call, now, age))])[:32]
+
+
+def asks(audience: str, call: Any) -> bool:
+    return audience == "authority" and call["action"] in {"grant.request", "approval.request"}
+
+
+def approvers(cid: bytes) -> Any:
+    """COUNT, keys and LASTS of a demand; None if it is none."""
+    with suppress(ValueError, UnicodeDecodeError):
+        found = json.loads(cid.decode("ascii"))
+        form = [int, list, int, str, list]
+        if type(found) is not list or [*map(type, found)] != [int, *form] or found[0] != 1 or len(cid) > 4096:
+            return None
+        _, count, keys, lasts, nonce, boxes = found
+        texts = [*((key, "b32") for key in keys), (nonce, "b16"), *((box, "b80") for box in boxes)]
+        kinds = {**TEXTS, "b80": "[A-Za-z0-9_-]{106}[AEIMQUYcgkosw048]"}
+        good = all(type(text) is str and re.fullmatch(kinds[kind], text) for text, kind in texts)
+        good = good and 1 <= count <= len(keys) == len(boxes) == len({*keys}) <= 16 and 1 <= lasts <= 86400
+        good = good and cid == json.dumps(found, separators=(",", ":")).encode()
+        if good and all(naive_ed25519.is_key(unb64u(key)) for key in keys):
+            return count, [*map(unb64u, keys)], lasts
+    return None
+
+
+def discharge(text: str) -> Any:
+    """The cid, the blocks and the signature of a discharge."""
+    try:
+        demand(len(text) <= 16384 and re.fullmatch("capxd1_" + TEXTS["b64u"], text))
+        stream = BytesIO(unb64u(text[7:]))
+        demand(stream.read(11) == b"\x02\x01\x08approval")
+
+        def field(kind: int, limit: int) -> bytes:
+            demand(stream.read(1) == bytes([kind]))
+            size = stream.read(1)[0]
+            if size > 127:
+                high = stream.read(1)[0]
+                demand(0 < high < 128)
+                size += (high - 1) * 128
+            demand(size <= limit and len(found := stream.read(size)) == size)
+            return found
+
+        cid, blocks = field(2, 4096), list[bytes]()
+        demand(stream.read(1) == b"\0")
+        while (ahead := stream.read(1)) != b"\0":
+            demand(ahead == b"\2" and len(blocks) < 32)
+            stream.seek(-1, 1)
+            blocks.append(field(2, 4096))
+            demand(stream.read(1) == b"\0")
+        signature = field(6, 32)
+        demand(blocks and len(signature) == 32 and not stream.read())
+    except (PermissionError, IndexError, ValueError):
+        raise PermissionError("bad_discharge") from None
+    return cid, blocks, signature
+
+
+def discharged(key: bytes, identifier: bytes, blocks: list[Any], signature: bytes, sent: list[str]) -> dict[int, Any]:
+    """By the number of the third-party caveat: the cid and the blocks of its discharge."""
+    mac = partial(hmac.digest, digest="sha256")
+    waiting, found = [discharge(text) for text in sent], dict[int, Any]()
+    for at, one in enumerate(blocks):
+        taken = next((each for each in waiting if type(one) is tuple and each[0] == one[1]), None)
+        if taken is None:
+            continue
+        waiting.remove(taken)
+        root = naive_secretbox.opened(one[0], chained(key, identifier, blocks[:at])[0]) if len(one[0]) == 72 else None
+        demand(root is not None, "bad_discharge")
+        tail = mac(root or b"", taken[0])
+        for block in taken[1]:
+            tail = mac(tail, block)
+        bound = mac(bytes(32), mac(bytes(32), signature) + mac(bytes(32), tail))
+        demand(hmac.compare_digest(bound, taken[2]), "bad_discharge")
+        found[at] = taken[:2]
+    demand(not waiting, "bad_discharge")
+    return found
+
+
+def approved(cid: bytes, blocks: list[bytes]) -> dict[str, Any]:
+    """What a discharge says, with the messages that were signed; `bad_discharge` for another shape."""
+    known = approvers(cid)
+    demand(known, "bad_discharge")
+    count, keys, lasts = known
+    demand(len(blocks) > count, "bad_discharge")
+    try:
+        decoded = [read(block) for block in blocks]
+    except PermissionError:
+        raise PermissionError("bad_discharge") from None
+    statement, signed, narrowed = decoded[0], decoded[1 : count + 1], decoded[count + 1 :]
+    claims = [statement[0][0], *(one[0] for one in statement[1:2]), *(one[0] for one in statement[2:3])]
+    own = 3 if claims == ["approved", "task", "intent"] else 2
+    demand(claims[:2] == ["approved", "task"], "bad_discharge")
+    rest = [caveat for caveats in [statement[own:], *narrowed] for caveat in caveats]
+    tags = [caveat[0] for caveat in statement[own:]]
+    demand(tags.count("expires") == 1 and "allow" in tags, "bad_discharge")
+    demand(
+        not any(caveat[0] in MARKS or (caveat[0] == "budget" and len(caveat) == 4) for caveat in rest), "bad_discharge"
+    )
+    demand(all(len(caveats) == 1 and caveats[0][0] == "signed" for caveats in signed), "bad_discharge")
+    d = [hashed(b"capx/1/discharge", cid)]
+    for block in blocks:
+        d.append(hashed(b"capx/1/block", d[-1], block))
+    numbers = [caveats[0][1] for caveats in signed]
+    ids = [hashed(b"capx/1/key", keys[number])[:16] for number in numbers if number < len(keys)]
+    return {
+        "count": count,
+        "keys": keys,
+        "lasts": lasts,
+        "stated": statement[0],
+        "task": statement[1][1],
+        "intent": statement[2][1] if own == 3 else None,
+        "expires": next(caveat[1] for caveat in statement if caveat[0] == "expires"),
+        "numbers": numbers,
+        "signatures": [unb64u(caveats[0][2]) for caveats in signed],
+        "message": hashed(b"capx/1/approval", d[1]),
+        "caveats": rest,
+        "deaths": [*(caveat[1] for caveat in rest if caveat[0] == "until_completed"), *(one[:16] for one in d), *ids],
+    }
+
+
+def misfits(said: Any, claims: Any, caveats: Any, blocks: list[Any], here: tuple[str, int]) -> list[str]:
+    """`bad_discharge` for each way in which an approval does not fit a token, or is not signed."""
+    (audience, now), (_, named, node, _, at), keys = here, said["stated"], said["keys"]
+    own = {
+        key
+        for block in blocks
+        for one in read(block)
+        for key in (one[1:] if one[0] == "holder" else one[3:])
+        if one[0] in {"holder", "hop"}
+    }
+    signers = [
+        (keys[number], sig)
+        for number, sig in zip(said["numbers"], said["signatures"], strict=True)
+        if number < len(keys)
+    ]
+    faults = [
+        named != audience,
+        said["task"] != claims["task"][1],
+        said["intent"] != (claims["intent"][1] if "intent" in claims else None),
+        unb64u(node) not in path(claims, caveats),
+        said["expires"] > at + said["lasts"],
+        at > now + 5,
+        len({*said["numbers"]}) < len(said["numbers"]) or max(said["numbers"]) >= len(keys),
+        not {unb64u(key) for key in own}.isdisjoint(key for key, _ in signers),
+        *(not naive_ed25519.is_signed(key, said["message"], signature) for key, signature in signers),
+    ]
+    return ["bad_discharge"] * sum(faults)
 
 
 def decoded(token: str) -> tuple[str, str, bytes, list[Any], bytes]:
@@ -154,7 +313,7 @@ def shaped(blocks: list[Any], require: Any) -> tuple[Any, list[Any], Any]:
     chain = [read(block) for block in (blocks[:-1] if presented else blocks)]
     for at, caveats in enumerate(chain):
         marks = [caveat[0] if caveat[0] in MARKS else None for caveat in caveats]
-        wrong = {"authority", "alone"} if at else {"first", "last", "alone"}
+        wrong = {"authority", "alone", "discharge"} if at else {"first", "last", "alone", "discharge"}
         demand(not any(MARKS.get(mark) in wrong or marks.count(mark) > 1 for mark in marks if mark), "misplaced")
         demand("hop" not in marks[1:] and "sig" not in marks[:-1], "misplaced")
         demand(not at or not any(caveat[0] == "budget" and len(caveat) == 4 for caveat in caveats), "misplaced")
@@ -209,11 +368,16 @@ def unb64u(text: str) -> bytes:
     return urlsafe_b64decode(text + "===")
 
 
-def deaths(claims: Any, caveats: Any, ids: list[Any], known: Any) -> list[str]:
+def path(claims: Any, caveats: Any) -> list[bytes]:
     nodes = [hashed(b"capx/1/root", claims["root"][1].encode())[:16]]
     granted = [step[1] for steps in claims["root"][2:] for step in steps]
     for nonce in granted + [caveat[2] for caveat in caveats if caveat[0] == "hop"]:
         nodes.append(hashed(b"capx/1/node", nodes[-1], nonce.encode())[:16])
+    return nodes
+
+
+def deaths(claims: Any, caveats: Any, ids: list[Any], known: Any) -> list[str]:
+    nodes = path(claims, caveats)
     tasks = [claims["task"][1]] + [caveat[1] for caveat in caveats if caveat[0] == "until_completed"]
     return [known[key] for key in dict.fromkeys([*tasks, *nodes, *ids]) if key in known]
 

@@ -208,7 +208,7 @@ ROOMS: Final = {
     "next_asks": _capx(
         "agent/next_asks", "agent/test_next_asks", "agent/test_httpx_client_asks", "verify/test_suggestion"
     ),
-    "pins": _capx("verify/pins", "verify/test_pins", "verify/test_ask", "attacks/test_pins"),
+    "pins": _capx("tokens/pins", "tokens/test_pins", "verify/test_ask", "attacks/test_pins"),
     "suggestion": _capx("verify/suggestion", "verify/test_suggestion"),
     "inquiry": _capx(
         "authority/requests/inquiry", "authority/test_inquiry", "authority/test_uses", "attacks/test_pins"
@@ -250,5 +250,16 @@ ROOMS: Final = {
         "policy/grant_tables", "policy/test_grant_tables", "policy/test_tables", "policy/test_policy"
     ),
     "token_output": Room("cli/capx_cli/token_output.py", ("tests/cli/test_token_output.py",)),
+    "boxes": _capx("crypto/boxes", "crypto/test_boxes"),
+    "approval_caveat": _capx("tokens/approval_caveat", "tokens/test_approval_caveat", "tokens/test_approving"),
+    "discharge": _capx("tokens/discharge", "tokens/test_discharge", "tokens/test_approval"),
+    "approval": _capx("tokens/approval", "tokens/test_approval", "verify/test_approvals"),
+    "approval_request": _capx("tokens/approval_request", "tokens/test_approval_request", "tokens/test_approving"),
+    "approving": _capx("tokens/approving", "tokens/test_approving"),
+    "held_approvals": _capx("tokens/held_approvals", "tokens/test_held_approvals"),
+    "approvals": _capx("verify/approvals", "verify/test_approvals"),
+    "call_approvals": _capx(
+        "authority/requests/call_approvals", "authority/test_call_approvals", "authority/test_call_approvals_edges"
+    ),
     "view": Room("cli/capx_cli/view.py", ("tests/cli/test_view.py",)),
 }

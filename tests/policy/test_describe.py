@@ -119,3 +119,19 @@ def test_it_is_told_to_what_a_consent_is_pinned(pinned: str, words: str) -> None
     text = changed('within = "30m"', f'within = "30m"\npinned = {pinned}')
     (told,) = [one for one in sentences(read_policy(text), "refund") if one.startswith("With the consent")]
     assert f"good for one call with {words}: billing.refund at billing" in told
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('by = ["kim"]', 'each call needs the approval of "kim", good for 15m at most'),
+        (
+            'by = ["kim", "{intent.principal}"], count = 2, lasts = "1h"',
+            'the approval of 2 of "kim" or the person who wanted the work, which is a confirmation',
+        ),
+    ],
+)
+def test_an_approval_is_told_with_the_grant(said: str, told: str) -> None:
+    policy = read_policy(granting(f'allow = ["crm.read"]\napproval = {{ {said} }}'))
+    (gives,) = [sentence for sentence in sentences(policy, "work") if sentence.startswith("At open")]
+    assert told in gives

@@ -8,6 +8,7 @@ from capx.policy.grant_tables import HOUR, FileContext, can_answer, read_grants
 from capx.policy.policy import Principal
 from capx.policy.rule_templates import RuleTemplate
 from capx.policy.toml_reader import Wrong
+from capx.tokens.grants import ApprovalRule
 from capx_caveats import Budget, Entry, Eq, Pair
 
 KNOWN = FileContext(frozenset({"crm", "billing"}), {"ana": True, "finance": True, "keyless": False})
@@ -190,3 +191,60 @@ def test_a_group_answers_where_one_of_its_members_has_a_key() -> None:
         f'{AT}[1].approvers[1]: is "keyless", but nobody there'
     )
     assert read(FileContext(None, None), how="ask", approvers=["anybody"]).approvers == ("anybody",)
+
+
+# Approvals
+
+
+def approval(**said: Any) -> ApprovalRule:
+    found = read(approval=said).approval
+    assert found is not None
+    return found
+
+
+def test_an_approval_names_people_a_count_and_a_time() -> None:
+    assert approval(by=["finance"]) == ApprovalRule(("finance",), 1, 900, principal=False)
+    both = FileContext(KNOWN.audiences, {"ana": 1, "finance": 2})
+    assert read(both, approval={"by": ["finance", "ana"], "count": 3, "lasts": "1h"}).approval == ApprovalRule(
+        ("finance", "ana"), 3, 3600, principal=False
+    )
+    assert read().approval is None
+
+
+def test_whoever_wanted_the_work_may_confirm_it() -> None:
+    assert approval(by=["{intent.principal}"]) == ApprovalRule((), 1, 900, principal=True)
+    assert approval(by=["{intent.principal}", "ana"], count=2) == ApprovalRule(("ana",), 2, 900, principal=True)
+
+
+@pytest.mark.parametrize("how", ["at_open", "on_request"])
+def test_each_kind_of_grant_may_need_approvals(how: str) -> None:
+    rule = read(how=how, approval={"by": ["ana"]}).fixed
+    assert rule is not None
+    assert rule.approval == ApprovalRule(("ana",), 1, 900, principal=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({}, ".by: is missing: add it"),
+        ({"by": []}, ".by: is empty"),
+        ({"by": ["bo"]}, '.by[1]: "bo" is neither a principal nor a group'),
+        ({"by": ["keyless"]}, '.by[1]: is "keyless", but nobody there has a key'),
+        ({"by": ["{intent.tenant}"]}, ".by[1]: "),
+        ({"by": ["ana"], "count": 0}, ".count: must be a whole number from 1 to 16"),
+        ({"by": ["ana"], "count": 17}, ".count: must be a whole number from 1 to 16"),
+        ({"by": ["ana"], "count": True}, ".count: must be a whole number from 1 to 16"),
+        ({"by": ["ana"], "count": 2}, ".count: is 2, but only 1 there have a key"),
+        ({"by": ["ana"], "lasts": "25h"}, ".lasts: is longer than 1d"),
+        ({"by": ["ana"], "lasts": 5}, ".lasts: "),
+        ({"by": ["ana"], "who": "ana"}, ".who: "),
+    ],
+)
+def test_an_approval_with_a_mistake_says_where(said: dict[str, Any], line: str) -> None:
+    (told, *_) = wrong(approval=said)
+    assert told.startswith(f"{AT}[1].approval{line}")
+
+
+@pytest.mark.parametrize("said", [None, "ana", ["ana"], 1, True])
+def test_an_approval_is_a_table(said: Any) -> None:
+    assert wrong(approval=said)[0].startswith(f"{AT}[1].approval: ")

@@ -95,3 +95,14 @@ def test_what_an_offer_does_not_name_is_all_that_is_missing() -> None:
     assert unnamed(closed, page=1) == ()
     assert unnamed('allow."crm.read" = { id = 7, "*" = { anything = true } }', id=8, page=1) == ()
     assert unnamed('allow = ["crm.read"]', id=7, page=1) == ()
+
+
+def test_what_needs_approvals_is_a_capability_of_its_own() -> None:
+    policy = granting(
+        'allow = ["a.read"]\n[[purpose.work.grant]]\nhow = "at_open"\nallow = ["a.write"]\napproval = { by = ["kim"] }'
+    )
+    given = read_policy(policy).terms(intent("work", "ana")).given_at_open
+    assert [([entry.pattern for entry in one.allowed], one.approval and one.approval.by) for one in given] == [
+        (["a.write"], ("kim",)),
+        (["a.read"], None),
+    ]

@@ -6,30 +6,45 @@ With CAPX_MACAROON_VECTORS=FILE: every vector of a JSON file of published ones, 
 
 import json
 import os
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nacl.secret import SecretBox
 from pymacaroons import MACAROON_V1, MACAROON_V2, Macaroon
 from pymacaroons.serializers import BinarySerializer, JsonSerializer
 
 from capx.crypto import base64url, hashing
 from capx.crypto.base64url import b64u
+from capx.crypto.boxes import NONCE, lock
+from capx.crypto.keys import AudienceKey
 from capx.errors import MalformedToken
 from capx.tokens import chain, wire
+from capx.tokens.approval_caveat import KeyedCaveat, caveat_key, read_approval_caveat
 from capx.tokens.chain import Block, ThirdParty
+from capx.tokens.discharge import (
+    PREFIX,
+    Discharge,
+    bound_signature,
+    is_made_with,
+    tail_of,
+    written,
+)
 from capx.tokens.interop import from_text, to_text
-from tests.labs.lab import appended, minted
+from capx.tokens.lineage import TokenRefused
+from capx.verify.approvals import match_discharges
+from capx.verify.cache import Cache
+from capx_caveats import DEFAULT
+from tests.labs.lab import minted
 
-ZEROS = bytes(32)
 OURS = wire.decode(minted().text)
 """A token whose identifier, location and signature stand in for those of a vector that is none of ours."""
 HEADER = b"\x02\x01\x03crm\x02" + bytes([len(OURS.identifier_bytes)]) + OURS.identifier_bytes + b"\x00"
 END = b"\x00\x06\x20" + OURS.signature
+TAIL = hashing.mac(hashing.macaroon_key(b"a secret"), b"user 7")
+"""The signature of a macaroon without caveats, under the key `a secret`."""
 
 
 def chained(key: bytes, identifier: bytes, blocks: Iterable[Block]) -> bytes:
@@ -37,9 +52,43 @@ def chained(key: bytes, identifier: bytes, blocks: Iterable[Block]) -> bytes:
     return reduce(chain.extend, blocks, hashing.mac(key, identifier))
 
 
-def bound(root: bytes, discharge: bytes) -> bytes:
-    """The signature of a discharge that goes along with a root macaroon."""
-    return hashing.mac(ZEROS, hashing.mac(ZEROS, root) + hashing.mac(ZEROS, discharge))
+def answered(key: bytes, identifier: bytes, blocks: tuple[Block, ...], text: str) -> list[int]:
+    """The caveats of a macaroon that a discharge answers, as a verifier of capx finds them; none if it is refused.
+
+    `key` is what other libraries are given as the key.
+    """
+    # Keys of capx have 32 bytes, those of the vectors have not.
+    audience = AudienceKey(OURS.identifier.kid, "crm", bytes(range(32)))
+    audience.mac_key = hashing.macaroon_key(key)
+    frame = wire.Frame(OURS.identifier, identifier, blocks, chained(audience.mac_key, identifier, blocks), b"")
+    try:
+        found = match_discharges(frame, audience, [text], DEFAULT, keys={}, memory=Cache(64))
+    except TokenRefused:
+        return []
+    return [one.block for one in found]
+
+
+def check_sealed(tail: bytes, block: ThirdParty, key: bytes) -> None:
+    """The vid holds this key of the caveat's MACs under the tail, and under no other; and capx writes the same vid."""
+    assert caveat_key(tail, block) == key
+    assert caveat_key(hashing.mac(tail, b""), block) is None
+    assert lock(key, block.vid[:NONCE], tail) == block.vid
+    again = KeyedCaveat(block.cid, key).below(tail)
+    assert (len(again.vid), caveat_key(tail, again)) == (len(block.vid), key)
+
+
+def check_answer(root: bytes, identifier: bytes, blocks: tuple[Block, ...], discharge: Discharge) -> bytes:
+    """A verifier takes a discharge for its caveat only if it is bound to this macaroon; the bound signature."""
+    at = [place for place, block in enumerate(blocks) if isinstance(block, ThirdParty)]
+    signature = chained(hashing.macaroon_key(root), identifier, blocks)
+    assert answered(root, identifier, blocks, discharge.bound_to(signature)) == at
+    for text in (discharge.text, discharge.bound_to(bytes(32)), discharge.extended(b"more").text):
+        assert answered(root, identifier, blocks, text) == []
+    # What is bound cannot be narrowed any more, and answers no caveat of a longer macaroon.
+    bound = Discharge.parse(discharge.bound_to(signature))
+    assert answered(root, identifier, blocks, bound.extended(b"more").text) == []
+    assert answered(root, identifier, (*blocks, b"more"), bound.text) == []
+    return bound.signature
 
 
 def read(text: str) -> Macaroon:
@@ -97,12 +146,14 @@ def test_third_party_caveats_and_discharges_have_our_macs(version: int) -> None:
 
     third = blocks[1]
     assert isinstance(third, ThirdParty)
-    sealed = SecretBox(tail).decrypt(third.vid)
+    sealed = hashing.macaroon_key(b"caveat key")
+    check_sealed(tail, third, sealed)
     discharge = Macaroon(location="elsewhere", identifier="ask them", key="caveat key", version=version)
     discharge.add_first_party_caveat("soon")
-    unbound = chained(sealed, third.cid, [b"soon"])
-    assert unbound.hex() == discharge.signature
-    assert bound(bytes.fromhex(root.signature), unbound).hex() == root.prepare_for_request(discharge).signature
+    ours = written(third.cid, (b"soon",), tail_of(sealed, third.cid, [b"soon"]))
+    assert ours.signature.hex() == discharge.signature
+    bound = check_answer(b"a secret", b"user 7", blocks, ours)
+    assert bound.hex() == root.prepare_for_request(discharge).signature
 
 
 def key_of(vector: dict[str, Any]) -> bytes:
@@ -120,23 +171,57 @@ def blocks_in(vector: dict[str, Any]) -> tuple[Block, ...]:
 
 def check_macs(vector: dict[str, Any]) -> None:
     """Signature, sealed caveat keys, and the binding of discharges."""
-    signature, discharge = bytes.fromhex(vector["signature_hex"]), vector.get("discharge")
-    tail = hashing.mac(key_of(vector), vector["identifier"].encode())
+    signature, tail = bytes.fromhex(vector["signature_hex"]), hashing.mac(key_of(vector), vector["identifier"].encode())
     for block, caveat in zip(blocks_in(vector), vector["caveats"], strict=True):
         if isinstance(block, ThirdParty):
-            sealed = SecretBox(tail).decrypt(block.vid)
+            sealed = caveat_key(tail, block)
+            assert sealed is not None
             if "caveat_root_key" in caveat:
                 assert sealed == hashing.macaroon_key(caveat["caveat_root_key"].encode())
-            if discharge is not None:
-                assert block.cid == discharge["identifier"].encode()
-                hexadecimal = bound(signature, hashing.mac(sealed, block.cid)).hex()
-                assert hexadecimal == discharge["bound_signature_hex"]
-                assert {read(discharge[name]).signature for name in ("v1_b64", "v2_b64")} == {hexadecimal}
+            check_sealed(tail, block, sealed)
+            if "discharge" in vector:
+                check_bare_discharge(signature, block, sealed, vector["discharge"])
         tail = chain.extend(tail, block)
     assert tail == signature
+
+
+def check_bare_discharge(root: bytes, block: ThirdParty, key: bytes, discharge: dict[str, Any]) -> None:
+    """A bound discharge without a caveat has the MACs of ours. But it says nothing, so it is none of ours."""
+    assert block.cid == discharge["identifier"].encode()
+    bound = bound_signature(root, tail_of(key, block.cid))
+    assert bound.hex() == discharge["bound_signature_hex"]
+    for name in ("v1_b64", "v2_b64"):
+        macaroon = read(discharge[name])
+        assert macaroon.signature == bound.hex()
+        with pytest.raises(MalformedToken):
+            Discharge.parse(PREFIX + discharge[name])
+        macaroon.location = "approval"
+        with pytest.raises(MalformedToken, match="one block at least" if name == "v2_b64" else "version 2"):
+            Discharge.parse(PREFIX + macaroon.serialize())
+
+
+def check_discharge(vector: dict[str, Any]) -> None:
+    """What discharges a caveat of other vectors does so for a verifier of capx, once it is bound to them."""
+    cid, blocks, signature = vector["identifier"].encode(), blocks_in(vector), bytes.fromhex(vector["signature_hex"])
+    demanding = {
+        each["id"]: each
+        for each in VECTORS.values()
+        for caveat in each.get("caveats", ())
+        if caveat["cid"] == vector["identifier"] and caveat.get("caveat_root_key") == vector["root_key"]
+    }
+    if not demanding:
+        assert "bound_to" not in vector
+        return
+    first_party = tuple(block for block in blocks if isinstance(block, bytes))
+    assert tail_of(key_of(vector), cid, first_party) == signature
+    discharge = written(cid, first_party, signature)
+    assert is_made_with(key_of(vector), discharge)
+    bound = {
+        name: check_answer(root["root_key"].encode(), root["identifier"].encode(), blocks_in(root), discharge).hex()
+        for name, root in demanding.items()
+    }
     if "bound_to" in vector:
-        root = bytes.fromhex(VECTORS[vector["bound_to"]]["signature_hex"])
-        assert bound(root, tail).hex() == vector["bound_signature_hex"]
+        assert bound[vector["bound_to"]] == vector["bound_signature_hex"]
 
 
 def check_texts(vector: dict[str, Any]) -> None:
@@ -160,6 +245,7 @@ def check_texts(vector: dict[str, Any]) -> None:
 
 def check_mint(vector: dict[str, Any]) -> None:
     check_macs(vector)
+    check_discharge(vector)
     check_texts(vector)
 
 
@@ -222,9 +308,22 @@ def check_varint(vector: dict[str, Any]) -> None:
 
 
 def check_bakery_caveat_id(vector: dict[str, Any]) -> None:
-    """What a bakery seals for a third party is no matter of a token, which carries it unopened."""
-    token = appended(minted(), ThirdParty(bytes(72), vector["caveat_id_b64"].encode()))
+    """What a bakery seals for a third party is no demand for an approval, and a token carries it unopened.
+
+    The key in it is the key of a discharge as any other is.
+    """
+    text = vector["caveat_id_b64"]
+    key = hashing.macaroon_key(b64decode(vector["expect"]["root_key_b64"]))
+    # Version 1 stands in a macaroon as text, the others as bytes.
+    cid = text.encode() if vector["expect"]["version"] == 1 else base64url.unb64u(text)
+    assert read_approval_caveat(cid) is None
+    token = minted().demanding(KeyedCaveat(cid, key))
     assert from_text(to_text(token, "v2json")) == token
+    third = token.blocks[-1]
+    assert isinstance(third, ThirdParty)
+    check_sealed(OURS.signature, third, key)
+    discharge = written(cid, (b"condition",), tail_of(key, cid, (b"condition",)))
+    check_answer(b"a secret", b"user 7", (KeyedCaveat(cid, key).below(TAIL),), discharge)
 
 
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {

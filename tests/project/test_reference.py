@@ -167,6 +167,8 @@ EDGES: list[Any] = [
     [["where", "args.x", ["url", ["ab", "a" * 32], [LONG_HOST], [1, 65535], "/" + "a" * 4095]]],
     [["where", "args.x", ["url", ["https"], ["x.example"], [], "/A-z0._~!$&'()*+,=:@%20"]]],
     [["where", "args.x", ["cidr", [":".join(["ffff"] * 8) + "/128", "0.0.0.0/0", "::1/128"]]]],
+    [["approved", "a" * 63, "A" * 21 + "w", "A" * 42 + "8", FARTHEST]],
+    [["signed", FARTHEST, "A" * 85 + "w"]],
 ]
 """The longest and the largest that is read."""
 
@@ -242,6 +244,12 @@ MALFORMED: list[Any] = [
     [["acme.region", "eu"]],
     [["hop", "a", "AgICAgICAgI", None]],
     [["hop", "a", "AgICAgICAgJ"]],
+    [["approved", "a" * 64, "A" * 22, "A" * 43, 5]],
+    [["approved", "Billing", "A" * 22, "A" * 43, 5]],
+    [["approved", "billing", "A" * 21 + "B", "A" * 43, 5]],
+    [["approved", "billing", "A" * 22, "A" * 43]],
+    [["signed", -1, "A" * 86]],
+    [["signed", 0, "A" * 85 + "B"]],
     [["task", "a b"]],
     [["tenant", "a" * 129]],
     [["root", "R1", []]],

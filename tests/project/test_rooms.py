@@ -6,6 +6,7 @@ import re
 import textwrap
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -52,6 +53,20 @@ def test_the_face_of_a_room_gives_away_what_it_imports(face: Path) -> None:
     imported = sorted(alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names)
     exported: list[str] = getattr(import_module(name(face)), "__all__", [])
     assert sorted(exported) == imported
+
+
+def test_no_module_hides_what_a_face_gives_away() -> None:
+    # To import a module sets its name in its package: that of a function there would be another thing from then on.
+    for path in CAPX.rglob("*.py"):
+        import_module(".".join(path.relative_to(CAPX.parent).with_suffix("").parts).removesuffix(".__init__"))
+    given = {name(face): import_module(name(face)) for face in FACES}
+    hidden = [
+        f"{room}.{each}"
+        for room, module in given.items()
+        for each in getattr(module, "__all__", ())
+        if isinstance(getattr(module, each), ModuleType)
+    ]
+    assert hidden == []
 
 
 @pytest.mark.parametrize("face", WITH_EXAMPLE, ids=name)

@@ -44,6 +44,7 @@ ELSEWHERE = {
     "capx.store.sqlite.backup_reader": "store/test_restore_checks.py",
     "capx.tokens.grants": "tokens/test_capability.py",
     "capx.tokens.wording": "tokens/test_effective.py",
+    "capx_cli.call_approval": "cli/test_approval.py",
     "capx_cli.calls": "cli/test_verify.py",
     "capx_cli.intents": "cli/test_intent.py",
     # One table of cases tests them all.

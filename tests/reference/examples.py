@@ -18,6 +18,7 @@ from capx_caveats import (
     Allow,
     AnyOf,
     Anything,
+    Approved,
     Argv,
     Budget,
     Call,
@@ -47,6 +48,7 @@ from capx_caveats import (
     Regex,
     Root,
     Sig,
+    Signed,
     Task,
     Tenant,
     UntilCompleted,
@@ -57,6 +59,7 @@ from capx_caveats import (
     allow,
     encode_block,
 )
+from tests.labs.approving import ApprovalLab, approved, demanding, put_together
 from tests.labs.keyed import THIEF, keyed, mark, signed
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, grant, minted, raw
 
@@ -78,6 +81,8 @@ CAVEATS: Final[Mapping[type[Caveat], tuple[Example, ...]]] = {
     MaxHops: (Example("max_hops(2)", "--max-hops 2"),),
     Presented: (Example(f'Presented("tool", "{KEY}", {NOW}, "{"A" * 16}")'),),
     Sig: (Example(f'Sig("{"A" * 86}")'),),
+    Approved: (Example(f'Approved("billing", "{b64u(bytes(16))}", "{KEY}", {NOW})'),),
+    Signed: (Example(f'Signed(0, "{"A" * 86}")'),),
     UntilCompleted: (Example('until_completed("TbdjVTw_aM7tWlH07OjEBg")', "--until-completed TbdjVTw_aM7tWlH07OjEBg"),),
     Expires: (Example('expires("2099-12-31T23:59:59Z")', "--expires 2099-12-31T23:59:59Z"),),
     NotBefore: (Example('not_before("2026-11-25T12:00:00Z")', "--not-before 2026-11-25T12:00:00Z"),),
@@ -260,7 +265,21 @@ def _signed_by(key: AgentKey | None) -> tuple[str, ...]:
     return codes(Lab().decide(token.text))
 
 
+def _approved(**said: object) -> tuple[str, ...]:
+    """Of a call with an approval, whose request says something else than the token."""
+    token = demanding()
+    return ApprovalLab().told(token, approved(token, said=said))
+
+
+def _forged() -> tuple[str, ...]:
+    """Of a call with an approval that says it is signed, and is not."""
+    token = demanding()
+    statement = approved(token).caveats[0]
+    return ApprovalLab().told(token, put_together(statement, encode_block((Signed(0, "A" * 86),))))
+
+
 _FAR: Final = SAFE_INTEGER
+_APPROVED: Final = Approved("crm", b64u(bytes(16)), KEY, NOW)
 _ACTION: Final = allow(action("a.read", x=1))
 Codes = Callable[[], tuple[str, ...]]
 REFUSED: Final[Mapping[type[Caveat], tuple[Codes, ...]]] = {
@@ -291,6 +310,14 @@ REFUSED: Final[Mapping[type[Caveat], tuple[Codes, ...]]] = {
         lambda: _codes(_in_a_holders_block(Sig("A" * 86))),
         lambda: _signed_by(THIEF),
         lambda: _codes(minted(Sig("A" * 86))),
+    ),
+    Approved: (
+        lambda: _approved(task="T2"),
+        lambda: _codes(_in_a_holders_block(_APPROVED)),
+    ),
+    Signed: (
+        _forged,
+        lambda: _codes(_in_a_holders_block(Signed(0, "A" * 86))),
     ),
     UntilCompleted: (
         lambda: _codes(minted(UntilCompleted("T2")), died={"T2": "task_completed"}),

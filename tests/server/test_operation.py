@@ -53,7 +53,7 @@ def test_followers_hear_of_what_is_announced_and_done() -> None:
 
 def test_what_ends_something_is_announced() -> None:
     of_operators = {one.name for one in OPERATIONS if one.announced}
-    assert of_operators == {"complete", "withdraw", "withdraw_intent", "decide", "revoke"}
+    assert of_operators == {"complete", "withdraw", "withdraw_intent", "decide", "approve", "revoke"}
     assert {one.name for one in agents.OPERATIONS if one.announced} == {"agent_complete", "agent_revoke"}
 
 

@@ -617,11 +617,12 @@ def test_what_narrows_is_frozen_as_it_was_named() -> None:
         "may_ask": ("crm.write",),
         "caveats": (limit,),
         "audiences": ("a", "b"),
+        "approval": None,
     }
 
 
 def test_what_narrows_nothing_is_frozen_as_nothing() -> None:
-    nothing = {"to_key": None, "allow": None, "may_ask": (), "caveats": (), "audiences": None}
+    nothing = {"to_key": None, "allow": None, "may_ask": (), "caveats": (), "audiences": None, "approval": None}
     assert frozen_narrowing() == nothing
 
 
@@ -687,7 +688,7 @@ def test_a_bundle_too_long_says_how_many_it_may_hold() -> None:
 @pytest.mark.parametrize("more", [1, 2])
 def test_a_text_of_too_many_tokens_says_how_many_it_may_hold(more: int) -> None:
     with pytest.raises(MalformedToken, match=str(MAX_TOKENS)):
-        Bundle.parse(",".join(["junk"] * (MAX_TOKENS + more)))
+        Bundle.parse(",".join([CRM.text] * (MAX_TOKENS + more)))
 
 
 def test_a_text_of_as_many_tokens_as_may_be_is_read() -> None:

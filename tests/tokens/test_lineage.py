@@ -56,6 +56,7 @@ from capx_caveats import (
     where,
 )
 from capx_caveats.vocabulary import MAX_BRACKETS, MAX_CAVEATS
+from tests.labs.approving import LEA, demanding
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, grant, holding, minted, raw
 
 READ = ToolCall("a.read")
@@ -344,9 +345,15 @@ def test_a_key_that_is_not_safe_is_explained() -> None:
 
 
 def test_an_approval_that_is_missing_is_asked_for() -> None:
-    (refusal,) = unverified_lineage(appended(minted(), chain.ThirdParty(b"v", b"c"))).standing
-    assert (refusal.code, refusal.wanted) == ("needs_discharge", "a discharge")
+    (missing,) = unverified_lineage(demanding()).undischarged
+    refusal = missing.refusal()
+    assert (refusal.code, refusal.wanted) == ("needs_discharge", f"the approval of {LEA.public}")
     assert "approval" in refusal.sentence
+
+
+def test_what_asks_others_is_not_understood() -> None:
+    (missing,) = unverified_lineage(appended(minted(), chain.ThirdParty(b"v", b"c"))).undischarged
+    assert missing.refusal().code == "not_understood"
 
 
 def test_a_token_without_blocks_is_refused_not_read() -> None:

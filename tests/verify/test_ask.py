@@ -11,9 +11,9 @@ from capx.authority.requests.offering import REASONS
 from capx.crypto import hashing
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
+from capx.tokens.pins import pinned_entry
 from capx.tokens.wire import MAX_BLOCK
 from capx.verify.ask import MAX_ARGS, Ask, Pending, Refused
-from capx.verify.pins import pinned_entry
 from capx_caveats import Entry, Eq, Pair, Refusal
 
 TOKEN = bytes(16)
@@ -91,7 +91,7 @@ def test_what_waits_tells_a_model_what_to_do() -> None:
     assert str(pending) == (
         'billing.refund at billing, with amount 20 needs the consent of a person ("finance" or "a\\nb"), who was '
         "asked: request R. Nothing was done. Go on with other work, and try the very same call again later; nobody can "
-        "consent after 2027-01-15T08:00:00Z."
+        "answer after 2027-01-15T08:00:00Z."
     )
 
 

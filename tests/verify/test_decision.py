@@ -14,7 +14,6 @@ import pytest
 
 from capx.crypto.base64url import b64u, unb64u
 from capx.store.sqlite.store import SQLiteStore
-from capx.tokens import chain
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
 from capx.tokens.lineage import unverified_lineage
@@ -39,6 +38,7 @@ from capx_caveats import (
     tenant,
     where,
 )
+from tests.labs.approving import demanding
 from tests.labs.keyed import SLIDES, THIEF, hop, keyed, signed
 from tests.labs.lab import NONCES, NOW, Lab, appended, codes, holding, minted, raw, spoiled
 
@@ -105,7 +105,8 @@ REASONS: dict[str, Callable[[], Decision]] = {
     "too_many_hops": lambda: made(Lab(), holding([max_hops(0)], [Hop("a", NONCES[0])])),
     "hop_unsigned": lambda: made(Lab(), holding([Hop("a", NONCES[0], "A" * 43)])),
     "hop_signature": lambda: made(Lab(), signed(keyed(), THIEF, hop(THIEF)).with_key(THIEF)),
-    "needs_discharge": lambda: made(Lab(), appended(minted(), chain.ThirdParty(b"vid", b"cid"))),
+    "needs_discharge": lambda: made(Lab(), demanding()),
+    "bad_discharge": lambda: Lab().decide(f"{Lab().present(minted())},capxd1_AAAA"),
     "unknown_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", float("inf"))),
     "stale_liveness": lambda: under(lambda lab: setattr(lab.deaths, "years", 31.0)),
     "no_meter": lambda: made(Lab(), minted(Budget("calls", "20"))),

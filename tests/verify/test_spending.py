@@ -340,7 +340,7 @@ def test_a_decision_holds_what_was_spent(lab: Lab) -> None:
 def test_a_refusal_says_whose_budget_it_is(lab: Lab) -> None:
     child = minted(budget("calls", 5)).delegate(to="a", caveats=[budget("calls", 1)], nonce=NONCES[0])
     spend(lab, child)
-    with pytest.raises(Denied, match=r'^hop 1 \("a"\) allows at most 1 calls, .*, and all of it is spent$'):
+    with pytest.raises(Denied, match=r'^hop 1 \("a"\) allows at most 1 call, .*, and all of it is spent$'):
         spend(lab, child)
 
 
@@ -354,7 +354,7 @@ def test_to_explain_spends_nothing_and_shows_what_is_refused(lab: Lab, store: SQ
     before = held(store)
     found = lab.verifier.explain(capability.text, call)
     assert codes_of(found.refusals) == ("budget_exhausted",)
-    assert [one.sentence for one in found.restrictions if one.refusal] == ["at most 1 calls, shared by everyone below"]
+    assert [one.sentence for one in found.restrictions if one.refusal] == ["at most 1 call, shared by everyone below"]
     assert codes_of(lab.verifier.explain(capability.text, Call("a.read")).refusals) == (
         "budget_exhausted",
         "attribute_missing",

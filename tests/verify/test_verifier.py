@@ -427,7 +427,7 @@ def test_keys_and_revocations_are_those_of_one_authority() -> None:
 # What ends a chain
 
 
-@pytest.mark.parametrize(("bearer", "said"), [(True, "needs_discharge"), (False, "bearer_refused")])
+@pytest.mark.parametrize(("bearer", "said"), [(True, "not_understood"), (False, "bearer_refused")])
 def test_a_third_party_caveat_at_the_end_is_presented_by_nothing(said: str, *, bearer: bool) -> None:
     token = appended(TOKEN, chain.ThirdParty(b"vid", b"cid")).text
     assert codes(Lab(bearer=bearer).decide(token)) == (said,)

@@ -174,7 +174,7 @@ def caveats() -> Iterator[Case]:
     yield told("17 budgets", "too_large", [["budget", "calls", "1"]] * 16, [["budget", "eur", "1"]])
     yield told(
         "one denial tells all",
-        "stale_liveness too_many_hops needs_discharge not_yet action_not_allowed",
+        "stale_liveness too_many_hops not_understood not_yet action_not_allowed",
         [HOP, ["not_before", NOW + 1]],
         (b"vid", b"cid"),
         [["allow", [["crm.export"]]]],
@@ -452,7 +452,7 @@ def at_the_authority() -> Iterator[Case]:
     )
     yield asked("its own task has ended", "task_completed", deaths=dead(T1="task_completed"))
     yield asked("a node revoked", "revoked", [HOP], deaths=dead(nodes(NONCES[0])[1]))
-    yield asked("a third-party caveat", "needs_discharge", (b"vid", b"cid"))
+    yield asked("a third-party caveat", "not_understood", (b"vid", b"cid"))
     yield asked("a task of a holder", "misplaced", [["task", "T2"]])
     yield told(
         "a token of the authority at a resource",
@@ -463,14 +463,16 @@ def at_the_authority() -> Iterator[Case]:
 
 
 def third_parties() -> Iterator[Case]:
+    """None of these is a demand for an approval: nothing discharges it, and each is told."""
+
     third = (b"a sealed key", b"an approval by finance")
-    yield told("a third-party caveat", "needs_discharge", third)
-    yield told("two third-party caveats", "needs_discharge", third, third)
-    yield told("a third-party caveat between hops", "needs_discharge", [HOP], third, [HOP2])
-    yield told("an empty third-party caveat", "needs_discharge", (b"", b""))
+    yield told("a third-party caveat", "not_understood", third)
+    yield told("two third-party caveats", "not_understood not_understood", third, third)
+    yield told("a third-party caveat between hops", "not_understood", [HOP], third, [HOP2])
+    yield told("an empty third-party caveat", "not_understood", (b"", b""))
     yield told("a third-party caveat last", "bearer_refused", token=token(WHOLE, third))
     yield told(
-        "a third-party caveat, and what else refuses", "needs_discharge not_yet", [["not_before", NOW + 1]], third
+        "a third-party caveat, and what else refuses", "not_understood not_yet", [["not_before", NOW + 1]], third
     )
     yield told("the id of a third-party caveat revoked", "revoked", third, deaths=dead(ids(WHOLE, third)[-1]))
-    yield told("a cid that is a block of caveats", "needs_discharge", (b"vid", b'[["expires",0]]'))
+    yield told("a cid that is a block of caveats", "not_understood", (b"vid", b'[["expires",0]]'))

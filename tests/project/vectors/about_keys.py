@@ -14,10 +14,9 @@ from tests.project.vectors.making import (
     WHOLE,
     Block,
     Case,
-    as_bytes,
     but,
     dead,
-    identifier,
+    digests,
     ids,
     mark,
     plain,
@@ -39,18 +38,10 @@ def key_id(key: SigningKey) -> str:
     return b64u(digest(b"capx/1/key", bytes(key.verify_key))[:16])
 
 
-def last(*blocks: Block) -> bytes:
-    """d of the last block."""
-    found = digest(b"capx/1/token", identifier())
-    for block in blocks:
-        found = digest(b"capx/1/block", found, as_bytes(block if not isinstance(block, tuple) else b""))
-    return found
-
-
 def signed(key: SigningKey, caveats: list[Any], *before: Block) -> bytes:
     """The block with these caveats and a signature at its end, behind the blocks before it."""
     head = compact(caveats).encode()[:-1]
-    signature = key.sign(digest(b"capx/1/sig", last(*before), head)).signature
+    signature = key.sign(digest(b"capx/1/sig", digests(*before)[-1], head)).signature
     return head + b',["sig","%b"]]' % b64u(signature).encode()
 
 

@@ -2,19 +2,20 @@
 
 python -m tests.project.vectors.decisions
 
-Nothing of capx is used: tokens are worked out with hashlib, hmac and PyNaCl, and what is expected is written down.
+Nothing of capx is used: tokens and discharges are worked out with hashlib, hmac and PyNaCl, and what is expected is
+written down.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from tests.project.vectors import about_blocks, about_bytes, about_calls, about_constraints, about_keys
+from tests.project.vectors import about_approvals, about_blocks, about_bytes, about_calls, about_constraints, about_keys
 from tests.project.vectors.making import DEFAULTS
 
 ABOUT = {
     "what": "Each case is one token presented once; `expected` are the reason codes in order, none: allowed.",
-    "token": "The text. It may be cut, or no token at all.",
+    "token": "The text, and the discharges behind it, joined by commas. It may be cut, or no token at all.",
     "defaults": "What a case does not say is as it stands there.",
     "audience": "The verifier's.",
     "keys": "The verifier's audience keys by kid, in hex.",
@@ -44,6 +45,15 @@ ALL = (
     about_calls.at_the_authority,
     about_calls.third_parties,
     about_keys.signatures,
+    about_approvals.demands,
+    about_approvals.discharged,
+    about_approvals.texts,
+    about_approvals.not_of_this_token,
+    about_approvals.shapes,
+    about_approvals.misfits,
+    about_approvals.deaths,
+    about_approvals.restrictions,
+    about_approvals.at_the_authority,
 )
 
 

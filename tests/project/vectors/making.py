@@ -88,14 +88,19 @@ def raw(token: str) -> bytes:
     return base64.urlsafe_b64decode(token[6:] + "===")
 
 
-def ids(*blocks: Block) -> list[str]:
+def digests(*blocks: Block) -> list[bytes]:
+    """d of what was minted, and of each block."""
     d = [digest(b"capx/1/token", identifier())]
     for block in blocks:
         parts = (
             (b"capx/1/third", d[-1], *block) if isinstance(block, tuple) else (b"capx/1/block", d[-1], as_bytes(block))
         )
         d.append(digest(*parts))
-    return [b64u(each[:16]) for each in d]
+    return d
+
+
+def ids(*blocks: Block) -> list[str]:
+    return [b64u(each[:16]) for each in digests(*blocks)]
 
 
 def nodes(*nonces: str, root: str = "R1") -> list[str]:

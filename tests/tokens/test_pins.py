@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from capx.errors import InvalidRequest
-from capx.verify.pins import pinned_entry
+from capx.tokens.pins import pinned_entry
 from capx_caveats import JSON, Call, Entry, Eq, Pair
 
 SEND = "mail.send"
