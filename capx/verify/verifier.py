@@ -98,10 +98,25 @@ class Authentic(Struct, frozen=True):
         return f"Authentic({self.frame!r})"
 
 
+class _Approved(Struct, frozen=True):
+    """The lineage of a chain with the approvals that were matched with it."""
+
+    matched: tuple[Matched, ...]
+    approvals: tuple[Approval, ...]
+    lineage: Lineage
+
+    def is_of(self, matched: tuple[Matched, ...]) -> bool:
+        """Whether these are the same approvals, at the same demands."""
+        pairs = zip(self.matched, matched, strict=False)
+        same = (one.known is other.known and one.block == other.block for one, other in pairs)
+        return len(self.matched) == len(matched) and all(same)
+
+
 class _Known(Struct, frozen=True):
     """A verified body as the cache keeps it; all of it is valid only under this very key object.
 
-    `caveat_keys` are those that the vids of its third-party caveats hold, as far as they were needed.
+    `caveat_keys` are those that the vids of its third-party caveats hold, as far as they were needed. `approved` has
+    the lineage with the approvals that came last, if any came.
     """
 
     frame: wire.Frame
@@ -109,6 +124,7 @@ class _Known(Struct, frozen=True):
     tail: bytes
     lineage: Lineage
     caveat_keys: CaveatKeys
+    approved: list[_Approved]
 
 
 class Verifier:
@@ -362,19 +378,20 @@ class Verifier:
             # Not cached: the cache key leaves out the last block, and here that block is part of the lineage.
             lineage = read_lineage(frame, frame.blocks, self._vocabulary, self._require)
             unsigned = bare(lineage.signed, lineage.owner)
-            return self._with_approvals(_Read(self, lineage, None, None, unsigned), matched)
+            return self._with_approvals(_Read(self, lineage, None, None, unsigned), matched, [])
+        approved: list[_Approved] = []
         if known:
-            lineage = known.lineage
+            lineage, approved = known.lineage, known.approved
         else:
             lineage = read_lineage(frame, frame.blocks[:-1], self._vocabulary, self._require)
             if tail is not None:
-                self._cache.put(frame.body, _Known(frame, key, tail, lineage, caveat_keys))
+                self._cache.put(frame.body, _Known(frame, key, tail, lineage, caveat_keys, approved))
         digest = chain.block_digest(lineage.digest, frame.blocks[-1])
         own = None
         if lineage.signed is not None or len(last) > 1:
             demand_few_signatures(len(last) - 1 + (0 if lineage.signed is None else lineage.signed.signed))
             own = signed_presentation(lineage.signed, frame.blocks[-1], last, lineage.owner, (lineage.digest, digest))
-        return self._with_approvals(_Read(self, lineage, mark, digest[:16], own), matched)
+        return self._with_approvals(_Read(self, lineage, mark, digest[:16], own), matched, approved)
 
     def _matched(
         self, frame: wire.Frame, key: AudienceKey, discharges: tuple[str, ...], caveat_keys: CaveatKeys
@@ -383,11 +400,16 @@ class Verifier:
         return match_discharges(frame, key, discharges, self._vocabulary, keys=caveat_keys, memory=memory)
 
     @staticmethod
-    def _with_approvals(read: _Read, matched: tuple[Matched, ...]) -> _Read:
+    def _with_approvals(read: _Read, matched: tuple[Matched, ...], memory: list[_Approved]) -> _Read:
+        """The reading with the approvals; `memory` is that of the chain of the reading."""
         if not matched:
             return read
-        approvals = approvals_of(matched)
-        return replace(read, lineage=with_approvals(read.lineage, matched, approvals), approvals=approvals)
+        found = next((one for one in memory if one.is_of(matched)), None)
+        if found is None:
+            approvals = approvals_of(matched)
+            found = _Approved(matched, approvals, with_approvals(read.lineage, matched, approvals))
+            memory[:] = [found]
+        return replace(read, lineage=found.lineage, approvals=found.approvals)
 
     def _burnt(self, token: str | Authentic, received: Received) -> Admitted | Decision:
         """Steps 1-5: what was admitted, or the decision that denies it."""

@@ -26,8 +26,20 @@ from capx.verify.approvals import (
     with_approvals,
 )
 from capx.verify.cache import Cache
-from capx_caveats import CALLS, DEFAULT, Budget, Expires, UntilCompleted, allow, encode_block, where
-from tests.labs.approving import ARGS, BEN, KEY, LEA, approved, demanding, fresh_key, keyed, put_together, terms
+from capx_caveats import CALLS, DEFAULT, Budget, Expires, UntilCompleted, allow, encode_block, expires, where
+from tests.labs.approving import (
+    ARGS,
+    BEN,
+    KEY,
+    LEA,
+    ApprovalLab,
+    approved,
+    demanding,
+    fresh_key,
+    keyed,
+    put_together,
+    terms,
+)
 from tests.labs.lab import KEY as AUDIENCE_KEY
 from tests.labs.lab import NOW, appended, minted
 
@@ -418,3 +430,16 @@ def test_what_is_no_demand_or_does_not_open_is_none() -> None:
     assert demands(shut.demanding(SECOND)) == [None, SECOND]
     narrowed = appended(shut, encode_block((allow("a.write"),))).demanding(foreign)
     assert demands(narrowed) == [None, None]
+
+
+def test_a_chain_that_is_remembered_forgets_no_approval() -> None:
+    lab, pair = ApprovalLab(), demanding(keyed(LEA, BEN))
+    both = [approved(pair, person, uses=None) for person in (LEA, BEN)]
+    narrowed = both[0].attenuate(expires(NOW + 1), now=NOW)
+    for one in (*both, both[0], narrowed, *both):
+        assert lab.told(pair, one) == ()
+    lab.clock.now += 2
+    assert [lab.told(pair, one) for one in (both[0], narrowed, both[1])] == [(), ("expired",), ()]
+    lab.deaths.deaths[both[0].id] = "revoked"
+    assert [lab.told(pair, one) for one in (both[1], both[0], both[1])] == [(), ("revoked",), ()]
+    assert lab.told(pair) == ("needs_discharge",)
