@@ -325,7 +325,7 @@ class Verifier:
     def _authentic(self, token: str) -> Authentic:
         if not token or token[0] == ",":
             raise TokenRefused(NO_TOKEN)
-        text, discharges = split_credential(token)
+        text, discharges = split_credential(token) if "," in token else (token, ())
         try:
             frame = wire.decode(text, self._earlier)
         except MalformedToken as error:
@@ -378,7 +378,8 @@ class Verifier:
             # Not cached: the cache key leaves out the last block, and here that block is part of the lineage.
             lineage = read_lineage(frame, frame.blocks, self._vocabulary, self._require)
             unsigned = bare(lineage.signed, lineage.owner)
-            return self._with_approvals(_Read(self, lineage, None, None, unsigned), matched, [])
+            read = _Read(self, lineage, None, None, unsigned)
+            return self._with_approvals(read, matched, []) if matched else read
         approved: list[_Approved] = []
         if known:
             lineage, approved = known.lineage, known.approved
@@ -391,7 +392,8 @@ class Verifier:
         if lineage.signed is not None or len(last) > 1:
             demand_few_signatures(len(last) - 1 + (0 if lineage.signed is None else lineage.signed.signed))
             own = signed_presentation(lineage.signed, frame.blocks[-1], last, lineage.owner, (lineage.digest, digest))
-        return self._with_approvals(_Read(self, lineage, mark, digest[:16], own), matched, approved)
+        read = _Read(self, lineage, mark, digest[:16], own)
+        return self._with_approvals(read, matched, approved) if matched else read
 
     def _matched(
         self, frame: wire.Frame, key: AudienceKey, discharges: tuple[str, ...], caveat_keys: CaveatKeys
@@ -402,8 +404,6 @@ class Verifier:
     @staticmethod
     def _with_approvals(read: _Read, matched: tuple[Matched, ...], memory: list[_Approved]) -> _Read:
         """The reading with the approvals; `memory` is that of the chain of the reading."""
-        if not matched:
-            return read
         found = next((one for one in memory if one.is_of(matched)), None)
         if found is None:
             approvals = approvals_of(matched)
