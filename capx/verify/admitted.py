@@ -117,7 +117,8 @@ class Admitted:
         """Step 6.1. It is taken once, at the first look behind the burn."""
         if self._unsigned is None:
             self._unsigned = self._evaluator.signature_refusals(self._lineage, self._own)
-            self._unapproved = self._evaluator.approval_refusals(self._lineage, self._approvals)
+            if self._approvals:
+                self._unapproved = self._evaluator.approval_refusals(self._lineage, self._approvals)
         return (*self._unsigned, *self._unapproved) if self._unapproved else self._unsigned
 
     def screen(self, action: str, args: Mapping[str, JSON] | None = None) -> None:
