@@ -181,7 +181,7 @@ class Agent:
         """Ask for an action, hold what is granted, and return the answer.
 
         It waits up to `wait` seconds for a person. The audience is the first label of the action unless `audience`
-        names another. With `args`, even empty ones, the ask is for these arguments only. With `approval`, the cid of a
+        names another. With `args`, even empty ones, the ask is for these arguments only. With `demand`, the cid of a
         demand of its token, it asks people to approve this one call. Denied if the bundle may not ask for it,
         Unavailable if the authority gives no answer.
         """
@@ -293,8 +293,7 @@ class Agent:
     def _ask(self, ask: Ask, wait: float) -> Answer:
         authority = self._demand_authority()
         try:
-            named = {} if ask.demand is None else {"demand": ask.demand}
-            answer = authority.ask(ask.action, audience=ask.audience, args=ask.args, wait=wait, **named)
+            answer = authority.ask(ask.action, audience=ask.audience, args=ask.args, wait=wait, demand=ask.demand)
         except CapxError as error:
             if _is_refusal(error) or isinstance(error, Unavailable):
                 raise

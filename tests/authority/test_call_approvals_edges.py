@@ -262,3 +262,17 @@ def test_people_see_who_denied_the_same(lab: GrantingLab) -> None:
     child = bundle.delegate(to="child", now=NOW)
     shown = "\n".join(lab.authority.inquiry(pending(lab, child).request).sentences())
     assert "bob denied the same" in shown
+
+
+def test_each_who_signed_must_be_known_to_the_policy(lab: GrantingLab) -> None:
+    demand = approval(by=[BOB.public, CARA.public], count=2)
+    bundle = lab.open().bundle.delegate(to="agent", approval=demand, now=NOW)
+    request = pending(lab, bundle).request
+    document = ApprovalRequest.parse(lab.authority.request(request).to_approve or "")
+    whole = CARA.cosign(document, BOB.approve(document, now=NOW), now=NOW)
+    known = lab.policy
+    lab.policy = replace(known, principals={name: one for name, one in known.principals.items() if name != "bob"})
+    with pytest.raises(InvalidRequest, match="no principal with the key that signed"):
+        lab.authority.approve(request, whole)
+    lab.policy = known
+    assert lab.authority.approve(request, whole).state == "granted"

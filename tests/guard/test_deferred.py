@@ -14,7 +14,7 @@ from capx.guard.observer import Observer
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import Allowed, Denied
-from capx_caveats import Caveat, Tenant, action, allow, budget, one_of, where
+from capx_caveats import Caveat, Tenant, action, allow, budget, max_hops, one_of, where
 from tests.labs.lab import NOW, Lab, minted
 from tests.labs.orders import Agent, bare, refusal
 
@@ -146,3 +146,25 @@ def test_the_log_has_the_action_of_a_row_that_is_not_ours(world: Lab, kind: type
     with pytest.raises(Denied, match="another one"):
         check_of(world, kind).missing()
     assert [(one.action, one.code) for one in world.records.decisions] == [("a.read", "wrong_tenant")] * 2
+
+
+@pytest.mark.parametrize("limits", [0, 31, 32, 40])
+def test_restrictions_without_number_do_not_tell_of_a_hidden_row(world: Lab, limits: int) -> None:
+    # A denial names 32 refusals at most: a holder could push out the one that is about the row.
+    request = HttpRequest(method="GET", target="/x")
+    capability = minted(Tenant("Acme"), where("region", "EU"))
+    for _ in range(limits):
+        capability = capability.attenuate(max_hops(0))
+    text = capability.delegate(to="x", now=NOW).present(request, now=NOW).text
+
+    def told(*, there: bool) -> tuple[Any, ...]:
+        current = GuardedRequest(world.verifier, Observer(), public=False)
+        # Each answer needs an admission of its own, and a presentation is burnt once.
+        current.admitted = Lab(meter=None).verifier.admit(text, request)
+        check = SyncCheck(current, "a.read", lambda: STATED, sent=True)
+        with pytest.raises(Denied) as denied:
+            check(tenant="Acme", attributes={"region": "US"}) if there else check.missing()
+        problem = denied.value.problem()
+        return problem["status"], problem["code"], problem["reasons"]
+
+    assert told(there=True) == told(there=False)

@@ -443,3 +443,10 @@ def test_a_chain_that_is_remembered_forgets_no_approval() -> None:
     lab.deaths.deaths[both[0].id] = "revoked"
     assert [lab.told(pair, one) for one in (both[1], both[0], both[1])] == [(), ("revoked",), ()]
     assert lab.told(pair) == ("needs_discharge",)
+
+
+def test_what_was_read_shows_no_approval() -> None:
+    lab = ApprovalLab()
+    text = lab.text(TOKEN, approved(TOKEN))
+    assert "capxd1_" in text
+    assert "capxd1_" not in repr(lab.verifier.authenticate(text))

@@ -21,7 +21,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from capx.authority.requests.granting import refuse
+from capx.authority.requests.granting import keep_waiting, refuse
 from capx.authority.requests.inheritance import Asker, spelt
 from capx.authority.requests.offering import NotOffered, ask_refusal, demand_intent, known_intent, living_task
 from capx.authority.requests.quotas import demand_room
@@ -40,7 +40,7 @@ from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest, MalformedToken
 from capx.policy.policy import Policy
-from capx.store.events import ApprovalMade, ApprovalSigned, RequestMade
+from capx.store.events import ApprovalMade, ApprovalSigned
 from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord
 from capx.tokens.approval import read_approval
@@ -98,21 +98,7 @@ def answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker,
     earlier = transaction.request(ask.request(asker.ids[-1]))
     made = _request(policy, asker, ask, 1 if earlier is None else earlier.round + 1, now=now)
     transaction.count_request(made)
-    event = RequestMade(
-        request=made.id,
-        task=made.task,
-        path=made.path,
-        hops=made.labels,
-        audience=made.audience,
-        action=made.action,
-        until=made.until,
-        approvers=made.approvers,
-        pinned=True,
-        policy=policy.digest or None,
-        call=True,
-    )
-    event.write(transaction, at=now)
-    transaction.keep_request(made)
+    keep_waiting(transaction, policy, made)
     return pending_answer(ask, made)
 
 

@@ -132,7 +132,7 @@ def answer(
     transaction.count_request(made)
     if not offered.needs_consent:
         return _mint(transaction, keyring, asker, made, offered, policy=policy, now=now)
-    _wait(transaction, policy, made)
+    keep_waiting(transaction, policy, made)
     return pending_answer(ask, made)
 
 
@@ -246,7 +246,8 @@ def _request(policy: Policy, asker: Asker, offered: Offered, earlier: tuple[str,
     )
 
 
-def _wait(transaction: Writing, policy: Policy, made: RequestRecord) -> None:
+def keep_waiting(transaction: Writing, policy: Policy, made: RequestRecord) -> None:
+    """Keep a request that waits for people, and write it to the log."""
     event = RequestMade(
         request=made.id,
         task=made.task,
@@ -258,6 +259,7 @@ def _wait(transaction: Writing, policy: Policy, made: RequestRecord) -> None:
         approvers=made.approvers,
         pinned=made.args is not None,
         policy=policy.digest or None,
+        call=made.to_approve is not None,
     )
     event.write(transaction, at=made.asked)
     transaction.keep_request(made)

@@ -22,7 +22,7 @@ from capx.tokens.wire import MAX_CREDENTIAL
 HEAD_LINES: Final = 100
 """The most lines of a head: the request line and its fields."""
 HEAD_BYTES: Final = MAX_CREDENTIAL + 8 * 1024
-"""The most bytes of a head: the largest token, and 8 KiB for everything else."""
+"""The most bytes of a head: the largest credential, and 8 KiB for everything else."""
 
 NO_HTTP: Final = "this is not a request of HTTP/1.1 or HTTP/1.0"
 
