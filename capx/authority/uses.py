@@ -84,14 +84,15 @@ def round_of(reading: Reading, request: RequestRecord | None, uses: int | None) 
 
 
 def earlier_uses(reading: Reading, request: RequestRecord) -> Iterator[EarlierUse]:
-    """The calls that paid with the grant of the round before, as far as the log has them, at most MOST_USES_SHOWN.
+    """The calls that paid with the grant of the round before, or with an earlier approval, at most MOST_USES_SHOWN.
 
     Those that gave it back are left out. They are claims of the resource: it writes its own decisions, and may write
     anything there.
     """
     if request.round == 1:
         return
-    counter = uses_counter(request.id, request.round - 1)
+    # An approval counts at its own id.
+    counters = {uses_counter(request.id, request.round - 1)} if request.to_approve is None else set(request.earlier)
     minted = (reading.minted(id_) for id_ in request.granted)
     first = min((event.position for event in minted if event is not None), default=0)
     returned = _given_back(reading, request, first)
@@ -105,7 +106,7 @@ def earlier_uses(reading: Reading, request: RequestRecord) -> Iterator[EarlierUs
         # A presentation may have several decisions, and gives back once for all of them.
         if used.id in returned or used.presentation in returned:
             continue
-        if any(one.counter == counter and one.unit == CALLS for one in used.spent):
+        if any(one.counter in counters and one.unit == CALLS for one in used.spent):
             yield EarlierUse(used.id, event.at)
             found += 1
             if found == MOST_USES_SHOWN:

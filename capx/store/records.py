@@ -194,8 +194,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     @property
     def call(self) -> str:
         """Which calls it is for: the requests that may be for the same as an ask are found by this."""
-        some = self.all_args is not None
-        return call_of(self.audience, self.action, self.args, pins_some=some, demand=self.cid)
+        some, for_approval = self.all_args is not None, self.to_approve is not None
+        return call_of(self.audience, self.action, self.args, pins_some=some, for_approval=for_approval)
 
     @property
     def granted(self) -> tuple[str, ...]:

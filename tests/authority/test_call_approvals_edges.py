@@ -16,6 +16,7 @@ from capx.errors import InvalidRequest
 from capx.policy.policy import Purpose
 from capx.store.events import AskRefused, RequestMade
 from capx.store.records import RequestRecord
+from capx.store.row_check import check_rows
 from capx.tokens.approval_caveat import approval
 from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.binding import ToolCall
@@ -276,3 +277,129 @@ def test_each_who_signed_must_be_known_to_the_policy(lab: GrantingLab) -> None:
         lab.authority.approve(request, whole)
     lab.policy = known
     assert lab.authority.approve(request, whole).state == "granted"
+
+
+def test_a_request_that_nobody_could_read_is_refused(lab: GrantingLab) -> None:
+    bundle, other = demanding(lab), pending(lab, demanding(lab))
+    cid = next(iter(bundle)).demands[0].decode()
+    answer = lab.authority.ask(bundle, ACTION, args={"amount": 40, "account": "[" * 242}, demand=cid)
+    assert codes(answer) == ["not_inherited"]
+    assert "its request would hold" in str(answer)
+    # The inbox, the ends of tasks, and other asks of the task go on.
+    assert [one.id for one in lab.authority.requests(pending=True)] == [other.request]
+    assert lab.authority.end_overdue() == []
+    assert isinstance(ask(lab, bundle), Pending)
+
+
+def test_a_request_with_very_many_restrictions_is_refused(lab: GrantingLab) -> None:
+    ends = [UntilCompleted(f"made-up-{nth}") for nth in range(62)]
+    bundle = demanding(lab).attenuate(*ends[:31], now=NOW).attenuate(*ends[31:], now=NOW)
+    answer = ask(lab, bundle)
+    assert codes(answer) == ["not_inherited"]
+    assert lab.authority.requests() == []
+
+
+def test_a_denial_holds_against_another_demand_of_the_same_call(lab: GrantingLab) -> None:
+    bundle = demanding(lab, BOB, CARA)
+    lab.decide(pending(lab, bundle).request, yes=False)
+    again = bundle.attenuate(approval=approval(by=[CARA.public]), now=NOW)
+    for cid in next(iter(again)).demands:
+        answer = lab.authority.ask(again, ACTION, args={"amount": 40}, demand=cid.decode())
+        assert codes(answer) == ["request_denied"]
+    # Another call is another question.
+    cid = next(iter(again)).demands[1].decode()
+    assert isinstance(lab.authority.ask(again, ACTION, args={"amount": 41}, demand=cid), Pending)
+
+
+def test_a_denial_holds_against_requests_that_wait_already(lab: GrantingLab) -> None:
+    bundle = demanding(lab, BOB, CARA)
+    narrower = bundle.attenuate(Expires(NOW + 1_800), now=NOW)
+    first, second = pending(lab, bundle), pending(lab, narrower)
+    assert first.request != second.request
+    good = signed(lab, second)
+    lab.decide(first.request, yes=False)
+    assert "bob has denied this call to the agent: a denial is final" in told(lab, second, good)
+    assert codes(ask(lab, narrower)) == ["request_denied"]
+
+
+def test_a_denial_holds_against_an_approval_that_waits_for_its_agent(lab: GrantingLab) -> None:
+    bundle = demanding(lab, BOB, CARA)
+    narrower = bundle.attenuate(Expires(NOW + 1_800), now=NOW)
+    first, second = pending(lab, bundle), pending(lab, narrower)
+    lab.authority.approve(second.request, signed(lab, second))
+    lab.decide(first.request, yes=False)
+    assert codes(ask(lab, narrower)) == ["request_denied"]
+
+
+def test_people_see_that_they_approved_the_call_before(lab: GrantingLab) -> None:
+    bundle = demanding(lab)
+    call = ToolCall(ACTION, {"amount": 40})
+    used: list[str] = []
+    for nth in range(3):
+        answer = pending(lab, bundle)
+        shown = "\n".join(lab.authority.inquiry(answer.request).sentences())
+        assert ("was approved before" in shown) == (nth > 0)
+        if nth:
+            assert f"approved before, {('once', '2 times')[nth - 1]}; this would be one more approval" in shown
+            assert f"decision {used[-1]} allowed a call with it" in shown
+        lab.authority.approve(answer.request, signed(lab, answer))
+        fuller = bundle.holding(ask(lab, bundle).discharge, now=NOW)
+        text = fuller.present_capability(next(iter(fuller)), call, now=NOW).text
+        allowed = lab.authority.verifier("billing").admit(text, call).judge(Call(ACTION, {"amount": 40}, tenant="Acme"))
+        used.append(allowed.decision.id)
+        lab.authority.flush()
+
+
+def test_people_see_that_they_were_asked_before(lab: GrantingLab) -> None:
+    bundle = demanding(lab)
+    pending(lab, bundle)
+    lab.clock.now = NOW + 3600
+    shown = "\n".join(lab.authority.inquiry(pending(lab, bundle).request).sentences())
+    assert "the same call was asked for before, once" in shown
+
+
+def two(lab: GrantingLab) -> tuple[Pending, ApprovalRequest]:
+    demand = approval(by=[BOB.public, CARA.public], count=2)
+    answer = pending(lab, lab.open().bundle.delegate(to="agent", approval=demand, now=NOW))
+    return answer, ApprovalRequest.parse(kept(lab, answer).to_approve or "")
+
+
+def test_the_log_names_each_who_signed_also_if_they_come_together(lab: GrantingLab) -> None:
+    answer, document = two(lab)
+    first = BOB.approve(document, now=NOW)
+    whole = CARA.cosign(document, first, now=NOW)
+    lab.authority.approve(answer.request, whole)
+    made = [one for one in lab.authority.log() if one.kind in {"approval_signed", "approval_made"}]
+    assert [(one.kind, one.facts()["approver"]) for one in made] == [
+        ("approval_signed", "bob"),
+        ("approval_made", "cara"),
+    ]
+    digests = [one.facts()["digest"] for one in made]
+    assert digests == [b64u(first.digests[-1]), b64u(whole.digests[-1])]
+    with lab.authority.store.read() as reading:
+        check_rows(reading)
+
+
+def test_a_revoked_half_does_not_keep_others_from_signing(lab: GrantingLab) -> None:
+    answer, document = two(lab)
+    half = BOB.approve(document, now=NOW)
+    lab.authority.approve(answer.request, half)
+    assert lab.authority.inquiry(answer.request).request.discharge == half.text
+    lab.authority.revoke(half.id)
+    inquiry = lab.authority.inquiry(answer.request)
+    assert inquiry.request.discharge is None
+    assert "has signed this approval" not in "\n".join(inquiry.sentences())
+    lab.clock.now = NOW + 1
+    anew = CARA.approve(document, now=NOW + 1)
+    assert lab.authority.approve(answer.request, anew).state == "pending"
+    assert lab.authority.approve(answer.request, BOB.cosign(document, anew, now=NOW + 1)).state == "granted"
+
+
+def test_an_approval_is_not_handed_out_once_its_signer_has_left(lab: GrantingLab) -> None:
+    bundle = demanding(lab, BOB, CARA)
+    answer = pending(lab, bundle)
+    lab.authority.approve(answer.request, signed(lab, answer))
+    known = lab.policy
+    lab.policy = policy(rule("at_open", "billing.*"), principals=people(bob=None))
+    assert isinstance(ask(lab, bundle), Pending)
+    assert known.principals.keys() != lab.policy.principals.keys()

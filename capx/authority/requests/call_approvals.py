@@ -23,10 +23,12 @@ from msgspec.structs import replace
 
 from capx.authority.requests.granting import keep_waiting, refuse
 from capx.authority.requests.inheritance import Asker, spelt
-from capx.authority.requests.offering import NotOffered, ask_refusal, demand_intent, known_intent, living_task
+from capx.authority.requests.offering import NotOffered, ask_refusal, demand_intent, known_intent, living_task, unfit
 from capx.authority.requests.quotas import demand_room
 from capx.authority.requests.request_state import (
+    ask_of,
     calls_like,
+    counting_half,
     expire,
     expire_requests,
     is_overdue,
@@ -48,11 +50,14 @@ from capx.tokens.approval_caveat import ApprovalCaveat, read_approval_caveat
 from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.approving import read_signed, signatures_in
 from capx.tokens.discharge import Discharge
+from capx.tokens.pins import pinned_entry
 from capx.verify.ask import Answer, Approved, Ask, Refused
 from capx_caveats import CALLS, DEFAULT, Allow, Entry, Expires, UntilCompleted
 
 WITHIN: Final = 3_600
 """The seconds within which people answer."""
+_MOST_EARLIER: Final = 16
+"""The most earlier approvals of one request that are kept."""
 
 
 def decide(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer | None:
@@ -67,11 +72,14 @@ def decide(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask
     except InvalidRequest as refused:
         raise NotOffered(ask_refusal("intent_refused")) from refused
     request = reading.request(ask.request(asker.ids[-1]))
+    if request is not None and request.state == "denied":
+        return Refused((ask_refusal("request_denied"),))
+    # By any token of the node, and whoever is asked: an agent must not get round a denial with another demand.
+    if _denied(reading, b64u(asker.node), ask) is not None:
+        raise NotOffered(ask_refusal("request_denied"))
     people = approvers(policy, _caveat(ask))
     if request is not None:
-        if request.state == "denied":
-            return Refused((ask_refusal("request_denied"),))
-        if request.state == "granted" and (found := _still_good(reading, request, now)):
+        if request.state == "granted" and (found := _still_good(reading, policy, request, now)):
             return Approved(found)
         if request.state == "pending" and now < request.until and request.approvers == people:
             return pending_answer(ask, request)
@@ -79,10 +87,8 @@ def decide(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask
         why = "the policy knows none of the people whom the token names: send them the request as a file"
         raise NotOffered(ask_refusal("not_offered", why))
     demand_room(reading, request, asker, ask.audience, waits=True, now=now)
-    for other in reading.requests_for(tuple(map(b64u, asker.path)), calls_like(ask)):
-        # By any token of the node: an agent must not get round a denial.
-        if other.state == "denied" and other.node == b64u(asker.node) and is_same(other, ask):
-            raise NotOffered(ask_refusal("request_denied"))
+    # Here, and not only when it is written: then it is a refusal like any other.
+    _block(asker, pinned_entry(ask.action, ask.args or {}))
     return None
 
 
@@ -95,8 +101,7 @@ def answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker,
     if decided is not None:
         return decided
     expire_requests(transaction, now=now, task=asker.task)
-    earlier = transaction.request(ask.request(asker.ids[-1]))
-    made = _request(policy, asker, ask, 1 if earlier is None else earlier.round + 1, now=now)
+    made = _request(policy, asker, ask, transaction.request(ask.request(asker.ids[-1])), now=now)
     transaction.count_request(made)
     keep_waiting(transaction, policy, made)
     return pending_answer(ask, made)
@@ -128,16 +133,21 @@ def apply_approval(transaction: Writing, policy: Policy, request_id: str, text: 
     read = read_signed(document, discharge, now)
     if transaction.deaths_of(read.revocation_keys):
         raise InvalidRequest("this approval, or the key of somebody who signed it, was revoked: sign with another key")
-    numbers = signatures_in(discharge)
-    _demand_more(transaction, request, document, discharge, now)
-    *_, signer = [_signer(policy, document.caveat, number) for number in numbers]
-    fact = ApprovalMade if len(numbers) == document.caveat.count else ApprovalSigned
-    event = fact(request.id, request.task, signer, b64u(discharge.id), b64u(discharge.digests[-1]))
-    event.write(transaction, at=now)
+    if denied := _denied(transaction, request.node, ask_of(request)):
+        raise InvalidRequest(f"{denied.approver} has denied this call to the agent: a denial is final")
+    before = _signed_before(transaction, request, discharge, now)
+    signers = [_signer(policy, document.caveat, number) for number in signatures_in(discharge)]
+    # One event for each signature: the log says who has signed, also if several came together.
+    for count in range(before + 1, len(signers) + 1):
+        fact = ApprovalMade if count == document.caveat.count else ApprovalSigned
+        # The statement is the first block, and each signature one more.
+        digest = discharge.digests[count + 1]
+        event = fact(request.id, request.task, signers[count - 1], b64u(discharge.id), b64u(digest))
+        event.write(transaction, at=now)
     signed = replace(
         request,
-        state="granted" if fact is ApprovalMade else "pending",
-        approver=signer,
+        state="granted" if len(signers) == document.caveat.count else "pending",
+        approver=signers[-1],
         answered=now,
         signed=document.asked,
         discharge=discharge.text,
@@ -146,26 +156,26 @@ def apply_approval(transaction: Writing, policy: Policy, request_id: str, text: 
     return signed
 
 
-def _demand_more(
-    reading: Reading, request: RequestRecord, document: ApprovalRequest, discharge: Discharge, now: int
-) -> None:
-    """Raise InvalidRequest if others have signed another approval of the request: together they would be two halves.
+def _denied(reading: Reading, node: str, ask: Ask) -> RequestRecord | None:
+    """A request of this node (base64url) for the approval of the same call that a person has denied."""
+    found = reading.requests_for((node,), calls_like(ask))
+    return next((one for one in found if one.state == "denied" and one.node == node and is_same(one, ask)), None)
 
-    What they signed does not count once it has expired or was revoked.
+
+def _signed_before(reading: Reading, request: RequestRecord, discharge: Discharge, now: int) -> int:
+    """How many of the signatures of a discharge the request has already, of those that still count.
+
+    InvalidRequest if others have signed another approval of the request: together they would be two halves.
     """
-    if request.discharge is None:
-        return
-    before = Discharge.parse(request.discharge)
-    try:
-        read = read_signed(document, before, now)
-    except InvalidRequest:
-        return
-    if reading.deaths_of(read.revocation_keys):
-        return
-    if discharge.blocks[: len(before.blocks)] != before.blocks or len(discharge.blocks) != len(before.blocks) + 1:
+    before = counting_half(reading, request, now)
+    if before is None:
+        return 0
+    signed = len(before.blocks)
+    if discharge.blocks[:signed] != before.blocks or len(discharge.blocks) == signed:
         raise InvalidRequest(
             f"{request.approver} has signed this request already: look at it again, and sign the same approval"
         )
+    return signed - 1
 
 
 def _signer(policy: Policy, caveat: ApprovalCaveat, number: int) -> str:
@@ -176,13 +186,15 @@ def _signer(policy: Policy, caveat: ApprovalCaveat, number: int) -> str:
     return found
 
 
-def _still_good(reading: Reading, request: RequestRecord, now: int) -> Discharge | None:
-    """The approval of a request, unless it has expired, is used up, or was revoked."""
+def _still_good(reading: Reading, policy: Policy, request: RequestRecord, now: int) -> Discharge | None:
+    """The approval of a request, unless it has expired, is used up or revoked, or the policy lost a key that signed."""
     if request.discharge is None or request.to_approve is None:
         return None
     discharge = Discharge.parse(request.discharge)
     found = read_approval(ApprovalRequest.parse(request.to_approve).caveat, discharge.blocks, DEFAULT)
     if found is None or found.ends <= now or reading.deaths_of(found.revocation_keys):
+        return None
+    if not {person.key for person in policy.principals.values()}.issuperset(found.signers):
         return None
     limits = [Decimal(one.budget.limit) for one in found.allotments if one.budget.unit == CALLS]
     spent = next((held.spent for held in reading.counters([b64u(discharge.id)]) if held.unit == CALLS), Decimal(0))
@@ -197,7 +209,8 @@ def _caveat(ask: Ask) -> ApprovalCaveat:
     return found
 
 
-def _request(policy: Policy, asker: Asker, ask: Ask, round_: int, *, now: int) -> RequestRecord:
+def _request(policy: Policy, asker: Asker, ask: Ask, before: RequestRecord | None, *, now: int) -> RequestRecord:
+    """The request that waits for people; `before` is the same request of an earlier round, if there was one."""
     caveat = _caveat(ask)
     document = ApprovalRequest.of(
         caveat.cid,
@@ -225,14 +238,25 @@ def _request(policy: Policy, asker: Asker, ask: Ask, round_: int, *, now: int) -
         asked=now,
         until=min(asker.expires, now + WITHIN),
         approvers=approvers(policy, caveat),
-        round=round_,
+        round=1 if before is None else before.round + 1,
+        earlier=() if before is None else _approved_before(before),
         keys=asker.written_keys,
         to_approve=canonical(document.document()).decode(),
     )
+
+
+def _approved_before(before: RequestRecord) -> tuple[str, ...]:
+    """The ids of the approvals of the request so far, the newest last: people are told of them."""
+    last = () if before.state != "granted" or before.discharge is None else (Discharge.parse(before.discharge).id,)
+    return (*before.earlier, *map(b64u, last))[-_MOST_EARLIER:]
 
 
 def _block(asker: Asker, entry: Entry) -> str:
     """What the token of an asker says, in the form in which a request keeps it: no token has this block."""
     others = (UntilCompleted(task) for task in asker.until if task != asker.task)
     pieces = (*asker.claims, *map(spelt, (Allow((entry,)), Expires(asker.expires), *others)))
-    return (b"[" + b",".join(pieces) + b"]").decode()
+    block = b"[" + b",".join(pieces) + b"]"
+    # Nobody could read such a request again: one of them would keep all others from being listed.
+    if why := unfit(block, len(pieces), DEFAULT):
+        raise NotOffered(ask_refusal("not_inherited", f"its request would hold {why}"))
+    return block.decode()

@@ -191,10 +191,7 @@ def _grant_sentences(inquiry: Inquiry) -> Iterator[str]:
         yield f"it was granted before, {_times(request.round - 1)}"
     elif request.capability is None and request.earlier:
         yield "it was granted before on other terms, and that grant may still be good"
-    for use in inquiry.uses:
-        _demand(may_name_decision(use.decision), request)
-        at = shown_instant(use.at)
-        yield f"{request.audience} reports that decision {use.decision} allowed a call with it at {at}"
+    yield from _uses(inquiry)
     yield from _others(inquiry)
 
 
@@ -216,7 +213,20 @@ def _call_sentences(inquiry: Inquiry) -> Iterator[str]:
     )
     if inquiry.asker_revoked:
         yield "the agent that asks was revoked, so an approval is of no use any more"
+    if request.earlier:
+        yield f"the same call was approved before, {_times(len(request.earlier))}; this would be one more approval"
+    elif request.round > 1:
+        yield f"the same call was asked for before, {_times(request.round - 1)}"
+    yield from _uses(inquiry)
     yield from _others(inquiry)
+
+
+def _uses(inquiry: Inquiry) -> Iterator[str]:
+    """The calls for which an earlier answer to the request was used."""
+    for use in inquiry.uses:
+        _demand(may_name_decision(use.decision), inquiry.request)
+        at = shown_instant(use.at)
+        yield f"{inquiry.request.audience} reports that decision {use.decision} allowed a call with it at {at}"
 
 
 def _others(inquiry: Inquiry) -> Iterator[str]:

@@ -277,7 +277,7 @@ def _block(asker: Asker, match: Match, wanted: Entry, uses: tuple[Budget, ...]) 
         )
         pieces = (*asker.claims, *map(spelt, given), *asker.inherited)
         block = b"[" + b",".join(pieces) + b"]"
-        return block, _unfit(block, len(pieces), vocabulary)
+        return block, unfit(block, len(pieces), vocabulary)
 
     block, why = made(wanted)
     if why is None:
@@ -289,7 +289,7 @@ def _block(asker: Asker, match: Match, wanted: Entry, uses: tuple[Budget, ...]) 
     raise NotOffered(ask_refusal("not_inherited", f"a grant would hold {why}"))
 
 
-def _unfit(block: bytes, pieces: int, vocabulary: Vocabulary) -> str | None:
+def unfit(block: bytes, pieces: int, vocabulary: Vocabulary) -> str | None:
     """Why these bytes cannot be the block of an authority, or would be read as something else; None if they can.
 
     `vocabulary` has the service's own constraints that the policy offers.

@@ -21,6 +21,9 @@ from capx.store.events import RequestExpired
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord, call_of
+from capx.tokens.approval_request import ApprovalRequest
+from capx.tokens.approving import read_signed
+from capx.tokens.discharge import Discharge
 from capx.tokens.uses_counter import is_uses_counter
 from capx.verify.ask import Ask, Pending
 from capx_caveats import DEFAULT, Budget, Call, is_id, rest_of, shown, shown_amount, shown_instant
@@ -37,6 +40,9 @@ def known_request(reading: Reading, id_: str) -> RequestRecord:
 def inquire(reading: Reading, request: RequestRecord, *, now: int) -> Inquiry:
     """A request, the intent that its task was opened on, and what stands beside it at `now` (Unix seconds)."""
     asked = ask_of(request)
+    if request.state == "pending" and counting_half(reading, request, now) is None:
+        # Nobody can sign beside a half that does not count any more.
+        request = replace(request, discharge=None)
     others = (
         as_of(reading, one, now)
         for one in reading.requests(task=request.task)
@@ -55,6 +61,18 @@ def inquire(reading: Reading, request: RequestRecord, *, now: int) -> Inquiry:
         at=now,
         asker_revoked=_is_revoked(reading, asker_of(request)),
     )
+
+
+def counting_half(reading: Reading, request: RequestRecord, now: int) -> Discharge | None:
+    """What people have signed so far of a request for an approval, if it has not expired and was not revoked."""
+    if request.discharge is None or request.to_approve is None:
+        return None
+    discharge = Discharge.parse(request.discharge)
+    try:
+        read = read_signed(ApprovalRequest.parse(request.to_approve), discharge, now)
+    except InvalidRequest:
+        return None
+    return None if reading.deaths_of(read.revocation_keys) else discharge
 
 
 def _budgets_left(reading: Reading, request: RequestRecord) -> Iterator[BudgetLeft]:
@@ -106,7 +124,9 @@ def is_same(request: RequestRecord, ask: Ask) -> bool:
     It names the same arguments, or it pins fewer and its grant would allow the call. Which arguments are pinned depends
     on the token, which the agent can narrow, and on the policy.
     """
-    if (request.audience, request.action, request.cid) != (ask.audience, ask.action, ask.demand):
+    # A request for an approval is no request for a grant. Which demand it is to answer, the agent can choose.
+    for_approval = request.to_approve is not None, ask.demand is not None
+    if (request.audience, request.action) != (ask.audience, ask.action) or len(set(for_approval)) > 1:
         return False
     if _named(request) == (None if (args := ask.canonical_args) is None else args.decode()):
         return True
@@ -126,7 +146,7 @@ def calls_like(ask: Ask) -> tuple[str, ...]:
     args = ask.canonical_args
     if ask.demand is not None:
         text = None if args is None else args.decode()
-        return (call_of(ask.audience, ask.action, text, pins_some=False, demand=ask.demand),)
+        return (call_of(ask.audience, ask.action, text, pins_some=False, for_approval=True),)
     named = dict.fromkeys([None, None if args is None else args.decode()])
     calls = [call_of(ask.audience, ask.action, one, pins_some=False) for one in named]
     return (*calls, call_of(ask.audience, ask.action, None, pins_some=True))
