@@ -141,7 +141,10 @@ class ApprovalRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @classmethod
     def parse(cls, document: bytes | str) -> "ApprovalRequest":
         """The request in a file, or in the `to_approve` of a request at the authority; InvalidRequest for all else."""
-        data = document.encode() if isinstance(document, str) else document
+        try:
+            data = document.encode() if isinstance(document, str) else document
+        except UnicodeEncodeError:
+            raise InvalidRequest("this is not the JSON that belongs here: it has half a character in it") from None
         _demand(len(data) <= MAX_FILE, f"a file with a request has at most {MAX_FILE // 1024} KiB")
         from capx.crypto import strict_json  # slow to import, and few need it
 

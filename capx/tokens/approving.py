@@ -67,16 +67,24 @@ def approve(
     now: int | None = None,
 ) -> Discharge:
     """The approval of a request; as `PrincipalKey.approve`."""
-    number, key = _opened(request.caveat, approver)
+    # No error is raised by a function that has the key of the demand: error reporters send the locals of a traceback.
+    number = _number(request.caveat, approver)
     statement = encode_block(_statement(request, uses, lasts, tuple(caveats), now_or(now)))
-    cid = request.caveat.cid
-    return _signed(written(cid, (), tail_of(key, cid)).extended(statement), number, approver)
+    begun = _begun(request.caveat, approver, number)
+    if begun is None:
+        raise _no_box()
+    return _signed(begun.extended(statement), number, approver)
 
 
 def cosign(request: ApprovalRequest, approval: Discharge, approver: Approver, *, now: int | None = None) -> Discharge:
     """The same approval with one more signature; as `PrincipalKey.cosign`."""
-    number, key = _opened(request.caveat, approver)
-    _demand_same(approval, request, key, number, now_or(now))
+    number = _number(request.caveat, approver)
+    is_of_demand = _is_of_demand(approval, request.caveat, approver, number)
+    if is_of_demand is None:
+        raise _no_box()
+    if not is_of_demand:
+        raise InvalidRequest("that approval is of another demand, or was changed: it cannot be signed as well")
+    _demand_same(approval, request, number, now_or(now))
     return _signed(approval, number, approver)
 
 
@@ -95,17 +103,29 @@ def _signed(discharge: Discharge, number: int, approver: Approver) -> Discharge:
     return discharge.extended(encode_block((Signed(number, signature),)))
 
 
-def _opened(caveat: ApprovalCaveat, approver: Approver) -> tuple[int, bytes]:
-    """The number of the approver in a demand, and the key of its MACs."""
+def _number(caveat: ApprovalCaveat, approver: Approver) -> int:
+    """The number of the approver in a demand."""
     if approver.public not in caveat.approvers:
         raise InvalidRequest(
             f"this request asks {' or '.join(caveat.approvers)}, and this is the key {approver.public}"
         )
-    number = caveat.approvers.index(approver.public)
+    return caveat.approvers.index(approver.public)
+
+
+def _begun(caveat: ApprovalCaveat, approver: Approver, number: int) -> Discharge | None:
+    """The discharge of a demand before any block; None if the demand has no key for this approver."""
     secret = approver.open_box(caveat.boxes[number])
-    if secret is None:
-        raise InvalidRequest("the demand has no key for you in it: whoever wrote it did not mean it to be discharged")
-    return number, macaroon_key(secret)
+    return None if secret is None else written(caveat.cid, (), tail_of(macaroon_key(secret), caveat.cid))
+
+
+def _is_of_demand(approval: Discharge, caveat: ApprovalCaveat, approver: Approver, number: int) -> bool | None:
+    """Whether the MACs of an approval are those of a demand; None if the demand has no key for this approver."""
+    secret = approver.open_box(caveat.boxes[number])
+    return None if secret is None else approval.cid == caveat.cid and is_made_with(macaroon_key(secret), approval)
+
+
+def _no_box() -> InvalidRequest:
+    return InvalidRequest("the demand has no key for you in it: whoever wrote it did not mean it to be discharged")
 
 
 def _statement(
@@ -158,11 +178,9 @@ def read_signed(request: ApprovalRequest, approval: Discharge, now: int) -> Appr
     return found
 
 
-def _demand_same(other: Discharge, request: ApprovalRequest, key: bytes, number: int, at: int) -> None:
+def _demand_same(other: Discharge, request: ApprovalRequest, number: int, at: int) -> None:
     """Raise InvalidRequest unless an approval is for this very request, and lacks this signature."""
     caveat = request.caveat
-    if other.cid != caveat.cid or not is_made_with(key, other):
-        raise InvalidRequest("that approval is of another demand, or was changed: it cannot be signed as well")
     read_signed(request, other, at)
     numbers = signatures_in(other)
     if number in numbers:

@@ -301,7 +301,8 @@ class Bundle:
         entry must be pinned to arguments that satisfy it. `to_key` is the key of the child, see `Capability.delegate`;
         tokens that are bound to a key need it. With `approval` (of `capx.approval`), each call of the child needs the
         approval of people, also those at the authority, except its asks. A child that needs approvals, or may ask for
-        more, may ask for approvals, if this bundle has a capability for the authority. It gets those that this holds.
+        more, may ask for approvals, if this bundle has a capability for the authority. It gets those that this holds
+        and that its own capabilities demand.
         InvalidRequest if the child would get no capability.
         """
         shared = nonce or new_nonce()
@@ -313,6 +314,11 @@ class Bundle:
         if asks or demand is not None or any(capability.demands for capability in self._capabilities):
             own = (*own, ASK_APPROVAL)
         passed_on = self._passed_on(audiences, to_authority=bool(own))
+        approvals: Sequence[Discharge] = self._approvals
+        if approvals:
+            from capx.tokens.held_approvals import usable
+
+            approvals = usable(approvals, passed_on)
         return Bundle(
             [
                 capability.delegate(
@@ -325,7 +331,7 @@ class Bundle:
                 )
                 for capability in passed_on
             ],
-            approvals=self._approvals,
+            approvals=approvals,
         )
 
     def delegated(self, *, to: str, at: "Revoker[Bundle]", **narrowing: Unpack[Narrowing]) -> "Delegation[Bundle]":

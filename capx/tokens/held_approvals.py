@@ -27,6 +27,12 @@ def choose(capability: Token, held: Sequence[Discharge], call: Call | None, now:
     return chosen
 
 
+def usable(held: Sequence[Discharge], capabilities: Sequence[Token]) -> list[Discharge]:
+    """The approvals that one of these capabilities demands, at its audience: others are of no use to their holder."""
+    wanted = {(cid, one.audience) for one in capabilities for cid in one.demands}
+    return [one for one in held if (one.cid, _audience(one)) in wanted]
+
+
 def demands_of(capability: Capability, held: Sequence[Discharge], call: Call, now: int) -> list[bytes]:
     """The cids of the demands of a capability for one call: first those that no approval that is held answers.
 
@@ -41,6 +47,11 @@ def missing_signatures(discharge: Discharge) -> int | None:
     """How many people must still sign an approval; None if its demand is none that capx writes."""
     caveat = read_approval_caveat(discharge.cid)
     return None if caveat is None else caveat.count - len(signatures_in(discharge))
+
+
+def _audience(discharge: Discharge) -> str | None:
+    stated = discharge.caveats[0][0]
+    return stated.audience if isinstance(stated, Approved) else None
 
 
 def _may_serve(discharge: Discharge, capability: Token, call: Call | None, now: int) -> bool:

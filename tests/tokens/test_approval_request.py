@@ -164,3 +164,8 @@ def test_a_denial_names_the_call_in_the_same_form() -> None:
 def test_what_no_statement_can_hold_is_not_asked_for(args: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest, match=r"nobody can approve such a call .* a block has more than 256"):
         approvable("a.write", args)
+
+
+def test_half_a_character_is_told_as_any_other_text() -> None:
+    with pytest.raises(InvalidRequest, match="half a character"):
+        ApprovalRequest.parse("\ud800")

@@ -224,3 +224,9 @@ def test_it_does_not_change_and_is_not_copied_by_accident() -> None:
 def test_budgets_and_expiries_may_narrow() -> None:
     assert len(ONE.attenuate(budget("calls", 1), now=NOW).blocks) == len(ONE.blocks) + 1
     assert approved(demanding(), LEA, uses=None) != ONE
+
+
+def test_white_space_around_an_approval_is_told() -> None:
+    for text in (f"{ONE.text}\n", f" {ONE.text}"):
+        with pytest.raises(MalformedToken, match="white space around the text of the approval: strip it"):
+            Discharge.parse(text)
