@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.authority import agent_keys, intent_use
+from capx.authority.checkpoints import Checkpoints
 from capx.authority.ending import end_overdue, end_task
 from capx.authority.history import INDEXED_AT_ONCE, PATIENCE, History
-from capx.authority.home import create_home, home_folder, open_parts
+from capx.authority.home import CHECKPOINT, create_home, home_folder, open_parts
 from capx.authority.in_process import InProcess, present_and_judge
 from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.opening import (
@@ -103,7 +104,8 @@ class Authority(History):
     KeyProblem if the keys are those of another authority than the store.
 
     `policy` is a policy, or a function that returns the policy and is called before each use. `clock` returns Unix
-    seconds. `max_ttl`, in seconds, bounds every `expires`.
+    seconds. `max_ttl`, in seconds, bounds every `expires`. `checkpoint` is the file in which the last checkpoint of the
+    log stands; it belongs beside the root keys.
     """
 
     def __init__(
@@ -114,8 +116,10 @@ class Authority(History):
         policy: Policy | Callable[[], Policy] = NO_POLICY,
         clock: Callable[[], float] = time.time,
         max_ttl: int = MAX_TTL,
+        checkpoint: Path | None = None,
     ) -> None:
         super().__init__(store, clock)
+        self._checkpoint = checkpoint
         self.max_ttl = ttl("max_ttl", max_ttl, ConfigurationProblem)
         self._policy = policy
         # Another authority's store does not know what was revoked under these keys.
@@ -142,6 +146,7 @@ class Authority(History):
 
         store, keyring = open_parts(home)
         settings.setdefault("policy", PolicyFile(home_folder(home) / FILE))
+        settings.setdefault("checkpoint", home_folder(home) / CHECKPOINT)
         try:
             return cls(store, keyring, **settings)
         except BaseException:
@@ -159,6 +164,7 @@ class Authority(History):
 
         folder = tempfile.mkdtemp(prefix="capx-")
         store = SQLiteStore.create(Path(folder) / "capx.db")
+        settings.setdefault("checkpoint", Path(folder) / CHECKPOINT)
         made = cls(store, KeyRing(RootKey.generate()), **settings)
         # Bound to the store, so the folder also goes when the program forgets the authority without closing it.
         made._discard = weakref.finalize(store, shutil.rmtree, folder, ignore_errors=True)
@@ -186,6 +192,12 @@ class Authority(History):
     def policy(self) -> Policy:
         """The policy as it is now; ConfigurationProblem if the policy file cannot be used."""
         return self._policy if isinstance(self._policy, Policy) else self._policy()
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The checkpoints of the log, after writing the decisions of this process that wait."""
+        self.flush(PATIENCE)
+        return Checkpoints(self.store, lambda: self._keyring, file=self._checkpoint, clock=self._now)
 
     def open(
         self,

@@ -4,6 +4,7 @@
     capx.db        the store, in SQLite; or
     store.place    the place of the store: one line, postgresql://…, which may hold a password
     policy.toml    the policy, if the authority takes intents (capx.policy.file)
+    checkpoint.note    the last checkpoint of the log (capx.authority.checkpoints)
 
 Laws:
 
@@ -27,6 +28,7 @@ from capx.crypto import private_file
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
 from capx.intents.epoch import authority_of
+from capx.ledger.stored_tree import check_tree
 from capx.store.check import check_store
 from capx.store.decision_index import check_index
 from capx.store.log import Place
@@ -37,6 +39,7 @@ from capx.store.sqlite.store import SQLiteStore
 STORE = "capx.db"
 PLACE = "store.place"
 ROOT_KEYS = "root.keys"
+CHECKPOINT = "checkpoint.note"
 
 _LONGEST = 4_096
 
@@ -164,7 +167,7 @@ class CheckedHome(Struct, frozen=True):
 
 
 def check_home(given: Path | str | None = None) -> CheckedHome:
-    """Check the log of the store, its deaths and its rows, and the marks of these, if the root keys can be used.
+    """Check the log of the store, its tree, deaths and rows, and the marks of these, if the root keys can be used.
 
     BrokenLog or another StoreProblem says what is wrong.
     """
@@ -172,6 +175,7 @@ def check_home(given: Path | str | None = None) -> CheckedHome:
         place = check_store(reading)
         check_index(reading)
         check_rows(reading)
+        check_tree(reading)
         try:
             keyring = KeyRing.load(_keys_of(given), unnamed=True).of(authority_of(reading.head().epoch))
         except KeyProblem as problem:

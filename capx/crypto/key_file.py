@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _Key = TypeVar("_Key")
 _MOST: Final = 2**20
 """Bytes of a key file."""
-_KINDS: Final = frozenset({"agent", "audience", "principal", "root"})
+_KINDS: Final = frozenset({"agent", "audience", "ledger", "principal", "root", "witness"})
 _SECRET: Final = re.compile("[A-Za-z0-9_-]{43}")
 
 

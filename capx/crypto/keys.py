@@ -29,7 +29,7 @@ from capx_caveats import is_audience
 if TYPE_CHECKING:
     from pathlib import Path  # slow to import: a caller that passes one has imported it already
 
-    from capx.crypto.ed25519 import FeedSigner  # slow to import too: only signing and feeds need it
+    from capx.crypto.ed25519 import FeedSigner, Signer  # slow to import too: only signing and feeds need it
 
 KEY_BYTES = 32
 KID_BYTES = 8
@@ -139,6 +139,12 @@ class RootKey(_Secret):
 
         return FeedSigner(self.kid, mac(self._secret, b"capx/1/feed\x01"))
 
+    def log_signer(self) -> "Signer":
+        """Return the signer of the authority's log: it signs checkpoints, and extracts in proofs."""
+        from capx.crypto.ed25519 import Signer
+
+        return Signer(mac(self._secret, b"capx/1/log\x01"))
+
     def row_mark(self, table: str, id_: str, fields: bytes) -> bytes:
         """Return the mark of a row in the authority's store: the kid (8 bytes) and a MAC (32 bytes).
 
@@ -181,6 +187,14 @@ class KeyRing(_Secret):
         """Return the live root key with this kid, or None."""
         return self._keys.get(kid)
 
+    def feed_signers(self) -> "list[FeedSigner]":
+        """Return the signers of the feed: one for each live root key, that of the key that mints first."""
+        return [key.feed_signer() for key in self._keys.values()]
+
+    def log_signers(self) -> "list[Signer]":
+        """Return the signers of the log: one for each live root key, that of the key that mints first."""
+        return [key.log_signer() for key in self._keys.values()]
+
     def added(self, key: RootKey) -> "KeyRing":
         """Return these keys with one more, which verifies but does not mint."""
         return KeyRing(self.active, (*self._keys.values(), key), self.authority)
@@ -219,7 +233,7 @@ class KeyRing(_Secret):
     def exported(self, audience: str) -> "AudienceKeys":
         """Return the keys for the resource of this audience, with the public keys of the authority's feed."""
         keys = [key.audience_key(audience) for key in self._keys.values()]
-        feed = {key.kid: key.feed_signer().public for key in self._keys.values()}
+        feed = {signer.kid: signer.public for signer in self.feed_signers()}
         return AudienceKeys(audience, keys, feed, self.authority)
 
     def __repr__(self) -> str:

@@ -27,6 +27,8 @@ _LONGEST_NAME = 180
 _PUBLIC: Final = "this is a public key, which is for --agent-key or --to-key: name the file of its secret half here"
 _OTHERS: Final = {
     "agent": "this is the key of an agent. A person signs with a key of capx principal new, which is --key-file",
+    "ledger": "this is the key of a ledger, which signs what a resource has decided: it is for --ledger-key",
+    "witness": "this is the key of a witness: it is for capx witness",
     "principal": "this is the key of a person. An agent needs its own: capx agent-key new makes one",
     "capx1_": "this is a token, and not a key: it is for --token-file",
     "capxseal1_": "this is sealed, and not a key: capx unseal opens it",

@@ -2,11 +2,12 @@
 
     store       a SQLite file or postgresql://… that the service shares with the authority: it has all four
     feed        the URL of an authority: it has three of them; the service remembers presentations
-    snapshot    a saved page of the feed, for a service without a network: nothing records its decisions
+    snapshot    a saved page of the feed, for a service without a network: only a ledger records its decisions
 
 Laws: a verifier uses exactly one of these places, and the place must be of the authority that the keys name. With a
 snapshot nothing counts what was spent, so tokens with budgets are denied. Without a shared store the service must be
-one process, because it shares its memory of presentations with no other.
+one process, because it shares its memory of presentations with no other. With a ledger, decisions are written there,
+and to no store and no authority.
 """
 
 import os
@@ -17,7 +18,7 @@ from functools import partial
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from capx.crypto.keys import AudienceKeys
 from capx.errors import ConfigurationProblem
@@ -31,6 +32,7 @@ from capx.verify.verifier import MAX_STALENESS, Verifier
 if TYPE_CHECKING:
     import ssl
 
+    from capx.ledger import LedgerFile
     from capx.store.protocols import Store
 
 PLACES = {"store": "CAPX_STORE", "feed": "CAPX_FEED", "snapshot": "CAPX_SNAPSHOT"}
@@ -81,12 +83,14 @@ def connect(
     store: str | None = None,
     feed: str | None = None,
     snapshot: str | None = None,
+    ledger: "LedgerFile | None" = None,
     max_staleness: float = MAX_STALENESS,
     tls: "ssl.SSLContext | None" = None,
 ) -> Connection:
     """Make the parts of a verifier with these keys, from exactly one of three places.
 
-    `store` is a path or `postgresql://…`, `feed` the URL of an authority that serves, `snapshot` a path.
+    `store` is a path or `postgresql://…`, `feed` the URL of an authority that serves, `snapshot` a path. With `ledger`,
+    decisions are written to that file (capx.ledger), and to no store and no authority.
     `max_staleness` is for how many seconds the service works without news of revocations; for a snapshot, how old it
     may be. `tls` says which certificates of a feed to trust. Raises ConfigurationProblem for settings that make no
     sense or a place of another authority than the keys, and StoreProblem if there is no store at that place. A feed is
@@ -98,6 +102,23 @@ def connect(
     if not (isfinite(max_staleness) and max_staleness > 0):
         # Infinity would let a service that lost its place accept revoked tokens for ever.
         raise ConfigurationProblem(f"max_staleness must be a positive number of seconds, not {max_staleness}")
+    connection = _connected(keys, store=store, feed=feed, snapshot=snapshot, max_staleness=max_staleness, tls=tls)
+    if ledger is None:
+        return connection
+    recorder = StoreRecorder(ledger)
+    # The ledger last: the recorder still writes to it.
+    return structs.replace(connection, recorder=recorder, closing=(*connection.closing, recorder.close, ledger.close))
+
+
+def _connected(
+    keys: AudienceKeys,
+    *,
+    store: str | None,
+    feed: str | None,
+    snapshot: str | None,
+    max_staleness: float,
+    tls: "ssl.SSLContext | None",
+) -> Connection:
     if store is not None:
         return _on_store(keys, store, max_staleness)
     if not keys.feed:
@@ -124,8 +145,9 @@ def connect_from_env(environ: Mapping[str, str] | None = None) -> Connection:
     """Make the parts of a verifier that the environment describes.
 
     CAPX_AUDIENCE names the audience and CAPX_KEY_FILE its key file. One of CAPX_STORE, CAPX_FEED and CAPX_SNAPSHOT
-    names the place, as for `connect`. CAPX_MAX_STALENESS is in seconds. Raises ConfigurationProblem, which names what
-    is missing or what is set twice.
+    names the place, as for `connect`. CAPX_LEDGER may name the file of a ledger, and CAPX_LEDGER_KEY_FILE the key that
+    signs it. CAPX_MAX_STALENESS is in seconds. Raises ConfigurationProblem, which names what is missing or what is set
+    twice.
     """
     found = os.environ if environ is None else environ
     audience, key_file = _demanded(found, "CAPX_AUDIENCE"), _demanded(found, "CAPX_KEY_FILE")
@@ -143,8 +165,18 @@ def connect_from_env(environ: Mapping[str, str] | None = None) -> Connection:
         store=places.get("store"),
         feed=places.get("feed"),
         snapshot=places.get("snapshot"),
+        ledger=_ledger(found),
         max_staleness=_seconds(seconds) if seconds else MAX_STALENESS,
     )
+
+
+def _ledger(found: Mapping[str, str]) -> "LedgerFile | None":
+    if not (found.get("CAPX_LEDGER") or found.get("CAPX_LEDGER_KEY_FILE")):
+        return None
+    from capx.ledger import LedgerFile, LedgerKey
+
+    path, key_file = _demanded(found, "CAPX_LEDGER"), _demanded(found, "CAPX_LEDGER_KEY_FILE")
+    return LedgerFile(path, LedgerKey.load(key_file))
 
 
 def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Connection:

@@ -1,4 +1,4 @@
-"""What an authority needs in the background while it is served: tasks end in time, and changed root keys are loaded.
+"""What an authority needs in the background while it is served: tasks end, the log is signed, root keys are followed.
 
 Law: this runs in the event loop of the operators, which no stranger can delay.
 """
@@ -6,7 +6,7 @@ Law: this runs in the event loop of the operators, which no stranger can delay.
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,8 @@ OVERDUE_EVERY: Final = 1.0
 """Seconds between two searches for tasks whose time has run out."""
 KEYS_EVERY: Final = 0.5
 """Seconds between two looks at the file of the root keys."""
+CHECKPOINT_EVERY: Final = 10.0
+"""Seconds between two checkpoints of a log that grows."""
 _AT_ONCE: Final = 200
 
 
@@ -34,8 +36,11 @@ class Upkeep:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        """A block in which tasks end when their time has run out, and changed root keys are loaded."""
-        running = [asyncio.create_task(self._end_overdue())]
+        """A block in which tasks end in time, the log is signed, and changed root keys are loaded."""
+        running = [
+            asyncio.create_task(self._repeated(self._end_overdue, OVERDUE_EVERY, "end tasks whose time has run out")),
+            asyncio.create_task(self._repeated(self._sign_log, CHECKPOINT_EVERY, "sign a checkpoint of the log")),
+        ]
         if self._keys is not None:
             running.append(asyncio.create_task(self._follow_keys(self._keys)))
         try:
@@ -67,23 +72,33 @@ class Upkeep:
             self._authority.rekey(ring)
             _log.warning("loaded the changed root keys: %s is active", ring.active.kid)
 
-    async def _end_overdue(self) -> None:
+    async def _end_overdue(self, workers: Workers) -> None:
+        while ended := await workers.run(self._authority.end_overdue, _AT_ONCE):
+            self._wake()
+            if len(ended) < _AT_ONCE:
+                break
+
+    async def _sign_log(self, workers: Workers) -> None:
+        await workers.run(_sign_log, self._authority)
+
+    async def _repeated(self, work: Callable[[Workers], Awaitable[None]], every: float, what: str) -> None:
         workers = Workers(1, 1)
         warned = False
         while True:
             try:
-                while ended := await workers.run(self._authority.end_overdue, _AT_ONCE):
-                    self._wake()
-                    if len(ended) < _AT_ONCE:
-                        break
+                await work(workers)
             except CapxError as problem:
-                # Once until it works again, not every second.
+                # Once until it works again, not each time.
                 if not warned:
-                    _log.warning("cannot end the tasks whose time has run out: %s", problem)
+                    _log.warning("cannot %s: %s", what, problem)
                 warned = True
             else:
                 warned = False
-            await asyncio.sleep(OVERDUE_EVERY)
+            await asyncio.sleep(every)
+
+
+def _sign_log(authority: Authority) -> None:
+    authority.checkpoints.make()
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

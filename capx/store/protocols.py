@@ -26,6 +26,7 @@ from capx.store.lifecycle import State
 from capx.store.log import Event
 from capx.store.records import (
     Burn,
+    CheckpointRecord,
     Counter,
     Death,
     DecisionRecord,
@@ -152,6 +153,26 @@ class Reading(Protocol):
 
     def has_indexed(self, block: int, values: Collection[str], latest: int) -> bool:
         """Whether `blocks_with` finds a block by each of these values, and by this time."""
+        ...
+
+    def event_hashes(self, *, after: int, limit: int) -> list[bytes]:
+        """The hashes (32 bytes) of the events above position `after`, in order, at most `limit`."""
+        ...
+
+    def kept_runs(self, level: int, *, first: int, limit: int) -> list[bytes]:
+        """The kept hashes of full runs of 2**level events, from number `first` on, at most `limit` (capx.ledger)."""
+        ...
+
+    def kept_run_count(self, level: int) -> int:
+        """How many full runs of this level have a hash that is kept."""
+        ...
+
+    def checkpoint(self, size: int | None = None) -> CheckpointRecord | None:
+        """The last checkpoint, or the first one of at least `size` events; None if there is none."""
+        ...
+
+    def checkpoints(self) -> Iterator[CheckpointRecord]:
+        """All checkpoints, the smallest first."""
         ...
 
     def decision(self, id_: str) -> Event | None:
@@ -286,6 +307,14 @@ class Writing(Reading, Protocol):
 
     def index_blocks(self, most: int) -> None:
         """Put the next full blocks of the log into the index of decisions, at most so many."""
+        ...
+
+    def keep_runs(self, level: int, first: int, hashes: Sequence[bytes]) -> None:
+        """Keep the hashes of full runs of a level, from number `first` on, of which none is kept yet."""
+        ...
+
+    def keep_checkpoint(self, checkpoint: CheckpointRecord) -> None:
+        """Keep a checkpoint; it replaces the one of the same size."""
         ...
 
     def put_calls(self) -> None:

@@ -220,18 +220,26 @@ class _Document(Struct, frozen=True):
     cid: str
 
 
-def call_of(audience: str, action: str, args: str | None, *, pins_some: bool, demand: str | None = None) -> str:
+def call_of(audience: str, action: str, args: str | None, *, pins_some: bool, for_approval: bool = False) -> str:
     """The calls that a request is for, as 16 bytes in base64url.
 
     These are the call with these arguments (canonical JSON), or calls with any arguments if there are none. Those of
     requests that pin only some of their arguments are told apart by audience and action alone. A request for an
-    approval, with the cid of its demand, is for none of these calls.
+    approval is for none of these calls, and for the same one whatever demand it is to answer.
     """
-    if demand is not None:
-        parts = audience.encode(), action.encode(), (args or "").encode(), demand.encode()
+    if for_approval:
+        parts = audience.encode(), action.encode(), (args or "").encode()
         return b64u(digest(b"capx/1/approved-call", *parts)[:16])
     how = b"some" if pins_some else b"any" if args is None else b"=" + args.encode()
     return b64u(digest(b"capx/1/call", audience.encode(), action.encode(), how)[:16])
+
+
+class CheckpointRecord(Struct, frozen=True):
+    """A checkpoint of the log: the number of its events, when it was signed (Unix seconds), and the signed note."""
+
+    size: int
+    at: int
+    note: str
 
 
 class GrantRecord(Struct, frozen=True):

@@ -303,12 +303,12 @@ def test_a_denial_holds_against_another_demand_of_the_same_call(lab: GrantingLab
     bundle = demanding(lab, BOB, CARA)
     lab.decide(pending(lab, bundle).request, yes=False)
     again = bundle.attenuate(approval=approval(by=[CARA.public]), now=NOW)
-    for cid in next(iter(again)).demands:
-        answer = lab.authority.ask(again, ACTION, args={"amount": 40}, demand=cid.decode())
+    demands = [cid.decode() for cid in next(iter(again)).demands]
+    for cid in demands:
+        answer = lab.authority.ask(again, ACTION, args={"amount": 40}, demand=cid)
         assert codes(answer) == ["request_denied"]
     # Another call is another question.
-    cid = next(iter(again)).demands[1].decode()
-    assert isinstance(lab.authority.ask(again, ACTION, args={"amount": 41}, demand=cid), Pending)
+    assert isinstance(lab.authority.ask(again, ACTION, args={"amount": 41}, demand=demands[1]), Pending)
 
 
 def test_a_denial_holds_against_requests_that_wait_already(lab: GrantingLab) -> None:
@@ -322,7 +322,7 @@ def test_a_denial_holds_against_requests_that_wait_already(lab: GrantingLab) -> 
     assert codes(ask(lab, narrower)) == ["request_denied"]
 
 
-def test_a_denial_holds_against_an_approval_that_waits_for_its_agent(lab: GrantingLab) -> None:
+def test_a_denial_holds_against_an_approval_not_fetched_yet(lab: GrantingLab) -> None:
     bundle = demanding(lab, BOB, CARA)
     narrower = bundle.attenuate(Expires(NOW + 1_800), now=NOW)
     first, second = pending(lab, bundle), pending(lab, narrower)
@@ -364,7 +364,7 @@ def two(lab: GrantingLab) -> tuple[Pending, ApprovalRequest]:
     return answer, ApprovalRequest.parse(kept(lab, answer).to_approve or "")
 
 
-def test_the_log_names_each_who_signed_also_if_they_come_together(lab: GrantingLab) -> None:
+def test_the_log_names_each_who_signed_though_at_once(lab: GrantingLab) -> None:
     answer, document = two(lab)
     first = BOB.approve(document, now=NOW)
     whole = CARA.cosign(document, first, now=NOW)

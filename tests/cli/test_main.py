@@ -68,7 +68,7 @@ def test_h_asks_for_help_also_of_commands_that_take_ids(capx: Any, name: str) ->
 WRITES_FOR_PROGRAMS = {
     *("init", "call", "principal new", "principal show", "principal add", "intent new", "intent sign"),
     *("keys export", "keys bind", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
-    "approval ask",
+    *("approval ask", "checkpoint request", "witness new", "witness key", "ledger new-key"),
 }
 """Commands that write a key, an answer or nothing to standard output."""
 MAKES_A_TOKEN = {

@@ -22,6 +22,7 @@ ELSEWHERE = {
     "capx.authority.graph.impact": "authority/test_graph.py",
     "capx.authority.graph.reported": "authority/test_graph.py",
     "capx.store.records": "store/test_store.py",
+    "capx.store.sql.statements": "store/test_store.py",
     "capx.verify.problem_details": "verify/test_decision.py",
     "capx.verify.protocols": "verify/test_verifier.py",
     "capx_caveats.caveat": "caveats/test_caveats.py",

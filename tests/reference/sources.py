@@ -28,6 +28,7 @@ MODULES: Final = (
     "capx.authority",
     "capx.crypto",
     "capx.intents",
+    "capx.ledger",
     "capx.policy",
     "capx.resource",
     "capx.server",

@@ -15,6 +15,8 @@ from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
+from capx.ledger.ledger_check import check_ledger
+from capx.ledger.note_keys import LedgerKey
 from capx.resource.connection import PLACES, Connection, connect, connect_from_env
 from capx.resource.feed.client import FeedSource
 from capx.resource.replay import Replay
@@ -363,3 +365,30 @@ def test_the_repr_of_a_connection_shows_no_key(environ: dict[str, str]) -> None:
     assert secrets
     assert not [secret for secret in secrets if secret in repr(connection)]
     connection.close()
+
+
+def test_a_ledger_takes_the_decisions_instead_of_the_place(tmp_path: Path) -> None:
+    lab = Authority.temporary()
+    LedgerKey.generate("capx-ledger/crm").save(tmp_path / "l.key")
+    lab.export_keys("crm").save(tmp_path / "crm.keys")
+    environ = {
+        "CAPX_AUDIENCE": "crm",
+        "CAPX_KEY_FILE": str(tmp_path / "crm.keys"),
+        "CAPX_STORE": lab.store.place,
+        "CAPX_LEDGER": str(tmp_path / "crm.jsonl"),
+        "CAPX_LEDGER_KEY_FILE": str(tmp_path / "l.key"),
+    }
+    connection = connect_from_env(environ)
+    task = lab.open(allow=["crm.read"])
+    received = ToolCall("crm.read")
+    decision = connection.verifier().decide(task.bundle.present("crm", received).text, received, Call("crm.read"))
+    before = lab.end()
+    connection.close()
+    assert lab.end() == before
+    (report,) = check_ledger([tmp_path / "crm.jsonl"], [LedgerKey.load(tmp_path / "l.key").note_key])
+    assert (report.last, report.unsigned, report.faults) == (1, 0, ())
+    assert decision.id in (tmp_path / "crm.jsonl").read_text()
+    for missing in ("CAPX_LEDGER", "CAPX_LEDGER_KEY_FILE"):
+        with pytest.raises(ConfigurationProblem, match=f"{missing} is not set"):
+            connect_from_env({name: value for name, value in environ.items() if name != missing})
+    lab.close()

@@ -31,6 +31,10 @@ CREATE INDEX minted_in_task ON capx.events (task, position) WHERE kind = 'capabi
 CREATE TABLE capx.found_in (value text COLLATE "C", block bigint, PRIMARY KEY (value, block));
 CREATE TABLE capx.blocks (block bigint PRIMARY KEY, latest bigint NOT NULL);
 
+-- Hashes of the Merkle tree beside the log, and its checkpoints (capx/ledger/stored_tree.py).
+CREATE TABLE capx.tree (level int, nth bigint, hash bytea NOT NULL, PRIMARY KEY (level, nth));
+CREATE TABLE capx.checkpoints (size bigint PRIMARY KEY, at bigint NOT NULL, note text NOT NULL);
+
 CREATE OR REPLACE FUNCTION capx.amount(what numeric) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
     SELECT (what >= 0 AND what < 1e15 AND scale(what) <= 6) IS TRUE
 $$;

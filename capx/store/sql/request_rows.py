@@ -1,8 +1,8 @@
 """The rows of a store for intents (what people want), requests (what agents ask for) and grants."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, TypeVar
 
@@ -21,6 +21,7 @@ from capx.store.row_marks import (
     intent_fields,
     request_fields,
 )
+from capx.store.sql.statements import SqlStatements, places
 from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
 
 _PAGE = 500
@@ -46,11 +47,9 @@ _COUNTS = "SELECT node, count(*), count(*) FILTER (WHERE audience = ?) FROM capx
 RECOUNTED = "ON CONFLICT (node, audience, request) DO UPDATE SET call = excluded.call"
 
 
-class SqlRequestRows(ABC):
+class SqlRequestRows(SqlStatements):
     """Reads and writes these rows within one transaction."""
 
-    nth: ClassVar[str]
-    """The column that numbers the rows of a table in the order of their insertion."""
     of_request: ClassVar[str]
     """The request that an event `e` is about, if it is no decision."""
     plain: ClassVar[str]
@@ -62,18 +61,6 @@ class SqlRequestRows(ABC):
 
     _guard: RowGuard | None
     """What checks the rows that are read, and marks those that are written; None if nothing is minted from them."""
-
-    @abstractmethod
-    def _execute(self, query: str, *values: object) -> Any:
-        """Execute one statement, and give its cursor.
-
-        The statements here use `?` for a value, and `capx.` before the name of a table. Each database replaces both by
-        what it needs.
-        """
-
-    def _write(self, query: str, *values: object) -> None:
-        """Execute one statement whose result nobody reads."""
-        self._execute(query, *values)
 
     def intent(self, digest: str) -> IntentRecord | None:
         if self._guard is None:
@@ -142,7 +129,7 @@ class SqlRequestRows(ABC):
         return [self._sound_request(row) for row in rows]
 
     def requests_for(self, nodes: Sequence[str], calls: Sequence[str]) -> list[RequestRecord]:
-        which = f"node IN ({_places(nodes)}) AND call IN ({_places(calls)})"
+        which = f"node IN ({places(nodes)}) AND call IN ({places(calls)})"
         query = f"SELECT id FROM capx.requests WHERE {which} ORDER BY {self.nth}"  # noqa: S608 - only places for values
         ids = [id_ for (id_,) in self._rows(query, *nodes, *calls)]
         if self._guard is not None:
@@ -155,12 +142,12 @@ class SqlRequestRows(ABC):
     def _counted_at(self, nodes: Sequence[str], calls: Sequence[str]) -> set[str]:
         """The ids of the requests for these calls that count at one of these nodes, and at none below it."""
         below = "SELECT 1 FROM capx.request_nodes b WHERE b.request = n.request AND b.depth > n.depth"
-        which = f"n.node IN ({_places(nodes)}) AND n.call IN ({_places(calls)}) AND NOT EXISTS ({below})"
+        which = f"n.node IN ({places(nodes)}) AND n.call IN ({places(calls)}) AND NOT EXISTS ({below})"
         query = f"SELECT n.request FROM capx.request_nodes n WHERE {which}"  # noqa: S608 - only places for values
         return {request for (request,) in self._rows(query, *nodes, *calls)}
 
     def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:
-        rows = self._rows(f"{_COUNTS} WHERE node IN ({_places(path)}) GROUP BY node", audience, *path)
+        rows = self._rows(f"{_COUNTS} WHERE node IN ({places(path)}) GROUP BY node", audience, *path)
         counts = {node: RequestCounts(*numbers) for node, *numbers in rows}
         return [counts.get(node, RequestCounts()) for node in path]
 
@@ -288,17 +275,6 @@ class SqlRequestRows(ABC):
         )
         return int(self._execute("DELETE FROM capx.requests WHERE asked < ?", before).rowcount)
 
-    def _put(self, table: str, row: tuple[object, ...], on_conflict: str = "") -> None:
-        """Write one whole row."""
-        self._write(f"INSERT INTO capx.{table} VALUES ({_places(row)}) {on_conflict}", *row)  # noqa: S608 - ours
-
-    def _put_numbered(self, table: str, row: Mapping[str, object], on_conflict: str = "") -> None:
-        """Write one row with these columns, and the next number."""
-        # Only one transaction writes at a time, so nobody else can take this number meanwhile.
-        into = f"INSERT INTO capx.{table} ({self.nth}, {', '.join(row)})"
-        number = f"(SELECT coalesce(max({self.nth}), 0) + 1 FROM capx.{table})"  # noqa: S608 - a table of ours
-        self._write(f"{into} VALUES ({number}, {_places(row)}) {on_conflict}", *row.values())
-
     def _held_in(self, table: str, column: str, keys: Sequence[_Key]) -> Sequence[_Key]:
         """These keys; of very many keys, without those that a column lacks, if it has fewer rows.
 
@@ -315,14 +291,3 @@ class SqlRequestRows(ABC):
     @abstractmethod
     def _rows_among(self, query: str, keys: Sequence[bytes] | Sequence[str]) -> list[Any]:
         """The rows of a query, where `{among}` after a column says that it holds one of these keys."""
-
-    def _row(self, query: str, *values: object) -> Any:
-        return self._execute(query, *values).fetchone()
-
-    def _rows(self, query: str, *values: object) -> list[Any]:
-        rows: list[Any] = self._execute(query, *values).fetchall()
-        return rows
-
-
-def _places(row: Iterable[object]) -> str:
-    return ", ".join("?" for _ in row)

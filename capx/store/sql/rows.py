@@ -22,6 +22,7 @@ from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, Prune
 from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
 from capx.store.row_marks import MarkedRow, task_fields
 from capx.store.sql.request_rows import SqlRequestRows
+from capx.store.sql.tree_rows import SqlTreeRows
 from capx.tokens.chain import node_below, root_node
 from capx.tokens.revocation_key import RevocationKey, revoked_until
 
@@ -57,10 +58,12 @@ _TAKEN_OVER = (
     "sightings",
     "found_in",
     "blocks",
+    "tree",
+    "checkpoints",
 )
 
 
-class SqlRows(SqlRequestRows):
+class SqlRows(SqlRequestRows, SqlTreeRows):
     """Reads and writes the rows of a store within one transaction."""
 
     select_event: ClassVar[str]
@@ -411,10 +414,6 @@ class SqlRows(SqlRequestRows):
 
     @abstractmethod
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]: ...
-
-    @abstractmethod
-    def _put_all(self, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Write many whole rows, in the fastest way that the database has."""
 
     @abstractmethod
     def _key_column(self, key: RevocationKey) -> str:

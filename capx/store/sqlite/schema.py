@@ -98,7 +98,8 @@ INSERT OR IGNORE INTO request_nodes
 """,
     # 7: the marks of rows, and the keys of first holders. Indexes of the tasks of an intent, of the events about a
     # request, of withdrawals, of requests by call, and of what was minted in a task. And the index of decisions
-    # (capx/store/decision_index.py), which the migration makes from the log.
+    # (capx/store/decision_index.py), which the migration makes from the log. And hashes of the Merkle tree beside the
+    # log, with its checkpoints (capx/ledger/stored_tree.py).
     """
 ALTER TABLE tasks ADD COLUMN mark BLOB;
 ALTER TABLE tasks ADD COLUMN holder TEXT;
@@ -116,6 +117,10 @@ CREATE INDEX withdrawals ON events (json_extract(body, '$.intent')) WHERE kind =
 CREATE INDEX minted_in_task ON events (json_extract(body, '$.task')) WHERE kind = 'capability_minted';
 CREATE TABLE found_in (value TEXT NOT NULL, block INTEGER NOT NULL, PRIMARY KEY (value, block)) STRICT, WITHOUT ROWID;
 CREATE TABLE blocks (block INTEGER PRIMARY KEY, latest INTEGER NOT NULL) STRICT;
+CREATE TABLE tree (
+    level INTEGER NOT NULL, nth INTEGER NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (level, nth)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, at INTEGER NOT NULL, note TEXT NOT NULL) STRICT;
 """,
 )
 """The SQL statements of each step."""
