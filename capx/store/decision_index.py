@@ -20,7 +20,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from capx.store.decision_query import Query, RecordedWithReasons
+from capx.store.decision_query import Query, WholeRecorded
 from capx.store.log import Event
 from capx.store.protocols import Reading
 from capx.store.records import Damaged
@@ -34,6 +34,9 @@ _DENIED: Final = "denied"
 _LONGEST: Final = max(ACTION_LENGTH, LABEL_LENGTH)
 _MOST_LABELS: Final = 32
 _MOST_DOTS: Final = 8
+_MOST_ARGS: Final = 16
+_LONGEST_ARG: Final = 300
+"""The most characters of a shown argument that is looked up; those of a longer one are compared only."""
 
 
 class Block(Struct, frozen=True):
@@ -52,7 +55,12 @@ def block_of(position: int) -> int:
 def sought(query: Query) -> list[str]:
     """The values that each decision has that matches, unless its block has `ANY`."""
     named = (("tenant", query.tenant), ("agent", query.agent), ("action", query.action))
-    return [f"{what}:{text}" for what, text in named if text is not None] + [_DENIED] * query.wants_denials
+    found = [f"{what}:{text}" for what, text in named if text is not None]
+    return [
+        *found,
+        *(f"arg:{text}" for text in query.args if len(text) <= _LONGEST_ARG),
+        *[_DENIED] * query.wants_denials,
+    ]
 
 
 def indexed(number: int, events: Iterable[Event]) -> Block:
@@ -63,10 +71,14 @@ def indexed(number: int, events: Iterable[Event]) -> Block:
         if event.kind != "decision":
             continue
         latest = max(latest, event.at)
-        recorded = event.read_if(RecordedWithReasons)
+        recorded = event.read_if(WholeRecorded)
         if recorded is None or len(recorded.hops) > _MOST_LABELS or (recorded.action or "").count(".") > _MOST_DOTS:
             others.add(ANY)
             continue
+        if len(recorded.shown_args) > _MOST_ARGS:
+            others.add(ANY)
+        else:
+            others |= {f"arg:{text}" for text in recorded.args if len(text) <= _LONGEST_ARG and "\0" not in text}
         agents.update(recorded.hops)
         if recorded.tenant is not None:
             tenants.add(recorded.tenant)

@@ -6,15 +6,19 @@ delegator, so a label that only looks alike is another label.
 
 from typing import Annotated, Any, Final, Literal, TypedDict
 
+import msgspec
 from msgspec import Meta, Struct
 
 from capx.crypto.base64url import b64u
+from capx.crypto.canonical_json import canonical
 from capx.crypto.instants import instant
 from capx.errors import InvalidRequest
 from capx.store.log import Event
 from capx.tokens import chain
-from capx_caveats import Entry, is_id, is_label, is_pattern
+from capx_caveats import Entry, InvalidCaveat, is_id, is_label, is_pattern
 
+Scalar = str | int | float | bool | None
+"""The value of an argument that a decision shows in the clear."""
 DEEPEST: Final = 256
 """The most nodes on a path. No token can hold more, so a longer path in a decision was made up."""
 
@@ -64,10 +68,16 @@ class Allowed(Struct, frozen=True):
     outcome: Literal["allowed"]
 
 
-class RecordedWithReasons(Recorded, frozen=True, kw_only=True):
+class WholeRecorded(Recorded, frozen=True, kw_only=True):
     """All fields that a query can compare."""
 
     reasons: tuple[dict[str, Any], ...] = ()
+    shown_args: dict[str, Scalar] = {}
+
+    @property
+    def args(self) -> set[str]:
+        """The arguments that it shows in the clear, as a query names them."""
+        return {f"{name}={canonical(value).decode()}" for name, value in self.shown_args.items()}
 
 
 class QueryFields(TypedDict, total=False):
@@ -81,6 +91,7 @@ class QueryFields(TypedDict, total=False):
     presentation: str | None
     denied: bool
     reasons: tuple[str, ...]
+    args: tuple[str, ...]
     since: int
 
 
@@ -90,7 +101,8 @@ class Query(Struct, frozen=True, kw_only=True):
     `agent` is a label anywhere on the path to the agent that acted. `action` is an action, or a pattern such as
     `crm.*`. `since` is in Unix seconds. `node` is the id of the node that acted, or of one above it. `presentation` is
     the id of the presentation. `denied` leaves out the allowed decisions. `reasons` are codes: a denial matches if one
-    of its reasons has one of them.
+    of its reasons has one of them. `args` are arguments that it shows in the clear (`Verifier(record=…)`), each as the
+    name, `=` and the canonical JSON of the value: `ticket="T-1"`.
     """
 
     agent: str | None = None
@@ -101,6 +113,7 @@ class Query(Struct, frozen=True, kw_only=True):
     presentation: str | None = None
     denied: bool = False
     reasons: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
     since: int = 0
 
     def __post_init__(self) -> None:
@@ -113,6 +126,7 @@ class Query(Struct, frozen=True, kw_only=True):
             ("the id of a node", self.node, is_id),
             ("the id of a presentation", self.presentation, is_id),
             *(("the code of a reason", code, is_label) for code in self.reasons),
+            *(("an argument and its value", text, _is_argument) for text in self.args),
         ):
             if text is not None and not fits(text):
                 raise InvalidRequest(f"{text!r:.80} is not {what}: no decision can match it")
@@ -126,7 +140,7 @@ class Query(Struct, frozen=True, kw_only=True):
     def is_any(self) -> bool:
         """Whether all decisions match, as far as their time allows: then none has to be read."""
         narrowed = (self.agent, self.tenant, self.action, self.task, self.node, self.presentation)
-        return narrowed == _NOTHING and not self.denied and not self.reasons
+        return narrowed == _NOTHING and not (self.denied or self.reasons or self.args)
 
     def matches(self, event: Event) -> bool:
         """Whether the event recorded such a decision, or a decision that cannot be read."""
@@ -137,7 +151,7 @@ class Query(Struct, frozen=True, kw_only=True):
         # First, because most of a log is what was allowed.
         if self.wants_denials and event.read_if(Allowed) is not None:
             return False
-        recorded = event.read_if(RecordedWithReasons if self.reasons else Recorded)
+        recorded = event.read_if(WholeRecorded if self.reasons or self.args else Recorded)
         # A decision that cannot be read matches every query: otherwise a resource could hide it by writing nonsense.
         return recorded is None or self._fits(recorded)
 
@@ -149,11 +163,21 @@ class Query(Struct, frozen=True, kw_only=True):
             and (self.node is None or self.node in recorded.nodes)
             and (self.agent is None or self.agent in recorded.hops)
             and (self.action is None or (recorded.action is not None and Entry(self.action).matches(recorded.action)))
-            and (not isinstance(recorded, RecordedWithReasons) or self._has_reason(recorded))
+            and (not isinstance(recorded, WholeRecorded) or self._fits_wholly(recorded))
         )
 
-    def _has_reason(self, recorded: RecordedWithReasons) -> bool:
-        return any(reason.get("code") in self.reasons for reason in recorded.reasons)
+    def _fits_wholly(self, recorded: WholeRecorded) -> bool:
+        has_reason = not self.reasons or any(reason.get("code") in self.reasons for reason in recorded.reasons)
+        return has_reason and (not self.args or recorded.args.issuperset(self.args))
+
+
+def _is_argument(text: str) -> bool:
+    name, sign, value = text.partition("=")
+    try:
+        read = msgspec.json.decode(value, type=Scalar)
+        return bool(sign) and is_label(name) and canonical(read).decode() == value
+    except (msgspec.MsgspecError, UnicodeEncodeError, InvalidCaveat):
+        return False
 
 
 ANY_DECISION: Final = Query()

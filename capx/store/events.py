@@ -32,6 +32,7 @@ from capx.errors import KeyProblem, MalformedToken
 from capx.store.log import Event
 from capx.store.protocols import Reading, Writing
 from capx.tokens.capability import Capability
+from capx.tokens.chain_text import ChainText
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid, of_public
 from capx.verify.meter import Paid
 from capx_caveats import Budget
@@ -84,7 +85,8 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
     """A capability was minted: its kid, its ids, what it allows in words, its expiry (Unix seconds) and its budgets.
 
     If it was granted on a request, the event also names the request, the digest of the policy, the path of nodes to the
-    agent that holds it, their labels (`hops`), and the ids of the token that asked (`asker`).
+    agent that holds it, their labels (`hops`), and the ids of the token that asked (`asker`). `digest` is d of its last
+    block (32 bytes), and `chain` its public bytes, from which all ids follow.
     """
 
     kind = "capability_minted"
@@ -100,6 +102,8 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
     path: tuple[str, ...] = ()
     hops: tuple[str, ...] = ()
     asker: tuple[str, ...] = ()
+    digest: str | None = None
+    chain: ChainText | None = None
 
     @classmethod
     def of(cls, task: str, capability: Capability, *, allow: tuple[str, ...], expires: int) -> "CapabilityMinted":
@@ -114,6 +118,8 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
             allow=allow,
             expires=expires,
             budgets=tuple(BudgetLimit.of(caveat) for caveat in first if isinstance(caveat, Budget)),
+            digest=b64u(capability.digest),
+            chain=capability.chain_text,
         )
 
 

@@ -11,6 +11,7 @@
 Modules:
 
     wire, chain               the text of a token, and the MACs, digests and nodes of its blocks
+    chain_text                the public bytes of a chain as JSON, which are no token
     signed_blocks             whose key signs each block, for agents that have keys
     capability, bundle        one audience's token, and an agent's tokens for several
     binding                   the tool call or HTTP request that a presentation is bound to

@@ -25,6 +25,7 @@ from capx.errors import InvalidRequest, MalformedToken
 from capx.tokens import chain, wire
 from capx.tokens.approval_caveat import ApprovalDemanded, ApprovalTerms, KeyedCaveat, read_approval_caveat
 from capx.tokens.binding import Received
+from capx.tokens.chain_text import ChainText
 from capx.tokens.discharge import MAX_DISCHARGES, Discharge
 from capx.tokens.signed_blocks import SigningKey, sign_block
 from capx_caveats import (
@@ -105,6 +106,16 @@ class Token:
     @cached_property
     def _digests(self) -> tuple[bytes, ...]:
         return chain.digests(self._frame.identifier_bytes, self._frame.blocks)
+
+    @property
+    def digest(self) -> bytes:
+        """D of its last block, which covers all its public bytes: 32 bytes."""
+        return self._digests[-1]
+
+    @property
+    def chain_text(self) -> ChainText:
+        """Its public bytes, without the signature: no token."""
+        return ChainText.of(self._frame.identifier_bytes, self._frame.blocks)
 
     @property
     def id(self) -> bytes:

@@ -25,6 +25,7 @@ Modules:
     decision         the answers, and the record of a decision
     disclosure       what a denial tells the bearer
     approvals        the discharges that come with a token, and which demand each of them answers
+    evidence         what a decision says so that others can check it later
     args_digest      the digest by which the log shows that two decisions were about the same call
     ask, suggestion  an agent's ask for more, and the ask that a denial suggests
     protocols        the parts that a verifier needs: revocations, replay memory, recorder

@@ -22,6 +22,7 @@ from capx.tokens.lineage import Demand, Lineage, attributed
 from capx.tokens.signed_blocks import Signature
 from capx.verify.decision import Allowed, Decision, Denied, giving_back
 from capx.verify.evaluator import MAX_REPORTED, Evaluator, unavailable
+from capx.verify.evidence import NotedArgs, ShownToken
 from capx.verify.spending import Payment, Spent, remaining
 from capx.verify.suggestion import suggested_approval, suggested_ask
 from capx_caveats import JSON, Allow, Call, Refusal, is_action, is_label, shown_instant
@@ -45,6 +46,7 @@ class Admitted:
         "_own",
         "_payment",
         "_presentation",
+        "_token",
         "_unapproved",
         "_unsigned",
     )
@@ -58,6 +60,7 @@ class Admitted:
         payment: Payment | None,
         *,
         own: Signature | Refusal | None,
+        token: ShownToken,
         approvals: tuple[Approval, ...] = (),
     ) -> None:
         self._evaluator = evaluator
@@ -66,6 +69,7 @@ class Admitted:
         self._action = action
         self._payment = payment
         self._own = own
+        self._token = token
         self._approvals = approvals
         self._unsigned: tuple[Refusal, ...] | None = None
         self._unapproved: tuple[Refusal, ...] = ()
@@ -128,7 +132,7 @@ class Admitted:
         are the arguments, if they are known already and come from the bearer: a denial may then name them.
         """
         if refusals := self.ruled_out(action):
-            raise self._denied(self.recorded_denial(refusals, action, self._args_digest(action, args)), action, args)
+            raise self._denied(self.recorded_denial(refusals, action, self._noted(action, args)), action, args)
 
     def permits(self, action: str) -> bool:
         """Whether every allowlist has an entry for the action, whatever its arguments are."""
@@ -213,22 +217,22 @@ class Admitted:
         evaluator = self._evaluator
         facts = evaluator.facts(call)
         # Before anything is spent: an argument that cannot be read must not break the record of a payment.
-        args_digest = self._args_digest(call.action, call.arguments)
+        args = self._noted(call.action, call.arguments)
         unsigned = self._signature_refusals()
         refusals = evaluator.refusals(self._lineage, self._presentation, facts)
         if refusals or unsigned:
-            return self.recorded_denial((*unsigned, *refusals), call.action, args_digest)
+            return self.recorded_denial((*unsigned, *refusals), call.action, args)
         # The slot comes first: if spending came first, a call could be paid for and then not be recordable.
         try:
             evaluator.recorder.reserve()
         except Unavailable as problem:
-            return self.recorded_denial((unavailable(problem),), call.action, args_digest)
-        refusals, spent = self._paid(call, facts.now, args_digest)
-        decision = self._decision(tuple(refusals), call.action, facts.now, spent, args_digest)
-        evaluator.recorder.record(decision)
+            return self.recorded_denial((unavailable(problem),), call.action, args)
+        refusals, spent = self._paid(call, facts.now, args)
+        decision = self._decision(tuple(refusals), call.action, facts.now, spent, args)
+        evaluator.record(decision, self._approvals)
         return decision
 
-    def _paid(self, call: Call, now: int, args_digest: str | None) -> tuple[list[Refusal], tuple[Spent, ...]]:
+    def _paid(self, call: Call, now: int, args: NotedArgs | None) -> tuple[list[Refusal], tuple[Spent, ...]]:
         """Step 8: spend what the call costs, or return the refusals."""
         if self._payment is None:
             return [], ()
@@ -239,8 +243,8 @@ class Admitted:
             return [_UNCOUNTED], ()
         except BaseException:
             # The reserved slot must be used, or the recorder would have one slot less for ever.
-            decision = self._decision((_UNCOUNTED,), call.action, now, args_digest=args_digest)
-            self._evaluator.recorder.record(decision)
+            decision = self._decision((_UNCOUNTED,), call.action, now, args=args)
+            self._evaluator.record(decision, self._approvals)
             raise
 
     def _denied(self, decision: Decision, action: str, args: Mapping[str, JSON] | None) -> Denied:
@@ -292,20 +296,20 @@ class Admitted:
             raise Denied(self.recorded_denial((*unsigned, *refusals)))
 
     def recorded_denial(
-        self, refusals: tuple[Refusal, ...], action: str | None = None, args_digest: str | None = None
+        self, refusals: tuple[Refusal, ...], action: str | None = None, args: NotedArgs | None = None
     ) -> Decision:
         """A denial with these refusals, at most MAX_REPORTED, recorded if there is room.
 
         Who has read a token and has not its key must not be able to fill the log: their denials are recorded once a
         minute.
         """
-        decision = self._decision(refusals[:MAX_REPORTED], action, args_digest=args_digest)
+        decision = self._decision(refusals[:MAX_REPORTED], action, args=args)
         if self._unsigned:
             return self._evaluator.recorded_once(decision, self._lineage.minted, self._unsigned)
-        return self._evaluator.recorded(decision)
+        return self._evaluator.recorded(decision, self._approvals)
 
-    def _args_digest(self, action: str, args: Mapping[str, JSON] | None) -> str | None:
-        return None if args is None else self._evaluator.args_digest(self.node, action, args)
+    def _noted(self, action: str, args: Mapping[str, JSON] | None) -> NotedArgs | None:
+        return None if args is None else self._evaluator.noted(self.node, action, args)
 
     def _decision(
         self,
@@ -313,7 +317,7 @@ class Admitted:
         action: str | None = None,
         now: int | None = None,
         spent: tuple[Spent, ...] = (),
-        args_digest: str | None = None,
+        args: NotedArgs | None = None,
     ) -> Decision:
         signed = self._unsigned == ()
         return self._evaluator.decision(
@@ -324,5 +328,8 @@ class Admitted:
             action=action or self._action,
             now=now,
             spent=spent,
-            args_digest=args_digest,
+            args=args,
+            # What its holder's key did not sign proves nothing of the holder.
+            token=self._token if signed else None,
+            approvals=self._approvals,
         )

@@ -25,9 +25,10 @@ from capx.tokens.bundle import Bundle
 from capx.tokens.lineage import Lineage
 from capx.tokens.wording import sentence
 from capx.verify.disclosure import disclosed
+from capx.verify.evidence import Evidence
 from capx.verify.problem_details import problem_details
 from capx.verify.spending import Spent
-from capx_caveats import Call, Refusal, is_id, is_label
+from capx_caveats import JSON, Call, Refusal, is_id, is_label
 
 if TYPE_CHECKING:
     from capx.verify.ask import Ask
@@ -92,7 +93,11 @@ NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
         **dict.fromkeys(("path", "hops", "nonces", "ids", "spent", "reasons"), ()),
     }
 )
-"""Every member that the body of a decision may leave out, with the value that stands for nothing."""
+"""The members that the body of a decision may leave out, with the value that stands for nothing; not the evidence."""
+_NEWER: Final = frozenset(
+    {"nonces", "key", "args_digest", "shown_args", "digest", "chain", "args", "presented", "approvals"}
+)
+"""What an authority of an older version does not know."""
 
 
 def decision_id(at: int) -> str:
@@ -138,6 +143,12 @@ class Decision(Struct, frozen=True, kw_only=True):
     """The amounts that the call has spent, each from one counter."""
     args_digest: str | None = None
     """The digest of the arguments, as in capx.verify.args_digest; None if they were not known."""
+    shown_args: dict[str, JSON] | None = None
+    """The arguments that the operator wants in the clear (`Verifier(record=…)`), as far as there are any."""
+    args: str | None = None
+    """The commitment to all arguments, as in capx.verify.evidence; None if they were not known."""
+    evidence: Evidence | None = None
+    """What lets others check the decision later; None if the token was not authentic and signed as it must be."""
 
     @property
     def task(self) -> str | None:
@@ -213,6 +224,9 @@ class Decision(Struct, frozen=True, kw_only=True):
             "ids": list(self.ids),
             "presentation": self.presentation,
             "args_digest": self.args_digest,
+            "shown_args": self.shown_args,
+            "args": self.args,
+            **_members(self.evidence),
             "spent": [msgspec.to_builtins(one) for one in self.spent],
             "reasons": [reason(refusal) for refusal in self.refusals],
         }
@@ -221,10 +235,17 @@ class Decision(Struct, frozen=True, kw_only=True):
     def older_body(self) -> dict[str, Any]:
         """The same for an authority of an older version: it refuses what it does not know, and wants all the rest."""
         body = {**NO_VALUES, **self.body(), "id": self.id.removeprefix(_PREFIX), "path": list(self.path)}
-        return {name: value for name, value in body.items() if name not in {"nonces", "key", "args_digest"}}
+        return {name: value for name, value in body.items() if name not in _NEWER}
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Decision is neither true nor false: read its `allowed`")
+
+
+def _members(evidence: Evidence | None) -> dict[str, Any]:
+    if evidence is None:
+        return {}
+    members: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(evidence))
+    return members
 
 
 def reason(refusal: Refusal) -> dict[str, Any]:

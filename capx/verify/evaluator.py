@@ -28,6 +28,7 @@ from capx.verify.args_digest import args_digest
 from capx.verify.cache import Cache
 from capx.verify.decision import Decision, decision_id
 from capx.verify.ended_tokens import EndedTokens
+from capx.verify.evidence import EvidenceKeeper, NotedArgs, ShownToken, args_commitment, salt_of
 from capx.verify.meter import Meter
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder
 from capx.verify.spending import Spent, exhausted
@@ -54,9 +55,12 @@ class Evaluator:
         max_staleness: float,
         clock: Callable[[], float],
         signed_blocks: int,
+        evidence: EvidenceKeeper,
     ) -> None:
         self.recorder = recorder
         self.meter = meter
+        # What nobody records needs no evidence.
+        self.evidence = None if recorder is NO_RECORDER else evidence
         self._keys = keys
         self._liveness = liveness
         self._max_staleness = seconds("max_staleness", max_staleness, ConfigurationProblem)
@@ -233,12 +237,21 @@ class Evaluator:
         action: str | None = None,
         now: int | None = None,
         spent: tuple[Spent, ...] = (),
-        args_digest: str | None = None,
+        args: NotedArgs | None = None,
+        token: ShownToken | None = None,
+        approvals: tuple[Approval, ...] = (),
     ) -> Decision:
-        """A new decision with an id of its own; it allows the call if there are no refusals."""
+        """A new decision with an id of its own; it allows the call if there are no refusals.
+
+        `token` is that of the lineage, if its chain is signed as it must be: then the decision has its evidence.
+        """
         at = self.now() if now is None else now
+        id_ = decision_id(at)
+        evidence = None
+        if self.evidence is not None and token is not None and lineage is not None:
+            evidence = self.evidence.of(lineage, token, approvals)
         return Decision(
-            id=decision_id(at),
+            id=id_,
             at=at,
             allowed=not refusals,
             audience=self._keys.audience,
@@ -248,19 +261,35 @@ class Evaluator:
             signed=signed,
             presented=presentation,
             spent=spent,
-            args_digest=args_digest,
+            args_digest=None if args is None else args.digest,
+            shown_args=None if args is None else args.shown,
+            args=None if args is None or token is None else self._commitment(token.kid, id_, args),
+            evidence=evidence,
         )
 
-    def args_digest(self, node: bytes, action: str, args: Mapping[str, JSON]) -> str | None:
-        """The digest of the arguments of a call at a node, for its decision; None if no decision is recorded."""
-        if self.recorder is NO_RECORDER:
+    def noted(self, node: bytes, action: str, args: Mapping[str, JSON]) -> NotedArgs | None:
+        """What the decision about a call at a node will say of its arguments; None if no decision is recorded."""
+        if self.evidence is None:
             return None
         # The first key and not the token's: an agent may hold capabilities under several keys.
-        return next((args_digest(key, node, action, args) for key in self._keys.live), None)
+        digest = next((args_digest(key, node, action, args) for key in self._keys.live), None)
+        return self.evidence.noted(digest, args)
 
-    def recorded(self, decision: Decision) -> Decision:
+    def _commitment(self, kid: str, decision: str, args: NotedArgs) -> str | None:
+        key = self._keys.get(kid)
+        return (
+            None if key is None or args.canonical is None else args_commitment(salt_of(key, decision), args.canonical)
+        )
+
+    def record(self, decision: Decision, approvals: tuple[Approval, ...] = ()) -> None:
+        """Record a decision in the slot that was reserved for it."""
+        self.recorder.record(decision)
+        if decision.evidence is not None and decision.lineage is not None and self.evidence is not None:
+            self.evidence.written(decision.lineage, approvals)
+
+    def recorded(self, decision: Decision, approvals: tuple[Approval, ...] = ()) -> Decision:
         """A denial, recorded if the recorder has room. Without room it is still a denial, so nothing is at risk."""
-        self._record(decision)
+        self._record(decision, approvals)
         return decision
 
     def recorded_once(self, decision: Decision, capability: bytes, refusals: Iterable[Refusal]) -> Decision:
@@ -275,13 +304,13 @@ class Evaluator:
             self._ended_tokens.forget(capability, codes, decision.id)
         return decision if known is None else replace(decision, id=known)
 
-    def _record(self, decision: Decision) -> bool:
+    def _record(self, decision: Decision, approvals: tuple[Approval, ...] = ()) -> bool:
         """Record a decision, and return whether the recorder had room for it."""
         try:
             self.recorder.reserve()
         except Unavailable:
             return False
-        self.recorder.record(decision)
+        self.record(decision, approvals)
         return True
 
 

@@ -49,6 +49,7 @@ from capx.verify.approvals import Known as KnownDischarge
 from capx.verify.cache import Cache
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.evaluator import Evaluator, unavailable
+from capx.verify.evidence import EvidenceKeeper, ShownToken
 from capx.verify.explanation import Explanation, explanation
 from capx.verify.meter import Meter, Payer
 from capx.verify.protocols import NO_RECORDER, Liveness, Recorder, ReplayMemory, burns_async
@@ -133,7 +134,9 @@ class Verifier:
     `max_staleness` is in seconds: with older news of revocations, every token is denied. `require` names claims that
     the authority's block must have besides those it always has (`tenant`, `intent`, `holder`). With `holder`, a stolen
     token is of no use without the key of its holder. Without a `meter`, every token with a budget is denied. `bearer`
-    also accepts bare tokens; a leaked token is then good for more than one call. Raises ConfigurationProblem for keys
+    also accepts bare tokens; a leaked token is then good for more than one call. `record` names arguments whose values
+    decisions show in the clear, if they are short: then `find` can look for them. Without `evidence`, decisions commit
+    to no arguments, and have no presentation that a key has signed. Raises ConfigurationProblem for keys
     of another audience, and for keys of another authority than the revocations. If nothing is known of these yet,
     every token is denied once they turn out to be another's.
     """
@@ -151,6 +154,8 @@ class Verifier:
         max_staleness: float = MAX_STALENESS,
         require: Iterable[str] = (),
         bearer: bool = False,
+        evidence: bool = True,
+        record: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
         cache_size: int = 1024,
     ) -> None:
@@ -180,6 +185,7 @@ class Verifier:
             max_staleness=max_staleness,
             clock=clock,
             signed_blocks=cache_size * _BLOCKS_OF_A_CHAIN,
+            evidence=EvidenceKeeper(cache_size, with_arguments=evidence, shown=_names(record)),
         )
         self._cache: Cache[_Known] = Cache(cache_size)
         self._discharges: Cache[KnownDischarge] = Cache(cache_size)
@@ -427,7 +433,14 @@ class Verifier:
         lineage, mark, presentation = found.read.lineage, found.read.mark, found.read.presentation
         payment = self._payment(found, lineage, presentation)
         admitted = Admitted(
-            self._evaluator, lineage, presentation, action, payment, own=found.read.own, approvals=found.read.approvals
+            self._evaluator,
+            lineage,
+            presentation,
+            action,
+            payment,
+            own=found.read.own,
+            token=_shown(found),
+            approvals=found.read.approvals,
         )
         now = self._evaluator.now()
         if mark is None or presentation is None:
@@ -474,6 +487,20 @@ class Verifier:
         except Exception as error:  # noqa: BLE001 # as above
             return _unburnt(error)
         return None if new else _REPLAYED
+
+
+def _shown(found: Authentic) -> ShownToken:
+    """The public bytes of a token: without its signature, which is worth a call."""
+    frame, is_presented = found.frame, found.read.mark is not None
+    blocks = frame.blocks[:-1] if is_presented else frame.blocks
+    presented = frame.blocks[-1] if is_presented else None
+    return ShownToken(frame.identifier.kid, frame.identifier_bytes, blocks, presented, found.discharges)
+
+
+def _names(record: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(record, str):
+        raise ConfigurationProblem(f"record takes the names of arguments: record=({record!r:.80},)")
+    return tuple(record)
 
 
 _NOT_AUTHENTIC = Refusal(

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from capx.authority.authority import Authority
-from capx.tokens.binding import HttpRequest
+from capx.tokens.binding import HttpRequest, ToolCall
 from capx.verify.decision import Denied
-from capx_caveats import allow
+from capx_caveats import Call, allow
 from tests.cli.conftest import COMMAND, Shell, first
 from tests.labs.processes import ended_with_test
 from tests.server.conftest import serving
@@ -350,3 +350,20 @@ def test_the_next_page_is_found_by_the_id_of_a_decision(busy: Any) -> None:
     assert [one["id"] for one in busy("find", "--before", ids[2], "--limit", "all", "--json").json] == ids[:2]
     older = [one["position"] for one in busy("log", "--before", "4", "--json", "--limit", "all").json]
     assert older == [one["position"] for one in busy("log", "--before", "4", "--json").json] == [1, 2, 3]
+
+
+def test_a_decision_is_found_by_an_argument_in_the_clear(home: Shell) -> None:
+    with Authority.open_home(home.home) as authority:
+        task = authority.open(allow=["support.read"])
+        verifier = authority.verifier("support", record=["ticket"])
+        for ticket in ("T-1", "T-2"):
+            received = ToolCall("support.read", {"ticket": ticket, "secret": "hush"})
+            call = Call("support.read", {"ticket": ticket, "secret": "hush"})
+            assert verifier.decide(task.bundle.present("support", received).text, received, call).allowed
+    found = home("find", "--arg", "ticket=T-1", "--json").json
+    assert [one["shown_args"] for one in found] == [{"ticket": "T-1"}]
+    assert home("find", "--arg", "ticket:=1", "--json", code=1).json == []
+    said = home("find", "--arg", "ticket=T-3", code=1).err
+    assert "no such decision was recorded: arg ticket=T-3" in said
+    assert "hush" not in home("log", "--json").out
+    assert "is not an argument" in home("find", "--arg", "ticket:=[1]", code=2).err

@@ -12,6 +12,7 @@ import pytest
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
+from capx.store.decision_index import ANY, indexed, sought
 from capx.store.decision_query import Query, QueryFields, Recorded
 from capx.store.log import Event
 from capx.tokens.chain import nodes
@@ -246,3 +247,52 @@ def test_kids_are_told_with_the_live_tasks_of_their_tokens() -> None:
         assert authority.kids() == {kid: 1}
         authority.complete(three.id)
         assert authority.kids() == {kid: 0}
+
+
+def shown(args: Any, **facts: Any) -> Event:
+    body = {"outcome": "allowed", "shown_args": args, **facts}
+    return Event(1, 5, "decision", msgspec.json.encode(body), bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("args", "finds"),
+    [
+        (('ticket="T-1"',), True),
+        (('ticket="T-1"', "amount=40"), True),
+        (("amount=40",), True),
+        (("amount=40.5",), False),
+        (('amount="40"',), False),
+        (("amount=true",), False),
+        (('ticket="T-2"',), False),
+        (('ticket="T-1"', "amount=41"), False),
+        (('other="T-1"',), False),
+    ],
+)
+def test_arguments_in_the_clear_are_found(args: tuple[str, ...], finds: bool) -> None:
+    event = shown({"ticket": "T-1", "amount": 40})
+    assert Query(args=args).matches(event) == finds
+    # The index leads to it, and never past it.
+    assert not finds or set(sought(Query(args=args))) <= indexed(0, [event]).values
+    assert not Query(args=args).matches(shown({}))
+
+
+@pytest.mark.parametrize("args", [[1], {"ticket": ["T-1"]}, {"ticket": {}}, 7])
+def test_nonsense_in_the_clear_hides_nothing(args: Any) -> None:
+    assert Query(args=('ticket="T-1"',)).matches(shown(args))
+    assert ANY in indexed(0, [shown(args)]).values
+
+
+def test_very_many_arguments_in_the_clear_take_one_row() -> None:
+    event = shown({f"a{nth}": nth for nth in range(60)})
+    assert ANY in indexed(0, [event]).values
+    assert not any(value.startswith("arg:") for value in indexed(0, [event]).values)
+    long = 'x="' + "y" * 400 + '"'
+    assert sought(Query(args=(long,))) == []
+
+
+@pytest.mark.parametrize(
+    "args", ["ticket", "ticket=", "ticket=T-1", 'ticket= "T-1"', "ticket=[1]", "=1", "a=1.0", "a=NaN"]
+)
+def test_what_is_no_argument_is_refused(args: str) -> None:
+    with pytest.raises(InvalidRequest, match="is not an argument and its value"):
+        Query(args=(args,))

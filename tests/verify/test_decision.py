@@ -140,7 +140,8 @@ def test_no_answer_is_true_or_false_by_accident() -> None:
 
 def test_a_decision_says_what_was_decided_of_whom() -> None:
     lab = Lab()
-    presentation = minted(Tenant("Acme")).delegate(to="a", nonce=NONCES[0]).present(READ, now=NOW)
+    held = minted(Tenant("Acme")).delegate(to="a", nonce=NONCES[0])
+    presentation = held.present(READ, now=NOW)
     decision = lab.verifier.decide(presentation.text, READ, Call("a.read", tenant="Acme"))
     assert decision.body() == {
         "id": decision.id,
@@ -156,6 +157,9 @@ def test_a_decision_says_what_was_decided_of_whom() -> None:
         "ids": list(map(b64u, presentation.ids[:-1])),
         "presentation": b64u(presentation.id),
         "args_digest": decision.args_digest,
+        "args": decision.args,
+        "digest": b64u(held.digest),
+        "chain": json.loads(msgspec.json.encode(held.chain_text)),
     }
     assert decision.id != lab.decide(lab.present(minted())).id
 
@@ -166,7 +170,8 @@ def test_an_older_authority_gets_only_what_it_knows() -> None:
     assert decision.args_digest
     nothing: dict[str, Any] = {"tenant": None, "intent": None, "spent": (), "reasons": ()}
     expected = {**decision.body(), **nothing, "id": decision.id[2:], "path": list(decision.path)}
-    del expected["nonces"], expected["args_digest"]
+    for newer in ("nonces", "args_digest", "args", "digest", "chain"):
+        del expected[newer]
     assert decision.older_body() == expected
 
 

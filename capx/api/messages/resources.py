@@ -6,8 +6,11 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from capx.api.messages.base import Count, Id, Label, Text
+from capx.tokens.chain_text import BlockText, ChainText
+from capx.tokens.discharge import MAX_DISCHARGES
 from capx.tokens.lineage import MAX_BUDGETS
 from capx.tokens.wire import MAX_BLOCKS, MAX_CREDENTIAL
+from capx.verify.evidence import ApprovalText
 from capx.verify.meter import Paid
 from capx.verify.spending import Spent
 from capx_caveats import is_action, is_label
@@ -16,6 +19,8 @@ DecisionId = Annotated[str, Meta(pattern=r"^(d\.)?[A-Za-z0-9_-]{1,64}$(?!\n)")]
 # 8 random bytes in base64url.
 Nonce = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{11}$(?!\n)")]
 PublicKey = Annotated[str, Meta(pattern=r"^ed25519:[A-Za-z0-9_-]{43}$(?!\n)")]
+# 32 bytes in base64url.
+Digest = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$(?!\n)")]
 MOST_DECISIONS = 1_000
 """The most decisions in one report."""
 
@@ -42,6 +47,12 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     ids: Annotated[list[Text], Meta(max_length=MAX_BLOCKS + 1)] = []
     presentation: Text | None = None
     args_digest: Id | None = None
+    shown_args: Annotated[dict[Label, str | int | float | bool | None], Meta(max_length=64)] = {}
+    args: Digest | None = None
+    digest: Digest | None = None
+    chain: ChainText | None = None
+    presented: BlockText | None = None
+    approvals: Annotated[list[ApprovalText], Meta(max_length=MAX_DISCHARGES)] = []
     spent: Annotated[list[Spent], Meta(max_length=64)] = []
     reasons: Annotated[list[dict[str, Any]], Meta(max_length=1_024)] = []
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from capx_cli import completion, phrases, screen, target
+from capx_cli import completion, name_value, phrases, screen, target
+from capx_cli.arguments import repeatable
 from capx_cli.failure import DONE, NOTHING
 from capx_cli.view import Page, page_options, show_each
 
@@ -38,6 +39,13 @@ class _Span(NamedTuple):
     help="Only what stayed denied for this reason, such as expired; with --each, all such denials. Repeatable: any of "
     "them.",
 )
+@repeatable(
+    "--arg",
+    "args",
+    "NAME=TEXT",
+    "Only with this argument: ticket=T-1 is text, amount:=40 is JSON. Services show those in the clear that their "
+    "operator has named (record=).",
+)
 @click.option(
     "--each", is_flag=True, help="Each decision singly, also denials that another one of their call followed."
 )
@@ -62,6 +70,7 @@ def find(
     since: str | None,
     task: str | None,
     reasons: tuple[str, ...],
+    args: tuple[str, ...],
     each: bool,
     limit: int | None,
     before: str | None,
@@ -92,7 +101,13 @@ def find(
     with target.authority() as authority:
         meant = None if task is None else phrases.task_id(authority, task)
         each = each or asked["decision"] is not None or asked["presentation"] is not None
-        query: dict[str, Any] = {**asked, "task": meant, "reasons": reasons, "since": begin}
+        query: dict[str, Any] = {
+            **asked,
+            "task": meant,
+            "reasons": reasons,
+            "args": _shown_args(args),
+            "since": begin,
+        }
         span = _Span(
             phrases.position(authority, "--before", before), phrases.position(authority, "--after", after), page.most
         )
@@ -100,7 +115,13 @@ def find(
         first = list(islice(found, 1))
         looked_for = ", ".join(
             name if value is True else f"{name} {value}"
-            for name, value in {**asked, "reason": " or ".join(reasons), "task": meant, "since": since}.items()
+            for name, value in {
+                **asked,
+                "arg": " and ".join(args),
+                "reason": " or ".join(reasons),
+                "task": meant,
+                "since": since,
+            }.items()
             if value not in {None, False, ""}
         )
         nothing = f"no such decision was recorded{f': {looked_for}' if looked_for else ''}{_similar(reasons)}"
@@ -108,6 +129,13 @@ def find(
         facts = events.last_as_json if each else events.group_as_json
         show_each(shown, as_json, facts=facts, say=events.say_decision, nothing=nothing)
     return DONE if first else NOTHING
+
+
+def _shown_args(typed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return arguments as a query names them."""
+    from capx.crypto.canonical_json import canonical
+
+    return tuple([f"{name}={canonical(value).decode()}" for name, value in name_value.arguments(typed).items()])
 
 
 def _similar(reasons: tuple[str, ...]) -> str:
