@@ -18,6 +18,7 @@ Modules:
     ending, revoking          end a task; revoke a node, capability, root, agent's key, root key or instant
     charging                  spend from the budgets of a presentation that a resource received, and give back
     restore                   replace a store with a backup
+    proving                   what people signed in a task, and arguments that a proof discloses
     checkpoints               sign the log, and hold it to what was signed
     graph/                    the execution graph, and what a revocation would affect
     in_process                the authority for an agent in the same process

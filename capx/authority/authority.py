@@ -40,6 +40,7 @@ from capx.authority.opening import (
     open_by_hand,
     open_on_intent,
 )
+from capx.authority.proving import SignedInTask, disclosed, signed_in_task
 from capx.authority.requests import call_approvals, granting
 from capx.authority.requests.consent import apply_verdict
 from capx.authority.requests.inheritance import Asker, read_asker
@@ -67,6 +68,7 @@ from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, intent_digest
 from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
+from capx.proof.document import Disclosed
 from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
 from capx.store.check import check_store
@@ -74,7 +76,7 @@ from capx.store.continuity import StateLost
 from capx.store.decision_index import check_index
 from capx.store.log import Place
 from capx.store.protocols import Store, Writing
-from capx.store.records import Head, Pruned, RequestRecord
+from capx.store.records import CheckpointRecord, Head, Pruned, RequestRecord
 from capx.store.row_check import check_rows
 from capx.store.row_marks import ChangedRow
 from capx.store.sqlite.store import SQLiteStore
@@ -198,6 +200,28 @@ class Authority(History):
         """The checkpoints of the log, after writing the decisions of this process that wait."""
         self.flush(PATIENCE)
         return Checkpoints(self.store, lambda: self._keyring, file=self._checkpoint, clock=self._now)
+
+    def sign_checkpoint(self) -> CheckpointRecord:
+        """Sign the log as it is now, and return the checkpoint."""
+        return self.checkpoints.make()
+
+    def sign_extract(self, message: bytes) -> bytes:
+        """Sign an extract of the log, for a proof (capx.proof); `message` has 32 bytes, the signature 64."""
+        return self._keyring.log_signers()[0].sign(message)
+
+    def signed_parts(self, task: str) -> SignedInTask:
+        """What people have signed in a task, for a proof; UnknownTask if there is none."""
+        with self.store.read() as reading:
+            return signed_in_task(reading, task)
+
+    def disclosure(self, decision: str, args: Mapping[str, Any]) -> Disclosed:
+        """The arguments of a recorded decision with their salt, for a proof.
+
+        InvalidRequest if it did not commit to these arguments, or the key of its audience is gone.
+        """
+        self.flush(PATIENCE)
+        with self.store.read() as reading:
+            return disclosed(reading, self._keyring, decision, args)
 
     def open(
         self,

@@ -8,7 +8,8 @@ Laws:
 - To append an event costs nothing here: whoever makes a checkpoint reads the hashes since the last one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -24,6 +25,8 @@ from capx.store.records import CheckpointRecord
 _STEP: Final = 8
 """The levels from one that is kept to the next."""
 _WIDTH: Final = 1 << _STEP
+_MOST_RUNS: Final = 4_096
+_MOST_PARTS: Final = 64
 _AT_ONCE: Final = 64
 """The full runs of the lowest kept level that are read at once."""
 
@@ -36,12 +39,19 @@ class NewRuns(Struct, frozen=True):
     hashes: tuple[bytes, ...]
 
 
+def _lacking() -> StoreProblem:
+    return StoreProblem("the store lacks hashes of the tree beside its log: run capx store check")
+
+
 class StoredTree:
     """The tree of the first events of a store; `new` are full runs that the store will keep."""
 
     def __init__(self, reading: Reading, new: Sequence[NewRuns] = ()) -> None:
         self._reading = reading
         self._new: Mapping[int, NewRuns] = MappingProxyType({runs.level: runs for runs in new})
+        # One tree serves many paths, which have most of their runs in common.
+        self._run = lru_cache(_MOST_RUNS)(self._computed)
+        self._part = lru_cache(_MOST_PARTS)(self._read)
 
     def root(self, size: int) -> bytes:
         """The root of the first `size` events: 32 bytes."""
@@ -55,22 +65,33 @@ class StoredTree:
         """The path that proves that the first `size` events begin with the first `old` ones."""
         return consistency_path(old, size, self._run)
 
-    def _run(self, level: int, nth: int) -> bytes:
+    def _computed(self, level: int, nth: int) -> bytes:
         kept = level // _STEP * _STEP
         wide = level - kept
-        return full_run(self.hashes(kept, first=nth << wide, count=1 << wide))
+        part, within = divmod(nth << wide, _WIDTH)
+        found = self._part(kept, part)[within : within + (1 << wide)]
+        if len(found) != 1 << wide:
+            raise _lacking()
+        return full_run(found)
+
+    def _read(self, level: int, part: int) -> list[bytes]:
+        """The hashes of a level that is kept, or of leaves, as many of one part as there are."""
+        return self._found(level, part * _WIDTH, _WIDTH)
 
     def hashes(self, level: int, *, first: int, count: int) -> list[bytes]:
         """The hashes of runs of a level that is kept, or of leaves (level 0), from number `first` on."""
-        if level == 0:
-            found = list(map(leaf_hash, self._reading.event_hashes(after=first, limit=count)))
-        else:
-            found = self._reading.kept_runs(level, first=first, limit=count)
-            if len(found) < count and level in self._new:
-                new, at = self._new[level], first + len(found)
-                found += new.hashes[at - new.first : first + count - new.first]
+        found = self._found(level, first, count)
         if len(found) != count:
-            raise StoreProblem("the store lacks hashes of the tree beside its log: run capx store check")
+            raise _lacking()
+        return found
+
+    def _found(self, level: int, first: int, count: int) -> list[bytes]:
+        if level == 0:
+            return list(map(leaf_hash, self._reading.event_hashes(after=first, limit=count)))
+        found = self._reading.kept_runs(level, first=first, limit=count)
+        if len(found) < count and level in self._new:
+            new, at = self._new[level], first + len(found)
+            found += new.hashes[max(0, at - new.first) : first + count - new.first]
         return found
 
 
@@ -153,10 +174,3 @@ def _demand_root(record: CheckpointRecord, grown: Frontier) -> None:
         raise BrokenLog(
             grown.size, "the checkpoint that ends here was signed for another log: events were changed since"
         )
-
-
-def paths(reading: Reading, size: int, positions: Sequence[int]) -> Iterator[list[bytes]]:
-    """The paths of several events in the tree of the first `size`."""
-    tree = StoredTree(reading)
-    for position in positions:
-        yield tree.inclusion_path(position, size)

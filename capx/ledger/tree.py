@@ -74,6 +74,20 @@ class Frontier:
         self.size += 1
 
 
+class RunsInMemory:
+    """The full runs of a tree whose entries are all in memory."""
+
+    def __init__(self, entries: Sequence[bytes]) -> None:
+        self._levels = [list(map(leaf_hash, entries))]
+
+    def run(self, level: int, nth: int) -> bytes:
+        """The hash of a full run."""
+        while len(self._levels) <= level:
+            below = self._levels[-1]
+            self._levels.append(list(map(node_hash, below[: len(below) - len(below) % 2 : 2], below[1::2])))
+        return self._levels[level][nth]
+
+
 def root(size: int, run: FullRun) -> bytes:
     """Return the root of the first `size` leaves: 32 bytes."""
     return _range(0, size, run)

@@ -160,7 +160,7 @@ class Reading(Protocol):
         ...
 
     def kept_runs(self, level: int, *, first: int, limit: int) -> list[bytes]:
-        """The kept hashes of full runs of 2**level events, from number `first` on, at most `limit` (capx.ledger)."""
+        """The kept hashes of full runs of 2**level events, from number `first` up to a gap, at most `limit`."""
         ...
 
     def kept_run_count(self, level: int) -> int:

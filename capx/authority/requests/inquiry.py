@@ -123,6 +123,11 @@ class Inquiry(Struct, frozen=True):
     @property
     def digest(self) -> bytes:
         """The digest that a verdict is signed over: 32 bytes."""
+        return hashlib.sha256(canonical(self.shown)).digest()
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What the digest covers, as JSON values."""
         request = self.request
         shown_fields: dict[str, Any] = {name: getattr(request, name) for name in _SHOWN}
         # Only if there are some: signatures of before must stay good.
@@ -132,7 +137,7 @@ class Inquiry(Struct, frozen=True):
             shown_fields["carried"] = request.carried
         if request.to_approve is not None:
             shown_fields["to_approve"] = request.to_approve
-        return hashlib.sha256(canonical({**shown_fields, "intent": self.intent.digest})).digest()
+        return {**shown_fields, "intent": self.intent.digest}
 
     def sentences(self) -> tuple[str, ...]:
         """The request in plain words: who asks, on whose intent, for what, with which restrictions, until when."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from capx.authority.requests.inquiry import Inquiry
-from capx.crypto.hashing import digest
 from capx.crypto.instants import instant
+from capx.intents.verdict_message import verdict_message
 
 if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey  # signatures are slow to import, and few need them
@@ -34,16 +34,12 @@ class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def sign(cls, inquiry: Inquiry, key: "PrincipalKey", *, yes: bool, at: int) -> "Verdict":
         """Sign an answer with the key of a person."""
         # Before it is signed: a signature is good by itself.
-        message = _message(inquiry, key.name, yes, instant("at", at))
+        message = verdict_message(inquiry.digest, key.name, yes=yes, at=instant("at", at))
         return cls(request=inquiry.request.id, yes=yes, approver=key.name, at=at, signature=key.sign(message))
 
     def is_signed_by(self, public: bytes, inquiry: Inquiry) -> bool:
         """Whether the holder of this public key (32 bytes) has signed this answer to this very inquiry."""
         from capx.crypto.ed25519 import is_signed_by
 
-        return is_signed_by(public, _message(inquiry, self.approver, self.yes, self.at), self.signature)
-
-
-def _message(inquiry: Inquiry, approver: str, yes: bool, at: int) -> bytes:
-    word = b"yes" if yes else b"no"
-    return digest(b"capx/1/verdict", inquiry.digest, approver.encode(), word, str(at).encode())
+        message = verdict_message(inquiry.digest, self.approver, yes=self.yes, at=self.at)
+        return is_signed_by(public, message, self.signature)

@@ -1,6 +1,7 @@
 """The rows of a store for the Merkle tree beside its log, and for the checkpoints of the tree (capx.ledger)."""
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 from capx.store.records import CheckpointRecord
 from capx.store.sql.statements import SqlStatements
@@ -16,8 +17,10 @@ class SqlTreeRows(SqlStatements):
         return [hash_ for (hash_,) in self._rows(query, after, after + limit)]
 
     def kept_runs(self, level: int, *, first: int, limit: int) -> list[bytes]:
-        query = "SELECT hash FROM capx.tree WHERE level = ? AND nth >= ? AND nth < ? ORDER BY nth"
-        return [hash_ for (hash_,) in self._rows(query, level, first, first + limit)]
+        query = "SELECT nth, hash FROM capx.tree WHERE level = ? AND nth >= ? AND nth < ? ORDER BY nth"
+        rows = enumerate(self._rows(query, level, first, first + limit), first)
+        # Up to a gap: behind it, each would pass for the one before.
+        return [hash_ for _, (_, hash_) in takewhile(lambda row: row[0] == row[1][0], rows)]
 
     def kept_run_count(self, level: int) -> int:
         (last,) = self._row("SELECT max(nth) FROM capx.tree WHERE level = ?", level)

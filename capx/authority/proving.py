@@ -1,0 +1,88 @@
+"""What an authority adds to the proof of a task: what people have signed in it, and arguments that it discloses."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from capx.authority.ending import known_task
+from capx.authority.requests.request_state import signed_inquiry
+from capx.crypto.base64url import b64u
+from capx.crypto.canonical_json import canonical
+from capx.crypto.keys import KeyRing
+from capx.errors import InvalidRequest
+from capx.proof.document import AnsweredRequest, Disclosed, IntentPart
+from capx.store.protocols import Reading
+from capx.store.records import ATTESTED, RequestRecord
+from capx.verify.evidence import args_commitment, salt_of
+from capx_caveats import InvalidCaveat
+
+
+class SignedInTask(Struct, frozen=True):
+    """The intent of a task, the answers to its requests, and what approvers of calls were shown."""
+
+    intent: IntentPart | None
+    requests: tuple[AnsweredRequest, ...]
+    approvals: tuple[dict[str, Any], ...]
+
+
+def signed_in_task(reading: Reading, task_id: str) -> SignedInTask:
+    """What people have signed in a task; UnknownTask if there is none."""
+    task = known_task(reading, task_id)
+    requests = reading.requests(task=task.id)
+    answers = [_answered(reading, one) for one in requests if one.signature is not None and one.signed is not None]
+    documents = [one.to_approve for one in requests if one.to_approve is not None and one.discharge is not None]
+    approvals: list[dict[str, Any]] = [msgspec.json.decode(document) for document in documents]
+    return SignedInTask(_intent(reading, task.intent), tuple(answers), tuple(approvals))
+
+
+def _intent(reading: Reading, digest: str | None) -> IntentPart | None:
+    kept = None if digest is None else reading.intent(digest)
+    if kept is None or kept.document is None or kept.proof is None:
+        return None
+    document: dict[str, Any] = msgspec.json.decode(kept.document)
+    if kept.proof.startswith(ATTESTED):
+        return IntentPart(document, attested=kept.proof.removeprefix(ATTESTED))
+    return IntentPart(document, signature=kept.proof)
+
+
+def _answered(reading: Reading, request: RequestRecord) -> AnsweredRequest:
+    shown: dict[str, Any] = msgspec.json.decode(canonical(signed_inquiry(reading, request).shown))
+    return AnsweredRequest(
+        shown,
+        request.approver or "",
+        request.state != "denied",
+        request.signed or 0,
+        request.signature or "",
+    )
+
+
+def disclosed(reading: Reading, keyring: KeyRing, decision: str, args: Mapping[str, Any]) -> Disclosed:
+    """The arguments of a decision with the salt of its commitment; InvalidRequest if it did not commit to them."""
+    event = reading.decision(decision)
+    recorded = None if event is None else event.read_if(_Committed)
+    if recorded is None or recorded.args is None or not recorded.ids:
+        raise InvalidRequest(f"decision {decision!a:.80} is not in the log, or commits to no arguments")
+    try:
+        shown = canonical(dict(args))
+    except InvalidCaveat as error:
+        raise InvalidRequest(f"no call of decision {decision} had these arguments: {error}") from None
+    # The kid of its token is not in the decision. There are few live keys.
+    for kid in keyring.kids:
+        root = keyring.get(kid)
+        if root is not None:
+            salt = salt_of(root.audience_key(recorded.audience), recorded.id)
+            if args_commitment(salt, shown) == recorded.args:
+                return Disclosed(recorded.id, b64u(salt), msgspec.json.decode(shown))
+    raise InvalidRequest(
+        f"these are not the arguments of decision {decision}, or the root key of its token is gone: give them as JSON, "
+        "as the service judged them"
+    )
+
+
+class _Committed(Struct):
+    id: str
+    audience: str
+    ids: tuple[str, ...] = ()
+    args: str | None = None

@@ -1,0 +1,135 @@
+"""A task with everything that a proof can show: people, keys, consents, approvals, a ledger, a witness."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from capx.authority.opening import OpenedTask
+from capx.crypto.agent_key import AgentKey
+from capx.ledger.ledger_file import LedgerFile, ledger_files
+from capx.ledger.note_keys import LedgerKey, WitnessKey
+from capx.proof import Proof, Report, Trust, export, extract_ledger, verify
+from capx.resource.recorder import StoreRecorder
+from capx.tokens.approval import approval_message
+from capx.tokens.approval_caveat import approval
+from capx.tokens.approval_request import ApprovalRequest
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Granted
+from capx.verify.decision import Decision
+from capx_caveats import JSON, Call
+from tests.labs.granting_lab import ANA, BOB, CARA, PEOPLE, GrantingLab, rule
+
+PLANNER, READER = AgentKey.generate("planner"), AgentKey.generate("reader")
+
+
+class ProofLab(GrantingLab):
+    """An authority whose tasks are done by agents with keys, and what its readers trust."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(rule("at_open", "crm.*", "slides.*"), rule("ask", "billing.*"))
+        self.folder = folder
+        self.ledger_key = LedgerKey.generate("capx-ledger/slides")
+        self.witness = WitnessKey.generate("witness.example")
+        self.decisions: list[Decision] = []
+
+    def started(self, **said: Any) -> tuple[OpenedTask, Bundle]:
+        """A task, and the bundle of its first agent."""
+        task = self.open(agent_key=PLANNER.public, **said)
+        return task, task.bundle.with_key(PLANNER)
+
+    def call(
+        self, bundle: Bundle, action: str, args: Mapping[str, JSON] | None = None, *, verifier: Any = None
+    ) -> Decision:
+        """Make one call with a bundle, and record its decision."""
+        args = args or {}
+        audience = action.split(".")[0]
+        received, now = ToolCall(action, args), int(self.clock.now)
+        text = bundle.present(audience, received, now=now).text
+        verifier = verifier or self.authority.verifier(audience, record=["id"])
+        decision: Decision = verifier.decide(text, received, Call(action, args, tenant="Acme"))
+        self.decisions.append(decision)
+        return decision
+
+    def trust(self, *more: str) -> Trust:
+        """What a reader trusts: public keys alone."""
+        origin = f"capx/{self.authority.epoch()}"
+        lines = [
+            f"authority {origin}",
+            *(f"log {key.text()}" for key in self.authority.checkpoints.public_keys()),
+            *(f"principal {one.name} {one.public}" for one in PEOPLE),
+            *more,
+        ]
+        return Trust.parse("\n".join(lines))
+
+    def whole(self) -> tuple[OpenedTask, Proof]:
+        """The proof of a task in which everything has happened."""
+        task, planner = self.started()
+        self.call(planner, "crm.read", {"id": 1})
+        reader = planner.delegate(
+            to="reader", to_key=READER, allow=["crm.read"], approval=approval(by=[CARA.public]), now=int(self.clock.now)
+        ).with_key(READER)
+        self.call(reader, "crm.read", {"id": 2})
+        reader = reader.holding(self.approved(reader, "crm.read", {"id": 2}), now=int(self.clock.now))
+        self.call(reader, "crm.read", {"id": 2})
+        self.call(planner, "crm.export")
+        request = self.pending(planner, "billing.refund", {"amount": 40})
+        self.decide(request.request)
+        answer = self.ask(planner, "billing.refund", {"amount": 40})
+        assert isinstance(answer, Granted)
+        richer = planner.holding(answer.capability.with_key(PLANNER), now=int(self.clock.now))
+        self.call(richer, "billing.refund", {"amount": 40})
+        ledger = LedgerFile(self.folder / "slides.jsonl", self.ledger_key, clock=self.clock)
+        recorder = StoreRecorder(ledger)
+        slides = self.authority.verifier("slides", recorder=recorder)
+        self.call(planner, "slides.write", {"deck": "d-1"}, verifier=slides)
+        recorder.close()
+        ledger.close()
+        self.authority.revoke(reader.node)
+        self.clock.now += 100
+        self.call(planner, "crm.read", {"id": 3})
+        self.authority.complete(task.id)
+        self.authority.flush()
+        record = self.authority.checkpoints.make()
+        line = self.witness.cosigner.line(record.note.split("\n\n")[0] + "\n", int(self.clock.now))
+        self.authority.checkpoints.add([line], [self.witness.note_key])
+        part = extract_ledger(
+            ledger_files(self.folder / "slides.jsonl"), self.ledger_key, task.id, at=int(self.clock.now)
+        )
+        disclosed = {self.decisions[0].id: {"id": 1}}
+        return task, export(self.authority, task.id, parts=[part], disclose=disclosed, now=int(self.clock.now))
+
+    def approved(self, bundle: Bundle, action: str, args: Mapping[str, JSON]) -> Any:
+        """Cara's approval of a call, by file, with what she was shown kept by the authority."""
+        cid = next(one for one in bundle if one.audience == "crm").demands[0].decode()
+        answer = self.authority.ask(bundle, action, args=args, demand=cid)
+        document = ApprovalRequest.parse(self.authority.request(answer.request).to_approve or "")  # type: ignore[union-attr]
+        discharge = CARA.approve(document, now=int(self.clock.now))
+        self.authority.approve(answer.request, discharge)  # type: ignore[union-attr]
+        return discharge
+
+    def close(self) -> None:
+        self.authority.close()
+
+
+def full_trust(lab: ProofLab) -> Trust:
+    """Trust in all logs and the witness."""
+    return lab.trust(
+        f"log {lab.ledger_key.note_key.text()}", f"witness {lab.witness.note_key.text()}", "quorum 0"
+    )
+
+
+def read(proof: Proof, trust: Trust, **settings: Any) -> Report:
+    """The report of a proof, as it comes out of a file."""
+    return verify(proof.dump(), trust, **settings)
+
+
+def as_values(proof: Proof) -> dict[str, Any]:
+    """The proof as JSON values, for whoever changes it."""
+    values: dict[str, Any] = msgspec.json.decode(proof.dump())
+    return values
+
+
+__all__ = ["ANA", "BOB", "CARA", "PLANNER", "READER", "ProofLab", "approval_message", "as_values", "full_trust", "read"]
