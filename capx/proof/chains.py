@@ -14,6 +14,7 @@ from capx.errors import MalformedToken
 from capx.tokens import wire
 from capx.tokens.chain import Block, block_digest, digests
 from capx.tokens.chain_text import BlockText, ChainText, read_block
+from capx.tokens.effective.effective import effective_of
 from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
 from capx.tokens.signed_blocks import Signature, refusal_of, signed_presentation
 from capx_caveats import DEFAULT, Allow, Presented
@@ -74,6 +75,14 @@ class ProvenChain(Struct, frozen=True, dict=True):
     def path(self) -> tuple[str, ...]:
         """The nodes from the root to the agent that held it."""
         return tuple(map(b64u, self.lineage.path))
+
+    @cached_property
+    def may(self) -> tuple[str, ...]:
+        """What it allows, in words, from when it was issued: each allowed action, then further conditions."""
+        blocks = tuple([caveats_of(block, DEFAULT) for block in self.blocks])
+        left = effective_of(self.lineage, self.identifier.audience, blocks, self.lineage.issued)
+        allowed = left.why_nothing or left.sentences()
+        return (*[f"{self.identifier.audience}: {one}" for one in allowed], *[f"only where {one}" for one in left.also])
 
     def permits(self, action: str) -> bool:
         """Whether every allowlist in it has an entry for the action, whatever its arguments are."""

@@ -29,6 +29,8 @@ from capx.tokens.approval_caveat import read_approval_caveat
 from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.binding import ToolCall
 from capx.tokens.chain_text import BlockText, ChainText, read_block
+from capx.tokens.grants import ASK, ASK_APPROVAL
+from capx.tokens.lineage import AUTHORITY
 from capx.verify.evidence import ApprovalText, args_commitment
 from capx_caveats import CALLS, DEFAULT, Allow, Call, Facts, InvalidCaveat
 
@@ -207,7 +209,8 @@ class DecisionReader:
             yield f"was allowed, and its chain {refusal.sentence}"
         if chain.is_keyed and recorded.key != chain.keys[-1]:
             yield "was allowed, and does not name the key of its holder"
-        if len(recorded.approvals) < len(chain.lineage.undischarged):
+        asks = recorded.audience == AUTHORITY and recorded.action in {ASK, ASK_APPROVAL}
+        if not asks and len(recorded.approvals) < len(chain.lineage.undischarged):
             yield "was allowed without the approvals that its chain demands"
 
     def _presentation(self, recorded: Recorded, chain: ProvenChain) -> ProvenPresentation | None:

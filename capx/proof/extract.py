@@ -41,7 +41,7 @@ def extract_log(reading: Reading, checkpoint: CheckpointRecord, task: str, *, si
     )
     events = list(merge(own, sorted(others, key=_position), key=_position))
     tree = StoredTree(reading)
-    shown = [_shown(event, _before(reading, event), tree.inclusion_path(event.position, size)) for event in events]
+    shown = [shown_event(reading, event, tree.inclusion_path(event.position, size)) for event in events]
     return _signed(shown, [event.hash for event in events], task=task, at=at, note=checkpoint.note, sign=sign)
 
 
@@ -98,13 +98,11 @@ def _signed(shown: list[ProofEvent], hashes: list[bytes], *, task: str, at: int,
     return Source(task, at, note, tuple(shown), b64u(sign(message)))
 
 
-def _shown(event: Event, before: bytes, path: Iterable[bytes]) -> ProofEvent:
+def shown_event(reading: Reading, event: Event, path: Iterable[bytes]) -> ProofEvent:
+    """An event of a stored log as a proof shows it, with its path."""
+    before = reading.event_hashes(after=event.position - 2, limit=1)[0] if event.position > 1 else GENESIS
     hashes = tuple(map(b64u, path))
     return ProofEvent(event.position, event.at, event.kind, event.body.decode(), b64u(before), hashes)
-
-
-def _before(reading: Reading, event: Event) -> bytes:
-    return reading.event_hashes(after=event.position - 2, limit=1)[0] if event.position > 1 else GENESIS
 
 
 def _position(event: Event) -> int:

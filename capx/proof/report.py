@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from capx.proof.sources import CheckedSource
 
@@ -13,6 +13,14 @@ NOT_CLAIMED: Final = (
     "for tokens that are bound to no key: who held them. Their chain is the word of whoever decided",
 )
 """What no proof shows."""
+
+
+class Findings(Struct):
+    """What a reading has found so far, in sentences: what is signed, whose word the rest is, and what does not fit."""
+
+    signed: list[str] = field(default_factory=list[str])
+    words: list[str] = field(default_factory=list[str])
+    contradictions: list[str] = field(default_factory=list[str])
 
 
 class Purpose(Struct, frozen=True):
@@ -84,7 +92,10 @@ class Decided(Struct, frozen=True):
 
 
 class Node(Struct, frozen=True):
-    """A node of the execution graph: the agent's label, the node above it, its key, and its decisions."""
+    """A node of the execution graph: the agent's label, the node above it, its key, and its decisions.
+
+    `may` says what the chains that ended at it allowed, before they ended.
+    """
 
     id: str
     label: str
@@ -92,6 +103,7 @@ class Node(Struct, frozen=True):
     key: str | None
     allowed: int
     denied: int
+    may: tuple[str, ...] = ()
 
 
 class Ended(Struct, frozen=True):

@@ -4,18 +4,18 @@
     log VKEY                 a key of a log: of an authority, or of a resource's ledgers
     witness VKEY             a witness
     quorum N                 as many of these witnesses must have cosigned each note (0, if the line is missing)
-    principal NAME KEY       a person, and their public key: ed25519: and 43 characters
+    principal NAME KEY       a person, and their public key: ed25519: and 43 characters; in NAME, %20 is a space
 
 Empty lines and lines that begin with # are left out.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from msgspec import Struct
 
-from capx.crypto.ed25519 import parse_public
+from capx.crypto.ed25519 import parse_public, public_text
 from capx.errors import KeyProblem
 from capx.ledger.note import LOG, WITNESS, NoteKey, is_key_name
 from capx.ledger.witness import is_origin_of
@@ -61,6 +61,17 @@ class Trust(Struct, frozen=True):
             return cls.parse(path.read_text("utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise KeyProblem(f"cannot read the trust file {path}: {error}") from None
+
+    def text(self) -> str:
+        """The text of a trust file."""
+        lines = [
+            *(f"authority {origin}" for origin in sorted(self.authorities)),
+            *(f"log {key.text()}" for key in self.logs),
+            *(f"witness {key.text()}" for key in self.witnesses),
+            *([f"quorum {self.quorum}"] if self.quorum else []),
+            *(f"principal {quote(name, safe='')} {public_text(key)}" for name, key in self.principals),
+        ]
+        return "".join(f"{line}\n" for line in lines)
 
     def keys_of(self, origin: str) -> list[NoteKey]:
         """The keys that may sign for the log with this origin."""

@@ -58,6 +58,7 @@ COMMANDS: Mapping[str, str] = {
     "checkpoint": "Sign the log, and hold it to what was signed",
     "ledger": "Check the decisions that a service without a store keeps",
     "witness": "Cosign checkpoints of the logs of others",
+    "proof": "Prove what a task did, to whoever has public keys alone",
     "store": "Check, count, prune, back up and restore the store",
     "keys": "Export keys to resources, and rotate the root keys",
     "doctor": "Check home, keys, store, log and installation",

@@ -69,6 +69,7 @@ WRITES_FOR_PROGRAMS = {
     *("init", "call", "principal new", "principal show", "principal add", "intent new", "intent sign"),
     *("keys export", "keys bind", "keys add", "keys activate", "keys retire", "schema", "shell-setup"),
     *("approval ask", "checkpoint request", "witness new", "witness key", "ledger new-key"),
+    *("proof export", "proof extract", "proof merge", "proof trust"),
 }
 """Commands that write a key, an answer or nothing to standard output."""
 MAKES_A_TOKEN = {

@@ -117,13 +117,18 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         return Effective(
             audience=token.audience, task=token.task, hops=token.hops, why_nothing=(reason,), untold=untold
         )
+    return effective_of(lineage, token.audience, token.caveats, now)
+
+
+def effective_of(lineage: Lineage, audience: str, blocks: tuple[tuple[Caveat, ...], ...], now: int) -> Effective:
+    """The authority that a chain with this lineage has at `now`; `blocks` are the caveats of each of its blocks."""
     entries, beside, disjoint = _allowed(lineage.demands)
     wheres = [demand for demand in lineage.demands if type(demand.caveat) is Where]
     rules, contradictory = _rules(wheres)
     left, said = _judged(entries, rules)
     not_before = max((caveat.at for caveat in _all(lineage, NotBefore)), default=None)
     return Effective(
-        audience=token.audience,
+        audience=audience,
         task=lineage.task,
         tenant=next((caveat.name for caveat in _all(lineage, Tenant)), None),
         hops=lineage.hops,
@@ -132,7 +137,7 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
         not_before=not_before,
         expires=lineage.expires,
         until=tuple(sorted(key for key in lineage.revocation_keys if isinstance(key, str) and not is_lasting(key))),
-        hops_left=hops_left(token.caveats),
+        hops_left=hops_left(blocks),
         why_nothing=tuple(
             dict.fromkeys(
                 (

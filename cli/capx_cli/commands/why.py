@@ -1,5 +1,6 @@
 """`capx why`: explain a recorded decision, and show its neighbours."""
 
+import sys
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -32,9 +33,10 @@ class _Identified(Struct):
 
 @click.command(cls=phrases.TakesIds)
 @click.argument("decision", shell_complete=completion.decisions)
+@click.option("--receipt", is_flag=True, help="Write the receipt of the decision instead, which others can verify.")
 @json_option
 @target.authority_option
-def why(decision: str, as_json: bool) -> None:
+def why(decision: str, receipt: bool, as_json: bool) -> None:
     """Explain a recorded decision: who asked for what, every reason, what it spent, and what came before and after.
 
     DECISION is the id in a problem document, a response header, or the log. `last` is the newest denial that no other
@@ -42,8 +44,14 @@ def why(decision: str, as_json: bool) -> None:
     decisions about it. A call that is denied before its presentation is burnt (not authentic, misshapen, used before)
     gets an answer, but is not recorded.
 
+    --receipt writes what shows without this home that the decision is in its log: the event, its path, and the signed
+    root. capx proof verify reads it.
+
     Example: capx why last
     """
+    if receipt:
+        _write_receipt(decision, as_json)
+        return
     with target.authority() as authority:
         newest = decision == "last"
         event = _newest_denial(authority) if newest else authority.decision(decision)
@@ -69,6 +77,22 @@ def why(decision: str, as_json: bool) -> None:
         screen.as_json({**decision_as_json(event), "same_call": ids(group), "beside": beside_it})
     else:
         _show(event, decided, beside, request, returned)
+
+
+def _write_receipt(decision: str, as_json: bool) -> None:
+    from capx.proof import receipt
+
+    if as_json:
+        raise click.UsageError("a receipt has one form: leave out --json")
+    with target.home_authority("capx why --receipt") as authority:
+        if decision == "last":
+            newest = _newest_denial(authority)
+            found = None if newest is None else newest.read_if(_Identified)
+            if found is None:
+                raise click.UsageError("no recorded call stayed denied yet: give the id of a decision")
+            decision = found.id
+        made = receipt(authority, decision)
+    sys.stdout.write(made.dump().decode())
 
 
 def _newest_denial(authority: "target.Operations") -> "Event | None":

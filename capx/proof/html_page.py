@@ -1,0 +1,254 @@
+"""What a proof shows as one HTML page, for people who do not work at a shell.
+
+Laws:
+
+- The page is one file without script, link, image or form. Its policy forbids all of them, and every style but its own.
+- Every text goes through ElementTree, which escapes it, and shows what is invisible or turns text around as escapes.
+- What nobody's signature shows is marked as claimed.
+"""
+
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
+from typing import Final
+from xml.etree import ElementTree as ET
+
+import msgspec
+
+from capx.proof.report import Answered, Decided, Node, Report
+from capx_caveats import shown_instant
+from capx_caveats.shown_values import printable
+
+_STYLE: Final = """
+:root{color-scheme:light dark;--line:#8885;--good:#1a7f37;--bad:#c11c28}
+@media (prefers-color-scheme:dark){:root{--good:#4cc26a;--bad:#ff7b72}}
+body{font:16px/1.5 system-ui,sans-serif;max-width:58rem;margin:0 auto;padding:1rem;overflow-wrap:anywhere}
+h1{font-size:1.5rem;margin:.5rem 0}
+h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line)}
+p,ul,ol,dl{margin:.4rem 0}
+ul,ol{padding-left:1.4rem}
+li{margin:.25rem 0}
+dl{display:grid;grid-template-columns:minmax(5.5rem,auto) 1fr;gap:.15rem .9rem}
+dt{opacity:.7}
+dd{margin:0}
+.plain{list-style:none;padding-left:0}
+.card{border:1px solid var(--line);border-left-width:4px;border-radius:4px;padding:.4rem .7rem;margin:.6rem 0}
+.good{border-left-color:var(--good)}
+.bad{border-left-color:var(--bad)}
+.banner{padding:.6rem .9rem;border:2px solid;border-radius:4px;font-weight:600}
+.holds{color:var(--good)}
+.broken{color:var(--bad)}
+.claimed{border:1px dashed;border-radius:3px;padding:0 .3rem;font-size:.8em;opacity:.75}
+.tree ul{border-left:2px solid var(--line);padding-left:.8rem;margin-left:.3rem}
+.tree,.tree ul{list-style:none}
+.tree{padding-left:0}
+.small,code{font-size:.85em}
+code{font-family:ui-monospace,monospace}
+@media print{.card{break-inside:avoid}}
+"""
+_POLICY: Final = (
+    "default-src 'none'; style-src 'sha256-"
+    + b64encode(sha256(_STYLE.encode()).digest()).decode()
+    + "'; base-uri 'none'; form-action 'none'"
+)
+_CONTRADICTED: Final = "Contradicted: parts of this proof cannot be true together"
+_HOLDS: Final = "Whole: nothing in this proof contradicts anything else in it"
+_NO_POLICY: Final = "no policy: an operator opened the task by hand"
+
+
+def page(report: Report) -> str:
+    """Return the page: one HTML document."""
+    html = _element("html", _head(), _element("body", _element("main", *_main(report))), lang="en")
+    return f"<!DOCTYPE html>\n{ET.tostring(html, encoding='unicode', method='html')}\n"
+
+
+def _head() -> ET.Element:
+    policy = _element("meta", content=_POLICY)
+    policy.set("http-equiv", "Content-Security-Policy")
+    style = ET.Element("style")
+    # ElementTree writes the text of a style as it stands. It is a constant.
+    style.text = _STYLE
+    return _element(
+        "head",
+        _element("meta", charset="utf-8"),
+        policy,
+        _element("meta", name="viewport", content="width=device-width,initial-scale=1"),
+        _element("title", "Execution proof"),
+        style,
+    )
+
+
+def _main(report: Report) -> Iterator[ET.Element]:
+    yield _element("h1", "Execution proof")
+    broken = bool(report.contradictions)
+    yield _element("p", _CONTRADICTED if broken else _HOLDS, class_=f"banner {'broken' if broken else 'holds'}")
+    yield from _section("What does not fit", _list(report.contradictions), shown=broken)
+    yield _facts(_task(report))
+    yield from _section("Whose intent", _intent(report))
+    yield from _section("Who acted", _graph(report.nodes))
+    yield from _section("What was decided", _cards(map(_decision, report.decisions)))
+    yield from _section("What people answered", _cards(map(_answer, report.answers)), shown=bool(report.answers))
+    yield from _section("When authority ended", _list(_ended(report)))
+    yield from _section("What is signed, and by whom", _list(report.signed))
+    yield from _section("Whose word the rest is", _list(report.words))
+    yield from _section("What this proof does not show", _list(report.not_claimed))
+    yield from _section("The logs", _cards(map(_facts, _logs(report))))
+
+
+def _section(title: str, *parts: ET.Element, shown: bool = True) -> Iterator[ET.Element]:
+    if shown:
+        yield _element("section", _element("h2", title), *parts)
+
+
+def _task(report: Report) -> Iterator[tuple[str, "ET.Element | str"]]:
+    yield "task", _code(report.task)
+    yield "tenant", report.tenant or "none"
+    yield "purpose", report.purpose or "none was given"
+    yield "opened", shown_instant(report.opened)
+    yield "root", _code(report.root)
+    if report.holder is not None:
+        yield "first agent", _code(report.holder)
+    yield "policy", _NO_POLICY if report.policy is None else _code(report.policy)
+
+
+def _intent(report: Report) -> ET.Element:
+    intent = report.intent
+    if intent is None:
+        return _element("p", "Nobody's: an operator opened the task by hand.")
+    facts: list[tuple[str, ET.Element | str]] = [("principal", intent.principal), ("statement", intent.statement)]
+    if intent.parameters:
+        facts.append(("parameters", _code(_json(intent.parameters))))
+    facts.append(("vouched for", intent.vouched if intent.is_signed else _marked(intent.vouched)))
+    return _facts(facts)
+
+
+def _graph(nodes: Sequence[Node]) -> ET.Element:
+    """The execution graph as lists in lists; without recursion, because agents decide how deep it is."""
+    below: defaultdict[str | None, list[Node]] = defaultdict(list)
+    for node in nodes:
+        below[node.above].append(node)
+    root = _element("ul", class_="tree")
+    waiting = [(root, node) for node in reversed(below[None])]
+    while waiting:
+        above, node = waiting.pop()
+        item = _element("li", *_node(node))
+        above.append(item)
+        if children := below[node.id]:
+            inner = _element("ul")
+            item.append(inner)
+            waiting += [(inner, child) for child in reversed(children)]
+    return root
+
+
+def _node(node: Node) -> Iterator["ET.Element | str"]:
+    label = _element("strong", node.label)
+    yield label if node.key is not None or node.above is None else _element("span", label, " ", _claimed())
+    yield f" {node.allowed} allowed, {node.denied} denied"
+    yield _element("div", "node ", _code(node.id), class_="small")
+    if node.key is not None:
+        yield _element("div", "key ", _code(node.key), class_="small")
+    if node.may:
+        yield _element("div", *_between(["could use", *node.may]), class_="small")
+
+
+def _between(lines: Sequence[str]) -> Iterator["ET.Element | str"]:
+    for nth, line in enumerate(lines):
+        if nth:
+            yield ET.Element("br")
+        yield line
+
+
+def _decision(decided: Decided) -> ET.Element:
+    allowed = decided.outcome == "allowed"
+    who = " > ".join(("task", *decided.agents))
+    facts: list[tuple[str, ET.Element | str]] = [
+        ("at", f"{decided.audience}, {shown_instant(decided.at)}"),
+        ("who", who if decided.agent_signed else _marked(who)),
+    ]
+    if decided.args is not None:
+        facts.append(("arguments", _code(_json(decided.args))))
+    elif decided.shown_args:
+        facts.append(("arguments, as the resource shows them", _code(_json(decided.shown_args))))
+    facts += [("because", reason) for reason in decided.reasons]
+    facts += [("approved by", _approvers(one.signers, one.calls)) for one in decided.approvals]
+    facts.append(("decision", _code(decided.id)))
+    title = f"{decided.outcome.upper()} {decided.action or 'a call that could not be read'}"
+    return _element("div", _element("strong", title), _facts(facts), class_=f"card {'good' if allowed else 'bad'}")
+
+
+def _approvers(signers: Sequence[str], calls: str | None) -> str:
+    return f"{', '.join(signers)}, for {'any number of calls' if calls is None else f'calls: {calls}'}"
+
+
+def _answer(answer: Answered) -> ET.Element:
+    who = f"{'yes' if answer.yes else 'no'}, by {answer.approver}, {shown_instant(answer.at)}"
+    facts: list[tuple[str, ET.Element | str]] = [
+        ("answer", who if answer.is_signed else _marked(who)),
+        ("request", _code(answer.request)),
+    ]
+    if answer.action is not None:
+        facts.append(("for", f"{answer.action} at {answer.audience}"))
+    return _element("div", _facts(facts), class_=f"card {'good' if answer.yes else 'bad'}")
+
+
+def _ended(report: Report) -> Iterator[str]:
+    for ended in report.ended:
+        yield f"{shown_instant(ended.at)}: {ended.what}"
+
+
+def _logs(report: Report) -> Iterator[Iterable[tuple[str, "ET.Element | str"]]]:
+    for source in report.sources:
+        witnesses = [f"{one.name}, {shown_instant(one.at)}" for one in source.witnesses]
+        yield [
+            ("log", _code(source.origin)),
+            ("of", "the authority" if source.is_authority else "a resource"),
+            ("events", f"{len(source.events)} about this task, of {source.size} in all"),
+            *[("signed by", _code(key)) for key in source.signed_by],
+            ("cosigned by", "; ".join(witnesses) or "no witness"),
+        ]
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _marked(text: str) -> ET.Element:
+    return _element("span", text, " ", _claimed())
+
+
+def _claimed() -> ET.Element:
+    return _element("span", "claimed", class_="claimed")
+
+
+def _code(text: str) -> ET.Element:
+    return _element("code", text)
+
+
+def _list(lines: Iterable[str]) -> ET.Element:
+    return _element("ul", *[_element("li", line) for line in lines])
+
+
+def _cards(cards: Iterable[ET.Element]) -> ET.Element:
+    return _element("div", *cards)
+
+
+def _facts(facts: Iterable[tuple[str, "ET.Element | str"]]) -> ET.Element:
+    return _element("dl", *[each for name, said in facts for each in (_element("dt", name), _element("dd", said))])
+
+
+def _element(name: str, /, *parts: "ET.Element | str", class_: str | None = None, **attributes: str) -> ET.Element:
+    """Return an element; every text in it is made visible, and written with escapes."""
+    made = ET.Element(name, {**({} if class_ is None else {"class": class_}), **attributes})
+    last: ET.Element | None = None
+    for part in parts:
+        if isinstance(part, str):
+            text = printable(part)
+            if last is None:
+                made.text = (made.text or "") + text
+            else:
+                last.tail = (last.tail or "") + text
+        else:
+            made.append(part)
+            last = part
+    return made

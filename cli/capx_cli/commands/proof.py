@@ -1,0 +1,274 @@
+"""`capx proof`: what a task was allowed to do and did, as a file that anybody can verify with public keys alone."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from capx_cli import completion, phrases, proof_view, screen, target
+from capx_cli.arguments import Command, out_option, repeatable, with_options
+from capx_cli.failure import DENIED, DONE, Unusable, contents
+from capx_cli.view import json_option
+
+if TYPE_CHECKING:
+    from capx.proof import Report, Trust
+
+_THERE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_RECEIPT = b"c2sp.org/tlog-proof@v1\n"
+_MOST = 64 << 20
+
+
+@click.group(cls=phrases.InOrder)
+def proof() -> None:
+    """Prove what a task was allowed to do, what it did, and when its authority ended.
+
+    A proof is one file of what was signed: the intent, the delegation chains, the decisions with their places in the
+    logs, the answers of people. Whoever has the public keys in a trust file can verify it, without a store, a secret or
+    a network. It holds no token.
+
+    Example: capx proof export last --out qbr.proof
+    """
+
+
+def _places(what: str) -> Callable[[Command], Command]:
+    return lambda command: with_options(
+        command,
+        out_option(f"Write {what} to a new file that only you may read, not to standard output (-)."),
+        click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists."),
+    )
+
+
+@proof.command(short_help="Write the proof of a task, from the log of this home.")
+@click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
+@repeatable("--disclose", "disclose", "ID=FILE", "Disclose the arguments of decision ID: FILE has them as JSON.")
+@repeatable("--part", "parts", "FILE", "Add the part of a resource, which capx proof extract wrote.", type=_THERE)
+@_places("the proof")
+def export(task_id: str, disclose: tuple[str, ...], parts: tuple[Path, ...], out: Path | None, replace: bool) -> None:
+    """Write the proof of TASK (`last` is the newest), from the log of this home as it is now.
+
+    It has all events of the task and every revocation since it was opened, and it is signed as complete. A decision
+    shows a commitment to its arguments, which nobody can guess behind. With --disclose, all who have the proof can read
+    the arguments.
+
+    Example: capx proof export last --disclose d.4TzYx1n9Qm2bVw8RkLJ0cA=args.json --out qbr.proof
+    """
+    from capx.proof import Proof, export
+
+    _demand_out(out, replace)
+    shown = dict(map(_disclosed, disclose))
+    with target.home_authority("capx proof export") as authority:
+        task = phrases.task_id(authority, task_id)
+        with screen.busy("collecting the events of the task"):
+            made = export(authority, task, parts=list(map(Proof.load, parts)), disclose=shown)
+    _write(made.dump(), out, replace)
+    if out is not None:
+        events = sum(len(source.events) for source in made.sources)
+        screen.say(f"wrote {out}: {events} events of {len(made.sources)} logs", screen.GOOD)
+    screen.note("Next: give it with the lines of capx proof trust to whoever verifies it", screen.QUIET)
+
+
+@proof.command(short_help="Write the part of a resource, from its ledger.")
+@click.argument("task_id", metavar="TASK")
+@click.argument("files", type=_THERE, nargs=-1, required=True)
+@click.option("--key-file", type=_THERE, required=True, metavar="FILE", help="The key of this ledger: a secret.")
+@_places("the part")
+def extract(task_id: str, files: tuple[Path, ...], key_file: Path, out: Path | None, replace: bool) -> None:
+    """Write what the ledger in FILES has about TASK, signed as complete. Give all files of one ledger.
+
+    The service that wrote the ledger does this with its own key. It needs neither the authority nor its consent.
+
+    Example: capx proof extract TbdjVTw_aM7tWlH07OjEBg crm*.jsonl --key-file crm-ledger.key --out crm.part
+    """
+    import time
+
+    from capx.ledger.note_keys import LedgerKey
+    from capx.proof import extract_ledger
+
+    _demand_out(out, replace)
+    phrases.demand_id("task", task_id)
+    key = LedgerKey.load(key_file)
+    try:
+        with screen.busy("following the ledger"):
+            made = extract_ledger(files, key, task_id, at=int(time.time()))
+    except OSError as error:
+        raise Unusable(f"cannot read {error.filename}: {error.strerror}") from None
+    _write(made.dump(), out, replace)
+    entries = len(made.sources[0].events)
+    if out is not None:
+        screen.say(f"wrote {out}: {entries} entries about this task", screen.GOOD)
+    if not entries:
+        screen.note("the ledger has no entry about this task: the part says so", "yellow")
+
+
+@proof.command(short_help="Add the parts of resources to a proof.")
+@click.argument("file", type=_THERE)
+@click.argument("parts", type=_THERE, nargs=-1, required=True)
+@_places("the proof")
+def merge(file: Path, parts: tuple[Path, ...], out: Path | None, replace: bool) -> None:
+    """Add PARTS, which capx proof extract wrote, to the proof in FILE. Nothing in them is verified here.
+
+    Example: capx proof merge qbr.proof crm.part slides.part --out whole.proof
+    """
+    from capx.proof import Proof, merge
+
+    _demand_out(out, replace)
+    made = merge(Proof.load(file), *map(Proof.load, parts))
+    _write(made.dump(), out, replace)
+    if out is not None:
+        screen.say(f"wrote {out}: {len(made.sources)} logs", screen.GOOD)
+
+
+@proof.command(short_help="Print the public keys of this home for a trust file.")
+def trust() -> None:
+    """Write the lines of this home for a trust file to standard output: its log, its keys, the people in its policy.
+
+    Whoever verifies proofs must get these lines on a way that they trust, and not together with the proof. They add the
+    `log` lines of resources (capx ledger new-key), and `witness` and `quorum` lines.
+
+    Example: capx proof trust > trust.keys
+    """
+    from capx.errors import ConfigurationProblem
+    from capx.proof import Trust
+
+    with target.home_authority("capx proof trust") as authority:
+        keys = authority.checkpoints.public_keys()
+        try:
+            people = [(one.name, one.key) for one in authority.policy.principals.values() if one.key is not None]
+        except ConfigurationProblem as problem:
+            screen.note(f"no people: {problem}", "yellow")
+            people = []
+    screen.bare(Trust(frozenset(key.name for key in keys), tuple(keys), principals=tuple(people)).text().rstrip("\n"))
+
+
+def _verifying(command: Command) -> Command:
+    return with_options(
+        command,
+        click.option(
+            "--trust", "trust_file", type=_THERE, required=True, metavar="FILE", help="The public keys that you trust."
+        ),
+        repeatable("--receipt", "receipts", "FILE", "Hold it to a receipt that somebody has kept.", type=_THERE),
+        click.option(
+            "--max-staleness",
+            type=click.IntRange(0, 86_400),
+            default=30,
+            metavar="SECONDS",
+            help="How long resources go on without news of an end. Default: 30.",
+        ),
+        json_option,
+    )
+
+
+@proof.command(short_help="Verify a proof, or a receipt, with public keys alone.")
+@click.argument("file", type=_THERE)
+@_verifying
+def verify(file: Path, trust_file: Path, receipts: tuple[Path, ...], max_staleness: int, as_json: bool) -> int:
+    """Verify the proof in FILE, or a receipt of capx why --receipt, and say what is signed and what is somebody's word.
+
+    It reads no store, no secret and no network. Exits with 1 if the proof is broken, or contradicts itself or a receipt
+    that somebody has kept; with 3 if a file cannot be read.
+
+    Example: capx proof verify qbr.proof --trust trust.keys
+    """
+    from capx.proof import ProofBroken, Receipt, Trust
+    from capx.proof.receipts import check_receipt
+
+    trusted = Trust.load(trust_file)
+    data = contents(file, _MOST + 1)
+    try:
+        if data.startswith(_RECEIPT):
+            proof_view.say_receipt(check_receipt(Receipt.parse(data), trusted), as_json)
+            return DONE
+        report = _report(data, trusted, receipts, max_staleness)
+    except ProofBroken as problem:
+        return _broken(problem, as_json)
+    if as_json:
+        screen.as_json(report.as_json())
+    else:
+        proof_view.say_verdict(report)
+    return DENIED if report.contradictions else DONE
+
+
+@proof.command(short_help="Show everything that a proof shows, as text or as one HTML page.")
+@click.argument("file", type=_THERE)
+@_verifying
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page to FILE.")
+@click.option("--replace", is_flag=True, help="Replace the page as a whole if it exists.")
+def show(
+    *,
+    file: Path,
+    trust_file: Path,
+    receipts: tuple[Path, ...],
+    max_staleness: int,
+    as_json: bool,
+    html: Path | None,
+    replace: bool,
+) -> int:
+    """Verify the proof in FILE, and show all of it: the intent, who acted, each decision, the answers, the end.
+
+    With --html, write one page for people who do not work at a shell. It loads nothing, and has no script.
+
+    Example: capx proof show qbr.proof --trust trust.keys --html qbr.html
+    """
+    from capx.proof import ProofBroken, Trust, page
+
+    if replace and html is None:
+        raise click.UsageError("--replace needs --html FILE")
+    try:
+        report = _report(contents(file, _MOST + 1), Trust.load(trust_file), receipts, max_staleness)
+    except ProofBroken as problem:
+        return _broken(problem, as_json)
+    if html is not None:
+        _write(page(report).encode("utf-8"), html, replace)
+    if as_json:
+        screen.as_json(report.as_json())
+    elif html is None:
+        proof_view.say_story(report)
+        proof_view.say_verdict(report)
+    else:
+        screen.say(f"wrote {html}", screen.GOOD)
+        proof_view.say_contradictions(report)
+    return DENIED if report.contradictions else DONE
+
+
+def _report(data: bytes, trusted: "Trust", receipts: Sequence[Path], max_staleness: int) -> "Report":
+    from capx.proof import Receipt, verify
+
+    with screen.busy("verifying"):
+        return verify(data, trusted, receipts=list(map(Receipt.load, receipts)), max_staleness=max_staleness)
+
+
+def _broken(problem: Exception, as_json: bool) -> int:
+    if as_json:
+        screen.as_json({"holds": False, "broken": str(problem)})
+    else:
+        screen.say(f"BROKEN: {problem}", screen.LOUD)
+    return DENIED
+
+
+def _disclosed(text: str) -> "tuple[str, dict[str, Any]]":
+    from capx.crypto import strict_json
+
+    id_, equals, name = text.partition("=")
+    if not equals or not name:
+        raise click.UsageError(f"--disclose {text:.80} is not ID=FILE")
+    phrases.demand_id("decision", id_)
+    return id_, strict_json.read(contents(Path(name), 1 << 20), dict[str, Any])
+
+
+def _demand_out(out: Path | None, replace: bool) -> None:
+    if replace and out is None:
+        raise click.UsageError("--replace needs --out FILE")
+    if out is not None and not replace and os.path.lexists(out):
+        raise Unusable(f"{out} exists: give --replace, or another name")
+
+
+def _write(data: bytes, out: Path | None, replace: bool) -> None:
+    if out is None:
+        sys.stdout.buffer.write(data)
+        return
+    from capx.crypto import private_file
+
+    private_file.save(out, lambda: data, Unusable, over=replace)
