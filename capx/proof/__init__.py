@@ -24,6 +24,7 @@ Modules:
     sources       checks notes, cosignatures, signatures and paths
     chains        what the public bytes of a token say, and which signatures are good
     decisions     what each decision says, and what of it does not fit
+    conflicts     what cannot be true together in mintings, times and logs
     people        what people signed: the intent, and answers to requests
     ends          when authority ended, and what was allowed after it
     nodes         the execution graph

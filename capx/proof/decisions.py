@@ -34,7 +34,7 @@ from capx.tokens.lineage import AUTHORITY
 from capx.verify.evidence import ApprovalText, args_commitment
 from capx_caveats import CALLS, DEFAULT, Allow, Call, Facts, InvalidCaveat
 
-KIND: Final = "decision"
+DECISION: Final = "decision"
 
 
 class Recorded(Struct, frozen=True, kw_only=True):
@@ -87,7 +87,7 @@ class Chains:
                     self._take(minted.chain, minted.digest, f"event {event.position} of {source.origin}")
                     if minted.digest is not None:
                         self.minted[minted.digest] = minted
-                elif event.kind == KIND and (read := event.read_if(Recorded)) is not None:
+                elif event.kind == DECISION and (read := event.read_if(Recorded)) is not None:
                     self._take(read.chain, read.digest, f"decision {read.id} of {read.audience}")
                     for one in read.approvals:
                         if one.cid is not None:
@@ -116,7 +116,7 @@ def decisions_in(sources: Sequence[CheckedSource]) -> Iterator[InLog]:
     """Every decision in the sources."""
     for source in sources:
         for event in source.events:
-            if event.kind == KIND:
+            if event.kind == DECISION:
                 yield InLog(source.origin, source.is_authority, event, event.read_if(Recorded))
 
 
@@ -133,6 +133,7 @@ class DecisionReader:
         self.used_documents: set[str] = set()
         self.used_disclosures: set[str] = set()
         self.contradictions: list[str] = []
+        self.unshown = 0
 
     def read(self, found: Sequence[InLog]) -> Decided:
         """Read one decision, which all these logs have; ProofBroken for a disclosure that is not its own."""
@@ -148,6 +149,7 @@ class DecisionReader:
             presentation = self._presentation(recorded, chain)
             signed = presentation is not None and presentation.is_signed and not chain.unsigned
             approvals = tuple(self._approvals(recorded, chain))
+            self.unshown += sum(not one.is_shown for one in approvals)
         else:
             presentation = None
             if recorded.digest is not None:

@@ -132,6 +132,11 @@ class Proof(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         private_file.save(Path(path), self.dump, InvalidRequest, over=over)
 
 
+def proof_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a proof. A reader demands more: see docs/spec/proof.md."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(Proof)}
+
+
 def extract_message(task: str, at: int, note_text: str, hashes: list[bytes]) -> bytes:
     """What whoever signs a source signs: 32 bytes."""
     return digest(b"capx/1/extract", task.encode(), str(at).encode(), note_text.encode(), *hashes)

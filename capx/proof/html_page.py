@@ -29,7 +29,7 @@ h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line)}
 p,ul,ol,dl{margin:.4rem 0}
 ul,ol{padding-left:1.4rem}
 li{margin:.25rem 0}
-dl{display:grid;grid-template-columns:minmax(5.5rem,auto) 1fr;gap:.15rem .9rem}
+dl{display:grid;grid-template-columns:fit-content(9rem) 1fr;gap:.15rem .9rem}
 dt{opacity:.7}
 dd{margin:0}
 .plain{list-style:none;padding-left:0}
@@ -42,9 +42,12 @@ dd{margin:0}
 .claimed{border:1px dashed;border-radius:3px;padding:0 .3rem;font-size:.8em;opacity:.75}
 .tree ul{border-left:2px solid var(--line);padding-left:.8rem;margin-left:.3rem}
 .tree,.tree ul{list-style:none}
+.tree .may{list-style:disc;border:0;padding-left:1.2rem}
+.may li{margin:0}
 .tree{padding-left:0}
 .small,code{font-size:.85em}
 code{font-family:ui-monospace,monospace}
+@media (max-width:30rem){dl{grid-template-columns:1fr;gap:0}dt{margin-top:.3rem;font-size:.85em}}
 @media print{.card{break-inside:avoid}}
 """
 _POLICY: Final = (
@@ -54,6 +57,9 @@ _POLICY: Final = (
 )
 _CONTRADICTED: Final = "Contradicted: parts of this proof cannot be true together"
 _HOLDS: Final = "Whole: nothing in this proof contradicts anything else in it"
+_FIRST: Final = "first agent"
+_DEEPEST: Final = 12
+"""The levels of the graph that are drawn as such."""
 _NO_POLICY: Final = "no policy: an operator opened the task by hand"
 
 
@@ -124,44 +130,47 @@ def _intent(report: Report) -> ET.Element:
 
 
 def _graph(nodes: Sequence[Node]) -> ET.Element:
-    """The execution graph as lists in lists; without recursion, because agents decide how deep it is."""
+    """The execution graph as lists in lists.
+
+    Agents decide how deep it is. What is deeper than a page can show stands beside the node above it, which it names.
+    """
     below: defaultdict[str | None, list[Node]] = defaultdict(list)
     for node in nodes:
         below[node.above].append(node)
     root = _element("ul", class_="tree")
-    waiting = [(root, node) for node in reversed(below[None])]
+    waiting = [(root, node, 1) for node in reversed(below[None])]
     while waiting:
-        above, node = waiting.pop()
-        item = _element("li", *_node(node))
+        above, node, depth = waiting.pop()
+        item = _element("li", *_node(node, is_deep=depth > _DEEPEST))
         above.append(item)
         if children := below[node.id]:
-            inner = _element("ul")
-            item.append(inner)
-            waiting += [(inner, child) for child in reversed(children)]
+            inner = above
+            if depth < _DEEPEST:
+                inner = _element("ul")
+                item.append(inner)
+            waiting += [(inner, child, depth + 1) for child in reversed(children)]
     return root
 
 
-def _node(node: Node) -> Iterator["ET.Element | str"]:
-    label = _element("strong", node.label)
+def _node(node: Node, *, is_deep: bool) -> Iterator["ET.Element | str"]:
+    label = _element("strong", _FIRST if node.above is None else node.label)
     yield label if node.key is not None or node.above is None else _element("span", label, " ", _claimed())
     yield f" {node.allowed} allowed, {node.denied} denied"
     yield _element("div", "node ", _code(node.id), class_="small")
+    if is_deep and node.above is not None:
+        yield _element("div", "below ", _code(node.above), class_="small")
     if node.key is not None:
         yield _element("div", "key ", _code(node.key), class_="small")
     if node.may:
-        yield _element("div", *_between(["could use", *node.may]), class_="small")
-
-
-def _between(lines: Sequence[str]) -> Iterator["ET.Element | str"]:
-    for nth, line in enumerate(lines):
-        if nth:
-            yield ET.Element("br")
-        yield line
+        yield _element("div", "could do", class_="small")
+        may = _list(node.may)
+        may.set("class", "small may")
+        yield may
 
 
 def _decision(decided: Decided) -> ET.Element:
     allowed = decided.outcome == "allowed"
-    who = " > ".join(("task", *decided.agents))
+    who = " > ".join((_FIRST, *decided.agents))
     facts: list[tuple[str, ET.Element | str]] = [
         ("at", f"{decided.audience}, {shown_instant(decided.at)}"),
         ("who", who if decided.agent_signed else _marked(who)),
@@ -169,7 +178,7 @@ def _decision(decided: Decided) -> ET.Element:
     if decided.args is not None:
         facts.append(("arguments", _code(_json(decided.args))))
     elif decided.shown_args:
-        facts.append(("arguments, as the resource shows them", _code(_json(decided.shown_args))))
+        facts.append(("arguments, as recorded", _code(_json(decided.shown_args))))
     facts += [("because", reason) for reason in decided.reasons]
     facts += [("approved by", _approvers(one.signers, one.calls)) for one in decided.approvals]
     facts.append(("decision", _code(decided.id)))

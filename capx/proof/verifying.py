@@ -18,9 +18,8 @@ from typing import Final
 import msgspec
 
 from capx.crypto.base64url import b64u
-from capx.crypto.ed25519 import public_text
 from capx.errors import BrokenLog
-from capx.proof.chains import ProvenChain
+from capx.proof.conflicts import misdated, misfits, presented_twice, told_differently
 from capx.proof.decisions import Chains, DecisionReader, InLog, decisions_in
 from capx.proof.document import Proof, ProofBroken
 from capx.proof.ends import allowed_after, ends_in
@@ -32,7 +31,6 @@ from capx.proof.sources import CheckedSource, check_sources, two_roots
 from capx.proof.trust import Trust
 from capx.store.events import CapabilityMinted, Restored, Revoked, TaskOpened
 from capx.store.log import Event
-from capx.tokens.binding import OPEN_WINDOWS
 from capx.tokens.chain import root_node
 from capx_caveats import shown_instant
 
@@ -86,8 +84,11 @@ class _Reading:
         grouped = self._grouped()
         decisions = tuple([reader.read(found) for found in grouped])
         findings.contradictions += reader.contradictions
-        findings.contradictions += _told_differently(grouped)
-        findings.contradictions += _presented_twice(grouped)
+        if reader.unshown:
+            findings.words.append(f"of whoever recorded them: what the approvers of {reader.unshown} calls were shown")
+        findings.contradictions += [why for one in self._sources for why in misdated(one, self._max_staleness)]
+        findings.contradictions += told_differently(grouped)
+        findings.contradictions += presented_twice(grouped)
         findings.contradictions += allowed_after(events, opened_event.at, grouped, chains, self._max_staleness)
         answers = tuple(answers_in(events, self._proof.requests, self._trust, findings))
         self._demand_all_used(reader)
@@ -107,7 +108,7 @@ class _Reading:
             sources=tuple(self._sources),
             granted=granted,
             nodes=tuple(nodes_in(opened, grouped, chains)),
-            decisions=decisions,
+            decisions=tuple(sorted(decisions, key=lambda one: one.at)),
             answers=answers,
             ended=tuple(ends_in(events, opened)),
             signed=tuple(findings.signed),
@@ -150,7 +151,7 @@ class _Reading:
             if chain is None:
                 self._findings.words.append(f"{where}: an authority of an older version has written no chain for it")
             else:
-                self._findings.contradictions += [f"{where} {why}" for why in _misfits(opened, minted, chain)]
+                self._findings.contradictions += [f"{where} {why}" for why in misfits(opened, minted, chain)]
             yield Granted(
                 position=event.position,
                 at=event.at,
@@ -242,48 +243,3 @@ class _Tasked(msgspec.Struct):
 
 
 _WITHOUT_TASK: Final = frozenset({Revoked.kind, Restored.kind})
-
-
-def _misfits(opened: TaskOpened, minted: CapabilityMinted, chain: ProvenChain) -> Iterator[str]:
-    lineage = chain.lineage
-    if chain.ids != minted.ids or chain.identifier.audience != minted.audience or chain.identifier.kid != minted.kid:
-        yield "has another chain than its ids, audience or root key say"
-    for name in ("task", "root", "tenant", "intent"):
-        if getattr(lineage, name) != getattr(opened, name):
-            yield f"claims another {name} than the task was opened with"
-    if lineage.expires > opened.expires:
-        yield "lives longer than the task"
-    holder = public_text(lineage.keys[0]) if lineage.keys else None
-    # What is granted at run time names the key of the agent that asked.
-    if minted.request is None and holder != opened.holder:
-        yield "names another first holder than the task"
-    if minted.request is not None and (holder is None) != (opened.holder is None):
-        yield "was granted without the key that the task demands"
-
-
-def _told_differently(grouped: Iterable[Sequence[InLog]]) -> Iterator[str]:
-    grouped = list(grouped)
-    reported = {one.recorded.audience for found in grouped for one in found if one.is_authority and one.recorded}
-    for found in grouped:
-        recorded = found[0].recorded
-        if recorded is None:
-            continue
-        if len({one.event.body for one in found}) > 1:
-            yield f"decision {recorded.id} of {recorded.audience} is told differently in its logs"
-        if recorded.audience in reported and not any(one.is_authority for one in found):
-            yield f"decision {recorded.id} of {recorded.audience} is in its ledger, and not in the authority's log"
-        if len({one.origin for one in found}) < len(found):
-            yield f"decision {recorded.id} of {recorded.audience} stands in one log twice"
-
-
-def _presented_twice(grouped: Iterable[Sequence[InLog]]) -> Iterator[str]:
-    """A presentation is for one call: one that was allowed at two audiences, or long apart, was used twice."""
-    allowed: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-    for found in grouped:
-        recorded = found[0].recorded
-        if recorded is not None and recorded.outcome == "allowed" and recorded.presentation is not None:
-            allowed[recorded.presentation].append((recorded.audience, recorded.at))
-    for presentation, uses in allowed.items():
-        times = [at for _, at in uses]
-        if len({audience for audience, _ in uses}) > 1 or max(times) - min(times) > OPEN_WINDOWS:
-            yield f"presentation {presentation} was allowed twice"

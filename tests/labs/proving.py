@@ -12,7 +12,7 @@ from capx.ledger.ledger_file import LedgerFile, ledger_files
 from capx.ledger.note_keys import LedgerKey, WitnessKey
 from capx.proof import Proof, Report, Trust, export, extract_ledger, verify
 from capx.resource.recorder import StoreRecorder
-from capx.tokens.approval import approval_message
+from capx.store.records import DecisionRecord
 from capx.tokens.approval_caveat import approval
 from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.binding import ToolCall
@@ -21,6 +21,7 @@ from capx.verify.ask import Granted
 from capx.verify.decision import Decision
 from capx_caveats import JSON, Call
 from tests.labs.granting_lab import ANA, BOB, CARA, PEOPLE, GrantingLab, rule
+from tests.labs.lab import NOW
 
 PLANNER, READER = AgentKey.generate("planner"), AgentKey.generate("reader")
 
@@ -37,15 +38,15 @@ class ProofLab(GrantingLab):
 
     def started(self, **said: Any) -> tuple[OpenedTask, Bundle]:
         """A task, and the bundle of its first agent."""
-        task = self.open(agent_key=PLANNER.public, **said)
-        return task, task.bundle.with_key(PLANNER)
+        task = self.open(**({"agent_key": PLANNER.public} | said))
+        return task, task.bundle.with_key(PLANNER) if task.bundle.holder else task.bundle
 
     def call(
         self, bundle: Bundle, action: str, args: Mapping[str, JSON] | None = None, *, verifier: Any = None
     ) -> Decision:
         """Make one call with a bundle, and record its decision."""
         args = args or {}
-        audience = action.split(".")[0]
+        audience = action.split(".", maxsplit=1)[0]
         received, now = ToolCall(action, args), int(self.clock.now)
         text = bundle.present(audience, received, now=now).text
         verifier = verifier or self.authority.verifier(audience, record=["id"])
@@ -81,12 +82,7 @@ class ProofLab(GrantingLab):
         assert isinstance(answer, Granted)
         richer = planner.holding(answer.capability.with_key(PLANNER), now=int(self.clock.now))
         self.call(richer, "billing.refund", {"amount": 40})
-        ledger = LedgerFile(self.folder / "slides.jsonl", self.ledger_key, clock=self.clock)
-        recorder = StoreRecorder(ledger)
-        slides = self.authority.verifier("slides", recorder=recorder)
-        self.call(planner, "slides.write", {"deck": "d-1"}, verifier=slides)
-        recorder.close()
-        ledger.close()
+        self.slide(planner)
         self.authority.revoke(reader.node)
         self.clock.now += 100
         self.call(planner, "crm.read", {"id": 3})
@@ -95,9 +91,7 @@ class ProofLab(GrantingLab):
         record = self.authority.checkpoints.make()
         line = self.witness.cosigner.line(record.note.split("\n\n")[0] + "\n", int(self.clock.now))
         self.authority.checkpoints.add([line], [self.witness.note_key])
-        part = extract_ledger(
-            ledger_files(self.folder / "slides.jsonl"), self.ledger_key, task.id, at=int(self.clock.now)
-        )
+        part = self.ledger_part(task.id)
         disclosed = {self.decisions[0].id: {"id": 1}}
         return task, export(self.authority, task.id, parts=[part], disclose=disclosed, now=int(self.clock.now))
 
@@ -110,15 +104,45 @@ class ProofLab(GrantingLab):
         self.authority.approve(answer.request, discharge)  # type: ignore[union-attr]
         return discharge
 
+    def slide(self, bundle: Bundle) -> None:
+        """One call at `slides`, which has a ledger of its own."""
+        ledger = LedgerFile(self.folder / "slides.jsonl", self.ledger_key, clock=self.clock)
+        recorder = StoreRecorder(ledger)
+        verifier = self.authority.verifier("slides", recorder=recorder)
+        self.call(bundle, "slides.write", {"deck": "d-1"}, verifier=verifier)
+        recorder.close()
+        ledger.close()
+
+    def ledger_part(self, task: str, *bodies: Mapping[str, Any], key: LedgerKey | None = None) -> Proof:
+        """What `slides`, or the resource with this key, says about a task: its ledger, or whatever it makes up."""
+        path, key = self.folder / "slides.jsonl", key or self.ledger_key
+        if bodies:
+            path = self.folder / f"{len(list(self.folder.iterdir()))}.jsonl"
+            ledger = LedgerFile(path, key, clock=self.clock)
+            ledger.record([DecisionRecord(one["id"], one["at"], msgspec.json.encode(one)) for one in bodies])
+            ledger.close()
+        return extract_ledger(ledger_files(path), key, task, at=int(self.clock.now))
+
+    def short(self, **said: Any) -> tuple[OpenedTask, dict[str, Any]]:
+        """A task with one call at `slides`, and what its ledger says of it."""
+        task, planner = self.started(**said)
+        self.slide(planner)
+        (event,) = self.ledger_part(task.id).sources[0].events
+        return task, msgspec.json.decode(event.body)
+
+    def contradictions(self, task: OpenedTask, *bodies: Mapping[str, Any], **settings: Any) -> list[str]:
+        """What contradicts in a proof whose resource has made up these decisions."""
+        self.authority.flush()
+        made = export(self.authority, task.id, parts=[self.ledger_part(task.id, *bodies)], now=int(self.clock.now))
+        return list(read(made, full_trust(self), **settings).contradictions)
+
     def close(self) -> None:
         self.authority.close()
 
 
 def full_trust(lab: ProofLab) -> Trust:
     """Trust in all logs and the witness."""
-    return lab.trust(
-        f"log {lab.ledger_key.note_key.text()}", f"witness {lab.witness.note_key.text()}", "quorum 0"
-    )
+    return lab.trust(f"log {lab.ledger_key.note_key.text()}", f"witness {lab.witness.note_key.text()}", "quorum 0")
 
 
 def read(proof: Proof, trust: Trust, **settings: Any) -> Report:
@@ -132,4 +156,15 @@ def as_values(proof: Proof) -> dict[str, Any]:
     return values
 
 
-__all__ = ["ANA", "BOB", "CARA", "PLANNER", "READER", "ProofLab", "approval_message", "as_values", "full_trust", "read"]
+__all__ = [
+    "ANA",
+    "BOB",
+    "CARA",
+    "NOW",
+    "PLANNER",
+    "READER",
+    "ProofLab",
+    "as_values",
+    "full_trust",
+    "read",
+]

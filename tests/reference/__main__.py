@@ -1,10 +1,11 @@
-"""Writes docs/reference, the vocabulary with its JSON Schema and the modules: `python -m tests.reference`."""
+"""Writes docs/reference, the vocabulary, two JSON Schemas and the modules: `python -m tests.reference`."""
 
 import json
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+from capx.proof.document import proof_schema
 from tests.reference import interface
 from tests.reference.page import SCHEMA, page
 
@@ -14,8 +15,9 @@ FOLDER: Final = Path(__file__).resolve().parent.parent.parent / "docs" / "refere
 @cache
 def files() -> dict[str, str]:
     """The text of each file, by its name."""
-    schema = json.dumps(SCHEMA, indent=2, ensure_ascii=False)
-    return {"block.schema.json": f"{schema}\n", "vocabulary.md": page(), **interface.pages()}
+    schemas = {"block.schema.json": SCHEMA, "proof.schema.json": proof_schema()}
+    texts = {name: f"{json.dumps(schema, indent=2, ensure_ascii=False)}\n" for name, schema in schemas.items()}
+    return {**texts, "vocabulary.md": page(), **interface.pages()}
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ MODULES: Final = (
     "capx.intents",
     "capx.ledger",
     "capx.policy",
+    "capx.proof",
     "capx.resource",
     "capx.server",
     "capx.store",

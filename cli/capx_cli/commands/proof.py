@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,10 @@ from capx_cli.failure import DENIED, DONE, Unusable, contents
 from capx_cli.view import json_option
 
 if TYPE_CHECKING:
-    from capx.proof import Report, Trust
+    from capx.proof import Proof, Receipt, Report, Trust
 
 _THERE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _RECEIPT = b"c2sp.org/tlog-proof@v1\n"
-_MOST = 64 << 20
 
 
 @click.group(cls=phrases.InOrder)
@@ -55,14 +55,14 @@ def export(task_id: str, disclose: tuple[str, ...], parts: tuple[Path, ...], out
 
     Example: capx proof export last --disclose d.4TzYx1n9Qm2bVw8RkLJ0cA=args.json --out qbr.proof
     """
-    from capx.proof import Proof, export
+    from capx.proof import export
 
     _demand_out(out, replace)
     shown = dict(map(_disclosed, disclose))
     with target.home_authority("capx proof export") as authority:
         task = phrases.task_id(authority, task_id)
         with screen.busy("collecting the events of the task"):
-            made = export(authority, task, parts=list(map(Proof.load, parts)), disclose=shown)
+            made = export(authority, task, parts=list(map(_proof, parts)), disclose=shown)
     _write(made.dump(), out, replace)
     if out is not None:
         events = sum(len(source.events) for source in made.sources)
@@ -112,10 +112,10 @@ def merge(file: Path, parts: tuple[Path, ...], out: Path | None, replace: bool) 
 
     Example: capx proof merge qbr.proof crm.part slides.part --out whole.proof
     """
-    from capx.proof import Proof, merge
+    from capx.proof import merge
 
     _demand_out(out, replace)
-    made = merge(Proof.load(file), *map(Proof.load, parts))
+    made = merge(_proof(file), *map(_proof, parts))
     _write(made.dump(), out, replace)
     if out is not None:
         screen.say(f"wrote {out}: {len(made.sources)} logs", screen.GOOD)
@@ -172,16 +172,15 @@ def verify(file: Path, trust_file: Path, receipts: tuple[Path, ...], max_stalene
 
     Example: capx proof verify qbr.proof --trust trust.keys
     """
-    from capx.proof import ProofBroken, Receipt, Trust
+    from capx.proof import ProofBroken, Trust
     from capx.proof.receipts import check_receipt
 
     trusted = Trust.load(trust_file)
-    data = contents(file, _MOST + 1)
     try:
-        if data.startswith(_RECEIPT):
-            proof_view.say_receipt(check_receipt(Receipt.parse(data), trusted), as_json)
+        if contents(file, len(_RECEIPT)) == _RECEIPT:
+            proof_view.say_receipt(check_receipt(_receipt(file), trusted), as_json)
             return DONE
-        report = _report(data, trusted, receipts, max_staleness)
+        report = _report(file, trusted, receipts, max_staleness)
     except ProofBroken as problem:
         return _broken(problem, as_json)
     if as_json:
@@ -217,7 +216,7 @@ def show(
     if replace and html is None:
         raise click.UsageError("--replace needs --html FILE")
     try:
-        report = _report(contents(file, _MOST + 1), Trust.load(trust_file), receipts, max_staleness)
+        report = _report(file, Trust.load(trust_file), receipts, max_staleness)
     except ProofBroken as problem:
         return _broken(problem, as_json)
     if html is not None:
@@ -233,11 +232,37 @@ def show(
     return DENIED if report.contradictions else DONE
 
 
-def _report(data: bytes, trusted: "Trust", receipts: Sequence[Path], max_staleness: int) -> "Report":
-    from capx.proof import Receipt, verify
+def _report(file: Path, trusted: "Trust", receipts: Sequence[Path], max_staleness: int) -> "Report":
+    from capx.proof import verify
 
+    proof, kept = _proof(file), list(map(_receipt, receipts))
     with screen.busy("verifying"):
-        return verify(data, trusted, receipts=list(map(Receipt.load, receipts)), max_staleness=max_staleness)
+        return verify(proof, trusted, receipts=kept, max_staleness=max_staleness)
+
+
+def _proof(file: Path) -> "Proof":
+    from capx.proof import Proof
+
+    with _readable(file):
+        return Proof.load(file)
+
+
+def _receipt(file: Path) -> "Receipt":
+    from capx.proof import Receipt
+
+    with _readable(file):
+        return Receipt.load(file)
+
+
+@contextmanager
+def _readable(file: Path) -> Generator[None]:
+    """Unusable for what is no proof, part or receipt: exit code 3, and not that of a wrong option."""
+    from capx.errors import InvalidRequest
+
+    try:
+        yield
+    except InvalidRequest as problem:
+        raise Unusable(f"{file}: {problem}") from None
 
 
 def _broken(problem: Exception, as_json: bool) -> int:

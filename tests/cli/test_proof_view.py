@@ -1,0 +1,50 @@
+"""What a proof shows to people at a shell: the story first, then the verdict."""
+
+from collections.abc import Iterator
+
+import pytest
+from msgspec.structs import replace
+
+from capx.proof import Report
+from capx_cli import proof_view
+from tests.labs.proving import ProofLab, full_trust, read
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Report]:
+    lab = ProofLab(tmp_path_factory.mktemp("proof"))
+    _, proof = lab.whole()
+    yield read(proof, full_trust(lab))
+    lab.close()
+
+
+def test_the_story_names_who_did_what(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    proof_view.say_story(report)
+    said = capsys.readouterr().out
+    for each in (
+        "of ana, signed by 'ana': Do the work.",
+        "reader",
+        "crm: crm.read",
+        "denied  crm.read at crm  task > reader",
+        "approved by cara",
+        'arguments: {"id": 1}',
+        'arguments, as the resource shows them: {"id": 2}',
+        "bob said yes to request",
+        "the task is completed",
+    ):
+        assert each in said, each
+
+
+def test_a_contradiction_is_the_last_word(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    proof_view.say_verdict(replace(report, contradictions=("this cannot be\x1b[2J",)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2] == "CONTRADICTION: this cannot be\\x1b[2J"
+    assert lines[-1] == f"task {report.task}: 1 contradictions"
+
+
+def test_what_was_claimed_is_said_to_be(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    decisions = tuple([replace(one, agent_signed=False) for one in report.decisions])
+    proof_view.say_story(replace(report, decisions=decisions, intent=None))
+    said = capsys.readouterr().out
+    assert "task > reader, as was claimed" in said
+    assert "nobody's: an operator opened the task by hand" in said

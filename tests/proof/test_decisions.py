@@ -1,0 +1,53 @@
+"""Each decision in a proof says who vouches for it."""
+
+from msgspec import structs
+
+from capx.proof import export
+from tests.labs.proving import NOW, PLANNER, READER, ProofLab, full_trust, read
+from tests.proof.conftest import Told
+
+
+def test_each_decision_says_who_held_what(told: Told) -> None:
+    by_action = {(one.action, one.outcome, one.agents): one for one in told.report.decisions}
+    own = by_action["crm.export", "allowed", ()]
+    assert (own.key, own.agent_signed) == (PLANNER.public, True)
+    denied = by_action["crm.read", "denied", ("reader",)]
+    assert denied.key == READER.public
+    assert "demands the approval" in denied.reasons[0]
+    approved = by_action["crm.read", "allowed", ("reader",)]
+    assert [(one.signers, one.calls, one.is_shown) for one in approved.approvals] == [(("cara",), "1", True)]
+    assert approved.shown_args == {"id": 2}
+    assert by_action["slides.write", "allowed", ()].logs[0].startswith("capx-ledger/slides/")
+
+
+def test_disclosed_arguments_stand_beside_their_decision(told: Told) -> None:
+    shown = [one for one in told.report.decisions if one.args is not None]
+    assert [(one.id, one.args) for one in shown] == [(told.lab.decisions[0].id, {"id": 1})]
+
+
+def test_a_decision_in_two_logs_is_one(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    lab.call(planner, "slides.write")
+    lab.authority.flush()
+    (event,) = [one for one in lab.authority.log() if one.kind == "decision"]
+    part = lab.ledger_part(task.id, event.facts())
+    report = read(export(lab.authority, task.id, parts=[part], now=NOW), full_trust(lab))
+    assert [len(one.logs) for one in report.decisions] == [2]
+    assert report.contradictions == ()
+
+
+def test_without_evidence_a_decision_is_the_word_of_its_resource(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    verifier = lab.authority.verifier("crm", evidence=False)
+    lab.call(planner, "crm.read", verifier=verifier)
+    lab.authority.flush()
+    report = read(export(lab.authority, task.id, now=NOW), lab.trust())
+    assert [(one.outcome, one.agent_signed) for one in report.decisions] == [("allowed", False)]
+    assert any("that no agent's key has signed" in word for word in report.words)
+    assert report.contradictions == ()
+
+
+def test_an_approval_whose_document_is_gone_says_so(told: Told) -> None:
+    report = read(structs.replace(told.proof, approvals=()), told.trust)
+    assert any("what the approvers of 1 calls were shown" in word for word in report.words)
+    assert [each.is_shown for one in report.decisions for each in one.approvals] == [False]
