@@ -12,6 +12,7 @@ gives no answer is Unavailable, and never a refusal.
 import threading
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar, Unpack
 
@@ -33,6 +34,7 @@ from capx.errors import (
     UnknownRequest,
     UnknownTask,
 )
+from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.tokens.delegation import Delegation
 from capx.tokens.discharge import Discharge
@@ -248,6 +250,35 @@ class Agent:
         """`delegate` for a block of code, `with` or `async with`; the other agent is revoked at its end."""
         self._demand_key("delegate")
         return Delegated(self.bundle.delegated(to=to, at=self._demand_authority(), **narrowing), self._other)
+
+    def statement(
+        self,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        request: HttpRequest | None = None,
+    ) -> str:
+        """Return a statement that this one call is permitted, for a third party that holds no key: a JWT.
+
+        The authority judges the call, spends what it costs and records it. Send the statement with the call, in the
+        header `Capx-Statement`. `request` is the HTTP request that carries it, if you want it bound to that. Denied if
+        the call is not allowed.
+        """
+        authority = self._demand_authority()
+        return authority.statement(action, audience=audience, args=args, request=request)
+
+    async def statement_async(
+        self,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        request: HttpRequest | None = None,
+    ) -> str:
+        """`statement`, for async code."""
+        stated = partial(self.statement, action, audience=audience, args=args, request=request)
+        return await wait_async(run_in_thread(stated, name="capx-statement"))
 
     def complete(self) -> None:
         """End the task because its work is done: all its tokens are dead when this returns."""

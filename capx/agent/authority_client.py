@@ -8,11 +8,12 @@ caller for longer than the timeout.
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, Self, TypeVar, cast
 
 import httpx
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from capx.agent import httpx_client
 from capx.api import remote_text
@@ -25,14 +26,18 @@ from capx.api.messages.agents import (
     AskMore,
     AskPending,
     AskRefused,
+    AskStatement,
     RevokeBelow,
+    Stated,
 )
 from capx.api.messages.base import encode
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.responses import read_response, unreachable
 from capx.crypto.instants import seconds
 from capx.errors import InvalidRequest, StoreProblem
+from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import Bundle, hops_between
+from capx.tokens.grants import audience_of
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Approved, Ask, Granted, Pending, Refused
 from capx.verify.evaluator import MAX_REPORTED
@@ -86,6 +91,16 @@ class AuthorityClient:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        if "_plain" in vars(self):
+            self._plain.close()
+
+    @cached_property
+    def _plain(self) -> httpx.Client:
+        """A client that presents nothing by itself: for a presentation that is for another audience."""
+        settings = {**self._settings, "follow_redirects": False}
+        if settings.get("transport") is not None:
+            settings["transport"] = _BorrowedTransport(settings["transport"])
+        return httpx.Client(base_url=self.url, **settings)
 
     def acting_for(self, bundle: Bundle) -> "AuthorityClient":
         """Return a client for the same authority, with the same settings, and another bundle."""
@@ -123,6 +138,31 @@ class AuthorityClient:
             if isinstance(answer, Pending) and pause > 0:
                 time.sleep(pause)
         return answer
+
+    def statement(
+        self,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        request: HttpRequest | None = None,
+    ) -> str:
+        """Return a statement that this one call is permitted, for a third party that holds no key: a JWT.
+
+        The audience is the first label of the action unless `audience` names another. `request` is the HTTP request
+        that carries the statement. Denied if the call is not allowed.
+        """
+        call = ToolCall(action, args or {})
+        presented = self._bundle.present(audience_of(action) if audience is None else audience, call)
+        asked = AskStatement(
+            action=action, args=dict(call.args), request=UNSET if request is None else request.digest()
+        )
+        headers = {"authorization": f"Capx {presented.text}"}
+        try:
+            answer = self._sent("POST", "/agent/statement", asked, headers, client=self._plain)
+        except _NO_ANSWER as error:
+            raise unreachable(self.url, error) from None
+        return read_response(answer, Stated, self.url).statement
 
     def complete(self) -> Ended:
         """End the task because its work is done: all its tokens are dead when this returns."""
@@ -176,9 +216,9 @@ class AuthorityClient:
         prefer = {"prefer": f"wait={wait}"} if wait else {}
         kind = cast("type[Answered]", Answered)
         if ask.demand is None:
-            sent = self._sent("POST", "/agent/ask", AskMore.of(ask), prefer, wait)
+            sent = self._sent("POST", "/agent/ask", AskMore.of(ask), prefer, longer=wait)
         else:
-            sent = self._sent("POST", "/agent/approval", AskApproval.of(ask), prefer, wait)
+            sent = self._sent("POST", "/agent/approval", AskApproval.of(ask), prefer, longer=wait)
         return read_response(sent, kind, self.url)
 
     def _answer_to(self, method: str, path: str, message: Struct | None, kind: type[T]) -> T:
@@ -194,14 +234,19 @@ class AuthorityClient:
         path: str,
         message: Struct | None,
         headers: Mapping[str, str] = MappingProxyType({}),
+        *,
         longer: int = 0,
+        client: httpx.Client | None = None,
     ) -> WholeResponse:
-        """Send a request; the whole answer must come within the timeout and `longer` more seconds."""
+        """Send a request; the whole answer must come within the timeout and `longer` more seconds.
+
+        It is presented as a call to the authority, unless another client is given.
+        """
         if self._client.is_closed:
             raise InvalidRequest("this client of the authority is closed: make another one")
         timeout = self._client.timeout
         return whole_response(
-            self._client,
+            client or self._client,
             method,
             path,
             seconds=_longer(self._seconds, longer),

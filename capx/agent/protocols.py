@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 from capx.api.messages.agents import AgentStatus
+from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer
 from capx_caveats import JSON
@@ -32,6 +33,17 @@ class AgentAuthority(ActsForHolder, Protocol):
         demand: str | None = None,
     ) -> Answer:
         """Ask for an action, or for the approval of a call, and return the answer; wait up to `wait` seconds."""
+        ...
+
+    def statement(
+        self,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        request: HttpRequest | None = None,
+    ) -> str:
+        """Return a statement that this one call is permitted, for a third party that holds no key: a JWT."""
         ...
 
     def complete(self) -> object:

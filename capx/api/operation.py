@@ -52,6 +52,8 @@ class Operation(Struct, Generic[P, R], frozen=True, kw_only=True):
     """Whether it can also answer with server-sent events."""
     action: str | None = None
     """The action for which an agent has to present its authority capability; None if no agent calls this."""
+    presented: bool = False
+    """Whether an agent has to present its capability for another audience, for the call in the body."""
     reported: bool = False
     """Whether a resource has to prove the request with its audience's key."""
 

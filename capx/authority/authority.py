@@ -63,6 +63,7 @@ from capx.authority.revoking import (
     target_id,
 )
 from capx.authority.row_guard import KeyedRowGuard, check_marks
+from capx.authority.statements import Statements
 from capx.crypto.instants import ttl, when
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest
@@ -80,10 +81,10 @@ from capx.store.records import CheckpointRecord, Head, Pruned, RequestRecord
 from capx.store.row_check import check_rows
 from capx.store.row_marks import ChangedRow
 from capx.store.sqlite.store import SQLiteStore
-from capx.tokens.binding import ToolCall
+from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.discharge import Discharge
-from capx.tokens.grants import Grant, demand_audience, demand_restricting
+from capx.tokens.grants import Grant, audience_of, demand_audience, demand_restricting
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Ask
 from capx.verify.verifier import Verifier
@@ -132,6 +133,8 @@ class Authority(History):
         # The head that this authority has left: its memory of deaths is of a look before that.
         self._reached: Head | None = None
         self._verifiers: dict[str, Verifier] = {}
+        self.statements = Statements(self.store, lambda: self._keyring, lambda: self.policy, self.verifier)
+        """Statements for third parties that hold no key."""
         # Weak, so that `rekey` does not keep verifiers that nobody uses any more.
         self._handed_out: weakref.WeakSet[AudienceKeys] = weakref.WeakSet()
         self._discard: Callable[[], object] | None = None
@@ -339,6 +342,27 @@ class Authority(History):
                 return call_approvals.answer(transaction, self._keyring, self.policy, asker, ask, now=now)
             return granting.answer(transaction, self._keyring, self.policy, asker, ask, now=now, before=found)
 
+    def statement(
+        self,
+        bundle: Bundle,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        request: HttpRequest | None = None,
+    ) -> str:
+        """State that the holder of this bundle may make one call, for a third party that holds no key: a JWT.
+
+        Without `audience`, the audience is the first label of the action. `request` is the HTTP request that will carry
+        the statement, if there is one. The call is judged, spent and recorded here. Denied if it is not allowed,
+        InvalidRequest if the policy has no `[statement]` for the audience.
+        """
+        meant = audience_of(action) if audience is None else audience
+        received = ToolCall(action, args or {})
+        verifier = self.statements.verifier(meant)
+        authentic = verifier.authenticate(bundle.present(meant, received, now=self._now()).text)
+        return self.statements.make(authentic, received, None if request is None else request.digest())
+
     def approve(self, request_id: str, discharge: Discharge | str) -> RequestRecord:
         """Keep what a person has signed on a request for an approval, and return the request.
 
@@ -542,7 +566,13 @@ class Authority(History):
         """The keys for one audience: a secret. With them a resource can verify its own tokens and follow the feed.
 
         Give as `seal_to` the public key that you seal them to, if you do: InvalidRequest if it was revoked.
+        InvalidRequest also for an audience of `[statement]` in the policy: its key stays here.
         """
+        if audience in self.policy.statements:
+            raise InvalidRequest(
+                f"the policy has a [statement] for {audience}, so its key is never exported: {audience} verifies "
+                "statements with public keys, which capx keys jwks prints"
+            )
         keys = self._keyring.exported(demand_audience(audience))
         if seal_to is not None:
             with self.store.read() as reading:

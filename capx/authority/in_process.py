@@ -12,7 +12,7 @@ from capx.api.messages.outcomes import Ended, Revocation
 from capx.crypto.instants import seconds
 from capx.store.protocols import Store
 from capx.store.records import TaskRecord
-from capx.tokens.binding import ToolCall
+from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import Bundle, hops_between
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.admitted import Admitted
@@ -44,6 +44,18 @@ class LocalAuthority(Protocol):
         demand: str | None = None,
     ) -> Answer:
         """Answer the ask of the agent that holds this bundle."""
+        ...
+
+    def statement(
+        self,
+        bundle: Bundle,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        request: HttpRequest | None = None,
+    ) -> str:
+        """State that the holder of this bundle may make one call."""
         ...
 
     def complete(self, task_id: str) -> Ended:
@@ -82,6 +94,17 @@ class InProcess:
             answer = self._authority.ask(self._bundle, action, audience=audience, args=args, demand=demand)
             if not isinstance(answer, Pending) or not self._decided(answer, ends):
                 return answer
+
+    def statement(
+        self,
+        action: str,
+        *,
+        audience: str | None = None,
+        args: Mapping[str, JSON] | None = None,
+        request: HttpRequest | None = None,
+    ) -> str:
+        """Return a statement that this one call is permitted, for a third party that holds no key: a JWT."""
+        return self._authority.statement(self._bundle, action, audience=audience, args=args, request=request)
 
     def complete(self) -> object:
         """End the task because its work is done."""

@@ -145,6 +145,12 @@ class RootKey(_Secret):
 
         return Signer(mac(self._secret, b"capx/1/log\x01"))
 
+    def statement_signer(self) -> "Signer":
+        """Return the signer of statements for third parties."""
+        from capx.crypto.ed25519 import Signer
+
+        return Signer(mac(self._secret, b"capx/1/statement\x01"))
+
     def row_mark(self, table: str, id_: str, fields: bytes) -> bytes:
         """Return the mark of a row in the authority's store: the kid (8 bytes) and a MAC (32 bytes).
 

@@ -46,6 +46,7 @@ def read_policy(data: bytes | str, name: str = FILE) -> Policy:
     return Policy(
         digest=b64u(hashlib.sha256(raw).digest()),
         audiences=MappingProxyType(dict(tables.audiences)),
+        statements=MappingProxyType(dict(tables.statements)),
         principals=MappingProxyType(dict(tables.principals)),
         purposes=MappingProxyType(dict(tables.purposes)),
     )

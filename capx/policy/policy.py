@@ -83,11 +83,13 @@ class Purpose(Struct, frozen=True, kw_only=True):
 class Policy(Struct, frozen=True, kw_only=True, dict=True):
     """The rules of an authority; `digest` is the SHA-256 of its file in base64url, and the log names it by that.
 
-    `audiences` maps each audience to its origin; `principals` and `purposes` are by name.
+    `audiences` maps each audience to its origin; `principals` and `purposes` are by name. `statements` has the
+    audiences for which the authority makes statements, and for how many seconds each is good.
     """
 
     digest: str = ""
     audiences: Mapping[str, str] = MappingProxyType({})
+    statements: Mapping[str, int] = MappingProxyType({})
     principals: Mapping[str, Principal] = MappingProxyType({})
     purposes: Mapping[str, Purpose] = MappingProxyType({})
 

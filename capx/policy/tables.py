@@ -1,6 +1,7 @@
-"""Read the tables of a policy: its audiences, principals and purposes.
+"""Read the tables of a policy: its audiences, statements, principals and purposes.
 
     [audience]              a name to the origin of the service
+    [statement]             an audience of that table to how long a statement for it is good
     [principal."NAME"]      key, tenants, purposes, groups
     [purpose.NAME]          ttl, require, tenant, and its grants
 
@@ -10,6 +11,7 @@ defines. A purpose with `tenant = "none"` cannot take the tenant of the intent.
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from itertools import islice
 from typing import Final, TypeVar, cast
 
@@ -45,6 +47,8 @@ T = TypeVar("T")
 _OPTIONAL: Final = frozenset({"tenant", "agent", "agent_key"})
 """The fields that an intent may have or lack, besides its parameters."""
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
+LONGEST_STATEMENT: Final = 300
+"""The most seconds for which a statement is good."""
 _LONGEST_TENANT: Final = 128 * "\U00010000"
 """A tenant whose name takes up the most bytes that a name can: a token must have room for it."""
 _LABEL_RULE = "use 1 to 128 characters, none of them hidden"
@@ -54,6 +58,7 @@ class Tables(Struct, frozen=True):
     """The checked contents of a policy file."""
 
     audiences: Mapping[str, str]
+    statements: Mapping[str, int]
     principals: Mapping[str, Principal]
     purposes: Mapping[str, Purpose]
 
@@ -68,6 +73,7 @@ def read_tables(document: Mapping[str, object]) -> Tables:
     there = document.get("purpose")
     purposes_there = cast("dict[str, object]", there) if isinstance(there, dict) else {}
     audiences = attempted(lines, _rows, document, "audience", _audience)
+    statements = attempted(lines, _rows, document, "statement", partial(_statement, audiences))
     principals = attempted(lines, _principals, document, purposes_there)
     # None means that there is no list to compare with. After a mistake in the list itself, comparing would only
     # report more mistakes.
@@ -78,12 +84,12 @@ def read_tables(document: Mapping[str, object]) -> Tables:
         return _purpose(name, raw, path, known)
 
     purposes = attempted(lines, _rows, document, "purpose", purpose)
-    if audiences is None or principals is None or purposes is None or lines:
+    if audiences is None or statements is None or principals is None or purposes is None or lines:
         raise Wrong(*lines)
-    return Tables(audiences, principals, purposes)
+    return Tables(audiences, statements, principals, purposes)
 
 
-_TABLES: Final = ("audience", "principal", "purpose")
+_TABLES: Final = ("audience", "statement", "principal", "purpose")
 
 
 def _rows(document: Mapping[str, object], kind: str, read: Callable[[str, object, str], T]) -> dict[str, T]:
@@ -101,6 +107,16 @@ def _audience(audience: str, raw: object, path: str) -> str:
     if not _ORIGIN.fullmatch(origin):
         raise wrong(path, f"{shown(origin)} is not an origin: write one like https://crm.internal, without a path")
     return origin
+
+
+def _statement(audiences: Mapping[str, str] | None, audience: str, raw: object, path: str) -> int:
+    # After a mistake in the list of audiences, comparing would only report more mistakes.
+    if audiences is not None and audience not in audiences:
+        raise wrong(path, f"is for {shown(audience)}, which [audience] does not list{near(audience, audiences)}")
+    seconds = duration(raw, path)
+    if not 0 < seconds <= LONGEST_STATEMENT:
+        raise wrong(path, f"must be from 1s to {LONGEST_STATEMENT}s: nobody can end a statement before")
+    return seconds
 
 
 def _principals(document: Mapping[str, object], purposes: Collection[str]) -> dict[str, Principal]:

@@ -29,7 +29,7 @@ from capx.authority.remote import operations
 from capx.errors import CapxError, InvalidRequest
 from capx.guard.asgi.messages import UnreadableHead
 from capx.server import openapi
-from capx.server.faces import agents, health, resources
+from capx.server.faces import agents, health, resources, statements
 from capx.server.faces import operators as operators_
 from capx.server.faces.redaction import redacted_error
 from capx.server.operation import ROUTE, refused
@@ -58,7 +58,7 @@ def operators(service: Service) -> ASGIApp:
 def everybody(service: Service) -> ASGIApp:
     """The face of agents, resources and monitoring."""
     # Operations of operators are not routes here at all, so no request can reach them (decision 23).
-    offered = (*agents.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS)
+    offered = (*agents.OPERATIONS, *statements.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS)
     described = openapi.document(
         "capx serve: agents and resources",
         "Agents present their authority capability; resources follow the feed and report their decisions.",
@@ -66,6 +66,7 @@ def everybody(service: Service) -> ASGIApp:
     )
     routes = [
         *agents.routes(service),
+        *statements.routes(service),
         *resources.routes(service),
         *health.routes(service),
         _document(described),

@@ -41,7 +41,8 @@ _SCHEMES: Final[Schema] = {
         "type": "apiKey",
         "in": "header",
         "name": "Authorization",
-        "description": "`Capx PRESENTATION`: the authority capability, presented for this very request.",
+        "description": "`Capx PRESENTATION`: the authority capability, presented for this very request; for a "
+        "statement, the capability of its audience, presented for the call in the body.",
     },
     "report": {
         "type": "apiKey",
@@ -113,7 +114,7 @@ def _operation(one: AnyOperation, schemas: dict[Any, Schema], components: dict[s
 
 def _proof(one: AnyOperation) -> str | None:
     """The name of the scheme with which a caller proves who it is."""
-    if one.action is not None:
+    if one.action is not None or one.presented:
         return "presentation"
     return "report" if one.reported else None
 

@@ -95,7 +95,7 @@ NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
 )
 """The members that the body of a decision may leave out, with the value that stands for nothing; not the evidence."""
 _NEWER: Final = frozenset(
-    {"nonces", "key", "args_digest", "shown_args", "digest", "chain", "args", "presented", "approvals"}
+    {"nonces", "key", "args_digest", "shown_args", "digest", "chain", "args", "presented", "approvals", "stated"}
 )
 """What an authority of an older version does not know."""
 

@@ -5,6 +5,7 @@
     args        H("capx/1/args", salt, canonical JSON of the arguments)
     presented   the block of the presentation, if a key has signed it
     approvals   dd of the last block of each approval, with cid and blocks the first time
+    stated      true if the authority has judged in the stead of the audience, for a statement
 
     salt        HMAC(mac key of the audience, "capx/1/salt" || H("capx/1/salt", id of the decision))
 
@@ -70,6 +71,7 @@ class Evidence(Struct, frozen=True, omit_defaults=True):
     chain: ChainText | None = None
     presented: BlockText | None = None
     approvals: tuple[ApprovalText, ...] = ()
+    stated: bool = False
 
 
 class NotedArgs(Struct, frozen=True):
@@ -87,9 +89,10 @@ class NotedArgs(Struct, frozen=True):
 class EvidenceKeeper:
     """Makes the evidence of one verifier, and remembers the chains and approvals that the log has."""
 
-    def __init__(self, size: int, *, with_arguments: bool, shown: Iterable[str]) -> None:
+    def __init__(self, size: int, *, with_arguments: bool, shown: Iterable[str], stated: bool = False) -> None:
         self._known: Cache[bool] = Cache(size)
         self._with_arguments = with_arguments
+        self._stated = stated
         self._shown = frozenset(shown)
         for name in self._shown:
             if not is_label(name):
@@ -104,6 +107,7 @@ class EvidenceKeeper:
             None if is_met else ChainText.of(token.identifier, token.blocks),
             None if presented is None else block_text(presented),
             tuple([self._approval(one, token.discharges) for one in approvals]),
+            self._stated,
         )
 
     def written(self, lineage: Lineage, approvals: tuple[Approval, ...]) -> None:

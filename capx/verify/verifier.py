@@ -136,9 +136,10 @@ class Verifier:
     token is of no use without the key of its holder. Without a `meter`, every token with a budget is denied. `bearer`
     also accepts bare tokens; a leaked token is then good for more than one call. `record` names arguments whose values
     decisions show in the clear, if they are short: then `find` can look for them. Without `evidence`, decisions commit
-    to no arguments, and have no presentation that a key has signed. Raises ConfigurationProblem for keys
-    of another audience, and for keys of another authority than the revocations. If nothing is known of these yet,
-    every token is denied once they turn out to be another's.
+    to no arguments, and have no presentation that a key has signed. `stated` marks its decisions as those of an
+    authority that judges in the stead of its audience. Raises ConfigurationProblem for keys of another audience, and
+    for keys of another authority than the revocations. If nothing is known of these yet, every token is denied once
+    they turn out to be another's.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class Verifier:
         bearer: bool = False,
         evidence: bool = True,
         record: Iterable[str] = (),
+        stated: bool = False,
         clock: Callable[[], float] = time.time,
         cache_size: int = 1024,
     ) -> None:
@@ -185,7 +187,7 @@ class Verifier:
             max_staleness=max_staleness,
             clock=clock,
             signed_blocks=cache_size * _BLOCKS_OF_A_CHAIN,
-            evidence=EvidenceKeeper(cache_size, with_arguments=evidence, shown=_names(record)),
+            evidence=EvidenceKeeper(cache_size, with_arguments=evidence, shown=_names(record), stated=stated),
         )
         self._cache: Cache[_Known] = Cache(cache_size)
         self._discharges: Cache[KnownDischarge] = Cache(cache_size)

@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "ask": "Ask for more at run time, as an agent does",
     "approval": "Ask people to approve a call by file, and use their answer",
     "present": "Bind a token to one call, for a resource to see",
+    "statement": "State that a call is permitted, for who holds no key",
     "call": "Present a token, send an HTTP request, explain a denial",
     "inspect": "Show what a token can still allow, verify nothing",
     "can": "List what a token can still allow, for scripts",

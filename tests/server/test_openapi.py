@@ -20,7 +20,7 @@ from capx.api import resource_auth
 from capx.authority.remote import operations as operators
 from capx.authority.remote.client import RemoteAuthority
 from capx.server import openapi
-from capx.server.faces import agents, health, resources
+from capx.server.faces import agents, health, resources, statements
 from capx.tokens.binding import HttpRequest
 from tests.labs.counts import repeated
 from tests.server.conftest import Served
@@ -31,7 +31,7 @@ Case = Any
 
 FACES = {
     "operators": operators.OPERATIONS,
-    "everybody": (*agents.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS),
+    "everybody": (*agents.OPERATIONS, *statements.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS),
 }
 
 

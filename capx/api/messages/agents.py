@@ -6,6 +6,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from capx.api import remote_text
 from capx.api.messages.base import RequestBody
+from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
 from capx.tokens.discharge import Discharge
 from capx.tokens.wire import MAX_BLOCK, MAX_BLOCKS
@@ -79,6 +80,27 @@ class AskMore(SuggestedAsk, RequestBody, frozen=True):
     def of(cls, ask: ask.Ask) -> "AskMore":
         """An ask in its form on the wire."""
         return cls(audience=ask.audience, action=ask.action, args=UNSET if ask.args is None else dict(ask.args))
+
+
+class AskStatement(RequestBody, frozen=True):
+    """Asks for a statement that one call is permitted. `request` is the digest of the HTTP request that will carry it.
+
+    The presentation beside it covers action and arguments, with the profile `tool`.
+    """
+
+    action: str
+    args: dict[str, Any]
+    request: Annotated[str, Meta(pattern="^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$", max_length=43)] | UnsetType = UNSET
+
+    def call(self) -> ToolCall:
+        """The call that is presented; InvalidRequest if none can be."""
+        return ToolCall(self.action, self.args)
+
+
+class Stated(Struct, frozen=True):
+    """A statement: a JWT in JWS compact form."""
+
+    statement: str
 
 
 class Reason(Struct, frozen=True):

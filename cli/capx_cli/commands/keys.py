@@ -100,6 +100,18 @@ def list_(as_json: bool) -> None:
     _KEYS.show([(kid, "verifies" if at else "active", tasks) for at, (kid, tasks) in enumerate(kids)], as_json)
 
 
+@keys.command(short_help="Print the public keys that sign statements.")
+def jwks() -> None:
+    """Write the public keys that sign statements to standard output, as a JWK Set (RFC 7517).
+
+    A third party verifies with them what capx statement writes. capx serve has the same at /jwks.json.
+
+    Example: capx keys jwks > jwks.json
+    """
+    with target.home_authority("capx keys jwks") as authority:
+        screen.as_json(authority.statements.jwks())
+
+
 @keys.command(short_help="Add a key that verifies, but does not mint yet.")
 def add() -> None:
     """Add a new root key, and write its id to standard output. It verifies, but does not mint yet.
