@@ -295,3 +295,28 @@ def test_a_number_of_any_size_is_told_and_crashes_nothing(place: str, number: st
 def test_a_parameter_that_a_grant_uses_may_be_a_holder() -> None:
     found = read_policy(granting('allow."crm.read" = { name = "{intent.holder}" }', 'require = ["holder"]').encode())
     assert found.purposes["work"].names == {"holder"}
+
+
+LISTED = '[audience]\npartner = "https://partner.example"\n'
+
+
+def test_statements_are_made_for_listed_audiences() -> None:
+    policy = read_policy(f'{LISTED}[statement]\npartner = "5m"\n')
+    assert policy.statements == {"partner": 300}
+    assert read_policy(LISTED).statements == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('partner = "301s"', "statement.partner: must be from 1s to 300s: nobody can end a statement before"),
+        ('partner = "0s"', "statement.partner: is 0"),
+        ("partner = 60", "statement.partner: is a number"),
+        ('partners = "60s"', "[audience] does not list: did you mean partner?"),
+        ('authority = "60s"', "[audience] does not list"),
+    ],
+)
+def test_a_statement_that_cannot_be_is_told(line: str, told: str) -> None:
+    with pytest.raises(ConfigurationProblem) as problem:
+        read_policy(f"{LISTED}[statement]\n{line}\n")
+    assert told in str(problem.value)

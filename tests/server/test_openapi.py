@@ -17,12 +17,17 @@ from schemathesis import checks as general
 from schemathesis.specs.openapi import checks as of_openapi
 
 from capx.api import resource_auth
+from capx.api.messages.agents import AskStatement
+from capx.api.messages.base import decode_body
 from capx.authority.remote import operations as operators
 from capx.authority.remote.client import RemoteAuthority
+from capx.errors import InvalidRequest
 from capx.server import openapi
 from capx.server.faces import agents, health, resources, statements
-from capx.tokens.binding import HttpRequest
+from capx.tokens.binding import HttpRequest, ToolCall
+from capx_caveats import InvalidCaveat
 from tests.labs.counts import repeated
+from tests.labs.stating import POLICY
 from tests.server.conftest import Served
 
 Case = Any
@@ -67,11 +72,24 @@ bounded = settings(
 )
 
 
+def called(body: bytes) -> ToolCall:
+    """The call in the body of an ask for a statement, if there is one."""
+    try:
+        call = decode_body(body, AskStatement).call()
+        call.digest()
+    except (InvalidRequest, InvalidCaveat):
+        return ToolCall("partner.quote", {})
+    return call
+
+
 class Asker:
     """Sends what was made up, proven where the face wants a proof."""
 
     def __init__(self, served: Served) -> None:
         self._clients = {"operators": served.operators(), "everybody": served.everybody()}
+        policy = served.home / "policy.toml"
+        policy.write_text(POLICY)
+        policy.chmod(0o600)
         self._remote = RemoteAuthority(served.place)
         keys = served.keys("crm")
         self._key = keys.get(next(iter(keys.feed)))
@@ -99,6 +117,9 @@ class Asker:
 
     def _proof(self, case: Case, target: str, body: bytes, kind: str | None) -> dict[str, str]:
         path: str = case.operation.path
+        if path == "/agent/statement":
+            bundle = self._remote.open(allow=["partner.quote"]).bundle
+            return {"authorization": bundle.present("partner", called(body)).authorization}
         if path.startswith("/agent/"):
             received = HttpRequest(method=case.method, target=target, content_type=kind, body=body)
             bundle = self._remote.open(allow=["crm.read"]).bundle

@@ -96,6 +96,8 @@ def test_the_presentation_covers_the_call(served: Served, task: OpenedTask) -> N
         (b'{"action":"partner.quote","args":{},"more":1}', 400),
         (b'{"action":"partner.quote","args":{},"request":"x"}', 400),
         (b'{"action":"a b","args":{}}', 400),
+        (b'{"action":"partner.quote","args":{"n":9007199254740993}}', 400),
+        (b'{"action":"partner.quote","args":{"n":NaN}}', 400),
         (b'{"action":"partner.quote","action":"partner.quote","args":{}}', 400),
     ],
 )

@@ -103,6 +103,23 @@ class Stated(Struct, frozen=True):
     statement: str
 
 
+class PublicJwk(Struct, frozen=True):
+    """A public key that signs statements, as a JWK (RFC 8037)."""
+
+    kty: Literal["OKP"]
+    crv: Literal["Ed25519"]
+    x: str
+    kid: str
+    alg: Literal["EdDSA"]
+    use: Literal["sig"]
+
+
+class JwkSet(Struct, frozen=True):
+    """The public keys that sign statements, as a JWK Set (RFC 7517)."""
+
+    keys: list[PublicJwk]
+
+
 class Reason(Struct, frozen=True):
     """One reason of a refusal, as in problem details. The sentence says whose restriction it is."""
 

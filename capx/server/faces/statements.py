@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from capx.api.messages.agents import AskStatement, Stated
+from capx.api.messages.agents import AskStatement, JwkSet, Stated
 from capx.api.messages.base import decode_body
 from capx.api.operation import OperationTable
 from capx.authority.authority import Authority
@@ -51,10 +51,10 @@ def agent_statement(authority: Authority, authentic: Authentic, asked: AskStatem
     return Stated(authority.statements.make(authentic, asked.call(), None if asked.request is UNSET else asked.request))
 
 
-@operation("GET", "/jwks.json", answers=None, media=JWKS_TYPE)
-def jwks(authority: Authority) -> bytes:
+@operation("GET", "/jwks.json", media=JWKS_TYPE)
+def jwks(authority: Authority) -> JwkSet:
     """The public keys that sign statements, as a JWK Set (RFC 7517)."""
-    return msgspec.json.encode(authority.statements.jwks())
+    return msgspec.convert(authority.statements.jwks(), JwkSet)
 
 
 class StatementRoute:
