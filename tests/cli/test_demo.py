@@ -72,7 +72,7 @@ def test_every_row_happens_as_expected(kept: tuple[dict[str, Any], Path]) -> Non
     answer, _ = kept
     assert answer["ok"]
     assert [row for row in answer["rows"] if not row["ok"]] == []
-    assert len(answer["rows"]) == 39
+    assert len(answer["rows"]) == 41
     assert answer["seconds"] < 30
 
 
@@ -298,8 +298,8 @@ def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
     lines = shown.stdout.splitlines()
     assert "\x1b" not in shown.stdout
     assert max(len(line) for line in lines if "CAPX_HOME=" not in line) <= 48
-    assert "39 of 39 rows as expected" in shown.stdout
-    assert sum(line.startswith("   ok ") for line in lines) == 39
+    assert "41 of 41 rows as expected" in shown.stdout
+    assert sum(line.startswith("   ok ") for line in lines) == 41
     assert [line for line in lines if "capx why" in line and "CAPX_HOME=" in line]
     assert [line for line in lines if "capx requests list --all" in line and "CAPX_HOME=" in line]
 

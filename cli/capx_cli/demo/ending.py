@@ -73,7 +73,8 @@ def commands(home: Path, outcome: Outcome) -> list[str]:
         "find --denied",
         f"why {outcome.denial.get('id')}",
     )
-    return [f"{capx} {each}" for each in shown]
+    proof, trust = (shlex.quote(str(Path(home, "demo", name))) for name in ("review.proof", "trust.keys"))
+    return [f"{capx} {each}" for each in (*shown, f"proof show {proof} --trust {trust} --html review.html")]
 
 
 def _capx() -> str:

@@ -99,6 +99,15 @@ class Screen:
         right = Text(f"{when}\n").append(f"calls: {refused(sides['execution'].values(), 'task_completed')}", GOOD)
         self._beside("The task is completed. All four agents call all four services again", left, right)
 
+    def _proven(self, sides: Mapping[str, Any]) -> None:
+        report, tampered = sides["report"], sides["tampered"]
+        self._heading("Somebody who has only public keys verifies the proof of the task, in another process")
+        whole = f"whole: {len(report['decisions'])} decisions, the intent" if report.get("holds") else "broken"
+        intent = (report.get("intent") or {}).get("vouched", "")
+        self._indented(Text(f"{whole} {clean(intent)}", GOOD if report.get("holds") else BAD))
+        said = clean(str(tampered.get("broken", "nobody noticed")))
+        self._indented(Text("a copy that hides the export is refused: ", GOOD).append(said, "default"))
+
     def _beside(self, heading: str, left: Text, right: Text, *, number: bool = True) -> None:
         self._heading(heading, number=number)
         if self._console.width < 60:

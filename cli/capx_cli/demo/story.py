@@ -1,4 +1,4 @@
-"""The story of the demo: a quarterly business review, attacked, on both sides at once; then two endings.
+"""The story of the demo: a quarterly business review, attacked, on both sides at once; two endings; then the proof.
 
 Laws: both sides run the same code with the same data, and take each step together. Each row is measured. Every process
 that was started is ended, whatever happens.
@@ -16,7 +16,7 @@ from capx import AgentKey, Authority, Bundle, RemoteAuthority
 from capx.agent import httpx_client
 from capx.authority.graph.graph import Tree
 from capx.store.log import Event
-from capx_cli.demo import gains, rows
+from capx_cli.demo import gains, proving, rows
 from capx_cli.demo.charter import Charter
 from capx_cli.demo.credential import PATIENCE
 from capx_cli.demo.data import SERVICES
@@ -95,8 +95,11 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
         table += rows.of_revocation(before, after)
         show("revoked", after)
 
-        held = opened.bundle.with_key(AgentKey.load(charter.agent))
-        took = _end(held, execution.services, lambda: completes and authority.complete(opened.id))
+        took = _end(
+            opened.bundle.with_key(AgentKey.load(charter.agent)),
+            execution.services,
+            lambda: completes and authority.complete(opened.id),
+        )
         ended = {"session": session.probes(), "execution": execution.probes()}
         table += rows.of_completion(took, ended)
         show("ended", {"took": took, **ended})
@@ -107,9 +110,18 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
         head = authority.check()
         events = list(authority.log(limit=head.position))
         table += rows.of_memory(tree, events, head, denial)
+    table += _proof(home, opened.id, events, show)
     # The session side first. The sort is stable, so the rows of a side keep their order.
     table.sort(key=lambda row: row.side, reverse=True)
     return Outcome(table, time.monotonic() - began, opened.id, tree, events, denial)
+
+
+def _proof(home: Path, task: str, events: list[Event], show: Show) -> list[Row]:
+    """Prove the task to a process with public keys alone, and return the rows about that."""
+    proven = proving.prove(home, task)
+    show("proven", {"report": proven.report, "tampered": proven.tampered})
+    decisions = sum(event.kind == "decision" and event.facts().get("task") == task for event in events)
+    return proving.rows_of(proven, decisions)
 
 
 def _work(session: Side, execution: Side, desk: Desk, approver: Child, show: Show) -> dict[str, dict[str, Any]]:
