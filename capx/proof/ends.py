@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from capx.proof.decisions import Chains, InLog
-from capx.proof.report import Ended
+from capx.proof.report import ProvenEnd
 from capx.store.events import TASK_ENDS, Restored, Revoked, TaskOpened
 from capx.store.log import Event
 from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
@@ -13,16 +13,16 @@ from capx_caveats import shown_instant
 _STATES: Final = {fact.kind: state for state, fact in TASK_ENDS.items()}
 
 
-def ends_in(events: Iterable[Event], opened: TaskOpened) -> Iterator[Ended]:
+def ends_in(events: Iterable[Event], opened: TaskOpened) -> Iterator[ProvenEnd]:
     """Return what ended authority in a task, in the order of the log; at last, that it expires."""
     for event in events:
         if event.kind in _STATES:
-            yield Ended(event.position, event.at, f"the task is {_STATES[event.kind]}")
+            yield ProvenEnd(event.position, event.at, f"the task is {_STATES[event.kind]}")
         elif event.kind == Revoked.kind:
-            yield Ended(event.position, event.at, _revoked(event.read(Revoked)))
+            yield ProvenEnd(event.position, event.at, _revoked(event.read(Revoked)))
         elif event.kind == Restored.kind:
-            yield Ended(event.position, event.at, f"{_issued(event.read(Restored).issued)}: a restoration")
-    yield Ended(0, opened.expires, "the task expires at the latest")
+            yield ProvenEnd(event.position, event.at, f"{_issued(event.read(Restored).issued)}: a restoration")
+    yield ProvenEnd(0, opened.expires, "the task expires at the latest")
 
 
 def allowed_after(

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from capx.proof.report import Answered, Decided, Node, Report
+from capx.proof.report import Answered, Decided, ProvenNode, Report
 from capx_caveats import shown_instant
 from capx_caveats.shown_values import printable
 
@@ -129,12 +129,12 @@ def _intent(report: Report) -> ET.Element:
     return _facts(facts)
 
 
-def _graph(nodes: Sequence[Node]) -> ET.Element:
+def _graph(nodes: Sequence[ProvenNode]) -> ET.Element:
     """The execution graph as lists in lists.
 
     Agents decide how deep it is. What is deeper than a page can show stands beside the node above it, which it names.
     """
-    below: defaultdict[str | None, list[Node]] = defaultdict(list)
+    below: defaultdict[str | None, list[ProvenNode]] = defaultdict(list)
     for node in nodes:
         below[node.above].append(node)
     root = _element("ul", class_="tree")
@@ -152,7 +152,7 @@ def _graph(nodes: Sequence[Node]) -> ET.Element:
     return root
 
 
-def _node(node: Node, *, is_deep: bool) -> Iterator["ET.Element | str"]:
+def _node(node: ProvenNode, *, is_deep: bool) -> Iterator["ET.Element | str"]:
     label = _element("strong", _FIRST if node.above is None else node.label)
     yield label if node.key is not None or node.above is None else _element("span", label, " ", _claimed())
     yield f" {node.allowed} allowed, {node.denied} denied"

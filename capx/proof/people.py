@@ -12,7 +12,7 @@ from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, parse_intent
 from capx.intents.verdict_message import verdict_message
 from capx.proof.document import AnsweredRequest, IntentPart, ProofBroken
-from capx.proof.report import Answered, Findings, Purpose
+from capx.proof.report import Answered, Findings, ProvenIntent
 from capx.proof.trust import Trust
 from capx.store.events import RequestAnswered, RequestApproved, RequestDenied, TaskOpened
 from capx.store.log import Event
@@ -21,7 +21,7 @@ from capx_caveats import InvalidCaveat
 _ANSWERS = frozenset({RequestApproved.kind, RequestDenied.kind})
 
 
-def intent_of(opened: TaskOpened, part: IntentPart | None, trust: Trust, findings: Findings) -> Purpose | None:
+def intent_of(opened: TaskOpened, part: IntentPart | None, trust: Trust, findings: Findings) -> ProvenIntent | None:
     """Return the intent that a task was opened on; None if it was opened by hand. ProofBroken if it is another one."""
     if opened.intent is None:
         if part is not None:
@@ -44,7 +44,7 @@ def intent_of(opened: TaskOpened, part: IntentPart | None, trust: Trust, finding
     else:
         vouched = _signed_by(intent, part.signature, trust)
         findings.signed.append(f"the intent: {vouched}")
-    return Purpose(
+    return ProvenIntent(
         intent.principal, intent.statement, dict(intent.parameters), vouched, is_signed=part.signature is not None
     )
 

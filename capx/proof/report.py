@@ -23,7 +23,7 @@ class Findings(Struct):
     contradictions: list[str] = field(default_factory=list[str])
 
 
-class Purpose(Struct, frozen=True):
+class ProvenIntent(Struct, frozen=True):
     """Whose intent the task was opened on, and who vouches for it: a signature, or the word of the authority."""
 
     principal: str
@@ -91,7 +91,7 @@ class Decided(Struct, frozen=True):
     shown_args: dict[str, Any] | None = None
 
 
-class Node(Struct, frozen=True):
+class ProvenNode(Struct, frozen=True):
     """A node of the execution graph: the agent's label, the node above it, its key, and its decisions.
 
     `may` says what the chains that ended at it allowed, before they ended.
@@ -106,7 +106,7 @@ class Node(Struct, frozen=True):
     may: tuple[str, ...] = ()
 
 
-class Ended(Struct, frozen=True):
+class ProvenEnd(Struct, frozen=True):
     """What ended authority: the task, or a part of it; in words."""
 
     position: int
@@ -128,13 +128,13 @@ class Report(Struct, frozen=True):
     root: str
     holder: str | None
     policy: str | None
-    intent: Purpose | None
+    intent: ProvenIntent | None
     sources: tuple[CheckedSource, ...]
     granted: tuple[Granted, ...]
-    nodes: tuple[Node, ...]
+    nodes: tuple[ProvenNode, ...]
     decisions: tuple[Decided, ...]
     answers: tuple[Answered, ...]
-    ended: tuple[Ended, ...]
+    ended: tuple[ProvenEnd, ...]
     signed: tuple[str, ...]
     words: tuple[str, ...]
     contradictions: tuple[str, ...]

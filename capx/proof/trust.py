@@ -91,7 +91,7 @@ _FORMS = "write authority ORIGIN, log KEY, witness KEY, quorum N, or principal N
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.startswith("#"):
+        if line.strip() and not line.lstrip().startswith("#"):
             yield number, line.split()
 
 

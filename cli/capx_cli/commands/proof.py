@@ -138,8 +138,10 @@ def trust() -> None:
         try:
             people = [(one.name, one.key) for one in authority.policy.principals.values() if one.key is not None]
         except ConfigurationProblem as problem:
-            screen.note(f"no people: {problem}", "yellow")
+            screen.note(str(problem), "yellow")
             people = []
+    if not people:
+        screen.note("no people: the policy names nobody who has a key", "yellow")
     screen.bare(Trust(frozenset(key.name for key in keys), tuple(keys), principals=tuple(people)).text().rstrip("\n"))
 
 
