@@ -97,7 +97,7 @@ class AuthorityClient:
     @cached_property
     def _plain(self) -> httpx.Client:
         """A client that presents nothing by itself: for a presentation that is for another audience."""
-        settings = {**self._settings, "follow_redirects": False}
+        settings: dict[str, Any] = {**self._settings, "follow_redirects": False}
         if settings.get("transport") is not None:
             settings["transport"] = _BorrowedTransport(settings["transport"])
         return httpx.Client(base_url=self.url, **settings)

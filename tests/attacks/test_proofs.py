@@ -94,8 +94,8 @@ def changes(values: dict[str, Any], path: Path_) -> Iterator[tuple[str, dict[str
     del holder[path[-1]]
     yield "left out", made
     made, holder = fresh()
-    if isinstance(holder, list):
-        holder.insert(int(path[-1]), holder[int(path[-1])])
+    if isinstance(path[-1], int):
+        holder.insert(path[-1], holder[path[-1]])
     else:
         holder[f"{path[-1]}_"] = holder[path[-1]]
     yield "doubled", made
@@ -373,7 +373,7 @@ def test_a_hop_that_its_delegator_did_not_sign_is_told(lab: ProofLab) -> None:
     block = body["chain"]["blocks"][-1]
     at = block.index('["sig","') + 8
     forged = f"{block[:at]}{'B' if block[at] == 'A' else 'A'}{block[at + 1 :]}"
-    chain = {**body["chain"], "blocks": [*body["chain"]["blocks"][:-1], forged]}
+    chain: dict[str, Any] = {**body["chain"], "blocks": [*body["chain"]["blocks"][:-1], forged]}
     digests = ChainText(chain["identifier"], tuple(chain["blocks"])).digests()
     made = body | {"chain": chain, "digest": b64u(digests[-1]), "ids": [b64u(one[:16]) for one in digests]}
     assert any("its chain is not signed as it must be" in why for why in lab.contradictions(task, made))

@@ -1,6 +1,7 @@
 """The file of a proof is read strictly, and written privately."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -55,7 +56,7 @@ def test_the_message_of_an_extract_binds_all_its_parts() -> None:
 def test_a_proof_has_the_form_of_its_schema(told: Told) -> None:
     schema = proof_schema()
     Draft202012Validator.check_schema(schema)
-    validator = Draft202012Validator(schema)
+    validator: Any = Draft202012Validator(schema)
     values = as_values(told.proof)
     validator.validate(values)
     assert not validator.is_valid(values | {"more": 1})

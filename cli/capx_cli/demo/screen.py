@@ -103,8 +103,8 @@ class Screen:
         report, tampered = sides["report"], sides["tampered"]
         self._heading("Somebody who has only public keys verifies the proof of the task, in another process")
         whole = f"whole: {len(report['decisions'])} decisions, the intent" if report.get("holds") else "broken"
-        intent = (report.get("intent") or {}).get("vouched", "")
-        self._indented(Text(f"{whole} {clean(intent)}", GOOD if report.get("holds") else BAD))
+        intent: Mapping[str, Any] = report.get("intent") or {}
+        self._indented(Text(f"{whole} {clean(str(intent.get('vouched', '')))}", GOOD if report.get("holds") else BAD))
         said = clean(str(tampered.get("broken", "nobody noticed")))
         self._indented(Text("a copy that hides the export is refused: ", GOOD).append(said, "default"))
 
