@@ -38,6 +38,7 @@ TIMES = (
 )
 EVENT_HASH = re.compile(r'("hash": ?)"[\w-]{43}"')
 NONCES = re.compile(r'("nonces": ?\[)"[^\]]*')
+HOP_NONCE = re.compile(r'(\["hop","[\w-]+",")[\w-]{11}'.replace('"', r'\\*"'))
 POSITIONS = (
     (re.compile(r'(\\?"(?:position|reached|end)\\?": ?)\d+'), r"\1POSITION"),
     (re.compile(r"^\d+ +(?=INSTANT)", re.MULTILINE), "POSITION "),
@@ -161,6 +162,7 @@ def _script(session: str) -> str:
 
 def masked(text: str) -> str:
     """A text without what differs from run to run."""
+    text = HOP_NONCE.sub(r"\1NONCE", text)
     text = NONCES.sub(r'\1"NONCES"', EVENT_HASH.sub(r'\1"HASH"', text))
     for label, pattern in MASKS:
         seen = dict.fromkeys(pattern.findall(text))
