@@ -20,6 +20,7 @@ Modules:
     restore                   replace a store with a backup
     proving                   what people signed in a task, and arguments that a proof discloses
     checkpoints               sign the log, and hold it to what was signed
+    archiving                 move old decisions out of the store, into files
     statements                that a call is permitted, for a third party that holds no key
     graph/                    the execution graph, and what a revocation would affect
     in_process                the authority for an agent in the same process

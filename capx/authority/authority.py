@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.authority import agent_keys, intent_use
+from capx.authority.archiving import Archived, Archiver
 from capx.authority.checkpoints import Checkpoints
 from capx.authority.ending import end_overdue, end_task
 from capx.authority.history import INDEXED_AT_ONCE, PATIENCE, History
@@ -68,6 +69,7 @@ from capx.crypto.instants import ttl, when
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, intent_digest
+from capx.ledger.archive import Archive
 from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
 from capx.proof.document import Disclosed
 from capx.resource.replay import Replay
@@ -217,14 +219,14 @@ class Authority(History):
         with self.store.read() as reading:
             return signed_in_task(reading, task)
 
-    def disclosure(self, decision: str, args: Mapping[str, Any]) -> Disclosed:
+    def disclosure(self, decision: str, args: Mapping[str, Any], *, archive: Archive | None = None) -> Disclosed:
         """The arguments of a recorded decision with their salt, for a proof.
 
         InvalidRequest if it did not commit to these arguments, or the key of its audience is gone.
         """
         self.flush(PATIENCE)
         with self.store.read() as reading:
-            return disclosed(reading, self._keyring, decision, args)
+            return disclosed(reading, self._keyring, decision, args, archive)
 
     def open(
         self,
@@ -523,6 +525,23 @@ class Authority(History):
             pass
         with self._writing() as (transaction, now):
             return agent_keys.forget(transaction, now=now, max_ttl=self.max_ttl)
+
+    def archive(
+        self, folder: Path, *, older_than: int = 30 * 86_400, progress: Callable[[int], object] | None = None
+    ) -> Archived:
+        """Move decisions older than `older_than` seconds out of the store, into files in a folder.
+
+        The files have all events of that part of the log, and are signed as the log is. What happened since the oldest
+        task was opened that may still have a live token stays. You may kill it at any time: run it again with the same
+        folder. It ends overdue tasks and makes a checkpoint first. `progress` gets each position that was reached.
+        InvalidRequest if the folder lacks what was archived before; StoreProblem if a file cannot be written, or does
+        not fit the log.
+        """
+        while self.end_overdue():
+            pass
+        self.checkpoints.make()
+        archiver = Archiver(self.store, self._keyring, folder, clock=self._now, progress=progress)
+        return archiver.run(before=self._now() - ttl("older_than", older_than))
 
     def kids(self) -> dict[str, int]:
         """The ids of the live root keys, the active one first, each with the number of live tasks that use it."""

@@ -12,6 +12,7 @@ from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
+from capx.ledger.archive import Archive
 from capx.proof.document import AnsweredRequest, Disclosed, IntentPart
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, RequestRecord
@@ -58,9 +59,13 @@ def _answered(reading: Reading, request: RequestRecord) -> AnsweredRequest:
     )
 
 
-def disclosed(reading: Reading, keyring: KeyRing, decision: str, args: Mapping[str, Any]) -> Disclosed:
+def disclosed(
+    reading: Reading, keyring: KeyRing, decision: str, args: Mapping[str, Any], archive: Archive | None = None
+) -> Disclosed:
     """The arguments of a decision with the salt of its commitment; InvalidRequest if it did not commit to them."""
     event = reading.decision(decision)
+    if event is None and archive is not None:
+        event = archive.decision(reading, decision)
     recorded = None if event is None else event.read_if(_Committed)
     if recorded is None or recorded.args is None or not recorded.ids:
         raise InvalidRequest(f"decision {decision!a:.80} is not in the log, or commits to no arguments")

@@ -20,10 +20,12 @@ Modules:
     ledger_file     the file in which a verifier without a store keeps its decisions
     ledger_check    checks such files
     ledger_lines    the lines of these files
+    archive         files with the events of a log whose decisions have left the store
     note_keys       the key files of ledgers and witnesses
     base64_text     base64 as notes spell it
 """
 
+from capx.ledger.archive import Archive
 from capx.ledger.checkpoint import Checkpoint, opened, signed
 from capx.ledger.ledger_file import LedgerFile
 from capx.ledger.note import BadNote, Note, NoteKey, NoteSigner
@@ -31,6 +33,7 @@ from capx.ledger.note_keys import LedgerKey, WitnessKey
 from capx.ledger.tree import Frontier
 
 __all__ = [
+    "Archive",
     "BadNote",
     "Checkpoint",
     "Frontier",

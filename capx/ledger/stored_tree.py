@@ -18,7 +18,7 @@ from msgspec import Struct
 from capx.errors import BrokenLog, StoreProblem
 from capx.ledger.checkpoint import Checkpoint
 from capx.ledger.note import BadNote, Note
-from capx.ledger.tree import Frontier, consistency_path, full_run, inclusion_path, leaf_hash, root
+from capx.ledger.tree import Frontier, consistency_path, frontier, full_run, inclusion_path, leaf_hash, root
 from capx.store.protocols import Reading
 from capx.store.records import CheckpointRecord
 
@@ -56,6 +56,10 @@ class StoredTree:
     def root(self, size: int) -> bytes:
         """The root of the first `size` events: 32 bytes."""
         return root(size, self._run)
+
+    def frontier(self, size: int) -> Frontier:
+        """The frontier of the first `size` events, which may grow."""
+        return frontier(size, self._run)
 
     def inclusion_path(self, position: int, size: int) -> list[bytes]:
         """The path that proves that the event at this position (from 1) is among the first `size`."""

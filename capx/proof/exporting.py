@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.errors import InvalidRequest
+from capx.ledger.archive import Archive
 from capx.ledger.checkpoint import Checkpoint
 from capx.ledger.note import BadNote, Note
 from capx.proof.document import AnsweredRequest, Disclosed, IntentPart, Proof, ProofEvent, Source
@@ -57,7 +58,7 @@ class LogOwner(Protocol):
         """What people have signed in a task; UnknownTask if there is none."""
         ...
 
-    def disclosure(self, decision: str, args: Mapping[str, Any]) -> Disclosed:
+    def disclosure(self, decision: str, args: Mapping[str, Any], *, archive: Archive | None = None) -> Disclosed:
         """The arguments of a decision with their salt; InvalidRequest if they are not those that were decided."""
         ...
 
@@ -68,18 +69,20 @@ def export(
     *,
     parts: Iterable[Proof] = (),
     disclose: Mapping[str, Mapping[str, Any]] | None = None,
+    archive: Archive | None = None,
     now: int | None = None,
 ) -> Proof:
     """The proof of a task, from the authority's log as it is now.
 
     `parts` are those of resources (`extract_ledger`). `disclose` has the arguments of decisions, by their ids: all who
-    have the proof will read them. UnknownTask if there is no such task.
+    have the proof will read them. `archive` is needed if decisions of that time have left the store. UnknownTask if
+    there is no such task.
     """
     signed = owner.signed_parts(task)
     record = owner.sign_checkpoint()
     at = int(time.time()) if now is None else now
     with owner.store.read() as reading:
-        source = extract_log(reading, record, task, sign=owner.sign_extract, at=at)
+        source = extract_log(reading, record, task, sign=owner.sign_extract, at=at, archive=archive)
     decisions = {_id_of(event) for event in source.events if event.kind == "decision"}
     proof = Proof(
         1,
@@ -88,7 +91,7 @@ def export(
         signed.intent,
         signed.requests,
         tuple([document for document in signed.approvals if _is_in(document, source)]),
-        tuple([owner.disclosure(id_, args) for id_, args in (disclose or {}).items()]),
+        tuple([owner.disclosure(id_, args, archive=archive) for id_, args in (disclose or {}).items()]),
     )
     if unknown := [one.decision for one in proof.disclosed if one.decision not in decisions]:
         raise InvalidRequest(f"the task has no decision {unknown[0]!a:.80}: capx find --task shows its decisions")

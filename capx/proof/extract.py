@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import InvalidRequest
+from capx.ledger.archive import Archive
 from capx.ledger.checkpoint import Checkpoint, signed
 from capx.ledger.ledger_check import LedgerReader, follow
 from capx.ledger.ledger_lines import MAX_LINE, Entry, Header, read_line
@@ -17,7 +18,7 @@ from capx.ledger.note_keys import LedgerKey
 from capx.ledger.stored_tree import StoredTree
 from capx.ledger.tree import RunsInMemory, inclusion_path
 from capx.proof.document import Proof, ProofEvent, Source, extract_message
-from capx.store.events import Restored, Revoked, TaskOpened
+from capx.store.events import Restored, Revoked, TaskOpened, archived_until
 from capx.store.log import GENESIS, Event
 from capx.store.protocols import Reading
 from capx.store.records import CheckpointRecord
@@ -26,13 +27,30 @@ Sign = Callable[[bytes], bytes]
 """Signs a message of 32 bytes with the key of the log: 64 bytes."""
 
 
-def extract_log(reading: Reading, checkpoint: CheckpointRecord, task: str, *, sign: Sign, at: int) -> Source:
-    """The source of an authority's log, up to a checkpoint; InvalidRequest if it does not know the task."""
+def extract_log(
+    reading: Reading,
+    checkpoint: CheckpointRecord,
+    task: str,
+    *,
+    sign: Sign,
+    at: int,
+    archive: Archive | None = None,
+) -> Source:
+    """The source of an authority's log, up to a checkpoint; InvalidRequest if it does not know the task.
+
+    If decisions of that time have left the store, it needs the `archive`: who signs a source says that it is complete.
+    """
     size = checkpoint.size
     own = [event for event in reading.events(task=task) if event.position <= size]
     opened = next((event.position for event in own if event.kind == TaskOpened.kind), None)
     if opened is None:
         raise InvalidRequest(f"the log has not opened the task {task!a:.80}: capx task list shows all tasks")
+    if opened <= archived_until(reading):
+        if archive is None:
+            raise InvalidRequest("decisions of this task may be in the archive: name its folder, --archive DIR")
+        there = {event.position for event in own}
+        found = archive.decisions(reading, containing=f'"{task}"', matches=lambda event: _task_of(event.body) == task)
+        own = sorted([*own, *(event for event in found if event.position not in there)], key=_position)
     others = (
         event
         for kind in (Revoked.kind, Restored.kind)

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from capx.crypto import private_file, strict_json
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import InvalidRequest
+from capx.ledger.archive import Archive
 from capx.ledger.base64_text import b64, unb64
 from capx.ledger.checkpoint import Checkpoint
 from capx.ledger.note import Note
@@ -90,12 +91,14 @@ class CheckedReceipt(Struct, frozen=True):
     event: Event
 
 
-def receipt(owner: LogOwner, decision: str) -> Receipt:
-    """The receipt of a recorded decision; InvalidRequest if the log has none with this id."""
+def receipt(owner: LogOwner, decision: str, *, archive: Archive | None = None) -> Receipt:
+    """The receipt of a recorded decision; InvalidRequest if neither the log nor the archive has one with this id."""
     record = owner.sign_checkpoint()
     size = Checkpoint.parse(Note.parse(record.note).text).size
     with owner.store.read() as reading:
         event = reading.decision(decision)
+        if event is None and archive is not None:
+            event = archive.decision(reading, decision)
         if event is None or event.position > size:
             raise InvalidRequest(f"decision {decision!a:.80} is not in the log: capx find shows those that are")
         path = StoredTree(reading).inclusion_path(event.position, size)

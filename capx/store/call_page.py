@@ -159,7 +159,8 @@ def call_page(reading: Reading, query: Query, *, before: int, limit: int = SHOWN
     found: list[Group] = []
     size = 0
     for event in search.events(before, limit):
-        if event and query.matches(event) and (group := Group((event,)) if each else search.call_ended_by(event)):
+        wanted = event is not None and not event.is_archived and query.matches(event)
+        if event and wanted and (group := Group((event,)) if each else search.call_ended_by(event)):
             found.append(group)
             size += sum(len(one.body) for one in group.events)
         if len(found) == limit or search.work > _MOST_WORK or size > _MOST_BYTES:

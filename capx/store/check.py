@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from capx.errors import BrokenLog, StoreProblem
 from capx.store import lifecycle
-from capx.store.events import Restored, Revoked, TaskEnded
+from capx.store.events import Restored, Revoked, TaskEnded, archived_until
 from capx.store.log import Event, Place, check
 from capx.store.protocols import Reading
 from capx.store.records import Death
@@ -21,7 +21,7 @@ def check_store(reading: Reading) -> Place:
     the first position that does not fit; StoreProblem says what else is wrong.
     """
     head = reading.head()
-    reached = check(reading.events(), head=head.place)
+    reached = check(reading.events(), head=head.place, archived=archived_until(reading))
     # Two streams side by side: the events that cause deaths, and the kept deaths. Both are in the order of the log, and
     # neither is ever in memory as a whole.
     kept = reading.deaths()

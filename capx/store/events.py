@@ -10,6 +10,7 @@
     task_completed, task_withdrawn, task_expired
     revoked              a revocation: of a node, a capability, an agent's key, a root key, or all up to an instant
     restored             a backup replaced the store
+    log_archived         decisions left the store for a file of an archive
 
 Laws:
 
@@ -332,6 +333,20 @@ class Restored(Fact, frozen=True):
     issued: int
     epoch: str
     backup: int
+
+
+class LogArchived(Fact, frozen=True, kw_only=True):
+    """The events from `first` to `until` are in a file of the archive; the bodies of the decisions leave the store."""
+
+    kind = "log_archived"
+    first: int
+    until: int
+    file: str
+
+
+def archived_until(reading: Reading) -> int:
+    """The position up to which decisions are in an archive; 0 if there is none."""
+    return max((event.read(LogArchived).until for event in reading.events(kind=LogArchived.kind)), default=0)
 
 
 def revoked_agent_keys(reading: Reading) -> Iterator[str]:

@@ -155,6 +155,10 @@ class Reading(Protocol):
         """Whether `blocks_with` finds a block by each of these values, and by this time."""
         ...
 
+    def unarchived(self, *, after: int, until: int) -> int | None:
+        """The position of the first decision between two positions whose body is here; None if there is none."""
+        ...
+
     def event_hashes(self, *, after: int, limit: int) -> list[bytes]:
         """The hashes (32 bytes) of the events above position `after`, in order, at most `limit`."""
         ...
@@ -307,6 +311,13 @@ class Writing(Reading, Protocol):
 
     def index_blocks(self, most: int) -> None:
         """Put the next full blocks of the log into the index of decisions, at most so many."""
+        ...
+
+    def take_out_decisions(self, *, after: int, until: int) -> int:
+        """Take the bodies of the decisions between two positions out of the log, and give how many; hashes stay.
+
+        An archive has them.
+        """
         ...
 
     def keep_runs(self, level: int, first: int, hashes: Sequence[bytes]) -> None:

@@ -17,7 +17,7 @@ from capx.errors import InvalidCaveat, InvalidRequest, KeyProblem, StoreProblem
 from capx.intents.epoch import began, is_epoch
 from capx.intents.intent import parse_intent
 from capx.store import lifecycle
-from capx.store.events import CapabilityMinted
+from capx.store.events import CapabilityMinted, archived_until
 from capx.store.log import GENESIS, START, Event, check
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, Counter, Damaged, Death, Head, IntentRecord, TaskRecord
@@ -41,9 +41,9 @@ def demand_empty(taking: Reading) -> None:
 
 def whole_log(reading: Reading) -> Iterator[Event]:
     """All events, each checked as it is given; BrokenLog if they do not lead to the head."""
-    reached = START
+    reached, archived = START, archived_until(reading)
     for event in reading.events():
-        reached = check((event,), after=reached)
+        reached = check((event,), after=reached, archived=archived)
         yield event
     check((), after=reached, head=reading.head().place)
 

@@ -94,6 +94,9 @@ _STYLES = {
 }
 
 
+_ARCHIVED = "is in the archive"
+
+
 def say_event(group: "Group") -> None:
     """Show the last event of a group, of any kind: position, time, kind, and what it is about."""
     event = group.last
@@ -161,7 +164,8 @@ def _about(group: "Group") -> str:
     event = group.last
     if event.kind == "decision":
         decision = event.read_if(Decided)
-        return UNREADABLE if decision is None else _line(decision, group)
+        unread = _ARCHIVED if event.is_archived else UNREADABLE
+        return unread if decision is None else _line(decision, group)
     kind = _KINDS.get(event.kind)
     return shown(event.facts()) if kind is None else _SAID[kind](event.read(kind))
 
@@ -223,6 +227,10 @@ def _restored(restored: events.Restored) -> str:
     return f"from a backup that reached position {restored.backup}; {dead} is dead"
 
 
+def _archived(archived: events.LogArchived) -> str:
+    return f"events {archived.first} to {archived.until} are in {archived.file}, and their decisions only there"
+
+
 def _revoked(revoked: events.Revoked) -> str:
     by = f", by the agent at node {revoked.by}" if revoked.by else ""
     id_ = f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
@@ -249,6 +257,7 @@ _SAID: "dict[type[events.Fact], Callable[[Any], str]]" = {
     events.IntentWithdrawn: lambda fact: f"intent {fact.intent}",
     events.Revoked: _revoked,
     events.Restored: _restored,
+    events.LogArchived: _archived,
     **dict.fromkeys(events.TASK_ENDS.values(), lambda fact: f"task {fact.task}"),
 }
 _KINDS = {fact.kind: fact for fact in _SAID}

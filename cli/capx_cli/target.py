@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -88,3 +89,15 @@ def with_variable(message: str) -> str:
         if place and place in message and name not in message and not any(place in typed for typed in sys.argv):
             return f"{message} (from {name})"
     return message
+
+
+def archive_option(command: F) -> F:
+    """Add `--archive`: a folder with decisions that have left the store of the home."""
+    option: Callable[[F], F] = click.option(
+        "--archive",
+        "archive_folder",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        metavar="DIR",
+        help="The folder of capx store archive: decisions that have left the store. For the home only.",
+    )
+    return option(command)

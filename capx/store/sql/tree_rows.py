@@ -2,19 +2,32 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
+from typing import ClassVar
 
 from capx.store.records import CheckpointRecord
 from capx.store.sql.statements import SqlStatements
 
+_HERE = "position > ? AND position <= ? AND kind = 'decision' AND body <> '{}'"
 _CHECKPOINT = "SELECT size, at, note FROM capx.checkpoints"
 
 
 class SqlTreeRows(SqlStatements):
     """Reads and writes these rows within one transaction."""
 
+    without_body: ClassVar[str]
+    """What a decision becomes that has left the store."""
+
     def event_hashes(self, *, after: int, limit: int) -> list[bytes]:
         query = "SELECT hash FROM capx.events WHERE position > ? AND position <= ? ORDER BY position"
         return [hash_ for (hash_,) in self._rows(query, after, after + limit)]
+
+    def unarchived(self, *, after: int, until: int) -> int | None:
+        (found,) = self._row(f"SELECT min(position) FROM capx.events WHERE {_HERE}", after, until)  # noqa: S608 - ours
+        return None if found is None else int(found)
+
+    def take_out_decisions(self, *, after: int, until: int) -> int:
+        updated = self._execute(f"UPDATE capx.events SET {self.without_body} WHERE {_HERE}", after, until)  # noqa: S608
+        return int(updated.rowcount)
 
     def kept_runs(self, level: int, *, first: int, limit: int) -> list[bytes]:
         query = "SELECT nth, hash FROM capx.tree WHERE level = ? AND nth >= ? AND nth < ? ORDER BY nth"

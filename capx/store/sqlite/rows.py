@@ -48,6 +48,7 @@ class Rows(SqlRows):
     of_task = "json_extract(body, '$.task') = ? AND json_extract(body, '$.task') IS NOT NULL"
     event_task = "json_extract(body, '$.task')"
     nonces_of = "CASE json_type(body, '$.nonces') WHEN 'array' THEN json_extract(body, '$.nonces') END"
+    without_body = "body = '{}'"
     with_text = "instr(body, ?) > 0"
     of_task_alone = "json_extract(body, '$.task') = ?"
     by_mints = " INDEXED BY minted_in_task"

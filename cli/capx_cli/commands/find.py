@@ -1,9 +1,11 @@
 """`capx find`: find recorded decisions."""
 
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
+from msgspec import Struct
 
 from capx_cli import completion, name_value, phrases, screen, target
 from capx_cli.arguments import repeatable
@@ -63,6 +65,7 @@ class _Span(NamedTuple):
 )
 @click.option("--decision", metavar="ID", help="Only the decision with this id, whatever followed.")
 @page_options("POSITION|ID")
+@target.archive_option
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: an array, one decision a line.")
 @target.authority_option
 def find(
@@ -75,6 +78,7 @@ def find(
     limit: int | None,
     before: str | None,
     after: str | None,
+    archive_folder: Path | None,
     as_json: bool,
     **asked: Any,
 ) -> int:
@@ -91,6 +95,9 @@ def find(
     A page has the newest 50. A line on standard error says how to get the next one, also with --json: --before and
     --after take a position of the log, or the id of a decision.
 
+    With --archive, it searches the decisions that have left the store, each singly, and all of them unless --limit says
+    otherwise.
+
     Example: capx find --denied --since 1h
     """
     from capx_cli import events
@@ -100,7 +107,8 @@ def find(
     begin = 0 if since is None else phrases.past(since)
     with target.authority() as authority:
         meant = None if task is None else phrases.task_id(authority, task)
-        each = each or asked["decision"] is not None or asked["presentation"] is not None
+        named = asked["decision"] is not None or asked["presentation"] is not None
+        each = each or named or archive_folder is not None
         query: dict[str, Any] = {
             **asked,
             "task": meant,
@@ -111,7 +119,14 @@ def find(
         span = _Span(
             phrases.position(authority, "--before", before), phrases.position(authority, "--after", after), page.most
         )
-        found = screen.awaited("reading the log", lambda: _found(authority, span, each=each, **query))
+        found = screen.awaited(
+            "reading the log",
+            lambda: (
+                _found(authority, span, each=each, **query)
+                if archive_folder is None
+                else _archived(archive_folder, span, limit, **query)
+            ),
+        )
         first = list(islice(found, 1))
         looked_for = ", ".join(
             name if value is True else f"{name} {value}"
@@ -160,6 +175,34 @@ def _found(
     if span.after is None and span.most is not None:
         return _newest(authority, span.before, span.most, each=each, **query)
     return _in_order(authority, span, each=each, **query)
+
+
+def _archived(folder: Path, span: _Span, limit: int | None, *, decision: str | None, **query: Any) -> "Iterator[Group]":
+    from capx.ledger import Archive
+    from capx.store.decision_groups import Group
+    from capx.store.decision_query import Query
+
+    wanted, most = Query(**query), limit or None
+    with target.home_authority("capx find --archive") as home, home.store.read() as reading:
+        found = Archive(folder).decisions(
+            reading,
+            containing=query["task"] or decision or "",
+            matches=lambda event: (
+                (span.after or 0) < event.position < (span.before or phrases.LAST)
+                and wanted.matches(event)
+                and (decision is None or _is(event, decision))
+            ),
+        )
+        yield from (Group((event,)) for event in islice(found, most))
+
+
+class _Identified(Struct):
+    id: str
+
+
+def _is(event: "Event", decision: str) -> bool:
+    read = event.read_if(_Identified)
+    return read is not None and read.id == decision
 
 
 def _newest(authority: "target.Operations", before: int | None, most: int, **query: Any) -> "Iterator[Group]":

@@ -45,8 +45,17 @@ def _places(what: str) -> Callable[[Command], Command]:
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @repeatable("--disclose", "disclose", "ID=FILE", "Disclose the arguments of decision ID: FILE has them as JSON.")
 @repeatable("--part", "parts", "FILE", "Add the part of a resource, which capx proof extract wrote.", type=_THERE)
+@target.archive_option
 @_places("the proof")
-def export(task_id: str, disclose: tuple[str, ...], parts: tuple[Path, ...], out: Path | None, replace: bool) -> None:
+def export(
+    *,
+    task_id: str,
+    disclose: tuple[str, ...],
+    parts: tuple[Path, ...],
+    archive_folder: Path | None,
+    out: Path | None,
+    replace: bool,
+) -> None:
     """Write the proof of TASK (`last` is the newest), from the log of this home as it is now.
 
     It has all events of the task and every revocation since it was opened, and it is signed as complete. A decision
@@ -55,14 +64,16 @@ def export(task_id: str, disclose: tuple[str, ...], parts: tuple[Path, ...], out
 
     Example: capx proof export last --disclose d.4TzYx1n9Qm2bVw8RkLJ0cA=args.json --out qbr.proof
     """
+    from capx.ledger import Archive
     from capx.proof import export
 
     _demand_out(out, replace)
+    archive = None if archive_folder is None else Archive(archive_folder)
     shown = dict(map(_disclosed, disclose))
     with target.home_authority("capx proof export") as authority:
         task = phrases.task_id(authority, task_id)
         with screen.busy("collecting the events of the task"):
-            made = export(authority, task, parts=list(map(_proof, parts)), disclose=shown)
+            made = export(authority, task, parts=list(map(_proof, parts)), disclose=shown, archive=archive)
     _write(made.dump(), out, replace)
     if out is not None:
         events = sum(len(source.events) for source in made.sources)

@@ -10,7 +10,7 @@ import click
 from capx_cli import phrases, screen, target
 from capx_cli.commands.restoring import FILE, ITS_STORE, head_as_json, restore
 from capx_cli.failure import DONE, UNUSABLE
-from capx_cli.view import json_option, show_one
+from capx_cli.view import Line, json_option, show_one
 
 if TYPE_CHECKING:
     from capx.authority.home import CheckedHome
@@ -116,6 +116,37 @@ def prune(as_json: bool) -> None:
         f"forgot {pruned.deaths} deaths, {pruned.counters} counters, {pruned.requests} requests and "
         f"{pruned.sightings} sightings of followers; the log keeps what happened",
     )
+
+
+@store.command(short_help="Move old decisions out of the store, into files.")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--older-than", default="30d", metavar="TIME", help="Only what is older: 30d, 12h. Default: 30d.")
+@json_option
+def archive(folder: Path, older_than: str, as_json: bool) -> None:
+    """Move decisions that are older out of the store of this home, into new files in FOLDER, while it is in use.
+
+    A file has all events of its part of the log, and is signed as the log is: capx ledger verify checks it with the key
+    that capx checkpoint key prints. It is read back before anything leaves the store. Hashes stay in the store, and so
+    does everything that is not a decision. What a living task may need stays. capx find, capx why and capx proof export
+    read the files with --archive. Keep them: nobody else has these decisions.
+
+    You may stop it at any time, and run it again with the same FOLDER.
+
+    Example: capx store archive /var/archive/capx --older-than 90d
+    """
+    from capx_caveats import parse_duration
+
+    seconds = parse_duration(older_than)
+    with screen.busy("archiving"), target.home_authority("capx store archive") as authority:
+        done = authority.archive(folder, older_than=seconds)
+    lines: list[Line] = [f"wrote {folder / name}" for name in done.files]
+    if done.last < done.first:
+        lines.append("nothing more can be archived: what is left is younger, or a living task may need it")
+    else:
+        lines.append((f"events {done.first} to {done.last} are archived", screen.GOOD))
+    if done.decisions:
+        lines.append(f"{done.decisions} decisions have left the store")
+    show_one(as_json, done, *lines)
 
 
 @store.command(short_help="Copy the store into a new file, while it is in use.")

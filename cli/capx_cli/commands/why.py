@@ -13,6 +13,7 @@ from capx_cli.view import json_option, say_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from capx.store.decision_groups import Group
     from capx.store.log import Event
@@ -34,9 +35,10 @@ class _Identified(Struct):
 @click.command(cls=phrases.TakesIds)
 @click.argument("decision", shell_complete=completion.decisions)
 @click.option("--receipt", is_flag=True, help="Write the receipt of the decision instead, which others can verify.")
+@target.archive_option
 @json_option
 @target.authority_option
-def why(decision: str, receipt: bool, as_json: bool) -> None:
+def why(decision: str, receipt: bool, archive_folder: "Path | None", as_json: bool) -> None:
     """Explain a recorded decision: who asked for what, every reason, what it spent, and what came before and after.
 
     DECISION is the id in a problem document, a response header, or the log. `last` is the newest denial that no other
@@ -50,13 +52,17 @@ def why(decision: str, receipt: bool, as_json: bool) -> None:
     Example: capx why last
     """
     if receipt:
-        _write_receipt(decision, as_json)
+        _write_receipt(decision, archive_folder, as_json)
         return
+    if archive_folder is not None:
+        target.demand_home("capx why --archive", "compares the archive with the store")
     with target.authority() as authority:
         newest = decision == "last"
         event = _newest_denial(authority) if newest else authority.decision(decision)
         if event is None and newest:
             raise click.UsageError("no recorded call stayed denied yet; services record, capx verify does not")
+        if event is None and archive_folder is not None:
+            event = _archived(archive_folder, decision)
         if event is None:
             phrases.demand_id("decision", decision)
             why_not = "it may still arrive, or it is of a kind that is not recorded"
@@ -79,8 +85,18 @@ def why(decision: str, receipt: bool, as_json: bool) -> None:
         _show(event, decided, beside, request, returned)
 
 
-def _write_receipt(decision: str, as_json: bool) -> None:
+def _archived(folder: "Path", decision: str) -> "Event | None":
+    from capx.ledger import Archive
+
+    with target.home_authority("capx why --archive") as home, home.store.read() as reading:
+        return Archive(folder).decision(reading, decision)
+
+
+def _write_receipt(decision: str, archive_folder: "Path | None", as_json: bool) -> None:
+    from capx.ledger import Archive
     from capx.proof import receipt
+
+    archive = None if archive_folder is None else Archive(archive_folder)
 
     if as_json:
         raise click.UsageError("a receipt has one form: leave out --json")
@@ -91,7 +107,7 @@ def _write_receipt(decision: str, as_json: bool) -> None:
             if found is None:
                 raise click.UsageError("no recorded call stayed denied yet: give the id of a decision")
             decision = found.id
-        made = receipt(authority, decision)
+        made = receipt(authority, decision, archive=archive)
     sys.stdout.write(made.dump().decode())
 
 
