@@ -41,7 +41,7 @@ from capx.authority.opening import (
     open_by_hand,
     open_on_intent,
 )
-from capx.authority.proving import SignedInTask, disclosed, signed_in_task
+from capx.authority.proving import disclosed, signed_in_task
 from capx.authority.requests import call_approvals, granting
 from capx.authority.requests.consent import apply_verdict
 from capx.authority.requests.inheritance import Asker, read_asker
@@ -71,7 +71,7 @@ from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, intent_digest
 from capx.ledger.archive import Archive
 from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
-from capx.proof.document import Disclosed
+from capx.proof.document import Disclosed, SignedInTask
 from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
 from capx.store.check import check_store

@@ -44,6 +44,11 @@ class Proven(Struct, frozen=True):
     intent: Intent
     proof: str
 
+    @property
+    def attested(self) -> str | None:
+        """The name of who attested it; None if its principal has signed it."""
+        return self.proof.removeprefix(ATTESTED) if self.proof.startswith(ATTESTED) else None
+
 
 class WithdrawnIntent(Struct, frozen=True):
     """An intent that opens no more tasks, and the ends of its tasks; `again` if it was withdrawn before.

@@ -123,7 +123,9 @@ def open_on_intent(
     rules = dict.fromkeys(one.approval for one in terms.given_at_open if one.approval is not None)
     # One demand for all capabilities with the same rule, so one approval serves whichever of them it says.
     demands = {rule: approval_terms(policy, rule, intent, keys=holders).drawn() for rule in rules}
-    return _open(minting, task, terms.given_at_open, agent=agent, policy=policy.digest, demands=demands)
+    return _open(
+        minting, task, terms.given_at_open, agent=agent, policy=policy.digest, attested=proven.attested, demands=demands
+    )
 
 
 def mint_more(minting: Minting, task_id: str, given: Iterable[Given], *, expires: When | None) -> Bundle:
@@ -182,6 +184,7 @@ def _open(
     *,
     agent: str | None = None,
     policy: str | None = None,
+    attested: str | None = None,
     demands: Demands = NO_DEMANDS,
 ) -> OpenedTask:
     transaction = minting.transaction
@@ -202,6 +205,7 @@ def _open(
         agent=agent,
         policy=policy,
         holder=task.holder,
+        attested=attested,
     )
     event = opened.write(transaction, at=task.opened)
     # Every task can ask for more, complete itself and revoke below itself: calls at the authority's own audience.

@@ -13,19 +13,11 @@ from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.ledger.archive import Archive
-from capx.proof.document import AnsweredRequest, Disclosed, IntentPart
+from capx.proof.document import AnsweredRequest, Disclosed, IntentPart, SignedInTask
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, RequestRecord
 from capx.verify.evidence import args_commitment, salt_of
 from capx_caveats import InvalidCaveat
-
-
-class SignedInTask(Struct, frozen=True):
-    """The intent of a task, the answers to its requests, and what approvers of calls were shown."""
-
-    intent: IntentPart | None
-    requests: tuple[AnsweredRequest, ...]
-    approvals: tuple[dict[str, Any], ...]
 
 
 def signed_in_task(reading: Reading, task_id: str) -> SignedInTask:

@@ -17,26 +17,29 @@ Modules:
 
     document      the file, and what is signed in it
     trust         whom a reader trusts
+    extent        which events of a log a proof has
     extract       the events of one log about a task, with their paths
-    exporting     makes a proof, and adds the parts of others
-    receipts      one event with its path, for whoever keeps it
+    exporting     makes a proof or a receipt, and adds the parts of others
     verifying     works out what a proof shows
     sources       checks notes, cosignatures, signatures and paths
-    chains        what the public bytes of a token say, and which signatures are good
+    recorded      the decisions in all logs
+    chains        what the public bytes of tokens and approvals say, and which signatures are good
     decisions     what each decision says, and what of it does not fit
-    conflicts     what cannot be true together in mintings, times and logs
+    approvals     what people agreed to of calls
     people        what people signed: the intent, and answers to requests
+    conflicts     what cannot be true together in mintings, times and logs
     ends          when authority ended, and what was allowed after it
     nodes         the execution graph
+    receipts      one event with its path, for whoever keeps it
     report        what a proof shows
     html_page     the same as one HTML page
 """
 
 from capx.proof.document import Proof, ProofBroken
-from capx.proof.exporting import export, merge
+from capx.proof.exporting import export, merge, receipt
 from capx.proof.extract import extract_ledger
 from capx.proof.html_page import page
-from capx.proof.receipts import Receipt, receipt
+from capx.proof.receipts import Receipt
 from capx.proof.report import Report
 from capx.proof.trust import Trust
 from capx.proof.verifying import verify

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from capx.crypto.ed25519 import public_text
 from capx.proof.chains import ProvenChain
-from capx.proof.decisions import DECISION, InLog
+from capx.proof.recorded import DECISION, LoggedDecision
 from capx.proof.sources import CheckedSource
 from capx.store.events import CapabilityMinted, TaskOpened
 from capx.tokens.binding import OPEN_WINDOWS
 
 
-def misfits(opened: TaskOpened, minted: CapabilityMinted, chain: ProvenChain) -> Iterator[str]:
+def mint_faults(opened: TaskOpened, minted: CapabilityMinted, chain: ProvenChain) -> Iterator[str]:
     """Say what of a minted capability is not what the task was opened with, or the event says."""
     lineage = chain.lineage
     if chain.ids != minted.ids or chain.identifier.audience != minted.audience or chain.identifier.kid != minted.kid:
@@ -47,31 +47,39 @@ def misdated(source: CheckedSource, tolerance: int) -> Iterator[str]:
             yield f"{where} is dated {event.at - seen_by} s after a witness had seen it"
 
 
-def told_differently(grouped: Sequence[Sequence[InLog]]) -> Iterator[str]:
-    """Say which decisions stand differently in two logs, in a wrong one, or not where they must."""
-    reported = {one.recorded.audience for found in grouped for one in found if one.is_authority and one.recorded}
-    for found in grouped:
-        recorded = found[0].recorded
-        if recorded is None:
-            continue
-        if len({one.event.body for one in found}) > 1:
-            yield f"decision {recorded.id} of {recorded.audience} is told differently in its logs"
-        if recorded.audience in reported and not any(one.is_authority for one in found):
-            yield f"decision {recorded.id} of {recorded.audience} is in its ledger, and not in the authority's log"
-        for one in found:
-            if not one.is_authority and one.origin.split("/")[1:2] != [recorded.audience]:
-                yield f"decision {recorded.id} of {recorded.audience} is in the log of another resource, {one.origin}"
-        if len({one.origin for one in found}) < len(found):
-            yield f"decision {recorded.id} of {recorded.audience} stands in one log twice"
+def log_conflicts(decisions: Sequence[LoggedDecision], sources: Iterable[CheckedSource]) -> Iterator[str]:
+    """Say which decisions stand differently in two logs, twice in one, in a wrong one, or not where they must.
+
+    A resource that reports to the authority, and has a ledger in the proof too, has each decision in both.
+    """
+    reporting = {one.recorded.audience for one in decisions if any(each.is_authority for each in one.logs)}
+    with_ledger = {_audience_of(source.origin) for source in sources if not source.is_authority}
+    for one in decisions:
+        recorded, logs = one.recorded, one.logs
+        if len({each.event.body for each in logs}) > 1:
+            yield f"{recorded.name} is told differently in its logs"
+        if recorded.audience in reporting and not any(each.is_authority for each in logs):
+            yield f"{recorded.name} is in its ledger, and not in the authority's log"
+        if recorded.audience in with_ledger and all(each.is_authority for each in logs):
+            yield f"{recorded.name} is in the authority's log, and not in a ledger of that resource"
+        for each in logs:
+            if not each.is_authority and _audience_of(each.origin) != recorded.audience:
+                yield f"{recorded.name} is in the log of another resource, {each.origin}"
+        if len({each.origin for each in logs}) < len(logs):
+            yield f"{recorded.name} stands in one log twice"
 
 
-def presented_twice(grouped: Iterable[Sequence[InLog]]) -> Iterator[str]:
+def _audience_of(origin: str) -> str:
+    """The audience that the origin of a ledger names: capx-ledger/AUDIENCE/R."""
+    return origin.split("/")[1] if origin.count("/") >= 2 else ""
+
+
+def presented_twice(decisions: Iterable[LoggedDecision]) -> Iterator[str]:
     """Say which presentations were used twice: allowed at two audiences, or long apart. One is for one call."""
     allowed: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
-    for found in grouped:
-        recorded = found[0].recorded
-        if recorded is not None and recorded.outcome == "allowed" and recorded.presentation is not None:
-            allowed[recorded.presentation].append((recorded.audience, recorded.at))
+    for one in decisions:
+        if one.recorded.is_allowed and one.recorded.presentation is not None:
+            allowed[one.recorded.presentation].append((one.recorded.audience, one.recorded.at))
     for presentation, uses in allowed.items():
         times = [at for _, at in uses]
         if len({audience for audience, _ in uses}) > 1 or max(times) - min(times) > OPEN_WINDOWS:

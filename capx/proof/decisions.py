@@ -1,160 +1,81 @@
-"""The decisions in a proof: which chain each was about, who has signed it, and what of it does not fit.
+"""What each decision in a proof says: which chain it was about, who has signed it, and what of it does not fit.
 
 Laws:
 
-- A resource writes its own decisions, and may write anything. What contradicts public bytes is told, and not believed.
-- A part that is refused makes the proof broken only if a signature or a digest is wrong that the proof itself carries.
+- A resource writes its own decisions, and may write anything. What contradicts public bytes is named, and not believed.
+- A disclosure that is of no decision makes the proof broken: the proof itself carries it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
-from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.base64url import unb64u
 from capx.crypto.canonical_json import canonical
-from capx.crypto.ed25519 import public_text
-from capx.errors import InvalidRequest, MalformedToken
-from capx.proof.chains import BadChain, ProvenChain, ProvenPresentation
+from capx.proof.approvals import call_approved, documents_in, permits, permits_action
+from capx.proof.chains import BadChain, Chains, ProvenChain, ProvenPresentation
 from capx.proof.document import Disclosed, Proof, ProofBroken
+from capx.proof.recorded import LoggedDecision, Recorded
 from capx.proof.report import CallApproved, Decided
-from capx.proof.sources import CheckedSource
 from capx.proof.trust import Trust
-from capx.store.events import CapabilityMinted
-from capx.store.log import Event
-from capx.tokens.approval import Approval, read_approval
-from capx.tokens.approval_caveat import read_approval_caveat
-from capx.tokens.approval_request import ApprovalRequest
-from capx.tokens.binding import ToolCall
-from capx.tokens.chain_text import BlockText, ChainText, read_block
+from capx.store.events import TaskOpened
+from capx.tokens.approval import Approval
+from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, ToolCall
 from capx.tokens.grants import ASK, ASK_APPROVAL
 from capx.tokens.lineage import AUTHORITY
-from capx.verify.evidence import ApprovalText, args_commitment
-from capx_caveats import CALLS, DEFAULT, Allow, Call, Facts, InvalidCaveat
+from capx.verify.evidence import MAX_ARGS, args_commitment
 
-DECISION: Final = "decision"
-
-
-class Recorded(Struct, frozen=True, kw_only=True):
-    """A decision as a resource has recorded it."""
-
-    id: str
-    at: int
-    outcome: str
-    audience: str
-    action: str | None = None
-    task: str | None = None
-    tenant: str | None = None
-    intent: str | None = None
-    root: str | None = None
-    hops: tuple[str, ...] = ()
-    nonces: tuple[str, ...] = ()
-    key: str | None = None
-    ids: tuple[str, ...] = ()
-    presentation: str | None = None
-    args: str | None = None
-    shown_args: dict[str, Any] | None = None
-    digest: str | None = None
-    chain: ChainText | None = None
-    presented: BlockText | None = None
-    approvals: tuple[ApprovalText, ...] = ()
-    reasons: tuple[dict[str, Any], ...] = ()
+_MOST_FILLED: Final = 8
+"""The most arguments of which the reader tries which of them the agent sent: 256 digests."""
 
 
-class InLog(Struct, frozen=True):
-    """A decision in one log; `recorded` is None if nobody can read it."""
+class _Disclosure(Struct, frozen=True):
+    """The arguments of a decision, and whether they were compared with what the agent's key has signed.
 
-    origin: str
-    is_authority: bool
-    event: Event
-    recorded: Recorded | None
+    `filled` are those that the agent has not sent: the service has filled them in, as defaults.
+    """
 
-
-class Chains:
-    """All chains and approvals in the sources, by their digests."""
-
-    def __init__(self, sources: Sequence[CheckedSource]) -> None:
-        self.minted: dict[str, CapabilityMinted] = {}
-        self.chains: dict[str, ProvenChain] = {}
-        self.approvals: dict[str, ApprovalText] = {}
-        self.problems: list[str] = []
-        for source in sources:
-            for event in source.events:
-                if event.kind == CapabilityMinted.kind and source.is_authority:
-                    minted = event.read(CapabilityMinted)
-                    self._take(minted.chain, minted.digest, f"event {event.position} of {source.origin}")
-                    if minted.digest is not None:
-                        self.minted[minted.digest] = minted
-                elif event.kind == DECISION and (read := event.read_if(Recorded)) is not None:
-                    self._take(read.chain, read.digest, f"decision {read.id} of {read.audience}")
-                    for one in read.approvals:
-                        if one.cid is not None:
-                            self.approvals.setdefault(one.digest, one)
-
-    def _take(self, text: ChainText | None, stated: str | None, where: str) -> None:
-        if text is None:
-            return
-        try:
-            chain = ProvenChain.read(text)
-        except BadChain as why:
-            self.problems.append(f"{where} has a chain that is none: {why}")
-            return
-        digest = b64u(chain.digest)
-        if digest != stated:
-            self.problems.append(f"{where} has a chain whose digest is another one than it says")
-            return
-        self.chains.setdefault(digest, chain)
-
-    def minted_in(self, chain: ProvenChain) -> CapabilityMinted | None:
-        """The minting that a chain goes on from; None if the authority's log has none."""
-        return next((self.minted[text] for each in chain.digests if (text := b64u(each)) in self.minted), None)
-
-
-def decisions_in(sources: Sequence[CheckedSource]) -> Iterator[InLog]:
-    """Every decision in the sources."""
-    for source in sources:
-        for event in source.events:
-            if event.kind == DECISION:
-                yield InLog(source.origin, source.is_authority, event, event.read_if(Recorded))
+    args: dict[str, Any] | None = None
+    compared: bool = False
+    filled: tuple[str, ...] = ()
 
 
 class DecisionReader:
     """Reads the decisions of a proof one after the other, and collects what does not fit."""
 
-    def __init__(self, proof: Proof, chains: Chains, trust: Trust, claims: Mapping[str, str | None]) -> None:
+    def __init__(self, proof: Proof, chains: Chains, trust: Trust, opened: TaskOpened, tolerance: int) -> None:
         self._chains = chains
         self._trust = trust
-        # What the event that opened the task says: task, root, tenant, intent, holder.
-        self._claims = claims
-        self._documents = _documents(proof)
-        self._disclosed = _by_decision(proof)
-        self.used_documents: set[str] = set()
-        self.used_disclosures: set[str] = set()
+        self._opened = opened
+        self._tolerance = tolerance
+        self._documents = documents_in(proof.approvals)
+        self._disclosed = _by_decision(proof.disclosed)
+        self._used_disclosures: set[str] = set()
         self.contradictions: list[str] = []
         self.unshown = 0
+        """How many approvals came with calls, and what their signers were shown is not in the proof."""
 
-    def read(self, found: Sequence[InLog]) -> Decided:
-        """Read one decision, which all these logs have; ProofBroken for a disclosure that is not its own."""
-        first, recorded = found[0], found[0].recorded
-        if recorded is None:
-            raise ValueError("this decision cannot be read")
-        chain = None if recorded.digest is None else self._chains.chains.get(recorded.digest)
-        signed = False
+    def read(self, logged: LoggedDecision) -> Decided:
+        """Read one decision."""
+        recorded = logged.recorded
+        chain = self._chains.get(recorded.digest)
+        presentation: ProvenPresentation | None = None
         approvals: tuple[CallApproved, ...] = ()
         if chain is not None:
-            for why in self._misfits(recorded, chain):
+            for why in self._faults(recorded, chain):
                 self._tell(recorded, why)
             presentation = self._presentation(recorded, chain)
-            signed = presentation is not None and presentation.is_signed and not chain.unsigned
             approvals = tuple(self._approvals(recorded, chain))
             self.unshown += sum(not one.is_shown for one in approvals)
-        else:
-            presentation = None
-            if recorded.digest is not None:
-                self._tell(recorded, "is about a chain that no log here shows")
-        args = self._args(recorded, presentation)
+        elif recorded.digest is not None:
+            self._tell(recorded, "is about a chain that no log here shows")
+        elif recorded.is_allowed:
+            for why in self._bare_faults(recorded):
+                self._tell(recorded, why)
+        disclosed = self._disclosure(recorded, presentation)
         return Decided(
             id=recorded.id,
             at=recorded.at,
@@ -165,18 +86,34 @@ class DecisionReader:
             node=None if chain is None else chain.path[-1],
             key=None if chain is None or not chain.keys else chain.keys[-1],
             reasons=tuple([str(reason.get("sentence", reason.get("code"))) for reason in recorded.reasons]),
-            logs=tuple([one.origin for one in found]),
-            position=first.event.position,
-            agent_signed=signed,
+            logs=tuple([one.origin for one in logged.logs]),
+            position=logged.logs[0].event.position,
+            agent_signed=presentation is not None
+            and presentation.is_signed
+            and chain is not None
+            and not chain.unsigned,
+            compared=disclosed.compared,
+            stated=recorded.stated,
             approvals=approvals,
-            args=args,
+            args=disclosed.args,
+            filled=disclosed.filled,
             shown_args=recorded.shown_args,
         )
 
-    def _tell(self, recorded: Recorded, why: str) -> None:
-        self.contradictions.append(f"decision {recorded.id} of {recorded.audience} {why}")
+    def demand_all_used(self) -> None:
+        """Raise ProofBroken for a document or a disclosure that no decision is about."""
+        if self._documents.keys() - {one.stated.shown for one in self._chains.approvals.values()}:
+            raise ProofBroken("the proof has what approvers were shown of a call that no decision is about")
+        if len(self._used_disclosures) < len(self._disclosed):
+            unused = next(one for one in self._disclosed if one not in self._used_disclosures)
+            raise ProofBroken(
+                f"the arguments that are disclosed for decision {unused!a:.80} are not those of a call here"
+            )
 
-    def _misfits(self, recorded: Recorded, chain: ProvenChain) -> Iterator[str]:
+    def _tell(self, recorded: Recorded, why: str) -> None:
+        self.contradictions.append(f"{recorded.name} {why}")
+
+    def _faults(self, recorded: Recorded, chain: ProvenChain) -> Iterator[str]:
         """What of a decision is not what its chain says: a sentence for each."""
         lineage = chain.lineage
         said = {
@@ -193,27 +130,23 @@ class DecisionReader:
             if stated != true:
                 yield f"says another {name} than its chain"
         for name in ("task", "root", "tenant", "intent"):
-            if getattr(lineage, name) != self._claims[name]:
+            if getattr(lineage, name) != getattr(self._opened, name):
                 yield f"is about a chain that claims another {name} than the task was opened with"
         if self._chains.minted_in(chain) is None:
             yield "is about a chain that does not go on from anything that the authority's log has minted"
-        if recorded.outcome == "allowed":
-            yield from self._unlawful(recorded, chain)
+        if recorded.is_allowed:
+            yield from _unlawful(recorded, chain)
 
-    def _unlawful(self, recorded: Recorded, chain: ProvenChain) -> Iterator[str]:
-        for why in chain.unsigned:
-            yield f"was allowed, and its chain is not signed as it must be: {why}"
-        if recorded.action is not None and not chain.permits(recorded.action):
-            yield f"was allowed, and its chain has no entry for {recorded.action}"
-        if recorded.at >= chain.lineage.expires:
-            yield "was allowed after its chain had expired"
-        for refusal in chain.lineage.standing:
-            yield f"was allowed, and its chain {refusal.sentence}"
-        if chain.is_keyed and recorded.key != chain.keys[-1]:
-            yield "was allowed, and does not name the key of its holder"
-        asks = recorded.audience == AUTHORITY and recorded.action in {ASK, ASK_APPROVAL}
-        if not asks and len(recorded.approvals) < len(chain.lineage.undischarged):
-            yield "was allowed without the approvals that its chain demands"
+    def _bare_faults(self, recorded: Recorded) -> Iterator[str]:
+        """What of an allowed call without a chain is not what the task was opened with."""
+        opened = self._opened
+        if opened.holder is not None:
+            yield "was allowed, and shows no chain, although the task is bound to a key"
+        for name in ("root", "tenant", "intent"):
+            if getattr(recorded, name) != getattr(opened, name):
+                yield f"was allowed, and says another {name} than the task was opened with"
+        if recorded.at >= opened.expires:
+            yield "was allowed after the task had expired"
 
     def _presentation(self, recorded: Recorded, chain: ProvenChain) -> ProvenPresentation | None:
         if recorded.presented is None:
@@ -225,92 +158,104 @@ class DecisionReader:
             return None
         if found.id != recorded.presentation:
             self._tell(recorded, "says another presentation than the one that it shows")
-        if not found.is_signed and recorded.outcome == "allowed":
+        if not found.is_signed and recorded.is_allowed:
             self._tell(recorded, "was allowed, and its presentation is not signed with the key of its holder")
+        away = max(found.at - WINDOW_BEFORE - recorded.at, recorded.at - found.at - WINDOW_AFTER)
+        if recorded.is_allowed and away > self._tolerance:
+            self._tell(recorded, f"is dated {away} s outside the window of its presentation")
         return found
 
     def _approvals(self, recorded: Recorded, chain: ProvenChain) -> Iterator[CallApproved]:
-        demanded = [one.cid for one in chain.lineage.undischarged]
-        for one in recorded.approvals:
-            text = self._chains.approvals.get(one.digest)
-            approval = None if text is None else _approval(text)
+        lacking = Counter(one.cid for one in chain.lineage.undischarged)
+        for approval in self._read_approvals(recorded):
             if approval is None:
                 self._tell(recorded, "names an approval that no log here shows, or that is none")
                 continue
-            if approval.caveat.cid not in demanded:
-                self._tell(recorded, "has an approval that its chain does not demand")
-            for why in (*approval.misfits(chain.lineage, recorded.audience, recorded.at), *approval.bad_signatures()):
-                self._tell(recorded, f"has an approval that does not count: it {why}")
-            if recorded.outcome == "allowed" and recorded.at >= approval.ends:
-                self._tell(recorded, "was allowed after its approval had expired")
-            yield self._approved(recorded, one.digest, approval)
+            faults = list(self._approval_faults(approval, recorded, chain))
+            if lacking[approval.caveat.cid] > 0:
+                lacking[approval.caveat.cid] -= not faults
+            else:
+                faults.append("answers no demand of the chain, or one that another approval answers")
+            for why in faults if recorded.is_allowed else ():
+                self._tell(recorded, f"was allowed with an approval that does not count: it {why}")
+            is_shown = approval.stated.shown in self._documents
+            yield call_approved(approval, self._trust, is_shown=is_shown, faults=tuple(faults))
+        # Whoever asks for an approval does not have it yet.
+        asks = recorded.audience == AUTHORITY and recorded.action in {ASK, ASK_APPROVAL}
+        if recorded.is_allowed and not asks and lacking.total() > 0:
+            self._tell(recorded, "was allowed without the approvals that its chain demands")
 
-    def _approved(self, recorded: Recorded, digest: str, approval: Approval) -> CallApproved:
+    def _approval_faults(self, approval: Approval, recorded: Recorded, chain: ProvenChain) -> Iterator[str]:
+        """Why an approval is none of this call."""
+        yield from approval.misfits(chain.lineage, recorded.audience, recorded.at)
+        yield from approval.bad_signatures()
+        if recorded.action is None or not permits_action(approval, recorded.action):
+            yield f"is not for {recorded.action}"
+        if recorded.at >= approval.ends:
+            yield "had expired"
         document = self._documents.get(approval.stated.shown)
-        if document is not None:
-            self.used_documents.add(approval.stated.shown)
-            if (document.action, document.task) != (recorded.action, recorded.task):
-                self._tell(recorded, "has an approval of another call than the one that was decided")
-        names = tuple([self._trust.person_with(key) or public_text(key) for key in approval.signers])
-        calls = [one.budget.limit for one in approval.allotments if one.budget.unit == CALLS]
-        return CallApproved(digest, names, min(calls, key=Decimal, default=None), document is not None)
+        if document is not None and document.task != recorded.task:
+            yield "was asked for in another task"
 
-    def _args(self, recorded: Recorded, presentation: ProvenPresentation | None) -> dict[str, Any] | None:
-        """The arguments of a decision, if they are disclosed; ProofBroken if they are others."""
+    def _read_approvals(self, recorded: Recorded) -> Iterable[Approval | None]:
+        return (self._chains.approvals.get(one.digest) for one in recorded.approvals)
+
+    def _disclosure(self, recorded: Recorded, presentation: ProvenPresentation | None) -> _Disclosure:
+        """The arguments of a decision, if they are disclosed."""
         disclosed = self._disclosed.get(recorded.id)
-        if disclosed is None:
-            return None
-        self.used_disclosures.add(recorded.id)
-        if recorded.args != args_commitment(unb64u(disclosed.salt), canonical(disclosed.args)):
-            raise ProofBroken(f"the arguments that are disclosed for decision {recorded.id} are not those of its call")
-        if presentation is not None and presentation.profile == "tool" and recorded.action is not None:
-            call = ToolCall(recorded.action, disclosed.args)
-            if presentation.request != call.digest():
-                self._tell(recorded, "was presented for other arguments than those that were decided")
-        for one in recorded.approvals:
-            text = self._chains.approvals.get(one.digest)
-            approval = None if text is None else _approval(text)
-            if approval is not None and recorded.outcome == "allowed" and not _allows(approval, recorded, disclosed):
+        # Another resource may have written a decision with the same id.
+        if disclosed is None or recorded.args != args_commitment(unb64u(disclosed.salt), canonical(disclosed.args)):
+            return _Disclosure()
+        self._used_disclosures.add(recorded.id)
+        for approval in self._read_approvals(recorded):
+            if approval is not None and recorded.is_allowed and not permits(approval, recorded, disclosed.args):
                 self._tell(recorded, "was allowed with an approval of other arguments")
-        return disclosed.args
+        args = disclosed.args
+        if presentation is None or presentation.profile != "tool" or recorded.action is None:
+            return _Disclosure(args)
+        filled = _filled(recorded.action, args, presentation.request)
+        if filled is not None:
+            return _Disclosure(args, compared=True, filled=filled)
+        if _may_be_filled(args):
+            self._tell(recorded, "was presented for other arguments than those that were decided")
+        return _Disclosure(args)
 
 
-def _documents(proof: Proof) -> dict[str, ApprovalRequest]:
-    """The documents that approvers were shown, by the digest in their statements; ProofBroken for another document."""
-    found: dict[str, ApprovalRequest] = {}
-    for nth, document in enumerate(proof.approvals, 1):
-        try:
-            read = ApprovalRequest.parse(msgspec.json.encode(document))
-        except InvalidRequest as error:
-            raise ProofBroken(f"approval {nth} is no request for one: {error}") from None
-        if read.shown in found:
-            raise ProofBroken(f"approval {nth} stands in the proof twice")
-        found[read.shown] = read
-    return found
+def _unlawful(recorded: Recorded, chain: ProvenChain) -> Iterator[str]:
+    """Why a call must not have been allowed with this chain, whatever its arguments were."""
+    for why in chain.unsigned:
+        yield f"was allowed, and its chain is not signed as it must be: {why}"
+    if recorded.action is not None and not chain.permits(recorded.action):
+        yield f"was allowed, and its chain has no entry for {recorded.action}"
+    if recorded.at >= chain.lineage.expires:
+        yield "was allowed after its chain had expired"
+    for refusal in chain.lineage.standing:
+        yield f"was allowed, and its chain {refusal.sentence}"
+    if chain.is_keyed and recorded.key != chain.keys[-1]:
+        yield "was allowed, and does not name the key of its holder"
 
 
-def _by_decision(proof: Proof) -> dict[str, Disclosed]:
-    found = {one.decision: one for one in proof.disclosed}
-    if len(found) < len(proof.disclosed):
+def _filled(action: str, args: dict[str, Any], request: str) -> tuple[str, ...] | None:
+    """The arguments that the agent has not sent, if it has sent all others; None if it has signed another call.
+
+    A service judges the arguments with its defaults. The agent signs those that it sends.
+    """
+    most = len(args) if _may_be_filled(args) else 0
+    for count in range(most + 1):
+        for left_out in combinations(args, count):
+            sent = {name: value for name, value in args.items() if name not in left_out}
+            if ToolCall(action, sent).digest() == request:
+                return left_out
+    return None
+
+
+def _may_be_filled(args: dict[str, Any]) -> bool:
+    """Whether it is tried which arguments a service has filled in: of few and short ones, so that it takes no time."""
+    return len(args) <= _MOST_FILLED and len(canonical(args)) <= MAX_ARGS
+
+
+def _by_decision(disclosed: Sequence[Disclosed]) -> dict[str, Disclosed]:
+    found = {one.decision: one for one in disclosed}
+    if len(found) < len(disclosed):
         raise ProofBroken("the arguments of one decision are disclosed twice")
     return found
-
-
-def _approval(text: ApprovalText) -> Approval | None:
-    caveat = None if text.cid is None else read_approval_caveat(text.cid)
-    try:
-        blocks = [block for block in map(read_block, text.blocks) if isinstance(block, bytes)]
-    except MalformedToken:
-        return None
-    found = None if caveat is None or len(blocks) < len(text.blocks) else read_approval(caveat, blocks, DEFAULT)
-    return found if found is not None and b64u(found.last) == text.digest else None
-
-
-def _allows(approval: Approval, recorded: Recorded, disclosed: Disclosed) -> bool:
-    """Whether the statement of an approval permits the arguments of a call."""
-    try:
-        facts = Facts(Call(recorded.action or "", disclosed.args), recorded.at, 0.0)
-    except InvalidCaveat:
-        return False
-    caveats = (one for section in approval.sections for one in section.caveats)
-    return all(one.refusal(facts) is None for one in caveats if isinstance(one, Allow))

@@ -81,6 +81,14 @@ class AnsweredRequest(Struct, frozen=True, forbid_unknown_fields=True):
     signature: Signature
 
 
+class SignedInTask(Struct, frozen=True):
+    """The intent of a task, the answers to its requests, and what approvers of calls were shown."""
+
+    intent: IntentPart | None
+    requests: tuple[AnsweredRequest, ...]
+    approvals: tuple[dict[str, Any], ...]
+
+
 class Disclosed(Struct, frozen=True, forbid_unknown_fields=True):
     """The arguments of one decision, and the salt of its commitment to them."""
 

@@ -1,9 +1,12 @@
 """When authority ended, and the calls that were allowed too long after it."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
-from capx.proof.decisions import Chains, InLog
+from capx.proof.chains import Chains
+from capx.proof.recorded import LoggedDecision, Recorded
 from capx.proof.report import ProvenEnd
 from capx.store.events import TASK_ENDS, Restored, Revoked, TaskOpened
 from capx.store.log import Event
@@ -25,28 +28,50 @@ def ends_in(events: Iterable[Event], opened: TaskOpened) -> Iterator[ProvenEnd]:
     yield ProvenEnd(0, opened.expires, "the task expires at the latest")
 
 
-def allowed_after(
-    events: Iterable[Event], opened_at: int, grouped: Iterable[Sequence[InLog]], chains: Chains, max_staleness: int
-) -> Iterator[str]:
-    """Say which calls were allowed more than `max_staleness` seconds after something ended that they stood on."""
-    deaths = [(event.at, key) for event in events for key in _killed(event)]
-    for found in grouped:
-        recorded = found[0].recorded
-        if recorded is None or recorded.outcome != "allowed":
+def allowed_after_end(
+    events: Iterable[Event], opened_at: int, decisions: Iterable[LoggedDecision], chains: Chains
+) -> Iterator[tuple[Recorded, int]]:
+    """The calls that were allowed after something ended that they stood on, each with how many seconds after it."""
+    deaths = _Deaths(events)
+    for one in decisions:
+        recorded = one.recorded
+        if not recorded.is_allowed:
             continue
-        chain = chains.chains.get(recorded.digest or "")
+        chain = chains.get(recorded.digest)
         keys = set[RevocationKey]() if chain is None else set(chain.lineage.revocation_keys)
+        for named in recorded.approvals:
+            approval = chains.approvals.get(named.digest)
+            keys.update(() if approval is None else approval.revocation_keys)
         keys.update(() if recorded.task is None else (recorded.task,))
-        issued = opened_at if chain is None else chain.lineage.issued
-        dead = [
-            at
-            for at, key in deaths
-            if at + max_staleness < recorded.at
-            and (key in keys or (isinstance(key, str) and (instant_of(key) or -1) >= issued))
-        ]
-        if dead:
-            late = recorded.at - min(dead)
-            yield f"decision {recorded.id} of {recorded.audience} was allowed {late} s after its authority had ended"
+        first = deaths.first(keys, opened_at if chain is None else chain.lineage.issued)
+        if first is not None and first < recorded.at:
+            yield recorded, recorded.at - first
+
+
+class _Deaths:
+    """When each key died first, and from when on everything issued up to some second was dead."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self._at: dict[RevocationKey, int] = {}
+        instants: list[tuple[int, int]] = []
+        for event in events:
+            for key in _killed(event):
+                self._at[key] = min(event.at, self._at.get(key, event.at))
+                if isinstance(key, str) and (instant := instant_of(key)) is not None:
+                    instants.append((instant, event.at))
+        # Ascending, each with the earliest death of that instant or a later one: that one covers it, too.
+        instants.sort()
+        earliest = list(accumulate((at for _, at in reversed(instants)), min))[::-1]
+        self._instants = [instant for instant, _ in instants]
+        self._earliest = earliest
+
+    def first(self, keys: Iterable[RevocationKey], issued: int) -> int | None:
+        """When the first of these keys died, or all that was issued at that second; None if nothing of it did."""
+        found = [self._at[key] for key in keys if key in self._at]
+        nth = bisect_left(self._instants, issued)
+        if nth < len(self._earliest):
+            found.append(self._earliest[nth])
+        return min(found, default=None)
 
 
 def _killed(event: Event) -> Sequence[RevocationKey]:

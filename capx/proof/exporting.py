@@ -4,41 +4,26 @@ Law: this knows no authority. It takes whoever has the log, its key, and what pe
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.errors import InvalidRequest
 from capx.ledger.archive import Archive
 from capx.ledger.checkpoint import Checkpoint
 from capx.ledger.note import BadNote, Note
-from capx.proof.document import AnsweredRequest, Disclosed, IntentPart, Proof, ProofEvent, Source
-from capx.proof.extract import extract_log
+from capx.ledger.stored_tree import StoredTree
+from capx.proof.approvals import documents_in, shown_in
+from capx.proof.document import LARGEST, Disclosed, Proof, SignedInTask, Source
+from capx.proof.extract import extract_log, shown_event
+from capx.proof.receipts import LARGEST as LARGEST_RECEIPT
+from capx.proof.receipts import Receipt
+from capx.proof.recorded import DECISION, Recorded
 from capx.store.protocols import Store
 from capx.store.records import CheckpointRecord
-from capx.tokens.approval_request import ApprovalRequest
-
-
-class SignedParts(Protocol):
-    """What people have signed in a task."""
-
-    @property
-    def intent(self) -> IntentPart | None:
-        """The intent that it was opened on."""
-        ...
-
-    @property
-    def requests(self) -> tuple[AnsweredRequest, ...]:
-        """The answers to requests of its agents."""
-        ...
-
-    @property
-    def approvals(self) -> tuple[dict[str, Any], ...]:
-        """What approvers of calls were shown."""
-        ...
 
 
 class LogOwner(Protocol):
@@ -54,7 +39,7 @@ class LogOwner(Protocol):
         """Sign an extract of the log (a message of 32 bytes) with a key that signs checkpoints: 64 bytes."""
         ...
 
-    def signed_parts(self, task: str) -> SignedParts:
+    def signed_parts(self, task: str) -> SignedInTask:
         """What people have signed in a task; UnknownTask if there is none."""
         ...
 
@@ -83,19 +68,35 @@ def export(
     at = int(time.time()) if now is None else now
     with owner.store.read() as reading:
         source = extract_log(reading, record, task, sign=owner.sign_extract, at=at, archive=archive)
-    decisions = {_id_of(event) for event in source.events if event.kind == "decision"}
-    proof = Proof(
-        1,
-        task,
-        (source,),
-        signed.intent,
-        signed.requests,
-        tuple([document for document in signed.approvals if _is_in(document, source)]),
-        tuple([owner.disclosure(id_, args, archive=archive) for id_, args in (disclose or {}).items()]),
-    )
-    if unknown := [one.decision for one in proof.disclosed if one.decision not in decisions]:
+    disclosed = tuple([owner.disclosure(id_, args, archive=archive) for id_, args in (disclose or {}).items()])
+    proof = merge(Proof(1, task, (source,), signed.intent, signed.requests, disclosed=disclosed), *parts)
+    recorded = list(_recorded(proof.sources))
+    known = {one.id for one in recorded}
+    if unknown := [one.decision for one in proof.disclosed if one.decision not in known]:
         raise InvalidRequest(f"the task has no decision {unknown[0]!a:.80}: capx find --task shows its decisions")
-    return merge(proof, *parts)
+    shown = shown_in(recorded)
+    documents = [document for document in signed.approvals if not shown.isdisjoint(documents_in([document]))]
+    proof = replace(proof, approvals=tuple(documents))
+    if (size := len(proof.dump())) > LARGEST:
+        raise InvalidRequest(f"this proof would have {size >> 20} MiB, and nobody reads more than {LARGEST >> 20}")
+    return proof
+
+
+def receipt(owner: LogOwner, decision: str, *, archive: Archive | None = None) -> Receipt:
+    """The receipt of a recorded decision; InvalidRequest if neither the log nor the archive has one with this id."""
+    record = owner.sign_checkpoint()
+    size = Checkpoint.parse(Note.parse(record.note).text).size
+    with owner.store.read() as reading:
+        event = reading.decision(decision)
+        if event is None and archive is not None:
+            event = archive.decision(reading, decision)
+        if event is None or event.position > size:
+            raise InvalidRequest(f"decision {decision!a:.80} is not in the log: capx find shows those that are")
+        path = StoredTree(reading).inclusion_path(event.position, size)
+        made = Receipt(shown_event(reading, event, path), record.note)
+    if len(made.dump()) > LARGEST_RECEIPT:
+        raise InvalidRequest(f"this receipt would have more than {LARGEST_RECEIPT >> 20} MiB, which nobody reads")
+    return made
 
 
 def merge(proof: Proof, *parts: Proof) -> Proof:
@@ -115,21 +116,13 @@ def merge(proof: Proof, *parts: Proof) -> Proof:
     return proof
 
 
-def _id_of(event: ProofEvent) -> str | None:
-    try:
-        return msgspec.json.decode(event.body, type=_Identified).id
-    except (msgspec.MsgspecError, RecursionError):
-        return None
-
-
-class _Identified(Struct):
-    id: str | None = None
-
-
-def _is_in(document: dict[str, Any], source: Source) -> bool:
-    """Whether a decision of a source has an approval whose approvers were shown this document."""
-    shown = ApprovalRequest.parse(msgspec.json.encode(document)).shown
-    return any(shown in event.body for event in source.events)
+def _recorded(sources: Iterable[Source]) -> Iterator[Recorded]:
+    """The decisions in sources, as far as they can be read."""
+    for source in sources:
+        for event in source.events:
+            if event.kind == DECISION:
+                with suppress(msgspec.MsgspecError, RecursionError):
+                    yield msgspec.json.decode(event.body, type=Recorded)
 
 
 def _origin(source: Source) -> str:

@@ -4,9 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from heapq import merge
 from pathlib import Path
 
-import msgspec
-from msgspec import Struct
-
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import InvalidRequest
 from capx.ledger.archive import Archive
@@ -18,7 +15,8 @@ from capx.ledger.note_keys import LedgerKey
 from capx.ledger.stored_tree import StoredTree
 from capx.ledger.tree import RunsInMemory, inclusion_path
 from capx.proof.document import Proof, ProofEvent, Source, extract_message
-from capx.store.events import Restored, Revoked, TaskOpened, archived_until
+from capx.proof.extent import OF_ANY_TASK, task_of
+from capx.store.events import TaskOpened, archived_until
 from capx.store.log import GENESIS, Event
 from capx.store.protocols import Reading
 from capx.store.records import CheckpointRecord
@@ -41,7 +39,7 @@ def extract_log(
     If decisions of that time have left the store, it needs the `archive`: who signs a source says that it is complete.
     """
     size = checkpoint.size
-    own = [event for event in reading.events(task=task) if event.position <= size]
+    own = [event for event in reading.events(task=task) if event.position <= size and task_of(event) == task]
     opened = next((event.position for event in own if event.kind == TaskOpened.kind), None)
     if opened is None:
         raise InvalidRequest(f"the log has not opened the task {task!a:.80}: capx task list shows all tasks")
@@ -49,13 +47,13 @@ def extract_log(
         if archive is None:
             raise InvalidRequest("decisions of this task may be in the archive: name its folder, --archive DIR")
         there = {event.position for event in own}
-        found = archive.decisions(reading, containing=f'"{task}"', matches=lambda event: _task_of(event.body) == task)
+        found = archive.decisions(reading, containing=f'"{task}"', matches=lambda event: task_of(event) == task)
         own = sorted([*own, *(event for event in found if event.position not in there)], key=_position)
     others = (
         event
-        for kind in (Revoked.kind, Restored.kind)
+        for kind in OF_ANY_TASK
         for event in reading.events(kind=kind, after=opened)
-        if event.position <= size and names_no_task(event)
+        if event.position <= size and task_of(event) is None
     )
     events = list(merge(own, sorted(others, key=_position), key=_position))
     tree = StoredTree(reading)
@@ -64,7 +62,9 @@ def extract_log(
 
 
 def extract_ledger(files: Sequence[Path], key: LedgerKey, task: str, *, at: int) -> Proof:
-    """The part of a proof that a resource gives: what its ledger has about a task. Its last entries are signed first.
+    """The part of a proof that a resource gives: what its ledger has about a task.
+
+    If the last entries have no checkpoint yet, this signs one.
 
     InvalidRequest if the files are not those of one ledger of this key, begin in the middle of it, or do not fit.
     """
@@ -79,7 +79,7 @@ def extract_ledger(files: Sequence[Path], key: LedgerKey, task: str, *, at: int)
             for line in opened:
                 entry = read_line(line[:-1])
                 if isinstance(entry, Entry):
-                    if _task_of(entry.body) == task:
+                    if task_of(Event(entry.number, entry.at, entry.kind, entry.body, b"")) == task:
                         found.append((entry, hashes[-1] if hashes else GENESIS))
                     hashes.append(unb64u(entry.hash))
     if reader.first != 1:
@@ -100,15 +100,6 @@ def extract_ledger(files: Sequence[Path], key: LedgerKey, task: str, *, at: int)
     ]
     own = [hashes[entry.number - 1] for entry, _ in found]
     return Proof(1, task, (_signed(shown, own, task=task, at=at, note=note, sign=key.sign),))
-
-
-def names_no_task(event: Event) -> bool:
-    """Whether a revocation or a restoration names no task, so that it may be about any."""
-    return event.read(_Tasked).task is None
-
-
-class _Tasked(Struct):
-    task: str | None = None
 
 
 def _signed(shown: list[ProofEvent], hashes: list[bytes], *, task: str, at: int, note: str, sign: Sign) -> Source:
@@ -133,13 +124,6 @@ def _first_entry(path: Path) -> int:
     if not isinstance(header, Header):
         raise InvalidRequest(f"{path} is no ledger: it does not begin with the first line of one")
     return header.first
-
-
-def _task_of(body: bytes) -> str | None:
-    try:
-        return msgspec.json.decode(body, type=_Tasked).task
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
 
 
 def _note_of(reader: LedgerReader, key: LedgerKey) -> str:

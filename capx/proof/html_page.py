@@ -4,7 +4,7 @@ Laws:
 
 - The page is one file without script, link, image or form. Its policy forbids all of them, and every style but its own.
 - Every text goes through ElementTree, which escapes it, and shows what is invisible or turns text around as escapes.
-- What nobody's signature shows is marked as claimed.
+- An agent, an intent or an answer without a signature is marked as claimed.
 """
 
 from base64 import b64encode
@@ -16,7 +16,9 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from capx.proof.report import Answered, Decided, ProvenNode, Report
+from capx.proof.report import Answered, CallApproved, Decided, ProvenNode, Report
+from capx.tokens.lineage import AUTHORITY
+from capx.tokens.wording import label
 from capx_caveats import shown_instant
 from capx_caveats.shown_values import printable
 
@@ -37,8 +39,8 @@ dd{margin:0}
 .good{border-left-color:var(--good)}
 .bad{border-left-color:var(--bad)}
 .banner{padding:.6rem .9rem;border:2px solid;border-radius:4px;font-weight:600}
-.holds{color:var(--good)}
-.broken{color:var(--bad)}
+.consistent{color:var(--good)}
+.contradicted{color:var(--bad)}
 .claimed{border:1px dashed;border-radius:3px;padding:0 .3rem;font-size:.8em;opacity:.75}
 .tree ul{border-left:2px solid var(--line);padding-left:.8rem;margin-left:.3rem}
 .tree,.tree ul{list-style:none}
@@ -55,9 +57,20 @@ _POLICY: Final = (
     + b64encode(sha256(_STYLE.encode()).digest()).decode()
     + "'; base-uri 'none'; form-action 'none'"
 )
-_CONTRADICTED: Final = "Contradicted: parts of this proof cannot be true together"
-_HOLDS: Final = "Whole: nothing in this proof contradicts anything else in it"
+_BANNERS: Final = {
+    "contradicted": "Contradicted: parts of this proof cannot be true together",
+    "consistent": "Consistent: nothing was altered since it was signed, and nothing contradicts",
+}
 _FIRST: Final = "first agent"
+_SIGNED: Final = "the agent's key has signed this action with these arguments"
+_PRESENTED: Final = "the agent's key has signed a call here; that it was this one is the word of the service"
+_OUTCOMES: Final = {
+    (True, False): "ALLOWED",
+    (False, False): "DENIED",
+    (True, True): "MAY ASK THE AUTHORITY:",
+    (False, True): "MAY NOT ASK THE AUTHORITY:",
+}
+"""The heading of a decision, by whether it allowed, and whether the authority decided about a call to itself."""
 _DEEPEST: Final = 12
 """The levels of the graph that are drawn as such."""
 _NO_POLICY: Final = "no policy: an operator opened the task by hand"
@@ -87,18 +100,20 @@ def _head() -> ET.Element:
 
 def _main(report: Report) -> Iterator[ET.Element]:
     yield _element("h1", "Execution proof")
-    broken = bool(report.contradictions)
-    yield _element("p", _CONTRADICTED if broken else _HOLDS, class_=f"banner {'broken' if broken else 'holds'}")
-    yield from _section("What does not fit", _list(report.contradictions), shown=broken)
-    yield _facts(_task(report))
+    yield _element("p", _BANNERS[report.result], class_=f"banner {report.result}")
+    yield from _section("What does not fit", _list(report.contradictions), shown=bool(report.contradictions))
+    yield from _section("Receipts", _list(report.receipts), shown=bool(report.receipts))
+    yield from _section("What is missing", _list(report.missing), shown=bool(report.missing))
+    yield from _section("The task", _facts(_task(report)))
     yield from _section("Whose intent", _intent(report))
     yield from _section("Who acted", _graph(report.nodes))
     yield from _section("What was decided", _cards(map(_decision, report.decisions)))
+    yield from _section("What was asked for and refused at once", _list(_asks(report)), shown=bool(report.refused))
     yield from _section("What people answered", _cards(map(_answer, report.answers)), shown=bool(report.answers))
     yield from _section("When authority ended", _list(_ended(report)))
     yield from _section("What is signed, and by whom", _list(report.signed))
     yield from _section("Whose word the rest is", _list(report.words))
-    yield from _section("What this proof does not show", _list(report.not_claimed))
+    yield from _section("What this proof does not show", _list(report.not_shown))
     yield from _section("The logs", _cards(map(_facts, _logs(report))))
 
 
@@ -153,8 +168,8 @@ def _graph(nodes: Sequence[ProvenNode]) -> ET.Element:
 
 
 def _node(node: ProvenNode, *, is_deep: bool) -> Iterator["ET.Element | str"]:
-    label = _element("strong", _FIRST if node.above is None else node.label)
-    yield label if node.key is not None or node.above is None else _element("span", label, " ", _claimed())
+    name = _element("strong", _FIRST if node.above is None else label(node.label))
+    yield name if node.key is not None else _element("span", name, " ", _claimed())
     yield f" {node.allowed} allowed, {node.denied} denied"
     yield _element("div", "node ", _code(node.id), class_="small")
     if is_deep and node.above is not None:
@@ -170,40 +185,59 @@ def _node(node: ProvenNode, *, is_deep: bool) -> Iterator["ET.Element | str"]:
 
 def _decision(decided: Decided) -> ET.Element:
     allowed = decided.outcome == "allowed"
-    who = " > ".join((_FIRST, *decided.agents))
     facts: list[tuple[str, ET.Element | str]] = [
-        ("at", f"{decided.audience}, {shown_instant(decided.at)}"),
-        ("who", who if decided.agent_signed else _marked(who)),
+        ("at", f"{decided.audience}, {shown_instant(decided.at)}, event {decided.position} of its log"),
+        ("who", _path(decided.agents) if decided.agent_signed else _marked(_unproven(decided))),
     ]
+    if decided.agent_signed:
+        facts.append(("signed", _SIGNED if decided.compared else _PRESENTED))
     if decided.args is not None:
-        facts.append(("arguments", _code(_json(decided.args))))
+        filled = f", of which the service filled in {', '.join(decided.filled)}" if decided.filled else ""
+        facts.append(("arguments", _element("span", _code(_json(decided.args)), filled)))
     elif decided.shown_args:
         facts.append(("arguments, as recorded", _code(_json(decided.shown_args))))
     facts += [("because", reason) for reason in decided.reasons]
-    facts += [("approved by", _approvers(one.signers, one.calls)) for one in decided.approvals]
+    facts += [("approved", _approved(one)) for one in decided.approvals]
     facts.append(("decision", _code(decided.id)))
-    title = f"{decided.outcome.upper()} {decided.action or 'a call that could not be read'}"
+    what = decided.action or "a call that was refused before anybody looked at its action"
+    stated = ", stated to a third party" if decided.stated else ""
+    title = f"{_OUTCOMES[allowed, decided.audience == AUTHORITY]} {what}{stated}"
     return _element("div", _element("strong", title), _facts(facts), class_=f"card {'good' if allowed else 'bad'}")
 
 
-def _approvers(signers: Sequence[str], calls: str | None) -> str:
-    return f"{', '.join(signers)}, for {'any number of calls' if calls is None else f'calls: {calls}'}"
+def _path(agents: Sequence[str]) -> str:
+    return " > ".join((_FIRST, *map(label, agents)))
+
+
+def _unproven(decided: Decided) -> str:
+    return _path(decided.agents) if decided.node is not None else "a caller who has proven nothing"
+
+
+def _approved(approval: CallApproved) -> str:
+    calls = "any number of calls" if approval.calls is None else f"{approval.calls} calls at most"
+    said = f"{', '.join(approval.signers)}: {'; '.join(approval.of)}; {calls}, until {shown_instant(approval.ends)}"
+    return f"not by this approval, because it {approval.faults[0]} ({said})" if approval.faults else f"by {said}"
+
+
+def _asks(report: Report) -> Iterator[str]:
+    for ask in report.refused:
+        what = f"{ask.action} at {ask.audience}, by {_path(ask.agents)}: refused, {', '.join(ask.reasons)}"
+        yield f"{shown_instant(ask.at)}, event {ask.position}: {what}"
 
 
 def _answer(answer: Answered) -> ET.Element:
     who = f"{'yes' if answer.yes else 'no'}, by {answer.approver}, {shown_instant(answer.at)}"
-    facts: list[tuple[str, ET.Element | str]] = [
-        ("answer", who if answer.is_signed else _marked(who)),
-        ("request", _code(answer.request)),
-    ]
+    facts: list[tuple[str, ET.Element | str]] = [("answer", who if answer.is_signed else _marked(who))]
     if answer.action is not None:
-        facts.append(("for", f"{answer.action} at {answer.audience}"))
+        facts += [("to", answer.about), ("asked by", _path(answer.agents))]
+    facts.append(("request", _code(answer.request)))
     return _element("div", _facts(facts), class_=f"card {'good' if answer.yes else 'bad'}")
 
 
 def _ended(report: Report) -> Iterator[str]:
     for ended in report.ended:
-        yield f"{shown_instant(ended.at)}: {ended.what}"
+        where = f", event {ended.position}" if ended.position else ""
+        yield f"{shown_instant(ended.at)}{where}: {ended.what}"
 
 
 def _logs(report: Report) -> Iterator[Iterable[tuple[str, "ET.Element | str"]]]:

@@ -4,17 +4,21 @@ Law: what the proof carries with a signature must be signed by a key that the tr
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+from msgspec import Struct
 
 from capx.crypto.canonical_json import canonical
 from capx.crypto.ed25519 import is_signed_by
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, parse_intent
 from capx.intents.verdict_message import verdict_message
+from capx.proof.chains import ProvenChain
 from capx.proof.document import AnsweredRequest, IntentPart, ProofBroken
 from capx.proof.report import Answered, Findings, ProvenIntent
 from capx.proof.trust import Trust
-from capx.store.events import RequestAnswered, RequestApproved, RequestDenied, TaskOpened
+from capx.store.events import CapabilityMinted, RequestAnswered, RequestApproved, RequestDenied, RequestMade, TaskOpened
 from capx.store.log import Event
 from capx_caveats import InvalidCaveat
 
@@ -27,6 +31,7 @@ def intent_of(opened: TaskOpened, part: IntentPart | None, trust: Trust, finding
         if part is not None:
             raise ProofBroken("the proof has an intent, and the task was opened on none")
         findings.words.append("the task was opened by hand: nobody's intent is behind it")
+        findings.missing.append("an intent: an operator opened the task by hand")
         return None
     if part is None:
         raise ProofBroken("the intent that the task was opened on is missing")
@@ -38,9 +43,14 @@ def intent_of(opened: TaskOpened, part: IntentPart | None, trust: Trust, finding
         raise ProofBroken(f"the document of the intent is none: {error}") from None
     if intent.digest != opened.intent or intent.principal != opened.principal:
         raise ProofBroken("the document of the intent is not the one that the task was opened on")
+    if part.attested != opened.attested:
+        raise ProofBroken(
+            "the intent is attested in the proof, or by somebody else, and the authority's log says otherwise"
+        )
     if part.signature is None:
         vouched = f"attested by {part.attested!a:.130}, which is the word of the authority"
         findings.words.append(f"the intent: {vouched}")
+        findings.missing.append("a signature of the principal below the intent: somebody else has attested it")
     else:
         vouched = _signed_by(intent, part.signature, trust)
         findings.signed.append(f"the intent: {vouched}")
@@ -56,29 +66,83 @@ def _signed_by(intent: Intent, signature: str, trust: Trust) -> str:
     return f"signed by {intent.principal!a:.130}"
 
 
-def answers_in(
-    events: Sequence[Event], parts: Sequence[AnsweredRequest], trust: Trust, findings: Findings
-) -> Iterator[Answered]:
-    """Return what people answered, as the log has it, with what they signed, as far as the proof has it."""
-    unused = {(one.approver, one.signature): one for one in parts}
-    if len(unused) < len(parts):
-        raise ProofBroken("one answer to a request stands in the proof twice")
-    for event in events:
-        if event.kind not in _ANSWERS:
-            continue
-        said = event.read(RequestAnswered)
+class Answers:
+    """The answers of people in one task: as the log has them, with what they signed as far as the proof has it."""
+
+    def __init__(self, opened: TaskOpened, parts: Sequence[AnsweredRequest], trust: Trust, findings: Findings) -> None:
+        self._opened = opened
+        self._unused = {(one.approver, one.signature): one for one in parts}
+        if len(self._unused) < len(parts):
+            raise ProofBroken("one answer to a request stands in the proof twice")
+        self._trust = trust
+        self._findings = findings
+        self._asked: set[str] = set()
+        # The position of each yes, and the block that the person was shown.
+        self._agreed: dict[str, tuple[int, str | None]] = {}
+
+    def read(self, events: Iterable[Event]) -> Iterator[Answered]:
+        """Return the answers in the log; ProofBroken for one in the proof that the log does not have."""
+        for event in events:
+            if event.kind == RequestMade.kind:
+                self._asked.add(event.read(RequestMade).request)
+            if event.kind in _ANSWERS:
+                yield self._answer(event, event.read(RequestAnswered))
+        if self._unused:
+            raise ProofBroken("the proof has an answer to a request that the log does not have")
+
+    def _answer(self, event: Event, said: RequestAnswered) -> Answered:
         yes = event.kind == RequestApproved.kind
-        part = unused.pop((said.approver, said.signature), None)
+        part = self._unused.pop((said.approver, said.signature), None)
+        shown = None
         if part is None:
-            findings.words.append(f"the answer of {said.approver!a:.130} to request {said.request}: not in the proof")
-            yield Answered(said.request, said.approver, yes, event.at, is_signed=False)
-            continue
-        _demand_signed(part, said, yes, trust)
-        findings.signed.append(f"the {'yes' if yes else 'no'} of {said.approver!a:.130} to request {said.request}")
-        action, audience = part.shown.get("action"), part.shown.get("audience")
-        yield Answered(said.request, said.approver, yes, event.at, True, str(action), str(audience))
-    if unused:
-        raise ProofBroken("the proof has an answer to a request that the log does not have")
+            who = f"{said.approver!a:.130} to request {said.request}"
+            self._findings.missing.append(f"what {who} has signed: the log has only that it was a {_word(yes)}")
+            answer = Answered(said.request, said.approver, yes, event.at, is_signed=False)
+        else:
+            shown = self._signed(part, said, yes)
+            answer = Answered(
+                said.request, said.approver, yes, event.at, True, shown.action, shown.audience, shown.labels, shown.args
+            )
+            self._findings.signed.append(f"the {_word(yes)} of {said.approver!a:.130} to {answer.about}")
+        if yes:
+            self._agreed.setdefault(said.request, (event.position, None if shown is None else shown.block))
+        return answer
+
+    def _signed(self, part: AnsweredRequest, said: RequestAnswered, yes: bool) -> "_Shown":
+        _demand_signed(part, said, yes, self._trust)
+        try:
+            shown = msgspec.convert(part.shown, _Shown)
+        except msgspec.ValidationError as error:
+            raise ProofBroken(f"what was shown of request {said.request} cannot be read: {error}") from None
+        if (shown.task, shown.intent) != (self._opened.task, self._opened.intent):
+            raise ProofBroken(f"{said.approver!a:.130} has answered request {said.request} in another task")
+        return shown
+
+    def mint_faults(self, event: Event, minted: CapabilityMinted, chain: ProvenChain) -> Iterator[str]:
+        """Say why a capability that people had to agree to is not what they agreed to."""
+        if minted.request is None or minted.request not in self._asked:
+            return
+        agreed = self._agreed.get(minted.request)
+        if agreed is None or agreed[0] > event.position:
+            yield f"was asked of people in request {minted.request}, and nobody had agreed"
+        elif agreed[1] is not None and chain.blocks[0] != agreed[1].encode():
+            yield f"is not what was shown to who agreed to request {minted.request}"
+
+
+class _Shown(Struct):
+    """What of an inquiry a report shows; a person has signed all of it."""
+
+    task: str
+    action: str
+    audience: str
+    block: str
+    intent: str | None = None
+    args: str | None = None
+    labels: tuple[str, ...] = ()
+
+
+def _word(yes: bool) -> str:
+    return "yes" if yes else "no"
 
 
 def _demand_signed(part: AnsweredRequest, said: RequestAnswered, yes: bool, trust: Trust) -> None:

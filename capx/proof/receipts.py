@@ -1,7 +1,7 @@
 """A receipt: one event of a log, with its path to a root that the log has signed (C2SP tlog-proof).
 
     c2sp.org/tlog-proof@v1
-    extra BASE64        the event: {"position","at","kind","body","before"}, as in a proof
+    extra BASE64        the event: {"position","at","kind","body","before","path":[]}, as in a proof
     index N             its position - 1
     HASH                the path, a line each
                         an empty line
@@ -9,7 +9,7 @@
 
 The leaf is the hash of the event. Whoever keeps the receipt of an event can refute a proof that leaves it out.
 
-Law: a receipt has exactly one spelling, at most 256 KiB.
+Law: a receipt has exactly one spelling, at most 2 MiB.
 """
 
 from pathlib import Path
@@ -22,20 +22,15 @@ from msgspec.structs import replace
 from capx.crypto import private_file, strict_json
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import InvalidRequest
-from capx.ledger.archive import Archive
 from capx.ledger.base64_text import b64, unb64
-from capx.ledger.checkpoint import Checkpoint
-from capx.ledger.note import Note
-from capx.ledger.stored_tree import StoredTree
 from capx.proof.document import ProofEvent
-from capx.proof.exporting import LogOwner
-from capx.proof.extract import shown_event
-from capx.proof.sources import CheckedNote, check_note, placed
+from capx.proof.extent import belongs
+from capx.proof.sources import CheckedNote, CheckedSource, check_note, placed, two_roots
 from capx.proof.trust import Trust
-from capx.store.log import Event
+from capx.store.log import Event, digest
 
 FIRST_LINE: Final = "c2sp.org/tlog-proof@v1"
-LARGEST: Final = 256 << 10
+LARGEST: Final = 2 << 20
 """The most bytes of a receipt."""
 
 
@@ -49,7 +44,7 @@ class Receipt(Struct, frozen=True):
     def parse(cls, data: bytes) -> "Receipt":
         """Read a receipt; InvalidRequest for anything else."""
         if len(data) > LARGEST:
-            raise InvalidRequest(f"a receipt has at most {LARGEST >> 10} KiB")
+            raise InvalidRequest(f"a receipt has at most {LARGEST >> 20} MiB")
         try:
             head, note = data.decode().split("\n\n", 1)
         except (UnicodeDecodeError, ValueError):
@@ -85,30 +80,57 @@ class Receipt(Struct, frozen=True):
 
 
 class CheckedReceipt(Struct, frozen=True):
-    """An event that is in a log, as one of its keys has signed."""
+    """An event that is in a log, as one of its keys has signed; `before` is the hash of the event before it."""
 
     note: CheckedNote
     event: Event
+    before: bytes
 
 
-def receipt(owner: LogOwner, decision: str, *, archive: Archive | None = None) -> Receipt:
-    """The receipt of a recorded decision; InvalidRequest if neither the log nor the archive has one with this id."""
-    record = owner.sign_checkpoint()
-    size = Checkpoint.parse(Note.parse(record.note).text).size
-    with owner.store.read() as reading:
-        event = reading.decision(decision)
-        if event is None and archive is not None:
-            event = archive.decision(reading, decision)
-        if event is None or event.position > size:
-            raise InvalidRequest(f"decision {decision!a:.80} is not in the log: capx find shows those that are")
-        path = StoredTree(reading).inclusion_path(event.position, size)
-        return Receipt(shown_event(reading, event, path), record.note)
+class SaidOfReceipt(Struct, frozen=True):
+    """What a receipt says about a proof: a sentence; and the contradiction, if they cannot both be true."""
+
+    sentence: str
+    contradiction: str | None = None
 
 
 def check_receipt(one: Receipt, trust: Trust) -> CheckedReceipt:
     """Check the path and the signatures of a receipt; ProofBroken says what does not hold."""
     note = check_note(one.note, trust, "the receipt")
-    return CheckedReceipt(note, placed(one.event, note.checkpoint))
+    return CheckedReceipt(note, placed(one.event, note.checkpoint), unb64u(one.event.before))
+
+
+def said_of(kept: CheckedReceipt, source: CheckedSource | None, task: str, opened: int) -> SaidOfReceipt:
+    """Hold a receipt against the source of its log in the proof of a task, which was opened at position `opened`."""
+    checkpoint, event = kept.note.checkpoint, kept.event
+    where = f"event {event.position} of {checkpoint.origin}"
+    if source is None:
+        lacks = f"a receipt is of the log {checkpoint.origin}, and the proof has no source of it"
+        return SaidOfReceipt(f"{where}: {lacks}", lacks)
+    if forked := two_roots(source, checkpoint.size, checkpoint.root) or _forked(kept, source):
+        return SaidOfReceipt(f"{where}: {forked}", forked)
+    if not belongs(event, task, opened if source.is_authority else None):
+        return SaidOfReceipt(f"{where}: it is of another task, and says nothing about this proof")
+    if event.position > source.size:
+        return SaidOfReceipt(f"{where}: it is newer than this proof, and says nothing about it: ask for a newer proof")
+    if all(one.hash != event.hash for one in source.events):
+        left_out = f"{where}, of which there is a receipt, was left out"
+        return SaidOfReceipt(left_out, left_out)
+    return SaidOfReceipt(f"{where}: it is in the proof")
+
+
+def _forked(kept: CheckedReceipt, source: CheckedSource) -> str | None:
+    """Say that a log has two histories, as a receipt and the events of a proof show; None if they show none."""
+    at, by_position = kept.event.position, {one.position: one for one in source.events}
+    same, before, behind = (by_position.get(position) for position in (at, at - 1, at + 1))
+    differs = (
+        (same is not None and same.hash != kept.event.hash)
+        or (before is not None and before.hash != kept.before)
+        or (behind is not None and behind.hash != digest(kept.event.hash, at + 1, behind.at, behind.kind, behind.body))
+    )
+    if not differs:
+        return None
+    return f"{source.origin} has two histories: a receipt of event {at} and the proof cannot be of one log; keep both"
 
 
 _NONE: Final = "this is no receipt: capx why ID --receipt writes one"

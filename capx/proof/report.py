@@ -1,25 +1,31 @@
 """What a proof shows, worked out by its reader: every part says who vouches for it."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from msgspec import Struct, field
+from msgspec import Struct, field, to_builtins
 
 from capx.proof.sources import CheckedSource
 
-NOT_CLAIMED: Final = (
+NOT_SHOWN: Final = (
     "that the arguments of a call were true, or that a call had the effect that it asked for",
+    "that a service recorded the action and the arguments that the agent signed, where they were not compared",
+    "that nothing was cut off behind the last signed hop of a chain: only who holds the audience's key can check that",
     "that nothing happened outside these logs",
     "times, beyond what cosignatures and the order of events show",
-    "for tokens that are bound to no key: who held them. Their chain is the word of whoever decided",
 )
 """What no proof shows."""
 
 
 class Findings(Struct):
-    """What a reading has found so far, in sentences: what is signed, whose word the rest is, and what does not fit."""
+    """What a reading has found so far, in sentences.
+
+    `signed` is what signatures show, `words` whose word the rest is, `missing` what would show more, `contradictions`
+    what cannot be true together.
+    """
 
     signed: list[str] = field(default_factory=list[str])
     words: list[str] = field(default_factory=list[str])
+    missing: list[str] = field(default_factory=list[str])
     contradictions: list[str] = field(default_factory=list[str])
 
 
@@ -46,8 +52,22 @@ class Granted(Struct, frozen=True):
     request: str | None = None
 
 
+class RefusedAsk(Struct, frozen=True):
+    """An agent asked for more, and the authority refused at once; `reasons` are codes."""
+
+    position: int
+    at: int
+    agents: tuple[str, ...]
+    action: str
+    audience: str
+    reasons: tuple[str, ...]
+
+
 class Answered(Struct, frozen=True):
-    """The answer of a person to a request; `is_signed` if the signature over what they were shown is in the proof."""
+    """The answer of a person to a request; `is_signed` if the signature over what they were shown is in the proof.
+
+    `agents` are the labels of who asked, `args` the arguments as JSON text (None: any).
+    """
 
     request: str
     approver: str
@@ -56,23 +76,40 @@ class Answered(Struct, frozen=True):
     is_signed: bool
     action: str | None = None
     audience: str | None = None
+    agents: tuple[str, ...] = ()
+    args: str | None = None
+
+    @property
+    def about(self) -> str:
+        """What was asked for, in words."""
+        what = f"{self.action} at {self.audience}" if self.action else f"request {self.request}"
+        return what if self.args is None else f"{what} with {self.args}"
 
 
 class CallApproved(Struct, frozen=True):
     """An approval that came with a call: who signed it, by name if the trust file has the key.
 
-    `calls` is for how many calls it is good (decimal text); None if it says no number. `is_shown`: the proof has what
-    the approvers were shown.
+    `of` says in words what it permits, `calls` for how many calls it is good (decimal text; None if it says no number),
+    and `ends` when it expires. `is_shown`: the proof has what the signers were shown. `faults` say why it does not
+    count for this call; then nobody has approved the call.
     """
 
     digest: str
     signers: tuple[str, ...]
     calls: str | None
     is_shown: bool
+    of: tuple[str, ...]
+    ends: int
+    faults: tuple[str, ...] = ()
 
 
 class Decided(Struct, frozen=True):
-    """One decision; `logs` are those that have it. `agent_signed`: the holder's key has signed this very call."""
+    """One decision; `logs` are those that have it.
+
+    `agent_signed`: the holder's key has signed this presentation of this chain. `compared`: and the disclosed arguments
+    and the action are those that it signed, but for the arguments `filled`, which the service has filled in. `stated`:
+    the authority judged in the stead of the audience, for a statement. `node` is None if nobody proved to hold a token.
+    """
 
     id: str
     at: int
@@ -86,8 +123,11 @@ class Decided(Struct, frozen=True):
     logs: tuple[str, ...]
     position: int
     agent_signed: bool
+    compared: bool = False
+    stated: bool = False
     approvals: tuple[CallApproved, ...] = ()
     args: dict[str, Any] | None = None
+    filled: tuple[str, ...] = ()
     shown_args: dict[str, Any] | None = None
 
 
@@ -115,9 +155,10 @@ class ProvenEnd(Struct, frozen=True):
 
 
 class Report(Struct, frozen=True):
-    """What a proof shows. `signed` and `words` say in sentences what a signature shows, and what is somebody's word.
+    """What a proof shows. `signed` and `words` say in sentences what signatures show, and what is somebody's word.
 
-    `contradictions` are sentences, too: if there is one, somebody has not told the truth, or a part is missing.
+    `missing` says what is not in the proof and would show more. `contradictions` are sentences, too: if there is one,
+    somebody has not told the truth, or a part is missing. `receipts` says of each receipt whether it fits.
     """
 
     task: str
@@ -131,26 +172,32 @@ class Report(Struct, frozen=True):
     intent: ProvenIntent | None
     sources: tuple[CheckedSource, ...]
     granted: tuple[Granted, ...]
+    refused: tuple[RefusedAsk, ...]
     nodes: tuple[ProvenNode, ...]
     decisions: tuple[Decided, ...]
     answers: tuple[Answered, ...]
     ended: tuple[ProvenEnd, ...]
     signed: tuple[str, ...]
     words: tuple[str, ...]
+    missing: tuple[str, ...]
+    receipts: tuple[str, ...]
     contradictions: tuple[str, ...]
-    not_claimed: tuple[str, ...] = NOT_CLAIMED
+    not_shown: tuple[str, ...] = NOT_SHOWN
+
+    @property
+    def result(self) -> Literal["consistent", "contradicted"]:
+        """Whether something in it contradicts; a proof that was altered has no report."""
+        return "contradicted" if self.contradictions else "consistent"
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON values; sources without their events."""
-        from msgspec import to_builtins
-
         found: dict[str, Any] = to_builtins(
             {name: getattr(self, name) for name in self.__struct_fields__ if name != "sources"}
         )
         sources = [
             {
                 "origin": one.origin,
-                "of": "authority" if one.is_authority else "resource",
+                "role": "authority" if one.is_authority else "resource",
                 "size": one.size,
                 "at": one.at,
                 "events": len(one.events),
@@ -159,4 +206,4 @@ class Report(Struct, frozen=True):
             }
             for one in self.sources
         ]
-        return {**found, "sources": sources, "holds": not self.contradictions}
+        return {"result": self.result, **found, "sources": sources}

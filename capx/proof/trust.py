@@ -9,8 +9,9 @@
 Empty lines and lines that begin with # are left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final, TypeVar
 from urllib.parse import quote, unquote
 
 from msgspec import Struct
@@ -20,6 +21,8 @@ from capx.errors import KeyProblem
 from capx.ledger.note import LOG, WITNESS, NoteKey, is_key_name
 from capx.ledger.witness import is_origin_of
 from capx_caveats import is_label
+
+T = TypeVar("T")
 
 
 class Trust(Struct, frozen=True):
@@ -33,7 +36,7 @@ class Trust(Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "Trust":
-        """Read a trust file; KeyProblem gives the number of a line that is not one."""
+        """Read a trust file; KeyProblem gives the number of a line that is not one, or says whom it does not name."""
         authorities, logs, witnesses, people = set[str](), list[NoteKey](), list[NoteKey](), list[tuple[str, bytes]]()
         quorum: int | None = None
         for number, fields in _lines(text):
@@ -46,19 +49,31 @@ class Trust(Struct, frozen=True):
                     witnesses.append(_of_kind(key, WITNESS, number))
                 case ["quorum", count] if quorum is None and count.isascii() and count.isdecimal() and len(count) < 4:
                     quorum = int(count)
-                case ["principal", name, key] if is_label(unquote(name)):
-                    people.append((unquote(name), parse_public(key)))
+                case ["principal", quoted, key] if is_label(name := _unquoted(quoted)):
+                    people.append((name, _read(parse_public, key, number)))
                 case _:
                     raise KeyProblem(f"line {number} of the trust file is none: {_FORMS}")
         if (quorum or 0) > len(witnesses):
             raise KeyProblem(f"the trust file wants {quorum} cosignatures, and names {len(witnesses)} witnesses")
+        if not authorities or not logs:
+            raise KeyProblem(
+                "the trust file names no authority, or no log: it needs the lines that capx proof trust prints"
+            )
+        owners: dict[bytes, str] = {}
+        for name, public in people:
+            if owners.setdefault(public, name) != name:
+                raise KeyProblem(f"the trust file gives one key to {owners[public]!a:.130} and {name!a:.130}")
         return cls(frozenset(authorities), tuple(logs), tuple(witnesses), quorum or 0, tuple(people))
 
     @classmethod
     def load(cls, path: Path) -> "Trust":
         """Read the trust file at this path; KeyProblem if it cannot be used."""
         try:
-            return cls.parse(path.read_text("utf-8"))
+            with path.open("rb") as opened:
+                data = opened.read(_LARGEST + 1)
+            if len(data) > _LARGEST:
+                raise KeyProblem(f"the trust file {path} has more than {_LARGEST >> 10} KiB: give another one")
+            return cls.parse(data.decode())
         except (OSError, UnicodeDecodeError) as error:
             raise KeyProblem(f"cannot read the trust file {path}: {error}") from None
 
@@ -75,6 +90,9 @@ class Trust(Struct, frozen=True):
 
     def keys_of(self, origin: str) -> list[NoteKey]:
         """The keys that may sign for the log with this origin."""
+        if origin in self.authorities:
+            # A key with a shorter name is that of a resource.
+            return [key for key in self.logs if key.name == origin]
         return [key for key in self.logs if is_origin_of(key, origin)]
 
     def keys_of_person(self, name: str) -> list[bytes]:
@@ -86,17 +104,32 @@ class Trust(Struct, frozen=True):
         return next((who for who, key in self.principals if key == public), None)
 
 
-_FORMS = "write authority ORIGIN, log KEY, witness KEY, quorum N, or principal NAME KEY"
+_LARGEST: Final = 1 << 20
+_FORMS: Final = "write `authority ORIGIN`, `log KEY`, `witness KEY`, `quorum N`, or `principal NAME KEY`"
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             yield number, line.split()
 
 
+def _unquoted(name: str) -> str:
+    try:
+        return unquote(name, errors="strict")
+    except UnicodeDecodeError:
+        return ""
+
+
+def _read(reader: Callable[[str], T], text: str, number: int) -> T:
+    try:
+        return reader(text)
+    except KeyProblem as problem:
+        raise KeyProblem(f"line {number} of the trust file: {problem}") from None
+
+
 def _of_kind(text: str, kind: int, number: int) -> NoteKey:
-    key = NoteKey.parse(text)
+    key = _read(NoteKey.parse, text, number)
     if key.kind != kind:
         of = "a witness" if key.kind == WITNESS else "a log"
         raise KeyProblem(f"line {number} of the trust file has the key of {of}, which belongs on another line")

@@ -6,30 +6,30 @@
 Laws:
 
 - A proof is broken by a wrong signature, hash, path or commitment, by a part that nothing refers to, and by a part that
-  stands twice. What is whole, and cannot be true together, is a contradiction, and is named.
+  stands twice. What was not altered, and cannot be true together, is a contradiction, and is named.
 - Nothing here reads a store, a secret or the network.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from capx.crypto.base64url import b64u
 from capx.errors import BrokenLog
-from capx.proof.conflicts import misdated, misfits, presented_twice, told_differently
-from capx.proof.decisions import Chains, DecisionReader, InLog, decisions_in
+from capx.proof.chains import Chains
+from capx.proof.conflicts import log_conflicts, mint_faults, misdated, presented_twice
+from capx.proof.decisions import DecisionReader
 from capx.proof.document import Proof, ProofBroken
-from capx.proof.ends import allowed_after, ends_in
+from capx.proof.ends import allowed_after_end, ends_in
+from capx.proof.extent import belongs
 from capx.proof.nodes import nodes_in
-from capx.proof.people import answers_in, intent_of
-from capx.proof.receipts import CheckedReceipt, Receipt, check_receipt
-from capx.proof.report import Decided, Findings, Granted, Report
-from capx.proof.sources import CheckedSource, check_sources, two_roots
+from capx.proof.people import Answers, intent_of
+from capx.proof.receipts import CheckedReceipt, Receipt, check_receipt, said_of
+from capx.proof.recorded import LoggedDecision, decisions_in
+from capx.proof.report import Decided, Findings, Granted, RefusedAsk, Report
+from capx.proof.sources import CheckedSource, check_sources
 from capx.proof.trust import Trust
-from capx.store.events import CapabilityMinted, Restored, Revoked, TaskOpened
+from capx.store.events import AskRefused, CapabilityMinted, TaskOpened
 from capx.store.log import Event
 from capx.tokens.chain import root_node
 from capx_caveats import shown_instant
@@ -41,11 +41,11 @@ STALENESS: Final = 30
 def verify(
     proof: Proof | Path | bytes, trust: Trust, *, receipts: Iterable[Receipt] = (), max_staleness: int = STALENESS
 ) -> Report:
-    """Work out what a proof shows; ProofBroken if it does not hold, InvalidRequest if it is no proof.
+    """Work out what a proof shows; ProofBroken if it was altered, InvalidRequest if it is no proof.
 
     Look at `contradictions` of the report: with one of them, somebody has not told the truth, or a part is missing.
     `receipts` are what others have kept of these logs: an event that the proof leaves out is a contradiction.
-    `max_staleness` is for how many seconds resources go on without news of the end of authority.
+    `max_staleness` is for how many seconds resources go on without news of an end, and how far clocks may differ.
     """
     if isinstance(proof, Path):
         proof = Proof.load(proof)
@@ -74,27 +74,24 @@ class _Reading:
     def report(self, kept: Sequence[CheckedReceipt]) -> Report:
         findings, events = self._findings, self._own.events
         opened_event, opened = self._opened()
-        self._demand_of_the_task(opened_event)
+        self._demand_extent(opened_event)
         intent = intent_of(opened, self._proof.intent, self._trust, findings)
-        chains = Chains(self._sources)
-        findings.contradictions += chains.problems
-        granted = tuple(self._granted(opened, chains))
-        claims = {"task": opened.task, "root": opened.root, "tenant": opened.tenant, "intent": opened.intent}
-        reader = DecisionReader(self._proof, chains, self._trust, claims)
-        grouped = self._grouped()
-        decisions = tuple([reader.read(found) for found in grouped])
-        findings.contradictions += reader.contradictions
-        if reader.unshown:
-            findings.words.append(f"of whoever recorded them: what the approvers of {reader.unshown} calls were shown")
-        findings.contradictions += [why for one in self._sources for why in misdated(one, self._max_staleness)]
-        findings.contradictions += told_differently(grouped)
-        findings.contradictions += presented_twice(grouped)
-        findings.contradictions += allowed_after(events, opened_event.at, grouped, chains, self._max_staleness)
-        answers = tuple(answers_in(events, self._proof.requests, self._trust, findings))
-        self._demand_all_used(reader)
-        findings.contradictions += self._missing_logs()
-        findings.contradictions += [why for one in kept if (why := self._refuted(opened_event, one)) is not None]
-        self._say(opened, decisions, granted)
+        logged, unreadable = decisions_in(self._sources)
+        chains = Chains(self._sources, logged)
+        answers = Answers(opened, self._proof.requests, self._trust, findings)
+        answered = tuple(answers.read(events))
+        granted = tuple(self._granted(opened, chains, answers))
+        reader = DecisionReader(self._proof, chains, self._trust, opened, self._max_staleness)
+        decisions = tuple([reader.read(one) for one in logged])
+        reader.demand_all_used()
+        findings.contradictions += [
+            *chains.faults,
+            *reader.contradictions,
+            *self._conflicts(opened_event, logged, chains),
+        ]
+        self._say(opened, decisions, granted, unreadable=unreadable, unshown=reader.unshown)
+        said = [said_of(one, self._source(one), self._proof.task, opened_event.position) for one in kept]
+        findings.contradictions += [one.contradiction for one in said if one.contradiction is not None]
         return Report(
             task=opened.task,
             tenant=opened.tenant,
@@ -107,12 +104,15 @@ class _Reading:
             intent=intent,
             sources=tuple(self._sources),
             granted=granted,
-            nodes=tuple(nodes_in(opened, grouped, chains)),
+            refused=tuple(_refused_in(events)),
+            nodes=tuple(nodes_in(opened, logged, chains, self._trust)),
             decisions=tuple(sorted(decisions, key=lambda one: one.at)),
-            answers=answers,
+            answers=answered,
             ended=tuple(ends_in(events, opened)),
             signed=tuple(findings.signed),
             words=tuple(findings.words),
+            missing=tuple(findings.missing),
+            receipts=tuple([one.sentence for one in said]),
             contradictions=tuple(dict.fromkeys(findings.contradictions)),
         )
 
@@ -127,31 +127,25 @@ class _Reading:
             self._findings.contradictions.append("the task was opened with a node that is not that of its root")
         return found[0], opened
 
-    def _demand_of_the_task(self, opened: Event) -> None:
-        """ProofBroken for an event of another task, or one that has no place in an extract."""
+    def _demand_extent(self, opened: Event) -> None:
+        """ProofBroken for an event of another task, or one that has no place in a source."""
         for source in self._sources:
             for event in source.events:
-                if not self._belongs(source, opened, event):
+                if not belongs(event, self._proof.task, opened.position if source.is_authority else None):
                     raise ProofBroken(f"event {event.position} of {source.origin} is not of this task")
 
-    def _belongs(self, source: CheckedSource, opened: Event, event: Event) -> bool:
-        """Whether an extract of a log must have this event: it names the task, or may be about any."""
-        tasked = event.read_if(_Tasked)
-        task = None if tasked is None else tasked.task
-        about_any = source.is_authority and event.kind in _WITHOUT_TASK and event.position > opened.position
-        return task == self._proof.task or (task is None and about_any)
-
-    def _granted(self, opened: TaskOpened, chains: Chains) -> Iterator[Granted]:
+    def _granted(self, opened: TaskOpened, chains: Chains, answers: Answers) -> Iterator[Granted]:
         for event in self._own.events:
             if event.kind != CapabilityMinted.kind:
                 continue
             minted = event.read(CapabilityMinted)
-            chain = None if minted.digest is None else chains.chains.get(minted.digest)
+            chain = chains.get(minted.digest)
             where = f"the capability that event {event.position} minted"
             if chain is None:
                 self._findings.words.append(f"{where}: an authority of an older version has written no chain for it")
             else:
-                self._findings.contradictions += [f"{where} {why}" for why in misfits(opened, minted, chain)]
+                faults = [*mint_faults(opened, minted, chain), *answers.mint_faults(event, minted, chain)]
+                self._findings.contradictions += [f"{where} {why}" for why in faults]
             yield Granted(
                 position=event.position,
                 at=event.at,
@@ -163,83 +157,83 @@ class _Reading:
                 request=minted.request,
             )
 
-    def _grouped(self) -> list[list[InLog]]:
-        """The decisions that can be read, each with all logs that have it."""
-        by_id: defaultdict[tuple[str, str], list[InLog]] = defaultdict(list)
-        unreadable = 0
-        for one in decisions_in(self._sources):
-            if one.recorded is None:
-                unreadable += 1
+    def _conflicts(self, opened: Event, logged: Sequence[LoggedDecision], chains: Chains) -> Iterator[str]:
+        for source in self._sources:
+            yield from misdated(source, self._max_staleness)
+        yield from log_conflicts(logged, self._sources)
+        yield from presented_twice(logged)
+        within = 0
+        for recorded, late in allowed_after_end(self._own.events, opened.at, logged, chains):
+            if late > self._max_staleness:
+                yield f"{recorded.name} was allowed {late} s after its authority had ended"
             else:
-                by_id[one.recorded.audience, one.recorded.id].append(one)
-        if unreadable:
+                within += 1
+        if within:
             self._findings.words.append(
-                f"{unreadable} decisions cannot be read: a resource wrote them otherwise than capx does"
+                f"of resources: that they had not heard yet of the end, when they allowed {within} calls up to "
+                f"{self._max_staleness} s after it"
             )
-        return list(by_id.values())
-
-    def _demand_all_used(self, reader: DecisionReader) -> None:
-        if len(reader.used_documents) < len(self._proof.approvals):
-            raise ProofBroken("the proof has the document of an approval that no decision is about")
-        if len(reader.used_disclosures) < len(self._proof.disclosed):
-            raise ProofBroken("the proof discloses arguments of a decision that it does not have")
-
-    def _missing_logs(self) -> Iterator[str]:
         origins = [one.origin for one in self._sources]
         for key in self._trust.logs:
             # A restored authority has more than one log, and a proof has one of them.
-            if key.name not in self._trust.authorities and not any(
-                origin == key.name or origin.startswith(f"{key.name}/") for origin in origins
-            ):
-                yield f"the trust file names the log {key.name}, and the proof has no source of it"
+            there = any(origin == key.name or origin.startswith(f"{key.name}/") for origin in origins)
+            if key.name not in self._trust.authorities and not there:
+                yield (
+                    f"the trust file names the log {key.name}, and the proof has no source of it: its operator writes "
+                    "one with capx proof extract, also if it has nothing about the task"
+                )
 
-    def _refuted(self, opened: Event, kept: CheckedReceipt) -> str | None:
-        """Why a receipt cannot be true together with the proof; None if it can."""
-        checkpoint, event = kept.note.checkpoint, kept.event
-        source = next((one for one in self._sources if one.origin == checkpoint.origin), None)
-        if source is None:
-            return f"a receipt is of the log {checkpoint.origin}, and the proof has no source of it"
-        if why := two_roots(source, checkpoint.size, checkpoint.root):
-            return why
-        if event.position <= source.size and self._belongs(source, opened, event):
-            if all(one.hash != event.hash for one in source.events):
-                return f"event {event.position} of {source.origin}, of which there is a receipt, was left out"
-            return None
-        self._findings.words.append(
-            f"nothing of event {event.position} of {source.origin}, of which there is a receipt: it is of another "
-            "task, or newer than the proof"
-        )
-        return None
+    def _source(self, kept: CheckedReceipt) -> CheckedSource | None:
+        return next((one for one in self._sources if one.origin == kept.note.checkpoint.origin), None)
 
-    def _say(self, opened: TaskOpened, decisions: Sequence[Decided], granted: Sequence[Granted]) -> None:
+    def _say(
+        self,
+        opened: TaskOpened,
+        decisions: Sequence[Decided],
+        granted: Sequence[Granted],
+        *,
+        unreadable: int,
+        unshown: int,
+    ) -> None:
+        signed, words, missing = self._findings.signed, self._findings.words, self._findings.missing
         for source in self._sources:
             of = "the authority" if source.is_authority else "a resource"
             events = f"these {len(source.events)} events are all that it has about the task"
-            self._findings.signed.append(f"by {of}, {source.origin}: {events}, up to event {source.size}")
+            at = shown_instant(source.at)
+            signed.append(f"by {of}, {source.origin}, at {at}: {events}, up to event {source.size}")
             for witness in source.witnesses:
                 at = shown_instant(witness.at)
-                self._findings.signed.append(
-                    f"by the witness {witness.name!a:.130}: it had {source.size} events at {at}"
+                signed.append(f"by the witness {witness.name!a:.130}: it had {source.size} events at {at}")
+            if not source.witnesses:
+                missing.append(
+                    f"a cosignature below the log {source.origin}: its owner could have written it anew since"
                 )
-        by_agents = sum(one.agent_signed for one in decisions)
+        by_agents = [one for one in decisions if one.agent_signed]
         if by_agents:
-            self._findings.signed.append(
-                f"by the keys of agents: {by_agents} of {len(decisions)} calls, each as it was made"
+            compared = sum(one.compared for one in by_agents)
+            signed.append(
+                f"by the keys of agents: a presentation for each of {len(by_agents)} of {len(decisions)} calls; of "
+                f"{compared}, action and arguments were compared with what was signed"
             )
-        if len(decisions) > by_agents:
-            unsigned = len(decisions) - by_agents
-            self._findings.words.append(
-                f"of resources: {unsigned} decisions about calls that no agent's key has signed"
+        if len(decisions) > len(by_agents):
+            words.append(
+                f"of resources: {len(decisions) - len(by_agents)} decisions about calls that no agent's key has signed"
             )
-        self._findings.words.append(
-            f"of the authority: the {len(granted)} capabilities that it minted, and when events were"
-        )
+        if decisions:
+            words.append("of resources: what they decided, and that these calls are those that agents signed")
+        words.append(f"of the authority: the {len(granted)} capabilities that it minted, and when events were")
+        if opened.policy is not None:
+            words.append(f"of the authority: what its policy says; the log has the digest {opened.policy}")
         if opened.holder is None:
-            self._findings.words.append("of whoever held a token: who they were. The task is bound to no key")
+            words.append("of whoever held a token: who they were. The task is bound to no key")
+        if unreadable:
+            words.append(f"{unreadable} decisions cannot be read: a resource wrote them otherwise than capx does")
+        if unshown:
+            missing.append(f"what the signers of {unshown} approvals were shown; the approvals themselves are here")
 
 
-class _Tasked(msgspec.Struct):
-    task: str | None = None
-
-
-_WITHOUT_TASK: Final = frozenset({Revoked.kind, Restored.kind})
+def _refused_in(events: Iterable[Event]) -> Iterator[RefusedAsk]:
+    for event in events:
+        if event.kind == AskRefused.kind:
+            asked = event.read(AskRefused)
+            yield RefusedAsk(event.position, event.at, asked.hops, asked.action, asked.audience, asked.reasons)

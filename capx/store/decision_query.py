@@ -4,6 +4,7 @@ Laws: only the fields that the query uses are decoded. Values are compared exact
 delegator, so a label that only looks alike is another label.
 """
 
+from contextlib import suppress
 from typing import Annotated, Any, Final, Literal, TypedDict
 
 import msgspec
@@ -76,8 +77,13 @@ class WholeRecorded(Recorded, frozen=True, kw_only=True):
 
     @property
     def args(self) -> set[str]:
-        """The arguments that it shows in the clear, as a query names them."""
-        return {f"{name}={canonical(value).decode()}" for name, value in self.shown_args.items()}
+        """The arguments that it shows in the clear, as a query names them; without those that no query can name."""
+        found = set[str]()
+        for name, value in self.shown_args.items():
+            # A resource may write a number beyond what JSON between systems can hold.
+            with suppress(InvalidCaveat):
+                found.add(f"{name}={canonical(value).decode()}")
+        return found
 
 
 class QueryFields(TypedDict, total=False):

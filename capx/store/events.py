@@ -52,7 +52,8 @@ class Fact(Struct, frozen=True):
 class TaskOpened(Fact, frozen=True, kw_only=True):
     """A task was opened: its root id, the node of its root, its claims, and when it expires (Unix seconds).
 
-    `holder` is the public key of its first holder (`ed25519:` and 43 characters), if it has one.
+    `holder` is the public key of its first holder (`ed25519:` and 43 characters), if it has one. `attested` is the name
+    of who attested the intent, if the principal has not signed it.
     """
 
     kind = "task_opened"
@@ -67,6 +68,7 @@ class TaskOpened(Fact, frozen=True, kw_only=True):
     agent: str | None = None
     policy: str | None = None
     holder: str | None = None
+    attested: str | None = None
 
 
 class BudgetLimit(Struct, frozen=True):

@@ -1,6 +1,7 @@
-"""Show what a proof shows: its verdict, and everything that happened in the task."""
+"""Show what a proof shows: what was found, and everything that happened in the task."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from capx_cli import phrases, screen
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
     from capx.proof import Report
     from capx.proof.receipts import CheckedReceipt
-    from capx.proof.report import Decided
+    from capx.proof.report import Answered, Decided, ProvenEnd, RefusedAsk
 
 
 def say_receipt(found: "CheckedReceipt", as_json: bool) -> None:
@@ -20,7 +21,7 @@ def say_receipt(found: "CheckedReceipt", as_json: bool) -> None:
     if as_json:
         screen.as_json(
             {
-                "holds": True,
+                "result": "consistent",
                 "origin": checkpoint.origin,
                 "size": checkpoint.size,
                 "signed_by": [key.text() for key in found.note.signers],
@@ -40,14 +41,17 @@ def say_receipt(found: "CheckedReceipt", as_json: bool) -> None:
         screen.say(f"  the witness {one.name} had seen it at {phrases.instant(one.at)}")
 
 
-def say_verdict(report: "Report") -> None:
-    """Show what is signed, whose word the rest is, what is not claimed, and what does not fit."""
+def say_findings(report: "Report") -> None:
+    """Show what is signed, whose word the rest is, what is not shown or missing, and what does not fit."""
     for title, lines in (
         ("Signed", report.signed),
         ("Somebody's word", report.words),
-        ("Not claimed", report.not_claimed),
+        ("Not shown", report.not_shown),
+        ("Missing", report.missing),
+        ("Receipts", report.receipts),
     ):
-        screen.say(f"{title}:", screen.STRONG)
+        if lines:
+            screen.say(f"{title}:", screen.STRONG)
         for line in lines:
             screen.say(f"  {line}")
     say_contradictions(report)
@@ -55,27 +59,43 @@ def say_verdict(report: "Report") -> None:
 
 def say_contradictions(report: "Report") -> None:
     """Show what does not fit, or that all fits."""
-    if not report.contradictions:
-        screen.say(f"task {report.task}: the proof is whole, and nothing in it contradicts", screen.GOOD)
-        return
     for line in report.contradictions:
         screen.say(f"CONTRADICTION: {line}", screen.BAD)
-    screen.say(f"task {report.task}: {len(report.contradictions)} contradictions", screen.LOUD)
+    if report.contradictions:
+        count = len(report.contradictions)
+        screen.say(f"task {report.task}: contradicted, {count} contradiction{'s' * (count > 1)}", screen.LOUD)
+        return
+    lacks = f"; {len(report.missing)} missing" if report.missing else ""
+    screen.say(f"task {report.task}: consistent, unaltered since it was signed{lacks}", screen.GOOD)
 
 
 def say_story(report: "Report") -> None:
-    """Show the intent, who acted, each decision, each answer and each end."""
+    """Show the intent, who acted, and what happened in order: decisions, refused asks, answers and ends."""
     screen.say(f"task {report.task}", screen.STRONG)
     say_named(_facts(report))
     screen.draw(_graph(report))
-    for decided in report.decisions:
-        _say_decision(decided)
-    for answer in report.answers:
-        said = "said yes to" if answer.yes else "said no to"
-        by = "" if answer.is_signed else ", as the authority says"
-        screen.say(f"{phrases.instant(answer.at)}  {answer.approver} {said} request {answer.request}{by}")
-    for ended in report.ended:
-        screen.say(f"{phrases.instant(ended.at)}  {ended.what}")
+    told: list[tuple[int, Callable[[], None]]] = []
+    told += [(one.at, partial(_say_decision, one)) for one in report.decisions]
+    told += [(one.at, partial(_say_refused, one)) for one in report.refused]
+    told += [(one.at, partial(_say_answer, one)) for one in report.answers]
+    told += [(one.at, partial(_say_end, one)) for one in report.ended]
+    for _, say in sorted(told, key=lambda one: one[0]):
+        say()
+
+
+def _say_refused(ask: "RefusedAsk") -> None:
+    what = f"{ask.action} at {ask.audience}, {', '.join(ask.reasons)}"
+    screen.say(f"{phrases.instant(ask.at)}  refused  an ask for {what}  {phrases.holder(ask.agents)}", screen.BAD)
+
+
+def _say_answer(answer: "Answered") -> None:
+    by = "" if answer.is_signed else ", as the authority says"
+    said = f"{answer.approver} said {'yes' if answer.yes else 'no'} to {answer.about}{by}"
+    screen.say(f"{phrases.instant(answer.at)}  {said}", screen.GOOD if answer.yes else screen.BAD)
+
+
+def _say_end(ended: "ProvenEnd") -> None:
+    screen.say(f"{phrases.instant(ended.at)}  {ended.what}", screen.LOUD)
 
 
 def _facts(report: "Report") -> Iterator[tuple[str, str]]:
@@ -111,19 +131,25 @@ def _graph(report: "Report") -> "Drawn":
 
 def _say_decision(decided: "Decided") -> None:
     allowed = decided.outcome == "allowed"
-    who = f"{phrases.holder(decided.agents)}{'' if decided.agent_signed else ', as was claimed'}"
+    who = phrases.holder(decided.agents) if decided.node is not None else "a caller who has proven nothing"
+    claimed = "" if decided.agent_signed else ", as was claimed"
+    what = f"{decided.action or 'a call'} at {decided.audience}"
     screen.say(
-        f"{phrases.instant(decided.at)}  {decided.outcome}  {decided.action or '-'} at {decided.audience}  {who}",
+        f"{phrases.instant(decided.at)}  {decided.outcome:7}  {decided.id}  {what}  {who}{claimed}",
         screen.GOOD if allowed else screen.BAD,
     )
     if decided.args is not None:
-        screen.say(f"    arguments: {_json(decided.args)}")
+        filled = f", of which the service filled in {', '.join(decided.filled)}" if decided.filled else ""
+        signed = ", signed by the agent" if decided.compared else ""
+        screen.say(f"    arguments: {_json(decided.args)}{signed}{filled}")
     elif decided.shown_args:
         screen.say(f"    arguments, as the resource shows them: {_json(decided.shown_args)}")
     for reason in decided.reasons:
         screen.say(f"    {reason}")
     for one in decided.approvals:
-        screen.say(f"    approved by {', '.join(one.signers)}")
+        said = f"{', '.join(one.signers)}: {'; '.join(one.of)}"
+        fault = f" (does not count: it {one.faults[0]})" if one.faults else ""
+        screen.say(f"    approved by {said}{fault}" if not one.faults else f"    with the approval of {said}{fault}")
 
 
 def _json(value: object) -> str:

@@ -42,10 +42,10 @@ def proven(home: Shell, tmp_path: Path) -> Proven:
 
 def test_a_proof_is_verified_elsewhere(proven: Proven) -> None:
     said = proven.verify()
-    assert f"task {proven.task}: the proof is whole, and nothing in it contradicts" in said.out
+    assert f"task {proven.task}: consistent, unaltered since it was signed; 2 missing" in said.out
     assert "nobody's intent is behind it" in said.out
     facts = proven.verify("--json").json
-    assert facts["holds"] is True
+    assert facts["result"] == "consistent"
     assert [one["outcome"] for one in facts["decisions"]] == ["allowed", "denied"]
     assert proven.file.stat().st_mode & 0o077 == 0
 
@@ -56,9 +56,9 @@ def test_a_changed_proof_is_broken_at_a_place(proven: Proven) -> None:
     said = proven.verify(code=1)
     assert said.out.startswith("BROKEN: event ")
     assert "is not in the log that was signed: it was changed, or its path" in said.out
-    assert proven.verify("--json", code=1).json["holds"] is False
+    assert proven.verify("--json", code=1).json["result"] == "broken"
     proven.file.write_text(text[:-10])
-    assert "this is not the JSON that belongs here" in proven.verify(code=3).err
+    assert "is no proof: capx proof export writes one" in proven.verify(code=3).err
     proven.file.write_text("")
     proven.verify(code=3)
 
@@ -67,7 +67,15 @@ def test_a_trust_file_that_is_none_is_refused(proven: Proven) -> None:
     proven.trust.write_text("trust me\n")
     assert "line 1 of the trust file is none" in proven.verify(code=3).err
     proven.trust.write_text("")
-    assert "no key that the trust file names" in proven.verify(code=1).out
+    assert "names no authority, or no log" in proven.verify(code=3).err
+    proven.trust.unlink()
+    assert "cannot read the trust file" in proven.verify(code=3).err
+
+
+def test_what_is_missing_counts_only_if_wanted(proven: Proven) -> None:
+    assert "Missing:\n  an intent: an operator opened the task by hand" in proven.verify().out
+    proven.verify("--strict", code=1)
+    proven.elsewhere("proof", "show", str(proven.file), "--trust", str(proven.trust), "--strict", code=1)
 
 
 def test_an_older_proof_is_not_replaced_by_mistake(proven: Proven) -> None:
@@ -112,7 +120,7 @@ def test_a_resource_adds_its_own_part(proven: Proven, tmp_path: Path) -> None:
     assert "has no source of it" in proven.verify(code=1).out
     part, whole = tmp_path / "slides.part", tmp_path / "whole.proof"
     options = ("--key-file", str(key_file), "--out", str(part))
-    assert "1 entries" in proven.elsewhere("proof", "extract", proven.task, str(ledger), *options).out
+    assert "entries about this task: 1" in proven.elsewhere("proof", "extract", proven.task, str(ledger), *options).out
     said = proven.elsewhere("proof", "merge", str(proven.file), str(part), "--out", str(whole))
     assert "2 logs" in said.out
     proven.file = whole
@@ -134,9 +142,17 @@ def test_a_receipt_refutes_a_proof_that_is_older(proven: Proven, tmp_path: Path)
     facts = proven.elsewhere("proof", "verify", str(kept), "--trust", str(proven.trust), "--json").json
     assert facts["event"]["kind"] == "decision"
     assert "crm.export" in facts["event"]["body"]
-    proven.verify("--receipt", str(kept))
+    assert ": it is in the proof" in proven.verify("--receipt", str(kept)).out
+    assert (
+        "is a receipt: capx proof verify reads it"
+        in proven.elsewhere("proof", "show", str(kept), "--trust", str(proven.trust), code=3).err
+    )
+    proven.home.decide(proven.token, "crm.export", "Acme")
+    newer = tmp_path / "newer.tlog-proof"
+    newer.write_text(proven.home("why", "last", "--receipt").out)
+    assert "it is newer than this proof" in proven.verify("--receipt", str(newer)).out
     kept.write_text(kept.read_text().replace("index ", "index 1"))
-    assert "this is no receipt" in proven.verify("--receipt", str(kept), code=3).err
+    assert "is no receipt: capx why ID --receipt writes one" in proven.verify("--receipt", str(kept), code=3).err
     assert "leave out --json" in proven.home("why", "last", "--receipt", "--json", code=2).err
     assert "is not in the log" in proven.home("why", "d.AGsGroDsiCyyJPwyOg2dnQ", "--receipt", code=2).err
 

@@ -25,21 +25,21 @@ def test_the_story_names_who_did_what(report: Report, capsys: pytest.CaptureFixt
         "of ana, signed by 'ana': Do the work.",
         "reader",
         "crm: crm.read",
-        "denied  crm.read at crm  task > reader",
+        "crm.read at crm  task > reader",
         "approved by cara",
-        'arguments: {"id": 1}',
+        'arguments: {"id": 1}, signed by the agent',
         'arguments, as the resource shows them: {"id": 2}',
-        "bob said yes to request",
+        "bob said yes to billing.refund",
         "the task is completed",
     ):
         assert each in said, each
 
 
 def test_a_contradiction_is_the_last_word(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    proof_view.say_verdict(replace(report, contradictions=("this cannot be\x1b[2J",)))
+    proof_view.say_findings(replace(report, contradictions=("this cannot be\x1b[2J",)))
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2] == "CONTRADICTION: this cannot be\\x1b[2J"
-    assert lines[-1] == f"task {report.task}: 1 contradictions"
+    assert lines[-1] == f"task {report.task}: contradicted, 1 contradiction"
 
 
 def test_what_was_claimed_is_said_to_be(report: Report, capsys: pytest.CaptureFixture[str]) -> None:

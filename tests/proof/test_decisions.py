@@ -3,6 +3,8 @@
 from msgspec import structs
 
 from capx.proof import export
+from capx.tokens.binding import ToolCall
+from capx_caveats import Call
 from tests.labs.proving import NOW, PLANNER, READER, ProofLab, full_trust, read
 from tests.proof.conftest import Told
 
@@ -18,6 +20,20 @@ def test_each_decision_says_who_held_what(told: Told) -> None:
     assert [(one.signers, one.calls, one.is_shown) for one in approved.approvals] == [(("cara",), "1", True)]
     assert approved.shown_args == {"id": 2}
     assert by_action["slides.write", "allowed", ()].logs[0].startswith("capx-ledger/slides/")
+
+
+def test_what_a_service_has_filled_in_is_told(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    sent, judged = {"id": 1}, {"id": 1, "page": 1}
+    text = planner.present("crm", ToolCall("crm.read", sent), now=NOW).text
+    verifier = lab.authority.verifier("crm")
+    call = Call("crm.read", sent, tenant="Acme", defaults={"page": 1})
+    decided = verifier.decide(text, ToolCall("crm.read", sent), call)
+    assert decided.allowed
+    lab.authority.flush()
+    made = export(lab.authority, task.id, disclose={decided.id: judged}, now=NOW)
+    (decision,) = read(made, lab.trust()).decisions
+    assert (decision.args, decision.compared, decision.filled) == (judged, True, ("page",))
 
 
 def test_disclosed_arguments_stand_beside_their_decision(told: Told) -> None:
@@ -49,5 +65,5 @@ def test_without_evidence_a_decision_is_the_word_of_its_resource(lab: ProofLab) 
 
 def test_an_approval_whose_document_is_gone_says_so(told: Told) -> None:
     report = read(structs.replace(told.proof, approvals=()), told.trust)
-    assert any("what the approvers of 1 calls were shown" in word for word in report.words)
+    assert any("what the signers of 1 approvals were shown" in one for one in report.missing)
     assert [each.is_shown for one in report.decisions for each in one.approvals] == [False]

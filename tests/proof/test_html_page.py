@@ -103,7 +103,7 @@ def test_the_page_tells_signed_from_claimed(told: Told) -> None:
 
 
 def test_the_page_says_at_the_top_whether_it_holds(told: Told) -> None:
-    assert "Whole: nothing in this proof contradicts" in page(told.report)
+    assert "Consistent: nothing was altered" in page(told.report)
     assert "Contradicted: parts of this proof" in page(replace(told.report, contradictions=("no",)))
 
 

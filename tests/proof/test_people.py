@@ -1,8 +1,10 @@
 """What people signed is shown as signed; what they did not is the word of the authority."""
 
+import msgspec
+import pytest
 from msgspec.structs import replace
 
-from capx.proof import export
+from capx.proof import ProofBroken, export
 from tests.labs.proving import NOW, ProofLab, read
 from tests.proof.conftest import Told
 
@@ -25,7 +27,7 @@ def test_an_answer_is_shown_with_what_was_asked(told: Told) -> None:
 def test_an_answer_that_is_left_out_is_the_word_of_the_log(told: Told) -> None:
     report = read(replace(told.proof, requests=()), told.trust)
     assert [one.is_signed for one in report.answers] == [False]
-    assert any("the answer of 'bob' to request" in word for word in report.words)
+    assert any("what 'bob' to request" in one for one in report.missing)
 
 
 def test_a_no_is_in_the_proof_as_a_yes_is(lab: ProofLab) -> None:
@@ -41,3 +43,39 @@ def test_a_task_by_hand_has_nobodys_intent(lab: ProofLab) -> None:
     report = read(export(lab.authority, task.id, now=NOW), lab.trust())
     assert report.intent is None
     assert "the task was opened by hand: nobody's intent is behind it" in report.words
+
+
+def test_an_answer_is_of_its_task(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    lab.decide(lab.pending(planner, "billing.refund", {"amount": 40}).request)
+    made = export(lab.authority, task.id, now=NOW)
+    other, _ = lab.started()
+    # A dishonest authority writes the yes into the log of another task.
+    (said,) = [event for event in lab.authority.log() if event.kind == "request_approved"]
+    facts = said.facts() | {"task": other.id}
+    with lab.authority.store.write() as transaction:
+        transaction.append("request_approved", msgspec.json.encode(facts), at=NOW)
+    moved = replace(export(lab.authority, other.id, now=NOW), requests=made.requests)
+    with pytest.raises(ProofBroken, match=r"has answered request .* in another task"):
+        read(moved, lab.trust())
+
+
+def test_a_grant_is_what_the_person_was_shown(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    request = lab.pending(planner, "billing.refund", {"amount": 40}).request
+    lab.decide(request)
+    lab.granted(planner, "billing.refund", {"amount": 40})
+    assert read(export(lab.authority, task.id, now=NOW), lab.trust()).contradictions == ()
+    minted = [event for event in lab.authority.log() if event.kind == "capability_minted"]
+    wide, granted = minted[0].facts(), minted[-1].facts()
+    assert granted["request"] == request
+    for facts in (
+        # What was minted at open, as if a person had agreed to it; and what nobody has agreed to.
+        wide | {"request": request, "hops": [], "node": None},
+        granted | {"request": lab.pending(planner, "billing.refund", {"amount": 41}).request},
+    ):
+        with lab.authority.store.write() as transaction:
+            transaction.append("capability_minted", msgspec.json.encode(facts), at=NOW)
+    found = read(export(lab.authority, task.id, now=NOW), lab.trust()).contradictions
+    assert any("is not what was shown to who agreed to request" in why for why in found), found
+    assert any("and nobody had agreed" in why for why in found), found

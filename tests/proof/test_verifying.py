@@ -49,4 +49,4 @@ def test_a_whole_proof_contradicts_nothing(told: Told) -> None:
     assert (report.tenant, report.purpose) == ("Acme", "work")
     assert len(report.decisions) == 10
     assert len(report.granted) == 4
-    assert any("by the keys of agents: 10 of 10 calls" in one for one in report.signed)
+    assert any("a presentation for each of 10 of 10 calls; of 1, action" in one for one in report.signed)

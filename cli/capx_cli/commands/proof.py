@@ -17,7 +17,7 @@ from capx_cli.view import json_option
 if TYPE_CHECKING:
     from capx.proof import Proof, Receipt, Report, Trust
 
-_THERE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 _RECEIPT = b"c2sp.org/tlog-proof@v1\n"
 
 
@@ -33,7 +33,7 @@ def proof() -> None:
     """
 
 
-def _places(what: str) -> Callable[[Command], Command]:
+def _output_options(what: str) -> Callable[[Command], Command]:
     return lambda command: with_options(
         command,
         out_option(f"Write {what} to a new file that only you may read, not to standard output (-)."),
@@ -44,9 +44,9 @@ def _places(what: str) -> Callable[[Command], Command]:
 @proof.command(short_help="Write the proof of a task, from the log of this home.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @repeatable("--disclose", "disclose", "ID=FILE", "Disclose the arguments of decision ID: FILE has them as JSON.")
-@repeatable("--part", "parts", "FILE", "Add the part of a resource, which capx proof extract wrote.", type=_THERE)
+@repeatable("--part", "parts", "FILE", "Add the part of a resource, which capx proof extract wrote.", type=_FILE)
 @target.archive_option
-@_places("the proof")
+@_output_options("the proof")
 def export(
     *,
     task_id: str,
@@ -58,9 +58,9 @@ def export(
 ) -> None:
     """Write the proof of TASK (`last` is the newest), from the log of this home as it is now.
 
-    It has all events of the task and every revocation since it was opened, and it is signed as complete. A decision
-    shows a commitment to its arguments, which nobody can guess behind. With --disclose, all who have the proof can read
-    the arguments.
+    It has all events of the task and every revocation since it was opened, and it is signed as complete. It shows no
+    arguments but those that you disclose. Whoever has the proof can try guesses at the arguments of a call that an
+    agent's key has signed.
 
     Example: capx proof export last --disclose d.4TzYx1n9Qm2bVw8RkLJ0cA=args.json --out qbr.proof
     """
@@ -77,15 +77,15 @@ def export(
     _write(made.dump(), out, replace)
     if out is not None:
         events = sum(len(source.events) for source in made.sources)
-        screen.say(f"wrote {out}: {events} events of {len(made.sources)} logs", screen.GOOD)
+        screen.say(f"wrote {out}: {_counted(events, 'event')} from {_counted(len(made.sources), 'log')}", screen.GOOD)
     screen.note("Next: give it with the lines of capx proof trust to whoever verifies it", screen.QUIET)
 
 
 @proof.command(short_help="Write the part of a resource, from its ledger.")
 @click.argument("task_id", metavar="TASK")
-@click.argument("files", type=_THERE, nargs=-1, required=True)
-@click.option("--key-file", type=_THERE, required=True, metavar="FILE", help="The key of this ledger: a secret.")
-@_places("the part")
+@click.argument("files", type=_FILE, nargs=-1, required=True)
+@click.option("--key-file", type=_FILE, required=True, metavar="FILE", help="The key of this ledger: a secret.")
+@_output_options("the part")
 def extract(task_id: str, files: tuple[Path, ...], key_file: Path, out: Path | None, replace: bool) -> None:
     """Write what the ledger in FILES has about TASK, signed as complete. Give all files of one ledger.
 
@@ -109,15 +109,15 @@ def extract(task_id: str, files: tuple[Path, ...], key_file: Path, out: Path | N
     _write(made.dump(), out, replace)
     entries = len(made.sources[0].events)
     if out is not None:
-        screen.say(f"wrote {out}: {entries} entries about this task", screen.GOOD)
+        screen.say(f"wrote {out}: entries about this task: {entries}", screen.GOOD)
     if not entries:
         screen.note("the ledger has no entry about this task: the part says so", "yellow")
 
 
 @proof.command(short_help="Add the parts of resources to a proof.")
-@click.argument("file", type=_THERE)
-@click.argument("parts", type=_THERE, nargs=-1, required=True)
-@_places("the proof")
+@click.argument("file", type=_FILE)
+@click.argument("parts", type=_FILE, nargs=-1, required=True)
+@_output_options("the proof")
 def merge(file: Path, parts: tuple[Path, ...], out: Path | None, replace: bool) -> None:
     """Add PARTS, which capx proof extract wrote, to the proof in FILE. Nothing in them is verified here.
 
@@ -129,15 +129,15 @@ def merge(file: Path, parts: tuple[Path, ...], out: Path | None, replace: bool) 
     made = merge(_proof(file), *map(_proof, parts))
     _write(made.dump(), out, replace)
     if out is not None:
-        screen.say(f"wrote {out}: {len(made.sources)} logs", screen.GOOD)
+        screen.say(f"wrote {out}: {_counted(len(made.sources), 'log')}", screen.GOOD)
 
 
 @proof.command(short_help="Print the public keys of this home for a trust file.")
 def trust() -> None:
     """Write the lines of this home for a trust file to standard output: its log, its keys, the people in its policy.
 
-    Whoever verifies proofs must get these lines on a way that they trust, and not together with the proof. They add the
-    `log` lines of resources (capx ledger new-key), and `witness` and `quorum` lines.
+    Whoever verifies proofs must get these lines through a channel that they already trust, separate from the proof.
+    They add a line `log KEY` for each ledger (capx ledger new-key prints KEY), and `witness KEY` and `quorum N`.
 
     Example: capx proof trust > trust.keys
     """
@@ -156,32 +156,36 @@ def trust() -> None:
     screen.bare(Trust(frozenset(key.name for key in keys), tuple(keys), principals=tuple(people)).text().rstrip("\n"))
 
 
-def _verifying(command: Command) -> Command:
+def _verify_options(command: Command) -> Command:
     return with_options(
         command,
         click.option(
-            "--trust", "trust_file", type=_THERE, required=True, metavar="FILE", help="The public keys that you trust."
+            "--trust", "trust_file", type=_FILE, required=True, metavar="FILE", help="The public keys that you trust."
         ),
-        repeatable("--receipt", "receipts", "FILE", "Hold it to a receipt that somebody has kept.", type=_THERE),
+        repeatable("--receipt", "receipts", "FILE", "Hold it to a receipt that somebody has kept.", type=_FILE),
         click.option(
             "--max-staleness",
             type=click.IntRange(0, 86_400),
             default=30,
             metavar="SECONDS",
-            help="How long resources go on without news of an end. Default: 30.",
+            help="How long resources go on without news of an end, and how far clocks may differ. Default: 30.",
         ),
+        click.option("--strict", is_flag=True, help="Exit with 1 also if something is missing, such as a signature."),
         json_option,
     )
 
 
 @proof.command(short_help="Verify a proof, or a receipt, with public keys alone.")
-@click.argument("file", type=_THERE)
-@_verifying
-def verify(file: Path, trust_file: Path, receipts: tuple[Path, ...], max_staleness: int, as_json: bool) -> int:
+@click.argument("file", type=_FILE)
+@_verify_options
+def verify(
+    *, file: Path, trust_file: Path, receipts: tuple[Path, ...], max_staleness: int, strict: bool, as_json: bool
+) -> int:
     """Verify the proof in FILE, or a receipt of capx why --receipt, and say what is signed and what is somebody's word.
 
-    It reads no store, no secret and no network. Exits with 1 if the proof is broken, or contradicts itself or a receipt
-    that somebody has kept; with 3 if a file cannot be read.
+    It reads no store, no secret and no network. Exits with 1 if the proof was altered, or contradicts itself or a
+    receipt that somebody has kept; with 3 if a file cannot be read. What is missing is listed, and is no error: with
+    --strict it is, and the exit code is 1.
 
     Example: capx proof verify qbr.proof --trust trust.keys
     """
@@ -191,6 +195,8 @@ def verify(file: Path, trust_file: Path, receipts: tuple[Path, ...], max_stalene
     trusted = Trust.load(trust_file)
     try:
         if contents(file, len(_RECEIPT)) == _RECEIPT:
+            if receipts:
+                raise click.UsageError("a receipt is not held against others: leave out --receipt")
             proof_view.say_receipt(check_receipt(_receipt(file), trusted), as_json)
             return DONE
         report = _report(file, trusted, receipts, max_staleness)
@@ -199,13 +205,13 @@ def verify(file: Path, trust_file: Path, receipts: tuple[Path, ...], max_stalene
     if as_json:
         screen.as_json(report.as_json())
     else:
-        proof_view.say_verdict(report)
-    return DENIED if report.contradictions else DONE
+        proof_view.say_findings(report)
+    return DENIED if report.contradictions or (strict and report.missing) else DONE
 
 
 @proof.command(short_help="Show everything that a proof shows, as text or as one HTML page.")
-@click.argument("file", type=_THERE)
-@_verifying
+@click.argument("file", type=_FILE)
+@_verify_options
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page to FILE.")
 @click.option("--replace", is_flag=True, help="Replace the page as a whole if it exists.")
 def show(
@@ -214,6 +220,7 @@ def show(
     trust_file: Path,
     receipts: tuple[Path, ...],
     max_staleness: int,
+    strict: bool,
     as_json: bool,
     html: Path | None,
     replace: bool,
@@ -238,11 +245,11 @@ def show(
         screen.as_json(report.as_json())
     elif html is None:
         proof_view.say_story(report)
-        proof_view.say_verdict(report)
+        proof_view.say_findings(report)
     else:
         screen.say(f"wrote {html}", screen.GOOD)
         proof_view.say_contradictions(report)
-    return DENIED if report.contradictions else DONE
+    return DENIED if report.contradictions or (strict and report.missing) else DONE
 
 
 def _report(file: Path, trusted: "Trust", receipts: Sequence[Path], max_staleness: int) -> "Report":
@@ -256,31 +263,33 @@ def _report(file: Path, trusted: "Trust", receipts: Sequence[Path], max_stalenes
 def _proof(file: Path) -> "Proof":
     from capx.proof import Proof
 
-    with _readable(file):
+    if contents(file, len(_RECEIPT)) == _RECEIPT:
+        raise Unusable(f"{file} is a receipt: capx proof verify reads it by itself, or behind --receipt")
+    with _readable(file, "proof: capx proof export writes one"):
         return Proof.load(file)
 
 
 def _receipt(file: Path) -> "Receipt":
     from capx.proof import Receipt
 
-    with _readable(file):
+    with _readable(file, "receipt: capx why ID --receipt writes one"):
         return Receipt.load(file)
 
 
 @contextmanager
-def _readable(file: Path) -> Generator[None]:
+def _readable(file: Path, what: str) -> Generator[None]:
     """Unusable for what is no proof, part or receipt: exit code 3, and not that of a wrong option."""
     from capx.errors import InvalidRequest
 
     try:
         yield
     except InvalidRequest as problem:
-        raise Unusable(f"{file}: {problem}") from None
+        raise Unusable(f"{file} is no {what} ({problem})") from None
 
 
 def _broken(problem: Exception, as_json: bool) -> int:
     if as_json:
-        screen.as_json({"holds": False, "broken": str(problem)})
+        screen.as_json({"result": "broken", "why": str(problem)})
     else:
         screen.say(f"BROKEN: {problem}", screen.LOUD)
     return DENIED
@@ -294,6 +303,10 @@ def _disclosed(text: str) -> "tuple[str, dict[str, Any]]":
         raise click.UsageError(f"--disclose {text:.80} is not ID=FILE")
     phrases.demand_id("decision", id_)
     return id_, strict_json.read(contents(Path(name), 1 << 20), dict[str, Any])
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _demand_out(out: Path | None, replace: bool) -> None:

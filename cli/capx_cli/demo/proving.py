@@ -50,21 +50,21 @@ def prove(home: Path, task: str) -> Proven:
 def rows_of(proven: Proven, decisions: int) -> list[Row]:
     """Make the rows about the proof; `decisions` is how many there are in the log."""
     report, tampered = proven.report, proven.tampered
-    whole = "whole" if report.get("holds") else f"broken: {report.get('broken')}"
-    broken = re.search(r"event \d+", str(tampered.get("broken")))
+    result = report.get("result")
+    broken = re.search(r"event \d+", str(tampered.get("why")))
     return [
         Row(
             "execution",
             "its proof, read with public keys alone",
-            f"whole, {decisions} decisions",
-            f"{whole}, {len(report.get('decisions', ()))} decisions",
+            f"consistent, {decisions} decisions",
+            f"{result}, {len(report.get('decisions', ()))} decisions",
         ),
         Row(
             "execution",
             "a copy of it that hides the export",
             f"broken at event {proven.position}",
-            f"broken at {broken[0]}" if broken else "whole",
-            str(tampered.get("broken", "")),
+            f"broken at {broken[0]}" if broken else "not refused",
+            str(tampered.get("why", "")),
         ),
     ]
 
@@ -79,5 +79,5 @@ def _verified(file: Path, trust: Path) -> dict[str, Any]:
         timeout=_PATIENCE,
         check=False,
     )
-    said: dict[str, Any] = json.loads(done.stdout or b'{"broken":"nothing was said"}')
+    said: dict[str, Any] = json.loads(done.stdout or b'{"result":"nothing was said"}')
     return said

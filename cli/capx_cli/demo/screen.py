@@ -102,10 +102,11 @@ class Screen:
     def _proven(self, sides: Mapping[str, Any]) -> None:
         report, tampered = sides["report"], sides["tampered"]
         self._heading("Somebody who has only public keys verifies the proof of the task, in another process")
-        whole = f"whole: {len(report['decisions'])} decisions, the intent" if report.get("holds") else "broken"
         intent: Mapping[str, Any] = report.get("intent") or {}
-        self._indented(Text(f"{whole} {clean(str(intent.get('vouched', '')))}", GOOD if report.get("holds") else BAD))
-        said = clean(str(tampered.get("broken", "nobody noticed")))
+        good = report.get("result") == "consistent"
+        found = f"{clean(str(report.get('result')))}: {len(report.get('decisions', ()))} decisions, the intent "
+        self._indented(Text(f"{found}{clean(str(intent.get('vouched', '')))}", GOOD if good else BAD))
+        said = clean(str(tampered.get("why", "nobody noticed")))
         self._indented(Text("a copy that hides the export is refused: ", GOOD).append(said, "default"))
 
     def _beside(self, heading: str, left: Text, right: Text, *, number: bool = True) -> None:

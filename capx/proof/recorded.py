@@ -1,0 +1,88 @@
+"""The decisions in the logs of a proof, each with all logs that have it.
+
+Law: the copy of the authority comes first, and only the first copy is read. Copies that differ contradict each other.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from msgspec import Struct
+
+from capx.proof.sources import CheckedSource
+from capx.store.log import Event
+from capx.tokens.chain_text import BlockText, ChainText
+from capx.verify.evidence import ApprovalText
+
+DECISION: Final = "decision"
+
+
+class Recorded(Struct, frozen=True, kw_only=True):
+    """A decision as a resource has recorded it."""
+
+    id: str
+    at: int
+    outcome: Literal["allowed", "denied"]
+    audience: str
+    action: str | None = None
+    task: str | None = None
+    tenant: str | None = None
+    intent: str | None = None
+    root: str | None = None
+    hops: tuple[str, ...] = ()
+    nonces: tuple[str, ...] = ()
+    key: str | None = None
+    ids: tuple[str, ...] = ()
+    presentation: str | None = None
+    args: str | None = None
+    shown_args: dict[str, Any] | None = None
+    digest: str | None = None
+    chain: ChainText | None = None
+    presented: BlockText | None = None
+    approvals: tuple[ApprovalText, ...] = ()
+    stated: bool = False
+    reasons: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether the call was allowed."""
+        return self.outcome == "allowed"
+
+    @property
+    def name(self) -> str:
+        """The decision in words."""
+        return f"decision {self.id} of {self.audience}"
+
+
+class InLog(Struct, frozen=True):
+    """A decision in one log."""
+
+    origin: str
+    is_authority: bool
+    event: Event
+
+
+class LoggedDecision(Struct, frozen=True):
+    """A decision, and all logs that have it."""
+
+    recorded: Recorded
+    logs: tuple[InLog, ...]
+
+
+def decisions_in(sources: Sequence[CheckedSource]) -> tuple[list[LoggedDecision], int]:
+    """The decisions that can be read, in the order of their logs, and how many cannot be read."""
+    logs: defaultdict[tuple[str, str], list[InLog]] = defaultdict(list)
+    read: dict[tuple[str, str], Recorded] = {}
+    unreadable = 0
+    for source in sources:
+        for event in source.events:
+            if event.kind != DECISION:
+                continue
+            recorded = event.read_if(Recorded)
+            if recorded is None:
+                unreadable += 1
+                continue
+            name = recorded.audience, recorded.id
+            read.setdefault(name, recorded)
+            logs[name].append(InLog(source.origin, source.is_authority, event))
+    return [LoggedDecision(read[name], tuple(found)) for name, found in logs.items()], unreadable
