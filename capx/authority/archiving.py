@@ -15,8 +15,10 @@ Laws:
 - The store answers meanwhile. Events are read and taken out some hundreds at a time.
 """
 
+import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -104,6 +106,10 @@ class Archiver:
         InvalidRequest if the folder lacks what was archived before, StoreProblem if a file cannot be written, or does
         not fit the log.
         """
+        with _alone(self._folder):
+            return self._run(before)
+
+    def _run(self, before: int) -> Archived:
         with self._store.read() as reading:
             begun = archived_until(reading)
             end = closed_until(reading, before=before, now=self._clock())
@@ -133,7 +139,10 @@ class Archiver:
         return taken
 
     def _write_part(self, first: int, end: int) -> tuple[str, int]:
-        """Write the file of the events from `first` on, and read it back; return its name and its last position."""
+        """Write the file of the events from `first` on, or take what a killed run has left; return its name and end.
+
+        It gets its name when it is whole and was read back. No file is ever replaced: it may be the only one.
+        """
         file = file_of(self._folder, first)
         if not file.exists():
             draft = file.with_name(f".{file.name}.new")
@@ -143,19 +152,22 @@ class Archiver:
                     self._write(opened, first, end)
                     opened.flush()
                     os.fsync(opened.fileno())
-                draft.rename(file)
+                self._demand_fits(draft, first)
+                os.link(draft, file)
                 _sync(self._folder)
             except OSError as error:
                 raise StoreProblem(f"cannot write the archive {file}: {error.strerror or error}") from None
             finally:
                 draft.unlink(missing_ok=True)
-        # Also one that a killed run has left.
-        with self._store.read() as reading:
-            keys = [signer.key for signer in log_signers(self._keyring, reading.head().epoch)]
-            last = part_of(file, keys).demand_fits(reading, first=first)
+        last = self._demand_fits(file, first)
         if not first <= last <= end or last % _RUN:
             raise StoreProblem(f"the archive {file} ends with event {last}, which is still in use: move it away")
         return file.name, last
+
+    def _demand_fits(self, file: Path, first: int) -> int:
+        with self._store.read() as reading:
+            keys = [signer.key for signer in log_signers(self._keyring, reading.head().epoch)]
+            return part_of(file, keys).demand_fits(reading, first=first)
 
     def _write(self, opened: IO[bytes], first: int, end: int) -> None:
         with self._store.read() as reading:
@@ -193,6 +205,22 @@ class Archiver:
 
 def _note(epoch: str, tree: Frontier, signers: list[NoteSigner]) -> str:
     return signed(Checkpoint(origin_of(epoch), tree.size, tree.root), signers).dump()
+
+
+@contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """A block in which no other process archives into this folder; StoreProblem if one does."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidRequest(f"{folder} cannot be used for an archive: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise StoreProblem(f"another process archives into {folder}: let it end") from None
+    finally:
+        os.close(handle)
 
 
 def _sync(folder: Path) -> None:

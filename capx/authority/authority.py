@@ -539,9 +539,21 @@ class Authority(History):
         """
         while self.end_overdue():
             pass
+        self._index_all()
         self.checkpoints.make()
         archiver = Archiver(self.store, self._keyring, folder, clock=self._now, progress=progress)
         return archiver.run(before=self._now() - ttl("older_than", older_than))
+
+    def _index_all(self) -> None:
+        """Put all full blocks of the log into the index of decisions, in transactions that nobody waits for long."""
+        before = -1
+        while True:
+            with self.store.write(durable=False) as transaction:
+                transaction.index_blocks(INDEXED_AT_ONCE)
+                indexed = transaction.indexed_blocks()
+            if indexed == before:
+                return
+            before = indexed
 
     def kids(self) -> dict[str, int]:
         """The ids of the live root keys, the active one first, each with the number of live tasks that use it."""

@@ -57,8 +57,17 @@ class Statements:
 
     def verifier(self, audience: str) -> Verifier:
         """The verifier that judges in the stead of this audience; InvalidRequest if there are no statements for it."""
-        if audience not in self._policy().statements:
-            raise InvalidRequest(f"there are no statements for {audience!a:.80}: the policy does not list it")
+        self._demand_listed(self._policy(), audience)
+        return self._verifier(audience)
+
+    def _demand_listed(self, policy: Policy, audience: str) -> None:
+        if audience not in policy.statements:
+            raise InvalidRequest(
+                f"there are no statements for {audience!a:.80}: its operator would have to list it in [audience] and "
+                "[statement] of the policy"
+            )
+
+    def _verifier(self, audience: str) -> Verifier:
         return self._verifiers.get(audience) or self._verifiers.setdefault(
             audience, self._make_verifier(audience, stated=True)
         )
@@ -67,17 +76,19 @@ class Statements:
         """Judge a call whose token is authentic, and return the statement that it is permitted; raises Denied.
 
         `request` is the digest of the HTTP request that the agent will send with it (`HttpRequest.digest`).
+        InvalidRequest if there are no statements for the audience of the token any more.
         """
+        # Read once: it may change meanwhile, and what was spent must lead to a statement.
         policy = self._policy()
         audience = authentic.frame.identifier.audience
-        verifier = self.verifier(audience)
-        admitted = verifier.admit(authentic, received)
+        self._demand_listed(policy, audience)
+        admitted = self._verifier(audience).admit(authentic, received)
         with self._store.read() as reading:
             task, epoch = reading.task(admitted.task), reading.head().epoch
         allowed = admitted.judge(Call(received.action, received.args, tenant=admitted.tenant), sent=True)
         claims: dict[str, Any] = {
             "iss": origin_of(epoch),
-            "aud": policy.audiences.get(audience, audience),
+            "aud": policy.audiences[audience],
             "iat": allowed.decision.at,
             "exp": min(allowed.decision.at + policy.statements[audience], allowed.expires),
             "jti": allowed.decision.id,
@@ -116,7 +127,8 @@ class Statements:
 
 def no_statements_for(verifier: Verifier, audience: str) -> Denied:
     """The denial of a presentation for an audience without statements; `verifier` is that of the authority."""
-    return verifier.denial(Refusal("wrong_audience", f"there are no statements for {audience}", "another audience"))
+    wanted = "an audience of [statement] in the policy"
+    return verifier.denial(Refusal("wrong_audience", f"there are no statements for {audience}", wanted))
 
 
 def _confirmation(allowed: Allowed) -> dict[str, Any] | None:

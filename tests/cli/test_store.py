@@ -2,6 +2,7 @@
 
 import sqlite3
 import stat
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.store.sqlite.schema import VERSION
+from capx.tokens.binding import ToolCall
+from capx_caveats import Call
 from tests.cli.conftest import Shell
 from tests.labs.postgres import Server
 
@@ -174,3 +177,48 @@ def test_the_role_of_a_resource_is_printed_as_sql_that_runs(
         connection.execute(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"'.encode())
     assert capx("store", "role", "crm", "--json").json["audience"] == "crm"
     assert "reserved" in capx("store", "role", "authority", code=2).err
+
+
+def test_old_decisions_are_archived_and_still_found(home: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    with Authority.open_home(home.home) as authority:
+        task = authority.open(allow=["crm.read"], tenant="Acme", expires="4s")
+        for nth in range(300):
+            received = ToolCall("crm.read", {"ticket": f"T-{nth}"})
+            text = task.bundle.present("crm", received).text
+            verifier = authority.verifier("crm", record=["ticket"])
+            decided = verifier.decide(text, received, Call("crm.read", received.args, tenant="Acme"))
+        authority.complete(task.id)
+        assert authority.flush()
+    time.sleep(4.1)
+    home("task", "open", "--allow", "crm.read")
+    said = home("store", "archive", str(folder), "--older-than", "1s")
+    assert "events 1 to 256 are archived" in said.out
+    assert "decisions have left the store" in said.out
+    assert "nothing more can be archived" in home("store", "archive", str(folder), "--older-than", "1s").out
+    home("store", "check")
+    home("checkpoint", "check")
+    key = home("checkpoint", "key").out.strip()
+    home("ledger", "verify", str(folder / "log-000000000001.jsonl"), "--key", key)
+    assert home("find", "--arg", "ticket=T-5", "--json", code=1).json == []
+    (found,) = home("find", "--arg", "ticket=T-5", "--archive", str(folder), "--json").json
+    assert found["shown_args"] == {"ticket": "T-5"}
+    assert home("find", "--decision", found["id"], "--archive", str(folder), "--json").json[0]["id"] == found["id"]
+    assert len(home("find", "--task", task.id, "--archive", str(folder), "--limit", "7", "--json").json) == 7
+    assert "there is no decision" in home("why", found["id"], code=2).err
+    assert "ALLOWED  crm.read" in home("why", found["id"], "--archive", str(folder)).out
+    receipt = home("why", found["id"], "--archive", str(folder), "--receipt").out
+    assert receipt.startswith("c2sp.org/tlog-proof@v1")
+    assert "is in the archive" in home("log", "--limit", "all").out
+    assert "may be in the archive: name its folder" in home("proof", "export", task.id, code=2).err
+    proof = tmp_path / "old.proof"
+    disclose = ("--disclose", f"{found['id']}={tmp_path / 'args.json'}")
+    (tmp_path / "args.json").write_text('{"ticket": "T-5"}')
+    home("proof", "export", task.id, "--archive", str(folder), *disclose, "--out", str(proof))
+    trust = tmp_path / "trust.keys"
+    trust.write_text(home("proof", "trust").out)
+    report = home("proof", "verify", str(proof), "--trust", str(trust), "--json").json
+    assert len(report["decisions"]) == 300
+    assert decided.id in {one["id"] for one in report["decisions"]}
+    assert home("store", "archive", str(tmp_path / "none"), code=2).err

@@ -13,7 +13,7 @@ from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
 from capx.store.decision_index import ANY, indexed, sought
-from capx.store.decision_query import Query, QueryFields, Recorded
+from capx.store.decision_query import Query, QueryFields, Recorded, WholeRecorded
 from capx.store.log import Event
 from capx.tokens.chain import nodes
 
@@ -296,3 +296,17 @@ def test_very_many_arguments_in_the_clear_take_one_row() -> None:
 def test_what_is_no_argument_is_refused(args: str) -> None:
     with pytest.raises(InvalidRequest, match="is not an argument and its value"):
         Query(args=(args,))
+
+
+@pytest.mark.parametrize("value", [b"9007199254740993", b"1e30", b"1e999999", b'"\\ud800"'])
+def test_an_argument_that_no_query_can_name_hurts_nobody(value: bytes) -> None:
+    body = b'{"id":"d.1","outcome":"allowed","shown_args":{"x":%b,"ticket":"T-1"}}' % value
+    event = Event(1, 1, "decision", body, bytes(32))
+    block = indexed(0, [event])
+    read = event.read_if(WholeRecorded)
+    if read is None:
+        assert ANY in block.values
+    else:
+        assert read.args == {'ticket="T-1"'}
+        assert Query(args=('ticket="T-1"',)).matches(event)
+        assert 'arg:ticket="T-1"' in block.values

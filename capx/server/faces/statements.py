@@ -47,7 +47,7 @@ JWKS_TYPE: Final = "application/jwk-set+json"
 
 @operation("POST", "/agent/statement", presented=True)
 def agent_statement(authority: Authority, authentic: Authentic, asked: AskStatement) -> Stated:
-    """State that a call is permitted, for a third party that holds no key (a JWT). The call is judged and spent."""
+    """State that a call is permitted, for a third party that holds no key (a JWT). It is judged, and spends budgets."""
     return Stated(authority.statements.make(authentic, asked.call(), None if asked.request is UNSET else asked.request))
 
 
