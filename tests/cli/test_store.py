@@ -11,7 +11,7 @@ import pytest
 from capx.authority.authority import Authority
 from capx.store.sqlite.schema import VERSION
 from capx.tokens.binding import ToolCall
-from capx_caveats import Call
+from capx_caveats import Call, Refusal
 from tests.cli.conftest import Shell
 from tests.labs.postgres import Server
 
@@ -184,10 +184,11 @@ def test_old_decisions_are_archived_and_still_found(home: Shell, tmp_path: Path)
     folder.mkdir()
     with Authority.open_home(home.home) as authority:
         task = authority.open(allow=["crm.read"], tenant="Acme", expires="4s")
+        verifier = authority.verifier("crm", record=["ticket"])
+        decided = verifier.denial(Refusal("expired", "never")).decision
         for nth in range(300):
             received = ToolCall("crm.read", {"ticket": f"T-{nth}"})
             text = task.bundle.present("crm", received).text
-            verifier = authority.verifier("crm", record=["ticket"])
             decided = verifier.decide(text, received, Call("crm.read", received.args, tenant="Acme"))
         authority.complete(task.id)
         assert authority.flush()

@@ -1,5 +1,7 @@
 """What people signed is shown as signed; what they did not is the word of the authority."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -69,11 +71,12 @@ def test_a_grant_is_what_the_person_was_shown(lab: ProofLab) -> None:
     minted = [event for event in lab.authority.log() if event.kind == "capability_minted"]
     wide, granted = minted[0].facts(), minted[-1].facts()
     assert granted["request"] == request
-    for facts in (
+    made_up: list[dict[str, Any]] = [
         # What was minted at open, as if a person had agreed to it; and what nobody has agreed to.
-        wide | {"request": request, "hops": [], "node": None},
+        wide | {"request": request, "hops": list[str]()},
         granted | {"request": lab.pending(planner, "billing.refund", {"amount": 41}).request},
-    ):
+    ]
+    for facts in made_up:
         with lab.authority.store.write() as transaction:
             transaction.append("capability_minted", msgspec.json.encode(facts), at=NOW)
     found = read(export(lab.authority, task.id, now=NOW), lab.trust()).contradictions
