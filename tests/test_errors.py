@@ -16,6 +16,7 @@ from capx.agent.httpx_client import Redirected
 from capx.api.problems import HttpRefusal, NotThere
 from capx.errors import BrokenLog, CapxError, MalformedToken
 from capx.guard.asgi.messages import UnreadableHead
+from capx.ledger.witness import NotCosigned, OtherSize, SplitView
 from capx.policy.toml_reader import MAX_LINES, InvalidFile
 from capx.verify.ask import Ask, Pending
 from capx.verify.decision import NO_TOKEN, Decision, Denied
@@ -27,9 +28,12 @@ MADE: dict[type[CapxError], Callable[[], CapxError]] = {
     HttpRefusal: lambda: HttpRefusal(413, "body_too_large", "a body may have at most 9 bytes"),
     InvalidFile: lambda: InvalidFile("p.toml", ("a line",) * (MAX_LINES + 1)),
     MalformedToken: lambda: MalformedToken("it is too large", "too_large"),
+    NotCosigned: lambda: NotCosigned("the checkpoint is of another log", 422),
     NotThere: lambda: NotThere("there is no decision 'x'", "unknown_decision"),
+    OtherSize: lambda: OtherSize(7),
     Pending: lambda: Pending(ASK, request="r", until=7, approvers=("Ben",)),
     Redirected: lambda: Redirected("https://elsewhere/" + "a" * 1000),
+    SplitView: lambda: SplitView("one note", "another note"),
     UnreadableHead: lambda: UnreadableHead(NO_TOKEN),
 }
 """How to make each error that is made of more than one sentence."""

@@ -60,24 +60,16 @@ class Archived(Struct, frozen=True):
 
 
 def closed_until(reading: Reading, *, before: int, now: int) -> int:
-    """The last position that may be archived: nothing up to it happened after `before`, or is of a living task."""
+    """The last position that may be archived: nothing up to it happened from `before` on, or is of a living task."""
     checkpoint = reading.checkpoint()
     end = min(0 if checkpoint is None else checkpoint.size, reading.indexed_blocks() * BLOCK)
     oldest = reading.oldest_unexpired(now)
     if oldest is not None:
         opening = next(reading.events(task=oldest.id, kind=TaskOpened.kind), None)
         end = min(end, 0 if opening is None else opening.position - 1)
-    return _last_before(reading, end, before) // _RUN * _RUN
-
-
-def _last_before(reading: Reading, end: int, before: int) -> int:
-    """The last position up to `end` whose event is not younger; a log is in the order of time, but for decisions."""
-    low, high = 0, end
-    while low < high:
-        middle = (low + high + 1) // 2
-        event = next(reading.events(after=middle - 1, limit=1), None)
-        low, high = (middle, high) if event is not None and event.at < before else (low, middle - 1)
-    return low
+    # The times of decisions are what resources say.
+    young = reading.first_event(before)
+    return min(end, end if young is None else young - 1) // _RUN * _RUN
 
 
 class Archiver:
@@ -114,8 +106,7 @@ class Archiver:
             begun = archived_until(reading)
             end = closed_until(reading, before=before, now=self._clock())
             Archive(self._folder).demand_whole(reading)
-        # What a killed run has left.
-        taken, files = self._take_out(0, begun), list[str]()
+        taken, files = self._go_on(), list[str]()
         at = begun
         while at < end:
             name, last = self._write_part(at + 1, end)
@@ -127,6 +118,21 @@ class Archiver:
             files.append(name)
             at = last
         return Archived(begun + 1, at, tuple(files), taken)
+
+    def _go_on(self) -> int:
+        """Take out what a killed run has left, after its files were read back; return how many decisions."""
+        with self._store.read() as reading:
+            left = reading.unarchived(after=0, until=archived_until(reading))
+            named = [event.read(LogArchived) for event in reading.events(kind=LogArchived.kind)]
+        if left is None:
+            return 0
+        taken = 0
+        for part in named:
+            if part.until >= left:
+                if self._demand_fits(self._folder / part.file, part.first) != part.until:
+                    raise StoreProblem(f"the archive {part.file} has not all events that the log names: put it back")
+                taken += self._take_out(part.first - 1, part.until)
+        return taken
 
     def _take_out(self, after: int, until: int) -> int:
         taken = 0
@@ -147,7 +153,9 @@ class Archiver:
         if not file.exists():
             draft = file.with_name(f".{file.name}.new")
             try:
-                handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                # What a killed run has left may be another name of a file that is in use.
+                draft.unlink(missing_ok=True)
+                handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
                 with os.fdopen(handle, "wb") as opened:
                     self._write(opened, first, end)
                     opened.flush()
@@ -179,8 +187,8 @@ class Archiver:
         noted = tree.size
         for event in self._events(first - 1, end):
             line = entry_line(event.position, event.at, event.kind, event.hash, event.body)
-            if len(line) > MAX_LINE or b"\n" in event.body or b"\r" in event.body:
-                raise InvalidRequest(f"event {event.position} cannot be archived: its body is no line of a file")
+            if len(line) > MAX_LINE:
+                raise InvalidRequest(f"event {event.position} cannot be archived: it has {len(event.body)} bytes")
             opened.write(line)
             tree.append(event.hash)
             at_end = tree.size % _RUN == 0 and (opened.tell() >= self._largest or tree.size == end)

@@ -12,7 +12,7 @@ from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
-from capx.ledger.archive import Archive
+from capx.ledger.archive import Archive, recorded_decision
 from capx.proof.document import AnsweredRequest, Disclosed, IntentPart, SignedInTask
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, RequestRecord
@@ -55,9 +55,7 @@ def disclosed(
     reading: Reading, keyring: KeyRing, decision: str, args: Mapping[str, Any], archive: Archive | None = None
 ) -> Disclosed:
     """The arguments of a decision with the salt of its commitment; InvalidRequest if it did not commit to them."""
-    event = reading.decision(decision)
-    if event is None and archive is not None:
-        event = archive.decision(reading, decision)
+    event = recorded_decision(reading, decision, archive)
     recorded = None if event is None else event.read_if(_Committed)
     if recorded is None or recorded.args is None or not recorded.ids:
         raise InvalidRequest(f"decision {decision!a:.80} is not in the log, or commits to no arguments")

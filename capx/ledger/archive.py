@@ -5,10 +5,10 @@
 Laws:
 
 - An event of an archive counts only if its hash is the one that the store still has for its position.
-- Whoever has to show everything about a task calls `demand_whole`: a file that is missing must not hide an event.
+- A file is followed from its first event to its last one, whatever is looked for: an event that was changed or removed
+  must not be missed silently.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from capx.errors import InvalidRequest, StoreProblem
 from capx.ledger.ledger_check import LedgerReader, follow
 from capx.ledger.ledger_lines import MAX_LINE, Entry, read_line
 from capx.ledger.note import NoteKey
-from capx.store.events import LogArchived, archived_until
+from capx.store.events import LogArchived
 from capx.store.log import GENESIS, Event
 from capx.store.protocols import Reading
 
@@ -79,26 +79,40 @@ class Archive:
                 )
 
     def decisions(
-        self, reading: Reading, *, containing: str = "", matches: Callable[[Event], bool] | None = None
+        self, reading: Reading, *, naming: str = "", matches: Callable[[Event], bool] | None = None
     ) -> Iterator[Event]:
-        """The archived decisions with this text in their line that match, in the order of the log.
+        """The archived decisions that match, in the order of the log; `naming`: with this text (an id) in their bodies.
 
-        InvalidRequest if a file is missing; StoreProblem if one was changed.
+        InvalidRequest if a file is missing. StoreProblem, at the latest behind the last decision, if one was changed.
         """
         self.demand_whole(reading)
-        until = archived_until(reading)
-        text = containing.encode()
+        text = naming.encode()
         for event in reading.events(kind=LogArchived.kind):
-            for entry in _entries(self._folder / event.read(LogArchived).file, text):
-                found = Event(entry.number, entry.at, entry.kind, entry.body, unb64u(entry.hash))
-                if entry.kind == "decision" and entry.number <= until and (matches is None or matches(found)):
-                    _demand_same(reading, entry)
+            part = event.read(LogArchived)
+            for found in _followed(reading, self._folder / part.file, part):
+                # A text may be spelled with escapes.
+                if found.kind != "decision" or (text not in found.body and b"\\" not in found.body):
+                    continue
+                if matches is None or matches(found):
+                    _demand_same(reading, found)
                     yield found
 
     def decision(self, reading: Reading, id_: str) -> Event | None:
         """The first archived decision with this id; None if there is none."""
-        found = self.decisions(reading, containing=f'"{id_}"', matches=lambda event: _id_of(event) == id_)
-        return next(found, None)
+        return next(self.decisions(reading, naming=id_, matches=lambda event: _id_of(event) == id_), None)
+
+
+def recorded_decision(reading: Reading, id_: str, archive: Archive | None) -> Event | None:
+    """The first decision with this id, from the store or the archive; None if there is none.
+
+    InvalidRequest if it is in an archive, and none is given.
+    """
+    event = reading.decision(id_)
+    if event is None or not event.is_archived:
+        return event
+    if archive is None:
+        raise InvalidRequest(f"decision {id_!a:.80} is in the archive: name its folder, --archive DIR")
+    return archive.decision(reading, id_)
 
 
 class _Identified(Struct):
@@ -110,28 +124,40 @@ def _id_of(event: Event) -> str | None:
     return None if read is None else read.id
 
 
-def _entries(file: Path, text: bytes) -> Iterator[Entry]:
+def _followed(reading: Reading, file: Path, part: LogArchived) -> Iterator[Event]:
+    """The events of a file, each bound to the one before it; StoreProblem if they are not those of the log."""
+    position, hash_ = part.first - 1, _hash_at(reading, part.first - 1)
     try:
         with file.open("rb", buffering=1 << 20) as opened:
             while line := opened.readline(MAX_LINE + 1):
-                # Most lines are not asked for, and to read one takes longer than to look for a text in it.
-                if text in line and isinstance(entry := read_line(line.removesuffix(b"\n")), Entry):
-                    yield entry
+                entry = read_line(line.removesuffix(b"\n"))
+                if not isinstance(entry, Entry):
+                    if entry is None:
+                        raise _changed(file, position + 1)
+                    continue
+                position += 1
+                if entry.number != position or not entry.fits(hash_):
+                    raise _changed(file, position)
+                hash_ = unb64u(entry.hash)
+                yield Event(position, entry.at, entry.kind, entry.body, hash_)
     except OSError as error:
-        raise StoreProblem(f"cannot read the archive {file}: {os.strerror(error.errno or 0)}") from None
+        raise StoreProblem(f"cannot read the archive {file}: {error.strerror or error}") from None
+    if position != part.until or hash_ != _hash_at(reading, part.until):
+        raise _changed(file, position + 1)
 
 
-def _demand_same(reading: Reading, entry: Entry) -> None:
-    hashes = (
-        reading.event_hashes(after=entry.number - 2, limit=2)
-        if entry.number > 1
-        else [
-            GENESIS,
-            *reading.event_hashes(after=0, limit=1),
-        ]
-    )
-    if len(hashes) != 2 or not entry.fits(hashes[0]) or unb64u(entry.hash) != hashes[1]:
-        raise StoreProblem(
-            f"event {entry.number} in the archive is not the one of this log: somebody changed it, or it is another "
-            "archive; capx ledger verify tells more"
-        )
+def _demand_same(reading: Reading, event: Event) -> None:
+    """Raise StoreProblem unless the store has this hash: the end of a file, which binds all of it, may be far."""
+    if _hash_at(reading, event.position) != event.hash:
+        raise StoreProblem(f"event {event.position} in the archive is not the one of this log: {_CURE}")
+
+
+def _hash_at(reading: Reading, position: int) -> bytes:
+    return next(iter(reading.event_hashes(after=position - 1, limit=1)), b"") if position else GENESIS
+
+
+def _changed(file: Path, position: int) -> StoreProblem:
+    return StoreProblem(f"the archive {file} does not go on with event {position} of this log: {_CURE}")
+
+
+_CURE: Final = "somebody changed it, or it is another archive; put the right file back"

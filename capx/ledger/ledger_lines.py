@@ -2,12 +2,15 @@
 
     {"ledger":1,"origin":"capx-ledger/AUDIENCE/R","first":N,"before":"HASH","tree":["HASH",…]}      the first line
     {"n":N,"at":AT,"kind":"KIND","hash":"HASH","body":{…}}                                          an entry
+    {"n":N,"at":AT,"kind":"KIND","hash":"HASH","raw":"BASE64URL"}                                   another entry
     {"note":"…"}                                                                                    a checkpoint
 
 `hash` is that of an event of the log (capx.store.log): it covers the number, the time, the kind, the very bytes of the
 body, and all entries before. `first` is the number of the first entry in the file, `before` is the hash of the entry
 before it, and `tree` has the full runs of all entries before it, from left to right. R has 16 random bytes, other ones
 for each ledger.
+
+`raw` is for a body that cannot stand in a line: it is no `{…}`, has a line break, or is no UTF-8.
 
 Law: hashes are compared as text, so that another spelling of the same bytes is an edit.
 """
@@ -24,12 +27,12 @@ from capx.ledger.tree import Frontier
 from capx.store.log import GENESIS, Place, digest
 from capx_caveats import SAFE_INTEGER
 
-MAX_LINE: Final = 1 << 20
+MAX_LINE: Final = 1 << 22
 """The most bytes of a line, its end included."""
 
 _ENTRY: Final = re.compile(
     rb'\{"n":([1-9][0-9]{0,15}),"at":(0|[1-9][0-9]{0,15}),"kind":"([a-z][a-z_]{0,63})",'
-    rb'"hash":"([A-Za-z0-9_-]{43})","body":(\{[^\n\r]*\})\}'
+    rb'"hash":"([A-Za-z0-9_-]{43})",(?:"body":(\{[^\n\r]*\})|"raw":"([A-Za-z0-9_-]*)")\}'
 )
 _NOTE: Final = b'{"note":'
 
@@ -83,13 +86,19 @@ Line = Header | Entry | str
 
 def entry_line(number: int, at: int, kind: str, hash_: bytes, body: bytes) -> bytes:
     """The line of an entry, with its end."""
-    return b'{"n":%d,"at":%d,"kind":"%b","hash":"%b","body":%b}\n' % (
-        number,
-        at,
-        kind.encode(),
-        b64u(hash_).encode(),
-        body,
-    )
+    held = b'"body":%b' % body if _is_plain(body) else b'"raw":"%b"' % b64u(body).encode()
+    return b'{"n":%d,"at":%d,"kind":"%b","hash":"%b",%b}\n' % (number, at, kind.encode(), b64u(hash_).encode(), held)
+
+
+def _is_plain(body: bytes) -> bool:
+    """Whether a body can stand in a line as it is."""
+    if not (body.startswith(b"{") and body.endswith(b"}")) or b"\n" in body or b"\r" in body:
+        return False
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def note_line(note: str) -> bytes:
@@ -100,9 +109,16 @@ def note_line(note: str) -> bytes:
 def read_line(line: bytes) -> Line | None:
     """What a line without its end holds; None if it is not spelled as a ledger's line."""
     if match := _ENTRY.fullmatch(line):
-        number, at, kind, hash_, body = match.groups()
+        number, at, kind, hash_, body, raw = match.groups()
         if int(number) > SAFE_INTEGER or int(at) > SAFE_INTEGER:
             return None
+        if body is None:
+            try:
+                body = unb64u(raw.decode())
+            except MalformedToken:
+                return None
+            if _is_plain(body):
+                return None
         return Entry(int(number), int(at), kind.decode(), hash_.decode(), body)
     try:
         if line.startswith(_NOTE):

@@ -1,6 +1,6 @@
 """What cannot be true together in a proof, beyond single decisions: mintings, times, and the logs beside each other."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from capx.crypto.ed25519 import public_text
@@ -47,26 +47,37 @@ def misdated(source: CheckedSource, tolerance: int) -> Iterator[str]:
             yield f"{where} is dated {event.at - seen_by} s after a witness had seen it"
 
 
-def log_conflicts(decisions: Sequence[LoggedDecision], sources: Iterable[CheckedSource]) -> Iterator[str]:
-    """Say which decisions stand differently in two logs, twice in one, in a wrong one, or not where they must.
-
-    A resource that reports to the authority, and has a ledger in the proof too, has each decision in both.
-    """
-    reporting = {one.recorded.audience for one in decisions if any(each.is_authority for each in one.logs)}
-    with_ledger = {_audience_of(source.origin) for source in sources if not source.is_authority}
+def log_conflicts(decisions: Sequence[LoggedDecision]) -> Iterator[str]:
+    """Say which decisions stand differently in two logs, twice in one, or in a wrong one."""
     for one in decisions:
         recorded, logs = one.recorded, one.logs
         if len({each.event.body for each in logs}) > 1:
             yield f"{recorded.name} is told differently in its logs"
-        if recorded.audience in reporting and not any(each.is_authority for each in logs):
-            yield f"{recorded.name} is in its ledger, and not in the authority's log"
-        if recorded.audience in with_ledger and all(each.is_authority for each in logs):
-            yield f"{recorded.name} is in the authority's log, and not in a ledger of that resource"
         for each in logs:
             if not each.is_authority and _audience_of(each.origin) != recorded.audience:
                 yield f"{recorded.name} is in the log of another resource, {each.origin}"
         if len({each.origin for each in logs}) < len(logs):
             yield f"{recorded.name} stands in one log twice"
+
+
+def in_one_log(decisions: Sequence[LoggedDecision], sources: Iterable[CheckedSource]) -> Iterator[str]:
+    """Say how many decisions of a resource are in one log only, if it has a ledger here and reported, too.
+
+    A resource that begins to keep a ledger reports no more. But an authority may also have made decisions up, or left
+    some out.
+    """
+    with_ledger = {_audience_of(source.origin) for source in sources if not source.is_authority}
+    reported: Counter[str] = Counter()
+    for one in decisions:
+        recorded = one.recorded
+        if recorded.audience in with_ledger and not recorded.stated:
+            reported[recorded.audience] += all(each.is_authority for each in one.logs)
+    for audience, count in reported.items():
+        if count:
+            yield (
+                f"{count} decisions of {audience} in its ledger: they are in the authority's log only, from "
+                "before it kept one, or made up"
+            )
 
 
 def _audience_of(origin: str) -> str:

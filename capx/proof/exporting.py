@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from capx.errors import InvalidRequest
-from capx.ledger.archive import Archive
+from capx.ledger.archive import Archive, recorded_decision
 from capx.ledger.checkpoint import Checkpoint
 from capx.ledger.note import BadNote, Note
 from capx.ledger.stored_tree import StoredTree
@@ -87,9 +87,7 @@ def receipt(owner: LogOwner, decision: str, *, archive: Archive | None = None) -
     record = owner.sign_checkpoint()
     size = Checkpoint.parse(Note.parse(record.note).text).size
     with owner.store.read() as reading:
-        event = reading.decision(decision)
-        if event is None and archive is not None:
-            event = archive.decision(reading, decision)
+        event = recorded_decision(reading, decision, archive)
         if event is None or event.position > size:
             raise InvalidRequest(f"decision {decision!a:.80} is not in the log: capx find shows those that are")
         path = StoredTree(reading).inclusion_path(event.position, size)

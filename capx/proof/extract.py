@@ -47,7 +47,7 @@ def extract_log(
         if archive is None:
             raise InvalidRequest("decisions of this task may be in the archive: name its folder, --archive DIR")
         there = {event.position for event in own}
-        found = archive.decisions(reading, containing=f'"{task}"', matches=lambda event: task_of(event) == task)
+        found = archive.decisions(reading, naming=task, matches=lambda event: task_of(event) == task)
         own = sorted([*own, *(event for event in found if event.position not in there)], key=_position)
     others = (
         event

@@ -76,15 +76,14 @@ class Answers:
             raise ProofBroken("one answer to a request stands in the proof twice")
         self._trust = trust
         self._findings = findings
-        self._asked: set[str] = set()
-        # The position of each yes, and the block that the person was shown.
-        self._agreed: dict[str, tuple[int, str | None]] = {}
+        self._rounds: dict[str, list[_Round]] = {}
 
     def read(self, events: Iterable[Event]) -> Iterator[Answered]:
         """Return the answers in the log; ProofBroken for one in the proof that the log does not have."""
         for event in events:
             if event.kind == RequestMade.kind:
-                self._asked.add(event.read(RequestMade).request)
+                request = event.read(RequestMade).request
+                self._rounds.setdefault(request, []).append(_Round(event.position))
             if event.kind in _ANSWERS:
                 yield self._answer(event, event.read(RequestAnswered))
         if self._unused:
@@ -104,8 +103,8 @@ class Answers:
                 said.request, said.approver, yes, event.at, True, shown.action, shown.audience, shown.labels, shown.args
             )
             self._findings.signed.append(f"the {_word(yes)} of {said.approver!a:.130} to {answer.about}")
-        if yes:
-            self._agreed.setdefault(said.request, (event.position, None if shown is None else shown.block))
+        if yes and (rounds := self._rounds.get(said.request)):
+            rounds[-1].agreed, rounds[-1].block = event.position, None if shown is None else shown.block
         return answer
 
     def _signed(self, part: AnsweredRequest, said: RequestAnswered, yes: bool) -> "_Shown":
@@ -120,13 +119,23 @@ class Answers:
 
     def mint_faults(self, event: Event, minted: CapabilityMinted, chain: ProvenChain) -> Iterator[str]:
         """Say why a capability that people had to agree to is not what they agreed to."""
-        if minted.request is None or minted.request not in self._asked:
+        rounds = self._rounds.get(minted.request or "")
+        if not rounds:
             return
-        agreed = self._agreed.get(minted.request)
-        if agreed is None or agreed[0] > event.position:
+        # The last time that it was asked for before this: an agent may ask again, once a consent is used up.
+        last = next((one for one in reversed(rounds) if one.asked < event.position), rounds[0])
+        if last.agreed is None or last.agreed > event.position:
             yield f"was asked of people in request {minted.request}, and nobody had agreed"
-        elif agreed[1] is not None and chain.blocks[0] != agreed[1].encode():
+        elif last.block is not None and chain.blocks[0] != last.block.encode():
             yield f"is not what was shown to who agreed to request {minted.request}"
+
+
+class _Round(Struct):
+    """One asking of people: its position, that of the yes to it, and the block that the person was shown."""
+
+    asked: int
+    agreed: int | None = None
+    block: str | None = None
 
 
 class _Shown(Struct):

@@ -12,6 +12,7 @@ The leaf is the hash of the event. Whoever keeps the receipt of an event can ref
 Law: a receipt has exactly one spelling, at most 2 MiB.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -100,10 +101,15 @@ def check_receipt(one: Receipt, trust: Trust) -> CheckedReceipt:
     return CheckedReceipt(note, placed(one.event, note.checkpoint), unb64u(one.event.before))
 
 
-def said_of(kept: CheckedReceipt, source: CheckedSource | None, task: str, opened: int) -> SaidOfReceipt:
-    """Hold a receipt against the source of its log in the proof of a task, which was opened at position `opened`."""
+def said_of(kept: CheckedReceipt, sources: Sequence[CheckedSource], task: str, opened: int) -> SaidOfReceipt:
+    """Hold a receipt against the sources in the proof of a task, which the authority opened at position `opened`."""
     checkpoint, event = kept.note.checkpoint, kept.event
     where = f"event {event.position} of {checkpoint.origin}"
+    source = next((one for one in sources if one.origin == checkpoint.origin), None)
+    if source is None and any(one.is_authority and _is_before(checkpoint.origin, one.origin) for one in sources):
+        if any(one.hash == event.hash for source in sources for one in source.events):
+            return SaidOfReceipt(f"{where}: it is in the proof")
+        return SaidOfReceipt(f"{where}: the authority has begun another log since: its store was restored")
     if source is None:
         lacks = f"a receipt is of the log {checkpoint.origin}, and the proof has no source of it"
         return SaidOfReceipt(f"{where}: {lacks}", lacks)
@@ -117,6 +123,11 @@ def said_of(kept: CheckedReceipt, source: CheckedSource | None, task: str, opene
         left_out = f"{where}, of which there is a receipt, was left out"
         return SaidOfReceipt(left_out, left_out)
     return SaidOfReceipt(f"{where}: it is in the proof")
+
+
+def _is_before(origin: str, later: str) -> bool:
+    """Whether two origins are those of one authority: capx/AUTHORITY.SECONDS. Each restoration begins another log."""
+    return origin.partition(".")[0] == later.partition(".")[0] and origin != later
 
 
 def _forked(kept: CheckedReceipt, source: CheckedSource) -> str | None:

@@ -17,7 +17,7 @@ from typing import Final
 from capx.crypto.base64url import b64u
 from capx.errors import BrokenLog
 from capx.proof.chains import Chains
-from capx.proof.conflicts import log_conflicts, mint_faults, misdated, presented_twice
+from capx.proof.conflicts import in_one_log, log_conflicts, mint_faults, misdated, presented_twice
 from capx.proof.decisions import DecisionReader
 from capx.proof.document import Proof, ProofBroken
 from capx.proof.ends import allowed_after_end, ends_in
@@ -36,16 +36,24 @@ from capx_caveats import shown_instant
 
 STALENESS: Final = 30
 """Seconds for which a resource may not have heard of the end of authority, by default."""
+CLOCKS_APART: Final = 30
+"""Seconds by which two clocks may differ, by default."""
 
 
 def verify(
-    proof: Proof | Path | bytes, trust: Trust, *, receipts: Iterable[Receipt] = (), max_staleness: int = STALENESS
+    proof: Proof | Path | bytes,
+    trust: Trust,
+    *,
+    receipts: Iterable[Receipt] = (),
+    max_staleness: int = STALENESS,
+    clock_tolerance: int = CLOCKS_APART,
 ) -> Report:
     """Work out what a proof shows; ProofBroken if it was altered, InvalidRequest if it is no proof.
 
     Look at `contradictions` of the report: with one of them, somebody has not told the truth, or a part is missing.
     `receipts` are what others have kept of these logs: an event that the proof leaves out is a contradiction.
-    `max_staleness` is for how many seconds resources go on without news of an end, and how far clocks may differ.
+    `max_staleness` is for how many seconds resources go on without news of an end, and `clock_tolerance` by how many
+    seconds clocks may differ.
     """
     if isinstance(proof, Path):
         proof = Proof.load(proof)
@@ -54,7 +62,7 @@ def verify(
     sources = check_sources(proof, trust)
     kept = [check_receipt(one, trust) for one in receipts]
     try:
-        return _Reading(proof, sources, trust, max_staleness).report(kept)
+        return _Reading(proof, sources, trust, max_staleness, clock_tolerance).report(kept)
     except BrokenLog as error:
         # The log was signed with it, so whoever signed it has written it.
         raise ProofBroken(f"an event of {sources[0].origin} cannot be read: {error}") from None
@@ -63,11 +71,14 @@ def verify(
 class _Reading:
     """One reading of a proof whose sources are good."""
 
-    def __init__(self, proof: Proof, sources: Sequence[CheckedSource], trust: Trust, max_staleness: int) -> None:
+    def __init__(
+        self, proof: Proof, sources: Sequence[CheckedSource], trust: Trust, max_staleness: int, clock_tolerance: int
+    ) -> None:
         self._proof = proof
         self._sources = sources
         self._trust = trust
-        self._max_staleness = max_staleness
+        self._clock_tolerance = clock_tolerance
+        self._late = max_staleness + clock_tolerance
         self._own = sources[0]
         self._findings = Findings()
 
@@ -81,7 +92,7 @@ class _Reading:
         answers = Answers(opened, self._proof.requests, self._trust, findings)
         answered = tuple(answers.read(events))
         granted = tuple(self._granted(opened, chains, answers))
-        reader = DecisionReader(self._proof, chains, self._trust, opened, self._max_staleness)
+        reader = DecisionReader(self._proof, chains, self._trust, opened, self._clock_tolerance)
         decisions = tuple([reader.read(one) for one in logged])
         reader.demand_all_used()
         findings.contradictions += [
@@ -90,7 +101,8 @@ class _Reading:
             *self._conflicts(opened_event, logged, chains),
         ]
         self._say(opened, decisions, granted, unreadable=unreadable, unshown=reader.unshown)
-        said = [said_of(one, self._source(one), self._proof.task, opened_event.position) for one in kept]
+        findings.missing += in_one_log(logged, self._sources)
+        said = [said_of(one, self._sources, self._proof.task, opened_event.position) for one in kept]
         findings.contradictions += [one.contradiction for one in said if one.contradiction is not None]
         return Report(
             task=opened.task,
@@ -159,19 +171,19 @@ class _Reading:
 
     def _conflicts(self, opened: Event, logged: Sequence[LoggedDecision], chains: Chains) -> Iterator[str]:
         for source in self._sources:
-            yield from misdated(source, self._max_staleness)
-        yield from log_conflicts(logged, self._sources)
+            yield from misdated(source, self._clock_tolerance)
+        yield from log_conflicts(logged)
         yield from presented_twice(logged)
         within = 0
         for recorded, late in allowed_after_end(self._own.events, opened.at, logged, chains):
-            if late > self._max_staleness:
+            if late > self._late:
                 yield f"{recorded.name} was allowed {late} s after its authority had ended"
             else:
                 within += 1
         if within:
             self._findings.words.append(
                 f"of resources: that they had not heard yet of the end, when they allowed {within} calls up to "
-                f"{self._max_staleness} s after it"
+                f"{self._late} s after it"
             )
         origins = [one.origin for one in self._sources]
         for key in self._trust.logs:
@@ -182,9 +194,6 @@ class _Reading:
                     f"the trust file names the log {key.name}, and the proof has no source of it: its operator writes "
                     "one with capx proof extract, also if it has nothing about the task"
                 )
-
-    def _source(self, kept: CheckedReceipt) -> CheckedSource | None:
-        return next((one for one in self._sources if one.origin == kept.note.checkpoint.origin), None)
 
     def _say(
         self,

@@ -18,6 +18,7 @@ from msgspec import Struct
 from capx.store.decision_groups import WINDOW, Group, grouped, task_of_call
 from capx.store.decision_index import BLOCK, block_of, sought
 from capx.store.decision_query import Allowed, Query
+from capx.store.events import archived_until
 from capx.store.log import Event
 from capx.store.protocols import Reading
 
@@ -155,11 +156,12 @@ def call_page(reading: Reading, query: Query, *, before: int, limit: int = SHOWN
 
     `each`: each decision that matches is a call of its own, whatever followed.
     """
-    search = _Search(reading, query)
+    search, archived = _Search(reading, query), archived_until(reading)
     found: list[Group] = []
     size = 0
     for event in search.events(before, limit):
-        wanted = event is not None and not event.is_archived and query.matches(event)
+        elsewhere = event is not None and event.is_archived and event.position <= archived
+        wanted = event is not None and not elsewhere and query.matches(event)
         if event and wanted and (group := Group((event,)) if each else search.call_ended_by(event)):
             found.append(group)
             size += sum(len(one.body) for one in group.events)

@@ -27,8 +27,8 @@ GENESIS = bytes(32)
 """The value that the first event uses as the hash of the event before it."""
 
 
-ARCHIVED = b"{}"
-"""The body of a decision that has left the store for an archive (capx.ledger.archive)."""
+ARCHIVED = b'{"archived":true,'
+"""How the body of a decision begins that has left the store for an archive; its id and audience stay."""
 
 
 class Event(Struct, frozen=True, gc=False):
@@ -43,7 +43,7 @@ class Event(Struct, frozen=True, gc=False):
     @property
     def is_archived(self) -> bool:
         """Whether it is a decision whose body is in an archive, and not here."""
-        return self.body == ARCHIVED and self.kind == "decision"
+        return self.body.startswith(ARCHIVED) and self.kind == "decision"
 
     def facts(self) -> dict[str, Any]:
         """The body as a JSON object; BrokenLog if it is not one."""

@@ -155,6 +155,10 @@ class Reading(Protocol):
         """Whether `blocks_with` finds a block by each of these values, and by this time."""
         ...
 
+    def first_event(self, since: int) -> int | None:
+        """The position of the first event from this second on, without those of resources; None if there is none."""
+        ...
+
     def unarchived(self, *, after: int, until: int) -> int | None:
         """The position of the first decision between two positions whose body is here; None if there is none."""
         ...

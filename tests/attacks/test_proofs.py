@@ -297,12 +297,14 @@ def test_an_event_of_another_task_is_refused(lab: ProofLab) -> None:
 def test_allowed_after_the_end_is_told(lab: ProofLab) -> None:
     task, body = lab.short()
     lab.authority.complete(task.id)
-    lab.clock.now += 31
-    late = body | {"at": NOW + 30}
+    lab.clock.now += 61
+    late = body | {"at": NOW + 60}
     assert lab.contradictions(task, late) == []
-    (why,) = lab.contradictions(task, body | {"at": NOW + 31})
-    assert why.endswith("was allowed 31 s after its authority had ended")
-    assert lab.contradictions(task, body | {"at": NOW + 31}, max_staleness=31) == []
+    (why,) = lab.contradictions(task, body | {"at": NOW + 61})
+    assert why.endswith("was allowed 61 s after its authority had ended")
+    assert lab.contradictions(task, body | {"at": NOW + 61}, max_staleness=31) == []
+    assert lab.contradictions(task, body | {"at": NOW + 61}, clock_tolerance=31) == []
+    assert lab.contradictions(task, body | {"at": NOW + 1}, max_staleness=0, clock_tolerance=0) != []
     report = read(export(lab.authority, task.id, parts=[lab.ledger_part(task.id, late)]), full_trust(lab))
     assert any("that they had not heard yet of the end, when they allowed 1 calls" in one for one in report.words)
 
@@ -413,8 +415,6 @@ def test_one_decision_told_two_ways_is_told(lab: ProofLab) -> None:
     assert lab.contradictions(task, body | {"outcome": "allowed"}) == []
     (why,) = lab.contradictions(task, body | {"outcome": "denied"})
     assert why.endswith("is told differently in its logs")
-    found = lab.contradictions(task, body, body | {"id": "d.AGsGroDsiCyyJPwyOg2dnQ"})
-    assert any("is in its ledger, and not in the authority's log" in why for why in found)
     # The other way round: the authority has invented what the resource's own ledger does not have.
 
 
@@ -424,8 +424,10 @@ def test_what_the_authority_invents_its_resource_lacks(lab: ProofLab) -> None:
     lab.call(planner, "slides.write", {"deck": "d-2"})
     lab.authority.flush()
     part = lab.ledger_part(task.id)
-    found = read(export(lab.authority, task.id, parts=[part], now=NOW), full_trust(lab)).contradictions
-    assert any("is in the authority's log, and not in a ledger of that resource" in why for why in found), found
+    report = read(export(lab.authority, task.id, parts=[part], now=NOW), full_trust(lab))
+    # It may have begun to keep a ledger in the middle of the task.
+    assert report.contradictions == ()
+    assert any("1 decisions of slides in its ledger: they are in the authority's log" in one for one in report.missing)
 
 
 @pytest.mark.parametrize("outcome", ["Allowed", "ALLOWED", "", 7])
@@ -510,7 +512,7 @@ def test_a_call_after_the_end_of_its_approval_is_told(lab: ProofLab) -> None:
     key = LedgerKey("capx-ledger/crm", Signer(bytes(range(32))))
     part = lab.ledger_part(task.id, body | {"at": NOW + 55, "id": "d.AGsGroDsiCyyJPwyOg2dnA"}, key=key)
     made = export(lab.authority, task.id, parts=[part], now=NOW)
-    found = read(made, lab.trust(f"log {key.note_key.text()}"), max_staleness=0).contradictions
+    found = read(made, lab.trust(f"log {key.note_key.text()}"), max_staleness=0, clock_tolerance=0).contradictions
     assert any("was allowed 55 s after its authority had ended" in why for why in found), found
 
 

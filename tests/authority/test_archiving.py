@@ -21,8 +21,9 @@ from capx.ledger.stored_tree import check_tree
 from capx.proof import Trust, export, receipt, verify
 from capx.proof.receipts import check_receipt
 from capx.store.events import archived_until
-from capx.store.factory import create_store, open_store
+from capx.store.factory import create_store, is_postgres, open_store
 from capx.store.protocols import Store
+from capx.store.records import DecisionRecord
 from tests.labs.archives import DAY, OldLog
 from tests.labs.counts import repeated
 from tests.store.conftest import Places, places, store
@@ -100,7 +101,7 @@ def test_proofs_and_receipts_need_the_archive(old: OldLog) -> None:
     after = export(old.authority, old.tasks[0], archive=archive, now=int(old.clock.now))
     assert [each.body for each in after.sources[0].events] == [each.body for each in before.sources[0].events]
     assert verify(after, trust).decisions == verify(before, trust).decisions
-    with pytest.raises(InvalidRequest, match="is not in the log"):
+    with pytest.raises(InvalidRequest, match="is in the archive"):
         receipt(old.authority, old.ids[3])
     made = receipt(old.authority, old.ids[3], archive=archive)
     assert old.ids[3].encode() in check_receipt(made, trust).event.body
@@ -117,13 +118,104 @@ def test_a_file_that_is_missing_or_changed_is_told(old: OldLog, tmp_path: Path) 
         old.authority.archive(tmp_path)
     with pytest.raises(InvalidRequest, match="cannot be used for an archive"):
         old.authority.archive(tmp_path / "none")
-    text = file.read_text()
-    file.write_text(text.replace('"outcome":"denied"', '"outcome":"allowed"', 1))
-    with pytest.raises(StoreProblem, match="is not the one of this log"):
-        export(old.authority, old.tasks[0], archive=Archive(old.folder))
-    file.write_text(text.replace(old.ids[2], old.ids[1], 1))
-    with pytest.raises(StoreProblem, match="is not the one of this log"):
-        archived_ids(old)
+    data = file.read_bytes()
+    lines = data.splitlines(keepends=True)
+    hostile = {
+        "edited": data.replace(b'"outcome":"denied"', b'"outcome":"allowed"', 1),
+        "another id": data.replace(old.ids[2].encode(), old.ids[1].encode(), 1),
+        "another task": data.replace(old.tasks[0].encode(), old.tasks[1].encode(), 30),
+        "cut": b"".join(lines[:100]),
+        "empty": b"",
+        "header alone": lines[0],
+        "a line less": b"".join([*lines[:50], *lines[51:]]),
+        "a line twice": b"".join([*lines[:50], *lines[49:]]),
+        "two turned": b"".join([*lines[:50], lines[51], lines[50], *lines[52:]]),
+        "no line": b"".join([*lines[:50], b"nothing\n", *lines[50:]]),
+    }
+    for what, changed in hostile.items():
+        file.write_bytes(changed)
+        with pytest.raises(StoreProblem, match="put the right file back"):
+            export(old.authority, old.tasks[0], archive=Archive(old.folder))
+        with pytest.raises(StoreProblem, match="put the right file back"), old.store.read() as reading:
+            assert Archive(old.folder).decision(reading, "d.none") is None, what
+    file.write_bytes(data)
+    assert len(archived_ids(old)) > 990
+
+
+def test_a_run_that_was_killed_goes_on_from_whole_files_only(old: OldLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Archiver, "_take_out", killed)
+        with pytest.raises(KeyboardInterrupt):
+            old.authority.archive(old.folder)
+    (file,) = old.folder.iterdir()
+    data, before = file.read_bytes(), old.here()
+    assert before == set(old.ids)
+    for changed in (b"", data[: len(data) // 2], data[:-300]):
+        file.write_bytes(changed)
+        with pytest.raises(StoreProblem):
+            old.authority.archive(old.folder)
+        assert old.here() == before
+    file.write_bytes(data)
+    assert old.authority.archive(old.folder).decisions > 990
+    assert archived_ids(old) | old.here() == before
+
+
+def test_odd_bodies_are_archived_as_they_are(old: OldLog) -> None:
+    task = old.tasks[0]
+    escaped = "".join(f"\\u{ord(one):04x}" for one in task).encode()
+    odd = [
+        b'{"id":"d.line",\n"task":"%b"}' % task.encode(),
+        b' {"id":"d.space"}',
+        b'{"id":"d.behind"} ',
+        b"[1]",
+        b"7",
+        b"{}",
+        b'{"archived":true,"id":"d.early"}',
+        b'{"id":"\\u0064.escaped","outcome":"allowed","task":"%b"}' % escaped,
+        b'{"id":"d.long","x":"%b"}' % (b"x" * 1_500_000),
+    ]
+    if is_postgres(old.store.place):
+        odd = [body for body in odd if body.strip().startswith(b"{")]
+    with old.store.write() as transaction:
+        transaction.append_all("decision", odd, at=int(old.clock.now))
+    old.worked(300)
+    old.clock.now += 90 * DAY
+    done = old.authority.archive(old.folder)
+    assert done.last > 1_500
+    with old.store.read() as reading:
+        archive = Archive(old.folder)
+        found = {event.body for event in archive.decisions(reading)}
+        assert {event.body for event in archive.decisions(reading, naming=task)} >= {odd[0]}
+        assert archive.decision(reading, "d.escaped") is not None
+    assert set(odd) <= found
+    old.authority.check()
+    (report,) = check_ledger(sorted(old.folder.iterdir()), old.authority.checkpoints.public_keys())
+    assert report.faults == ()
+
+
+def test_a_decision_that_is_reported_again_is_one(old: OldLog) -> None:
+    old.authority.archive(old.folder)
+    with old.store.read() as reading:
+        event = Archive(old.folder).decision(reading, old.ids[5])
+        assert event is not None
+        position = reading.head().position
+        (kept,) = reading.events(after=event.position - 1, limit=1)
+    assert kept.is_archived
+    assert kept.facts() == {"archived": True, "id": old.ids[5], "audience": "crm"}
+    old.store.record([DecisionRecord(old.ids[5], event.at, event.body)])
+    with old.store.read() as reading:
+        assert reading.head().position == position
+
+
+def test_times_that_resources_state_move_nothing(old: OldLog) -> None:
+    bodies = [b'{"id":"d.t%d","outcome":"allowed","audience":"crm"}' % nth for nth in range(600)]
+    for at in (0, 2**53 - 1):
+        with old.store.write() as transaction:
+            transaction.append_all("decision", bodies, at=at)
+    assert old.authority.archive(old.folder).last == 1_024
 
 
 def test_a_decision_that_was_only_blanked_is_found(old: OldLog, places: Places) -> None:
@@ -175,19 +267,13 @@ def test_a_part_that_is_large_ends_at_a_run(old: OldLog) -> None:
     ] == [()]
 
 
-def test_a_body_that_is_no_line_is_refused_and_nothing_is_lost(store: Store, tmp_path: Path) -> None:
-    old = OldLog(store, tmp_path, tasks=0)
-    with store.write() as transaction:
-        transaction.append("decision", b'{"id":"d.x",\n"outcome":"allowed"}', at=int(old.clock.now))
-    old.worked(300)
-    old.clock.now += 90 * DAY
-    old.authority.end_overdue()
-    with store.write() as transaction:
-        transaction.index_blocks(10_000)
-    with pytest.raises(InvalidRequest, match="its body is no line of a file"):
-        old.authority.archive(old.folder)
-    assert list(old.folder.iterdir()) == []
-    assert len(old.here()) == 451
+def test_a_draft_is_never_written_through(old: OldLog, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"kept")
+    os.link(kept, old.folder / ".log-000000000001.jsonl.new")
+    old.authority.archive(old.folder)
+    assert kept.read_bytes() == b"kept"
+    assert [file.name for file in old.folder.iterdir()] == ["log-000000000001.jsonl"]
 
 
 def test_a_full_disk_leaves_no_file(old: OldLog) -> None:

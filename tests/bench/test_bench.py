@@ -95,7 +95,7 @@ def test_a_run_measures_every_operation_and_gives_its_ratios(ran: tuple[Report, 
     for bar in bars(found):
         wanted = bar.demand.who not in {"tenuo", "biscuit"} and bar.demand.at is None
         assert bool(bar.values) == wanted, bar.demand.what
-    assert {size.who for size in found.sizes} == {"capx, held", "capx, presented", "pymacaroons"}
+    assert {size.who for size in found.sizes} == {"capx, held", "capx, presented", "PyJWT", "pymacaroons"}
 
 
 def test_a_long_log_is_measured_beside_an_empty_store(checkout: Path, tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ def test_a_peer_that_is_not_there_is_told(ran: tuple[Report, str]) -> None:
         assert found.missing[peer] == "not installed"
         assert f"not measured: {peer}: not installed" in shown
         assert f"- {peer}: not installed" in page(found)
-    assert set(found.versions) == {"pymacaroons"}
+    assert set(found.versions) == {"PyJWT", "pymacaroons"}
 
 
 def test_the_longest_chain_that_fits_is_measured_and_told(

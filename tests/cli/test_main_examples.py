@@ -14,11 +14,15 @@ import click
 import pytest
 
 from capx.authority.authority import Authority
+from capx.ledger.ledger_file import LedgerFile
+from capx.ledger.note import NoteKey
+from capx.ledger.note_keys import LedgerKey
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.test_main import commands as all_commands
 from tests.labs.serving import served
+from tests.labs.witnesses import Witness
 from tests.project.test_docs import PAGES, blocks
 from tests.project.test_docs import commands as typed
 
@@ -36,7 +40,8 @@ capx task open --tenant Acme --allow billing.credit > credit.token
 capx delegate --to clerk --approval-by "$(cat lea.public)" --token-file credit.token > clerk.token
 capx approval ask --action billing.credit --arg amount:=40 --token-file clerk.token > call.ask
 capx requests approve --file call.ask --key-file lea.key --yes > call.approval
-capx task open --tenant Acme --allow crm.read --allow crm.accounts.read --allow slides.write > task.token
+capx task open --tenant Acme --allow crm.read --allow crm.accounts.read --allow slides.write --allow partner.quote \
+    > task.token
 capx delegate --to slides-agent --audience slides --allow slides.write --with deck=deck-42 \
     --token-file task.token > slides.token
 capx agent-key new slides-agent --out slides.key
@@ -44,6 +49,13 @@ capx seal --to "$(capx agent-key show slides.key)" --token-file slides.token > s
 capx export --token-file slides.token > slides.macaroon
 capx store backup before.db
 cat > home/policy.toml <<'TOML'
+[audience]
+crm = "https://crm.internal"
+slides = "https://slides.internal"
+warehouse = "https://warehouse.internal"
+partner = "https://partner.example"
+[statement]
+partner = "60s"
 [purpose.qbr]
 ttl = "2h"
 [[purpose.qbr.grant]]
@@ -68,6 +80,13 @@ capx intent sign another.json --key-file ana.key > another.intent
 capx task open --intent another.intent > another.token
 capx ask slides.publish --with deck=d --token-file another.token || test $? = 1
 cp home/policy.toml draft.toml
+mkdir archive
+capx witness new witness.example --key-file w.key --state w.state > witness.vkey
+capx checkpoint make > monday.note
+capx checkpoint key > log.vkey
+for service in crm slides; do
+    capx ledger new-key $service --key-file $service-ledger.key > $service-ledger.vkey
+done
 cat > cases.toml <<'TOML'
 [[case]]
 principal = "ana"
@@ -77,6 +96,22 @@ at_open = ["crm.accounts.read"]
 TOML
 """
 """What whoever types an example has done before."""
+
+AFTERWARDS = """
+export CAPX_HOME=home
+capx proof export last --out qbr.proof
+capx proof trust > trust.keys
+for service in crm slides; do
+    echo "log $(cat $service-ledger.vkey)" >> trust.keys
+    capx proof extract "$1" $service.jsonl --key-file $service-ledger.key --out $service.part
+done
+capx proof merge qbr.proof crm.part slides.part --out qbr.proof --replace
+capx proof export last --out plain.proof
+cp w.state before.state
+capx checkpoint request | capx witness cosign --key-file w.key --state w.state --log "$(cat log.vkey)" > line
+mv before.state w.state
+"""
+"""What they have done when there were ledgers."""
 
 GIVEN = """
 umask 077
@@ -89,6 +124,9 @@ case $1 in
     *'"$request"'*) request=$(capx requests list | awk 'NR == 2 { print $1 }');;
     *"capx approval"*) export CAPX_TOKEN_FILE=clerk.token;;
     *"capx ask"*) export CAPX_TOKEN_FILE=another.token;;
+    *"witness new"*) rm w.key w.state;;
+    *"ledger new-key"*) rm crm-ledger.key;;
+    *"proof merge"*) mv plain.proof qbr.proof;;
     *before-upgrade.db*--dry-run) mv before.db before-upgrade.db;;
 esac
 eval "$1"
@@ -126,6 +164,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         received = ToolCall("crm.write")
         shown = bundle.present("crm", received).text
         assert not authority.verifier("crm").decide(shown, received, Call("crm.write", tenant="Acme")).allowed
+        last = authority.task_page(limit=1)[-1].id
+    for service in ("crm", "slides"):
+        LedgerFile(folder / f"{service}.jsonl", LedgerKey.load(folder / f"{service}-ledger.key")).close()
+    done = shell(AFTERWARDS, last, folder=folder)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -148,10 +191,20 @@ def test_the_example_of_a_command_does_what_it_says(name: str, prepared: Path, s
     assert re.search(rf"\bcapx {name}\b", text) or isinstance(COMMANDS[name], click.Group)
     folder = tmp_path / "here"
     shutil.copytree(prepared, folder)
-    if name in {"serve", "requests watch"}:
+    witness: Witness | None = None
+    if name == "checkpoint send":
+        key = NoteKey.parse((folder / "log.vkey").read_text().strip())
+        witness = Witness(tmp_path, [key])
+        (folder / "witness.vkey").write_text(witness.key.note_key.text())
+        text = text.replace("https://witness.example", witness.url)
+    if name in {"serve", "requests watch", "ledger tail"}:
         # It goes on until somebody ends it, in order, and on a port that nobody has.
         text = f"timeout --signal=INT --preserve-status 5 {text.replace(':8411', ':0')}"
-    done = shell(GIVEN, text.replace(SERVICE, service), folder=folder)
+    try:
+        done = shell(GIVEN, text.replace(SERVICE, service), folder=folder)
+    finally:
+        if witness is not None:
+            witness.close()
     assert done.returncode == 0, (text, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
 

@@ -207,7 +207,7 @@ def test_old_decisions_are_archived_and_still_found(home: Shell, tmp_path: Path)
     assert found["shown_args"] == {"ticket": "T-5"}
     assert home("find", "--decision", found["id"], "--archive", str(folder), "--json").json[0]["id"] == found["id"]
     assert len(home("find", "--task", task.id, "--archive", str(folder), "--limit", "7", "--json").json) == 7
-    assert "there is no decision" in home("why", found["id"], code=2).err
+    assert "is in the archive: give its folder with --archive" in home("why", found["id"], code=2).err
     assert "ALLOWED  crm.read" in home("why", found["id"], "--archive", str(folder)).out
     receipt = home("why", found["id"], "--archive", str(folder), "--receipt").out
     assert receipt.startswith("c2sp.org/tlog-proof@v1")

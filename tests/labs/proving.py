@@ -29,8 +29,9 @@ PLANNER, READER = AgentKey.generate("planner"), AgentKey.generate("reader")
 class ProofLab(GrantingLab):
     """An authority whose tasks are done by agents with keys, and what its readers trust."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(rule("at_open", "crm.*", "slides.*"), rule("ask", "billing.*"))
+    def __init__(self, folder: Path, *, uses: int | None = None) -> None:
+        consent = rule("ask", "billing.*") if uses is None else rule("ask", "billing.*", uses=uses)
+        super().__init__(rule("at_open", "crm.*", "slides.*"), consent)
         self.folder = folder
         self.ledger_key = LedgerKey.generate("capx-ledger/slides")
         self.witness = WitnessKey.generate("witness.example")

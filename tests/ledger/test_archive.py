@@ -18,7 +18,7 @@ def test_decisions_are_found_by_text_and_id(tmp_path: Path) -> None:
         assert found is not None
         assert found.facts()["id"] == old.ids[7]
         assert archive.decision(reading, "d.none") is None
-        assert len(list(archive.decisions(reading, containing=old.tasks[1]))) == 400
+        assert len(list(archive.decisions(reading, naming=old.tasks[1]))) == 400
         denied = archive.decisions(reading, matches=lambda event: b'"denied"' in event.body)
         assert {event.facts()["outcome"] for event in denied} == {"denied"}
     file = file_of(old.folder, 1)

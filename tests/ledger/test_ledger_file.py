@@ -248,7 +248,7 @@ def test_a_file_that_others_may_change_is_refused(path: Path, tmp_path: Path) ->
 
 def test_a_decision_that_no_line_can_hold_is_refused_alone(path: Path) -> None:
     ledger = LedgerFile(path, KEY)
-    for body in (b'{"x":"%b"}' % (b"x" * (1 << 20)), b'{"x":\n1}', b"[]", b""):
+    for body in (b'{"x":"%b"}' % (b"x" * (1 << 22)), b'{"x":\n1}', b"[]", b""):
         with pytest.raises(Unwritable):
             ledger.record([*decisions(2), DecisionRecord("huge", NOW, body)])
     ledger.record(decisions(1))

@@ -68,3 +68,18 @@ def test_a_header_says_where_a_file_begins() -> None:
         Header(1, "x", 2**53 + 1, header.before, []),
     ):
         assert other.start() is None
+
+
+@pytest.mark.parametrize("body", [b"[1]", b"7", b' {"a":1}', b'{"a":1} ', b'{"a":\n1}', b'{"a":1}\r', b"\xff", b""])
+def test_a_body_that_is_no_line_has_another_form(body: bytes) -> None:
+    line = entry_line(3, 4, "decision", bytes(32), body)
+    assert line.count(b"\n") == 1
+    assert b'"raw":"' in line
+    found = read_line(line[:-1])
+    assert isinstance(found, Entry)
+    assert found.body == body
+    # The other form is not a second spelling of what has the first one.
+    plain = entry_line(3, 4, "decision", bytes(32), b'{"a":1}')
+    raw = plain.replace(b'"body":{"a":1}', b'"raw":"%b"' % b64u(b'{"a":1}').encode())
+    assert read_line(raw[:-1]) is None
+    assert read_line(raw.replace(b'"raw":"', b'"raw":"!')[:-1]) is None

@@ -1,5 +1,6 @@
 """What people signed is shown as signed; what they did not is the word of the authority."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -7,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from capx.proof import ProofBroken, export
-from tests.labs.proving import NOW, ProofLab, read
+from tests.labs.proving import NOW, PLANNER, ProofLab, read
 from tests.proof.conftest import Told
 
 
@@ -81,4 +82,24 @@ def test_a_grant_is_what_the_person_was_shown(lab: ProofLab) -> None:
             transaction.append("capability_minted", msgspec.json.encode(facts), at=NOW)
     found = read(export(lab.authority, task.id, now=NOW), lab.trust()).contradictions
     assert any("is not what was shown to who agreed to request" in why for why in found), found
+    assert any("and nobody had agreed" in why for why in found), found
+
+
+def test_each_round_of_asking_has_its_own_yes(tmp_path: Path) -> None:
+    lab = ProofLab(tmp_path, uses=1)
+    task, planner = lab.started()
+    for nth in range(2):
+        request = lab.pending(planner, "billing.refund", {"amount": 40}).request
+        lab.decide(request)
+        granted = lab.granted(planner, "billing.refund", {"amount": 40})
+        holder = planner.holding(granted.with_key(PLANNER), now=NOW)
+        assert lab.call(holder, "billing.refund", {"amount": 40}).allowed, nth
+        lab.authority.flush()
+        assert read(export(lab.authority, task.id, now=NOW), lab.trust()).contradictions == ()
+    again = lab.pending(planner, "billing.refund", {"amount": 40}).request
+    minted = [event.facts() for event in lab.authority.log() if event.kind == "capability_minted"][-1]
+    with lab.authority.store.write() as transaction:
+        transaction.append("capability_minted", msgspec.json.encode(minted | {"request": again}), at=NOW)
+    found = read(export(lab.authority, task.id, now=NOW), lab.trust()).contradictions
+    lab.close()
     assert any("and nobody had agreed" in why for why in found), found

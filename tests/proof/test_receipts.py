@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from capx.errors import InvalidRequest
 from capx.ledger.base64_text import b64
 from capx.proof import ProofBroken, Receipt, Trust, receipt
-from capx.proof.receipts import LARGEST, check_receipt
+from capx.proof.receipts import LARGEST, check_receipt, said_of
 from tests.labs.proving import ProofLab
 from tests.proof.conftest import Told
 
@@ -65,3 +66,18 @@ def test_a_decision_that_is_not_there_has_no_receipt(lab: ProofLab) -> None:
     lab.started()
     with pytest.raises(InvalidRequest, match="is not in the log"):
         receipt(lab.authority, "d.AGsGroDsiCyyJPwyOg2dnQ")
+
+
+def test_a_receipt_from_before_a_restoration_says_so(told: Told, kept: Receipt) -> None:
+    found = check_receipt(kept, told.trust)
+    origin, seconds = found.note.checkpoint.origin.split(".")
+    older = replace(found.note.checkpoint, origin=f"{origin}.{int(seconds) - 1}")
+    before = replace(found, note=replace(found.note, checkpoint=older))
+    task = told.task.id
+    assert said_of(before, told.report.sources, task, 1).sentence.endswith("it is in the proof")
+    lost = replace(before, event=replace(found.event, hash=bytes(32)))
+    said = said_of(lost, told.report.sources, task, 1)
+    assert "its store was restored" in said.sentence
+    assert said.contradiction is None
+    strange = replace(found, note=replace(found.note, checkpoint=replace(older, origin="capx/other.1")))
+    assert said_of(strange, told.report.sources, task, 1).contradiction is not None

@@ -48,7 +48,10 @@ class Rows(SqlRows):
     of_task = "task = ?"
     event_task = "task"
     nonces_of = r"""substring(body FROM '"nonces"\s*:\s*(\[[^]]*\])')"""
-    without_body = "body = '{}', decision = NULL, audience = NULL, task = NULL"
+    without_body = (
+        "body = '{\"archived\":true,\"id\":' || coalesce(to_json(decision)::text, 'null') "
+        "|| ',\"audience\":' || coalesce(to_json(audience)::text, 'null') || '}', task = NULL"
+    )
     with_text = "strpos(body, ?) > 0"
     of_task_alone = "task = ?"
     by_mints = ""

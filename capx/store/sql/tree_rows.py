@@ -7,7 +7,7 @@ from typing import ClassVar
 from capx.store.records import CheckpointRecord
 from capx.store.sql.statements import SqlStatements
 
-_HERE = "position > ? AND position <= ? AND kind = 'decision' AND body <> '{}'"
+_HERE = "position > ? AND position <= ? AND kind = 'decision' AND substr(body, 1, 17) <> '{\"archived\":true,'"
 _CHECKPOINT = "SELECT size, at, note FROM capx.checkpoints"
 
 
@@ -20,6 +20,11 @@ class SqlTreeRows(SqlStatements):
     def event_hashes(self, *, after: int, limit: int) -> list[bytes]:
         query = "SELECT hash FROM capx.events WHERE position > ? AND position <= ? ORDER BY position"
         return [hash_ for (hash_,) in self._rows(query, after, after + limit)]
+
+    def first_event(self, since: int) -> int | None:
+        query = "SELECT min(position) FROM capx.events WHERE kind <> 'decision' AND at >= ?"
+        (found,) = self._row(query, since)
+        return None if found is None else int(found)
 
     def unarchived(self, *, after: int, until: int) -> int | None:
         (found,) = self._row(f"SELECT min(position) FROM capx.events WHERE {_HERE}", after, until)  # noqa: S608 - ours

@@ -48,7 +48,10 @@ class Rows(SqlRows):
     of_task = "json_extract(body, '$.task') = ? AND json_extract(body, '$.task') IS NOT NULL"
     event_task = "json_extract(body, '$.task')"
     nonces_of = "CASE json_type(body, '$.nonces') WHEN 'array' THEN json_extract(body, '$.nonces') END"
-    without_body = "body = '{}'"
+    without_body = (
+        "body = json_object('archived', json('true'), 'id', json_extract(body, '$.id'), "
+        "'audience', json_extract(body, '$.audience'))"
+    )
     with_text = "instr(body, ?) > 0"
     of_task_alone = "json_extract(body, '$.task') = ?"
     by_mints = " INDEXED BY minted_in_task"

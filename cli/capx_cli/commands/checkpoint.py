@@ -105,7 +105,7 @@ def send(url: str, witness: tuple[str, ...], as_json: bool) -> None:
 def request(old: int) -> None:
     """Write to standard output what capx witness cosign reads: the last checkpoint, and the path from a size before.
 
-    Example: capx checkpoint request --old 120 | ssh witness capx witness cosign --state w.state > line
+    Example: capx checkpoint request > for-the-witness
     """
     with target.home_authority("capx checkpoint request") as authority:
         sys.stdout.write(authority.checkpoints.request(old).text())

@@ -186,7 +186,7 @@ def _archived(folder: Path, span: _Span, limit: int | None, *, decision: str | N
     with target.home_authority("capx find --archive") as home, home.store.read() as reading:
         found = Archive(folder).decisions(
             reading,
-            containing=query["task"] or decision or "",
+            naming=query["task"] or decision or "",
             matches=lambda event: (
                 (span.after or 0) < event.position < (span.before or phrases.LAST)
                 and wanted.matches(event)

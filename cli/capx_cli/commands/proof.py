@@ -29,7 +29,7 @@ def proof() -> None:
     logs, the answers of people. Whoever has the public keys in a trust file can verify it, without a store, a secret or
     a network. It holds no token.
 
-    Example: capx proof export last --out qbr.proof
+    Example: capx proof verify qbr.proof --trust trust.keys
     """
 
 
@@ -62,7 +62,7 @@ def export(
     arguments but those that you disclose. Whoever has the proof can try guesses at the arguments of a call that an
     agent's key has signed.
 
-    Example: capx proof export last --disclose d.4TzYx1n9Qm2bVw8RkLJ0cA=args.json --out qbr.proof
+    Example: capx proof export last --out last.proof
     """
     from capx.ledger import Archive
     from capx.proof import export
@@ -91,7 +91,7 @@ def extract(task_id: str, files: tuple[Path, ...], key_file: Path, out: Path | N
 
     The service that wrote the ledger does this with its own key. It needs neither the authority nor its consent.
 
-    Example: capx proof extract TbdjVTw_aM7tWlH07OjEBg crm*.jsonl --key-file crm-ledger.key --out crm.part
+    Example: capx proof extract TbdjVTw_aM7tWlH07OjEBg crm*.jsonl --key-file crm-ledger.key --out task.part
     """
     import time
 
@@ -168,7 +168,14 @@ def _verify_options(command: Command) -> Command:
             type=click.IntRange(0, 86_400),
             default=30,
             metavar="SECONDS",
-            help="How long resources go on without news of an end, and how far clocks may differ. Default: 30.",
+            help="How long resources go on without news of an end. Default: 30.",
+        ),
+        click.option(
+            "--clock-tolerance",
+            type=click.IntRange(0, 86_400),
+            default=30,
+            metavar="SECONDS",
+            help="By how much clocks may differ. Default: 30.",
         ),
         click.option("--strict", is_flag=True, help="Exit with 1 also if something is missing, such as a signature."),
         json_option,
@@ -179,7 +186,7 @@ def _verify_options(command: Command) -> Command:
 @click.argument("file", type=_FILE)
 @_verify_options
 def verify(
-    *, file: Path, trust_file: Path, receipts: tuple[Path, ...], max_staleness: int, strict: bool, as_json: bool
+    *, file: Path, trust_file: Path, receipts: tuple[Path, ...], strict: bool, as_json: bool, **tolerances: int
 ) -> int:
     """Verify the proof in FILE, or a receipt of capx why --receipt, and say what is signed and what is somebody's word.
 
@@ -199,7 +206,7 @@ def verify(
                 raise click.UsageError("a receipt is not held against others: leave out --receipt")
             proof_view.say_receipt(check_receipt(_receipt(file), trusted), as_json)
             return DONE
-        report = _report(file, trusted, receipts, max_staleness)
+        report = _report(file, trusted, receipts, tolerances)
     except ProofBroken as problem:
         return _broken(problem, as_json)
     if as_json:
@@ -219,11 +226,11 @@ def show(
     file: Path,
     trust_file: Path,
     receipts: tuple[Path, ...],
-    max_staleness: int,
     strict: bool,
     as_json: bool,
     html: Path | None,
     replace: bool,
+    **tolerances: int,
 ) -> int:
     """Verify the proof in FILE, and show all of it: the intent, who acted, each decision, the answers, the end.
 
@@ -236,7 +243,7 @@ def show(
     if replace and html is None:
         raise click.UsageError("--replace needs --html FILE")
     try:
-        report = _report(file, Trust.load(trust_file), receipts, max_staleness)
+        report = _report(file, Trust.load(trust_file), receipts, tolerances)
     except ProofBroken as problem:
         return _broken(problem, as_json)
     if html is not None:
@@ -252,12 +259,12 @@ def show(
     return DENIED if report.contradictions or (strict and report.missing) else DONE
 
 
-def _report(file: Path, trusted: "Trust", receipts: Sequence[Path], max_staleness: int) -> "Report":
+def _report(file: Path, trusted: "Trust", receipts: Sequence[Path], tolerances: dict[str, int]) -> "Report":
     from capx.proof import verify
 
     proof, kept = _proof(file), list(map(_receipt, receipts))
     with screen.busy("verifying"):
-        return verify(proof, trusted, receipts=kept, max_staleness=max_staleness)
+        return verify(proof, trusted, receipts=kept, **tolerances)
 
 
 def _proof(file: Path) -> "Proof":

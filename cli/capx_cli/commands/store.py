@@ -132,7 +132,7 @@ def archive(folder: Path, older_than: str, as_json: bool) -> None:
 
     You may stop it at any time, and run it again with the same FOLDER.
 
-    Example: capx store archive /var/archive/capx --older-than 90d
+    Example: capx store archive archive --older-than 90d
     """
     from capx_caveats import parse_duration
 

@@ -61,7 +61,7 @@ def why(decision: str, receipt: bool, archive_folder: "Path | None", as_json: bo
         event = _newest_denial(authority) if newest else authority.decision(decision)
         if event is None and newest:
             raise click.UsageError("no recorded call stayed denied yet; services record, capx verify does not")
-        if event is None and archive_folder is not None:
+        if event is not None and event.is_archived:
             event = _archived(archive_folder, decision)
         if event is None:
             phrases.demand_id("decision", decision)
@@ -85,9 +85,11 @@ def why(decision: str, receipt: bool, archive_folder: "Path | None", as_json: bo
         _show(event, decided, beside, request, returned)
 
 
-def _archived(folder: "Path", decision: str) -> "Event | None":
+def _archived(folder: "Path | None", decision: str) -> "Event | None":
     from capx.ledger import Archive
 
+    if folder is None:
+        raise click.UsageError(f"decision {decision:.80} is in the archive: give its folder with --archive DIR")
     with target.home_authority("capx why --archive") as home, home.store.read() as reading:
         return Archive(folder).decision(reading, decision)
 
