@@ -166,11 +166,11 @@ def of_archive(authority: Authority, folder: Path) -> list[Figure]:
 
 def measured(events: int) -> list[Figure]:
     """All of it, one after the other."""
-    found: list[Figure] = []
-    for measure in (lambda at: of_ledgers(at, events // 5), of_proofs, lambda at: of_log(at, events)):
-        with tempfile.TemporaryDirectory(prefix="capx-bench-") as folder:
-            found += measure(Path(folder))
-    return found
+    with tempfile.TemporaryDirectory(prefix="capx-bench-") as folder:
+        ledgers, proofs, log = (Path(folder, name) for name in ("ledgers", "proofs", "log"))
+        for one in (ledgers, proofs, log):
+            one.mkdir()
+        return [*of_ledgers(ledgers, events // 5), *of_proofs(proofs), *of_log(log, events)]
 
 
 def main(arguments: list[str] | None = None) -> None:
