@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from capx_cli.view import Line
 
 
+def counted(count: int, noun: str) -> str:
+    """Return `1 note`, `2 notes`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 class _Help(click.Option):
     """`--help`, shown together with `-h` for a command where `-h` is not declared."""
 

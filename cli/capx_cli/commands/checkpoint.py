@@ -78,7 +78,7 @@ def check(notes: tuple[Path, ...], pages: tuple[Path, ...], as_json: bool) -> No
         )
     facts = {"size": held.size, "checkpoints": held.checkpoints, "notes": held.notes, "pages": held.pages}
     counts = {"checkpoint": held.checkpoints, "note": held.notes, "page": held.pages}
-    said = " and ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items() if count)
+    said = " and ".join(phrases.counted(count, what) for what, count in counts.items() if count)
     show_one(as_json, facts, (f"the log of {held.size} events is the one of {said or 'no checkpoint'}", screen.GOOD))
 
 

@@ -99,10 +99,10 @@ def _say(report: "LedgerReport", most: int) -> None:
         screen.say(fault.sentence(), screen.BAD)
     if report.faults:
         more = ", and perhaps more" if len(report.faults) == most else ""
-        screen.say(f"{report.origin}: {len(report.faults)} faults{more}", screen.LOUD)
+        screen.say(f"{report.origin}: {phrases.counted(len(report.faults), 'fault')}{more}", screen.LOUD)
         return
     span = f"entries {report.first} to {report.last}" if report.last else "no entries"
-    screen.say(f"{report.origin}: {span}, whole, under {report.notes} notes", screen.GOOD)
+    screen.say(f"{report.origin}: {span}, whole, under {phrases.counted(report.notes, 'note')}", screen.GOOD)
     if report.unsigned:
         screen.say(f"  the last {report.unsigned} stand under no note: nobody could see that one was cut off", "yellow")
 

@@ -74,8 +74,9 @@ def check(file: Path | None, fix: bool, as_json: bool) -> int:
         return DONE
     for grant in wrote:
         screen.say(f'wrote {grant}.how = "{policy_hows.MEANT}"', screen.STRONG)
-    counted = f"{_count(len(found.principals), 'principal')}, {_count(len(found.purposes), 'purpose')}"
-    screen.say(f"{place} is good: {counted}, digest {found.digest}", screen.GOOD)
+    principals = phrases.counted(len(found.principals), "principal")
+    purposes = phrases.counted(len(found.purposes), "purpose")
+    screen.say(f"{place} is good: {principals}, {purposes}, digest {found.digest}", screen.GOOD)
     for line in made:
         screen.note(f"  {line}", "yellow")
     return DONE
@@ -191,15 +192,11 @@ def test(cases: Path, file: Path | None, as_json: bool) -> int:
 
 
 def _sum_up(read: "Sequence[Case]", calls: int, failed: "Sequence[Failing]") -> None:
-    what = f"of {_count(calls, 'expectation')} in {_count(len(read), 'case')}"
+    what = f"of {phrases.counted(calls, 'expectation')} in {phrases.counted(len(read), 'case')}"
     if failed:
         screen.note(f"{len(failed)} {what} failed", screen.BAD)
     else:
         screen.say(f"all {what} hold", screen.GOOD)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _given(file: Path | None, what: str) -> Path | None:

@@ -77,7 +77,10 @@ def export(
     _write(made.dump(), out, replace)
     if out is not None:
         events = sum(len(source.events) for source in made.sources)
-        screen.say(f"wrote {out}: {_counted(events, 'event')} from {_counted(len(made.sources), 'log')}", screen.GOOD)
+        screen.say(
+            f"wrote {out}: {phrases.counted(events, 'event')} from {phrases.counted(len(made.sources), 'log')}",
+            screen.GOOD,
+        )
     screen.note("Next: give it with the lines of capx proof trust to whoever verifies it", screen.QUIET)
 
 
@@ -129,7 +132,7 @@ def merge(file: Path, parts: tuple[Path, ...], out: Path | None, replace: bool) 
     made = merge(_proof(file), *map(_proof, parts))
     _write(made.dump(), out, replace)
     if out is not None:
-        screen.say(f"wrote {out}: {_counted(len(made.sources), 'log')}", screen.GOOD)
+        screen.say(f"wrote {out}: {phrases.counted(len(made.sources), 'log')}", screen.GOOD)
 
 
 @proof.command(short_help="Print the public keys of this home for a trust file.")
@@ -310,10 +313,6 @@ def _disclosed(text: str) -> "tuple[str, dict[str, Any]]":
         raise click.UsageError(f"--disclose {text:.80} is not ID=FILE")
     phrases.demand_id("decision", id_)
     return id_, strict_json.read(contents(Path(name), 1 << 20), dict[str, Any])
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _demand_out(out: Path | None, replace: bool) -> None:
