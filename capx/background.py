@@ -96,6 +96,19 @@ async def wait_async(future: "Future[T]", seconds: float | None = None) -> T:
         return await waiting
 
 
+def without_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that awaits nothing to its end, and return its result.
+
+    So plain and async functions share one path, and a plain call needs no event loop.
+    """
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise RuntimeError("a plain function cannot wait for an event loop")
+
+
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     """Await the work in an async task; after so many seconds, cancel it and raise TimeoutError."""
     if in_trio():

@@ -14,12 +14,11 @@ from typing import Any, Final
 import httpx
 
 from capx.agent.actor import Actor, current_actor, why_nobody_acts
+from capx.agent.presented_call import MAX_ATTEMPTS, PassedCapabilities
 from capx.agent.presented_request import (
     ASK_EXTENSION,
     GRANTED_EXTENSION,
-    MAX_ATTEMPTS,
     NOTES_EXTENSION,
-    PassedCapabilities,
     PresentedRequest,
     is_denial,
     is_refusal,

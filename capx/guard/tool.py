@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from capx.agent.actor import Actor, bundle_of, current_actor, run_as, why_nobody_acts
 from capx.agent.call_asks import CallAsks
 from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
-from capx.background import in_pool
+from capx.background import in_pool, without_loop
 from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest, Unavailable
 from capx.guard.argument_copy import own_copy
 from capx.guard.call_facts import CallSpec, Costs, Derived, StatedArguments, Tenancy
@@ -186,7 +186,7 @@ class _FunctionGuard:
     def _sync(self) -> Callable[..., Any]:
         @functools.wraps(self._unguarded)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return _result(self._allowed(args, kwargs, is_async=False)).run(self._unguarded)
+            return without_loop(self._allowed(args, kwargs, is_async=False)).run(self._unguarded)
 
         return call
 
@@ -256,18 +256,6 @@ class _AllowedCall(Struct, frozen=True):
             raise
         with allowed_by(self.allowed):
             return demand_finished(function, await function(*self.bound.args, **self.bound.kwargs))
-
-
-def _result(work: Coroutine[Any, Any, _AllowedCall]) -> _AllowedCall:
-    """Run a coroutine that awaits nothing to its end, and return its result.
-
-    So plain and async functions share one path from denial to ask, and a plain call needs no event loop.
-    """
-    try:
-        work.send(None)
-    except StopIteration as end:
-        return cast("_AllowedCall", end.value)
-    raise RuntimeError("a plain function cannot wait for an event loop")
 
 
 async def _judged_or_asked(

@@ -291,7 +291,7 @@ def test_what_is_newer_is_tried_and_spent_before_the_last_passed(lab: Authority)
 
 
 def test_a_client_remembers_a_bounded_number_of_requests(lab: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capx.agent.presented_request._MAX_KINDS", 2)
+    monkeypatch.setattr("capx.agent.presented_call._MAX_KINDS", 2)
     task = lab.open(allow=["crm.a"])
     bundle = Bundle([*task.bundle, *lab.mint(task.id, allow=["crm.b"])])
     counting = Counting(ASGIGuard(by_path, lab.verifier("crm")))

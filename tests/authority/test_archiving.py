@@ -312,6 +312,7 @@ print("ended", flush=True)
 """
 
 
+@pytest.mark.timeout(900)  # two hundred stores and processes at night
 def test_a_killed_archiver_loses_nothing_and_goes_on(tmp_path: Path) -> None:
     secret = bytes(range(32))
     ended = 0

@@ -350,6 +350,7 @@ while True:
 """
 
 
+@pytest.mark.timeout(900)  # two hundred processes at night
 def test_a_killed_writer_loses_nothing_that_it_said_was_written(path: Path) -> None:
     said = 0
     for nth in range(repeated(200)):

@@ -196,6 +196,7 @@ for size in range(old + 1, 101):
 """
 
 
+@pytest.mark.timeout(900)  # two hundred processes at night
 def test_a_killed_witness_has_cosigned_what_its_state_says(state: WitnessState, tmp_path: Path) -> None:
     given = 0
     for nth in range(repeated(200)):
