@@ -372,6 +372,9 @@ def test_a_killed_writer_loses_nothing_that_it_said_was_written(path: Path) -> N
         assert report(files).faults == ()
         # What was written and not told any more may be there too: the next one begins behind it.
         said = max(int(body.split(b'"')[3][1:]) for body in found) + 1
+        # Each round reads all of it: begin anew before that takes long.
+        if said > 3_000:
+            path, said = path.with_name(f"crm{nth}.jsonl"), 0
 
 
 def test_a_thread_that_cannot_start_leaves_the_note_for_later(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

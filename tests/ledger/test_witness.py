@@ -25,7 +25,7 @@ NOW = 1_800_000_000
 LOG = NoteSigner("capx/example.1", Signer(bytes(range(32))))
 OTHER = NoteSigner("capx/example.1", Signer(bytes(range(1, 33))))
 WITNESS = WitnessKey("witness.example/w1", Signer(bytes(range(2, 34))))
-ENTRIES = [sha256(bytes([each])).digest() for each in range(100)]
+ENTRIES = [sha256(bytes([each])).digest() for each in range(120)]
 
 
 class Log:
@@ -212,12 +212,12 @@ def test_a_killed_witness_has_cosigned_what_its_state_says(state: WitnessState, 
         given = max([given, *(int(line.split()[0]) for line in lines if line.endswith("\n"))])
         # A second history from the entry that was cosigned last: whatever the witness did last, it is refused.
         with pytest.raises(OtherSize) as caught:
-            cosign(state, Log(changed=0).request(max(0, given - 1), 100))
+            cosign(state, Log(changed=0).request(max(0, given - 1), 120))
         # What was given out is in the state, which may be one ahead.
         assert given <= caught.value.size <= given + 1
         given = caught.value.size
         with pytest.raises(NotCosigned, match="goes on from"):
-            cosign(state, Log(changed=0).request(given, 100))
+            cosign(state, Log(changed=0).request(given, 120))
         if given > 90:
             (tmp_path / "w.state").unlink()
             state.create()
