@@ -16,6 +16,8 @@ Modules:
     deadline         a whole response within a time limit
     watchdog         shuts down a connection on which nothing comes
     remote_text      what a remote party wrote, made safe to show
+    jsonrpc          messages of JSON-RPC, read strictly and written anew
+    mcp_messages     what capx adds to messages of MCP, and how it refuses there
     resource_auth    how a resource proves a report: a MAC under its audience's key
 
 Law: an answer that is incomplete, or too late, does not count.

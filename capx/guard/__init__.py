@@ -16,6 +16,7 @@ Modules:
     tool              functions of this process
     asgi/             any ASGI application
     fastapi/          FastAPI applications
+    mcp/              servers of the Model Context Protocol
     call_facts        the facts of a call that a guard states: arguments, tenant, attributes, cost
     json_values       Python values as the JSON that caveats judge
     argument_copy     the copy of the arguments that is judged and runs

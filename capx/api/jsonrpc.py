@@ -1,0 +1,126 @@
+"""Messages of JSON-RPC 2.0, as MCP sends them: one object each, read strictly and written anew.
+
+Laws: a message is read whole or refused. A member that is named twice, a member that JSON-RPC does not know, and a
+batch are refused, because two readers could make two different calls of them. What is sent on is written from what was
+read, so both sides see the same.
+"""
+
+from typing import Any, Final, cast
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from capx.crypto import strict_json
+from capx.errors import CapxError, InvalidRequest
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
+
+Id = int | str
+"""The id of a request. The number 1 and the text "1" are two ids."""
+Object = dict[str, Any]
+
+
+class Request(Struct, frozen=True):
+    """A request, which gets one response."""
+
+    id: Id
+    method: str
+    params: Object | None = None
+
+
+class Notification(Struct, frozen=True):
+    """A message that gets no response."""
+
+    method: str
+    params: Object | None = None
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """The response to a request: a result, or an error. `id` is None if the request could not be read."""
+
+    id: Id | None
+    result: Any = UNSET
+    error: Object | UnsetType = UNSET
+
+
+Message = Request | Notification | Response
+
+
+class UnreadableMessage(CapxError):
+    """A message that is not served: `code` is that of JSON-RPC, `id` the id of the request, if it could be read."""
+
+    def __init__(self, message: str, code: int = INVALID_REQUEST, id: Id | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.id = id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.code, self.id)
+
+    def response(self) -> Response:
+        """The response that says so."""
+        return failure(self.id, self.code, str(self))
+
+
+def failure(id: Id | None, code: int, message: str, data: Any = UNSET) -> Response:
+    """An error response."""
+    error: Object = {"code": code, "message": message}
+    return Response(id=id, error=error if data is UNSET else {**error, "data": data})
+
+
+def read_message(data: bytes) -> Message:
+    """Return the message in one line of stdio, or in one body of HTTP; UnreadableMessage if it is none."""
+    try:
+        found: Any = strict_json.read(data, object)
+    except InvalidRequest as error:
+        raise UnreadableMessage(str(error), PARSE_ERROR) from None
+    if isinstance(found, list):
+        raise UnreadableMessage("batches are not served: send one message at a time")
+    if (message := object_or_none(found)) is None:
+        raise UnreadableMessage("a message is a JSON object")
+    return _message(message)
+
+
+def object_or_none(found: Any) -> Object | None:
+    """Return a JSON value if it is an object."""
+    return cast("Object", found) if isinstance(found, dict) else None
+
+
+def _message(found: Object) -> Message:
+    id = found.get("id")
+    readable = id if isinstance(id, Id) and not isinstance(id, bool) else None
+    kind: type[Request | Notification | Response] = Response
+    if "method" in found:
+        kind = Request if "id" in found else Notification
+    members = {"jsonrpc", "id", "method", "params"} if kind is not Response else {"jsonrpc", "id", "result", "error"}
+    if unknown := sorted(found.keys() - members):
+        raise UnreadableMessage(f"{unknown[0]!a:.40} is no member of a message of JSON-RPC", id=readable)
+    if found.get("jsonrpc") != "2.0":
+        raise UnreadableMessage("this is no message of JSON-RPC 2.0", id=readable)
+    if isinstance(id, bool) or (kind is Response and ("result" in found) == ("error" in found)):
+        raise UnreadableMessage("a response has either a result or an error, and the id of its request", id=readable)
+    try:
+        return msgspec.convert({name: value for name, value in found.items() if name != "jsonrpc"}, kind)
+    except msgspec.ValidationError as error:
+        raise UnreadableMessage(f"this is no message of JSON-RPC: {error}", id=readable) from None
+
+
+def list_or_empty(found: Any) -> list[Any]:
+    """Return a JSON value if it is an array; otherwise an empty one."""
+    return found if isinstance(found, list) else []  # pyright: ignore[reportUnknownVariableType] # any JSON value
+
+
+def write_message(message: Message) -> bytes:
+    """Return the message as one line, without the line end."""
+    return msgspec.json.encode({"jsonrpc": "2.0", **_members(message)})
+
+
+def _members(message: Message) -> Object:
+    members = {name: getattr(message, name) for name in message.__struct_fields__}
+    if isinstance(message, Response):
+        return {name: value for name, value in members.items() if value is not UNSET}
+    return {name: value for name, value in members.items() if name != "params" or value is not None}

@@ -1,0 +1,152 @@
+"""What capx adds to messages of the Model Context Protocol, and how it answers with a refusal there.
+
+A client puts a presentation into `_meta` of a request. It is bound to the method and to all params but `_meta`:
+
+    request   {"method": "tools/call", "params": {"name": "read", "arguments": {"path": "/a"},
+                                                  "_meta": {"dev.capx/presentation": "capx1_…"}}}
+    bound to  ToolCall("mcp.tools.call", {"name": "read", "arguments": {"path": "/a"}})
+
+Laws: a token never travels, only presentations, each worth one call. A refused tool call is answered with a result that
+a model can read; any other refused request with an error. Members of capx are taken out of a request before a server
+sees it, and no server can write one into an answer.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from capx.api.jsonrpc import Object, object_or_none
+from capx.api.problems import from_denial
+from capx.errors import CapxError, InvalidRequest, Unavailable
+from capx.tokens.binding import ToolCall
+from capx.verify.ask import Pending
+from capx.verify.decision import Denied
+
+_OWN: Final = "dev.capx/"
+PRESENTATION: Final = "dev.capx/presentation"
+"""The member of a request's `_meta` with the presentation."""
+ASKS: Final = "dev.capx/asks"
+"""The member of a list request's `_meta` that is true if the client can ask for more."""
+PROBLEM: Final = "dev.capx/problem"
+"""The member of a result's `_meta` with the problem details of a denial."""
+PENDING: Final = "dev.capx/pending"
+"""The member of a result's `_meta` that says which person the call waits for."""
+_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
+_WITH_RESULT_TYPE: Final = "2026-07-28"
+"""The first version of MCP whose results have a type, and whose requests name their version."""
+
+CALL: Final = "tools/call"
+_WITH_ARGUMENTS: Final = frozenset({CALL, "prompts/get"})
+
+
+class OwnMeta(Struct, frozen=True):
+    """What a request says in the members of capx."""
+
+    presentation: str | None = None
+    asks: bool = False
+
+
+def bound_call(method: str, params: Mapping[str, Any] | None) -> ToolCall:
+    """What the presentation of a request is bound to; InvalidRequest or InvalidCaveat for what cannot be presented.
+
+    For `tools/call` and `prompts/get`, arguments that are absent or null count as `{}`.
+    """
+    sent = {name: value for name, value in (params or {}).items() if name != "_meta"}
+    if method in _WITH_ARGUMENTS:
+        sent["arguments"] = {} if sent.get("arguments") is None else sent["arguments"]
+    return ToolCall(f"mcp.{method.replace('/', '.')}", sent)
+
+
+def with_own(params: Mapping[str, Any] | None, own: OwnMeta) -> Object:
+    """Return the params of a request with these members of capx, and no others."""
+    clean, _ = without_own(params)
+    added: Object = {} if own.presentation is None else {PRESENTATION: own.presentation}
+    if own.asks:
+        added[ASKS] = True
+    if not added:
+        return clean or {}
+    params = clean or {}
+    return {**params, "_meta": {**(params.get("_meta") or {}), **added}}
+
+
+def without_own(params: Mapping[str, Any] | None) -> tuple[Object | None, OwnMeta]:
+    """Return the params without the members of capx, and what those said; InvalidRequest if they are not valid."""
+    if params is None:
+        return None, OwnMeta()
+    if (found := params.get("_meta")) is None:
+        return dict(params), OwnMeta()
+    if (meta := object_or_none(found)) is None:
+        raise InvalidRequest("`_meta` of a request is an object")
+    presentation, asks = meta.get(PRESENTATION), meta.get(ASKS, False)
+    if not (presentation is None or isinstance(presentation, str)) or not isinstance(asks, bool):
+        raise InvalidRequest(f"`{PRESENTATION}` is a text, and `{ASKS}` is true or false")
+    return _without(params), OwnMeta(presentation, asks)
+
+
+def without_own_in_result(result: Any) -> Any:
+    """Return a result of a server without members of capx, which only a guard may write."""
+    found = object_or_none(result)
+    return result if found is None else _without(found)
+
+
+def _without(holder: Mapping[str, Any]) -> Object:
+    meta = object_or_none(holder.get("_meta"))
+    if meta is None or not any(name.startswith(_OWN) for name in meta):
+        return dict(holder)
+    return {**holder, "_meta": {name: value for name, value in meta.items() if not name.startswith(_OWN)}}
+
+
+def names_version(params: Mapping[str, Any] | None) -> bool:
+    """Whether a request is of a version of MCP whose results have a type."""
+    named = (object_or_none((params or {}).get("_meta")) or {}).get(_VERSION)
+    # Versions are dates, so they are ordered as texts.
+    return isinstance(named, str) and named >= _WITH_RESULT_TYPE
+
+
+class Refusal(Struct, frozen=True):
+    """How a refused request is answered: by a result, or by an error of this code."""
+
+    result: Object | None = None
+    code: int = 0
+    message: str = ""
+    data: Any = UNSET
+
+
+def refusal(method: str, error: CapxError, *, typed: bool, text: str | None = None) -> Refusal:
+    """The answer to a request that was refused: Denied, Pending or Unavailable.
+
+    `typed` says that results have a type (`names_version`). `text` is what a model reads instead of the error's own.
+    """
+    said = str(error) if text is None else text
+    facts: Object = {}
+    if isinstance(error, Denied):
+        facts = {PROBLEM: error.problem()}
+    elif isinstance(error, Pending):
+        facts = {PENDING: {"request": error.request, "until": error.until, "approvers": list(error.approvers)}}
+    if method != CALL:
+        code = error.status if isinstance(error, Denied) else 503 if isinstance(error, Pending | Unavailable) else 400
+        return Refusal(code=code, message=said, data=next(iter(facts.values()), UNSET))
+    result: Object = {"content": [{"type": "text", "text": said}], "isError": True}
+    if facts:
+        result["_meta"] = facts
+    return Refusal({**result, "resultType": "complete"} if typed else result)
+
+
+def denial_in_result(result: Any, audience: str) -> Denied | None:
+    """Return the denial by this audience that a result of a tool call holds; None if it is the tool's own result."""
+    found = object_or_none(result)
+    if found is None or found.get("isError") is not True:
+        return None
+    return _denial((object_or_none(found.get("_meta")) or {}).get(PROBLEM), audience)
+
+
+def denial_in_error(error: Any, audience: str) -> Denied | None:
+    """Return the denial by this audience that the error of a response holds; None if it is another error."""
+    return _denial((object_or_none(error) or {}).get("data"), audience)
+
+
+def _denial(found: Any, audience: str) -> Denied | None:
+    problem = object_or_none(found)
+    return None if problem is None else from_denial(msgspec.json.encode(problem), audience, only_ours=True)

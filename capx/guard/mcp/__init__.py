@@ -1,0 +1,14 @@
+"""Guards of MCP servers: each request is admitted and judged before the server sees it.
+
+    from capx.guard.mcp.table import ToolSpec, ToolTable
+
+    table = ToolTable("files", {"read_text_file": ToolSpec("files.read")})
+    assert table.spec("tool", "write_file") is None
+
+Modules:
+
+    gate         which requests pass, and what of the answers; no transport
+    table        which action a tool is, in code or in a file
+    definitions  what a server says of its tools, and the digest by which an operator approves it
+    arguments    arguments that are judged as they were sent, if no server can read them otherwise
+"""

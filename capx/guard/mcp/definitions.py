@@ -1,0 +1,85 @@
+"""What a server says of its tools: the schema of their arguments, and a digest by which an operator approves them.
+
+Law: the digest covers the whole definition but `_meta`, so no description and no schema changes unseen. It is whole,
+because a server that writes two definitions must not find two with one digest.
+"""
+
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+from typing import Any, Final
+
+from msgspec import Struct
+
+from capx.api.jsonrpc import Object, list_or_empty, object_or_none
+from capx.crypto.base64url import b64u
+from capx.crypto.canonical_json import canonical
+from capx.guard.mcp.arguments import Schema
+from capx_caveats import InvalidCaveat
+
+Lister = Callable[[str, Object], Awaitable[Any]]
+"""Sends a list request of the guard to the server itself, with its params, and returns the result."""
+
+_MOST_PAGES: Final = 100
+"""How many pages of a list the guard reads."""
+
+
+class Definition(Struct, frozen=True):
+    """One tool, as the server describes it."""
+
+    schema: Schema
+    digest: str
+
+
+class Definitions:
+    """The definitions that lists have shown."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Definition] = {}
+        self._whole = False
+
+    def learn(self, result: Any) -> None:
+        """Note the tools of one page of a list."""
+        for tool in tools_in(result):
+            if isinstance(name := tool.get("name"), str) and (digest := definition_digest(tool)) is not None:
+                self._known[name] = Definition(Schema(tool.get("inputSchema")), digest)
+
+    def forget(self) -> None:
+        """Read the list again before the next call: the server says that its tools have changed."""
+        self._known.clear()
+        self._whole = False
+
+    async def get(self, name: str, lister: Lister) -> Definition | None:
+        """Return the definition of a tool, from the server's list if none has shown it; None if there is no such."""
+        if name not in self._known and not self._whole:
+            for page in await listed(lister, "tools/list"):
+                self.learn(page)
+            self._whole = True
+        return self._known.get(name)
+
+
+async def listed(lister: Lister, method: str) -> list[Any]:
+    """Return the pages of a whole list."""
+    pages: list[Any] = []
+    params: Object = {}
+    for _ in range(_MOST_PAGES):
+        page = await lister(method, params)
+        pages.append(page)
+        cursor = (object_or_none(page) or {}).get("nextCursor")
+        if not isinstance(cursor, str):
+            break
+        params = {"cursor": cursor}
+    return pages
+
+
+def tools_in(result: Any) -> list[Object]:
+    """Return the tools of one page of a list."""
+    items = list_or_empty((object_or_none(result) or {}).get("tools"))
+    return [tool for item in items if (tool := object_or_none(item)) is not None]
+
+
+def definition_digest(tool: Object) -> str | None:
+    """Return the digest of a tool's definition: SHA-256 over canonical JSON, in base64url; None if it has none."""
+    try:
+        return b64u(sha256(canonical({name: value for name, value in tool.items() if name != "_meta"})).digest())
+    except InvalidCaveat:
+        return None

@@ -1,0 +1,300 @@
+"""The gate in front of an MCP server: which requests pass, and what of the answers.
+
+Laws:
+
+- A request passes if its method is open, if its call was allowed, or if a guarded function will judge its call. Any
+  other method is unknown. Lists show only what the token's allowlists have.
+- The first denial of a request is final. No answer leaves whose call nobody has allowed, except the list of what the
+  bearer may use and errors of validation before the function.
+- The server sees no member of capx, and a tool that is refused is not called.
+- The gate knows no transport and no SDK. It reads the server's own list of tools through a function that it is given.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from msgspec import Struct
+
+from capx.api.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Object, list_or_empty, object_or_none
+from capx.api.mcp_messages import (
+    CALL,
+    OwnMeta,
+    bound_call,
+    names_version,
+    without_own,
+    without_own_in_result,
+)
+from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest
+from capx.guard.asgi.request import SMALL_BODY, GuardedRequest
+from capx.guard.call_facts import CallFacts, unjudgeable
+from capx.guard.mcp.definitions import Definitions, Lister, definition_digest
+from capx.guard.mcp.table import Kind, ToolSpec, ToolTable
+from capx.guard.observer import Observer, OnDecision
+from capx.verify.admitted import Admitted
+from capx.verify.decision import NO_TOKEN, Denied
+from capx.verify.suggestion import suggested_ask
+from capx.verify.verifier import Verifier
+from capx_caveats import JSON
+
+_OPEN: Final = frozenset({"initialize", "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"})
+"""Methods that anybody may use: they show nothing of the server but its name and what it can do."""
+_LISTS: Final = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+"""The methods that list something, and the member of the result that holds it."""
+_NO_DEFAULTS: Final[Mapping[str, JSON]] = MappingProxyType({})
+_TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+
+
+class Unserved(CapxError):
+    """A request that the gate does not serve, whoever sends it: `code` is that of JSON-RPC."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.code)
+
+
+class Entered:
+    """A request that was let in. Send `params` to the server, unless `result` is the answer already."""
+
+    def __init__(
+        self,
+        gate: "Gate",
+        method: str,
+        params: Object | None,
+        *,
+        current: GuardedRequest | None = None,
+        asks: bool = False,
+        typed: bool = False,
+        by_function: bool = False,
+        result: Object | None = None,
+    ) -> None:
+        self.method = method
+        self.params = params
+        self.current = current
+        self.result = result
+        self._gate = gate
+        self._asks = asks
+        self._typed = typed
+        self._by_function = by_function
+
+    def leaving(self, result: Any) -> Any:
+        """Return what of the server's result may be answered; raises Denied or Unserved if nothing may."""
+        if self._by_function and (current := self.current) is not None:
+            if current.denied is not None:
+                raise current.denied
+            failed = (object_or_none(result) or {}).get("isError") is True
+            # An error of validation comes before the function, and the action was screened.
+            if current.allowed is None and not failed:
+                raise Unserved("this server cannot answer: its log says why", INTERNAL_ERROR)
+        if self.method not in _LISTS:
+            return without_own_in_result(result)
+        admitted = None if self.current is None else self.current.admitted
+        if admitted is None:
+            raise Unserved("this server cannot answer: its log says why", INTERNAL_ERROR)
+        return self._gate.shown_list(self.method, result, admitted, asks=self._asks, typed=self._typed)
+
+
+class Gate:
+    """Admits and judges the requests of one server; `on_decision` gets each decision.
+
+    ConfigurationProblem unless verifier and table are of one audience.
+    """
+
+    def __init__(self, verifier: Verifier, table: ToolTable, *, on_decision: OnDecision | None = None) -> None:
+        if verifier.audience != table.audience:
+            raise ConfigurationProblem(
+                f"the verifier is for {verifier.audience}, and the table for {table.audience}: give one of the table's audience"
+            )
+        self._verifier = verifier
+        self._table = table
+        self._observer = Observer(on_decision)
+        self._definitions = Definitions()
+
+    @property
+    def audience(self) -> str:
+        """The audience of the server."""
+        return self._verifier.audience
+
+    def noted(self, method: str) -> None:
+        """Note a notification of the server."""
+        if method == _TOOLS_CHANGED:
+            self._definitions.forget()
+
+    async def enter(
+        self, method: str, params: Mapping[str, Any] | None, lister: Lister, *, size: int = 0, typed: bool | None = None
+    ) -> Entered:
+        """Let a request in; raises Denied or Unserved. `size` is its length in bytes, if it is known.
+
+        `typed` says that results have a type; without it, the request itself says so.
+        """
+        has_type = names_version(params) if typed is None else typed
+        try:
+            sent, own = without_own(params)
+        except InvalidRequest as error:
+            raise Unserved(str(error), INVALID_PARAMS) from None
+        if method in _OPEN:
+            return Entered(self, method, sent)
+        current = GuardedRequest(self._verifier, self._observer, public=False)
+        current.large = size > SMALL_BODY
+        if method in _LISTS:
+            return await self._list(method, sent, own, current, typed=has_type)
+        meant = self._meant(method, sent or {})
+        current.admitted = await self._admitted(method, sent, own, meant)
+        spec = meant.spec
+        if spec.judged_by_function:
+            await current.screen_naming(spec.action, _returning(meant.arguments))
+        elif method == CALL:
+            await self._judge_tool(current, meant, lister)
+        else:
+            await current.judge_call_async(meant.facts())
+        return Entered(self, method, sent, current=current, by_function=spec.judged_by_function)
+
+    def _meant(self, method: str, params: Object) -> "_Meant":
+        if method == CALL:
+            return self._named("tool", _text(params, "name"), _arguments(params))
+        if method == "prompts/get":
+            return self._named("prompt", _text(params, "name"), _arguments(params))
+        if method in ("resources/read", "resources/subscribe"):
+            return self._resource(params)
+        if method == "completion/complete":
+            return self._completed(params)
+        spec = self._table.spec("method", method)
+        if spec is None:
+            raise Unserved(f"the guard of this server does not know {method!r:.80}", METHOD_NOT_FOUND)
+        return _Meant(spec, method, {name: value for name, value in params.items() if name != "_meta"})
+
+    def _completed(self, params: Object) -> "_Meant":
+        what = object_or_none(params.get("ref")) or {}
+        if what.get("type") == "ref/resource":
+            return self._resource(what)
+        argument = object_or_none(params.get("argument")) or {}
+        return self._named("prompt", _text(what, "name"), {_text(argument, "name"): _text(argument, "value")})
+
+    def _resource(self, params: Object) -> "_Meant":
+        uri = _text(params, "uri")
+        return _Meant(self._table.resource_spec(), uri, {"uri": uri})
+
+    def _named(self, kind: Kind, name: str, arguments: Object) -> "_Meant":
+        spec = self._table.spec(kind, name)
+        if spec is None:
+            # As a server says it: whoever may not know of a tool need not learn that there is one.
+            raise Unserved(f"Unknown {kind}: {name!r:.80}", INVALID_PARAMS)
+        return _Meant(spec, name, arguments)
+
+    async def _admitted(self, method: str, params: Object | None, own: OwnMeta, meant: "_Meant") -> Admitted:
+        spec = meant.spec
+        try:
+            received = bound_call(method, params)
+            stated = spec.stated(meant.arguments, {})
+            if own.presentation is None:
+                decision = self._verifier.denial(NO_TOKEN, spec.action).decision
+                # Unlike a guard of HTTP, this one knows the action: who holds nothing can ask for it.
+                ask = suggested_ask((), audience=self.audience, action=spec.action, args=stated.args)
+                raise Denied(decision, ask, sent=True)
+        except (InvalidRequest, InvalidCaveat) as error:
+            raise Unserved(f"this request cannot be presented: {error}", INVALID_PARAMS) from None
+        return await self._verifier.admit_async(own.presentation, received)
+
+    async def _judge_tool(self, current: GuardedRequest, meant: "_Meant", lister: Lister) -> None:
+        spec, name, arguments = meant.spec, meant.name, meant.arguments
+        await current.screen_naming(spec.action, _returning(spec.stated(arguments, {}).args))
+        definition = await self._definitions.get(name, lister)
+        if definition is None:
+            raise Unserved(f"Unknown tool: {name!r:.80}", INVALID_PARAMS)
+        if spec.definition not in (None, definition.digest):
+            raise Unserved(
+                f"the definition of the tool {name!r:.80} has changed since it was approved: an operator has to look "
+                "at it, and then run capx mcp map --update",
+                INVALID_PARAMS,
+            )
+        if (why := definition.schema.problem(arguments)) is not None:
+            current.deny(spec.action, unjudgeable(why), sent=True)
+        await current.judge_call_async(meant.facts(definition.schema.defaults(arguments)))
+
+    async def _list(
+        self, method: str, params: Object | None, own: OwnMeta, current: GuardedRequest, *, typed: bool
+    ) -> Entered:
+        if own.presentation is None:
+            # Not an error: clients list by themselves.
+            return Entered(self, method, params, result=_private({_LISTS[method]: []}, typed=typed))
+        try:
+            received = bound_call(method, params)
+        except (InvalidRequest, InvalidCaveat) as error:
+            raise Unserved(f"this request cannot be presented: {error}", INVALID_PARAMS) from None
+        current.admitted = await self._verifier.admit_async(own.presentation, received)
+        return Entered(self, method, params, current=current, asks=own.asks, typed=typed)
+
+    def shown_list(self, method: str, result: Any, admitted: Admitted, *, asks: bool, typed: bool) -> Object:
+        """Return a page of a list without what the bearer may not use, nor ask for."""
+        clean = object_or_none(without_own_in_result(result)) or {}
+        if method == "tools/list":
+            self._definitions.learn(clean)
+        member = _LISTS[method]
+        shown = [item for item in list_or_empty(clean.get(member)) if self._is_shown(method, item, admitted, asks=asks)]
+        return _private({**clean, member: shown}, typed=typed)
+
+    def _is_shown(self, method: str, item: Any, admitted: Admitted, *, asks: bool) -> bool:
+        name = (object_or_none(item) or {}).get("name")
+        spec: ToolSpec | None = self._table.resource_spec()
+        if method == "tools/list":
+            spec = self._table.spec("tool", name) if isinstance(name, str) else None
+            if spec is not None and spec.definition is not None:
+                spec = spec if spec.definition == definition_digest(object_or_none(item) or {}) else None
+        elif method == "prompts/list":
+            spec = self._table.spec("prompt", name) if isinstance(name, str) else None
+        return spec is not None and (asks or admitted.permits(spec.action))
+
+
+class _Meant(Struct, frozen=True):
+    """What a request would do: the spec of the call, the name of the tool or the like, and the arguments."""
+
+    spec: ToolSpec
+    name: str
+    arguments: Object
+
+    def facts(self, defaults: Mapping[str, JSON] = _NO_DEFAULTS) -> CallFacts:
+        """Return the facts of the call."""
+        spec, stated = self.spec, self.spec.stated(self.arguments, defaults)
+        return CallFacts(
+            spec.action,
+            stated.args,
+            tenant=spec.tenant,
+            attributes=spec.attributes,
+            cost=spec.cost,
+            sent=True,
+            defaults=stated.defaults,
+        )
+
+
+def _private(result: Object, *, typed: bool) -> Object:
+    """A list that nobody may keep for another bearer."""
+    return {**result, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if typed else result
+
+
+def _text(params: Mapping[str, Any], name: str) -> str:
+    if not isinstance(found := params.get(name), str):
+        raise Unserved(f"`{name}` is missing, or is no text", INVALID_PARAMS)
+    return found
+
+
+def _arguments(params: Mapping[str, Any]) -> Object:
+    if (found := params.get("arguments")) is None:
+        return {}
+    if (arguments := object_or_none(found)) is None:
+        raise Unserved("`arguments` is an object", INVALID_PARAMS)
+    return arguments
+
+
+def _returning(args: Mapping[str, JSON]) -> Any:
+    async def stated() -> Mapping[str, JSON]:
+        return args
+
+    return stated
