@@ -111,7 +111,7 @@ class Gate:
     def __init__(self, verifier: Verifier, table: ToolTable, *, on_decision: OnDecision | None = None) -> None:
         if verifier.audience != table.audience:
             raise ConfigurationProblem(
-                f"the verifier is for {verifier.audience}, and the table for {table.audience}: give one of the table's audience"
+                f"the verifier is for {verifier.audience}, and the table for {table.audience}: they must agree"
             )
         self._verifier = verifier
         self._table = table
