@@ -78,6 +78,11 @@ class Archive:
                     "folder with all files of the archive"
                 )
 
+    def demand_part(self, reading: Reading, part: LogArchived) -> None:
+        """Raise StoreProblem unless the file of this part has exactly its events, by the hashes of the store."""
+        for _ in _followed(reading, self._folder / part.file, part):
+            pass
+
     def decisions(
         self, reading: Reading, *, naming: str = "", matches: Callable[[Event], bool] | None = None
     ) -> Iterator[Event]:

@@ -119,6 +119,8 @@ def read_line(line: bytes) -> Line | None:
                 return None
             if _is_plain(body):
                 return None
+        elif not _is_plain(body):
+            return None
         return Entry(int(number), int(at), kind.decode(), hash_.decode(), body)
     try:
         if line.startswith(_NOTE):

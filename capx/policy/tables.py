@@ -113,6 +113,10 @@ def _statement(audiences: Mapping[str, str] | None, audience: str, raw: object, 
     # After a mistake in the list of audiences, comparing would only report more mistakes.
     if audiences is not None and audience not in audiences:
         raise wrong(path, f"is for {shown(audience)}, which [audience] does not list{near(audience, audiences)}")
+    for other, origin in (audiences or {}).items():
+        # A statement names its audience by the origin only.
+        if audiences and other != audience and origin == audiences[audience]:
+            raise wrong(path, f"has the origin of {shown(other)}, which could take its statements: give each its own")
     seconds = duration(raw, path)
     if not 0 < seconds <= LONGEST_STATEMENT:
         raise wrong(path, f"must be from 1s to {LONGEST_STATEMENT}s: nobody can end a statement before")

@@ -16,7 +16,7 @@ from capx.proof.report import CallApproved
 from capx.proof.trust import Trust
 from capx.tokens.approval import Approval
 from capx.tokens.approval_request import ApprovalRequest
-from capx_caveats import CALLS, Allow, Call, Facts, InvalidCaveat
+from capx_caveats import CALLS, Allow, Caveat
 
 
 def documents_in(documents: Iterable[Mapping[str, Any]]) -> dict[str, ApprovalRequest]:
@@ -54,19 +54,15 @@ def call_approved(approval: Approval, trust: Trust, *, is_shown: bool, faults: t
     )
 
 
-def permits(approval: Approval, recorded: Recorded, args: Mapping[str, Any]) -> bool:
-    """Whether the statement of an approval permits a decision with these arguments."""
-    try:
-        facts = Facts(Call(recorded.action or "", args), recorded.at, 0.0)
-    except InvalidCaveat:
-        return False
-    return all(one.refusal(facts) is None for one in _allowed(approval))
-
-
 def permits_action(approval: Approval, action: str) -> bool:
     """Whether the statement of an approval has an entry for an action, whatever its arguments are."""
     return all(one.permits(action) for one in _allowed(approval))
 
 
+def caveats_in(approval: Approval) -> Sequence[Caveat]:
+    """All restrictions of an approval."""
+    return [one for section in approval.sections for one in section.caveats]
+
+
 def _allowed(approval: Approval) -> Sequence[Allow]:
-    return [one for section in approval.sections for one in section.caveats if isinstance(one, Allow)]
+    return [one for one in caveats_in(approval) if isinstance(one, Allow)]

@@ -3,11 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from msgspec import Struct
+
 from capx.crypto.ed25519 import public_text
-from capx.proof.chains import ProvenChain
-from capx.proof.recorded import DECISION, LoggedDecision
+from capx.proof.chains import BadChain, Chains, ProvenChain, ProvenPresentation
+from capx.proof.recorded import DECISION, LoggedDecision, Recorded
 from capx.proof.sources import CheckedSource
 from capx.store.events import CapabilityMinted, TaskOpened
+from capx.store.log import Event
 from capx.tokens.binding import OPEN_WINDOWS
 
 
@@ -43,8 +46,22 @@ def misdated(source: CheckedSource, tolerance: int) -> Iterator[str]:
             if event.at + tolerance < latest:
                 yield f"{where} is dated {latest - event.at} s before an event that stands before it"
             latest = max(latest, event.at)
+        elif event.at != _decided_at(event):
+            yield f"{where} is dated otherwise than the decision in it"
+        if event.at > source.at + tolerance:
+            yield f"{where} is dated {event.at - source.at} s after its log says that this is all"
         if seen_by is not None and event.at > seen_by + tolerance:
             yield f"{where} is dated {event.at - seen_by} s after a witness had seen it"
+
+
+class _Dated(Struct):
+    at: int
+
+
+def _decided_at(event: Event) -> int:
+    found = event.read_if(_Dated)
+    # One that cannot be read counts as unreadable elsewhere.
+    return event.at if found is None else found.at
 
 
 def log_conflicts(decisions: Sequence[LoggedDecision]) -> Iterator[str]:
@@ -70,7 +87,7 @@ def in_one_log(decisions: Sequence[LoggedDecision], sources: Iterable[CheckedSou
     reported: Counter[str] = Counter()
     for one in decisions:
         recorded = one.recorded
-        if recorded.audience in with_ledger and not recorded.stated:
+        if recorded.audience in with_ledger:
             reported[recorded.audience] += all(each.is_authority for each in one.logs)
     for audience, count in reported.items():
         if count:
@@ -85,13 +102,28 @@ def _audience_of(origin: str) -> str:
     return origin.split("/")[1] if origin.count("/") >= 2 else ""
 
 
-def presented_twice(decisions: Iterable[LoggedDecision]) -> Iterator[str]:
-    """Say which presentations were used twice: allowed at two audiences, or long apart. One is for one call."""
-    allowed: defaultdict[str, list[tuple[str, int]]] = defaultdict(list)
+def presented_twice(decisions: Iterable[LoggedDecision], chains: Chains) -> Iterator[str]:
+    """Say which presentations were used twice: allowed at two audiences, or long apart. One is for one call.
+
+    One of a tool call is for one action; a request of HTTP may need several.
+    """
+    allowed: defaultdict[str, list[Recorded]] = defaultdict(list)
     for one in decisions:
         if one.recorded.is_allowed and one.recorded.presentation is not None:
-            allowed[one.recorded.presentation].append((one.recorded.audience, one.recorded.at))
+            allowed[one.recorded.presentation].append(one.recorded)
     for presentation, uses in allowed.items():
-        times = [at for _, at in uses]
-        if len({audience for audience, _ in uses}) > 1 or max(times) - min(times) > OPEN_WINDOWS:
+        times = [one.at for one in uses]
+        if len({one.audience for one in uses}) > 1 or max(times) - min(times) > OPEN_WINDOWS:
             yield f"presentation {presentation} was allowed twice"
+        elif len({one.action for one in uses}) > 1 and any(_is_of_tool(one, chains) for one in uses):
+            yield f"presentation {presentation} was allowed for two actions"
+
+
+def _is_of_tool(recorded: Recorded, chains: Chains) -> bool:
+    chain = chains.get(recorded.digest)
+    if chain is None or recorded.presented is None:
+        return False
+    try:
+        return ProvenPresentation.read(chain, recorded.presented).profile == "tool"
+    except BadChain:
+        return False

@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from capx.crypto.base64url import unb64u
 from capx.crypto.canonical_json import canonical
-from capx.proof.approvals import call_approved, documents_in, permits, permits_action
+from capx.proof.approvals import call_approved, caveats_in, documents_in, permits_action
+from capx.proof.calls import of_other_arguments, unlawful
 from capx.proof.chains import BadChain, Chains, ProvenChain, ProvenPresentation
 from capx.proof.document import Disclosed, Proof, ProofBroken
 from capx.proof.recorded import LoggedDecision, Recorded
@@ -135,7 +136,7 @@ class DecisionReader:
         if self._chains.minted_in(chain) is None:
             yield "is about a chain that does not go on from anything that the authority's log has minted"
         if recorded.is_allowed:
-            yield from _unlawful(recorded, chain)
+            yield from unlawful(recorded, chain, self._tolerance)
 
     def _bare_faults(self, recorded: Recorded) -> Iterator[str]:
         """What of an allowed call without a chain is not what the task was opened with."""
@@ -207,10 +208,15 @@ class DecisionReader:
         if disclosed is None or recorded.args != args_commitment(unb64u(disclosed.salt), canonical(disclosed.args)):
             return _Disclosure()
         self._used_disclosures.add(recorded.id)
-        for approval in self._read_approvals(recorded):
-            if approval is not None and recorded.is_allowed and not permits(approval, recorded, disclosed.args):
-                self._tell(recorded, "was allowed with an approval of other arguments")
-        args = disclosed.args
+        found = self._compared(recorded, disclosed.args, presentation)
+        if recorded.is_allowed:
+            for why in self._argument_faults(recorded, found):
+                self._tell(recorded, why)
+        return found
+
+    def _compared(
+        self, recorded: Recorded, args: dict[str, Any], presentation: ProvenPresentation | None
+    ) -> _Disclosure:
         if presentation is None or presentation.profile != "tool" or recorded.action is None:
             return _Disclosure(args)
         filled = _filled(recorded.action, args, presentation.request)
@@ -220,19 +226,15 @@ class DecisionReader:
             self._tell(recorded, "was presented for other arguments than those that were decided")
         return _Disclosure(args)
 
-
-def _unlawful(recorded: Recorded, chain: ProvenChain) -> Iterator[str]:
-    """Why a call must not have been allowed with this chain, whatever its arguments were."""
-    for why in chain.unsigned:
-        yield f"was allowed, and its chain is not signed as it must be: {why}"
-    if recorded.action is not None and not chain.permits(recorded.action):
-        yield f"was allowed, and its chain has no entry for {recorded.action}"
-    if recorded.at >= chain.lineage.expires:
-        yield "was allowed after its chain had expired"
-    for refusal in chain.lineage.standing:
-        yield f"was allowed, and its chain {refusal.sentence}"
-    if chain.is_keyed and recorded.key != chain.keys[-1]:
-        yield "was allowed, and does not name the key of its holder"
+    def _argument_faults(self, recorded: Recorded, disclosed: _Disclosure) -> Iterator[str]:
+        """Why a call must not have been allowed with the arguments that are disclosed."""
+        args, filled = disclosed.args or {}, disclosed.filled if disclosed.compared else None
+        chain = self._chains.get(recorded.digest)
+        if chain is not None and of_other_arguments(recorded, chain.lineage.caveats, args, filled):
+            yield "was allowed, and its chain does not allow these arguments"
+        for approval in self._read_approvals(recorded):
+            if approval is not None and of_other_arguments(recorded, caveats_in(approval), args, filled):
+                yield "was allowed with an approval of other arguments"
 
 
 def _filled(action: str, args: dict[str, Any], request: str) -> tuple[str, ...] | None:

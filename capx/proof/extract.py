@@ -80,6 +80,7 @@ def extract_ledger(files: Sequence[Path], key: LedgerKey, task: str, *, at: int)
                 entry = read_line(line[:-1])
                 if isinstance(entry, Entry):
                     if task_of(Event(entry.number, entry.at, entry.kind, entry.body, b"")) == task:
+                        _demand_text(entry)
                         found.append((entry, hashes[-1] if hashes else GENESIS))
                     hashes.append(unb64u(entry.hash))
     if reader.first != 1:
@@ -100,6 +101,13 @@ def extract_ledger(files: Sequence[Path], key: LedgerKey, task: str, *, at: int)
     ]
     own = [hashes[entry.number - 1] for entry, _ in found]
     return Proof(1, task, (_signed(shown, own, task=task, at=at, note=note, sign=key.sign),))
+
+
+def _demand_text(entry: Entry) -> None:
+    try:
+        entry.body.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"entry {entry.number} of this ledger is no text, so no proof can show it") from None
 
 
 def _signed(shown: list[ProofEvent], hashes: list[bytes], *, task: str, at: int, note: str, sign: Sign) -> Source:

@@ -140,6 +140,10 @@ def _intent(report: Report) -> ET.Element:
     facts: list[tuple[str, ET.Element | str]] = [("principal", intent.principal), ("statement", intent.statement)]
     if intent.parameters:
         facts.append(("parameters", _code(_json(intent.parameters))))
+    facts += [("tenant", intent.tenant or "none"), ("purpose", intent.purpose)]
+    if intent.agent_key is not None:
+        facts.append(("for the agent", _code(intent.agent_key)))
+    facts.append(("good until", shown_instant(intent.not_after)))
     facts.append(("vouched for", intent.vouched if intent.is_signed else _marked(intent.vouched)))
     return _facts(facts)
 
@@ -230,6 +234,8 @@ def _answer(answer: Answered) -> ET.Element:
     facts: list[tuple[str, ET.Element | str]] = [("answer", who if answer.is_signed else _marked(who))]
     if answer.action is not None:
         facts += [("to", answer.about), ("asked by", _path(answer.agents))]
+    if answer.signed_at is not None:
+        facts.append(("signed at", shown_instant(answer.signed_at)))
     facts.append(("request", _code(answer.request)))
     return _element("div", _facts(facts), class_=f"card {'good' if answer.yes else 'bad'}")
 

@@ -4,14 +4,16 @@ Law: what the proof carries with a signature must be signed by a key that the tr
 """
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
 from capx.crypto.canonical_json import canonical
 from capx.crypto.ed25519 import is_signed_by
 from capx.errors import InvalidRequest
+from capx.intents.epoch import authority_of
 from capx.intents.intent import Intent, parse_intent
 from capx.intents.verdict_message import verdict_message
 from capx.proof.chains import ProvenChain
@@ -55,8 +57,39 @@ def intent_of(opened: TaskOpened, part: IntentPart | None, trust: Trust, finding
         vouched = _signed_by(intent, part.signature, trust)
         findings.signed.append(f"the intent: {vouched}")
     return ProvenIntent(
-        intent.principal, intent.statement, dict(intent.parameters), vouched, is_signed=part.signature is not None
+        intent.principal,
+        intent.statement,
+        dict(intent.parameters),
+        vouched,
+        is_signed=part.signature is not None,
+        purpose=intent.purpose,
+        tenant=_or_none(intent.tenant),
+        agent=_or_none(intent.agent),
+        agent_key=_or_none(intent.agent_key),
+        authority=intent.authority,
+        issued=intent.issued,
+        not_after=intent.not_after,
     )
+
+
+def intent_faults(intent: ProvenIntent, opened: TaskOpened, *, at: int, origin: str, tolerance: int) -> Iterator[str]:
+    """Say what of a task that was opened at `at` (Unix seconds) is not what its intent says."""
+    for name in ("tenant", "purpose", "agent"):
+        if getattr(intent, name) != getattr(opened, name):
+            yield f"the task was opened for another {name} than its intent says"
+    if intent.agent_key is not None and intent.agent_key != opened.holder:
+        yield "the task was opened for another key than its intent names"
+    if opened.expires > intent.not_after:
+        yield "the task lives longer than its intent"
+    if not intent.issued - tolerance <= at < intent.not_after + tolerance:
+        yield "the task was opened at a time at which its intent was not good"
+    # The store may have been restored since, and then its log has a later epoch.
+    if authority_of(intent.authority) != authority_of(origin.removeprefix("capx/")):
+        yield f"the intent is for another authority, {intent.authority}, and not for the one of {origin}"
+
+
+def _or_none(text: str | UnsetType) -> str | None:
+    return None if isinstance(text, UnsetType) else text
 
 
 def _signed_by(intent: Intent, signature: str, trust: Trust) -> str:
@@ -69,8 +102,11 @@ def _signed_by(intent: Intent, signature: str, trust: Trust) -> str:
 class Answers:
     """The answers of people in one task: as the log has them, with what they signed as far as the proof has it."""
 
-    def __init__(self, opened: TaskOpened, parts: Sequence[AnsweredRequest], trust: Trust, findings: Findings) -> None:
+    def __init__(
+        self, opened: TaskOpened, parts: Sequence[AnsweredRequest], trust: Trust, findings: Findings, tolerance: int
+    ) -> None:
         self._opened = opened
+        self._tolerance = tolerance
         self._unused = {(one.approver, one.signature): one for one in parts}
         if len(self._unused) < len(parts):
             raise ProofBroken("one answer to a request stands in the proof twice")
@@ -83,7 +119,7 @@ class Answers:
         for event in events:
             if event.kind == RequestMade.kind:
                 request = event.read(RequestMade).request
-                self._rounds.setdefault(request, []).append(_Round(event.position))
+                self._rounds.setdefault(request, []).append(_Round(event.position, event.at))
             if event.kind in _ANSWERS:
                 yield self._answer(event, event.read(RequestAnswered))
         if self._unused:
@@ -100,12 +136,31 @@ class Answers:
         else:
             shown = self._signed(part, said, yes)
             answer = Answered(
-                said.request, said.approver, yes, event.at, True, shown.action, shown.audience, shown.labels, shown.args
+                said.request,
+                said.approver,
+                yes,
+                event.at,
+                is_signed=True,
+                signed_at=part.at,
+                action=shown.action,
+                audience=shown.audience,
+                agents=shown.labels,
+                args=shown.args,
             )
+            self._findings.contradictions += self._answer_faults(event, said, part.at)
             self._findings.signed.append(f"the {_word(yes)} of {said.approver!a:.130} to {answer.about}")
         if yes and (rounds := self._rounds.get(said.request)):
-            rounds[-1].agreed, rounds[-1].block = event.position, None if shown is None else shown.block
+            rounds[-1].agreed, rounds[-1].shown = event.position, shown
         return answer
+
+    def _answer_faults(self, event: Event, said: RequestAnswered, signed: int) -> Iterator[str]:
+        """Say what of the time that a person has signed is not what the log says."""
+        who = f"the answer of {said.approver!a:.130} to request {said.request}"
+        if signed > event.at + self._tolerance:
+            yield f"{who} was signed {signed - event.at} s after the log has it"
+        asked = min((one.at for one in self._rounds.get(said.request, ())), default=signed)
+        if signed + self._tolerance < asked:
+            yield f"{who} was signed {asked - signed} s before anybody had asked"
 
     def _signed(self, part: AnsweredRequest, said: RequestAnswered, yes: bool) -> "_Shown":
         _demand_signed(part, said, yes, self._trust)
@@ -123,19 +178,27 @@ class Answers:
         if not rounds:
             return
         # The last time that it was asked for before this: an agent may ask again, once a consent is used up.
-        last = next((one for one in reversed(rounds) if one.asked < event.position), rounds[0])
+        last = rounds[max(bisect_left(rounds, event.position, key=_asked) - 1, 0)]
         if last.agreed is None or last.agreed > event.position:
             yield f"was asked of people in request {minted.request}, and nobody had agreed"
-        elif last.block is not None and chain.blocks[0] != last.block.encode():
+        elif (shown := last.shown) is not None and (chain.blocks[0], chain.identifier.audience) != (
+            shown.block.encode(),
+            shown.audience,
+        ):
             yield f"is not what was shown to who agreed to request {minted.request}"
 
 
 class _Round(Struct):
-    """One asking of people: its position, that of the yes to it, and the block that the person was shown."""
+    """One asking of people: its position and time, the position of the yes to it, and what the person was shown."""
 
     asked: int
+    at: int
     agreed: int | None = None
-    block: str | None = None
+    shown: "_Shown | None" = None
+
+
+def _asked(one: _Round) -> int:
+    return one.asked
 
 
 class _Shown(Struct):

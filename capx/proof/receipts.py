@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from capx.crypto import private_file, strict_json
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import InvalidRequest
+from capx.intents.epoch import authority_of, began, is_epoch
 from capx.ledger.base64_text import b64, unb64
 from capx.proof.document import ProofEvent
 from capx.proof.extent import belongs
@@ -126,8 +127,10 @@ def said_of(kept: CheckedReceipt, sources: Sequence[CheckedSource], task: str, o
 
 
 def _is_before(origin: str, later: str) -> bool:
-    """Whether two origins are those of one authority: capx/AUTHORITY.SECONDS. Each restoration begins another log."""
-    return origin.partition(".")[0] == later.partition(".")[0] and origin != later
+    """Whether one origin is that of an earlier log of the same authority: capx/AUTHORITY.SECONDS."""
+    epochs = [one.removeprefix("capx/") for one in (origin, later)]
+    first, second = epochs
+    return all(map(is_epoch, epochs)) and authority_of(first) == authority_of(second) and began(first) < began(second)
 
 
 def _forked(kept: CheckedReceipt, source: CheckedSource) -> str | None:

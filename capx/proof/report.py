@@ -10,6 +10,8 @@ NOT_SHOWN: Final = (
     "that the arguments of a call were true, or that a call had the effect that it asked for",
     "that a service recorded the action and the arguments that the agent signed, where they were not compared",
     "that nothing was cut off behind the last signed hop of a chain: only who holds the audience's key can check that",
+    "that limits were kept that depend on facts of a service: its attributes, its costs, the age of a presentation",
+    "that a key was not revoked before the task was opened",
     "that nothing happened outside these logs",
     "times, beyond what cosignatures and the order of events show",
 )
@@ -30,17 +32,30 @@ class Findings(Struct):
 
 
 class ProvenIntent(Struct, frozen=True):
-    """Whose intent the task was opened on, and who vouches for it: a signature, or the word of the authority."""
+    """Whose intent the task was opened on, what it says, and who vouches for it: a signature, or the authority's word.
+
+    `authority` is the epoch of the authority that it is for. Times are in Unix seconds.
+    """
 
     principal: str
     statement: str
     parameters: dict[str, Any]
     vouched: str
     is_signed: bool
+    purpose: str
+    tenant: str | None
+    agent: str | None
+    agent_key: str | None
+    authority: str
+    issued: int
+    not_after: int
 
 
 class Granted(Struct, frozen=True):
-    """A capability that was minted in the task. If an agent asked for it at run time, `asked_by` has its labels."""
+    """A capability that was minted in the task: what its chain allows, in words, and when it expires (Unix seconds).
+
+    If an agent asked for it at run time, `asked_by` has its labels.
+    """
 
     position: int
     at: int
@@ -66,7 +81,8 @@ class RefusedAsk(Struct, frozen=True):
 class Answered(Struct, frozen=True):
     """The answer of a person to a request; `is_signed` if the signature over what they were shown is in the proof.
 
-    `agents` are the labels of who asked, `args` the arguments as JSON text (None: any).
+    `at` is when the log has it, `signed_at` the time that the person has signed. `agents` are the labels of who asked,
+    `args` the arguments as JSON text (None: any).
     """
 
     request: str
@@ -74,6 +90,7 @@ class Answered(Struct, frozen=True):
     yes: bool
     at: int
     is_signed: bool
+    signed_at: int | None = None
     action: str | None = None
     audience: str | None = None
     agents: tuple[str, ...] = ()

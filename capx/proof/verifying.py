@@ -16,6 +16,7 @@ from typing import Final
 
 from capx.crypto.base64url import b64u
 from capx.errors import BrokenLog
+from capx.proof.calls import overspent
 from capx.proof.chains import Chains
 from capx.proof.conflicts import in_one_log, log_conflicts, mint_faults, misdated, presented_twice
 from capx.proof.decisions import DecisionReader
@@ -23,7 +24,7 @@ from capx.proof.document import Proof, ProofBroken
 from capx.proof.ends import allowed_after_end, ends_in
 from capx.proof.extent import belongs
 from capx.proof.nodes import nodes_in
-from capx.proof.people import Answers, intent_of
+from capx.proof.people import Answers, intent_faults, intent_of
 from capx.proof.receipts import CheckedReceipt, Receipt, check_receipt, said_of
 from capx.proof.recorded import LoggedDecision, decisions_in
 from capx.proof.report import Decided, Findings, Granted, RefusedAsk, Report
@@ -89,7 +90,12 @@ class _Reading:
         intent = intent_of(opened, self._proof.intent, self._trust, findings)
         logged, unreadable = decisions_in(self._sources)
         chains = Chains(self._sources, logged)
-        answers = Answers(opened, self._proof.requests, self._trust, findings)
+        if intent is not None:
+            at, origin = opened_event.at, self._own.origin
+            findings.contradictions += intent_faults(
+                intent, opened, at=at, origin=origin, tolerance=self._clock_tolerance
+            )
+        answers = Answers(opened, self._proof.requests, self._trust, findings, self._clock_tolerance)
         answered = tuple(answers.read(events))
         granted = tuple(self._granted(opened, chains, answers))
         reader = DecisionReader(self._proof, chains, self._trust, opened, self._clock_tolerance)
@@ -162,10 +168,10 @@ class _Reading:
                 position=event.position,
                 at=event.at,
                 audience=minted.audience,
-                allow=minted.allow,
-                expires=minted.expires,
+                allow=minted.allow if chain is None else chain.allowed,
+                expires=minted.expires if chain is None else chain.lineage.expires,
                 digest=minted.digest,
-                asked_by=minted.hops,
+                asked_by=minted.hops if chain is None else chain.lineage.hops,
                 request=minted.request,
             )
 
@@ -173,7 +179,11 @@ class _Reading:
         for source in self._sources:
             yield from misdated(source, self._clock_tolerance)
         yield from log_conflicts(logged)
-        yield from presented_twice(logged)
+        yield from presented_twice(logged, chains)
+        yield from overspent(logged, chains, self._own.events)
+        for one in logged:
+            if one.recorded.at + self._clock_tolerance < opened.at:
+                yield f"{one.recorded.name} is dated {opened.at - one.recorded.at} s before the task was opened"
         within = 0
         for recorded, late in allowed_after_end(self._own.events, opened.at, logged, chains):
             if late > self._late:

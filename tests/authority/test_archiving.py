@@ -163,6 +163,25 @@ def test_a_run_that_was_killed_goes_on_from_whole_files_only(old: OldLog, monkey
     assert archived_ids(old) | old.here() == before
 
 
+def test_a_killed_run_goes_on_after_its_key_is_retired(old: OldLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Archiver, "_take_out", killed)
+        with pytest.raises(KeyboardInterrupt):
+            old.authority.archive(old.folder)
+    fresh, signed_with = RootKey.generate(), old.authority.keyring
+    keyring = signed_with.added(fresh).activated(fresh.kid).retired(signed_with.active.kid)
+    with old.store.read() as reading:
+        until = archived_until(reading)
+    archiver = Archiver(old.store, keyring, old.folder, clock=lambda: int(old.clock.now))
+    assert archiver.run(before=int(old.clock.now) - 30 * DAY).decisions > 990
+    with old.store.read() as reading:
+        assert archived_until(reading) == until
+        assert {event.facts()["id"] for event in Archive(old.folder).decisions(reading)} | old.here() == set(old.ids)
+
+
 def test_odd_bodies_are_archived_as_they_are(old: OldLog) -> None:
     task = old.tasks[0]
     escaped = "".join(f"\\u{ord(one):04x}" for one in task).encode()

@@ -6,12 +6,18 @@ from typing import Any
 
 import msgspec
 
+from capx.authority.checkpoints import log_signers
 from capx.authority.opening import OpenedTask
 from capx.crypto.agent_key import AgentKey
+from capx.crypto.base64url import b64u
+from capx.ledger.checkpoint import Checkpoint, signed
 from capx.ledger.ledger_file import LedgerFile, ledger_files
 from capx.ledger.note_keys import LedgerKey, WitnessKey
+from capx.ledger.tree import RunsInMemory, inclusion_path, root
 from capx.proof import Proof, Report, Trust, export, extract_ledger, verify
+from capx.proof.document import ProofEvent, Source, extract_message
 from capx.resource.recorder import StoreRecorder
+from capx.store.log import GENESIS, digest
 from capx.store.records import DecisionRecord
 from capx.tokens.approval_caveat import approval
 from capx.tokens.approval_request import ApprovalRequest
@@ -24,6 +30,10 @@ from tests.labs.granting_lab import ANA, BOB, CARA, PEOPLE, GrantingLab, rule
 from tests.labs.lab import NOW
 
 PLANNER, READER = AgentKey.generate("planner"), AgentKey.generate("reader")
+
+
+Told = tuple[int, str, dict[str, Any]]
+"""An event as a lying authority may write it: time, kind and body."""
 
 
 class ProofLab(GrantingLab):
@@ -122,7 +132,8 @@ class ProofLab(GrantingLab):
             ledger = LedgerFile(path, key, clock=self.clock)
             ledger.record([DecisionRecord(one["id"], one["at"], msgspec.json.encode(one)) for one in bodies])
             ledger.close()
-        return extract_ledger(ledger_files(path), key, task, at=int(self.clock.now))
+        at = max([int(self.clock.now), *(one["at"] for one in bodies)])
+        return extract_ledger(ledger_files(path), key, task, at=at)
 
     def short(self, **said: Any) -> tuple[OpenedTask, dict[str, Any]]:
         """A task with one call at `slides`, and what its ledger says of it."""
@@ -137,8 +148,45 @@ class ProofLab(GrantingLab):
         made = export(self.authority, task.id, parts=[self.ledger_part(task.id, *bodies)], now=int(self.clock.now))
         return list(read(made, full_trust(self), **settings).contradictions)
 
+    def rewritten(self, proof: Proof, *events: Told, at: int | None = None) -> Proof:
+        """The proof with these events in the place of the authority's, signed by an authority that lies.
+
+        Without `at`, the log says that this is all at the time of the last event.
+        """
+        epoch, keyring = self.authority.epoch(), self.authority.keyring
+        hashes: list[bytes] = []
+        shown: list[tuple[int, Told, str, bytes]] = []
+        for position, event in enumerate(events, 1):
+            body, before = msgspec.json.encode(event[2]).decode(), hashes[-1] if hashes else GENESIS
+            hashes.append(digest(before, position, event[0], event[1], body.encode()))
+            shown.append((position, event, body, before))
+        runs, signers = RunsInMemory(hashes), log_signers(keyring, epoch)
+        note = signed(Checkpoint(f"capx/{epoch}", len(hashes), root(len(hashes), runs.run)), signers)
+        at = max(event[0] for event in events) if at is None else at
+        signature = keyring.log_signers()[0].sign(extract_message(proof.task, at, note.text, hashes))
+        parts = tuple(
+            [
+                ProofEvent(
+                    position,
+                    event[0],
+                    event[1],
+                    body,
+                    b64u(before),
+                    tuple(map(b64u, inclusion_path(position - 1, len(hashes), runs.run))),
+                )
+                for position, event, body, before in shown
+            ]
+        )
+        source = Source(proof.task, at, note.dump(), parts, b64u(signature))
+        return msgspec.structs.replace(proof, sources=(source, *proof.sources[1:]))
+
     def close(self) -> None:
         self.authority.close()
+
+
+def told(proof: Proof) -> list[Told]:
+    """The events of the authority in a proof, for whoever changes them."""
+    return [(event.at, event.kind, msgspec.json.decode(event.body)) for event in proof.sources[0].events]
 
 
 def full_trust(lab: ProofLab) -> Trust:
@@ -168,4 +216,5 @@ __all__ = [
     "as_values",
     "full_trust",
     "read",
+    "told",
 ]

@@ -22,6 +22,7 @@ from capx.store.log import Place, digest
         b'{"n":1,"at":1,"kind":"Decision","hash":"%b","body":{}}' % (b"A" * 43),
         b'{"n":9007199254740993,"at":1,"kind":"decision","hash":"%b","body":{}}' % (b"A" * 43),
         b'{"n":1,"at":1,"kind":"decision","hash":"%b","body":[]}' % (b"A" * 43),
+        b'{"n":1,"at":1,"kind":"decision","hash":"%b","body":{"x":"\xff"}}' % (b"A" * 43),
     ],
 )
 def test_a_line_in_another_spelling_is_none(line: bytes) -> None:

@@ -320,3 +320,10 @@ def test_a_statement_that_cannot_be_is_told(line: str, told: str) -> None:
     with pytest.raises(ConfigurationProblem) as problem:
         read_policy(f"{LISTED}[statement]\n{line}\n")
     assert told in str(problem.value)
+
+
+def test_audiences_of_one_origin_have_no_statements() -> None:
+    listed = f'{LISTED}other = "https://partner.example"\n'
+    assert read_policy(listed).audiences.keys() == {"partner", "other"}
+    with pytest.raises(ConfigurationProblem, match='has the origin of "other", which could take'):
+        read_policy(f'{listed}[statement]\npartner = "5m"\n')

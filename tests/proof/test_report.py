@@ -12,5 +12,5 @@ def test_a_report_is_json_without_the_events(told: Told) -> None:
     assert [one["role"] for one in facts["sources"]] == ["authority", "resource"]
     assert facts["sources"][0]["witnesses"][0]["name"] == "witness.example"
     assert facts["sources"][0]["events"] == len(told.proof.sources[0].events)
-    assert len(facts["not_shown"]) == 5
+    assert len(facts["not_shown"]) == 7
     assert all(text in facts["signed"] for text in told.report.signed)

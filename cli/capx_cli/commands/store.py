@@ -126,9 +126,10 @@ def archive(folder: Path, older_than: str, as_json: bool) -> None:
     """Move decisions that are older out of the store of this home, into new files in FOLDER, while it is in use.
 
     A file has all events of its part of the log, and is signed as the log is: capx ledger verify checks it with the key
-    that capx checkpoint key prints. It is read back before anything leaves the store. Hashes stay in the store, and so
-    does everything that is not a decision. What a living task may need stays. capx find, capx why and capx proof export
-    read the files with --archive. Keep them: nobody else has these decisions.
+    that capx checkpoint key prints now. Keep that line: the command prints no key that is retired. A file is read back
+    before anything leaves the store. Hashes stay in the store, and so does everything that is not a decision. What a
+    living task may need stays. capx find, capx why and capx proof export read the files with --archive. Keep them:
+    nobody else has these decisions.
 
     You may stop it at any time, and run it again with the same FOLDER.
 

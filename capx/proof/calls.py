@@ -1,0 +1,90 @@
+"""What of the calls that were allowed could not have been allowed, by the public bytes of their chains and approvals.
+
+Laws: a call is judged only by what a reader has: the action, the time, and the arguments if they are disclosed. What
+needs facts of the service, such as its attributes, is the service's word. Where the reader cannot know which arguments
+the service has filled in, it takes the reading by which more calls are allowed.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+from capx.proof.chains import Chains, ProvenChain
+from capx.proof.recorded import LoggedDecision, Recorded
+from capx.store.events import GivenBack
+from capx.store.log import Event
+from capx.tokens.lineage import AUTHORITY, Allotment
+from capx_caveats import CALLS, Allow, Call, Caveat, Facts, InvalidCaveat, NotBefore, Where
+
+
+def unlawful(recorded: Recorded, chain: ProvenChain, tolerance: int) -> Iterator[str]:
+    """Say why a call must not have been allowed with this chain, whatever its arguments were."""
+    for why in chain.unsigned:
+        yield f"was allowed, and its chain is not signed as it must be: {why}"
+    if recorded.action is not None and not chain.permits(recorded.action):
+        yield f"was allowed, and its chain has no entry for {recorded.action}"
+    if recorded.at >= chain.lineage.expires:
+        yield "was allowed after its chain had expired"
+    if recorded.at + tolerance < chain.lineage.issued:
+        yield "was allowed before its chain was issued"
+    for caveat in chain.lineage.caveats:
+        if isinstance(caveat, NotBefore) and recorded.at < caveat.at:
+            yield "was allowed before its chain allows anything"
+    for refusal in chain.lineage.standing:
+        yield f"was allowed, and its chain {refusal.sentence}"
+    if chain.is_keyed and recorded.key != chain.keys[-1]:
+        yield "was allowed, and does not name the key of its holder"
+
+
+def of_other_arguments(
+    recorded: Recorded, caveats: Iterable[Caveat], args: Mapping[str, Any], filled: Iterable[str] | None
+) -> bool:
+    """Whether caveats deny a call with these arguments. `filled` are those that the service has filled in, if known."""
+    unsent = {*args} if filled is None else {*filled}
+    sent = {name: value for name, value in args.items() if name not in unsent}
+    defaults = {name: value for name, value in args.items() if name in unsent}
+    try:
+        facts = Facts(Call(recorded.action or "", sent, defaults=defaults), recorded.at, 0.0)
+    except InvalidCaveat:
+        return True
+    return any(one.refusal(facts) is not None for one in caveats if _is_of_arguments(one))
+
+
+def _is_of_arguments(caveat: Caveat) -> bool:
+    return isinstance(caveat, Allow) or (isinstance(caveat, Where) and caveat.attribute.startswith("args."))
+
+
+def overspent(decisions: Iterable[LoggedDecision], chains: Chains, events: Iterable[Event]) -> Iterator[str]:
+    """Say which budgets of calls, of chains and of approvals, were used more often than they say.
+
+    A presentation pays once, however often it was judged, and what gave back has not paid.
+    """
+    returned = {event.read(GivenBack).presentation for event in events if event.kind == GivenBack.kind}
+    paid: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    limits: dict[tuple[str, str], Decimal] = {}
+    for one in decisions:
+        recorded = one.recorded
+        # Asks at the authority itself cost nothing.
+        if not recorded.is_allowed or recorded.audience == AUTHORITY or recorded.presentation in (None, *returned):
+            continue
+        for allotment in _allotments(recorded, chains):
+            if allotment.budget.unit == CALLS:
+                counter, limit = (recorded.audience, allotment.counter), Decimal(allotment.budget.limit)
+                paid[counter].add(recorded.presentation or "")
+                limits[counter] = min(limit, limits.get(counter, limit))
+    for counter, presentations in paid.items():
+        if len(presentations) > limits[counter]:
+            audience, _ = counter
+            yield (
+                f"{len(presentations)} calls were allowed at {audience} on a budget or an approval of "
+                f"{limits[counter]} calls"
+            )
+
+
+def _allotments(recorded: Recorded, chains: Chains) -> Iterator[Allotment]:
+    if (chain := chains.get(recorded.digest)) is not None:
+        yield from chain.lineage.allotments
+    for named in recorded.approvals:
+        if (approval := chains.approvals.get(named.digest)) is not None:
+            yield from approval.allotments
