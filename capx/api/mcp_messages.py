@@ -4,7 +4,7 @@ A client puts a presentation into `_meta` of a request. It is bound to the metho
 
     request   {"method": "tools/call", "params": {"name": "read", "arguments": {"path": "/a"},
                                                   "_meta": {"dev.capx/presentation": "capx1_…"}}}
-    bound to  ToolCall("mcp.tools.call", {"name": "read", "arguments": {"path": "/a"}})
+    bound to  McpRequest(method="tools/call", params={"name": "read", "arguments": {"path": "/a"}})
 
 Laws: a token never travels, only presentations, each worth one call. A refused tool call is answered with a result that
 a model can read; any other refused request with an error. Members of capx are taken out of a request before a server
@@ -20,7 +20,7 @@ from msgspec import UNSET, Struct
 from capx.api.jsonrpc import Object, object_or_none
 from capx.api.problems import from_denial
 from capx.errors import CapxError, InvalidRequest, Unavailable
-from capx.tokens.binding import ToolCall
+from capx.tokens.binding import McpRequest
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
 
@@ -48,15 +48,15 @@ class OwnMeta(Struct, frozen=True):
     asks: bool = False
 
 
-def bound_call(method: str, params: Mapping[str, Any] | None) -> ToolCall:
-    """What the presentation of a request is bound to; InvalidRequest or InvalidCaveat for what cannot be presented.
+def bound_request(method: str, params: Mapping[str, Any] | None) -> McpRequest:
+    """What the presentation of a request is bound to; InvalidCaveat for what cannot be presented.
 
     For `tools/call` and `prompts/get`, arguments that are absent or null count as `{}`.
     """
     sent = {name: value for name, value in (params or {}).items() if name != "_meta"}
     if method in _WITH_ARGUMENTS:
         sent["arguments"] = {} if sent.get("arguments") is None else sent["arguments"]
-    return ToolCall(f"mcp.{method.replace('/', '.')}", sent)
+    return McpRequest(method=method, params=sent)
 
 
 def with_own(params: Mapping[str, Any] | None, own: OwnMeta) -> Object:

@@ -1,4 +1,4 @@
-"""The request that a presentation binds a token to: one tool call, or one HTTP request.
+"""The request that a presentation binds a token to: one tool call, one HTTP request, or one request of MCP.
 
 Law: the digest covers every part of the request that decides what happens, as it was sent. It is SHA-256 over canonical
 JSON (RFC 8785).
@@ -90,5 +90,25 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
         )
 
 
-Received = ToolCall | HttpRequest
+class McpRequest(Struct, frozen=True, kw_only=True):
+    """A request of the Model Context Protocol: its method, and its params as they are sent, without `_meta`.
+
+    `params` is a plain dict, or a read-only view of one. InvalidCaveat for params that are not JSON.
+    """
+
+    profile: ClassVar[str] = "mcp"
+
+    method: str
+    params: Mapping[str, JSON] = MappingProxyType({})
+
+    def __post_init__(self) -> None:
+        demand_dict(self.params)
+        demand_json(dict(self.params))
+
+    def digest(self) -> str:
+        """The SHA-256 that the presentation carries, in base64url; InvalidCaveat for params that are not JSON."""
+        return b64u(sha256(canonical({"method": self.method, "params": dict(self.params)})).digest())
+
+
+Received = ToolCall | HttpRequest | McpRequest
 """The request that a resource received, or that an agent is about to send."""

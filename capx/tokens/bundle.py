@@ -20,7 +20,7 @@ from capx.crypto.instants import now_or
 from capx.errors import ConfigurationProblem, InvalidRequest, MalformedToken
 from capx.tokens.approval_caveat import ApprovalTerms, KeyedCaveat
 from capx.tokens.approval_request import ApprovalRequest
-from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.binding import Received, ToolCall
 from capx.tokens.capability import Capability, Presentation, new_nonce
 from capx.tokens.discharge import PREFIX as APPROVAL
 from capx.tokens.discharge import Discharge
@@ -402,7 +402,7 @@ class Bundle:
         newest_first = [c for c in reversed(self._capabilities) if c.audience == audience]
         if not newest_first:
             raise self._holds_nothing(audience)
-        if received is None or isinstance(received, HttpRequest):
+        if not isinstance(received, ToolCall | Call):
             return newest_first
         call = Call(received.action, received.args) if isinstance(received, ToolCall) else received
         return [c for c in newest_first if not is_ruled_out(c, call)] or newest_first[:1]
@@ -443,14 +443,14 @@ class Bundle:
     def _holds_nothing(self, audience: str) -> InvalidRequest:
         return InvalidRequest(f"this bundle holds nothing for {audience!r:.80}, only for {', '.join(self.audiences)}")
 
-    def present(self, audience: str, received: ToolCall | HttpRequest, *, now: int | None = None) -> Presentation:
+    def present(self, audience: str, received: Received, *, now: int | None = None) -> Presentation:
         """Bind the best candidate to one request, to be sent once; InvalidRequest if there is none."""
         return self.present_capability(self.candidates(audience, received)[0], received, now=now)
 
     def present_capability(
         self,
         capability: Capability,
-        received: ToolCall | HttpRequest,
+        received: Received,
         *,
         call: Call | None = None,
         now: int | None = None,

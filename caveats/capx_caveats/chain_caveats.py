@@ -146,8 +146,8 @@ class Presented(ChainCaveat, frozen=True, tag="call"):
     nonce: str
 
     def __post_init__(self) -> None:
-        if self.profile not in {"tool", "http"}:
-            raise InvalidCaveat(f"{self.profile!r:.20} is not a presentation profile: use tool or http")
+        if self.profile not in {"tool", "http", "mcp"}:
+            raise InvalidCaveat(f"{self.profile!r:.20} is not a presentation profile: use tool, http or mcp")
         if _DIGEST(self.digest) is None:
             raise InvalidCaveat("a call digest is 32 bytes in base64url")
         if _PRESENTATION_NONCE(self.nonce) is None:

@@ -53,7 +53,7 @@ _TEXTS: Final[Mapping[str, Schema]] = {
     "fact": _text(rf"args\.[^\x00]{{1,{LABEL_LENGTH}}}|{_ATTRIBUTE}", f"For the NAME: {_HIDDEN}"),
     "amount": _text(r"(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,6})?"),
     "audience": _text("[a-z0-9][a-z0-9.-]{0,62}"),
-    "profile": {"enum": ["tool", "http"]},
+    "profile": {"enum": ["tool", "http", "mcp"]},
     "b8": _text(f"{_BYTES}{{10}}[AEIMQUYcgkosw048]"),
     "b12": _text(f"{_BYTES}{{16}}"),
     "b16": _text(f"{_BYTES}{{21}}[AQgw]"),

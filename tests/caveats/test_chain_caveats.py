@@ -29,8 +29,8 @@ def test_so_many_bytes_have_one_spelling(count: int) -> None:
         assert not whole(wrong)
 
 
-def test_the_profiles_are_two() -> None:
-    for profile in ("tool", "http"):
+def test_the_profiles_are_three() -> None:
+    for profile in ("tool", "http", "mcp"):
         assert Presented(profile, BYTES[32], 1, BYTES[12]).profile == profile
 
 

@@ -15,7 +15,7 @@ import rfc8785
 from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.errors import CapxError
-from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.binding import HttpRequest, McpRequest, Received, ToolCall
 from capx.tokens.wire import MAX_BLOCK, MAX_BLOCKS
 from capx.verify.decision import Decision
 from capx_caveats import Call, allow, demand_json
@@ -137,6 +137,8 @@ def fits(blocks: list[bytes], received: Received) -> bool:
     *held, last = [json.loads(block) for block in blocks]
     if isinstance(received, ToolCall):
         covered: dict[str, Any] = {"action": received.action, "args": received.args}
+    elif isinstance(received, McpRequest):
+        covered = {"method": received.method, "params": received.params}
     else:
         body = b64u(hashlib.sha256(received.body).digest())
         covered = {

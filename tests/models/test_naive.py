@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from capx.crypto.base64url import unb64u
-from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.binding import HttpRequest, McpRequest, Received, ToolCall
 from capx.tokens.capability import Capability
 from capx.tokens.chain import Block
 from capx.tokens.revocation_key import of_instant, of_kid
@@ -51,6 +51,8 @@ def told_twice(
 def as_received(received: dict[str, Any]) -> Received:
     if received["profile"] == "tool":
         return ToolCall(received["action"], received["args"])
+    if received["profile"] == "mcp":
+        return McpRequest(method=received["method"], params=received["params"])
     parts = {name: value for name, value in received.items() if name not in {"profile", "body"}}
     return HttpRequest(**parts, body=unb64u(received["body"]))
 

@@ -12,7 +12,7 @@ from capx.crypto.keys import AudienceKey, AudienceKeys, RootKey
 from capx.errors import Unavailable
 from capx.resource.replay import Replay
 from capx.tokens import wire
-from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.binding import HttpRequest, McpRequest, Received, ToolCall
 from capx.tokens.capability import Capability, Token, mint
 from capx.verify.decision import STATUS
 from capx.verify.verifier import Verifier
@@ -179,6 +179,8 @@ def known(case: dict[str, Any]) -> Deaths:
 def as_received(received: dict[str, Any]) -> Received:
     if received["profile"] == "tool":
         return ToolCall(received["action"], received["args"])
+    if received["profile"] == "mcp":
+        return McpRequest(method=received["method"], params=received["params"])
     parts = {name: value for name, value in received.items() if name not in {"profile", "body"}}
     return HttpRequest(**parts, body=base64url.unb64u(received["body"]))
 

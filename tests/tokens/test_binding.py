@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from capx.errors import InvalidRequest
 from capx.resource.replay import Replay
 from capx.tokens import wire
-from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.binding import HttpRequest, McpRequest, Received, ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import JSON, SAFE_INTEGER, Call, InvalidCaveat, Presented, encode_block, expires
 from tests.labs.lab import NOW, Lab, appended, codes, minted, raw
@@ -102,7 +102,8 @@ def test_a_presentation_for_another_call_is_refused(made_for: Received, received
 
 
 def test_a_digest_under_another_profile_is_for_another_call() -> None:
-    for profile, received in (("http", ToolCall("a.read")), ("tool", REQUEST)):
+    mcp = McpRequest(method="tools/call", params={"name": "a"})
+    for profile, received in (("http", ToolCall("a.read")), ("tool", REQUEST), ("tool", mcp), ("mcp", REQUEST)):
         token = appended(CAPABILITY, encode_block((Presented(profile, received.digest(), NOW, "A" * 16),))).text
         assert codes(Lab().verifier.decide(token, received, Call("a.read"))) == ("call_mismatch",)
 

@@ -20,7 +20,7 @@ from capx.api.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, O
 from capx.api.mcp_messages import (
     CALL,
     OwnMeta,
-    bound_call,
+    bound_request,
     names_version,
     without_own,
     without_own_in_result,
@@ -192,7 +192,7 @@ class Gate:
     async def _admitted(self, method: str, params: Object | None, own: OwnMeta, meant: "_Meant") -> Admitted:
         spec = meant.spec
         try:
-            received = bound_call(method, params)
+            received = bound_request(method, params)
             stated = spec.stated(meant.arguments, {})
             if own.presentation is None:
                 decision = self._verifier.denial(NO_TOKEN, spec.action).decision
@@ -226,7 +226,7 @@ class Gate:
             # Not an error: clients list by themselves.
             return Entered(self, method, params, result=_private({_LISTS[method]: []}, typed=typed))
         try:
-            received = bound_call(method, params)
+            received = bound_request(method, params)
         except (InvalidRequest, InvalidCaveat) as error:
             raise Unserved(f"this request cannot be presented: {error}", INVALID_PARAMS) from None
         current.admitted = await self._verifier.admit_async(own.presentation, received)

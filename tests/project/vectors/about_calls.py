@@ -8,6 +8,7 @@ from tests.project.vectors.making import (
     GET,
     HOP,
     HOP2,
+    MCP,
     NONCES,
     NOW,
     OTHER_KEY,
@@ -280,6 +281,17 @@ def presentations() -> Iterator[Case]:
         yield misfit(f"for another {name}", POST, {**POST, **change}, **facts)
     yield misfit("for a request, and a tool call came", GET, READ)
     yield misfit("for a tool call, and a request came", READ, GET, **facts)
+    yield told("a request of MCP, whose action the resource works out", "", received=MCP, **facts)
+    named = {"name": "write", "arguments": {"path": "/a"}}
+    changes: list[tuple[str, Case]] = [
+        ("method", {"method": "prompts/get"}),
+        ("tool", {"params": named}),
+        ("argument", {"params": {"name": "read", "arguments": {"path": "/b"}}}),
+        ("set of arguments", {"params": {"name": "read", "arguments": {}}}),
+    ]
+    for name, change in changes:
+        yield misfit(f"of MCP for another {name}", MCP, {**MCP, **change}, **facts)
+    yield misfit("for a request of MCP, and a tool call came", MCP, READ)
     swapped = token(WHOLE, [["call", "http", *mark(READ)[2:]]])
     yield told("the digest of a tool call under the other profile", "call_mismatch", token=swapped)
     late: Case = {"expected": "call_window", "now": NOW + 99}

@@ -32,6 +32,7 @@ GET: Case = {
     "content_encoding": None,
     "body": "",
 }
+MCP: Case = {"profile": "mcp", "method": "tools/call", "params": {"name": "read", "arguments": {"path": "/a"}}}
 POST: Case = {
     **GET,
     "method": "POST",
