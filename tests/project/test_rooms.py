@@ -30,10 +30,10 @@ def example(face: Path) -> str:
     return textwrap.dedent("\n".join(lines))
 
 
-def test_there_are_fourteen_rooms_and_four_modules_beside_them() -> None:
+def test_there_are_fifteen_rooms_and_four_modules_beside_them() -> None:
     assert {face.parent.name for face in ROOMS} == {
         "crypto", "tokens", "intents", "verify", "policy", "store", "api", "resource", "agent", "guard", "authority",
-        "server", "ledger", "proof",
+        "server", "ledger", "proof", "testing",
     }  # fmt: skip
     assert {path.stem for path in CAPX.glob("*.py")} == {"__init__", "errors", "background", "diagnostics"}
 
