@@ -11,7 +11,7 @@ from hypothesis import settings
 from tests.labs.counts import repeated
 from tests.labs.processes import end_what_runs
 
-pytest_plugins = ["tests.labs.postgres"]
+pytest_plugins = ["tests.labs.postgres", "capx.testing", "pytester"]
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

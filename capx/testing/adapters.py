@@ -23,7 +23,7 @@ _LONGEST: Final = 90
 
 
 def conformance(run: Adapter, *, differs: Mapping[str, str] = MappingProxyType({})) -> Callable[[str], None]:
-    """Return the test of an adapter: in the file of a test, write `test_adapter = conformance(run)`.
+    """Return the test of an adapter, which the file of a test gives a name that pytest finds.
 
     pytest runs each row with plain and with async tools, as `denied-sync` and `denied-async`, each with an authority of
     its own. `differs` has the rows that a framework makes impossible: by the name of a row, or of a row and a kind of
@@ -36,10 +36,9 @@ def conformance(run: Adapter, *, differs: Mapping[str, str] = MappingProxyType({
 
     @pytest.mark.parametrize("case", _CASES)
     def test(case: str) -> None:
-        row, _, _ = case.partition("-")
-        instead = differs.get(case, differs.get(row))
+        instead = differs.get(case, differs.get(case.partition("-")[0]))
         try:
-            asyncio.run(_play(run, case))
+            asyncio.run(play(run, case))
         except NotConformant as failure:
             if instead is None or instead not in str(failure):
                 raise
@@ -50,7 +49,8 @@ def conformance(run: Adapter, *, differs: Mapping[str, str] = MappingProxyType({
     return test
 
 
-async def _play(run: Adapter, case: str) -> None:
+async def play(run: Adapter, case: str) -> None:
+    """Play one row on a new stage: `case` is its name, and `sync` or `async`. NotConformant if it does not hold."""
     row, _, kind = case.partition("-")
     with Stage(run, is_async=kind == "async") as stage:
         async with asyncio.timeout(_LONGEST):

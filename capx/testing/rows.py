@@ -27,24 +27,30 @@ async def allowed(stage: Stage) -> None:
 
 async def default_judged(stage: Stage) -> None:
     """A default is judged although the model did not write it: a limit of 1000 where 100 are allowed."""
-    (text,) = await stage.read(stage.agent().bundle, [("search", {"query": "Acme"})])
+    bundle = stage.agent().bundle
+    (text,) = await stage.read(bundle, [("search", {"query": "Acme"})])
     stage.demand_ran()
-    demand_told(text, *reasons_of(await stage.denial(stage.agent().bundle, "search", query="Acme")))
+    demand_told(text, *reasons_of(await stage.denial(bundle, "search", query="Acme")))
 
 
 async def coerced_value_judged(stage: Stage) -> None:
-    """The value that the function gets is judged, and not the text that the model wrote: account 7, not "7"."""
-    await stage.read(stage.agent().bundle, [("read", {"account": "7"})], [("read", {"account": 7})])
-    seven = [one for one in stage.ran if type(one.args["account"]) is int]
-    demand(not seven, f"read ran with {seven}, which its caveat refuses")
+    """The number that the function gets is judged, and not the text that the model wrote: "5" as 5, "500" as 500."""
+    bundle = stage.agent().bundle
+    turns = [("search", {"query": "Acme", "limit": "5"})], [("search", {"query": "Acme", "limit": "500"})]
+    found, refused = await stage.read(bundle, *turns)
+    stage.demand_ran("search")
+    demand(stage.ran[0].args["limit"] == 5, f"the function got {stage.ran[0].args}")
+    demand_told(found, "found Acme")
+    demand_told(refused, *reasons_of(await stage.denial(bundle, "search", query="Acme", limit=500)))
 
 
 async def denied(stage: Stage) -> None:
     """A call that is denied does not run, the model reads why, and the run goes on."""
+    bundle = stage.agent().bundle
     turns = [("export", {"table": "users"})], [("search", {"query": "Acme", "limit": 5})]
-    refused, found = await stage.read(stage.agent().bundle, *turns)
+    refused, found = await stage.read(bundle, *turns)
     stage.demand_ran("search")
-    demand_told(refused, *reasons_of(await stage.denial(stage.agent().bundle, "export", table="users")))
+    demand_told(refused, *reasons_of(await stage.denial(bundle, "export", table="users")))
     demand_told(found, "found Acme")
 
 
@@ -85,9 +91,10 @@ async def pending_then_approved(stage: Stage) -> None:
 
 async def asked_and_refused(stage: Stage) -> None:
     """The model reads why the call was denied, and why the agent got nothing when it asked."""
-    (text,) = await stage.read(stage.agent(), [("export", {"table": "users"})])
+    agent = stage.agent()
+    (text,) = await stage.read(agent, [("export", {"table": "users"})])
     stage.demand_ran()
-    denial = await stage.denial(stage.agent(), "export", table="users")
+    denial = await stage.denial(agent, "export", table="users")
     if not denial.notes:
         raise RuntimeError("the agent did not ask, so this row shows nothing")
     demand_told(text, *reasons_of(denial))
@@ -107,12 +114,12 @@ async def nobody_acts(stage: Stage) -> None:
 
 async def delegated(stage: Stage) -> None:
     """If a sub-agent acts, its own restriction denies the call, and the model reads whose it is."""
-    child, other = (stage.agent().delegate(to="writer", allow=["desk.search"]) for _ in range(2))
+    child = stage.agent().delegate(to="writer", allow=["desk.search"])
     turns = [("search", {"query": "Acme", "limit": 5})], [("read", {"account": 8})]
     found, refused = await stage.read(child, *turns)
     stage.demand_ran("search")
     demand_told(found, "found Acme")
-    demand_told(refused, 'hop 1 ("writer")', *reasons_of(await stage.denial(other, "read", account=8)))
+    demand_told(refused, 'hop 1 ("writer")', *reasons_of(await stage.denial(child, "read", account=8)))
 
 
 async def completed_in_the_run(stage: Stage) -> None:
