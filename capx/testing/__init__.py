@@ -36,16 +36,18 @@ from capx.testing.clock import Clock
 from capx.testing.denials import denied
 from capx.testing.fixtures import OpensByHand, capx_authority, capx_bundle, capx_clock, pytest_configure
 from capx.testing.person import Person
-from capx.testing.stage import Adapter, NotConformant
+from capx.testing.stage import Adapter, ModelCall, NotConformant, Turn
 from capx.testing.tools import Tool
 
 __all__ = [
     "Adapter",
     "Clock",
+    "ModelCall",
     "NotConformant",
     "OpensByHand",
     "Person",
     "Tool",
+    "Turn",
     "capx_authority",
     "capx_bundle",
     "capx_clock",

@@ -20,9 +20,9 @@ from capx.testing.tools import TENANT, Ran, Tool, noting_tools
 from capx.tokens.wording import sentence
 from capx.verify.decision import Denied
 
-Call = tuple[str, Mapping[str, Any]]
+ModelCall = tuple[str, Mapping[str, Any]]
 """One call of the model: the name of a tool, and the arguments as the model wrote them."""
-Turn = Sequence[Call]
+Turn = Sequence[ModelCall]
 """The calls that the model makes at once."""
 Adapter = Callable[[Sequence[Tool], Sequence[Turn]], Awaitable[list[str]]]
 """An adapter, as its test runs it: a model that makes these calls, turn by turn, with these tools, in one run.

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from capx.testing import Tool
-from capx.testing.stage import Turn
+from capx.testing import Tool, Turn
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
 

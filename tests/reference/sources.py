@@ -34,6 +34,7 @@ MODULES: Final = (
     "capx.resource",
     "capx.server",
     "capx.store",
+    "capx.testing",
     "capx.tokens",
     "capx.tokens.interop",
     "capx.verify",

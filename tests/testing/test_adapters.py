@@ -2,14 +2,14 @@
 
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from capx.errors import InvalidRequest
-from capx.testing import NotConformant, Tool, conformance
+from capx.testing import NotConformant, Tool, Turn, conformance
 from capx.testing.adapters import KINDS
 from capx.testing.rows import ROWS
-from capx.testing.stage import Turn
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
 from tests.labs.reference_adapter import Reference
@@ -80,5 +80,6 @@ def test_a_mistake_of_an_adapter_is_no_difference() -> None:
         declared("allowed-sync")
 
 
-def test_every_row_says_what_must_hold() -> None:
-    assert [name for name, row in ROWS.items() if not inspect.getdoc(row)] == []
+def test_every_row_says_what_must_hold(checkout: Path) -> None:
+    guide = (checkout / "docs" / "integrations" / "testing.md").read_text("utf-8")
+    assert [name for name, row in ROWS.items() if not inspect.getdoc(row) or f"\n| `{name}` |" not in guide] == []

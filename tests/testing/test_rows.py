@@ -9,10 +9,9 @@ import pytest
 
 from capx.agent.actor import Actor, acting, bundle_of, current_actor
 from capx.errors import Unavailable
-from capx.testing import NotConformant, Tool
+from capx.testing import NotConformant, Tool, Turn
 from capx.testing.adapters import KINDS, play
 from capx.testing.rows import ROWS
-from capx.testing.stage import Turn
 from capx.tokens.binding import ToolCall
 from capx.tokens.wording import sentence
 from capx.verify.ask import Pending

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from capx.errors import InvalidRequest
-from capx.testing import NotConformant, Tool
-from capx.testing.stage import Stage, Turn, causes, demand_told, reasons_of, refusal_in, until
+from capx.testing import NotConformant, Tool, Turn
+from capx.testing.stage import Stage, causes, demand_told, reasons_of, refusal_in, until
 from tests.labs.reference_adapter import Reference
 
 SEARCH = ("search", {"query": "Acme", "limit": 5})
