@@ -1,8 +1,11 @@
 """Whether an adapter for an agent framework does what it must, by the rows of capx.testing.rows.
 
-async def run(tools, turns): ...    # a model of the framework makes these calls with these tools
+    async def run(tools, turns): ...    # a model of the framework makes these calls with these tools
 
-test_adapter = conformance(run)
+    test_adapter = conformance(run)
+
+Law: a row that a framework makes impossible is not left out. The adapter declares what happens instead, and that is
+tested too.
 """
 
 import asyncio

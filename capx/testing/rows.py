@@ -13,8 +13,8 @@ from capx.testing.stage import Stage, Turn, causes, demand, demand_told, reasons
 from capx.testing.tools import ToolBroke
 
 Row = Callable[[Stage], Awaitable[None]]
-_GRACE: Final = 0.3
-"""Seconds in which a tool that is wrongly still to run would run: three times what a waiting thread sleeps."""
+_GRACE: Final = 1.0
+"""Seconds in which a tool would run that wrongly waits for the grant, also on a busy machine."""
 
 
 async def allowed(stage: Stage) -> None:
@@ -159,7 +159,7 @@ async def two_runs_at_once(stage: Stage) -> None:
 
 async def twelve_calls_at_once(stage: Stage) -> None:
     """Each of twelve calls of one turn runs once, and the model reads each result in its place."""
-    names = [f"account {number}" for number in range(12)]
+    names = [f"account {number:02}" for number in range(12)]
     texts = await stage.read(stage.agent(), [("search", {"query": name, "limit": 1}) for name in names])
     for name, text in zip(names, texts, strict=True):
         demand_told(text, f"found {name}")
@@ -188,9 +188,10 @@ async def exception_inside(stage: Stage) -> None:
 async def cancelled_while_waiting(stage: Stage) -> None:
     """If a run is cancelled while a person decides, its call never runs, also if the person then says yes."""
     agent = stage.agent(wait=30)
-    run = asyncio.create_task(stage.run(agent, [("refund", {"amount": 200})]))
+    run = asyncio.create_task(stage.read(agent, [("refund", {"amount": 200})]))
     await until(lambda: run.done() or stage.ben.waiting(), "nobody was asked for the refund")
-    demand(not run.done(), "the run ended although a person was still to answer")
+    if run.done():
+        demand(False, f"the run ended although a person was still to answer: the model read {run.result()!r:.400}")
     run.cancel()
     # A framework may first wait for its threads. Then the person says yes meanwhile.
     await asyncio.wait([run], timeout=1)
