@@ -633,12 +633,13 @@ class Authority(History):
         attributes: "Derived" = None,
         cost: "Costs" = None,
         audience: str | None = None,
+        injected: Iterable[str] = (),
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a function as `ToolGuard.tool` does, with a verifier of this authority."""
         from capx.guard import ToolGuard
 
         guard = ToolGuard(self._tool_verifier)
-        return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience)
+        return guard.tool(action, tenant=tenant, attributes=attributes, cost=cost, audience=audience, injected=injected)
 
     def _agreed(self, intent: Intent | None, agent_key: str | None) -> str | None:
         """The key that a task on this intent, or on none, names; InvalidRequest for the key of a person."""

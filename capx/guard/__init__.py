@@ -14,6 +14,7 @@
 Modules:
 
     tool              functions of this process
+    judged_call       one call of code in this process, from its presentation to its decision
     asgi/             any ASGI application
     fastapi/          FastAPI applications
     mcp/              servers of the Model Context Protocol

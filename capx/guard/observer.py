@@ -35,6 +35,10 @@ class Observer:
         """The time at which the guard began with a call, for `decided`: Unix time in nanoseconds."""
         return time.time_ns()
 
+    def reporting(self) -> OnDecision:
+        """Return `decided` for the decisions about a call that the guard begins with now."""
+        return partial(self.decided, started=self.started())
+
     def decided(self, decision: Decision, started: int) -> None:
         """Report a decision about a call that the guard began with at `started`."""
         if not decision.allowed:

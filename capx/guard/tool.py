@@ -14,40 +14,26 @@ Laws:
 """
 
 import functools
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from msgspec import Struct, to_builtins
-from msgspec.structs import replace
-
-from capx.agent.actor import Actor, bundle_of, current_actor, run_as, why_nobody_acts
-from capx.agent.call_asks import CallAsks
+from capx.agent.actor import Actor, run_as
 from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
 from capx.background import in_pool, without_loop
-from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest, Unavailable
-from capx.guard.argument_copy import own_copy
-from capx.guard.call_facts import CallSpec, Costs, Derived, StatedArguments, Tenancy
+from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
-from capx.guard.json_values import plain
+from capx.guard.judged_call import AllowedCall, StatedCall, copies, judged
 from capx.guard.observer import Observer, OnDecision
-from capx.tokens.binding import ToolCall
-from capx.tokens.bundle import Bundle, permits
-from capx.tokens.capability import Capability
 from capx.tokens.grants import audience_of
 from capx.tokens.guarded_function import carry_guard, guard_of
-from capx.verify.admitted import Admitted
-from capx.verify.ask import Pending
-from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
-from capx.verify.suggestion import suggested_ask
+from capx.verify.decision import Allowed
 from capx.verify.verifier import Verifier
-from capx_caveats import Call, is_label
+from capx_caveats import is_label
 
 if TYPE_CHECKING:
     from inspect import BoundArguments, Signature
-
-_NOT_RUN: Final = "the function did not run"
-"""Why a call gives back what it has spent, for the log."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,25 +58,79 @@ class ToolGuard:
         attributes: Derived = None,
         cost: Costs = None,
         audience: str | None = None,
+        injected: Iterable[str] = (),
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Guard a plain or async function: it runs if the call is allowed, and raises Denied otherwise.
 
         If nobody can say now whether it is allowed, Unavailable is raised, and its cause is the Denied. `audience` is
         the action's first label by default. `tenant`, `attributes` and `cost` (by unit) state facts of the call:
-        constants, or functions whose parameters have the names of arguments. Inside the function,
-        `capx.current_allowed()` returns the decision. Raises ConfigurationProblem for functions whose calls cannot be
-        judged as a whole: generators, functions that take `*args` or `**kwargs`, and methods in the body of a class,
-        whose `self` would be an argument. A call raises it if a plain function returns an awaitable or an iterator that
-        is still to be read, whose work would run after the decision.
+        constants, or functions whose parameters have the names of arguments. `injected` are the parameters that a
+        framework fills in, such as its context: they are no arguments, so no presentation and no caveat sees them, and
+        the function gets the very object. Inside the function, `capx.current_allowed()` returns the decision.
+
+        Raises ConfigurationProblem for functions whose calls cannot be judged as a whole: generators, functions that
+        take `*args` or `**kwargs`, and methods in the body of a class, whose `self` would be an argument. A call raises
+        it if a plain function returns an awaitable or an iterator that is still to be read, whose work would run after
+        the decision.
         """
         spec = CallSpec(action, tenant, attributes, cost)
+        filled_in = _names(injected)
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
-            name = audience_of(action) if audience is None else audience
-            guard = _FunctionGuard(function, _Tool(function, spec), lambda: self._verifier_for(name), self._observer)
+            tool = _Tool(function, spec, filled_in)
+            guard = _FunctionGuard(function, tool, lambda: self._verifier(action, audience), self._observer)
             return cast("Callable[P, R]", guard.function)
 
         return guarded
+
+    @contextmanager
+    def judging(
+        self,
+        action: str,
+        args: Mapping[str, Any],
+        *,
+        tenant: Tenancy = None,
+        attributes: Derived = None,
+        cost: Costs = None,
+        audience: str | None = None,
+    ) -> Generator[Allowed]:
+        """Guard one call of code that is not yours, in a `with` block: the block runs if the call is allowed.
+
+        The call is presented, asked for, judged and reported as that of a guarded function, with these arguments, and
+        with the facts of `tool`. State the arguments with which the code will run, its defaults included. The block
+        gets the decision, and must make this call only: `Allowed.call.args` are the arguments as JSON that was judged,
+        and nobody has changed them since. If the block raises, the call stays paid, unless it gives back.
+        """
+        report = self._observer.reporting()
+        stated = _stated(CallSpec(action, tenant, attributes, cost), args)
+        verifier = self._verifier(action, audience)
+        call = without_loop(judged(stated, verifier, report, is_async=False))
+        call.demand_actor()
+        with allowed_by(call.allowed):
+            yield call.allowed
+
+    @asynccontextmanager
+    async def judging_async(
+        self,
+        action: str,
+        args: Mapping[str, Any],
+        *,
+        tenant: Tenancy = None,
+        attributes: Derived = None,
+        cost: Costs = None,
+        audience: str | None = None,
+    ) -> AsyncGenerator[Allowed]:
+        """`judging` for async code: `async with`."""
+        report = self._observer.reporting()
+        stated = _stated(CallSpec(action, tenant, attributes, cost), args)
+        verifier = self._verifier(action, audience)
+        call = await judged(stated, verifier, report, is_async=True)
+        await call.demand_actor_async()
+        with allowed_by(call.allowed):
+            yield call.allowed
+
+    def _verifier(self, action: str, audience: str | None) -> Verifier:
+        return self._verifier_for(audience_of(action) if audience is None else audience)
 
 
 def on_loop(tool: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
@@ -109,48 +149,27 @@ def on_loop(tool: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
 class _Tool:
     """One function, and how its calls are stated."""
 
-    def __init__(self, function: Callable[..., Any], spec: CallSpec) -> None:
-        self.signature = _judgeable(function)
-        spec.demand_derivable(self.signature.parameters)
+    def __init__(self, function: Callable[..., Any], spec: CallSpec, injected: frozenset[str]) -> None:
+        self._signature = _judgeable(function)
+        if unknown := injected.difference(self._signature.parameters):
+            raise ConfigurationProblem(
+                f"`injected=` names {', '.join(sorted(unknown))}, which {function.__qualname__} does not take"
+            )
+        spec.demand_derivable([name for name in self._signature.parameters if name not in injected])
         self._spec = spec
+        self._injected = injected
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_BoundCall":
-        """Return a copy of the arguments with the defaults filled in, and what caveats see of them."""
-        bound = self.signature.bind(*args, **kwargs)
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "tuple[BoundArguments, StatedCall]":
+        """Return the arguments with which the function runs, and the call as caveats see it.
+
+        The arguments are a copy with the defaults filled in, except those that the framework fills in.
+        """
+        bound = self._signature.bind(*args, **kwargs)
         given = {*bound.arguments}
         bound.apply_defaults()
-        bound.arguments = _copies(bound.arguments)
-        # Copied again: whoever is asked for permission sees what is judged, and must not change what runs.
-        judged = {name: to_builtins(plain(name, value)) for name, value in bound.arguments.items()}
-        # A presentation covers what the caller gave.
-        try:
-            presented = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
-        except InvalidCaveat as error:
-            raise InvalidRequest(f"an argument cannot be judged: {error}") from None
-        defaults = {name: value for name, value in judged.items() if name not in given}
-        return _BoundCall(bound, presented, StatedArguments(presented.args, defaults))
-
-    def call(self, admitted: Admitted, bound: "_BoundCall") -> Call:
-        """Return the call that is about to run."""
-        # Screen first: a caller who may not use the action at all must not make functions derive facts.
-        admitted.screen(self._spec.action, bound.stated.arguments)
-        # A copy of its own: a function that derives a fact must not change what runs.
-        values = _copies(bound.runs.arguments) if self._spec.derives else {}
-        tenant = self._spec.own_tenant(admitted, values)
-        return self._spec.facts(tenant, bound.stated, values, sent=True).call(admitted)
-
-
-class _BoundCall(Struct, frozen=True):
-    """The arguments with which the function runs, and what caveats see of them. Only the guard holds them."""
-
-    runs: "BoundArguments"
-    presented: ToolCall
-    stated: StatedArguments
-
-    @property
-    def call(self) -> Call:
-        """The call, as far as it is known without facts of the service."""
-        return Call(self.presented.action, self.stated.args, defaults=self.stated.defaults)
+        values = copies({name: value for name, value in bound.arguments.items() if name not in self._injected})
+        bound.arguments.update(values)
+        return bound, StatedCall.of(self._spec, values, given)
 
 
 class _FunctionGuard:
@@ -186,182 +205,54 @@ class _FunctionGuard:
     def _sync(self) -> Callable[..., Any]:
         @functools.wraps(self._unguarded)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return without_loop(self._allowed(args, kwargs, is_async=False)).run(self._unguarded)
+            return self._run(*without_loop(self._judged(args, kwargs, is_async=False)))
 
         return call
 
     def _async(self) -> Callable[..., Any]:
         @functools.wraps(self._unguarded)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            return await (await self._allowed(args, kwargs, is_async=True)).run_async(self._unguarded)
+            call, bound = await self._judged(args, kwargs, is_async=True)
+            await call.demand_actor_async()
+            with allowed_by(call.allowed):
+                return demand_finished(self._unguarded, await self._unguarded(*bound.args, **bound.kwargs))
 
         return call_async
 
     def _threaded(self) -> Callable[..., Any]:
         @functools.wraps(self._unguarded)
         async def call_in_thread(*args: Any, **kwargs: Any) -> Any:
-            allowed = await self._allowed(args, kwargs, is_async=True)
-            return await in_pool(lambda: allowed.run(self._unguarded))
+            call, bound = await self._judged(args, kwargs, is_async=True)
+            return await in_pool(lambda: self._run(call, bound))
 
         return call_in_thread
 
-    async def _allowed(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool) -> "_AllowedCall":
-        report = functools.partial(self._observer.decided, started=self._observer.started())
-        verifier, bound = self._verifier_for(), self._tool.bind(args, kwargs)
-        asks = CallAsks(current_actor(), verifier.audience)
-        try:
-            allowed = await _judged_or_asked(self._tool, verifier, bound, asks, is_async=is_async)
-        except Denied as denied:
-            report(denied.decision)
-            raise
-        except (Pending, Unavailable):
-            # The caller is told that nobody can say now. The log has the denial before that.
-            if asks.denied is not None:
-                report(asks.denied.decision)
-            raise
-        report(allowed.decision)
-        return _AllowedCall(verifier, bound.runs, allowed, report)
+    def _run(self, call: AllowedCall, bound: "BoundArguments") -> Any:
+        call.demand_actor()
+        with allowed_by(call.allowed):
+            return demand_finished(self._unguarded, self._unguarded(*bound.args, **bound.kwargs))
+
+    async def _judged(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, is_async: bool
+    ) -> "tuple[AllowedCall, BoundArguments]":
+        report = self._observer.reporting()
+        verifier = self._verifier_for()
+        bound, stated = self._tool.bind(args, kwargs)
+        return await judged(stated, verifier, report, is_async=is_async), bound
 
 
-class _AllowedCall(Struct, frozen=True):
-    """A call that was allowed, and has not run yet."""
-
-    verifier: Verifier
-    bound: "BoundArguments"
-    allowed: Allowed
-    report: Callable[[Decision], None]
-
-    def run(self, function: Callable[..., Any]) -> Any:
-        """Run the function; if it does not run after all, the call gives back what it has spent."""
-        try:
-            _demand_actor(self.verifier)
-        except Denied as denied:
-            self.report(denied.decision)
-            if self.allowed.spent:
-                with suppress(CapxError):
-                    self.allowed.give_back(_NOT_RUN)
-            raise
-        with allowed_by(self.allowed):
-            return demand_finished(function, function(*self.bound.args, **self.bound.kwargs))
-
-    async def run_async(self, function: Callable[..., Any]) -> Any:
-        """`run` for an async function."""
-        try:
-            _demand_actor(self.verifier)
-        except Denied as denied:
-            self.report(denied.decision)
-            if self.allowed.spent:
-                with suppress(CapxError):
-                    await self.allowed.give_back_async(_NOT_RUN)
-            raise
-        with allowed_by(self.allowed):
-            return demand_finished(function, await function(*self.bound.args, **self.bound.kwargs))
+def _names(injected: Iterable[str]) -> frozenset[str]:
+    if isinstance(injected, str):
+        raise ConfigurationProblem(
+            f"`injected=` is one text: name the parameters in a tuple, as in ({injected!r:.80},)"
+        )
+    return frozenset(injected)
 
 
-async def _judged_or_asked(
-    tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallAsks, *, is_async: bool
-) -> Allowed:
-    """Return the decision once the call is allowed, after asks for what it lacks; awaits nothing unless `is_async`."""
-    # At most two grants: after one that is pinned to arguments, `CallAsks` suggests nothing more.
-    while True:
-        # Anew each time: while a person decided, the caller may have been cancelled.
-        actor = current_actor()
-        held = None if actor is None else bundle_of(actor)
-        try:
-            allowed, passed = await _judged_with_bundle(tool, verifier, bound, held, is_async=is_async)
-        except Denied as denied:
-            # The call has ended, and not failed: its grants may help the next one.
-            _demand_actor(verifier)
-            wanted = asks.next([denied])
-            if wanted is None:
-                asks.raise_denied(denied)
-            outcome = await asks.seek_async(wanted) if is_async else asks.seek(wanted)
-            _demand_actor(verifier)
-            if not asks.gained(outcome, held or ()):
-                asks.raise_denied(denied)
-        else:
-            asks.passed(passed)
-            return allowed
-
-
-async def _judged_with_bundle(
-    tool: _Tool, verifier: Verifier, bound: _BoundCall, held: Bundle | None, *, is_async: bool
-) -> tuple[Allowed, Capability]:
-    """Return the decision that allows the call, with this capability that the bundle holds now."""
-    first: Denied | None = None
-    for candidate in _candidates(verifier, bound, held):
-        _demand_actor(verifier)
-        try:
-            # The presentation is in no variable, which an error would carry before it is burnt.
-            if is_async:
-                admitted = await verifier.admit_async(_presented(candidate, bound, held), bound.presented)
-            else:
-                admitted = verifier.admit(_presented(candidate, bound, held), bound.presented)
-            call = tool.call(admitted, bound)
-            allowed = await admitted.judge_async(call, sent=True) if is_async else admitted.judge(call, sent=True)
-        except Denied as denied:
-            first = _first_denial(first, denied)
-        else:
-            return allowed, candidate
-    raise first or _without(verifier, bound, held)
-
-
-def _first_denial(first: Denied | None, denied: Denied) -> Denied:
-    """Return the denial to report if no capability passes: of one that lacks only an approval, or of the newest."""
-    # Only a 403 is about this capability. Any other status, such as a store that is away, meets the next one too.
-    if denied.status != 403:
-        raise denied
-    return denied if first is None or (first.approve is None and denied.approve is not None) else first
-
-
-def _presented(candidate: Capability, bound: _BoundCall, held: Bundle | None) -> str:
-    """The text of a presentation of a capability, with the approvals of the bundle that may serve the call."""
-    if held is None or not held.approvals:
-        return candidate.present(bound.presented).text
-    return held.present_capability(candidate, bound.presented, call=bound.call).text
-
-
-def _candidates(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> list[Capability]:
-    if held is None or verifier.audience not in held.audiences:
-        return []
-    action = bound.presented.action
-    candidates = held.candidates(verifier.audience, bound.call)
-    if len(candidates) > 1 or permits(candidates[0], action):
-        return candidates
-    # No capability allows the call. One that allows its action shows what else denies it, and so what to ask for.
-    speaking = (one for one in held if one.audience == verifier.audience and permits(one, action))
-    return [*speaking][-1:] or candidates
-
-
-def _without(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> Denied:
-    """Return the denial of a call for which there is nothing to present.
-
-    If the caller holds a bundle, the denial suggests what to ask for.
-    """
-    audience = verifier.audience
-    if held is None:
-        return _nobody(verifier)
-    action = bound.presented.action
-    sentence = f"{NO_TOKEN.sentence}: this agent holds no capability for {audience}"
-    missing = replace(NO_TOKEN, sentence=sentence, wanted=f"a bundle that holds a capability for {audience}")
-    denied = verifier.denial(missing, action)
-    ask = suggested_ask((), audience=audience, action=action, args=bound.stated.arguments)
-    return Denied(denied.decision, ask)
-
-
-def _demand_actor(verifier: Verifier) -> None:
-    """Raise Denied if nobody acts any more: the caller was cancelled, or has left."""
-    if current_actor() is None:
-        raise _nobody(verifier)
-
-
-def _nobody(verifier: Verifier) -> Denied:
-    sentence = f"{NO_TOKEN.sentence}: {why_nobody_acts()}"
-    return verifier.denial(replace(NO_TOKEN, sentence=sentence, wanted="run it inside `with capx.acting(bundle):`"))
-
-
-def _copies(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: own_copy(name, value) for name, value in arguments.items()}
+def _stated(spec: CallSpec, args: Mapping[str, Any]) -> StatedCall:
+    spec.demand_derivable(args)
+    values = copies(args)
+    return StatedCall.of(spec, values, values)
 
 
 def _judgeable(function: Callable[..., Any]) -> "Signature":

@@ -178,9 +178,17 @@ ROOMS: Final = {
     "delegation": _capx("tokens/delegation", "tokens/test_delegation"),
     "rows": _capx("store/sql/rows", "store/test_rows", "store/test_events", "store/test_store"),
     "request_rows": _capx("store/sql/request_rows", "store/test_request_rows"),
+    "judged_call": _capx(
+        "guard/judged_call",
+        "guard/test_judged_call",
+        "guard/test_tool",
+        "guard/test_tool_give_back",
+        "agent/test_agent",
+    ),
     "tool": _capx(
         "guard/tool",
         "guard/test_tool",
+        "guard/test_tool_injected",
         "guard/test_tool_give_back",
         "guard/test_observer",
         "agent/test_actor",

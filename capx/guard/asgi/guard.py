@@ -4,13 +4,15 @@ Laws:
 
 - The guard checks the head first: the MAC, whether the token has ended, and the age of the presentation. Only then does
   it read the body, up to a limit. It compares the digest, burns the presentation, and looks for revocations again.
-- The guard withholds an answer if no decision allows it, even if the code behind the guard caught the denial. It also
-  withholds what an error before a decision would show.
+- The guard withholds an answer if no decision allows it, even if the code behind the guard caught the denial: the bearer
+  gets an error of the service, or, with `swallowed="refusal"`, the denial. It also withholds what an error before a
+  decision would show.
 - A guard that is set up wrongly does not start, and answers no request.
 """
 
 import logging
 from collections.abc import Iterable
+from typing import Literal
 
 from capx.crypto.instants import seconds
 from capx.errors import ConfigurationProblem
@@ -48,6 +50,10 @@ class ASGIGuard:
     that are open to everybody; in their place, `rules` say which answers may leave. `prefix` is the part that a proxy
     removes from the front of each path without a trace in the request. `max_body` is in bytes, and `body_seconds` is
     the time within which a body has to arrive. `on_decision` gets each decision.
+
+    `swallowed` says what the bearer gets if the application catches a denial and answers all the same. That is a fault
+    of the application, so it is "error" by default: a 500 without a reason, and a line in the log. With "refusal" it is
+    the denial itself, for servers that turn every exception into an answer of their own, such as those of JSON-RPC.
     """
 
     def __init__(
@@ -61,7 +67,10 @@ class ASGIGuard:
         max_body: int = MAX_BODY,
         body_seconds: float = BODY_SECONDS,
         on_decision: OnDecision | None = None,
+        swallowed: Literal["error", "refusal"] = "error",
     ) -> None:
+        if swallowed not in ("error", "refusal"):
+            raise ConfigurationProblem(f"`swallowed=` is {swallowed!r:.40}: it must be 'error' or 'refusal'")
         self._app = app
         self._verifier = verifier
         paths = tuple(public)
@@ -74,6 +83,7 @@ class ASGIGuard:
         self._max_body = max_body
         self._body_seconds = seconds("body_seconds", body_seconds, ConfigurationProblem)
         self._observer = Observer(on_decision)
+        self._answers_swallowed = swallowed == "refusal"
         self._checked = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,7 +164,7 @@ class ASGIGuard:
             reason = str(error) if isinstance(error, Withheld) else gate.withheld
             # After a denial the bearer gets the denial, also if a handler of errors tried to answer it and the gate
             # stopped that. If the code caught the denial and went on to answer, it is at fault: withhold and log.
-            if current.denied is not None and (reason is None or any(denials(error))):
+            if current.denied is not None and (reason is None or any(denials(error)) or self._answers_swallowed):
                 await answer_denied(scope, send, current.denied)
             elif reason is not None:
                 await self._withhold(scope, send, reason, trace=error.__context__ is not None)
@@ -164,7 +174,9 @@ class ASGIGuard:
             else:
                 raise
         else:
-            if gate.withheld is not None:
+            if gate.withheld is not None and current.denied is not None and self._answers_swallowed:
+                await answer_denied(scope, send, current.denied)
+            elif gate.withheld is not None:
                 await self._withhold(scope, send, gate.withheld)
 
     async def _deny(self, scope: Scope, send: Send, current: GuardedRequest, denied: Denied) -> None:
