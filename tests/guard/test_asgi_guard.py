@@ -277,6 +277,35 @@ def test_an_answer_that_no_passed_verdict_covers_is_withheld(
     assert "secret" not in response.text
 
 
+@pytest.mark.parametrize("path", ["/swallowed", "/swallowed-after-a-pass"])
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_swallowed_refusal_may_be_answered_by_the_guard(
+    lab: Authority, capability: Capability, path: str, *, stops: bool
+) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        # Some servers pass on what `send` raises, and others keep it to themselves.
+        try:
+            await echo(scope, receive, send)
+        except Exception:
+            if stops:
+                raise
+
+    guarded = ASGIGuard(application, lab.verifier("crm"), swallowed="refusal")
+    with served(guarded, lifespan="off") as url, httpx.Client(base_url=url) as client:
+        response = client.get(path, headers=presented(capability, target=path))
+        assert problem(response, 403) == "action_not_allowed"
+        assert "secret" not in response.text
+        # That no call was judged is no refusal.
+        response = client.get("/unjudged", headers=presented(capability, target="/unjudged"))
+        assert problem(response, 500) == "withheld"
+
+
+def test_what_is_done_with_a_swallowed_refusal_is_named(lab: Authority) -> None:
+    wrong: Any = "refuse"
+    with pytest.raises(ConfigurationProblem, match="'error' or 'refusal'"):
+        ASGIGuard(echo, lab.verifier("crm"), swallowed=wrong)
+
+
 def test_head_is_guarded_as_get_is(client: httpx.Client, capability: Capability) -> None:
     assert client.head("/x").status_code == 401
     assert client.head("/x", headers=presented(capability)).status_code == 401

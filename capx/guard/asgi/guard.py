@@ -4,9 +4,9 @@ Laws:
 
 - The guard checks the head first: the MAC, whether the token has ended, and the age of the presentation. Only then does
   it read the body, up to a limit. It compares the digest, burns the presentation, and looks for revocations again.
-- The guard withholds an answer if no decision allows it, even if the code behind the guard caught the denial: the bearer
-  gets an error of the service, or, with `swallowed="refusal"`, the denial. It also withholds what an error before a
-  decision would show.
+- The guard withholds an answer if no decision allows it, even if the code behind the guard caught the denial: then the
+  bearer gets an error of the service, or, with `swallowed="refusal"`, the denial. The guard also withholds what an
+  error before a decision would show.
 - A guard that is set up wrongly does not start, and answers no request.
 """
 
@@ -53,7 +53,8 @@ class ASGIGuard:
 
     `swallowed` says what the bearer gets if the application catches a denial and answers all the same. That is a fault
     of the application, so it is "error" by default: a 500 without a reason, and a line in the log. With "refusal" it is
-    the denial itself, for servers that turn every exception into an answer of their own, such as those of JSON-RPC.
+    the denial itself, for servers that turn every exception into an answer of their own, such as those of JSON-RPC. The
+    bearer may then send the call again, so nothing that follows the denial may have an effect.
     """
 
     def __init__(
