@@ -13,6 +13,8 @@ Modules:
     agent                    the agent: its bundle, its authority, its HTTP clients
     actor                    the bundle or agent for which the running code acts
     context_block            a `with` block for which a context variable has a value
+    working                  a `with` block in which an agent works, at whose end it completes its task
+    framework                what adapters of agent frameworks share: texts for models, and sub-agents
     unfinished_work          functions that return before their work is done
     next_asks, ask_queue     what to ask for after a denial; the asks of an agent that wait for an answer
     call_asks                the asks of one call, and how the call ends

@@ -54,6 +54,7 @@ Actor = Bundle | Seeker
 A = TypeVar("A", bound=Actor)
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 _NOBODY: Final = (
     "nobody acts here. Run it inside `with capx.acting(bundle):`. Other threads and pools do not inherit that block: "
@@ -64,7 +65,7 @@ _ENDED: Final = (
     "it, or with a context of its own (`contextvars.Context()`)"
 )
 
-_current: ContextVar["_Acting[Any] | None"] = ContextVar("capx_actor", default=None)
+_current: ContextVar["_Block[Any] | None"] = ContextVar("capx_actor", default=None)
 
 
 def acting(actor: A, *, across_yield: bool = False) -> AbstractContextManager[A]:
@@ -89,7 +90,17 @@ def acting(actor: A, *, across_yield: bool = False) -> AbstractContextManager[A]
     return _Acting(actor, across_yield=across_yield)
 
 
-class _Acting(ContextBlock[A]):
+class _Block(ContextBlock[T]):
+    @property
+    def is_open(self) -> bool:
+        """Whether neither it nor a block around it has been left."""
+        block: _Block[Any] | None = self
+        while block is not None and not block.is_left:
+            block = block.around
+        return block is None
+
+
+class _Acting(_Block[A]):
     def __init__(self, actor: A, *, across_yield: bool) -> None:
         super().__init__(_current, actor, what="`acting` block")
         self._across_yield = across_yield
@@ -106,13 +117,23 @@ class _Acting(ContextBlock[A]):
             "`agent.tool` or, if it is guarded, `bundle.calling`"
         )
 
-    @property
-    def is_open(self) -> bool:
-        """Whether neither it nor a block around it has been left."""
-        block: _Acting[Any] | None = self
-        while block is not None and not block.is_left:
-            block = block.around
-        return block is None
+
+def caller_scope() -> AbstractContextManager[None]:
+    """Tell what is started in the `with` block when the block has been left: then nobody acts in it any more.
+
+    It is for adapters of frameworks, around one call of a tool. If the call is cancelled while its tool waits in a
+    thread for a person, the tool does not run, whatever the person answers. It changes nobody who acts, and needs
+    nobody to act. A generator cannot enter it (InvalidRequest), as with `acting`.
+    """
+    return _CallerScope(_current, None, what="block of a caller")
+
+
+class _CallerScope(_Block["Actor | None"]):
+    def __enter__(self) -> None:
+        _demand_no_generator_frame(inspect.currentframe())
+        # Also after the block around it has ended: code that needs nobody to act must still run.
+        self.value = current_actor()
+        super().__enter__()
 
 
 def current_actor() -> Actor | None:
@@ -121,12 +142,20 @@ def current_actor() -> Actor | None:
     return block.value if block is not None and block.is_open else None
 
 
+def acting_block() -> object | None:
+    """The innermost `acting` block around the running code, for what shall last as long as it; None without one."""
+    block: _Block[Any] | None = innermost(_current)
+    while isinstance(block, _CallerScope):
+        block = block.around
+    return block
+
+
 def demand_open_block() -> None:
     """Raise InvalidRequest if the `acting` block in which the running code was started has ended."""
     _demand_open(innermost(_current))
 
 
-def _demand_open(block: "_Acting[Any] | None") -> None:
+def _demand_open(block: "_Block[Any] | None") -> None:
     # In a forked child, nobody hears that the block of the parent has ended.
     if block is not None and not (block.is_open and block.is_of_this_process):
         raise InvalidRequest(_ENDED)
@@ -149,7 +178,7 @@ def run_as(actor: Actor, function: Callable[P, R]) -> Callable[P, R]:
     If it is made in an `acting` block, a call raises InvalidRequest after that block has ended, wherever it is made.
     """
     demand_no_generator(function)
-    made_in: _Acting[Any] | None = innermost(_current)
+    made_in: _Block[Any] | None = innermost(_current)
     if returns_coroutine(function):
         # A coroutine runs after the call has returned, so its block must stay open until it has ended.
 

@@ -21,6 +21,7 @@ from capx.agent.ask_queue import AskQueue
 from capx.agent.next_asks import AskOutcome, NextAsks, is_limited_grant
 from capx.agent.protocols import ActsForHolder, AgentAuthority
 from capx.agent.unproven_grants import UnprovenGrants
+from capx.agent.working import Working
 from capx.api.messages.agents import AgentStatus
 from capx.background import begin_in_each_process, in_event_loop, run_in_thread, wait_async
 from capx.crypto.instants import seconds
@@ -279,6 +280,18 @@ class Agent:
         """`statement`, for async code."""
         stated = partial(self.statement, action, audience=audience, args=args, request=request)
         return await wait_async(run_in_thread(stated, name="capx-statement"))
+
+    def working(self, *, complete: bool = True) -> "Working[Self]":
+        """Act as this agent for a block of code, `with` or `async with`, and complete the task at its end.
+
+        The task is completed however the block ends, so nothing that was started in it can act any more. If that fails,
+        the block raises the error; its own exception goes on, with a note. With `complete=False` the block does not end
+        the task: for a run that is only interrupted, and goes on later. InvalidRequest if there is no authority that
+        could complete the task.
+        """
+        if complete:
+            self._demand_authority()
+        return Working(self, self.complete if complete else None)
 
     def complete(self) -> None:
         """End the task because its work is done: all its tokens are dead when this returns."""

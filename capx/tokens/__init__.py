@@ -22,6 +22,7 @@ Modules:
     held_approvals            which of an agent's approvals go with a capability
     pins                      the entry of an allowlist that holds a call to its arguments
     delegation                a child for one block of code
+    closing_act               what is done at the end of a block, however it ends
     guarded_function          how a bundle finds the guard of a function of its process
     lineage                   the claims, nodes, ids and restrictions of a chain
     wording                   a refusal as a sentence that names the hop

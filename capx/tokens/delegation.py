@@ -3,22 +3,18 @@
 Laws:
 
 - After the block, the child is revoked, or an error says that it may not be.
-- An exception of the block is never replaced. If revoking fails too, a note on the exception says so.
-- A cancellation during the revocation is passed on after the revocation, or after PATIENCE.
+- An exception of the block, or a cancellation, is treated as `capx.tokens.closing_act` says.
 """
 
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from capx.background import outlast, run_in_thread
 from capx.crypto.base64url import b64u
-from capx.errors import InvalidRequest, StoreProblem, Unavailable
+from capx.errors import InvalidRequest
+from capx.tokens.closing_act import ClosingAct
 from capx_caveats import shown
-
-PATIENCE: Final = 30.0
-"""Seconds for which an async block waits at its end until its child is revoked."""
 
 
 class Child(Protocol):
@@ -70,15 +66,7 @@ class Delegation(Generic[C]):
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._authority.revoke(self._held())
-        except Exception as error:
-            if raised is None:
-                raise
-            self._note(raised, error)
-        except BaseException as interruption:
-            self._note(interruption, StoreProblem("it was interrupted"))
-            raise
+        self._revocation().do(raised)
 
     async def __aenter__(self) -> C:
         return self.__enter__()
@@ -86,31 +74,22 @@ class Delegation(Generic[C]):
     async def __aexit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._revocation().do_async(raised)
+
+    def _revocation(self) -> ClosingAct:
         child = self._held()
-        # In a thread of its own: tools of the block may occupy all threads of the pool.
-        revoking = run_in_thread(lambda: self._authority.revoke(child), name="capx-revoke")
-        cancelled = await outlast(revoking, PATIENCE)
-        failed: BaseException | None = Unavailable(f"the authority did not answer within {PATIENCE:g} s")
-        if revoking.done():
-            failed = revoking.exception()
-        if failed is not None:
-            if cancelled is None and raised is None:
-                raise failed
-            self._note(cancelled or raised, failed)
-        if cancelled is not None:
-            raise cancelled
+        return ClosingAct(lambda: self._authority.revoke(child), self._not_revoked, name="capx-revoke")
 
     def _held(self) -> C:
         if self._child is None:
             raise InvalidRequest("this delegation was not entered: use it in `with` or `async with`")
         return self._child
 
-    def _note(self, raised: BaseException | None, error: BaseException) -> None:
-        if raised is not None:
-            raised.add_note(
-                f"{shown(self._to)} could not be revoked ({error}): it lives until it expires, or its node "
-                f"{b64u(self._held().node or b'')} is revoked"
-            )
+    def _not_revoked(self, error: BaseException) -> str:
+        return (
+            f"{shown(self._to)} could not be revoked ({error}): it lives until it expires, or its node "
+            f"{b64u(self._held().node or b'')} is revoked"
+        )
 
 
 def _revocable(child: C) -> C:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from capx.agent.actor import acting, current_actor
+from capx.agent.actor import acting, acting_block, caller_scope, current_actor, why_nobody_acts
 from capx.agent.agent import Agent
 from capx.agent.unproven_grants import MAX_IN_VAIN
 from capx.authority.authority import Authority
@@ -405,3 +405,97 @@ def test_a_run_cancelled_while_its_call_is_judged_runs_nothing(lab: Authority, t
     asyncio.run(act(newest))
     assert outcomes == ["no_token", "no_token"]
     assert not regions
+
+
+# The block of a caller, for adapters
+
+
+def test_a_thread_whose_caller_has_left_does_not_run(lab: Authority) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    @lab.tool("crm.export")
+    def export() -> None:
+        pytest.fail("it ran")
+
+    def wait_and_run() -> None:
+        asked.set()
+        assert answered.wait(10)
+        with pytest.raises(Denied, match="has ended"):
+            export()
+        with pytest.raises(InvalidRequest, match="has ended"), acting(bundle):
+            pytest.fail("it acted")
+
+    async def call() -> None:
+        # As a framework that runs plain tools in threads, and is cancelled.
+        with caller_scope():
+            await asyncio.to_thread(wait_and_run)
+
+    async def run() -> None:
+        with acting(bundle):
+            calling = asyncio.ensure_future(call())
+            assert await asyncio.to_thread(asked.wait, 10)
+            calling.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await calling
+            answered.set()
+            # The run itself goes on.
+            assert current_actor() is bundle
+
+    bundle = lab.open(allow=["crm.export"]).bundle
+    asyncio.run(run())
+
+
+def test_in_the_block_of_a_caller_the_same_one_acts(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.export"]).bundle
+    with acting(bundle), caller_scope(), caller_scope():
+        assert current_actor() is bundle
+        with acting(bundle.delegate(to="child")) as child:
+            assert current_actor() is child
+    with caller_scope():
+        assert current_actor() is None
+        assert "nobody acts here" in why_nobody_acts()
+        # A function that has its own actor.
+        with acting(bundle):
+            assert current_actor() is bundle
+
+
+def test_a_caller_may_have_a_block_after_that_around_it_ended(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.export"]).bundle
+    seen: list[object] = []
+
+    async def later() -> None:
+        await ended.wait()
+        with caller_scope():
+            seen.append(current_actor())
+
+    async def run() -> None:
+        with acting(bundle):
+            task = asyncio.ensure_future(later())
+            await asyncio.sleep(0)
+        ended.set()
+        await task
+
+    ended = asyncio.Event()
+    asyncio.run(run())
+    assert seen == [None]
+
+
+def test_a_generator_cannot_enter_the_block_of_a_caller() -> None:
+    def tool() -> Iterator[int]:
+        with caller_scope():
+            yield 1
+
+    with pytest.raises(InvalidRequest, match="generator"):
+        next(tool())
+
+
+def test_the_block_that_acts_is_behind_those_of_callers(lab: Authority) -> None:
+    bundle = lab.open(allow=["crm.export"]).bundle
+    assert acting_block() is None
+    with acting(bundle):
+        block = acting_block()
+        assert block is not None
+        with caller_scope():
+            assert acting_block() is block
+        with acting(bundle):
+            assert acting_block() is not block

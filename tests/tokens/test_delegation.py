@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import capx.tokens.delegation as delegation_module
 from capx.api.messages.outcomes import Revocation
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, StoreProblem, Unavailable
+from capx.tokens import closing_act
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
@@ -240,7 +240,7 @@ class Silent:
 
 
 def test_an_exit_that_takes_too_long_says_the_child_may_live(lab: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delegation_module, "PATIENCE", 0.1)
+    monkeypatch.setattr(closing_act, "PATIENCE", 0.1)
     silent = Silent()
 
     async def act() -> None:
