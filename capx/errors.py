@@ -9,7 +9,7 @@
     │   ├── UnknownRequest   there is no request with this id
     │   └── NotThere         over HTTP: there is no other object with this id (capx.api.problems)
     ├── Pending              nobody's: a person has to answer first (capx.verify.ask)
-    ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent.httpx_client)
+    ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent.redirected)
     ├── HttpRefusal          the client's: an HTTP request that the authority does not serve (capx.api.problems)
     ├── UnreadableHead       the bearer's: a head without a readable credential (capx.guard.asgi.messages)
     ├── Withheld             the service's: its code may not answer this request (capx.guard.asgi.response_gate)

@@ -20,6 +20,10 @@ Modules:
     call_asks                the asks of one call, and how the call ends
     unproven_grants          the grants that have not helped yet: after a few in vain, an agent asks no more
     httpx_client             an httpx client that presents each request
+    httpx2_client            the same for httpx2
+    presenting_transport     the transports under both, which send a token to a configured origin only
+    http_library             what presenting needs of either library
+    redirected               the error for a redirect, which no client follows
     presented_call           one call that is sent: the capabilities that are tried, the denials, the asks
     presented_request        one HTTP request that is presented, and what its answers say
     response_peek            the beginning of a response, read without using it up

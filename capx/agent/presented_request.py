@@ -1,14 +1,12 @@
-"""One HTTP request to one audience: what httpx sends for each attempt, and what its answers say.
+"""One HTTP request to one audience: what a client sends for each attempt, and what its answers say.
 
 Law: no I/O.
 """
 
-from collections.abc import Iterator
-from typing import Final
-
-import httpx
+from typing import TYPE_CHECKING, Final
 
 from capx.agent.actor import Actor
+from capx.agent.http_library import HttpLibrary
 from capx.agent.next_asks import AskOutcome, NextAsks
 from capx.agent.presented_call import PassedCapabilities, PresentedCall
 from capx.api.problems import from_denial
@@ -16,6 +14,11 @@ from capx.errors import InvalidRequest
 from capx.tokens.binding import HttpRequest
 from capx.tokens.capability import Presentation
 from capx.verify.ask import Approved, Granted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
 
 ASK_EXTENSION: Final = "capx_ask"
 """The extension of a 403 response that says why nothing was granted: capx.Refused, or the error of the ask."""
@@ -34,8 +37,16 @@ class PresentedRequest:
     """
 
     def __init__(
-        self, request: httpx.Request, audience: str, body: bytes, actor: Actor, passed: PassedCapabilities
+        self,
+        request: "httpx.Request",
+        audience: str,
+        body: bytes,
+        actor: Actor,
+        *,
+        passed: PassedCapabilities,
+        library: HttpLibrary,
     ) -> None:
+        self._library = library
         self._request = request
         self._received = HttpRequest(
             method=request.method,
@@ -51,20 +62,20 @@ class PresentedRequest:
         self.refusal: httpx.Response | None = None
         """The most informative refusal of those that were read whole."""
 
-    def attempts(self) -> Iterator[httpx.Request]:
+    def attempts(self) -> "Iterator[httpx.Request]":
         """Yield the request with each presentation in turn."""
         for presentation in self._presented.attempts():
             if presentation is None:
                 raise AssertionError("a client demands a capability for its audience first")
             yield self._with(presentation)
 
-    def answered(self, response: httpx.Response) -> httpx.Response:
+    def answered(self, response: "httpx.Response") -> "httpx.Response":
         """Note which capability the request passed with."""
         if response.is_success:
             self._presented.succeeded()
         return response
 
-    def refused(self, response: httpx.Response, problem: bytes | None) -> None:
+    def refused(self, response: "httpx.Response", problem: bytes | None) -> None:
         """Note what a denial says.
 
         A body that was not read whole is not kept, and the agent then asks for nothing.
@@ -74,11 +85,11 @@ class PresentedRequest:
         elif self._presented.refused(from_denial(problem, self._audience)):
             self.refusal = response
 
-    def next_asks(self, response: httpx.Response) -> NextAsks | None:
+    def next_asks(self, response: "httpx.Response") -> NextAsks | None:
         """Return what to ask for after a response; None if there is nothing to ask for."""
         return self._presented.next_asks() if is_refusal(response) else None
 
-    def gained(self, outcome: AskOutcome | None, response: httpx.Response) -> bool:
+    def gained(self, outcome: AskOutcome | None, response: "httpx.Response") -> bool:
         """Return whether there is a new capability to present; if not, note the reason on the response.
 
         Raises Unavailable if the authority has not answered.
@@ -88,7 +99,7 @@ class PresentedRequest:
             response.extensions[ASK_EXTENSION] = outcome.answer
         return gained
 
-    def ended(self, response: httpx.Response) -> httpx.Response:
+    def ended(self, response: "httpx.Response") -> "httpx.Response":
         """Return the response of the call; a denial gets the notes why the call stays denied."""
         if is_refusal(response):
             self.asks.failed()
@@ -104,28 +115,28 @@ class PresentedRequest:
         if denied is not None:
             self.asks.raise_denied(denied)
 
-    def _with(self, presentation: Presentation) -> httpx.Request:
+    def _with(self, presentation: Presentation) -> "httpx.Request":
         headers = self._request.headers.copy()
         # The service has its own use for Authorization: do not change it.
         if "authorization" in headers:
             headers["Capx-Token"] = presentation.text
         else:
             headers["Authorization"] = presentation.authorization
-        return httpx.Request(
+        return self._library.request(
             self._request.method,
             self._request.url,
             headers=headers,
-            stream=httpx.ByteStream(self._received.body),
+            stream=self._library.byte_stream(self._received.body),
             extensions=self._request.extensions,
         )
 
 
-def is_refusal(response: httpx.Response) -> bool:
+def is_refusal(response: "httpx.Response") -> bool:
     """Whether capx denied the request. A 403 of the service itself may come after effects: never repeat that."""
     return response.status_code == 403 and response.headers.get("www-authenticate") == "Capx"
 
 
-def is_denial(response: httpx.Response) -> bool:
+def is_denial(response: "httpx.Response") -> bool:
     """Whether the head of a response looks like a denial of capx; its body decides."""
     return response.status_code in (401, 403, 503) and response.headers.get("www-authenticate") == "Capx"
 
@@ -135,7 +146,7 @@ def _is_fixed(segment: str) -> bool:
     return not any(map(str.isdigit, segment))
 
 
-def _single(request: httpx.Request, name: str) -> str | None:
+def _single(request: "httpx.Request", name: str) -> str | None:
     wanted = name.encode()
     values = [value for key, value in request.headers.raw if key.lower() == wanted]
     if len(values) > 1:
@@ -143,7 +154,7 @@ def _single(request: httpx.Request, name: str) -> str | None:
     return values[0].decode("latin-1").strip(" \t") if values else None
 
 
-def _target(url: httpx.URL) -> str:
+def _target(url: "httpx.URL") -> str:
     # A service sees no difference between an empty query and none, so the presentation must not have one either.
     path, _, query = url.raw_path.decode("ascii").partition("?")
     return f"{path}?{query}" if query else path

@@ -1,0 +1,20 @@
+"""The error of a client whose service answered with a redirect, which no client follows."""
+
+from typing import Any
+
+from capx.api import remote_text
+from capx.errors import CapxError
+
+
+class Redirected(CapxError):
+    """A service answered with a redirect to `url`. The client did not follow it. The text shows only its beginning."""
+
+    def __init__(self, url: str) -> None:
+        shown = remote_text.text(url, remote_text.DETAIL)
+        super().__init__(
+            f"the service redirects to {shown}, which this client does not follow: if it is right, call it"
+        )
+        self.url = url
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url,), vars(self)
