@@ -21,6 +21,7 @@ Modules:
     unproven_grants          the grants that have not helped yet: after a few in vain, an agent asks no more
     httpx_client             an httpx client that presents each request
     httpx2_client            the same for httpx2
+    requests_adapter         the same for requests: a session, or an adapter for your own
     presenting_transport     the transports under both, which send a token to a configured origin only
     http_library             what presenting needs of either library
     redirected               the error for a redirect, which no client follows

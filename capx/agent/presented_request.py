@@ -56,7 +56,7 @@ class PresentedRequest:
             body=body,
         )
         self._audience = audience
-        kind = (request.method, *filter(_is_fixed, request.url.path.split("/")))
+        kind = kind_of(request.method, request.url.path)
         self._presented = PresentedCall(self._received, audience, actor, passed, kind)
         self.asks = self._presented.asks
         self.refusal: httpx.Response | None = None
@@ -139,6 +139,11 @@ def is_refusal(response: "httpx.Response") -> bool:
 def is_denial(response: "httpx.Response") -> bool:
     """Whether the head of a response looks like a denial of capx; its body decides."""
     return response.status_code in (401, 403, 503) and response.headers.get("www-authenticate") == "Capx"
+
+
+def kind_of(method: str, path: str) -> tuple[str, ...]:
+    """Return the kind of a request, for `PassedCapabilities`."""
+    return method, *filter(_is_fixed, path.split("/"))
 
 
 def _is_fixed(segment: str) -> bool:

@@ -56,17 +56,8 @@ class Presenter:
         return self._audiences.get(_origin(request.url))
 
     def actor(self, audience: str) -> Actor:
-        """Return the current actor; an agent must hold something for the audience."""
-        actor = self._actor or current_actor()
-        if actor is None:
-            raise InvalidRequest(
-                f"there is no bundle to act with: pass one to the client. Otherwise {why_nobody_acts()}"
-            )
-        if not isinstance(actor, Bundle) and audience not in actor.bundle.audiences:
-            # Without a capability there is nothing to present, so no denial can say what the call needs.
-            ask = f"agent.ask(ACTION, audience={audience!r}, args={{…}})"
-            raise InvalidRequest(f"the agent has no capability for {audience!r} yet: ask for an action with {ask}")
-        return actor
+        """Return who acts at this audience."""
+        return actor_at(audience, self._actor)
 
 
 class PresentingTransport:
@@ -85,7 +76,7 @@ class PresentingTransport:
         if not isinstance(stream, Iterable):
             raise InvalidRequest("this client cannot send an async body: use an async client")
         actor = self._presenter.actor(audience)
-        body = _Body(self._presenter.max_body)
+        body = Body(self._presenter.max_body)
         for chunk in stream:
             body.add(chunk)
         sending = self._presenter.presented(request, audience, body.whole(), actor)
@@ -141,7 +132,7 @@ class AsyncPresentingTransport:
         if not isinstance(stream, AsyncIterable):
             raise InvalidRequest("an async client cannot send this body: pass bytes or an async iterable")
         actor = self._presenter.actor(audience)
-        body = _Body(self._presenter.max_body)
+        body = Body(self._presenter.max_body)
         async for chunk in stream:
             body.add(chunk)
         sending = self._presenter.presented(request, audience, body.whole(), actor)
@@ -181,7 +172,19 @@ class AsyncPresentingTransport:
         await self._inner.aclose()
 
 
-class _Body:
+def actor_at(audience: str, actor: Actor | None) -> Actor:
+    """Return this actor, or the current one; InvalidRequest for nobody, and for an agent that has nothing there."""
+    actor = actor or current_actor()
+    if actor is None:
+        raise InvalidRequest(f"there is no bundle to act with: pass one to the client. Otherwise {why_nobody_acts()}")
+    if not isinstance(actor, Bundle) and audience not in actor.bundle.audiences:
+        # Without a capability there is nothing to present, so no denial can say what the call needs.
+        ask = f"agent.ask(ACTION, audience={audience!r}, args={{…}})"
+        raise InvalidRequest(f"the agent has no capability for {audience!r} yet: ask for an action with {ask}")
+    return actor
+
+
+class Body:
     """A body that is collected in memory, up to a limit."""
 
     def __init__(self, limit: int) -> None:
@@ -190,12 +193,14 @@ class _Body:
         self._chunks: list[bytes] = []
 
     def add(self, chunk: bytes) -> None:
+        """Add the next part; InvalidRequest if that is too much."""
         self._room -= len(chunk)
         if self._room < 0:
             raise InvalidRequest(f"the body is larger than {self._limit} bytes, too much to buffer: raise max_body")
         self._chunks.append(chunk)
 
     def whole(self) -> bytes:
+        """Return all of it."""
         return b"".join(self._chunks)
 
 
