@@ -51,8 +51,11 @@ class OwnMeta(Struct, frozen=True):
 def bound_call(method: str, params: Mapping[str, Any] | None) -> ToolCall:
     """What the presentation of a request is bound to; InvalidRequest or InvalidCaveat for what cannot be presented.
 
-    For `tools/call` and `prompts/get`, arguments that are absent or null count as `{}`.
+    For `tools/call` and `prompts/get`, arguments that are absent or null count as `{}`. A method with a dot in its name
+    cannot be presented: another method would be bound in the same way.
     """
+    if "." in method:
+        raise InvalidRequest(f"the method {method!r:.80} has a dot in its name")
     sent = {name: value for name, value in (params or {}).items() if name != "_meta"}
     if method in _WITH_ARGUMENTS:
         sent["arguments"] = {} if sent.get("arguments") is None else sent["arguments"]

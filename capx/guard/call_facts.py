@@ -29,6 +29,9 @@ class GrantedTenant(enum.Enum):
     GRANTED = "the tenant of the authority's block"
 
 
+_RESERVED: Final = "mcp."
+"""How actions begin to which messages of the Model Context Protocol are bound: docs/spec/presentation.md."""
+
 GRANTED: Final = GrantedTenant.GRANTED
 """The tenant that the authority named in the token. The code must then keep to that tenant.
 
@@ -97,6 +100,9 @@ class CallSpec(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not is_action(self.action):
             raise ConfigurationProblem(f"{self.action!r:.80} is not an action: labels joined by dots")
+        if self.action.startswith(_RESERVED):
+            # A presentation of a message of MCP has such an action, and must not be one of a call of this function.
+            raise ConfigurationProblem(f"{self.action!r:.80} begins with {_RESERVED}, which is reserved: rename it")
 
     @property
     def derives(self) -> bool:
