@@ -35,7 +35,7 @@ from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON
+from capx_caveats import JSON, shown
 
 _OPEN: Final = frozenset({"initialize", "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"})
 """Methods that anybody may use: they show nothing of the server but its name and what it can do."""
@@ -147,7 +147,7 @@ class Gate:
         if method in _LISTS:
             return await self._list(method, sent, own, current, typed=has_type)
         meant = self._meant(method, sent or {})
-        current.admitted = await self._admitted(method, sent, own, meant)
+        await self._admit(current, method, sent, own, meant)
         spec = meant.spec
         if spec.judged_by_function:
             await current.screen_naming(spec.action, _returning(meant.arguments))
@@ -176,7 +176,11 @@ class Gate:
         if what.get("type") == "ref/resource":
             return self._resource(what)
         argument = object_or_none(params.get("argument")) or {}
-        return self._named("prompt", _text(what, "name"), {_text(argument, "name"): _text(argument, "value")})
+        # Beside it, the client sends the arguments that are known already.
+        known = _arguments(object_or_none(params.get("context")) or {})
+        if (name := _text(argument, "name")) in known:
+            raise Unserved(f"the argument {shown(name)} is sent twice", INVALID_PARAMS)
+        return self._named("prompt", _text(what, "name"), {**known, name: _text(argument, "value")})
 
     def _resource(self, params: Object) -> "_Meant":
         uri = _text(params, "uri")
@@ -189,19 +193,28 @@ class Gate:
             raise Unserved(f"Unknown {kind}: {name!r:.80}", INVALID_PARAMS)
         return _Meant(spec, name, arguments)
 
-    async def _admitted(self, method: str, params: Object | None, own: OwnMeta, meant: "_Meant") -> Admitted:
-        spec = meant.spec
+    async def _admit(
+        self, current: GuardedRequest, method: str, params: Object | None, own: OwnMeta, meant: "_Meant | None" = None
+    ) -> None:
         try:
             received = bound_call(method, params)
-            stated = spec.stated(meant.arguments, {})
-            if own.presentation is None:
-                decision = self._verifier.denial(NO_TOKEN, spec.action).decision
-                # Unlike a guard of HTTP, this one knows the action: who holds nothing can ask for it.
-                ask = suggested_ask((), audience=self.audience, action=spec.action, args=stated.args)
-                raise Denied(decision, ask, sent=True)
         except (InvalidRequest, InvalidCaveat) as error:
             raise Unserved(f"this request cannot be presented: {error}", INVALID_PARAMS) from None
-        return await self._verifier.admit_async(own.presentation, received)
+        try:
+            if own.presentation is None:
+                raise self._unpresented(meant)
+            current.admitted = await self._verifier.admit_async(own.presentation, received)
+        except Denied as denied:
+            current.keep(denied)
+            raise
+
+    def _unpresented(self, meant: "_Meant | None") -> Denied:
+        if meant is None:
+            return self._verifier.denial(NO_TOKEN)
+        # Unlike a guard of HTTP, this one knows the action: who holds nothing can ask for it.
+        action, args = meant.spec.action, meant.spec.stated(meant.arguments, {}).args
+        ask = suggested_ask((), audience=self.audience, action=action, args=args)
+        return Denied(self._verifier.denial(NO_TOKEN, action).decision, ask, sent=True)
 
     async def _judge_tool(self, current: GuardedRequest, meant: "_Meant", lister: Lister) -> None:
         spec, name, arguments = meant.spec, meant.name, meant.arguments
@@ -215,7 +228,8 @@ class Gate:
                 "at it, and then run capx mcp map --update",
                 INVALID_PARAMS,
             )
-        if (why := definition.schema.problem(arguments)) is not None:
+        why = await current.computed(lambda: definition.schema.problem(arguments))
+        if why is not None:
             current.deny(spec.action, unjudgeable(why), sent=True)
         await current.judge_call_async(meant.facts(definition.schema.defaults(arguments)))
 
@@ -225,11 +239,7 @@ class Gate:
         if own.presentation is None:
             # Not an error: clients list by themselves.
             return Entered(self, method, params, result=_private({_LISTS[method]: []}, typed=typed))
-        try:
-            received = bound_call(method, params)
-        except (InvalidRequest, InvalidCaveat) as error:
-            raise Unserved(f"this request cannot be presented: {error}", INVALID_PARAMS) from None
-        current.admitted = await self._verifier.admit_async(own.presentation, received)
+        await self._admit(current, method, params, own)
         return Entered(self, method, params, current=current, asks=own.asks, typed=typed)
 
     def shown_list(self, method: str, result: Any, admitted: Admitted, *, asks: bool, typed: bool) -> Object:
