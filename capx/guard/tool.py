@@ -14,37 +14,33 @@ Laws:
 """
 
 import functools
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.agent.actor import Actor, bundle_of, current_actor, run_as, why_nobody_acts
 from capx.agent.call_asks import CallAsks
-from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
+from capx.agent.unfinished_work import demand_finished, returns_coroutine
 from capx.background import in_pool, without_loop
-from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest, Unavailable
-from capx.guard.argument_copy import own_copy
-from capx.guard.call_facts import CallSpec, Costs, Derived, StatedArguments, Tenancy
+from capx.errors import CapxError, InvalidRequest, Unavailable
+from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
-from capx.guard.json_values import plain
+from capx.guard.judged_function import BoundCall, JudgedFunction
 from capx.guard.observer import Observer, OnDecision
-from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle, permits
 from capx.tokens.capability import Capability
 from capx.tokens.grants import audience_of
 from capx.tokens.guarded_function import carry_guard, guard_of
-from capx.verify.admitted import Admitted
 from capx.verify.ask import Pending
 from capx.verify.decision import NO_TOKEN, Allowed, Decision, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import Call, is_label
 
 if TYPE_CHECKING:
-    from inspect import BoundArguments, Signature
+    from inspect import BoundArguments
 
 _NOT_RUN: Final = "the function did not run"
 """Why a call gives back what it has spent, for the log."""
@@ -87,7 +83,9 @@ class ToolGuard:
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
             name = audience_of(action) if audience is None else audience
-            guard = _FunctionGuard(function, _Tool(function, spec), lambda: self._verifier_for(name), self._observer)
+            guard = _FunctionGuard(
+                function, JudgedFunction(function, spec), lambda: self._verifier_for(name), self._observer
+            )
             return cast("Callable[P, R]", guard.function)
 
         return guarded
@@ -106,60 +104,13 @@ def on_loop(tool: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     return cast("Callable[P, Coroutine[Any, Any, R]]", guard.twin().function)
 
 
-class _Tool:
-    """One function, and how its calls are stated."""
-
-    def __init__(self, function: Callable[..., Any], spec: CallSpec) -> None:
-        self.signature = _judgeable(function)
-        spec.demand_derivable(self.signature.parameters)
-        self._spec = spec
-
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "_BoundCall":
-        """Return a copy of the arguments with the defaults filled in, and what caveats see of them."""
-        bound = self.signature.bind(*args, **kwargs)
-        given = {*bound.arguments}
-        bound.apply_defaults()
-        bound.arguments = _copies(bound.arguments)
-        # Copied again: whoever is asked for permission sees what is judged, and must not change what runs.
-        judged = {name: to_builtins(plain(name, value)) for name, value in bound.arguments.items()}
-        # A presentation covers what the caller gave.
-        try:
-            presented = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
-        except InvalidCaveat as error:
-            raise InvalidRequest(f"an argument cannot be judged: {error}") from None
-        defaults = {name: value for name, value in judged.items() if name not in given}
-        return _BoundCall(bound, presented, StatedArguments(presented.args, defaults))
-
-    def call(self, admitted: Admitted, bound: "_BoundCall") -> Call:
-        """Return the call that is about to run."""
-        # Screen first: a caller who may not use the action at all must not make functions derive facts.
-        admitted.screen(self._spec.action, bound.stated.arguments)
-        # A copy of its own: a function that derives a fact must not change what runs.
-        values = _copies(bound.runs.arguments) if self._spec.derives else {}
-        tenant = self._spec.own_tenant(admitted, values)
-        return self._spec.facts(tenant, bound.stated, values, sent=True).call(admitted)
-
-
-class _BoundCall(Struct, frozen=True):
-    """The arguments with which the function runs, and what caveats see of them. Only the guard holds them."""
-
-    runs: "BoundArguments"
-    presented: ToolCall
-    stated: StatedArguments
-
-    @property
-    def call(self) -> Call:
-        """The call, as far as it is known without facts of the service."""
-        return Call(self.presented.action, self.stated.args, defaults=self.stated.defaults)
-
-
 class _FunctionGuard:
     """The guard of one function; `function` is the guarded one."""
 
     def __init__(
         self,
         unguarded: Callable[..., Any],
-        tool: _Tool,
+        tool: JudgedFunction,
         verifier_for: Callable[[], Verifier],
         observer: Observer,
         *,
@@ -259,7 +210,7 @@ class _AllowedCall(Struct, frozen=True):
 
 
 async def _judged_or_asked(
-    tool: _Tool, verifier: Verifier, bound: _BoundCall, asks: CallAsks, *, is_async: bool
+    tool: JudgedFunction, verifier: Verifier, bound: BoundCall, asks: CallAsks, *, is_async: bool
 ) -> Allowed:
     """Return the decision once the call is allowed, after asks for what it lacks; awaits nothing unless `is_async`."""
     # At most two grants: after one that is pinned to arguments, `CallAsks` suggests nothing more.
@@ -285,7 +236,7 @@ async def _judged_or_asked(
 
 
 async def _judged_with_bundle(
-    tool: _Tool, verifier: Verifier, bound: _BoundCall, held: Bundle | None, *, is_async: bool
+    tool: JudgedFunction, verifier: Verifier, bound: BoundCall, held: Bundle | None, *, is_async: bool
 ) -> tuple[Allowed, Capability]:
     """Return the decision that allows the call, with this capability that the bundle holds now."""
     first: Denied | None = None
@@ -314,14 +265,14 @@ def _first_denial(first: Denied | None, denied: Denied) -> Denied:
     return denied if first is None or (first.approve is None and denied.approve is not None) else first
 
 
-def _presented(candidate: Capability, bound: _BoundCall, held: Bundle | None) -> str:
+def _presented(candidate: Capability, bound: BoundCall, held: Bundle | None) -> str:
     """The text of a presentation of a capability, with the approvals of the bundle that may serve the call."""
     if held is None or not held.approvals:
         return candidate.present(bound.presented).text
     return held.present_capability(candidate, bound.presented, call=bound.call).text
 
 
-def _candidates(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> list[Capability]:
+def _candidates(verifier: Verifier, bound: BoundCall, held: Bundle | None) -> list[Capability]:
     if held is None or verifier.audience not in held.audiences:
         return []
     action = bound.presented.action
@@ -333,7 +284,7 @@ def _candidates(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> l
     return [*speaking][-1:] or candidates
 
 
-def _without(verifier: Verifier, bound: _BoundCall, held: Bundle | None) -> Denied:
+def _without(verifier: Verifier, bound: BoundCall, held: Bundle | None) -> Denied:
     """Return the denial of a call for which there is nothing to present.
 
     If the caller holds a bundle, the denial suggests what to ask for.
@@ -358,37 +309,3 @@ def _demand_actor(verifier: Verifier) -> None:
 def _nobody(verifier: Verifier) -> Denied:
     sentence = f"{NO_TOKEN.sentence}: {why_nobody_acts()}"
     return verifier.denial(replace(NO_TOKEN, sentence=sentence, wanted="run it inside `with capx.acting(bundle):`"))
-
-
-def _copies(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: own_copy(name, value) for name, value in arguments.items()}
-
-
-def _judgeable(function: Callable[..., Any]) -> "Signature":
-    import inspect
-
-    # The token could expire, or be revoked, between the call and the first value.
-    demand_no_generator(function)
-    signature = inspect.signature(function)
-    if _is_unbound(function, next(iter(signature.parameters), "")):
-        # The object would be an argument: the model, the approver and the store would read all that it holds.
-        name = function.__name__
-        raise ConfigurationProblem(
-            f"{function.__qualname__} is a method, and would pass its object as an argument: guard the bound method "
-            f"in __init__, as in self.{name} = lab.tool(…)(self.{name})"
-        )
-    for parameter in signature.parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            # Caveats find arguments by their names.
-            raise ConfigurationProblem(f"*{parameter.name} takes arguments that the signature does not name: name each")
-        if not is_label(parameter.name):
-            raise ConfigurationProblem(
-                f"{parameter.name!r:.80} cannot be the name of an argument: write 1 to 128 characters"
-            )
-    return signature
-
-
-def _is_unbound(function: Callable[..., Any], first: str) -> bool:
-    """Whether this is a function in the body of a class whose first parameter is the object or the class."""
-    around, _, _ = getattr(function, "__qualname__", "").rpartition(".")
-    return first in {"self", "cls"} and bool(around) and not around.endswith("<locals>")
