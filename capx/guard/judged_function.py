@@ -7,7 +7,7 @@ Laws:
 - A function whose calls cannot be judged as a whole is refused when it is guarded.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, to_builtins
@@ -15,7 +15,7 @@ from msgspec import Struct, to_builtins
 from capx.agent.unfinished_work import demand_no_generator
 from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.argument_copy import own_copy
-from capx.guard.call_facts import CallSpec, StatedArguments
+from capx.guard.call_facts import CallFacts, CallSpec, StatedArguments
 from capx.guard.json_values import plain
 from capx.tokens.binding import ToolCall
 from capx.verify.admitted import Admitted
@@ -26,24 +26,34 @@ if TYPE_CHECKING:
 
 
 class JudgedFunction:
-    """One function, and how its calls are stated."""
+    """One function, and how its calls are stated.
 
-    def __init__(self, function: Callable[..., Any], spec: CallSpec) -> None:
+    `injected` are parameters that a framework fills in: they are no arguments, and no caveat sees them.
+    """
+
+    def __init__(self, function: Callable[..., Any], spec: CallSpec, injected: Iterable[str] = ()) -> None:
         self.signature = _judgeable(function)
-        spec.demand_derivable(self.signature.parameters)
-        self._spec = spec
+        self.injected = frozenset(injected)
+        if unknown := self.injected - self.signature.parameters.keys():
+            raise ConfigurationProblem(f"`injected=` names {', '.join(sorted(unknown))}, which is no parameter")
+        spec.demand_derivable(self.signature.parameters.keys() - self.injected)
+        self.spec = spec
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "BoundCall":
-        """Return a copy of the arguments with the defaults filled in, and what caveats see of them."""
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], sent: Container[str] | None = None) -> "BoundCall":
+        """Return a copy of the arguments with the defaults filled in, and what caveats see of them.
+
+        `sent` are the names of the arguments that the caller gave, if a framework passes its defaults, too.
+        """
         bound = self.signature.bind(*args, **kwargs)
-        given = {*bound.arguments}
+        given = {*bound.arguments} if sent is None else sent
         bound.apply_defaults()
-        bound.arguments = _copies(bound.arguments)
+        copies = _copies(self._arguments(bound))
+        bound.arguments.update(copies)
         # Copied again: whoever is asked for permission sees what is judged, and must not change what runs.
-        judged = {name: to_builtins(plain(name, value)) for name, value in bound.arguments.items()}
+        judged = {name: to_builtins(plain(name, value)) for name, value in copies.items()}
         # A presentation covers what the caller gave.
         try:
-            presented = ToolCall(self._spec.action, {name: value for name, value in judged.items() if name in given})
+            presented = ToolCall(self.spec.action, {name: value for name, value in judged.items() if name in given})
         except InvalidCaveat as error:
             raise InvalidRequest(f"an argument cannot be judged: {error}") from None
         defaults = {name: value for name, value in judged.items() if name not in given}
@@ -52,11 +62,17 @@ class JudgedFunction:
     def call(self, admitted: Admitted, bound: "BoundCall") -> Call:
         """Return the call that is about to run."""
         # Screen first: a caller who may not use the action at all must not make functions derive facts.
-        admitted.screen(self._spec.action, bound.stated.arguments)
+        admitted.screen(self.spec.action, bound.stated.arguments)
+        return self.facts(bound, lambda spec, values: spec.own_tenant(admitted, values)).call(admitted)
+
+    def facts(self, bound: "BoundCall", own_tenant: Callable[[CallSpec, Mapping[str, Any]], str | None]) -> CallFacts:
+        """Return the facts of the call; `own_tenant` gives its tenant, or denies it."""
         # A copy of its own: a function that derives a fact must not change what runs.
-        values = _copies(bound.runs.arguments) if self._spec.derives else {}
-        tenant = self._spec.own_tenant(admitted, values)
-        return self._spec.facts(tenant, bound.stated, values, sent=True).call(admitted)
+        values = _copies(self._arguments(bound.runs)) if self.spec.derives else {}
+        return self.spec.facts(own_tenant(self.spec, values), bound.stated, values, sent=True)
+
+    def _arguments(self, bound: "BoundArguments") -> dict[str, Any]:
+        return {name: value for name, value in bound.arguments.items() if name not in self.injected}
 
 
 class BoundCall(Struct, frozen=True):

@@ -37,7 +37,6 @@ ELSEWHERE = {
     "capx.crypto.named_key": "crypto/test_agent_key.py",
     "capx.crypto.strict_json": "intents/test_intent.py",
     "capx.guard.current": "guard/test_tool.py",
-    "capx.guard.judged_function": "guard/test_tool.py",
     "capx.server.waiting.head_watch": "server/test_askers.py",
     "capx.store.atomic_file": "store/test_backup.py",
     "capx.store.check": "authority/test_history.py",
