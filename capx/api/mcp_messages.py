@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from capx.api.jsonrpc import Object, object_or_none
-from capx.api.problems import from_denial
+from capx.api.problems import OURS, from_denial
 from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.binding import ToolCall
 from capx.verify.ask import Pending
@@ -92,6 +92,12 @@ def without_own_in_result(result: Any) -> Any:
     """Return a result of a server without members of capx, which only a guard may write."""
     found = object_or_none(result)
     return result if found is None else _without(found)
+
+
+def without_own_in_error(data: Any) -> Any:
+    """Return the data of a server's error; None if they are problem details of capx, which only a guard may write."""
+    kind = (object_or_none(data) or {}).get("type")
+    return None if isinstance(kind, str) and kind.startswith(OURS) else data
 
 
 def _without(holder: Mapping[str, Any]) -> Object:

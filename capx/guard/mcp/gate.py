@@ -47,7 +47,8 @@ _LISTS: Final = {
 }
 """The methods that list something, and the member of the result that holds it."""
 _NO_DEFAULTS: Final[Mapping[str, JSON]] = MappingProxyType({})
-_TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+"""The notification by which a server says that its tools have changed."""
 
 
 class Unserved(CapxError):
@@ -125,7 +126,7 @@ class Gate:
 
     def noted(self, method: str) -> None:
         """Note a notification of the server."""
-        if method == _TOOLS_CHANGED:
+        if method == TOOLS_CHANGED:
             self._definitions.forget()
 
     async def enter(
