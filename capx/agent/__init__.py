@@ -18,6 +18,7 @@ Modules:
     call_asks                the asks of one call, and how the call ends
     unproven_grants          the grants that have not helped yet: after a few in vain, an agent asks no more
     httpx_client             an httpx client that presents each request
+    mcp_client               a client of MCP servers that presents each request
     presented_call           one call that is sent: the capabilities that are tried, the denials, the asks
     presented_request        one HTTP request that is presented, and what its answers say
     response_peek            the beginning of a response, read without using it up

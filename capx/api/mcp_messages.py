@@ -37,6 +37,15 @@ _VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 _WITH_RESULT_TYPE: Final = "2026-07-28"
 """The first version of MCP whose results have a type, and whose requests name their version."""
 
+OPEN: Final = frozenset({"initialize", "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"})
+"""Methods that anybody may use: they show nothing of a server but its name and what it can do."""
+LISTS: Final = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+"""The methods that list something, and the member of the result that holds it."""
 CALL: Final = "tools/call"
 _WITH_ARGUMENTS: Final = frozenset({CALL, "prompts/get"})
 

@@ -3,6 +3,7 @@
 Law: what the guard does not find is an error. A guard that stands in the wrong place guards nothing.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
@@ -22,13 +23,12 @@ Refused = Callable[[Denied], Exception]
 """Makes the error of a denial that the SDK knows: it logs other errors as crashes, with a traceback."""
 
 
-def demand_major(package: str, major: int) -> None:
-    """Raise ConfigurationProblem unless a package is of this major version."""
-    if (found := version(package)).partition(".")[0] != str(major):
+def _demand_major(package: str, found: str, major: int) -> None:
+    if found.partition(".")[0] != str(major):
         raise ConfigurationProblem(f"this guard knows {package} {major}, and not {found}")
 
 
-demand_major("mcp", 2)
+_demand_major("mcp", version("mcp"), 2)
 
 
 class RegisteredTool(Struct, frozen=True):
@@ -56,7 +56,10 @@ def seams_of(server: Any) -> ServerSeams:
     if isinstance(server, Server):
         return _checked(server, tuple, _mcp_error)
     if type(server).__module__.partition(".")[0] == "fastmcp":
-        demand_major("fastmcp", 4)
+        import fastmcp
+
+        # By the module: its distribution has several names.
+        _demand_major("fastmcp", fastmcp.__version__, 4)
         # Private, too. Its `middleware` is another list, which does not see every message.
         low: Any = getattr(server, "_mcp_server", None)
         return _checked(low, lambda: without_loop(server.local_provider.list_tools()), _fastmcp_error)
@@ -65,13 +68,17 @@ def seams_of(server: Any) -> ServerSeams:
 
 def _checked(server: Any, tools: Callable[[], Iterable[Any]], refused: Refused) -> ServerSeams:
     middleware: Any = getattr(server, "middleware", None)
-    if type(middleware) is not list:
+    if not _is_list(middleware):
         raise ConfigurationProblem("this version of the SDK has no list of middleware for the guard")
     try:
         found = tuple(map(_registered, tools()))
     except (AttributeError, TypeError, RuntimeError) as error:
         raise ConfigurationProblem(f"this version of the SDK hides its tools from the guard: {error}") from None
     return ServerSeams(middleware, found, refused)
+
+
+def _is_list(found: object) -> bool:
+    return isinstance(found, list)
 
 
 def _registered(tool: Any) -> RegisteredTool:
@@ -109,4 +116,5 @@ def _mcp_error(denied: Denied) -> Exception:
 def _fastmcp_error(denied: Denied) -> Exception:
     from fastmcp.exceptions import ToolError
 
-    return ToolError(str(denied))
+    # The guard has logged the denial.
+    return ToolError(str(denied), log_level=logging.DEBUG)
