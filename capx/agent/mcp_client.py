@@ -188,9 +188,12 @@ def _typed(result: Object, result_type: Any) -> Any:
 
 
 def _is_error(answer: Any) -> bool:
-    # The name in 2, and that in 1; custom requests may have a dict.
-    found = object_or_none(answer) or {}
-    return bool(getattr(answer, "is_error", False) or getattr(answer, "isError", False) or found.get("isError"))
+    # Custom requests may have a dict.
+    if (found := object_or_none(answer)) is not None:
+        return found.get("isError") is True
+    # The name in 2, and that in 1, which FastMCP keeps with a warning.
+    is_error: Any = getattr(answer, "is_error", None)
+    return is_error is True or (is_error is None and getattr(answer, "isError", None) is True)
 
 
 def _wire(answer: Any) -> Object:
