@@ -98,7 +98,7 @@ class _Presenting:
         try:
             received = bound_call(method, sent.get("params"))
         except InvalidCaveat as error:
-            return _answered(method, result_type, InvalidRequest(f"nothing was sent: {error}. Pass it as text"))
+            return _answered(method, result_type, InvalidRequest(f"nothing was sent: {error}"))
 
         async def attempt(own: OwnMeta) -> Any:
             return await self._send(_with_own(request, sent, own), result_type, *args, **kwargs)

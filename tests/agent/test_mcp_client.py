@@ -225,7 +225,7 @@ def test_a_large_number_is_to_be_passed_as_text(lab: Authority, number: int) -> 
     async def test(server: MCPLab, client: Client) -> None:
         result = await client.call_tool("read", {"path": "/a", "limit": number})
         assert result.is_error
-        assert "ass it as text" in text_of(result)
+        assert "pass it as text" in text_of(result)
         assert "nothing was sent" in text_of(result)
         assert server.ran == []
 

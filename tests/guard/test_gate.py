@@ -9,7 +9,6 @@ import pytest
 
 from capx.api.mcp_messages import ASKS, PRESENTATION, PROBLEM
 from capx.authority.authority import Authority
-from capx.authority.opening import OpenedTask
 from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import GRANTED
 from capx.guard.mcp.definitions import definition_digest
@@ -17,10 +16,9 @@ from capx.guard.mcp.gate import Gate, Unserved
 from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.tokens.binding import ToolCall
 from capx.tokens.capability import Capability
-from capx.tokens.lineage import AUTHORITY
 from capx.verify.decision import Decision, Denied
-from capx_caveats import Entry, action, between, budget, not_in, one_of
-from tests.labs.mcp_calls import READ, WRITE, Server, call, presented
+from capx_caveats import action, between, budget, not_in, one_of
+from tests.labs.mcp_calls import READ, WRITE, Server, call, held, presented
 
 T = TypeVar("T")
 LISTS = ("tools/list", "prompts/list", "resources/list", "resources/templates/list")
@@ -50,16 +48,6 @@ def table() -> ToolTable:
 @pytest.fixture
 def server(lab: Authority, table: ToolTable) -> Server:
     return Server(Gate(lab.verifier("files"), table))
-
-
-def held(lab: Authority, *allow: str | Entry, tenant: str | None = "Acme", **parts: Any) -> Capability:
-    return of_service(lab.open(tenant=tenant, allow=list(allow), **parts))
-
-
-def of_service(task: OpenedTask) -> Capability:
-    """The capability that is not for the authority itself."""
-    (capability,) = (one for one in task.bundle if one.audience != AUTHORITY)
-    return capability
 
 
 @pytest.fixture
@@ -373,7 +361,8 @@ def test_the_tenant_and_the_budget_of_the_token_count(server: Server, lab: Autho
 
 def test_a_revoked_token_passes_no_more(server: Server, lab: Authority) -> None:
     task = lab.open(tenant="Acme", allow=["files.read"])
-    params = presented(of_service(task), call(path="/a"))
+    (capability,) = (one for one in task.bundle if one.audience == "files")
+    params = presented(capability, call(path="/a"))
     lab.complete(task.id)
     assert denied(server, params).code == "task_completed"
 

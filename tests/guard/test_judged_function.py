@@ -46,9 +46,15 @@ def test_the_function_gets_a_copy_of_what_was_judged() -> None:
 
 
 def test_facts_are_derived_from_arguments_only() -> None:
+    def of_context(context: object) -> str:
+        return "Acme"
+
+    def attributes(path: str, limit: int) -> dict[str, Any]:
+        return {"folder": path[:1], "many": limit > 50}
+
     with pytest.raises(ConfigurationProblem, match="takes context"):
-        judged(tenant=lambda context: "Acme")
-    derived = judged(attributes=lambda path, limit: {"folder": path[:1], "many": limit > 50})
+        judged(tenant=of_context)
+    derived = judged(attributes=attributes)
     facts = derived.facts(derived.bind(("/a", []), {}), lambda spec, values: spec.action)
     assert (facts.tenant, facts.attributes) == ("files.read", {"folder": "/", "many": True})
 

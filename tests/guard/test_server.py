@@ -6,12 +6,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fastmcp
 import pytest
 from mcp import Client, ClientSession
 from mcp.server import MCPServer
 from mcp.server.lowlevel import Server as LowLevelServer
-from mcp.server.mcpserver import Context
 
 import capx
 from capx.api.mcp_messages import PRESENTATION, PROBLEM, OwnMeta, bound_call, with_own
@@ -19,11 +17,9 @@ from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.mcp.server import GRANTED, MCPGuard
 from capx.guard.mcp.table import ToolSpec, ToolTable
-from capx.tokens.capability import Capability
-from capx.tokens.lineage import AUTHORITY
-from capx_caveats import Entry, action, anything, between, not_in, one_of
-from tests.labs.mcp_calls import call
-from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, SomeServer, send, send_presented, some_server
+from capx_caveats import action, anything, between, not_in, one_of
+from tests.labs.mcp_calls import call, held
+from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, as_sdk, send, send_presented, some_server
 
 Test = Callable[[MCPLab, ClientSession], Awaitable[None]]
 
@@ -32,12 +28,6 @@ Test = Callable[[MCPLab, ClientSession], Awaitable[None]]
 def lab() -> Iterator[Authority]:
     with Authority.temporary() as authority:
         yield authority
-
-
-def held(lab: Authority, *allow: str | Entry, **parts: Any) -> Capability:
-    bundle = lab.open(tenant="Acme", allow=list(allow), **parts).bundle
-    (capability,) = (one for one in bundle if one.audience != AUTHORITY)
-    return capability
 
 
 @pytest.fixture(params=KINDS)
@@ -53,11 +43,6 @@ def at(server: MCPLab, test: Test, **settings: Any) -> None:
             await test(server, session)
 
     asyncio.run(run())
-
-
-def as_sdk(server: object) -> Any:
-    """The server with what only its own SDK has."""
-    return server
 
 
 def code_of(answer: dict[str, Any]) -> str:
@@ -418,189 +403,6 @@ def test_every_decision_is_reported(lab: Authority) -> None:
     ]
 
 
-# What does not start
-
-
-def guarded(lab: Authority, sdk: str = "mcp") -> tuple[SomeServer, MCPGuard]:
-    return some_server(sdk), MCPGuard(lab.verifier("files"))
-
-
-def test_a_guarded_function_outside_of_a_request_does_not_run(lab: Authority) -> None:
-    server, guard = guarded(lab)
-
-    @server.tool()
-    @guard.tool("files.read")
-    def read(path: str) -> str:
-        return path
-
-    with pytest.raises(ConfigurationProblem, match="past its guard"):
-        read("/a")
-    guard.protect(server)
-    with pytest.raises(ConfigurationProblem, match="past its guard"):
-        read("/a")
-    # The server itself, called by other code of the process.
-    with pytest.raises(Exception, match="read"):
-        asyncio.run(as_sdk(server).call_tool("read", {"path": "/a"}))
-
-
-def test_a_task_that_outlives_its_request_is_not_judged_for_it(lab: Authority) -> None:
-    server, guard = guarded(lab)
-    waiting: list[asyncio.Task[str]] = []
-    ended = asyncio.Event()
-
-    @server.tool()
-    @guard.tool("files.read", tenant=GRANTED)
-    async def read(path: str) -> str:
-        if path == "/later":
-            return path
-
-        async def later() -> str:
-            await ended.wait()
-            return await read("/later")
-
-        waiting.append(asyncio.create_task(later()))
-        return path
-
-    guard.protect(server)
-
-    async def run() -> None:
-        async with Client(as_sdk(server)) as client:
-            await send_presented(client.session, held(lab, "files.*"), "tools/call", call("read", path="/a"))
-            ended.set()
-            with pytest.raises(ConfigurationProblem, match="past its guard"):
-                await waiting[0]
-
-    asyncio.run(run())
-
-
-def test_protect_refuses_decorators_in_the_wrong_order(lab: Authority) -> None:
-    server, guard = guarded(lab)
-
-    @guard.tool("files.read")
-    @server.tool()
-    def read(path: str) -> str:
-        return path
-
-    with pytest.raises(ConfigurationProblem, match="read is guarded, and no tool of this server"):
-        guard.protect(server)
-
-
-@pytest.mark.parametrize("kind", ["mcp", "fastmcp"])
-def test_protect_refuses_a_spec_without_its_function(lab: Authority, kind: str) -> None:
-    table = ToolTable("files", {"read": ToolSpec("files.read", judged_by_function=True)})
-    guard = MCPGuard(lab.verifier("files"), table)
-    server = some_server(kind)
-
-    @server.tool()
-    def read(path: str) -> str:
-        return path
-
-    with pytest.raises(ConfigurationProblem, match="read is to be judged by its function"):
-        guard.protect(server)
-
-
-def test_protect_refuses_two_versions_of_which_one_is_guarded(lab: Authority) -> None:
-    server, guard = guarded(lab, "fastmcp")
-
-    @server.tool(version="1")
-    def read(path: str) -> str:
-        return path
-
-    @server.tool(name="read", version="2")
-    @guard.tool("files.read")
-    def read_anew(path: str) -> str:
-        return path
-
-    with pytest.raises(ConfigurationProblem, match="another function for it"):
-        guard.protect(server)
-
-
-def test_protect_refuses_arguments_that_no_caveat_would_see(lab: Authority) -> None:
-    server, guard = guarded(lab)
-
-    @server.tool()
-    @guard.tool("files.read", injected=["path"])
-    def read(path: str) -> str:
-        return path
-
-    with pytest.raises(ConfigurationProblem, match="send path, which no caveat would see"):
-        guard.protect(server)
-
-
-def test_protect_refuses_a_parameter_that_is_filled_in_silently(lab: Authority) -> None:
-    from fastmcp.dependencies import Depends
-
-    def secret() -> str:
-        return "secret"
-
-    server, guard = guarded(lab, "fastmcp")
-
-    @server.tool()
-    @guard.tool("files.read")
-    def read(path: str, key: str = Depends(secret)) -> str:
-        return path
-
-    with pytest.raises(ConfigurationProblem, match="send no key"):
-        guard.protect(server)
-
-
-def test_a_dependency_that_is_named_is_injected(lab: Authority) -> None:
-    from fastmcp.dependencies import Depends
-
-    def secret() -> str:
-        return "secret"
-
-    server, guard = guarded(lab, "fastmcp")
-
-    @server.tool()
-    @guard.tool("files.read", tenant=GRANTED, injected=["key"])
-    def read(path: str, key: str = Depends(secret)) -> str:
-        return f"{path} {key}"
-
-    guard.protect(server)
-    pinned = held(lab, action("files.read", args={"path": one_of("/a")}))
-
-    async def run() -> dict[str, Any]:
-        async with fastmcp.Client(as_sdk(server)) as client:
-            return await send_presented(client.session, pinned, "tools/call", call("read", path="/a"))
-
-    assert text_of(asyncio.run(run())) == "/a secret"
-
-
-def test_a_server_has_one_guard_and_a_guard_one_server(lab: Authority) -> None:
-    server, guard = guarded(lab)
-    guard.protect(server)
-    with pytest.raises(ConfigurationProblem, match="another guard protects"):
-        MCPGuard(lab.verifier("files")).protect(server)
-    with pytest.raises(ConfigurationProblem, match="protects a server already"):
-        guard.protect(MCPServer("other"))
-
-
-def test_protect_refuses_what_it_does_not_know(lab: Authority) -> None:
-    class Other:
-        """It looks like a server."""
-
-        middleware: list[Any] = []  # noqa: RUF012 # as an SDK may have it
-
-    with pytest.raises(ConfigurationProblem, match="is no server that this guard knows"):
-        MCPGuard(lab.verifier("files")).protect(Other())
-
-
-@pytest.mark.parametrize("missing", ["_tool_manager", "middleware"])
-def test_protect_refuses_a_server_without_its_seam(lab: Authority, missing: str) -> None:
-    class Later(MCPServer):
-        """A version of the SDK that has moved things."""
-
-        def __getattribute__(self, name: str) -> Any:
-            if name == missing:
-                raise AttributeError(name)
-            return super().__getattribute__(name)
-
-    later = object.__new__(Later)
-    with pytest.raises(ConfigurationProblem, match="this version of the SDK"):
-        MCPGuard(lab.verifier("files")).protect(later)
-
-
 def test_a_low_level_server_is_guarded_by_its_table(lab: Authority) -> None:
     import mcp_types as types
 
@@ -626,41 +428,6 @@ def test_a_low_level_server_is_guarded_by_its_table(lab: Authority) -> None:
 
     asyncio.run(run())
     assert ran == ["read"]
-
-
-@pytest.mark.parametrize("what", ["generator", "variadic", "method"])
-def test_functions_that_cannot_be_judged_as_a_whole_are_refused(lab: Authority, what: str) -> None:
-    _, guard = guarded(lab)
-
-    def generator(path: str) -> Iterator[str]:
-        yield path
-
-    def variadic(*paths: str) -> None: ...
-
-    class Holder:
-        def method(self, path: str) -> None: ...
-
-    functions: dict[str, Any] = {"generator": generator, "variadic": variadic, "method": Holder.method}
-    if what == "method":
-        Holder.method.__qualname__ = "Holder.method"
-    with pytest.raises(ConfigurationProblem):
-        guard.tool("files.read")(functions[what])
-
-
-def test_contexts_are_found_in_any_annotation(lab: Authority) -> None:
-    server, guard = guarded(lab)
-
-    @server.tool()
-    @guard.tool("files.read")
-    def read(path: str, one: "Context | None" = None) -> str:
-        return path
-
-    @server.tool()
-    @guard.tool("files.write")
-    def write(path: str, other: Context[Any, Any]) -> str:
-        return path
-
-    guard.protect(server)
 
 
 def test_a_guard_is_made_from_the_environment(lab: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -4,8 +4,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from capx.api.mcp_messages import OwnMeta, bound_call, with_own
+from capx.authority.authority import Authority
 from capx.guard.mcp.gate import Entered, Gate
 from capx.tokens.capability import Capability
+from capx.tokens.lineage import AUTHORITY
+from capx_caveats import Entry
 
 READ: dict[str, Any] = {
     "name": "read",
@@ -16,6 +19,13 @@ READ: dict[str, Any] = {
     },
 }
 WRITE: dict[str, Any] = {"name": "write", "description": "Write a file.", "inputSchema": {"type": "object"}}
+
+
+def held(lab: Authority, *allow: str | Entry, tenant: str | None = "Acme", **parts: Any) -> Capability:
+    """The one capability of a new task that is for a service, and not for the authority itself."""
+    bundle = lab.open(tenant=tenant, allow=list(allow), **parts).bundle
+    (capability,) = (one for one in bundle if one.audience != AUTHORITY)
+    return capability
 
 
 def call(name: str = "read", **arguments: Any) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def some_server(sdk: str) -> SomeServer:
     return cast("SomeServer", server)
 
 
+def as_sdk(server: object) -> Any:
+    """The server with what only its own SDK has."""
+    return server
+
+
 def taking(context: type) -> Callable[[F], F]:
     """Annotate the parameter `ctx` with the context of an SDK."""
 
