@@ -25,6 +25,7 @@ Modules:
     presenting_transport     the transports under both, which send a token to a configured origin only
     http_library             what presenting needs of either library
     redirected               the error for a redirect, which no client follows
+    mcp_client               a client of MCP servers that presents each request
     presented_call           one call that is sent: the capabilities that are tried, the denials, the asks
     presented_request        one HTTP request that is presented, and what its answers say
     response_peek            the beginning of a response, read without using it up

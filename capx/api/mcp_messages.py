@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from capx.api.jsonrpc import Object, object_or_none
-from capx.api.problems import from_denial
+from capx.api.problems import OURS, from_denial
 from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.binding import McpRequest
 from capx.verify.ask import Pending
@@ -37,6 +37,15 @@ _VERSION: Final = "io.modelcontextprotocol/protocolVersion"
 _WITH_RESULT_TYPE: Final = "2026-07-28"
 """The first version of MCP whose results have a type, and whose requests name their version."""
 
+OPEN: Final = frozenset({"initialize", "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"})
+"""Methods that anybody may use: they show nothing of a server but its name and what it can do."""
+LISTS: Final = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+"""The methods that list something, and the member of the result that holds it."""
 CALL: Final = "tools/call"
 _WITH_ARGUMENTS: Final = frozenset({CALL, "prompts/get"})
 
@@ -89,6 +98,12 @@ def without_own_in_result(result: Any) -> Any:
     """Return a result of a server without members of capx, which only a guard may write."""
     found = object_or_none(result)
     return result if found is None else _without(found)
+
+
+def without_own_in_error(data: Any) -> Any:
+    """Return the data of a server's error; None if they are problem details of capx, which only a guard may write."""
+    kind = (object_or_none(data) or {}).get("type")
+    return None if isinstance(kind, str) and kind.startswith(OURS) else data
 
 
 def _without(holder: Mapping[str, Any]) -> Object:

@@ -42,7 +42,7 @@ UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _DENIALS: Final = (401, 403, 503)
 """The statuses of denials."""
-_OURS: Final = "urn:capx:"
+OURS: Final = "urn:capx:"
 """How the type of each problem and denial of capx begins."""
 
 RETRY_AFTER = 1
@@ -117,7 +117,7 @@ def from_problem(status: int, problem: Problem | None, where: str) -> CapxError:
 
     HttpRefusal for 4xx with a code that stands for no other error: the request as such was not served.
     """
-    if problem is None or not problem.type.startswith(_OURS):
+    if problem is None or not problem.type.startswith(OURS):
         return StoreProblem(f"the server at {where} is not a capx authority: it answered {status}")
     detail = remote_text.text(problem.detail)
     for kind, usual, code in _CODES:
@@ -169,7 +169,7 @@ def from_denial(content: bytes, audience: str, *, only_ours: bool = False) -> De
     except UNREADABLE:
         return None
     # A denial of capx always has a reason, so something else has answered.
-    if not found.reasons or (only_ours and not found.type.startswith(_OURS)):
+    if not found.reasons or (only_ours and not found.type.startswith(OURS)):
         return None
     refusals = tuple(reason.refusal() for reason in found.reasons[:MAX_REPORTED])
     id = remote_text.label(found.decision)

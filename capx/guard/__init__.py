@@ -18,6 +18,7 @@ Modules:
     asgi/             any ASGI application
     fastapi/          FastAPI applications
     mcp/              servers of the Model Context Protocol
+    judged_function   a function that is judged with the very arguments with which it runs
     call_facts        the facts of a call that a guard states: arguments, tenant, attributes, cost
     json_values       Python values as the JSON that caveats judge
     argument_copy     the copy of the arguments that is judged and runs

@@ -10,7 +10,7 @@ Laws:
   denied.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from capx.agent.actor import bundle_of, current_actor, why_nobody_acts
 from capx.agent.call_asks import CallAsks
 from capx.errors import CapxError, InvalidCaveat, InvalidRequest, Unavailable
 from capx.guard.argument_copy import own_copy
-from capx.guard.call_facts import CallSpec, StatedArguments
+from capx.guard.call_facts import CallFacts, CallSpec, StatedArguments
 from capx.guard.json_values import plain
 from capx.guard.observer import OnDecision
 from capx.tokens.binding import ToolCall
@@ -47,7 +47,7 @@ class StatedCall(Struct, frozen=True):
     stated: StatedArguments
 
     @classmethod
-    def of(cls, spec: CallSpec, values: Mapping[str, Any], given: Collection[str]) -> "StatedCall":
+    def of(cls, spec: CallSpec, values: Mapping[str, Any], given: Container[str]) -> "StatedCall":
         """State a call with these values, which nobody else holds; the caller gave those that are `given`."""
         # Copied again: whoever is asked for permission sees what is judged, and must not change what runs.
         judged = {name: to_builtins(plain(name, value)) for name, value in values.items()}
@@ -68,10 +68,13 @@ class StatedCall(Struct, frozen=True):
         """Return the call that is about to run."""
         # Screen first: a caller who may not use the action at all must not make functions derive facts.
         admitted.screen(self.spec.action, self.stated.arguments)
+        return self.facts(lambda spec, values: spec.own_tenant(admitted, values)).call(admitted)
+
+    def facts(self, own_tenant: Callable[[CallSpec, Mapping[str, Any]], str | None]) -> CallFacts:
+        """Return the facts of the call; `own_tenant` gives its tenant, or denies it."""
         # A copy of its own: a function that derives a fact must not change what runs.
         values = copies(self.values) if self.spec.derives else {}
-        tenant = self.spec.own_tenant(admitted, values)
-        return self.spec.facts(tenant, self.stated, values, sent=True).call(admitted)
+        return self.spec.facts(own_tenant(self.spec, values), self.stated, values, sent=True)
 
 
 class AllowedCall(Struct, frozen=True):

@@ -19,21 +19,21 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from capx.agent.actor import Actor, run_as
-from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
+from capx.agent.unfinished_work import demand_finished, returns_coroutine
 from capx.background import in_pool, without_loop
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.judged_call import AllowedCall, StatedCall, copies, judged
+from capx.guard.judged_function import JudgedFunction
 from capx.guard.observer import Observer, OnDecision
 from capx.tokens.grants import audience_of
 from capx.tokens.guarded_function import carry_guard, guard_of
 from capx.verify.decision import Allowed
 from capx.verify.verifier import Verifier
-from capx_caveats import is_label
 
 if TYPE_CHECKING:
-    from inspect import BoundArguments, Signature
+    from inspect import BoundArguments
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,7 +77,7 @@ class ToolGuard:
         filled_in = _names(injected)
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
-            tool = _Tool(function, spec, filled_in)
+            tool = JudgedFunction(function, spec, filled_in)
             guard = _FunctionGuard(function, tool, lambda: self._verifier(action, audience), self._observer)
             return cast("Callable[P, R]", guard.function)
 
@@ -146,39 +146,13 @@ def on_loop(tool: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     return cast("Callable[P, Coroutine[Any, Any, R]]", guard.twin().function)
 
 
-class _Tool:
-    """One function, and how its calls are stated."""
-
-    def __init__(self, function: Callable[..., Any], spec: CallSpec, injected: frozenset[str]) -> None:
-        self._signature = _judgeable(function)
-        if unknown := injected.difference(self._signature.parameters):
-            raise ConfigurationProblem(
-                f"`injected=` names {', '.join(sorted(unknown))}, which {function.__qualname__} does not take"
-            )
-        spec.demand_derivable([name for name in self._signature.parameters if name not in injected])
-        self._spec = spec
-        self._injected = injected
-
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> "tuple[BoundArguments, StatedCall]":
-        """Return the arguments with which the function runs, and the call as caveats see it.
-
-        The arguments are a copy with the defaults filled in, except those that the framework fills in.
-        """
-        bound = self._signature.bind(*args, **kwargs)
-        given = {*bound.arguments}
-        bound.apply_defaults()
-        values = copies({name: value for name, value in bound.arguments.items() if name not in self._injected})
-        bound.arguments.update(values)
-        return bound, StatedCall.of(self._spec, values, given)
-
-
 class _FunctionGuard:
     """The guard of one function; `function` is the guarded one."""
 
     def __init__(
         self,
         unguarded: Callable[..., Any],
-        tool: _Tool,
+        tool: JudgedFunction,
         verifier_for: Callable[[], Verifier],
         observer: Observer,
         *,
@@ -237,8 +211,8 @@ class _FunctionGuard:
     ) -> "tuple[AllowedCall, BoundArguments]":
         report = self._observer.reporting()
         verifier = self._verifier_for()
-        bound, stated = self._tool.bind(args, kwargs)
-        return await judged(stated, verifier, report, is_async=is_async), bound
+        bound = self._tool.bind(args, kwargs)
+        return await judged(bound.stated, verifier, report, is_async=is_async), bound.runs
 
 
 def _names(injected: Iterable[str]) -> frozenset[str]:
@@ -253,33 +227,3 @@ def _stated(spec: CallSpec, args: Mapping[str, Any]) -> StatedCall:
     spec.demand_derivable(args)
     values = copies(args)
     return StatedCall.of(spec, values, values)
-
-
-def _judgeable(function: Callable[..., Any]) -> "Signature":
-    import inspect
-
-    # The token could expire, or be revoked, between the call and the first value.
-    demand_no_generator(function)
-    signature = inspect.signature(function)
-    if _is_unbound(function, next(iter(signature.parameters), "")):
-        # The object would be an argument: the model, the approver and the store would read all that it holds.
-        name = function.__name__
-        raise ConfigurationProblem(
-            f"{function.__qualname__} is a method, and would pass its object as an argument: guard the bound method "
-            f"in __init__, as in self.{name} = lab.tool(…)(self.{name})"
-        )
-    for parameter in signature.parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            # Caveats find arguments by their names.
-            raise ConfigurationProblem(f"*{parameter.name} takes arguments that the signature does not name: name each")
-        if not is_label(parameter.name):
-            raise ConfigurationProblem(
-                f"{parameter.name!r:.80} cannot be the name of an argument: write 1 to 128 characters"
-            )
-    return signature
-
-
-def _is_unbound(function: Callable[..., Any], first: str) -> bool:
-    """Whether this is a function in the body of a class whose first parameter is the object or the class."""
-    around, _, _ = getattr(function, "__qualname__", "").rpartition(".")
-    return first in {"self", "cls"} and bool(around) and not around.endswith("<locals>")

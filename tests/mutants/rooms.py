@@ -195,6 +195,9 @@ ROOMS: Final = {
         "agent/test_agent",
         "agent/test_next_asks",
     ),
+    "judged_function": _capx(
+        "guard/judged_function", "guard/test_tool", "guard/test_tool_give_back", "guard/test_argument_copy"
+    ),
     "revocations": _capx("resource/revocations", "resource/test_revocations", "resource/test_snapshot"),
     "granting": _capx(
         "authority/requests/granting",

@@ -3,18 +3,26 @@
 Laws: a server must not be able to read a value as another one than the guard has judged. So each value has a JSON type
 that the tool's schema names, and a text that parses as an array, an object, a boolean or null is refused, unless the
 schema says exactly `string` there: some servers parse such texts. A default of the schema counts as the argument that
-was left out. A schema that cannot be followed allows every type, and never more than that.
+was left out. A schema that cannot be followed allows every type, and never more than that. Whatever a schema holds, a
+call is compared with it in a bounded number of steps.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Final
+
+from msgspec import Struct
 
 from capx.api.jsonrpc import Object, list_or_empty, object_or_none
 from capx_caveats import shown
 
 _DEEPEST: Final = 32
-"""How deep values and references of a schema are followed."""
+"""How deep values are followed."""
+_MOST_OPTIONS: Final = 64
+"""How many schemas are followed from one by `$ref`, `anyOf` and `oneOf`."""
+_MOST_STEPS: Final = 2**17
+"""How many pairs of a value and a schema are compared for one call."""
 _TYPES: Final = {
     "string": str,
     "boolean": bool,
@@ -22,6 +30,23 @@ _TYPES: Final = {
     "object": dict,
     "null": type(None),
 }
+_AMBIGUOUS: Final = "is a text that a server may parse as another value: send the value itself"
+
+
+class _Option(Struct, frozen=True):
+    """A schema without alternatives; `kinds` are the types that it names, None if it allows every type."""
+
+    schema: Object
+    kinds: frozenset[str] | None
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it says that the value is a text, and not that a server reads something else from that text."""
+        encoded = self.schema.keys() & {"contentMediaType", "contentSchema", "contentEncoding"}
+        return self.kinds == frozenset({"string"}) and not encoded
+
+
+_ANY: Final = (_Option({}, None),)
 
 
 class Schema:
@@ -29,62 +54,51 @@ class Schema:
 
     def __init__(self, schema: Any) -> None:
         self._root = object_or_none(schema) or {}
-        self._properties = object_or_none(self._root.get("properties")) or {}
+        self._resolved: dict[int, tuple[_Option, ...]] = {}
 
     def problem(self, arguments: Mapping[str, Any]) -> str | None:
         """Return why these arguments are ambiguous, or None; the text names the argument."""
-        rest = self._root.get("additionalProperties")
+        comparison = _Comparison(self)
         for name, value in arguments.items():
-            if why := self._problem(value, self._properties.get(name, rest), 0):
+            if why := comparison.problem(value, _member_schema(self._root, name), 0):
                 return f"{shown(name)} {why}"
         return None
 
     def defaults(self, arguments: Mapping[str, Any]) -> Object:
         """Return the defaults of the arguments that were left out."""
-        found = ((name, object_or_none(schema) or {}) for name, schema in self._properties.items())
-        return {name: one["default"] for name, one in found if name not in arguments and "default" in one}
+        return {name: value for name, value in self._defaults.items() if name not in arguments}
 
-    def _problem(self, value: Any, schema: Any, depth: int) -> str | None:
-        if depth > _DEEPEST:
-            return "is nested too deeply to be judged"
-        options = [*self._options(schema, depth)]
-        # Each option that names types must be one that the value has; one without types takes any.
-        fitting = [one for one in options if (kinds := _types(one)) is None or _is_of(value, kinds)]
-        if not fitting:
-            named = sorted({kind for one in options for kind in _types(one) or ()})
-            return f"is not of a type that the tool's schema names there ({', '.join(named)})"
-        if isinstance(value, str):
-            only_text = all(_types(one) == {"string"} for one in options)
-            return (
-                None
-                if only_text or not _parses(value)
-                else ("is a text that a server may parse as another value: send the value itself")
-            )
-        problems = [self._inner_problem(value, one, depth) for one in fitting]
-        return None if None in problems else problems[0]
+    @cached_property
+    def _defaults(self) -> Object:
+        properties = object_or_none(self._root.get("properties")) or {}
+        found = ((name, object_or_none(schema) or {}) for name, schema in properties.items())
+        return {name: one["default"] for name, one in found if "default" in one}
 
-    def _inner_problem(self, value: Any, schema: Object, depth: int) -> str | None:
-        known, rest = object_or_none(schema.get("properties")) or {}, schema.get("additionalProperties")
-        items = ((item, schema.get("items")) for item in list_or_empty(value))
-        members = ((item, known.get(name, rest)) for name, item in (object_or_none(value) or {}).items())
-        problems = (self._problem(item, one, depth + 1) for item, one in (*items, *members))
-        return next(filter(None, problems), None)
+    def options(self, schema: Any) -> tuple[_Option, ...]:
+        """Return the schemas of which one has to fit where this one stands."""
+        # By identity: the root holds each part of the schema for as long as this object lives.
+        if (found := self._resolved.get(id(schema))) is None:
+            found = self._resolved[id(schema)] = self._options(schema)
+        return found
 
-    def _options(self, schema: Any, depth: int) -> Iterator[Object]:
-        """Yield the schemas of which one has to fit; one without members for what cannot be followed."""
-        found = object_or_none(schema)
-        if found is None or depth > _DEEPEST:
-            yield {}
-            return
-        if isinstance(reference := found.get("$ref"), str):
-            yield from self._options(self._at(reference), depth + 1)
-            return
-        for word in ("anyOf", "oneOf"):
-            if choices := list_or_empty(found.get(word)):
-                for choice in choices:
-                    yield from self._options(choice, depth + 1)
-                return
-        yield found
+    def _options(self, schema: Any) -> tuple[_Option, ...]:
+        found: list[_Option] = []
+        waiting, seen = [schema], set[int]()
+        while waiting:
+            one = object_or_none(waiting.pop())
+            if one is None or len(seen) > _MOST_OPTIONS:
+                return _ANY
+            if id(one) in seen:
+                continue
+            seen.add(id(one))
+            choices = list_or_empty(one.get("anyOf")) or list_or_empty(one.get("oneOf"))
+            if isinstance(reference := one.get("$ref"), str):
+                waiting.append(self._at(reference))
+            elif choices:
+                waiting += choices
+            else:
+                found.append(_Option(one, _types(one)))
+        return tuple(found) or _ANY
 
     def _at(self, reference: str) -> Any:
         if not reference.startswith("#/"):
@@ -95,27 +109,74 @@ class Schema:
         return at
 
 
-def _types(schema: Object) -> set[str] | None:
+class _Comparison:
+    """The arguments of one call, compared with a schema."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._found: dict[tuple[int, int], str | None] = {}
+        """What is wrong with a value under a schema, by identity: alternatives would compare it again and again."""
+
+    def problem(self, value: Any, schema: Any, depth: int) -> str | None:
+        """Return what is wrong with a value for which this schema stands, or None."""
+        key = id(value), id(schema)
+        if key not in self._found:
+            if depth > _DEEPEST or len(self._found) >= _MOST_STEPS:
+                return "is nested too deeply, or holds too much, to be judged"
+            self._found[key] = self._problem(value, self._schema.options(schema), depth)
+        return self._found[key]
+
+    def _problem(self, value: Any, options: tuple[_Option, ...], depth: int) -> str | None:
+        fitting = [one for one in options if one.kinds is None or _is_of(value, one.kinds)]
+        if not fitting:
+            named = sorted({kind for one in options for kind in one.kinds or ()})
+            return f"is not of a type that the tool's schema names there ({', '.join(named)})"
+        if isinstance(value, str):
+            return _AMBIGUOUS if _parses(value) and not all(one.is_text for one in options) else None
+        problems = [self._inner_problem(value, one.schema, depth) for one in fitting]
+        # Nobody knows which of several schemas a server goes by, so one that makes a text ambiguous is enough.
+        return _AMBIGUOUS if _AMBIGUOUS in problems else None if None in problems else problems[0]
+
+    def _inner_problem(self, value: Any, schema: Object, depth: int) -> str | None:
+        # With a list of schemas for the first items, nothing is known of the others.
+        of_items = None if "prefixItems" in schema else schema.get("items")
+        items = ((item, of_items) for item in list_or_empty(value))
+        members = ((item, _member_schema(schema, name)) for name, item in (object_or_none(value) or {}).items())
+        problems = (self.problem(item, one, depth + 1) for item, one in (*items, *members))
+        return next(filter(None, problems), None)
+
+
+def _member_schema(schema: Object, name: str) -> Any:
+    """Return what a schema of objects says of the member of this name; None if that cannot be followed."""
+    properties = object_or_none(schema.get("properties")) or {}
+    rest = None if "patternProperties" in schema else schema.get("additionalProperties")
+    return properties.get(name, rest)
+
+
+def _types(schema: Object) -> frozenset[str] | None:
     """The types that a schema names; None if it names none, or one that is unknown."""
     named = schema.get("type")
     found = [named] if isinstance(named, str) else list_or_empty(named)
     known = {*_TYPES, "integer", "number"}
-    return set(found) if found and all(isinstance(one, str) and one in known for one in found) else None
+    return frozenset(found) if found and all(isinstance(one, str) and one in known for one in found) else None
 
 
-def _is_of(value: Any, kinds: set[str]) -> bool:
+def _is_of(value: Any, kinds: frozenset[str]) -> bool:
     if isinstance(value, bool):
         return "boolean" in kinds
     if isinstance(value, int | float):
-        return "number" in kinds or ("integer" in kinds and float(value).is_integer())
+        return "number" in kinds or ("integer" in kinds and (isinstance(value, int) or value.is_integer()))
     return any(kind in kinds and isinstance(value, type_) for kind, type_ in _TYPES.items())
 
 
 def _parses(text: str) -> bool:
     """Whether the text is an array, an object, a boolean or null in JSON. Numbers stay texts at the servers we know."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        # Numbers as texts: a long one costs nothing then, and is no error.
+        found = json.loads(text, parse_int=str, parse_float=str)
+    except ValueError:
+        return False
+    except RecursionError:
         # What nests too deeply for this reader may be parsed by another one.
-        return text.lstrip()[:1] in ("[", "{") and len(text) > 1_000
+        return True
     return found is None or isinstance(found, bool | list | dict)

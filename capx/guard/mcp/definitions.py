@@ -5,10 +5,9 @@ because a server that writes two definitions must not find two with one digest.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
-
-from msgspec import Struct
 
 from capx.api.jsonrpc import Object, list_or_empty, object_or_none
 from capx.crypto.base64url import b64u
@@ -23,11 +22,17 @@ _MOST_PAGES: Final = 100
 """How many pages of a list the guard reads."""
 
 
-class Definition(Struct, frozen=True):
+class Definition:
     """One tool, as the server describes it."""
 
-    schema: Schema
-    digest: str
+    def __init__(self, tool: Object) -> None:
+        self._tool = tool
+        self.schema = Schema(tool.get("inputSchema"))
+
+    @cached_property
+    def digest(self) -> str | None:
+        """The digest of the definition; None if it has none."""
+        return definition_digest(self._tool)
 
 
 class Definitions:
@@ -35,26 +40,30 @@ class Definitions:
 
     def __init__(self) -> None:
         self._known: dict[str, Definition] = {}
-        self._whole = False
 
     def learn(self, result: Any) -> None:
         """Note the tools of one page of a list."""
-        for tool in tools_in(result):
-            if isinstance(name := tool.get("name"), str) and (digest := definition_digest(tool)) is not None:
-                self._known[name] = Definition(Schema(tool.get("inputSchema")), digest)
+        _learn(self._known, result)
 
     def forget(self) -> None:
         """Read the list again before the next call: the server says that its tools have changed."""
-        self._known.clear()
-        self._whole = False
+        # A new dict: a list that is being read fills the old one.
+        self._known = {}
 
     async def get(self, name: str, lister: Lister) -> Definition | None:
         """Return the definition of a tool, from the server's list if none has shown it; None if there is no such."""
-        if name not in self._known and not self._whole:
+        if name not in self._known:
+            known = self._known
             for page in await listed(lister, "tools/list"):
-                self.learn(page)
-            self._whole = True
-        return self._known.get(name)
+                _learn(known, page)
+            return known.get(name)
+        return self._known[name]
+
+
+def _learn(known: dict[str, Definition], page: Any) -> None:
+    for tool in tools_in(page):
+        if isinstance(name := tool.get("name"), str):
+            known[name] = Definition(tool)
 
 
 async def listed(lister: Lister, method: str) -> list[Any]:

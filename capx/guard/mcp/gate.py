@@ -10,15 +10,20 @@ Laws:
 - The gate knows no transport and no SDK. It reads the server's own list of tools through a function that it is given.
 """
 
+import logging
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from capx.api.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Object, list_or_empty, object_or_none
 from capx.api.mcp_messages import (
     CALL,
+    LISTS,
+    OPEN,
+    PRESENTATION,
     OwnMeta,
     bound_request,
     names_version,
@@ -30,24 +35,19 @@ from capx.guard.asgi.request import SMALL_BODY, GuardedRequest
 from capx.guard.call_facts import CallFacts, unjudgeable
 from capx.guard.mcp.definitions import Definitions, Lister, definition_digest
 from capx.guard.mcp.table import Kind, ToolSpec, ToolTable
-from capx.guard.observer import Observer, OnDecision
+from capx.guard.observer import LOGGER, Observer, OnDecision
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON
+from capx_caveats import JSON, shown
 
-_OPEN: Final = frozenset({"initialize", "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"})
-"""Methods that anybody may use: they show nothing of the server but its name and what it can do."""
-_LISTS: Final = {
-    "tools/list": "tools",
-    "prompts/list": "prompts",
-    "resources/list": "resources",
-    "resources/templates/list": "resourceTemplates",
-}
-"""The methods that list something, and the member of the result that holds it."""
+_log = logging.getLogger(LOGGER)
+
+_NOT_PRESENTED: Final = replace(NO_TOKEN, wanted=f"a presentation in `_meta`, as {PRESENTATION}")
 _NO_DEFAULTS: Final[Mapping[str, JSON]] = MappingProxyType({})
-_TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+"""The notification by which a server says that its tools have changed."""
 
 
 class Unserved(CapxError):
@@ -93,13 +93,17 @@ class Entered:
             failed = (object_or_none(result) or {}).get("isError") is True
             # An error of validation comes before the function, and the action was screened.
             if current.allowed is None and not failed:
-                raise Unserved("this server cannot answer: its log says why", INTERNAL_ERROR)
-        if self.method not in _LISTS:
+                raise self._withheld("its function did not judge the call")
+        if self.method not in LISTS:
             return without_own_in_result(result)
         admitted = None if self.current is None else self.current.admitted
         if admitted is None:
-            raise Unserved("this server cannot answer: its log says why", INTERNAL_ERROR)
+            raise self._withheld("it was not admitted")
         return self._gate.shown_list(self.method, result, admitted, asks=self._asks, typed=self._typed)
+
+    def _withheld(self, why: str) -> Unserved:
+        _log.error("withheld the answer to %s: %s", self.method, why)
+        return Unserved("this server cannot answer: its log says why", INTERNAL_ERROR)
 
 
 class Gate:
@@ -125,7 +129,7 @@ class Gate:
 
     def noted(self, method: str) -> None:
         """Note a notification of the server."""
-        if method == _TOOLS_CHANGED:
+        if method == TOOLS_CHANGED:
             self._definitions.forget()
 
     async def enter(
@@ -140,14 +144,14 @@ class Gate:
             sent, own = without_own(params)
         except InvalidRequest as error:
             raise Unserved(str(error), INVALID_PARAMS) from None
-        if method in _OPEN:
+        if method in OPEN:
             return Entered(self, method, sent)
         current = GuardedRequest(self._verifier, self._observer, public=False)
         current.large = size > SMALL_BODY
-        if method in _LISTS:
+        if method in LISTS:
             return await self._list(method, sent, own, current, typed=has_type)
         meant = self._meant(method, sent or {})
-        current.admitted = await self._admitted(method, sent, own, meant)
+        await self._admit(current, method, sent, own, meant)
         spec = meant.spec
         if spec.judged_by_function:
             await current.screen_naming(spec.action, _returning(meant.arguments))
@@ -176,7 +180,11 @@ class Gate:
         if what.get("type") == "ref/resource":
             return self._resource(what)
         argument = object_or_none(params.get("argument")) or {}
-        return self._named("prompt", _text(what, "name"), {_text(argument, "name"): _text(argument, "value")})
+        # Beside it, the client sends the arguments that are known already.
+        known = _arguments(object_or_none(params.get("context")) or {})
+        if (name := _text(argument, "name")) in known:
+            raise Unserved(f"the argument {shown(name)} is sent twice", INVALID_PARAMS)
+        return self._named("prompt", _text(what, "name"), {**known, name: _text(argument, "value")})
 
     def _resource(self, params: Object) -> "_Meant":
         uri = _text(params, "uri")
@@ -189,19 +197,28 @@ class Gate:
             raise Unserved(f"Unknown {kind}: {name!r:.80}", INVALID_PARAMS)
         return _Meant(spec, name, arguments)
 
-    async def _admitted(self, method: str, params: Object | None, own: OwnMeta, meant: "_Meant") -> Admitted:
-        spec = meant.spec
+    async def _admit(
+        self, current: GuardedRequest, method: str, params: Object | None, own: OwnMeta, meant: "_Meant | None" = None
+    ) -> None:
         try:
             received = bound_request(method, params)
-            stated = spec.stated(meant.arguments, {})
-            if own.presentation is None:
-                decision = self._verifier.denial(NO_TOKEN, spec.action).decision
-                # Unlike a guard of HTTP, this one knows the action: who holds nothing can ask for it.
-                ask = suggested_ask((), audience=self.audience, action=spec.action, args=stated.args)
-                raise Denied(decision, ask, sent=True)
         except (InvalidRequest, InvalidCaveat) as error:
             raise Unserved(f"this request cannot be presented: {error}", INVALID_PARAMS) from None
-        return await self._verifier.admit_async(own.presentation, received)
+        try:
+            if own.presentation is None:
+                raise self._unpresented(meant)
+            current.admitted = await self._verifier.admit_async(own.presentation, received)
+        except Denied as denied:
+            current.keep(denied)
+            raise
+
+    def _unpresented(self, meant: "_Meant | None") -> Denied:
+        if meant is None:
+            return self._verifier.denial(_NOT_PRESENTED)
+        # Unlike a guard of HTTP, this one knows the action: who holds nothing can ask for it.
+        action, args = meant.spec.action, meant.spec.stated(meant.arguments, {}).args
+        ask = suggested_ask((), audience=self.audience, action=action, args=args)
+        return Denied(self._verifier.denial(_NOT_PRESENTED, action).decision, ask, sent=True)
 
     async def _judge_tool(self, current: GuardedRequest, meant: "_Meant", lister: Lister) -> None:
         spec, name, arguments = meant.spec, meant.name, meant.arguments
@@ -215,7 +232,8 @@ class Gate:
                 "at it, and then run capx mcp map --update",
                 INVALID_PARAMS,
             )
-        if (why := definition.schema.problem(arguments)) is not None:
+        why = await current.computed(lambda: definition.schema.problem(arguments))
+        if why is not None:
             current.deny(spec.action, unjudgeable(why), sent=True)
         await current.judge_call_async(meant.facts(definition.schema.defaults(arguments)))
 
@@ -224,12 +242,8 @@ class Gate:
     ) -> Entered:
         if own.presentation is None:
             # Not an error: clients list by themselves.
-            return Entered(self, method, params, result=_private({_LISTS[method]: []}, typed=typed))
-        try:
-            received = bound_request(method, params)
-        except (InvalidRequest, InvalidCaveat) as error:
-            raise Unserved(f"this request cannot be presented: {error}", INVALID_PARAMS) from None
-        current.admitted = await self._verifier.admit_async(own.presentation, received)
+            return Entered(self, method, params, result=_private({LISTS[method]: []}, typed=typed))
+        await self._admit(current, method, params, own)
         return Entered(self, method, params, current=current, asks=own.asks, typed=typed)
 
     def shown_list(self, method: str, result: Any, admitted: Admitted, *, asks: bool, typed: bool) -> Object:
@@ -237,7 +251,7 @@ class Gate:
         clean = object_or_none(without_own_in_result(result)) or {}
         if method == "tools/list":
             self._definitions.learn(clean)
-        member = _LISTS[method]
+        member = LISTS[method]
         shown = [item for item in list_or_empty(clean.get(member)) if self._is_shown(method, item, admitted, asks=asks)]
         return _private({**clean, member: shown}, typed=typed)
 

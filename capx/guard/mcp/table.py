@@ -2,9 +2,9 @@
 
     table = ToolTable("files", {"read_text_file": ToolSpec("files.read", tenant=GRANTED)})
 
-Laws: a tool that the table does not name is refused, or is `AUDIENCE.TOOL` with `unnamed="default"`. A tool whose name
-cannot be part of an action must be named. Two tools may be one action, and no tool is two. A table file is read
-strictly: what the reader does not know, it refuses.
+Laws: a tool that the table does not name is refused, or is `AUDIENCE.TOOL` with `unnamed="default"`. A tool must be
+named if its name cannot be part of an action, or if its action would look like that of a prompt or a resource. Two
+tools may be one action, and no tool is two. A table file is read strictly: what the reader does not know, it refuses.
 """
 
 from collections.abc import Mapping
@@ -22,6 +22,8 @@ from capx_caveats import JSON, Amount, Call, is_action, is_label
 
 Kind = Literal["tool", "prompt", "method"]
 """What a table names: a tool, a prompt, or a method that the guard does not know."""
+_OF_OTHERS: Final = ("prompt.", "resource.")
+"""How the actions of prompts and resources begin, after the audience."""
 Unnamed = Literal["deny", "default"]
 """What a call is that the table does not name: refused, or of the action `AUDIENCE.NAME`."""
 
@@ -103,6 +105,9 @@ class ToolTable:
         """Return the spec of a tool, prompt or method; None if it is refused."""
         if (found := self._named[kind].get(name)) is not None or kind == "method" or self._unnamed == "deny":
             return found
+        # Otherwise a tool called prompt.X would be the action of the prompt X.
+        if kind == "tool" and name.startswith(_OF_OTHERS):
+            return None
         middle = "prompt." if kind == "prompt" else ""
         action = f"{self.audience}.{middle}{name}"
         return ToolSpec(action, tenant=self.tenant) if is_action(action) else None

@@ -1,0 +1,261 @@
+"""The guard of an MCP server in its own process: MCPServer of mcp 2, or FastMCP 4. Needs mcp.
+
+    import capx
+    from capx.guard.mcp.server import GRANTED, MCPGuard
+    from mcp.server import MCPServer
+
+    authority, server = capx.Authority.temporary(), MCPServer("files")
+    guard = MCPGuard(authority.verifier("files"))
+
+    @server.tool()
+    @guard.tool("files.read", tenant=GRANTED)
+    async def read(path: str, limit: int = 100) -> str:
+        return path[:limit]
+
+    guard.protect(server)
+
+It works in two places. A middleware of the low-level server, outside of all others, puts each request through the gate
+(capx.guard.mcp.gate): it is admitted before anything of it is validated. A wrapper around each guarded function judges
+the call with the values that the function gets. What a table names, and no guarded function is, is judged as it was
+sent.
+
+Law: a server that the guard cannot see as a whole is not protected: `protect` raises ConfigurationProblem.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any, ParamSpec, Self, TypeVar, cast
+
+import msgspec
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.shared.exceptions import MCPError
+from msgspec import UNSET
+
+from capx.api.jsonrpc import INVALID_PARAMS, Object, object_or_none
+from capx.api.mcp_messages import CALL, names_version, refusal, without_own, without_own_in_error
+from capx.errors import ConfigurationProblem, Unavailable
+from capx.guard.asgi.request import SMALL_BODY
+from capx.guard.call_facts import GRANTED, CallSpec, Costs, Derived, Tenancy
+from capx.guard.mcp.functions import GuardedFunction, ServedRequest, guarded_function, serving
+from capx.guard.mcp.gate import TOOLS_CHANGED, Entered, Gate, Unserved
+from capx.guard.mcp.server_seams import RegisteredTool, context_parameters, seams_of
+from capx.guard.mcp.table import ToolSpec, ToolTable
+from capx.guard.observer import OnDecision
+from capx.resource.connection import Connection, connect_from_env
+from capx.verify.decision import Denied
+from capx.verify.verifier import Verifier
+from capx_caveats import DEFAULT, Vocabulary
+
+__all__ = ["GRANTED", "MCPGuard"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class MCPGuard:
+    """Guards the server of one audience.
+
+    `table` says what else than guarded functions there is: tools that are judged as they were sent, prompts, and
+    methods of extensions. Without it, only guarded functions and resources are served. `on_decision` gets each
+    decision. ConfigurationProblem if the verifier is for another audience than the table.
+    """
+
+    def __init__(
+        self, verifier: Verifier, table: ToolTable | None = None, *, on_decision: OnDecision | None = None
+    ) -> None:
+        self._table = ToolTable(verifier.audience, tenant=GRANTED) if table is None else table
+        self._gate = Gate(verifier, self._table, on_decision=on_decision)
+        self._functions: list[GuardedFunction] = []
+        self._is_used = False
+        self.connection: Connection | None = None
+        """The connection of its verifier, if `from_env` made one: look at its health, and close it at the end."""
+
+    @classmethod
+    def from_env(
+        cls,
+        table: ToolTable | None = None,
+        *,
+        on_decision: OnDecision | None = None,
+        vocabulary: Vocabulary = DEFAULT,
+    ) -> Self:
+        """Make the guard that the environment describes; `vocabulary` as for `Verifier`.
+
+        CAPX_AUDIENCE names the audience and CAPX_KEY_FILE its key file. One of CAPX_STORE, CAPX_FEED and CAPX_SNAPSHOT
+        names the place from which the service learns of revocations; the rest follows from it (capx.resource.connect).
+        CAPX_MAX_STALENESS is in seconds. Raises ConfigurationProblem if a setting is missing or cannot be used.
+        """
+        connection = connect_from_env()
+        guard = cls(connection.verifier(vocabulary=vocabulary), table, on_decision=on_decision)
+        guard.connection = connection
+        return guard
+
+    def tool(
+        self,
+        action: str,
+        *,
+        tenant: Tenancy = None,
+        attributes: Derived = None,
+        cost: Costs = None,
+        injected: Iterable[str] = (),
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Guard a plain or async function, which the server then registers: put it below the server's decorator.
+
+        The facts are as for `ToolGuard.tool`. `injected` names parameters that the server fills in, such as those of
+        its dependencies; parameters of the type Context need no mention. They are no arguments, and no caveat sees
+        them. Inside the function, `capx.current_allowed()` returns the decision. Raises ConfigurationProblem for
+        functions whose calls cannot be judged as a whole: generators, functions that take `*args` or `**kwargs`, and
+        methods in the body of a class.
+        """
+        spec = CallSpec(action, tenant, attributes, cost)
+
+        def guarded(function: Callable[P, R]) -> Callable[P, R]:
+            names = {*injected, *context_parameters(function)}
+            made = GuardedFunction(function, spec, names, owner=self)
+            self._functions.append(made)
+            return cast("Callable[P, R]", made.function)
+
+        return guarded
+
+    def protect(self, server: Any) -> None:
+        """Put the guard in front of a server: an MCPServer, a FastMCP or a low-level Server. Call it last.
+
+        Raises ConfigurationProblem if it finds no place for itself, if a tool is not what the guard takes it for, or if
+        a guarded function is not a tool of this server.
+        """
+        if self._is_used:
+            raise ConfigurationProblem("this guard protects a server already: make another one")
+        self._is_used = True
+        seams = seams_of(server)
+        if any(isinstance(one, _Middleware) for one in seams.middleware):
+            raise ConfigurationProblem("another guard protects this server")
+        functions = self._named(seams.tools)
+        for function in self._functions:
+            function.refused = seams.refused
+        seams.middleware.insert(0, _Middleware(self, self._gate, functions))
+
+    def _named(self, tools: Iterable[RegisteredTool]) -> dict[str, GuardedFunction]:
+        """Name each tool in the table whose function is guarded, and return these functions by the tools' names."""
+        functions: dict[str, GuardedFunction] = {}
+        for tool in tools:
+            if (function := guarded_function(tool.function)) in self._functions:
+                _demand_arguments(tool, function)
+                self._table.name(tool.name, ToolSpec(function.spec.action, judged_by_function=True))
+                functions[tool.name] = function
+        if lost := sorted({one.name for one in self._functions} - {one.name for one in functions.values()}):
+            raise ConfigurationProblem(
+                f"{', '.join(lost)} is guarded, and no tool of this server: put @guard.tool below the decorator of the "
+                "server, and call protect last"
+            )
+        by_function = {name for name, spec in self._table.tools().items() if spec.judged_by_function}
+        # There may be several tools of one name.
+        others = {one.name for one in tools if guarded_function(one.function) is not functions.get(one.name)}
+        if unguarded := sorted(by_function & others | by_function - functions.keys()):
+            raise ConfigurationProblem(
+                f"{', '.join(unguarded)} is to be judged by its function, and the server has another function for it"
+            )
+        return functions
+
+
+def _demand_arguments(tool: RegisteredTool, function: GuardedFunction) -> None:
+    if missing := sorted(function.arguments - tool.arguments):
+        raise ConfigurationProblem(
+            f"clients of the tool {tool.name!r:.80} send no {', '.join(missing)}: give the parameter no alias, or name "
+            "it in `injected=` if the server fills it in"
+        )
+    if also := sorted(tool.arguments - function.arguments):
+        raise ConfigurationProblem(
+            f"clients of the tool {tool.name!r:.80} send {', '.join(also)}, which no caveat would see: take it out of "
+            "`injected=`, or guard the function without a decorator that changes its arguments"
+        )
+
+
+class _Middleware:
+    """Puts each request of a client through the gate."""
+
+    def __init__(self, owner: MCPGuard, gate: Gate, functions: Mapping[str, GuardedFunction]) -> None:
+        self._owner = owner
+        self._gate = gate
+        self._functions = functions
+
+    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        """Serve one message of a client."""
+        if ctx.request_id is None:
+            return await call_next(ctx)
+        try:
+            return cast("HandlerResult", await self._served(ctx, call_next))
+        except Unserved as error:
+            raise MCPError(error.code, str(error)) from None
+        except (Denied, Unavailable) as error:
+            told = refusal(ctx.method, error, typed=names_version(ctx.params))
+        # Out of the block: what is raised does not carry the denial as its context.
+        if told.result is not None:
+            return told.result
+        raise MCPError(told.code, told.message, None if told.data is UNSET else told.data)
+
+    async def _served(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> Any:
+        async def lister(method: str, params: Object) -> Any:
+            # Lists of the guard are of the version of MCP that the request is of, which its `_meta` may say.
+            clean, _ = without_own(ctx.params)
+            meta = {"_meta": clean["_meta"]} if clean and "_meta" in clean else {}
+            return await call_next(replace(ctx, method=method, params={**params, **meta}))
+
+        # Code of this process can change its tools without a notification.
+        self._gate.noted(TOOLS_CHANGED)
+        entered = await self._gate.enter(ctx.method, ctx.params, lister, size=_size(ctx.params))
+        if entered.result is not None:
+            return entered.result
+        _demand_no_version(entered)
+        clean = replace(ctx, params=entered.params, meta=_clean_meta(ctx))
+        with self._serving(entered):
+            result = await _answered(entered, call_next(clean))
+        return entered.leaving(result)
+
+    def _serving(self, entered: Entered) -> Any:
+        if (current := entered.current) is None:
+            return nullcontext()
+        params = entered.params or {}
+        if entered.method != CALL:
+            return serving(ServedRequest(self._owner, current))
+        arguments = object_or_none(params.get("arguments")) or {}
+        return serving(ServedRequest(self._owner, current, self._functions.get(params["name"]), arguments))
+
+
+async def _answered(entered: Entered, work: Awaitable[HandlerResult]) -> Any:
+    try:
+        return _dumped(await work)
+    except Exception as error:
+        denied = None if entered.current is None else entered.current.denied
+        if denied is None:
+            if isinstance(error, MCPError):
+                raise MCPError(error.code, error.message, without_own_in_error(error.data)) from error
+            raise
+    raise denied
+
+
+def _demand_no_version(entered: Entered) -> None:
+    # FastMCP goes by it to choose among tools of one name, and no presentation covers `_meta`.
+    if entered.current is not None and (meta := object_or_none((entered.params or {}).get("_meta"))) is not None:
+        chosen = object_or_none(meta.get("fastmcp"))
+        if chosen is not None and chosen.get("version") is not None:
+            raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
+
+
+def _clean_meta(ctx: ServerRequestContext[Any, Any]) -> Any:
+    clean, _ = without_own({"_meta": ctx.meta})
+    return (clean or {}).get("_meta")
+
+
+def _dumped(result: HandlerResult) -> Any:
+    """Return a result as the wire has it. Middleware inside may return a model."""
+    if result is None or isinstance(result, dict):
+        return result
+    return result.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _size(params: Mapping[str, Any] | None) -> int:
+    """Return how long the params are; if they cannot be written, that is too long."""
+    try:
+        return len(msgspec.json.encode(params))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return SMALL_BODY + 1

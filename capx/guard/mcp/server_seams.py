@@ -1,0 +1,120 @@
+"""What the guard has to know of a server of an SDK: its middleware, its tools, and how it takes a refusal. Needs mcp.
+
+Law: what the guard does not find is an error. A guard that stands in the wrong place guards nothing.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from typing import Any, cast, get_args, get_type_hints
+
+from mcp.server.lowlevel import Server
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.shared.exceptions import MCPError
+from msgspec import Struct
+
+from capx.api.jsonrpc import object_or_none
+from capx.background import without_loop
+from capx.errors import ConfigurationProblem
+from capx.verify.decision import Denied
+
+Refused = Callable[[Denied], Exception]
+"""Makes the error of a denial that the SDK knows: it logs other errors as crashes, with a traceback."""
+
+
+def _demand_major(package: str, found: str, major: int) -> None:
+    if found.partition(".")[0] != str(major):
+        raise ConfigurationProblem(f"this guard knows {package} {major}, and not {found}")
+
+
+_demand_major("mcp", version("mcp"), 2)
+
+
+class RegisteredTool(Struct, frozen=True):
+    """A tool of a server, its function, and the names of the arguments that clients send."""
+
+    name: str
+    function: Any
+    arguments: frozenset[str]
+
+
+class ServerSeams(Struct, frozen=True):
+    """The places of a server at which the guard stands."""
+
+    middleware: list[Any]
+    tools: tuple[RegisteredTool, ...]
+    refused: Refused
+
+
+def seams_of(server: Any) -> ServerSeams:
+    """Return the seams of an MCPServer, a FastMCP or a low-level Server; ConfigurationProblem if one is not there."""
+    if isinstance(server, MCPServer):
+        # Private, because the SDK gives away only the descriptions of its tools, and not their functions.
+        manager: Any = getattr(cast("Any", server), "_tool_manager", None)
+        return _checked(server, lambda: manager.list_tools(), _mcp_error)  # noqa: PLW0108 # it may not be there
+    if isinstance(server, Server):
+        return _checked(server, tuple, _mcp_error)
+    if type(server).__module__.partition(".")[0] == "fastmcp":
+        import fastmcp
+
+        # By the module: its distribution has several names.
+        _demand_major("fastmcp", fastmcp.__version__, 4)
+        # Private, too. Its `middleware` is another list, which does not see every message.
+        low: Any = getattr(server, "_mcp_server", None)
+        return _checked(low, lambda: without_loop(server.local_provider.list_tools()), _fastmcp_error)
+    raise ConfigurationProblem(f"a {type(server).__name__} is no server that this guard knows")
+
+
+def _checked(server: Any, tools: Callable[[], Iterable[Any]], refused: Refused) -> ServerSeams:
+    middleware: Any = getattr(server, "middleware", None)
+    if not _is_list(middleware):
+        raise ConfigurationProblem("this version of the SDK has no list of middleware for the guard")
+    try:
+        found = tuple(map(_registered, tools()))
+    except (AttributeError, TypeError, RuntimeError) as error:
+        raise ConfigurationProblem(f"this version of the SDK hides its tools from the guard: {error}") from None
+    return ServerSeams(middleware, found, refused)
+
+
+def _is_list(found: object) -> bool:
+    return isinstance(found, list)
+
+
+def _registered(tool: Any) -> RegisteredTool:
+    properties = object_or_none(tool.parameters.get("properties")) or {}
+    # A tool that calls another server has no function.
+    return RegisteredTool(tool.name, getattr(tool, "fn", None), frozenset(properties))
+
+
+def context_parameters(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the parameters into which an SDK injects its context."""
+    kinds: tuple[type, ...] = (Context,)
+    # Whoever has such a parameter has imported it.
+    if "fastmcp" in sys.modules:
+        from fastmcp.server.context import Context as FastMCPContext
+
+        kinds = (Context, FastMCPContext)
+    try:
+        hints = get_type_hints(function)
+    except Exception:  # noqa: BLE001 # of any annotation; then the SDK finds no context, either
+        return []
+    hints.pop("return", None)
+    return [name for name, hint in hints.items() if any(_is_of(one, kinds) for one in (hint, *get_args(hint)))]
+
+
+def _is_of(hint: Any, kinds: tuple[type, ...]) -> bool:
+    # `Context[A, B]` is no class, and its origin is one.
+    kind = getattr(hint, "__origin__", hint)
+    return isinstance(kind, type) and issubclass(kind, kinds)
+
+
+def _mcp_error(denied: Denied) -> Exception:
+    return MCPError(denied.status, str(denied))
+
+
+def _fastmcp_error(denied: Denied) -> Exception:
+    from fastmcp.exceptions import ToolError
+
+    # The guard has logged the denial.
+    return ToolError(str(denied), log_level=logging.DEBUG)

@@ -1,0 +1,134 @@
+"""Messages of JSON-RPC: two readers never make two calls of one message."""
+
+import json
+import pickle
+from typing import Any
+
+import pytest
+
+from capx.api.jsonrpc import (
+    INVALID_REQUEST,
+    PARSE_ERROR,
+    Notification,
+    Request,
+    Response,
+    UnreadableMessage,
+    failure,
+    read_message,
+    write_message,
+)
+
+HEAD: dict[str, Any] = {"jsonrpc": "2.0"}
+
+
+def read(**members: Any) -> Any:
+    return read_message(json.dumps(HEAD | members).encode())
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Request(1, "tools/call", {"name": "read"}),
+        Request("1", "ping"),
+        Request(-7, "ping", {}),
+        Notification("notifications/initialized"),
+        Notification("notifications/progress", {"progress": 0.5}),
+        Response(id=1, result={}),
+        Response(id=1, result=None),
+        Response(id=None, error={"code": -32700, "message": "no"}),
+        failure("a", -32602, "no", {"why": [1, None, True]}),
+    ],
+)
+def test_a_message_is_read_as_it_was_written(message: Any) -> None:
+    line = write_message(message)
+    assert b"\n" not in line
+    assert read_message(line) == message
+
+
+def test_the_number_1_and_the_text_1_are_two_ids() -> None:
+    assert read(id=1, method="ping") != read(id="1", method="ping")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"\xff",
+        b'"\\ud800"',
+        b'{"jsonrpc":"2.0","id":1,"method":"ping"} {}',
+        b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}',
+        b'{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":"read","name":"write"}}',
+        b'{"jsonrpc":"2.0","id":1,"method":"a","params":{"n":NaN}}',
+        b'{"jsonrpc":"2.0","id":1,"method":"a","params":{"n":1e999}}',
+        b'{"jsonrpc":"2.0","id":1,"method":"a","params":{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+    ],
+)
+def test_what_is_no_json_is_a_parse_error(data: bytes) -> None:
+    with pytest.raises(UnreadableMessage) as error:
+        read_message(data)
+    assert (error.value.code, error.value.id) == (PARSE_ERROR, None)
+
+
+@pytest.mark.parametrize("data", [b"[]", b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', b"1", b"null", b'"a"'])
+def test_a_batch_and_what_is_no_object_are_refused(data: bytes) -> None:
+    with pytest.raises(UnreadableMessage) as error:
+        read_message(data)
+    assert (error.value.code, error.value.id) == (INVALID_REQUEST, None)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"method": "ping", "result": {}},
+        {"method": "ping", "also": 1},
+        {"method": 5},
+        {"method": None},
+        {"method": "ping", "params": []},
+        {"method": "ping", "params": "a"},
+        {"method": "ping", "jsonrpc": "1.0"},
+        {"method": "ping", "jsonrpc": 2.0},
+        {},
+        {"result": {}, "error": {}},
+        {"result": {}, "method": "ping"},
+        {"error": "text"},
+        {"result": {}, "params": {}},
+    ],
+)
+def test_another_form_is_refused_and_its_id_is_named(members: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableMessage) as error:
+        read(id=7, **members)
+    assert (error.value.code, error.value.id) == (INVALID_REQUEST, 7)
+    told = error.value.response()
+    assert told.id == 7
+    assert read_message(write_message(told)) == told
+
+
+@pytest.mark.parametrize("id", [None, True, 1.5, [], {}])
+def test_an_id_is_a_whole_number_or_a_text(id: Any) -> None:
+    with pytest.raises(UnreadableMessage) as error:
+        read(id=id, method="ping")
+    assert error.value.id is None
+
+
+def test_only_a_response_may_have_the_id_null() -> None:
+    assert read(id=None, error={"code": 1, "message": "no"}).id is None
+    with pytest.raises(UnreadableMessage):
+        read(result={})
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 2**63, 2**64 - 1, 2**70, -(2**70), 10**400, 0.1, 1e300, 5e-324])
+def test_a_number_is_written_as_it_was_read_or_refused(number: Any) -> None:
+    line = json.dumps(HEAD | {"id": 1, "method": "a", "params": {"n": number}}).encode()
+    try:
+        message = read_message(line)
+    except UnreadableMessage:
+        assert abs(number) >= 2**64
+        return
+    assert json.loads(write_message(message))["params"]["n"] == number
+
+
+def test_an_error_survives_pickling() -> None:
+    error = UnreadableMessage("no", PARSE_ERROR, "a")
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.code, copy.id) == ("no", PARSE_ERROR, "a")

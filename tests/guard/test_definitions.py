@@ -1,0 +1,117 @@
+"""What a server says of its tools, read from its lists, and the digest that an operator approves."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from capx.guard.mcp.definitions import Definitions, definition_digest, listed, tools_in
+
+READ: dict[str, Any] = {
+    "name": "read",
+    "description": "Read a file.",
+    "inputSchema": {"type": "object", "properties": {"path": {"type": "string"}}},
+}
+
+
+class Listing:
+    """Answers lists from pages, and counts how often it is asked."""
+
+    def __init__(self, *pages: Any) -> None:
+        self.pages = pages
+        self.asked: list[dict[str, Any]] = []
+
+    async def __call__(self, method: str, params: dict[str, Any]) -> Any:
+        assert method == "tools/list"
+        self.asked.append(params)
+        return self.pages[int(params.get("cursor", 0))]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"description": "Read a file. "},
+        {"description": None},
+        {"name": "reed"},
+        {"inputSchema": {"type": "object", "properties": {"path": {"type": "array"}}}},
+        {"annotations": {"readOnlyHint": True}},
+        {"outputSchema": {}},
+        {"title": "Read"},
+    ],
+)
+def test_every_change_of_a_definition_changes_its_digest(changed: dict[str, Any]) -> None:
+    assert definition_digest(READ | changed) != definition_digest(READ)
+
+
+def test_the_order_of_members_and_meta_change_no_digest() -> None:
+    again = dict(reversed(READ.items())) | {"_meta": {"a": 1}}
+    assert definition_digest(again) == definition_digest(READ)
+    assert len(definition_digest(READ) or "") == 43
+
+
+def test_a_definition_without_a_digest_is_known_all_the_same() -> None:
+    large = READ | {"inputSchema": {"properties": {"n": {"type": "integer", "maximum": 2**64 - 1}}}}
+    assert definition_digest(large) is None
+    found = asyncio.run(Definitions().get("read", Listing({"tools": [large]})))
+    assert found is not None
+    assert found.digest is None
+    assert found.schema.problem({"n": "5"}) is not None
+
+
+def test_pages_are_read_to_the_end() -> None:
+    listing = Listing({"tools": [READ], "nextCursor": "1"}, {"tools": [READ | {"name": "write"}]})
+    definitions = Definitions()
+    assert asyncio.run(definitions.get("write", listing)) is not None
+    assert asyncio.run(definitions.get("read", listing)) is not None
+    assert listing.asked == [{}, {"cursor": "1"}]
+
+
+def test_a_list_without_end_is_given_up() -> None:
+    listing = Listing({"tools": [], "nextCursor": "0"})
+    assert asyncio.run(Definitions().get("read", listing)) is None
+    assert len(listing.asked) == 100
+
+
+def test_a_tool_that_came_later_is_found() -> None:
+    listing, definitions = Listing({"tools": []}), Definitions()
+    assert asyncio.run(definitions.get("read", listing)) is None
+    listing.pages = ({"tools": [READ]},)
+    assert asyncio.run(definitions.get("read", listing)) is not None
+
+
+def test_a_list_that_passes_is_learnt() -> None:
+    listing, definitions = Listing(), Definitions()
+    definitions.learn({"tools": [READ]})
+    assert asyncio.run(definitions.get("read", listing)) is not None
+    assert listing.asked == []
+
+
+def test_tools_that_change_are_read_again() -> None:
+    listing, definitions = Listing({"tools": [READ]}), Definitions()
+    before = asyncio.run(definitions.get("read", listing))
+    listing.pages = ({"tools": [READ | {"description": "Delete."}]},)
+    definitions.forget()
+    after = asyncio.run(definitions.get("read", listing))
+    assert before is not None
+    assert after is not None
+    assert before.digest != after.digest
+
+
+def test_a_list_that_was_read_before_a_change_is_not_kept() -> None:
+    definitions = Definitions()
+
+    async def changing(method: str, params: dict[str, Any]) -> Any:
+        definitions.forget()
+        return {"tools": [READ]}
+
+    assert asyncio.run(definitions.get("read", changing)) is not None
+    assert asyncio.run(definitions.get("read", Listing({"tools": []}))) is None
+
+
+@pytest.mark.parametrize("page", [None, 5, [], {}, {"tools": 5}, {"tools": [5, None, {}, {"name": 5}]}])
+def test_a_page_of_another_form_shows_nothing(page: Any) -> None:
+    definitions = Definitions()
+    definitions.learn(page)
+    assert asyncio.run(definitions.get("read", Listing(page))) is None
+    assert all(isinstance(tool, dict) for tool in tools_in(page))
+    assert asyncio.run(listed(Listing(page), "tools/list")) == [page]

@@ -1,0 +1,463 @@
+"""Guarded servers of real SDKs, attacked over real transports: MCPServer and FastMCP, both versions of the protocol."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client, ClientSession
+from mcp.server import MCPServer
+from mcp.server.lowlevel import Server as LowLevelServer
+
+import capx
+from capx.api.mcp_messages import PRESENTATION, PROBLEM, OwnMeta, bound_request, with_own
+from capx.authority.authority import Authority
+from capx.errors import ConfigurationProblem
+from capx.guard.mcp.server import GRANTED, MCPGuard
+from capx.guard.mcp.table import ToolSpec, ToolTable
+from capx_caveats import action, anything, between, not_in, one_of
+from tests.labs.mcp_calls import call, held
+from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, as_sdk, send, send_presented, some_server
+
+Test = Callable[[MCPLab, ClientSession], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Authority]:
+    with Authority.temporary() as authority:
+        yield authority
+
+
+@pytest.fixture(params=KINDS)
+def server(request: pytest.FixtureRequest, lab: Authority) -> MCPLab:
+    return MCPLab(lab, request.param)
+
+
+def at(server: MCPLab, test: Test, **settings: Any) -> None:
+    """Run a test in a session at this server."""
+
+    async def run() -> None:
+        async with server.session(**settings) as session:
+            await test(server, session)
+
+    asyncio.run(run())
+
+
+def code_of(answer: dict[str, Any]) -> str:
+    """The code of the denial that an answer holds."""
+    if "error" in answer:
+        return str(answer["error"]["data"]["code"])
+    assert answer["isError"] is True, answer
+    return str(answer["_meta"][PROBLEM]["code"])
+
+
+def text_of(answer: dict[str, Any]) -> str:
+    return str(answer["content"][0]["text"])
+
+
+def test_an_allowed_call_runs_with_its_defaults(server: MCPLab, lab: Authority) -> None:
+    reader = held(lab, action("files.read", args={"path": anything(), "limit": between(1, 100)}), "files.find")
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        answer = await send_presented(session, reader, "tools/call", call("read", path="/a"))
+        assert "/a 100 for Acme" in text_of(answer)
+        assert "dev.capx" not in text_of(answer)
+        answer = await send_presented(session, reader, "tools/call", call("search", names=["x"], limit=7))
+        assert "7" in text_of(answer)
+        assert server.ran == ["read /a 100", "find ['x'] 7"]
+
+    at(server, test)
+
+
+def test_defaults_of_the_function_are_not_the_callers(server: MCPLab, lab: Authority) -> None:
+    # The grant names one argument. If the caller sent another one, it would have to be named, too.
+    pinned = held(lab, action("files.read", args={"path": one_of("/a")}))
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        answer = await send_presented(session, pinned, "tools/call", call("read", path="/a"))
+        assert answer["isError"] is False
+        answer = await send_presented(session, pinned, "tools/call", call("read", path="/a", limit=100))
+        assert code_of(answer) == "argument_not_named"
+
+    at(server, test)
+
+
+def test_a_function_is_judged_with_what_its_server_parsed(server: MCPLab, lab: Authority) -> None:
+    careful = held(lab, action("files.find", args={"names": not_in("secret", ["secret"]), "limit": between(1, 100)}))
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        answer = await send_presented(session, careful, "tools/call", call("search", names='["secret"]'))
+        # MCPServer makes an array of this text, FastMCP does not.
+        assert answer["isError"] is not server.kind.startswith("fastmcp")
+        assert server.ran == (['find ["secret"] 100'] if server.kind.startswith("fastmcp") else [])
+
+    at(server, test)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("read", {"path": "/secret"}),
+        ("read", {"path": "/a", "limit": 1000}),
+        ("search", {"names": "secret"}),
+        ("search", {"names": ["secret"]}),
+        ("plain", {"names": '["secret"]'}),
+        ("plain", {"names": ["a"], "limit": True}),
+        ("plain", {"names": ["a"], "limit": "5"}),
+        ("remove", {"path": "/a"}),
+    ],
+)
+def test_what_a_caveat_denies_does_not_run(
+    server: MCPLab, lab: Authority, tool: str, arguments: dict[str, Any]
+) -> None:
+    few = {"limit": between(1, 100)}
+    capability = held(
+        lab,
+        action("files.read", args={"path": not_in("/secret"), **few}),
+        action("files.find", args={"names": not_in("secret", ["secret"]), **few}),
+        action("files.plain", args={"names": not_in("secret", ["secret"]), **few}),
+    )
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        answer = await send_presented(session, capability, "tools/call", call(tool, **arguments))
+        assert answer["isError"] is True
+        assert "structuredContent" not in answer
+        assert server.ran == []
+
+    at(server, test)
+
+
+def test_no_other_call_than_was_presented_runs(server: MCPLab, lab: Authority) -> None:
+    everything = held(lab, "files.*")
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        text = everything.present(bound_request("tools/call", call("read", path="/a"))).text
+        others = [call("read", path="/b"), call("remove", path="/a"), call("read", path="/a", limit=5), call("plain")]
+        for other in others:
+            assert code_of(await send(session, "tools/call", with_own(other, OwnMeta(text)))) == "call_mismatch"
+        uri = {"uri": "file:///a"}
+        assert code_of(await send(session, "resources/read", with_own(uri, OwnMeta(text)))) == "call_mismatch"
+        assert server.ran == []
+        assert (await send(session, "tools/call", with_own(call("read", path="/a"), OwnMeta(text))))["isError"] is False
+
+    at(server, test)
+
+
+def test_of_twenty_replays_at_once_one_call_runs(server: MCPLab, lab: Authority) -> None:
+    reader = held(lab, "files.*")
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        for tool in (call("read", path="/a"), call("search", names="a"), call("plain")):
+            server.ran.clear()
+            params = with_own(tool, OwnMeta(reader.present(bound_request("tools/call", tool)).text))
+            answers = await asyncio.gather(*(send(session, "tools/call", params) for _ in range(20)))
+            assert sorted(one["isError"] for one in answers) == [False, *[True] * 19]
+            assert {code_of(one) for one in answers if one["isError"]} == {"replayed"}
+            assert len(server.ran) == 1
+
+    at(server, test)
+
+
+def test_tokens_bundles_and_garbage_open_nothing(server: MCPLab, lab: Authority) -> None:
+    task = lab.open(tenant="Acme", allow=["files.*"])
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        bare = next(one.text for one in task.bundle if one.audience == "files")
+        for text in (bare, task.bundle.text, "capx1_AAAA", "", "Capx " + bare):
+            answer = await send(session, "tools/call", {**call("read", path="/a"), "_meta": {PRESENTATION: text}})
+            assert answer["_meta"][PROBLEM]["status"] == 401
+            assert bare not in str(answer)
+        answer = await send(session, "tools/call", {**call("read", path="/a"), "_meta": {PRESENTATION: 5}})
+        assert answer["error"]["code"] == -32602
+        assert server.ran == []
+
+    at(server, test)
+
+
+def test_who_presents_nothing_learns_what_to_ask_for(server: MCPLab) -> None:
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        for method in ("tools/list", "prompts/list", "resources/list", "resources/templates/list"):
+            answer = await send(session, method, {})
+            assert [value for value in answer.values() if isinstance(value, list)] == [[]]
+        answer = await send(session, "tools/call", call("read", path="/a"))
+        asked = {"audience": "files", "action": "files.read", "args": {"path": "/a"}}
+        assert answer["_meta"][PROBLEM]["ask"] == asked
+        answer = await send(session, "resources/read", {"uri": "file:///a"})
+        assert (answer["error"]["code"], answer["error"]["data"]["code"]) == (401, "no_token")
+        answer = await send(session, "prompts/get", {"name": "summary", "arguments": {"of": "x"}})
+        assert answer["error"]["code"] == 401
+        assert server.ran == []
+
+    at(server, test)
+
+
+def test_lists_show_what_the_bearer_may_use(server: MCPLab, lab: Authority) -> None:
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        reader = held(lab, "files.read", "files.prompt.summary")
+        answer = await send_presented(session, reader, "tools/list", {})
+        assert [tool["name"] for tool in answer["tools"]] == ["read"]
+        answer = await send_presented(session, reader, "tools/list", {}, asks=True)
+        assert {tool["name"] for tool in answer["tools"]} >= {"read", "search", "plain"}
+        assert "unnamed" not in str(answer)
+        if server.kind in MODERN:
+            assert (answer["ttlMs"], answer["cacheScope"]) == (0, "private")
+        answer = await send_presented(session, reader, "prompts/list", {})
+        assert [prompt["name"] for prompt in answer["prompts"]] == ["summary"]
+        assert (await send_presented(session, reader, "resources/list", {}))["resources"] == []
+
+    at(server, test)
+
+
+def test_a_tool_that_nobody_named_is_unknown(server: MCPLab, lab: Authority) -> None:
+    everything = held(lab, "files.*")
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        for name in ("unnamed", "find", "nothing"):
+            answer = await send_presented(session, everything, "tools/call", call(name))
+            assert (answer["error"]["code"], answer["error"]["message"]) == (-32602, f"Unknown tool: {name!r}")
+        assert server.ran == []
+
+    at(server, test)
+
+
+@pytest.mark.parametrize("method", ["tasks/list", "subscriptions/listen", "completion/complete", "roots/list", "x/y"])
+def test_methods_that_the_guard_does_not_know_are_refused(server: MCPLab, lab: Authority, method: str) -> None:
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        answer = await send_presented(session, held(lab, "files.*"), method, {})
+        assert answer["error"]["code"] in (-32601, -32602)
+
+    at(server, test)
+
+
+def test_resources_and_prompts_are_judged(server: MCPLab, lab: Authority) -> None:
+    mine = held(
+        lab,
+        action("files.resource.read", args={"uri": one_of("file:///a")}),
+        action("files.prompt.summary", args={"of": one_of("x")}),
+    )
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        answer = await send_presented(session, mine, "resources/read", {"uri": "file:///a"})
+        assert answer["contents"][0]["text"] == "content of a"
+        assert (
+            code_of(await send_presented(session, mine, "resources/read", {"uri": "file:///b"})) == "argument_refused"
+        )
+        prompt = {"name": "summary", "arguments": {"of": "x"}}
+        assert "Sum up x" in str(await send_presented(session, mine, "prompts/get", prompt))
+        prompt["arguments"] = {"of": "y"}
+        answer = await send_presented(session, mine, "prompts/get", prompt)
+        assert (answer["error"]["code"], code_of(answer)) == (403, "argument_refused")
+        assert server.ran == ["file:///a", "summary x"]
+
+    at(server, test)
+
+
+def test_a_denial_that_a_tool_swallows_sticks(server: MCPLab, lab: Authority) -> None:
+    tidy = held(lab, "files.tidy")
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        answer = await send_presented(session, tidy, "tools/call", call("tidy", path="/a"))
+        assert code_of(answer) == "action_not_allowed"
+        assert "secret" not in str(answer)
+        assert server.ran == []
+        both = held(lab, "files.tidy", "files.remove")
+        assert (await send_presented(session, both, "tools/call", call("tidy", path="/a")))["isError"] is False
+
+    at(server, test)
+
+
+def test_errors_of_the_server_stay_readable(server: MCPLab, lab: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    everything = held(lab, "files.*")
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        answer = await send_presented(session, everything, "tools/call", call("crash"))
+        assert answer["isError"] is True
+        assert "crash" in text_of(answer)
+        answer = await send_presented(session, everything, "tools/call", call("read", path=5))
+        assert "path" in text_of(answer)
+        # Nobody learns from an error of validation about a tool that it may not call.
+        answer = await send_presented(session, held(lab, "files.find"), "tools/call", call("read", path=5))
+        assert code_of(answer) == "action_not_allowed"
+        assert server.ran == []
+
+    at(server, test)
+
+
+def test_a_denial_leaves_no_traceback_in_the_log(
+    server: MCPLab, lab: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
+    careful = held(lab, action("files.read", args={"path": not_in("/secret")}))
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        answer = await send_presented(session, careful, "tools/call", call("read", path="/secret"))
+        assert code_of(answer) == "argument_refused"
+
+    with caplog.at_level(logging.INFO):
+        at(server, test)
+    assert [record for record in caplog.records if record.exc_info] == []
+    assert "capx1_" not in caplog.text
+    assert "denied files.read: argument_refused" in caplog.text
+
+
+def test_a_result_with_a_schema_and_its_denial_both_pass(server: MCPLab, lab: Authority) -> None:
+    careful = held(lab, action("files.size", args={"path": not_in("/secret")}))
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        answer = await send_presented(session, careful, "tools/call", call("size", path="/a"))
+        assert answer["structuredContent"] == {"bytes": 2}
+        answer = await send_presented(session, careful, "tools/call", call("size", path="/secret"))
+        assert code_of(answer) == "argument_refused"
+
+    at(server, test)
+
+
+@pytest.mark.parametrize("number", [2**53, 2**63, -(2**60)])
+def test_a_number_that_no_digest_covers_is_refused(server: MCPLab, lab: Authority, number: int) -> None:
+    reader = held(lab, "files.*")
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        text = reader.present(bound_request("tools/call", call("read", path="/a"))).text
+        params = with_own(call("read", path="/a", limit=number), OwnMeta(text))
+        answer = await send(session, "tools/call", params)
+        assert answer["error"]["code"] == -32602
+        assert "cannot be presented" in answer["error"]["message"]
+        assert server.ran == []
+
+    at(server, test)
+
+
+@pytest.mark.parametrize("kind", MODERN)
+def test_each_round_of_a_call_is_presented_and_pays(lab: Authority, kind: str) -> None:
+    server = MCPLab(lab, kind)
+    twice = held(lab, "files.ask", caveats=[capx.budget("calls", 2)])
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        first = await send_presented(session, twice, "tools/call", call("ask"))
+        assert first["resultType"] == "input_required"
+        answers = {"yes": {"action": "accept", "content": {"yes": True}}}
+        again = {**call("ask"), "inputResponses": answers, "requestState": first["requestState"]}
+        meta = (await send(session, "tools/call", again)).get("_meta", {})
+        assert meta[PROBLEM]["code"] == "no_token"
+        assert "answered ['yes']" in text_of(await send_presented(session, twice, "tools/call", again))
+        assert code_of(await send_presented(session, twice, "tools/call", call("ask"))) == "budget_exhausted"
+        assert server.ran == ["ask", "ask"]
+
+    at(server, test)
+
+
+@pytest.mark.parametrize("kind", ["fastmcp", "fastmcp of 2025"])
+def test_nobody_chooses_another_version_of_a_tool(lab: Authority, kind: str) -> None:
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        for tool in (call("plain"), call("read", path="/a")):
+            params = {**tool, "_meta": {"fastmcp": {"version": "1"}}}
+            answer = await send_presented(session, held(lab, "files.*"), "tools/call", params)
+            assert "version" in answer["error"]["message"]
+        assert server.ran == []
+
+    at(MCPLab(lab, kind), test)
+
+
+def test_a_tool_that_changes_is_judged_by_what_it_is_now(lab: Authority) -> None:
+    server = MCPLab(lab, "mcp")
+    mine = held(lab, action("files.plain", args={"limit": between(1, 100)}))
+
+    async def test(server: MCPLab, session: ClientSession) -> None:
+        assert (await send_presented(session, mine, "tools/call", call("plain")))["isError"] is False
+        as_sdk(server.server).remove_tool("plain")
+
+        def plain(limit: int = 1000) -> str:
+            return f"{limit} secrets"
+
+        as_sdk(server.server).add_tool(plain)
+        assert code_of(await send_presented(session, mine, "tools/call", call("plain"))) == "argument_refused"
+
+    at(server, test)
+
+
+def test_every_decision_is_reported(lab: Authority) -> None:
+    reported: list[Any] = []
+    server = some_server("mcp")
+    guard = MCPGuard(lab.verifier("files"), on_decision=reported.append)
+
+    @server.tool()
+    @guard.tool("files.read", tenant=GRANTED)
+    def read(path: str) -> str:
+        return path
+
+    guard.protect(server)
+
+    async def run() -> None:
+        async with Client(as_sdk(server)) as client:
+            mine = held(lab, action("files.read", args={"path": one_of("/a")}))
+            for path in ("/a", "/b"):
+                await send_presented(client.session, mine, "tools/call", call("read", path=path))
+            await send(client.session, "tools/call", call("read", path="/a"))
+
+    asyncio.run(run())
+    assert [(one.action, one.code) for one in reported] == [
+        ("files.read", ""),
+        ("files.read", "argument_refused"),
+        ("files.read", "no_token"),
+    ]
+
+
+def test_a_low_level_server_is_guarded_by_its_table(lab: Authority) -> None:
+    import mcp_types as types
+
+    ran: list[str] = []
+
+    async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+        ran.append(params.name)
+        return types.CallToolResult(content=[types.TextContent(type="text", text="done")])
+
+    async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
+        schema = {"type": "object", "properties": {"path": {"type": "string"}}}
+        return types.ListToolsResult(tools=[types.Tool(name="read", input_schema=schema)])
+
+    server: Any = LowLevelServer("files", on_call_tool=call_tool, on_list_tools=list_tools)
+    MCPGuard(lab.verifier("files"), ToolTable("files", {"read": ToolSpec("files.read", GRANTED)})).protect(server)
+
+    async def run() -> None:
+        async with Client(as_sdk(server)) as client:
+            mine = held(lab, action("files.read", args={"path": one_of("/a")}))
+            for path, fails in (("/a", False), ("/b", True)):
+                answer = await send_presented(client.session, mine, "tools/call", call("read", path=path))
+                assert answer["isError"] is fails
+
+    asyncio.run(run())
+    assert ran == ["read"]
+
+
+def test_a_guard_is_made_from_the_environment(lab: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    with pytest.raises(ConfigurationProblem, match="CAPX_"):
+        MCPGuard.from_env()
+
+
+def test_the_environment_describes_a_guard(lab: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.export_keys("files").save(tmp_path / "files.keys")
+    monkeypatch.setenv("CAPX_AUDIENCE", "files")
+    monkeypatch.setenv("CAPX_KEY_FILE", str(tmp_path / "files.keys"))
+    with pytest.raises(ConfigurationProblem, match="exactly one of CAPX_STORE, CAPX_FEED, CAPX_SNAPSHOT: none"):
+        MCPGuard.from_env()
+    monkeypatch.setenv("CAPX_STORE", lab.store.place)
+    server, guard = MCPServer("files"), MCPGuard.from_env()
+
+    @server.tool()
+    @guard.tool("files.read", tenant=GRANTED)
+    def read(path: str) -> str:
+        return path
+
+    guard.protect(server)
+
+    async def run() -> None:
+        async with Client(as_sdk(server)) as client:
+            answer = await send_presented(
+                client.session, held(lab, "files.read"), "tools/call", call("read", path="/a")
+            )
+            assert text_of(answer) == "/a"
+
+    asyncio.run(run())
+    assert guard.connection is not None
+    guard.connection.close()
