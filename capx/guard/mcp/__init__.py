@@ -7,9 +7,12 @@
 
 Modules:
 
-    gate         which requests pass, and what of the answers; no transport
-    proxy        a guard in a process of its own, for servers that know nothing of capx
-    table        which action a tool is, in code or in a file
-    definitions  what a server says of its tools, and the digest by which an operator approves it
-    arguments    arguments that are judged as they were sent, if no server can read them otherwise
+    gate           which requests pass, and what of the answers; no transport
+    proxy          a guard in a process of its own, for servers that know nothing of capx
+    tool_list      the tools of a server, for an operator who makes a table
+    table          which action a tool is, in code or in a file
+    definitions    what a server says of its tools, and the digest by which an operator approves it
+    arguments      arguments that are judged as they were sent, if no server can read them otherwise
+    listener       a guard before a server that is reached over HTTP: an ASGI application
+    http_messages  HTTP as that guard serves it
 """
