@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar, Unpack, cast
 from weakref import WeakKeyDictionary
 
-from capx.agent.actor import acting, acting_block, current_actor, run_as, why_nobody_acts
+from capx.agent.actor import acting, acting_block, caller_scope, current_actor, run_as, why_nobody_acts
 from capx.agent.agent import Agent
 from capx.agent.unfinished_work import demand_no_generator, returns_coroutine
 from capx.errors import ConfigurationProblem, InvalidRequest, Unavailable
@@ -24,6 +24,8 @@ from capx.tokens.bundle import Bundle, Narrowing, frozen_narrowing
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
 from capx_caveats import is_label
+
+__all__ = ["Roster", "caller_scope", "delegated_to", "demand_version", "model_text"]
 
 P = ParamSpec("P")
 R = TypeVar("R")

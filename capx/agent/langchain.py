@@ -18,8 +18,7 @@ from typing import Any, Final, cast
 
 from msgspec import Struct
 
-from capx.agent.actor import caller_scope
-from capx.agent.framework import demand_version, model_text
+from capx.agent.framework import caller_scope, demand_version, model_text
 from capx.agent.protocols import JudgesCalls
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.tokens.guarded_function import guard_of
