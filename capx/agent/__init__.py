@@ -15,6 +15,7 @@ Modules:
     context_block            a `with` block for which a context variable has a value
     working                  a `with` block in which an agent works, at whose end it completes its task
     framework                what adapters of agent frameworks share: texts for models, and sub-agents
+    langchain                LangChain and LangGraph
     unfinished_work          functions that return before their work is done
     next_asks, ask_queue     what to ask for after a denial; the asks of an agent that wait for an answer
     call_asks                the asks of one call, and how the call ends
@@ -31,7 +32,7 @@ Modules:
     mcp_presenter            presents the requests of an MCP client, and asks for more
     response_peek            the beginning of a response, read without using it up
     authority_client         the authority over HTTP
-    protocols                what an agent calls at an authority, in this process or over HTTP
+    protocols                what an agent calls at an authority, in this process or over HTTP, and at a guard
     env                      how to make an agent from environment variables
 
 `capx.AuthorityClient` needs httpx, so this package does not export it.

@@ -1,12 +1,14 @@
-"""The protocols that an agent needs from an authority."""
+"""The protocols of what agents and their adapters call: an authority, and a guard of calls."""
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import Any, Protocol, runtime_checkable
 
 from capx.api.messages.agents import AgentStatus
 from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer
+from capx.verify.decision import Allowed
 from capx_caveats import JSON
 
 
@@ -60,4 +62,20 @@ class AgentAuthority(ActsForHolder, Protocol):
 
     def close(self) -> None:
         """Close the connections."""
+        ...
+
+
+class JudgesCalls(Protocol):
+    """A guard of calls whose functions are not the caller's: `capx.guard.ToolGuard`."""
+
+    def judging(
+        self, action: str, args: Mapping[str, Any], *rest: Any, **facts: Any
+    ) -> AbstractContextManager[Allowed]:
+        """Judge one call, with these facts, and let the block make it."""
+        ...
+
+    def judging_async(
+        self, action: str, args: Mapping[str, Any], *rest: Any, **facts: Any
+    ) -> AbstractAsyncContextManager[Allowed]:
+        """`judging`, for async code."""
         ...

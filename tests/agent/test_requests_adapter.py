@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -345,3 +347,18 @@ def test_no_proxy_of_the_environment_stands_between(
 def test_a_session_of_an_agent_cannot_be_pickled(bundle: Bundle) -> None:
     with pytest.raises(InvalidRequest, match="cannot be pickled"):
         pickle.dumps(session({"https://crm.internal": "crm"}, bundle))
+
+
+WITHOUT_HTTPX = """
+import sys
+sys.modules["httpx"] = None
+from capx.agent import requests_adapter
+with requests_adapter.session({"https://crm.internal": "crm"}) as session:
+    print(type(session).__module__)
+"""
+
+
+def test_httpx_need_not_be_there() -> None:
+    command = [sys.executable, "-c", WITHOUT_HTTPX]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "requests.sessions\n"

@@ -1,0 +1,216 @@
+"""LangChain 1 and LangGraph 1: how a refusal reaches the model, and a guard for tools that are not yours.
+
+    agent = create_agent(model, tools, middleware=[Refusals()])
+
+Guard your own functions with `Authority.tool` or `ToolGuard.tool`, and make tools of the guarded functions. Set the
+actor around the run, with `agent.working()` or `capx.acting`, and resume an interrupted run in such a block, too.
+
+Laws:
+
+- A refusal is the result of that one tool call, with status `error`. The fault of the program ends the run.
+- If a call is cancelled while its tool waits in a thread for a person, the tool does not run.
+- Nothing of capx is in messages, state, configuration or checkpoints.
+- What `Guarded` judges is what the tool gets. It calls no tool that it does not know.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, cast
+
+from msgspec import Struct
+
+from capx.agent.framework import caller_scope, demand_version, model_text
+from capx.agent.protocols import JudgesCalls
+from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.tokens.guarded_function import guard_of
+
+# Outside of these ranges, hooks are called in another way, or not at all.
+demand_version("langchain", at_least=(1, 3, 8), below=2)
+demand_version("langgraph", at_least=(1, 2), below=2)
+
+from langchain.agents.middleware import AgentMiddleware, ToolCallRequest  # noqa: E402 # its version is checked first
+from langchain_core.messages import ToolMessage  # noqa: E402
+from langchain_core.tools import BaseTool, StructuredTool  # noqa: E402
+from langgraph.types import Command  # noqa: E402
+from pydantic import BaseModel, ValidationError  # noqa: E402
+
+__all__ = ["Guarded", "Refusals"]
+
+Result = ToolMessage | Command[Any]
+
+_SYNTHETIC: Final = frozenset({"args", "kwargs"})
+"""Fields that stand for `*args` and `**kwargs` in a schema."""
+
+
+class Refusals(AgentMiddleware[Any, Any, Any]):
+    """Middleware that gives the model the reason of a refusal, as the result of the tool call.
+
+    Put it last in `middleware`, so that it is next to the tool: middleware between them would get the refusal as an
+    error, and perhaps call again. With LangGraph only: `ToolNode(tools, wrap_tool_call=refusals.wrap_tool_call,
+    awrap_tool_call=refusals.awrap_tool_call)`, always both.
+    """
+
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Result]) -> Result:
+        """Call the tool, or return the message of a refusal."""
+        try:
+            with caller_scope():
+                return handler(request)
+        except Exception as error:
+            if (text := model_text(error)) is None:
+                raise
+            return _message(request, text)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Result]]
+    ) -> Result:
+        """`wrap_tool_call`, for async runs."""
+        try:
+            # If this call is cancelled, its tool may still be in a thread.
+            with caller_scope():
+                return await handler(request)
+        except Exception as error:
+            if (text := model_text(error)) is None:
+                raise
+            return _message(request, text)
+
+
+class Guarded(Refusals):
+    """`Refusals` that also guards tools whose functions are not yours, such as those of a toolkit.
+
+    `tools` has the name of each such tool, and its action; or the keywords of `ToolGuard.judging`, as in
+    `{"search": {"action": "web.search", "tenant": GRANTED}}`. The arguments are validated with the tool's own schema,
+    judged with its defaults as JSON, and the tool gets exactly these. Tools that were made of guarded functions pass.
+    ConfigurationProblem for a call of any other tool, and for a tool whose schema does not say what its function gets:
+    guard these where they run.
+    """
+
+    def __init__(self, guard: JudgesCalls, tools: Mapping[str, str | Mapping[str, Any]]) -> None:
+        super().__init__()
+        self._guard = guard
+        self._facts = {
+            name: {"action": facts} if isinstance(facts, str) else {**facts} for name, facts in tools.items()
+        }
+        for name, facts in self._facts.items():
+            if "action" not in facts:
+                raise ConfigurationProblem(f'the tool {name!r:.80} has no action: write it as "action"')
+
+    def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Result]) -> Result:
+        """Judge the call and make it, or return the message of a refusal."""
+
+        def judged(asked: ToolCallRequest) -> Result:
+            stated = self._stated(asked)
+            if not isinstance(stated, _Stated):
+                return stated or handler(asked)
+            with self._guard.judging(args=stated.judged, **stated.terms):
+                return handler(stated.request(asked))
+
+        return super().wrap_tool_call(request, judged)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Result]]
+    ) -> Result:
+        """`wrap_tool_call`, for async runs."""
+
+        async def judged(asked: ToolCallRequest) -> Result:
+            stated = self._stated(asked)
+            if not isinstance(stated, _Stated):
+                return stated or await handler(asked)
+            async with self._guard.judging_async(args=stated.judged, **stated.terms):
+                return await handler(stated.request(asked))
+
+        return await super().awrap_tool_call(request, judged)
+
+    def _stated(self, request: ToolCallRequest) -> "_Stated | ToolMessage | None":
+        """Return the call to judge; a message if there is nothing to call; None if the tool judges it by itself."""
+        name = request.tool_call["name"]
+        facts, tool = self._facts.get(name), request.tool
+        if tool is None:
+            # Not to the handler: middleware behind this one may know a tool of this name.
+            return _message(request, f"there is no tool {name!r:.80}")
+        if facts is None:
+            if _guards_itself(tool):
+                return None
+            raise ConfigurationProblem(f"nobody judges the tool {name!r:.80}: give its action to Guarded")
+        try:
+            judged, given = _validated(tool, request.tool_call["args"])
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            return _message(request, f"{name} was not called, because its arguments are wrong: {wrong}")
+        return _Stated(facts, judged, given)
+
+
+class _Stated(Struct, frozen=True):
+    """A call that is about to be judged: the keywords of `judging`, the arguments, and those that the tool is given."""
+
+    terms: Mapping[str, Any]
+    judged: Mapping[str, Any]
+    given: dict[str, Any]
+
+    def request(self, asked: ToolCallRequest) -> ToolCallRequest:
+        """The request with these arguments."""
+        return asked.override(tool_call={**asked.tool_call, "args": self.given})
+
+
+def _message(request: ToolCallRequest, text: str) -> ToolMessage:
+    call = request.tool_call
+    return ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")
+
+
+def _guards_itself(tool: BaseTool) -> bool:
+    """Whether all functions of a tool are guarded ones."""
+    if not isinstance(tool, StructuredTool):
+        return False
+    functions = [one for one in (tool.func, tool.coroutine) if one is not None]
+    try:
+        for function in functions:
+            guard_of(function)
+    except InvalidRequest:
+        return False
+    return bool(functions)
+
+
+def _validated(tool: BaseTool, args: Mapping[str, Any]) -> "tuple[dict[str, Any], dict[str, Any]]":
+    """Return the arguments that the function of a tool gets, as JSON, and those of them that the tool is to be given.
+
+    The tool validates again, so what it then makes of them must be what is judged.
+    """
+    schema = _schema(tool)
+    judged = _dumped(schema.model_validate({**args}))
+    if not {*judged} >= {field.alias or name for name, field in schema.model_fields.items()}:
+        raise _unclear(tool, "leaves out some arguments")
+    # `limit: int = None` is a default that its own type refuses: leave it to the tool.
+    given = {name: value for name, value in judged.items() if name in args or value is not None}
+    try:
+        again = _dumped(schema.model_validate({**given}))
+    except ValidationError:
+        again = None
+    if again != judged:
+        raise _unclear(tool, "changes what it has validated before")
+    return judged, given
+
+
+def _dumped(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True)
+
+
+def _schema(tool: BaseTool) -> type[BaseModel]:
+    """The schema of what a model may write, without what LangGraph fills in."""
+    whole: object = tool.args_schema
+    if not isinstance(whole, type) or not issubclass(whole, BaseModel):
+        raise _unclear(tool, "is no pydantic model")
+    if not _SYNTHETIC.isdisjoint(whole.model_fields):
+        raise _unclear(tool, "takes *args or **kwargs")
+    written = cast("type[BaseModel]", tool.tool_call_schema)
+    if {*written.model_fields} == {*whole.model_fields}:
+        return whole
+    # LangChain copies the types of the fields into a smaller model, and leaves its validators and settings behind.
+    decorators = whole.__pydantic_decorators__
+    if decorators.field_validators or decorators.model_validators or decorators.validators:
+        raise _unclear(tool, "has validators, and parameters that the framework fills in")
+    return written
+
+
+def _unclear(tool: BaseTool, why: str) -> ConfigurationProblem:
+    return ConfigurationProblem(
+        f"the schema of the tool {tool.name!r:.80} {why}, so nobody can say what its function gets: guard it where it "
+        "runs"
+    )
