@@ -1,12 +1,14 @@
 """A client of MCP servers that presents each request to one audience. Needs mcp, 1.24 or later, or 2.
 
-    from mcp import Client
+    import capx
     from capx.agent.mcp_client import present
+    from mcp import Client
 
-    async with Client(url) as client:
-        present(client.session, "files")
-        with capx.acting(agent):
-            await client.call_tool("read", {"path": "/a"})
+    async def read(agent, path):
+        async with Client("https://files.internal/mcp") as client:
+            present(client.session, "files")
+            with capx.acting(agent):
+                return await client.call_tool("read", {"path": path})
 
 Laws: no token is sent, only presentations, each for one request. When a request is denied, an agent asks for what it
 lacks, only at this audience, and sends the request again, as the HTTP client does. A tool call that stays denied has a

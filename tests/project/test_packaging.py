@@ -93,6 +93,8 @@ WITHOUT = (
     "starlette",
     "uvicorn",
     "psycopg",
+    "mcp",
+    "fastmcp",
 )
 
 
@@ -137,6 +139,11 @@ def test_what_a_service_leaves_out_is_not_there(embedded: Path) -> None:
 def test_without_httpx_what_is_listed_can_be_had(embedded: Path) -> None:
     program = "import capx; [getattr(capx, name) for name in dir(capx)]; print('FeedSource' in dir(capx))"
     assert embedded_python(embedded, program) == "False\n"
+
+
+def test_the_gate_of_mcp_servers_needs_no_sdk(embedded: Path) -> None:
+    modules = "capx.guard.mcp.gate, capx.guard.mcp.functions, capx.guard.mcp.table, capx.api.mcp_messages"
+    assert embedded_python(embedded, f"import {modules}") == ""
 
 
 EMBEDDING = """

@@ -1,5 +1,7 @@
 """Which action a tool, a prompt or another method of an MCP server is, and how its calls are stated.
 
+    from capx.guard.mcp.table import GRANTED, ToolSpec, ToolTable
+
     table = ToolTable("files", {"read_text_file": ToolSpec("files.read", tenant=GRANTED)})
 
 Laws: a tool that the table does not name is refused, or is `AUDIENCE.TOOL` with `unnamed="default"`. A tool must be
@@ -45,12 +47,8 @@ class ToolSpec(Struct, frozen=True):
     judged_by_function: bool = False
 
     def __post_init__(self) -> None:
-        self.call.demand_derivable(())
-
-    @property
-    def call(self) -> CallSpec:
-        """The action and the facts, as guards state them."""
-        return CallSpec(self.action, self.tenant, self.attributes, self.cost)
+        # Constants that are wrong would deny every call.
+        CallSpec(self.action, self.tenant, self.attributes, self.cost).demand_derivable(())
 
     def stated(self, arguments: Mapping[str, JSON], defaults: Mapping[str, JSON]) -> StatedArguments:
         """Return the arguments and defaults of a tool as caveats see them."""
