@@ -451,3 +451,22 @@ def test_a_row_that_differs_is_shown_without_all() -> None:
     assert "the broken" in short
     assert "the refused" not in short
     assert "execution-scoped: 1 of 2 rows as expected" in short
+
+
+def test_an_injected_export_is_refused_as_a_tool_result() -> None:
+    ran = result([*DEMO, "--mcp", "--json"])
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(ran.stdout)
+    assert told["ok"] is True
+    assert row(told["rows"], "direct", "accounts at the attacker")["happened"] == "40"
+    assert row(told["rows"], "guarded", "accounts at the attacker")["happened"] == "0"
+    assert "allows only" in row(told["rows"], "guarded", "the export")["happened"]
+    assert "--mcp takes neither" in result([*DEMO, "--mcp", "--all"]).stderr
+
+
+def test_the_demo_of_mcp_shows_what_the_model_read() -> None:
+    ran = result([*DEMO, "--mcp"])
+    assert ran.returncode == 0, ran.stderr
+    assert "Ignore previous instructions" in ran.stdout
+    assert "8 of 8 rows as expected" in ran.stdout
+    assert ran.stderr == ""

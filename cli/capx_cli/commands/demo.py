@@ -22,16 +22,24 @@ _DIFFERED = 1
     help="Keep policy, intent, keys and log in DIR, a new folder, and print commands to explore them.",
 )
 @click.option("--all", "every_row", is_flag=True, help="Show every row of the execution side, too.")
+@click.option("--mcp", "of_mcp", is_flag=True, help="Another attack: on an agent whose CRM is an MCP server.")
 @click.pass_context
-def demo(context: click.Context, *, as_json: bool, keep: Path | None, every_row: bool) -> None:
+def demo(context: click.Context, *, as_json: bool, keep: Path | None, every_row: bool, of_mcp: bool) -> None:
     """Attack the agents of a business review twice: with a session token, and with capx.
 
     The demo has a signed intent, a policy, `capx serve`, four services, their agents, a person who answers, and a
     server of the attacker. Each runs in a process of its own, and uses only the loopback interface. The exit code is 1
     if a result is not the expected one.
 
+    With --mcp, an agent obeys what it reads in a ticket. It uses an MCP server that knows nothing of capx, first as it
+    is, then behind capx mcp guard.
+
     Example: capx demo --keep ./acme
     """
+    if of_mcp:
+        if keep is not None or every_row:
+            raise click.UsageError("--mcp takes neither --keep nor --all: it shows all that it does, and keeps nothing")
+        context.exit(_mcp(as_json=as_json))
     if missing := [name for name in ("fastapi", "httpx", "prometheus_client", "uvicorn") if find_spec(name) is None]:
         raise Unusable(f"the demo needs {', '.join(missing)}: pip install 'capx-auth[demo]'")
     from rich.console import Console
@@ -62,6 +70,23 @@ def demo(context: click.Context, *, as_json: bool, keep: Path | None, every_row:
             }
         )
     context.exit(0 if ok else _DIFFERED)
+
+
+def _mcp(*, as_json: bool) -> int:
+    if find_spec("mcp") is None:
+        raise Unusable("the demo with --mcp needs mcp: pip install 'capx-auth[demo,mcp-guard]'")
+    from rich.console import Console
+
+    from capx_cli.demo import mcp_ending, mcp_story
+
+    with tempfile.TemporaryDirectory(prefix="capx-demo-") as folder:
+        outcome = mcp_story.run(Path(folder))
+    ok = all(row.ok for row in outcome.rows)
+    if as_json:
+        write_json({"ok": ok, "seconds": round(outcome.seconds, 2), "rows": [row.body() for row in outcome.rows]})
+    else:
+        mcp_ending.show(Console(markup=False, emoji=False, highlight=False), outcome)
+    return 0 if ok else _DIFFERED
 
 
 def _demand_new(kept: Path) -> None:

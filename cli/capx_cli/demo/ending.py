@@ -34,9 +34,9 @@ _LIMIT = (
 
 def show(console: Console, outcome: Outcome, kept: Path | None, *, every_row: bool) -> None:
     """Print the graph, some of the log, and the rows: with `every_row` also those of the execution side as expected."""
-    _titled(console, "The execution graph, as the authority saw it")
+    titled(console, "The execution graph, as the authority saw it")
     _indented(console, _drawn(outcome.tree.node))
-    _titled(console, f"The log: {len(outcome.events)} entries, each bound to the one before. Among them")
+    titled(console, f"The log: {len(outcome.events)} entries, each bound to the one before. Among them")
     for event in outcome.events:
         if _is_shown(event, outcome):
             _indented(console, _entry(event))
@@ -44,8 +44,8 @@ def show(console: Console, outcome: Outcome, kept: Path | None, *, every_row: bo
     for side, rows in sides.items():
         shown = [row for row in rows if every_row or side == "session" or not row.ok]
         if shown:
-            _titled(console, f"{side}-scoped: what was expected, and what happened")
-            _table(console, shown)
+            titled(console, f"{side}-scoped: what was expected, and what happened")
+            table(console, shown)
     if not every_row:
         expected = f"{sum(row.ok for row in sides['execution'])} of {len(sides['execution'])} rows as expected"
         console.print(Text(f"\nexecution-scoped: {expected}. To see each: {_capx()} demo --all"))
@@ -56,7 +56,7 @@ def show(console: Console, outcome: Outcome, kept: Path | None, *, every_row: bo
     if kept is None:
         console.print(Text(f"Next: {_capx()} demo --keep DIR leaves store, keys and log in DIR, to look around in."))
     else:
-        _titled(console, "Kept. To look around")
+        titled(console, "Kept. To look around")
         for command in commands(kept, outcome):
             # Not wrapped: a command with a line break in it cannot be copied.
             console.print(Text(f"   {command}"), soft_wrap=True)
@@ -83,7 +83,8 @@ def _capx() -> str:
     return shlex.quote("capx" if shutil.which("capx") or ran.name != "capx" else str(ran))
 
 
-def _titled(console: Console, title: str) -> None:
+def titled(console: Console, title: str) -> None:
+    """Print the title of a part."""
     console.print(Text(f"\n{title}", "cyan"))
 
 
@@ -121,7 +122,8 @@ def _entry(event: Event) -> Text:
     return Text(f"{event.position:>3}  {event.hash.hex()[:6]}…  {kind}  ").append(shown, QUIET)
 
 
-def _table(console: Console, rows: list[Row]) -> None:
+def table(console: Console, rows: list[Row]) -> None:
+    """Print rows as a table, or, on a narrow terminal, one by one."""
     if console.width < _NARROW:
         for row in rows:
             _indented(
