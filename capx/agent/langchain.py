@@ -1,6 +1,11 @@
 """LangChain 1 and LangGraph 1: how a refusal reaches the model, and a guard for tools that are not yours.
 
-    agent = create_agent(model, tools, middleware=[Refusals()])
+    from capx.agent.langchain import Refusals
+    from langchain.agents import create_agent
+    from langchain_core.language_models.fake_chat_models import FakeListChatModel
+
+    model = FakeListChatModel(responses=["done"])
+    agent = create_agent(model, tools=[], middleware=[Refusals()])
 
 Guard your own functions with `Authority.tool` or `ToolGuard.tool`, and make tools of the guarded functions. Set the
 actor around the run, with `agent.working()` or `capx.acting`, and resume an interrupted run in such a block, too.
