@@ -1,6 +1,11 @@
 """LangChain 1 and LangGraph 1: how a refusal reaches the model, and a guard for tools that are not yours.
 
-    agent = create_agent(model, tools, middleware=[Refusals()])
+    from capx.agent.langchain import Refusals
+    from langchain.agents import create_agent
+    from langchain_core.language_models.fake_chat_models import FakeListChatModel
+
+    model = FakeListChatModel(responses=["done"])
+    agent = create_agent(model, tools=[], middleware=[Refusals()])
 
 Guard your own functions with `Authority.tool` or `ToolGuard.tool`, and make tools of the guarded functions. Set the
 actor around the run, with `agent.working()` or `capx.acting`, and resume an interrupted run in such a block, too.
@@ -202,11 +207,19 @@ def _schema(tool: BaseTool) -> type[BaseModel]:
     written = cast("type[BaseModel]", tool.tool_call_schema)
     if {*written.model_fields} == {*whole.model_fields}:
         return whole
-    # LangChain copies the types of the fields into a smaller model, and leaves its validators and settings behind.
-    decorators = whole.__pydantic_decorators__
-    if decorators.field_validators or decorators.model_validators or decorators.validators:
-        raise _unclear(tool, "has validators, and parameters that the framework fills in")
+    # LangChain copies the types of the fields into a smaller model, and leaves everything else behind.
+    if _has_more_than_types(whole):
+        raise _unclear(tool, "has validators, aliases or settings, and parameters that the framework fills in")
     return written
+
+
+def _has_more_than_types(schema: type[BaseModel]) -> bool:
+    decorators = schema.__pydantic_decorators__
+    return (
+        bool(decorators.field_validators or decorators.model_validators or decorators.validators)
+        or any(field.validation_alias is not None for field in schema.model_fields.values())
+        or not {*schema.model_config} <= {"arbitrary_types_allowed"}
+    )
 
 
 def _unclear(tool: BaseTool, why: str) -> ConfigurationProblem:

@@ -1,7 +1,10 @@
 """requests for agents: an adapter that presents each request to a configured origin, and sends no token anywhere else.
 
-    with requests_adapter.session({"https://crm.internal": "crm"}, agent) as session:
-        session.get("https://crm.internal/accounts/7")
+    import capx
+    from capx.agent import requests_adapter
+
+    agent = capx.Agent(capx.Authority.temporary().open(allow=["crm.read"]).bundle)
+    session = requests_adapter.session({"https://crm.internal": "crm"}, agent)
 
 Laws are those of `capx.agent.httpx_client`, and these:
 

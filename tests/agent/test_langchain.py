@@ -54,6 +54,17 @@ async def in_agent(tools: Sequence[Tool], turns: Sequence[Turn]) -> list[str]:
     return [*model.texts, str(model.read), str(model.tools)]
 
 
+async def in_plain_run(tools: Sequence[Tool], turns: Sequence[Turn]) -> list[str]:
+    """In a thread, without an event loop, where the tools are plain functions."""
+    model = ScriptedModel.of(*turns)
+    agent = agent_of(model, tools_of(tools), middleware=[Refusals()])
+    if any(inspect.iscoroutinefunction(one.guarded) for one in tools):
+        await agent.ainvoke({"messages": "Begin."})
+    else:
+        await asyncio.to_thread(agent.invoke, {"messages": "Begin."})
+    return model.texts
+
+
 async def streamed(tools: Sequence[Tool], turns: Sequence[Turn]) -> list[str]:
     model = ScriptedModel.of(*turns)
     agent = agent_of(model, tools_of(tools), middleware=[Refusals()])
@@ -101,6 +112,7 @@ async def as_foreign_tools(tools: Sequence[Tool], turns: Sequence[Turn]) -> list
 
 
 test_an_agent = conformance(in_agent)
+test_a_plain_agent = conformance(in_plain_run)
 test_an_agent_that_streams = conformance(streamed)
 test_a_graph = conformance(in_graph)
 test_foreign_tools = conformance(as_foreign_tools)
@@ -401,11 +413,35 @@ class StatefulShouting(Shouting):
     state: Annotated[dict[str, Any], InjectedState]
 
 
+class StatefulNicknamed(Stateful):
+    limit: int = Field(default=50, alias="most")
+
+
+class StatefulStripping(Stateful):
+    model_config = {"str_strip_whitespace": True}
+
+
 def test_what_the_framework_fills_in_is_not_judged(lab: Authority, agent: Agent) -> None:
     def count(query: str, limit: int, state: dict[str, Any]) -> str:
         return f"{query} {limit} {len(state['messages'])}"
 
     calls: Turn = [("search", {"query": "x", "limit": "5", "state": {"messages": []}})]
     assert run_guarded(lab, agent, [foreign(Stateful, count)], calls) == ["x 5 2"]
-    with pytest.raises(ConfigurationProblem, match="has validators, and parameters"):
-        run_guarded(lab, agent, [foreign(StatefulShouting, count)], calls)
+    for schema in (StatefulShouting, StatefulNicknamed, StatefulStripping):
+        with pytest.raises(ConfigurationProblem, match="has validators, aliases or settings, and parameters"):
+            run_guarded(lab, agent, [foreign(schema, count)], calls)
+
+
+class Nicknamed(Search):
+    limit: int = Field(default=50, alias="most")
+
+
+def test_an_alias_is_the_name_that_is_judged(lab: Authority) -> None:
+    turns: list[Turn] = [[("search", {"query": "x", "most": "5"})], [("search", {"query": "x", "limit": 5})]]
+    model = ScriptedModel.of(*turns)
+    with acting(lab.open(allow=[action("web.search", query="x", most=5)]).bundle):
+        guarded = Guarded(ToolGuard(lab.verifier), {"search": "web.search"})
+        agent_of(model, [foreign(Nicknamed)], middleware=[guarded]).invoke({"messages": "Begin."})
+    assert model.texts[0] == "{'query': 'x', 'limit': 5}"
+    # The tool would not read this name, and take its default.
+    assert "most" in model.texts[1]
