@@ -6,13 +6,13 @@ Laws:
   other method is unknown. Lists show only what the token's allowlists have.
 - The first denial of a request is final. No answer leaves whose call nobody has allowed, except the list of what the
   bearer may use and errors of validation before the function.
-- The server sees no member of capx, and a tool that is refused is not called.
+- The server sees no member of capx, and a tool that is refused is not called. No answer to a bearer may be kept for
+  another one.
 - The gate knows no transport and no SDK. It reads the server's own list of tools through a function that it is given.
 """
 
 import logging
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 from msgspec import Struct
@@ -33,6 +33,7 @@ from capx.api.mcp_messages import (
 from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.asgi.request import SMALL_BODY, GuardedRequest
 from capx.guard.call_facts import CallFacts, unjudgeable
+from capx.guard.mcp.arguments import Schema
 from capx.guard.mcp.definitions import Definitions, Lister, definition_digest
 from capx.guard.mcp.table import Kind, ToolSpec, ToolTable
 from capx.guard.observer import LOGGER, Observer, OnDecision
@@ -45,7 +46,9 @@ from capx_caveats import JSON, shown
 _log = logging.getLogger(LOGGER)
 
 _NOT_PRESENTED: Final = replace(NO_TOKEN, wanted=f"a presentation in `_meta`, as {PRESENTATION}")
-_NO_DEFAULTS: Final[Mapping[str, JSON]] = MappingProxyType({})
+_PRIVATE: Final = {"ttlMs": 0, "cacheScope": "private"}
+"""What says that a client may use an answer once, and for one bearer."""
+_UNKNOWN: Final = Schema(None)
 TOOLS_CHANGED: Final = "notifications/tools/list_changed"
 """The notification by which a server says that its tools have changed."""
 
@@ -87,19 +90,25 @@ class Entered:
 
     def leaving(self, result: Any) -> Any:
         """Return what of the server's result may be answered; raises Denied or Unserved if nothing may."""
-        if self._by_function and (current := self.current) is not None:
-            if current.denied is not None:
-                raise current.denied
-            failed = (object_or_none(result) or {}).get("isError") is True
-            # An error of validation comes before the function, and the action was screened.
-            if current.allowed is None and not failed:
-                raise self._withheld("its function did not judge the call")
+        current = self.current
+        if current is not None and current.denied is not None:
+            raise current.denied
+        unjudged = self._by_function and current is not None and current.allowed is None
+        # An error of validation comes before the function, and the action was screened.
+        if unjudged and (object_or_none(result) or {}).get("isError") is not True:
+            raise self._withheld("its function did not judge the call")
         if self.method not in LISTS:
-            return without_own_in_result(result)
-        admitted = None if self.current is None else self.current.admitted
-        if admitted is None:
+            return self._uncached(without_own_in_result(result))
+        if current is None or current.admitted is None:
             raise self._withheld("it was not admitted")
-        return self._gate.shown_list(self.method, result, admitted, asks=self._asks, typed=self._typed)
+        return self._gate.shown_list(self.method, result, current.admitted, asks=self._asks, typed=self._typed)
+
+    def _uncached(self, result: Any) -> Any:
+        """Return a judged answer so that nobody keeps it for another bearer."""
+        found = object_or_none(result)
+        if self.current is None or found is None or found.keys().isdisjoint(_PRIVATE):
+            return result
+        return {**found, **_PRIVATE}
 
     def _withheld(self, why: str) -> Unserved:
         _log.error("withheld the answer to %s: %s", self.method, why)
@@ -158,8 +167,10 @@ class Gate:
         elif method == CALL:
             await self._judge_tool(current, meant, lister)
         else:
-            await current.judge_call_async(meant.facts())
-        return Entered(self, method, sent, current=current, by_function=spec.judged_by_function)
+            # Nobody says of which types these arguments are, so each may be of any.
+            await _judge_as_sent(current, meant, _UNKNOWN)
+        by_function = spec.judged_by_function
+        return Entered(self, method, sent, current=current, by_function=by_function)
 
     def _meant(self, method: str, params: Object) -> "_Meant":
         if method == CALL:
@@ -232,10 +243,7 @@ class Gate:
                 "at it, and then run capx mcp map --update",
                 INVALID_PARAMS,
             )
-        why = await current.computed(lambda: definition.schema.problem(arguments))
-        if why is not None:
-            current.deny(spec.action, unjudgeable(why), sent=True)
-        await current.judge_call_async(meant.facts(definition.schema.defaults(arguments)))
+        await _judge_as_sent(current, meant, definition.schema)
 
     async def _list(
         self, method: str, params: Object | None, own: OwnMeta, current: GuardedRequest, *, typed: bool
@@ -274,7 +282,7 @@ class _Meant(Struct, frozen=True):
     name: str
     arguments: Object
 
-    def facts(self, defaults: Mapping[str, JSON] = _NO_DEFAULTS) -> CallFacts:
+    def facts(self, defaults: Mapping[str, JSON]) -> CallFacts:
         """Return the facts of the call."""
         spec, stated = self.spec, self.spec.stated(self.arguments, defaults)
         return CallFacts(
@@ -288,9 +296,16 @@ class _Meant(Struct, frozen=True):
         )
 
 
+async def _judge_as_sent(current: GuardedRequest, meant: _Meant, schema: Schema) -> None:
+    why = await current.computed(lambda: schema.problem(meant.arguments))
+    if why is not None:
+        current.deny(meant.spec.action, unjudgeable(why), sent=True)
+    await current.judge_call_async(meant.facts(schema.defaults(meant.arguments)))
+
+
 def _private(result: Object, *, typed: bool) -> Object:
     """A list that nobody may keep for another bearer."""
-    return {**result, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if typed else result
+    return {**result, "resultType": "complete", **_PRIVATE} if typed else result
 
 
 def _text(params: Mapping[str, Any], name: str) -> str:
