@@ -15,10 +15,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from capx.api.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Object, list_or_empty, object_or_none
+from capx.api.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, Object, list_or_empty, object_or_none
 from capx.api.mcp_messages import (
     CALL,
     LISTS,
@@ -30,18 +29,21 @@ from capx.api.mcp_messages import (
     without_own,
     without_own_in_result,
 )
-from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest
+from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.asgi.request import SMALL_BODY, GuardedRequest
-from capx.guard.call_facts import CallFacts, unjudgeable
+from capx.guard.call_facts import unjudgeable
 from capx.guard.mcp.arguments import Schema
 from capx.guard.mcp.definitions import Definitions, Lister, definition_digest
-from capx.guard.mcp.table import Kind, ToolSpec, ToolTable
+from capx.guard.mcp.requested_call import RequestedCall, Unserved, requested_call
+from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.guard.observer import LOGGER, Observer, OnDecision
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, shown
+from capx_caveats import JSON
+
+__all__ = ["TOOLS_CHANGED", "Entered", "Gate", "Unserved"]
 
 _log = logging.getLogger(LOGGER)
 
@@ -51,17 +53,6 @@ _PRIVATE: Final = {"ttlMs": 0, "cacheScope": "private"}
 _UNKNOWN: Final = Schema(None)
 TOOLS_CHANGED: Final = "notifications/tools/list_changed"
 """The notification by which a server says that its tools have changed."""
-
-
-class Unserved(CapxError):
-    """A request that the gate does not serve, whoever sends it: `code` is that of JSON-RPC."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.code)
 
 
 class Entered:
@@ -159,11 +150,11 @@ class Gate:
         current.large = size > SMALL_BODY
         if method in LISTS:
             return await self._list(method, sent, own, current, typed=has_type)
-        meant = self._meant(method, sent or {})
+        meant = requested_call(self._table, method, sent or {})
         await self._admit(current, method, sent, own, meant)
         spec = meant.spec
         if spec.judged_by_function:
-            await current.screen_naming(spec.action, _returning(meant.arguments))
+            await current.screen_naming(spec.action, _returning(meant.sent))
         elif method == CALL:
             await self._judge_tool(current, meant, lister)
         else:
@@ -172,44 +163,13 @@ class Gate:
         by_function = spec.judged_by_function
         return Entered(self, method, sent, current=current, by_function=by_function)
 
-    def _meant(self, method: str, params: Object) -> "_Meant":
-        if method == CALL:
-            return self._named("tool", _text(params, "name"), _arguments(params))
-        if method == "prompts/get":
-            return self._named("prompt", _text(params, "name"), _arguments(params))
-        if method in ("resources/read", "resources/subscribe"):
-            return self._resource(params)
-        if method == "completion/complete":
-            return self._completed(params)
-        spec = self._table.spec("method", method)
-        if spec is None:
-            raise Unserved(f"the guard of this server does not know {method!r:.80}", METHOD_NOT_FOUND)
-        return _Meant(spec, method, {name: value for name, value in params.items() if name != "_meta"})
-
-    def _completed(self, params: Object) -> "_Meant":
-        what = object_or_none(params.get("ref")) or {}
-        if what.get("type") == "ref/resource":
-            return self._resource(what)
-        argument = object_or_none(params.get("argument")) or {}
-        # Beside it, the client sends the arguments that are known already.
-        known = _arguments(object_or_none(params.get("context")) or {})
-        if (name := _text(argument, "name")) in known:
-            raise Unserved(f"the argument {shown(name)} is sent twice", INVALID_PARAMS)
-        return self._named("prompt", _text(what, "name"), {**known, name: _text(argument, "value")})
-
-    def _resource(self, params: Object) -> "_Meant":
-        uri = _text(params, "uri")
-        return _Meant(self._table.resource_spec(), uri, {"uri": uri})
-
-    def _named(self, kind: Kind, name: str, arguments: Object) -> "_Meant":
-        spec = self._table.spec(kind, name)
-        if spec is None:
-            # As a server says it: whoever may not know of a tool need not learn that there is one.
-            raise Unserved(f"Unknown {kind}: {name!r:.80}", INVALID_PARAMS)
-        return _Meant(spec, name, arguments)
-
     async def _admit(
-        self, current: GuardedRequest, method: str, params: Object | None, own: OwnMeta, meant: "_Meant | None" = None
+        self,
+        current: GuardedRequest,
+        method: str,
+        params: Object | None,
+        own: OwnMeta,
+        meant: RequestedCall | None = None,
     ) -> None:
         try:
             received = bound_call(method, params)
@@ -223,17 +183,17 @@ class Gate:
             current.keep(denied)
             raise
 
-    def _unpresented(self, meant: "_Meant | None") -> Denied:
+    def _unpresented(self, meant: RequestedCall | None) -> Denied:
         if meant is None:
             return self._verifier.denial(_NOT_PRESENTED)
         # Unlike a guard of HTTP, this one knows the action: who holds nothing can ask for it.
-        action, args = meant.spec.action, meant.spec.stated(meant.arguments, {}).args
-        ask = suggested_ask((), audience=self.audience, action=action, args=args)
+        action = meant.spec.action
+        ask = suggested_ask((), audience=self.audience, action=action, args=meant.sent)
         return Denied(self._verifier.denial(_NOT_PRESENTED, action).decision, ask, sent=True)
 
-    async def _judge_tool(self, current: GuardedRequest, meant: "_Meant", lister: Lister) -> None:
-        spec, name, arguments = meant.spec, meant.name, meant.arguments
-        await current.screen_naming(spec.action, _returning(spec.stated(arguments, {}).args))
+    async def _judge_tool(self, current: GuardedRequest, meant: RequestedCall, lister: Lister) -> None:
+        spec, name = meant.spec, meant.name
+        await current.screen_naming(spec.action, _returning(meant.sent))
         definition = await self._definitions.get(name, lister)
         if definition is None:
             raise Unserved(f"Unknown tool: {name!r:.80}", INVALID_PARAMS)
@@ -275,28 +235,7 @@ class Gate:
         return spec is not None and (asks or admitted.permits(spec.action))
 
 
-class _Meant(Struct, frozen=True):
-    """What a request would do: the spec of the call, the name of the tool or the like, and the arguments."""
-
-    spec: ToolSpec
-    name: str
-    arguments: Object
-
-    def facts(self, defaults: Mapping[str, JSON]) -> CallFacts:
-        """Return the facts of the call."""
-        spec, stated = self.spec, self.spec.stated(self.arguments, defaults)
-        return CallFacts(
-            spec.action,
-            stated.args,
-            tenant=spec.tenant,
-            attributes=spec.attributes,
-            cost=spec.cost,
-            sent=True,
-            defaults=stated.defaults,
-        )
-
-
-async def _judge_as_sent(current: GuardedRequest, meant: _Meant, schema: Schema) -> None:
+async def _judge_as_sent(current: GuardedRequest, meant: RequestedCall, schema: Schema) -> None:
     why = await current.computed(lambda: schema.problem(meant.arguments))
     if why is not None:
         current.deny(meant.spec.action, unjudgeable(why), sent=True)
@@ -306,20 +245,6 @@ async def _judge_as_sent(current: GuardedRequest, meant: _Meant, schema: Schema)
 def _private(result: Object, *, typed: bool) -> Object:
     """A list that nobody may keep for another bearer."""
     return {**result, "resultType": "complete", **_PRIVATE} if typed else result
-
-
-def _text(params: Mapping[str, Any], name: str) -> str:
-    if not isinstance(found := params.get(name), str):
-        raise Unserved(f"`{name}` is missing, or is no text", INVALID_PARAMS)
-    return found
-
-
-def _arguments(params: Mapping[str, Any]) -> Object:
-    if (found := params.get("arguments")) is None:
-        return {}
-    if (arguments := object_or_none(found)) is None:
-        raise Unserved("`arguments` is an object", INVALID_PARAMS)
-    return arguments
 
 
 def _returning(args: Mapping[str, JSON]) -> Any:
