@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import fastmcp
 import mcp_types as types
 import pytest
 from mcp import Client, MCPError
@@ -261,6 +262,22 @@ def test_whoever_acts_around_a_request_is_presented(lab: Authority) -> None:
             assert "child" in text_of(await client.call_tool("read", {"path": "/a"}))
 
     at(MCPLab(lab, "mcp"), test, None)
+
+
+@pytest.mark.parametrize("kind", ["mcp", "fastmcp"])
+def test_the_session_of_a_fastmcp_client_presents(lab: Authority, kind: str) -> None:
+    server = MCPLab(lab, kind)
+    target: Any = server.server
+
+    async def run() -> None:
+        async with fastmcp.Client(target) as client:
+            present(client.session, "files", refund(lab).bundle)
+            for path, tool in (("/a", "read"), ("/a", "size")):
+                result = await client.call_tool(tool, {"path": path}, raise_on_error=False)
+                assert result.is_error is (tool == "size")
+        assert server.ran == ["read /a 100"]
+
+    asyncio.run(run())
 
 
 def test_a_session_presents_at_one_audience(lab: Authority) -> None:

@@ -11,6 +11,7 @@ from capx.api.mcp_messages import PROBLEM
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.mcp.server import GRANTED, MCPGuard
+from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.tokens.capability import Capability
 from capx_caveats import action, budget, one_of
 from tests.labs.mcp_calls import call, held
@@ -211,3 +212,25 @@ def test_work_that_would_go_on_after_the_decision_is_refused(lab: Authority) -> 
 
     guard.protect(server)
     assert answered(server, held(lab, "files.read"), path="/a")["isError"] is True
+
+
+def test_a_tool_without_a_guard_cannot_swallow_a_denial(lab: Authority) -> None:
+    server = some_server("mcp")
+    guard = MCPGuard(lab.verifier("files"), ToolTable("files", {"tidy": ToolSpec("files.tidy", GRANTED)}))
+
+    @server.tool()
+    @guard.tool("files.remove", tenant=GRANTED)
+    def remove(path: str) -> str:
+        return "removed"
+
+    @server.tool()
+    def tidy(path: str) -> str:
+        try:
+            return remove(path)
+        except Exception:  # noqa: BLE001 # the very mistake
+            return "secret"
+
+    guard.protect(server)
+    told = answered(server, held(lab, "files.tidy"), "tidy", path="/a")
+    assert told["_meta"][PROBLEM]["code"] == "action_not_allowed"
+    assert answered(server, held(lab, "files.tidy", "files.remove"), "tidy", path="/a")["isError"] is False

@@ -335,6 +335,25 @@ def test_a_prompt_is_judged_with_its_arguments(server: Server, lab: Authority) -
     assert unserved(server, presented(mine, {"name": "other"}, "prompts/get"), "prompts/get").code == -32602
 
 
+@pytest.mark.parametrize("text", ['["a"]', "null", "true", '{"a": 1}'])
+def test_a_prompt_gets_no_text_that_its_server_may_parse(server: Server, lab: Authority, text: str) -> None:
+    mine = held(lab, action("files.prompt.summary", args={"of": not_in("a")}))
+    params = {"name": "summary", "arguments": {"of": text}}
+    assert "may parse" in str(denied(server, presented(mine, params, "prompts/get"), "prompts/get"))
+    completed = {"ref": {"type": "ref/prompt", "name": "summary"}, "argument": {"name": "of", "value": text}}
+    method = "completion/complete"
+    assert "may parse" in str(denied(server, presented(mine, completed, method), method))
+
+
+def test_no_judged_answer_is_kept_for_another_bearer(server: Server, lab: Authority) -> None:
+    server.result = {"contents": [], "ttlMs": 60_000, "cacheScope": "public"}
+    params = presented(held(lab, "files.resource.read"), {"uri": "file:///a"}, "resources/read")
+    answer = run(server.serve(params, "resources/read"))
+    assert answer == {"contents": [], "ttlMs": 0, "cacheScope": "private"}
+    # What anybody may know, anybody may keep.
+    assert run(server.serve({}, "server/discover")) == server.result
+
+
 def test_a_completion_is_judged_as_what_it_completes(server: Server, lab: Authority) -> None:
     mine = held(lab, action("files.prompt.summary", args={"of": one_of("a")}), "files.resource.read")
 

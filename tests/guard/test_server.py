@@ -1,7 +1,6 @@
 """Guarded servers of real SDKs, attacked over real transports: MCPServer and FastMCP, both versions of the protocol."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,12 @@ from typing import Any
 import pytest
 from mcp import Client, ClientSession
 from mcp.server import MCPServer
-from mcp.server.lowlevel import Server as LowLevelServer
 
 import capx
 from capx.api.mcp_messages import PRESENTATION, PROBLEM, OwnMeta, bound_request, with_own
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.mcp.server import GRANTED, MCPGuard
-from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx_caveats import action, anything, between, not_in, one_of
 from tests.labs.mcp_calls import call, held
 from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, as_sdk, send, send_presented, some_server
@@ -222,15 +219,6 @@ def test_a_tool_that_nobody_named_is_unknown(server: MCPLab, lab: Authority) -> 
     at(server, test)
 
 
-@pytest.mark.parametrize("method", ["tasks/list", "subscriptions/listen", "completion/complete", "roots/list", "x/y"])
-def test_methods_that_the_guard_does_not_know_are_refused(server: MCPLab, lab: Authority, method: str) -> None:
-    async def test(server: MCPLab, session: ClientSession) -> None:
-        answer = await send_presented(session, held(lab, "files.*"), method, {})
-        assert answer["error"]["code"] in (-32601, -32602)
-
-    at(server, test)
-
-
 def test_resources_and_prompts_are_judged(server: MCPLab, lab: Authority) -> None:
     mine = held(
         lab,
@@ -285,22 +273,6 @@ def test_errors_of_the_server_stay_readable(server: MCPLab, lab: Authority, capl
     at(server, test)
 
 
-def test_a_denial_leaves_no_traceback_in_the_log(
-    server: MCPLab, lab: Authority, caplog: pytest.LogCaptureFixture
-) -> None:
-    careful = held(lab, action("files.read", args={"path": not_in("/secret")}))
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
-        answer = await send_presented(session, careful, "tools/call", call("read", path="/secret"))
-        assert code_of(answer) == "argument_refused"
-
-    with caplog.at_level(logging.INFO):
-        at(server, test)
-    assert [record for record in caplog.records if record.exc_info] == []
-    assert "capx1_" not in caplog.text
-    assert "denied files.read: argument_refused" in caplog.text
-
-
 def test_a_result_with_a_schema_and_its_denial_both_pass(server: MCPLab, lab: Authority) -> None:
     careful = held(lab, action("files.size", args={"path": not_in("/secret")}))
 
@@ -347,35 +319,6 @@ def test_each_round_of_a_call_is_presented_and_pays(lab: Authority, kind: str) -
     at(server, test)
 
 
-@pytest.mark.parametrize("kind", ["fastmcp", "fastmcp of 2025"])
-def test_nobody_chooses_another_version_of_a_tool(lab: Authority, kind: str) -> None:
-    async def test(server: MCPLab, session: ClientSession) -> None:
-        for tool in (call("plain"), call("read", path="/a")):
-            params = {**tool, "_meta": {"fastmcp": {"version": "1"}}}
-            answer = await send_presented(session, held(lab, "files.*"), "tools/call", params)
-            assert "version" in answer["error"]["message"]
-        assert server.ran == []
-
-    at(MCPLab(lab, kind), test)
-
-
-def test_a_tool_that_changes_is_judged_by_what_it_is_now(lab: Authority) -> None:
-    server = MCPLab(lab, "mcp")
-    mine = held(lab, action("files.plain", args={"limit": between(1, 100)}))
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
-        assert (await send_presented(session, mine, "tools/call", call("plain")))["isError"] is False
-        as_sdk(server.server).remove_tool("plain")
-
-        def plain(limit: int = 1000) -> str:
-            return f"{limit} secrets"
-
-        as_sdk(server.server).add_tool(plain)
-        assert code_of(await send_presented(session, mine, "tools/call", call("plain"))) == "argument_refused"
-
-    at(server, test)
-
-
 def test_every_decision_is_reported(lab: Authority) -> None:
     reported: list[Any] = []
     server = some_server("mcp")
@@ -401,33 +344,6 @@ def test_every_decision_is_reported(lab: Authority) -> None:
         ("files.read", "argument_refused"),
         ("files.read", "no_token"),
     ]
-
-
-def test_a_low_level_server_is_guarded_by_its_table(lab: Authority) -> None:
-    import mcp_types as types
-
-    ran: list[str] = []
-
-    async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
-        ran.append(params.name)
-        return types.CallToolResult(content=[types.TextContent(type="text", text="done")])
-
-    async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
-        schema = {"type": "object", "properties": {"path": {"type": "string"}}}
-        return types.ListToolsResult(tools=[types.Tool(name="read", input_schema=schema)])
-
-    server: Any = LowLevelServer("files", on_call_tool=call_tool, on_list_tools=list_tools)
-    MCPGuard(lab.verifier("files"), ToolTable("files", {"read": ToolSpec("files.read", GRANTED)})).protect(server)
-
-    async def run() -> None:
-        async with Client(as_sdk(server)) as client:
-            mine = held(lab, action("files.read", args={"path": one_of("/a")}))
-            for path, fails in (("/a", False), ("/b", True)):
-                answer = await send_presented(client.session, mine, "tools/call", call("read", path=path))
-                assert answer["isError"] is fails
-
-    asyncio.run(run())
-    assert ran == ["read"]
 
 
 def test_a_guard_is_made_from_the_environment(lab: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

@@ -6,19 +6,18 @@ Laws:
   other method is unknown. Lists show only what the token's allowlists have.
 - The first denial of a request is final. No answer leaves whose call nobody has allowed, except the list of what the
   bearer may use and errors of validation before the function.
-- The server sees no member of capx, and a tool that is refused is not called.
+- The server sees no member of capx, and a tool that is refused is not called. No answer to a bearer may be kept for
+  another one.
 - The gate knows no transport and no SDK. It reads the server's own list of tools through a function that it is given.
 """
 
 import logging
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from capx.api.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Object, list_or_empty, object_or_none
+from capx.api.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, Object, list_or_empty, object_or_none
 from capx.api.mcp_messages import (
     CALL,
     LISTS,
@@ -30,35 +29,30 @@ from capx.api.mcp_messages import (
     without_own,
     without_own_in_result,
 )
-from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest
+from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.asgi.request import SMALL_BODY, GuardedRequest
-from capx.guard.call_facts import CallFacts, unjudgeable
+from capx.guard.call_facts import unjudgeable
+from capx.guard.mcp.arguments import Schema
 from capx.guard.mcp.definitions import Definitions, Lister, definition_digest
-from capx.guard.mcp.table import Kind, ToolSpec, ToolTable
+from capx.guard.mcp.requested_call import RequestedCall, Unserved, requested_call
+from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.guard.observer import LOGGER, Observer, OnDecision
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Denied
 from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
-from capx_caveats import JSON, shown
+from capx_caveats import JSON
+
+__all__ = ["TOOLS_CHANGED", "Entered", "Gate", "Unserved"]
 
 _log = logging.getLogger(LOGGER)
 
 _NOT_PRESENTED: Final = replace(NO_TOKEN, wanted=f"a presentation in `_meta`, as {PRESENTATION}")
-_NO_DEFAULTS: Final[Mapping[str, JSON]] = MappingProxyType({})
+_PRIVATE: Final = {"ttlMs": 0, "cacheScope": "private"}
+"""What says that a client may use an answer once, and for one bearer."""
+_UNKNOWN: Final = Schema(None)
 TOOLS_CHANGED: Final = "notifications/tools/list_changed"
 """The notification by which a server says that its tools have changed."""
-
-
-class Unserved(CapxError):
-    """A request that the gate does not serve, whoever sends it: `code` is that of JSON-RPC."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.code)
 
 
 class Entered:
@@ -87,19 +81,25 @@ class Entered:
 
     def leaving(self, result: Any) -> Any:
         """Return what of the server's result may be answered; raises Denied or Unserved if nothing may."""
-        if self._by_function and (current := self.current) is not None:
-            if current.denied is not None:
-                raise current.denied
-            failed = (object_or_none(result) or {}).get("isError") is True
-            # An error of validation comes before the function, and the action was screened.
-            if current.allowed is None and not failed:
-                raise self._withheld("its function did not judge the call")
+        current = self.current
+        if current is not None and current.denied is not None:
+            raise current.denied
+        unjudged = self._by_function and current is not None and current.allowed is None
+        # An error of validation comes before the function, and the action was screened.
+        if unjudged and (object_or_none(result) or {}).get("isError") is not True:
+            raise self._withheld("its function did not judge the call")
         if self.method not in LISTS:
-            return without_own_in_result(result)
-        admitted = None if self.current is None else self.current.admitted
-        if admitted is None:
+            return self._uncached(without_own_in_result(result))
+        if current is None or current.admitted is None:
             raise self._withheld("it was not admitted")
-        return self._gate.shown_list(self.method, result, admitted, asks=self._asks, typed=self._typed)
+        return self._gate.shown_list(self.method, result, current.admitted, asks=self._asks, typed=self._typed)
+
+    def _uncached(self, result: Any) -> Any:
+        """Return a judged answer so that nobody keeps it for another bearer."""
+        found = object_or_none(result)
+        if self.current is None or found is None or found.keys().isdisjoint(_PRIVATE):
+            return result
+        return {**found, **_PRIVATE}
 
     def _withheld(self, why: str) -> Unserved:
         _log.error("withheld the answer to %s: %s", self.method, why)
@@ -150,55 +150,26 @@ class Gate:
         current.large = size > SMALL_BODY
         if method in LISTS:
             return await self._list(method, sent, own, current, typed=has_type)
-        meant = self._meant(method, sent or {})
+        meant = requested_call(self._table, method, sent or {})
         await self._admit(current, method, sent, own, meant)
         spec = meant.spec
         if spec.judged_by_function:
-            await current.screen_naming(spec.action, _returning(meant.arguments))
+            await current.screen_naming(spec.action, _returning(meant.sent))
         elif method == CALL:
             await self._judge_tool(current, meant, lister)
         else:
-            await current.judge_call_async(meant.facts())
-        return Entered(self, method, sent, current=current, by_function=spec.judged_by_function)
-
-    def _meant(self, method: str, params: Object) -> "_Meant":
-        if method == CALL:
-            return self._named("tool", _text(params, "name"), _arguments(params))
-        if method == "prompts/get":
-            return self._named("prompt", _text(params, "name"), _arguments(params))
-        if method in ("resources/read", "resources/subscribe"):
-            return self._resource(params)
-        if method == "completion/complete":
-            return self._completed(params)
-        spec = self._table.spec("method", method)
-        if spec is None:
-            raise Unserved(f"the guard of this server does not know {method!r:.80}", METHOD_NOT_FOUND)
-        return _Meant(spec, method, {name: value for name, value in params.items() if name != "_meta"})
-
-    def _completed(self, params: Object) -> "_Meant":
-        what = object_or_none(params.get("ref")) or {}
-        if what.get("type") == "ref/resource":
-            return self._resource(what)
-        argument = object_or_none(params.get("argument")) or {}
-        # Beside it, the client sends the arguments that are known already.
-        known = _arguments(object_or_none(params.get("context")) or {})
-        if (name := _text(argument, "name")) in known:
-            raise Unserved(f"the argument {shown(name)} is sent twice", INVALID_PARAMS)
-        return self._named("prompt", _text(what, "name"), {**known, name: _text(argument, "value")})
-
-    def _resource(self, params: Object) -> "_Meant":
-        uri = _text(params, "uri")
-        return _Meant(self._table.resource_spec(), uri, {"uri": uri})
-
-    def _named(self, kind: Kind, name: str, arguments: Object) -> "_Meant":
-        spec = self._table.spec(kind, name)
-        if spec is None:
-            # As a server says it: whoever may not know of a tool need not learn that there is one.
-            raise Unserved(f"Unknown {kind}: {name!r:.80}", INVALID_PARAMS)
-        return _Meant(spec, name, arguments)
+            # Nobody says of which types these arguments are, so each may be of any.
+            await _judge_as_sent(current, meant, _UNKNOWN)
+        by_function = spec.judged_by_function
+        return Entered(self, method, sent, current=current, by_function=by_function)
 
     async def _admit(
-        self, current: GuardedRequest, method: str, params: Object | None, own: OwnMeta, meant: "_Meant | None" = None
+        self,
+        current: GuardedRequest,
+        method: str,
+        params: Object | None,
+        own: OwnMeta,
+        meant: RequestedCall | None = None,
     ) -> None:
         try:
             received = bound_request(method, params)
@@ -212,17 +183,17 @@ class Gate:
             current.keep(denied)
             raise
 
-    def _unpresented(self, meant: "_Meant | None") -> Denied:
+    def _unpresented(self, meant: RequestedCall | None) -> Denied:
         if meant is None:
             return self._verifier.denial(_NOT_PRESENTED)
         # Unlike a guard of HTTP, this one knows the action: who holds nothing can ask for it.
-        action, args = meant.spec.action, meant.spec.stated(meant.arguments, {}).args
-        ask = suggested_ask((), audience=self.audience, action=action, args=args)
+        action = meant.spec.action
+        ask = suggested_ask((), audience=self.audience, action=action, args=meant.sent)
         return Denied(self._verifier.denial(_NOT_PRESENTED, action).decision, ask, sent=True)
 
-    async def _judge_tool(self, current: GuardedRequest, meant: "_Meant", lister: Lister) -> None:
-        spec, name, arguments = meant.spec, meant.name, meant.arguments
-        await current.screen_naming(spec.action, _returning(spec.stated(arguments, {}).args))
+    async def _judge_tool(self, current: GuardedRequest, meant: RequestedCall, lister: Lister) -> None:
+        spec, name = meant.spec, meant.name
+        await current.screen_naming(spec.action, _returning(meant.sent))
         definition = await self._definitions.get(name, lister)
         if definition is None:
             raise Unserved(f"Unknown tool: {name!r:.80}", INVALID_PARAMS)
@@ -232,10 +203,7 @@ class Gate:
                 "at it, and then run capx mcp map --update",
                 INVALID_PARAMS,
             )
-        why = await current.computed(lambda: definition.schema.problem(arguments))
-        if why is not None:
-            current.deny(spec.action, unjudgeable(why), sent=True)
-        await current.judge_call_async(meant.facts(definition.schema.defaults(arguments)))
+        await _judge_as_sent(current, meant, definition.schema)
 
     async def _list(
         self, method: str, params: Object | None, own: OwnMeta, current: GuardedRequest, *, typed: bool
@@ -267,44 +235,16 @@ class Gate:
         return spec is not None and (asks or admitted.permits(spec.action))
 
 
-class _Meant(Struct, frozen=True):
-    """What a request would do: the spec of the call, the name of the tool or the like, and the arguments."""
-
-    spec: ToolSpec
-    name: str
-    arguments: Object
-
-    def facts(self, defaults: Mapping[str, JSON] = _NO_DEFAULTS) -> CallFacts:
-        """Return the facts of the call."""
-        spec, stated = self.spec, self.spec.stated(self.arguments, defaults)
-        return CallFacts(
-            spec.action,
-            stated.args,
-            tenant=spec.tenant,
-            attributes=spec.attributes,
-            cost=spec.cost,
-            sent=True,
-            defaults=stated.defaults,
-        )
+async def _judge_as_sent(current: GuardedRequest, meant: RequestedCall, schema: Schema) -> None:
+    why = await current.computed(lambda: schema.problem(meant.arguments))
+    if why is not None:
+        current.deny(meant.spec.action, unjudgeable(why), sent=True)
+    await current.judge_call_async(meant.facts(schema.defaults(meant.arguments)))
 
 
 def _private(result: Object, *, typed: bool) -> Object:
     """A list that nobody may keep for another bearer."""
-    return {**result, "resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if typed else result
-
-
-def _text(params: Mapping[str, Any], name: str) -> str:
-    if not isinstance(found := params.get(name), str):
-        raise Unserved(f"`{name}` is missing, or is no text", INVALID_PARAMS)
-    return found
-
-
-def _arguments(params: Mapping[str, Any]) -> Object:
-    if (found := params.get("arguments")) is None:
-        return {}
-    if (arguments := object_or_none(found)) is None:
-        raise Unserved("`arguments` is an object", INVALID_PARAMS)
-    return arguments
+    return {**result, "resultType": "complete", **_PRIVATE} if typed else result
 
 
 def _returning(args: Mapping[str, JSON]) -> Any:

@@ -22,28 +22,18 @@ sent.
 Law: a server that the guard cannot see as a whole is not protected: `protect` raises ConfigurationProblem.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
-import msgspec
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.shared.exceptions import MCPError
-from msgspec import UNSET
-
-from capx.api.jsonrpc import INVALID_PARAMS, Object, object_or_none
-from capx.api.mcp_messages import CALL, names_version, refusal, without_own, without_own_in_error
-from capx.errors import ConfigurationProblem, Unavailable
-from capx.guard.asgi.request import SMALL_BODY
+from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import GRANTED, CallSpec, Costs, Derived, Tenancy
-from capx.guard.mcp.functions import GuardedFunction, ServedRequest, guarded_function, serving
-from capx.guard.mcp.gate import TOOLS_CHANGED, Entered, Gate, Unserved
+from capx.guard.mcp.functions import GuardedFunction, guarded_function
+from capx.guard.mcp.gate import Gate
+from capx.guard.mcp.server_middleware import GateMiddleware
 from capx.guard.mcp.server_seams import RegisteredTool, context_parameters, seams_of
 from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.guard.observer import OnDecision
 from capx.resource.connection import Connection, connect_from_env
-from capx.verify.decision import Denied
 from capx.verify.verifier import Verifier
 from capx_caveats import DEFAULT, Vocabulary
 
@@ -127,12 +117,12 @@ class MCPGuard:
             raise ConfigurationProblem("this guard protects a server already: make another one")
         self._is_used = True
         seams = seams_of(server)
-        if any(isinstance(one, _Middleware) for one in seams.middleware):
+        if any(isinstance(one, GateMiddleware) for one in seams.middleware):
             raise ConfigurationProblem("another guard protects this server")
         functions = self._named(seams.tools)
         for function in self._functions:
             function.refused = seams.refused
-        seams.middleware.insert(0, _Middleware(self, self._gate, functions))
+        seams.middleware.insert(0, GateMiddleware(self, self._gate, functions))
 
     def _named(self, tools: Iterable[RegisteredTool]) -> dict[str, GuardedFunction]:
         """Name each tool in the table whose function is guarded, and return these functions by the tools' names."""
@@ -168,94 +158,3 @@ def _demand_arguments(tool: RegisteredTool, function: GuardedFunction) -> None:
             f"clients of the tool {tool.name!r:.80} send {', '.join(also)}, which no caveat would see: take it out of "
             "`injected=`, or guard the function without a decorator that changes its arguments"
         )
-
-
-class _Middleware:
-    """Puts each request of a client through the gate."""
-
-    def __init__(self, owner: MCPGuard, gate: Gate, functions: Mapping[str, GuardedFunction]) -> None:
-        self._owner = owner
-        self._gate = gate
-        self._functions = functions
-
-    async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
-        """Serve one message of a client."""
-        if ctx.request_id is None:
-            return await call_next(ctx)
-        try:
-            return cast("HandlerResult", await self._served(ctx, call_next))
-        except Unserved as error:
-            raise MCPError(error.code, str(error)) from None
-        except (Denied, Unavailable) as error:
-            told = refusal(ctx.method, error, typed=names_version(ctx.params))
-        # Out of the block: what is raised does not carry the denial as its context.
-        if told.result is not None:
-            return told.result
-        raise MCPError(told.code, told.message, None if told.data is UNSET else told.data)
-
-    async def _served(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> Any:
-        async def lister(method: str, params: Object) -> Any:
-            # Lists of the guard are of the version of MCP that the request is of, which its `_meta` may say.
-            clean, _ = without_own(ctx.params)
-            meta = {"_meta": clean["_meta"]} if clean and "_meta" in clean else {}
-            return await call_next(replace(ctx, method=method, params={**params, **meta}))
-
-        # Code of this process can change its tools without a notification.
-        self._gate.noted(TOOLS_CHANGED)
-        entered = await self._gate.enter(ctx.method, ctx.params, lister, size=_size(ctx.params))
-        if entered.result is not None:
-            return entered.result
-        _demand_no_version(entered)
-        clean = replace(ctx, params=entered.params, meta=_clean_meta(ctx))
-        with self._serving(entered):
-            result = await _answered(entered, call_next(clean))
-        return entered.leaving(result)
-
-    def _serving(self, entered: Entered) -> Any:
-        if (current := entered.current) is None:
-            return nullcontext()
-        params = entered.params or {}
-        if entered.method != CALL:
-            return serving(ServedRequest(self._owner, current))
-        arguments = object_or_none(params.get("arguments")) or {}
-        return serving(ServedRequest(self._owner, current, self._functions.get(params["name"]), arguments))
-
-
-async def _answered(entered: Entered, work: Awaitable[HandlerResult]) -> Any:
-    try:
-        return _dumped(await work)
-    except Exception as error:
-        denied = None if entered.current is None else entered.current.denied
-        if denied is None:
-            if isinstance(error, MCPError):
-                raise MCPError(error.code, error.message, without_own_in_error(error.data)) from error
-            raise
-    raise denied
-
-
-def _demand_no_version(entered: Entered) -> None:
-    # FastMCP goes by it to choose among tools of one name, and no presentation covers `_meta`.
-    if entered.current is not None and (meta := object_or_none((entered.params or {}).get("_meta"))) is not None:
-        chosen = object_or_none(meta.get("fastmcp"))
-        if chosen is not None and chosen.get("version") is not None:
-            raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
-
-
-def _clean_meta(ctx: ServerRequestContext[Any, Any]) -> Any:
-    clean, _ = without_own({"_meta": ctx.meta})
-    return (clean or {}).get("_meta")
-
-
-def _dumped(result: HandlerResult) -> Any:
-    """Return a result as the wire has it. Middleware inside may return a model."""
-    if result is None or isinstance(result, dict):
-        return result
-    return result.model_dump(mode="json", by_alias=True, exclude_none=True)
-
-
-def _size(params: Mapping[str, Any] | None) -> int:
-    """Return how long the params are; if they cannot be written, that is too long."""
-    try:
-        return len(msgspec.json.encode(params))
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return SMALL_BODY + 1
