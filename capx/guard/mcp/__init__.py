@@ -7,12 +7,15 @@
 
 Modules:
 
-    server        the guard of a server in its own process: MCPServer of mcp 2, or FastMCP 4
-    server_seams  the places of such a server at which the guard stands
-    functions     functions of such a server that judge their own calls
-    gate          which requests pass, and what of the answers; no transport
-    table         which action a tool is, in code or in a file
-    definitions   what a server says of its tools, and the digest by which an operator approves it
-    arguments     arguments that are judged as they were sent, if no server can read them otherwise
-    proxy         a guard in a process of its own, for servers that know nothing of capx
+    server         the guard of a server in its own process: MCPServer of mcp 2, or FastMCP 4
+    server_seams   the places of such a server at which the guard stands
+    functions      functions of such a server that judge their own calls
+    gate           which requests pass, and what of the answers; no transport
+    table          which action a tool is, in code or in a file
+    definitions    what a server says of its tools, and the digest by which an operator approves it
+    arguments      arguments that are judged as they were sent, if no server can read them otherwise
+    proxy          a guard in a process of its own, for servers that know nothing of capx
+    tool_list      the tools of a server, for an operator who makes a table
+    listener       a guard before a server that is reached over HTTP: an ASGI application
+    http_messages  HTTP as that guard serves it
 """
