@@ -12,7 +12,7 @@ from capx.agent.actor import Actor
 from capx.agent.agent import Agent
 from capx.agent.presented_call import PassedCapabilities, PresentedCall, send_call_async
 from capx.api.jsonrpc import INVALID_PARAMS, Notification, Request, Response, failure
-from capx.api.mcp_messages import CALL, OPEN, OwnMeta, bound_request, denial_in_error, denial_in_result, with_own
+from capx.api.mcp_messages import CALL, LISTS, OPEN, OwnMeta, bound_request, denial_in_error, denial_in_result, with_own
 from capx.api.relay.refusals import REFUSALS, refused
 from capx.api.relay.relay import Ask
 from capx.errors import InvalidCaveat, InvalidRequest
@@ -43,7 +43,7 @@ class PresentHandler:
             return refused(request, error, why) if request.method == CALL else failure(request.id, INVALID_PARAMS, why)
 
     async def _send(self, request: Request, shown: Presentation | None, ask: Ask) -> Response:
-        asks = request.method.endswith("/list") and isinstance(self._actor, Agent) and self._actor.can_ask
+        asks = request.method in LISTS and isinstance(self._actor, Agent) and self._actor.can_ask
         own = OwnMeta(None if shown is None else shown.text, asks)
         response = await ask(Request(request.id, request.method, with_own(request.params, own)))
         if response.error is not UNSET:
