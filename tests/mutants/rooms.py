@@ -178,6 +178,9 @@ ROOMS: Final = {
     "delegation": _capx("tokens/delegation", "tokens/test_delegation"),
     "rows": _capx("store/sql/rows", "store/test_rows", "store/test_events", "store/test_store"),
     "request_rows": _capx("store/sql/request_rows", "store/test_request_rows"),
+    "framework": _capx("agent/framework", "agent/test_framework"),
+    "working": _capx("agent/working", "agent/test_working"),
+    "closing_act": _capx("tokens/closing_act", "tokens/test_closing_act", "tokens/test_delegation"),
     "judged_call": _capx(
         "guard/judged_call",
         "guard/test_judged_call",
