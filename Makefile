@@ -1,17 +1,29 @@
-# make demo | test | nightly | check | docs | bench | bench-docs | fuzz | mutants | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
+# make demo | test | frameworks | nightly | check | docs | bench | bench-docs | fuzz | mutants | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 PEERS := $(VENV)-peers
+FLOORS := $(VENV)-floors
+MCP_1 := $(VENV)-mcp-1
+NPM := .npm-servers
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test nightly check docs bench bench-docs fuzz mutants clean
+.PHONY: demo test frameworks nightly check docs bench bench-docs fuzz mutants clean
 
 demo: $(VENV)/.demo
 	$(BIN)/capx demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+
+# Adapters with the oldest versions of their frameworks that they take, a client of mcp 1, and servers and a client of npm.
+# With the newest versions, `make test` runs them.
+frameworks: $(VENV)/.dev $(FLOORS)/.installed $(MCP_1)/.installed $(NPM)/.installed
+	$(FLOORS)/bin/python -m pytest -p no:cacheprovider --numprocesses=auto --dist=loadfile tests/agent/test_langchain.py \
+		tests/agent/test_mcp_client.py tests/agent/test_requests_adapter.py tests/agent/test_httpx2_client.py \
+		tests/guard/test_server.py tests/guard/test_server_seams.py tests/guard/test_functions.py
+	CAPX_MCP_1_PYTHON=$(CURDIR)/$(MCP_1)/bin/python CAPX_NPM_SERVERS=$(CURDIR)/$(NPM) \
+		$(BIN)/python -m pytest tests/cli/test_mcp_1_client.py tests/cli/test_mcp_npm.py
 
 # What only repeats (examples, kills, enumerations: tests/labs/counts.py) runs a tenth as often in `make test`, and in full
 # here, with the coverage, which takes long because the tests start many processes; then each fuzz target for NIGHTLY_SECONDS, then all mutants. Some hours on two cores.
@@ -48,7 +60,7 @@ mutants: $(VENV)/.mutants
 	$(BIN)/python -m tests.mutants $(ROOMS)
 
 clean:
-	rm -rf .venv .venv-* .coverage .coverage.* build dist \
+	rm -rf .venv .venv-* .npm-servers .coverage .coverage.* build dist \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 # A venv's own pip may be too old for what pyproject.toml says.
@@ -71,6 +83,23 @@ $(VENV)/.docs: pyproject.toml | $(VENV)/.pip
 
 $(VENV)/.mutants: $(VENV)/.dev
 	$(INSTALL) 'mutmut>=3.8'
+	touch $@
+
+$(FLOORS)/.installed: pyproject.toml tests/frameworks-floors.txt
+	$(PYTHON) -m venv $(FLOORS)
+	$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' -r tests/frameworks-floors.txt
+	touch $@
+
+$(MCP_1)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(MCP_1)
+	$(MCP_1)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(MCP_1)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[httpx]' 'mcp>=1.24,<2'
+	touch $@
+
+$(NPM)/.installed:
+	npm install --silent --no-audit --no-fund --prefix $(NPM) @modelcontextprotocol/server-filesystem \
+		@modelcontextprotocol/server-everything @modelcontextprotocol/sdk
 	touch $@
 
 # A peer that cannot be had keeps no other from running, and is tried again next time: the tables say that it is missing.
