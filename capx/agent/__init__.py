@@ -21,6 +21,7 @@ Modules:
     mcp_client               a client of MCP servers that presents each request
     presented_call           one call that is sent: the capabilities that are tried, the denials, the asks
     presented_request        one HTTP request that is presented, and what its answers say
+    mcp_presenter            presents the requests of an MCP client, and asks for more
     response_peek            the beginning of a response, read without using it up
     authority_client         the authority over HTTP
     protocols                what an agent calls at an authority, in this process or over HTTP

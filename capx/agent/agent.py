@@ -135,6 +135,11 @@ class Agent:
         return self._bundle.key
 
     @property
+    def can_ask(self) -> bool:
+        """Whether there is an authority that it can ask for more."""
+        return self._authority is not None and AUTHORITY in self._bundle.audiences
+
+    @property
     def unproven(self) -> UnprovenGrants:
         """The grants with which no call has passed yet; after a few in vain at an audience, calls there ask no more."""
         return self._unproven
@@ -351,7 +356,7 @@ class Agent:
 
     def _asks(self, wanted: NextAsks) -> tuple[Ask, ...]:
         """Return what it can ask for: nothing without an authority, or without a capability to present there."""
-        if self._authority is None or AUTHORITY not in self._bundle.audiences:
+        if not self.can_ask:
             return ()
         self._demand_open()
         # What was granted on an ask may be used up, and then only this very ask gets it again: it comes first. Of two,

@@ -17,6 +17,7 @@ Modules:
     watchdog         shuts down a connection on which nothing comes
     remote_text      what a remote party wrote, made safe to show
     jsonrpc          messages of JSON-RPC, read strictly and written anew
+    relay/           a relay between a client and a server of MCP
     mcp_messages     what capx adds to messages of MCP, and how it refuses there
     resource_auth    how a resource proves a report: a MAC under its audience's key
 

@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, str] = {
     "why": "Explain a recorded decision",
     "log": "Show what happened, in order",
     "graph": "Draw the execution graph: hops, spends, and what is dead",
+    "mcp": "Guard MCP servers, and present the calls of MCP clients",
     "serve": "Serve the authority over HTTP: operators, agents, resources",
     "checkpoint": "Sign the log, and hold it to what was signed",
     "ledger": "Check the decisions that a service without a store keeps",

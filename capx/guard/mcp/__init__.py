@@ -7,13 +7,14 @@
 
 Modules:
 
-    server              the guard of a server in its own process: MCPServer of mcp 2, or FastMCP 4
-    server_middleware   the middleware of such a server, which puts each request through the gate
-    server_seams        the places of such a server at which the guard stands
-    functions           functions of such a server that judge their own calls
-    gate                which requests pass, and what of the answers; no transport
-    requested_call      the call that a request is: of a tool, a prompt, a resource, or another method
-    table               which action a tool is, in code or in a file
-    definitions         what a server says of its tools, and the digest by which an operator approves it
-    arguments           arguments that are judged as they were sent, if no server can read them otherwise
+    server             the guard of a server in its own process: MCPServer of mcp 2, or FastMCP 4
+    server_middleware  the middleware of such a server, which puts each request through the gate
+    server_seams       the places of such a server at which the guard stands
+    functions          functions of such a server that judge their own calls
+    gate               which requests pass, and what of the answers; no transport
+    requested_call     the call that a request is: of a tool, a prompt, a resource, or another method
+    table              which action a tool is, in code or in a file
+    definitions        what a server says of its tools, and the digest by which an operator approves it
+    arguments          arguments that are judged as they were sent, if no server can read them otherwise
+    proxy              a guard in a process of its own, for servers that know nothing of capx
 """

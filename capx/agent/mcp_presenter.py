@@ -1,0 +1,67 @@
+"""Presents the requests of an MCP client that knows nothing of capx, and asks for more when one is denied.
+
+Laws: a request is presented at one audience, that of the server. A denial is asked about only at that audience. A
+request that was denied is sent again with its own id, after its denial has come. A request that its client has
+cancelled is not sent again, also if somebody approves it later. What opens a session is not presented: it shows
+nothing.
+"""
+
+from typing import Final
+
+from msgspec import UNSET
+
+from capx.agent.actor import Actor
+from capx.agent.agent import Agent
+from capx.agent.presented_call import PassedCapabilities, PresentedCall, send_call_async
+from capx.api.jsonrpc import INVALID_PARAMS, Notification, Request, Response, failure
+from capx.api.mcp_messages import CALL, OwnMeta, bound_call, denial_in_error, denial_in_result, with_own
+from capx.api.relay.refusals import REFUSALS, refused
+from capx.api.relay.relay import Ask
+from capx.errors import InvalidCaveat, InvalidRequest
+from capx.tokens.capability import Presentation
+
+_OPEN: Final = frozenset({"initialize", "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"})
+"""The methods that no guard judges."""
+
+
+class PresentHandler:
+    """Sends the requests of a client as an actor, to a server of this audience."""
+
+    def __init__(self, actor: Actor, audience: str) -> None:
+        self._actor = actor
+        self._audience = audience
+        self._passed = PassedCapabilities()
+
+    async def answer(self, request: Request, size: int, ask: Ask) -> Response:  # noqa: ARG002 # a handler's signature
+        """Return the server's answer, or why the request was not allowed, with what came of asking for it."""
+        if request.method in _OPEN:
+            return await ask(Request(request.id, request.method, with_own(request.params, OwnMeta()) or None))
+        try:
+            received = bound_call(request.method, request.params)
+            kind = (request.method, str((request.params or {}).get("name", "")))
+            call = PresentedCall(received, self._audience, self._actor, self._passed, kind)
+            return await send_call_async(call, lambda shown: self._send(request, shown, ask))
+        except REFUSALS as error:
+            return refused(request, error)
+        except (InvalidRequest, InvalidCaveat) as error:
+            why = f"this request cannot be presented: {error}. Nothing was done"
+            return refused(request, error, why) if request.method == CALL else failure(request.id, INVALID_PARAMS, why)
+
+    async def _send(self, request: Request, shown: Presentation | None, ask: Ask) -> Response:
+        asks = request.method.endswith("/list") and isinstance(self._actor, Agent) and self._actor.can_ask
+        own = OwnMeta(None if shown is None else shown.text, asks)
+        response = await ask(Request(request.id, request.method, with_own(request.params, own)))
+        if response.error is not UNSET:
+            denied = denial_in_error(response.error, self._audience)
+        else:
+            denied = denial_in_result(response.result, self._audience) if request.method == CALL else None
+        if denied is not None:
+            raise denied
+        return response
+
+    def passing(self, notification: Notification) -> Notification | None:
+        """Return the notification: nobody judges it."""
+        return notification
+
+    def noted(self, notification: Notification) -> None:
+        """Nothing changes for the presenter."""

@@ -1,0 +1,147 @@
+"""One message that is sent to a server over HTTP, and what comes back for it.
+
+Laws: the answer to a request is the response with its id, in JSON or in an event stream; a response with another id is
+dropped. No redirect is followed. Nothing but messages comes back: of any other body, only the status is told.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import Any, Final
+
+import httpx
+
+from capx.api import remote_text
+from capx.api.jsonrpc import (
+    INTERNAL_ERROR,
+    Message,
+    Notification,
+    Request,
+    Response,
+    UnreadableMessage,
+    failure,
+    read_message,
+    write_message,
+)
+from capx.api.relay.event_stream import MEDIA_TYPE, events
+from capx.api.relay.http_headers import message_headers
+from capx.api.relay.lines import MAX_MESSAGE, PIECE, TooLong
+from capx.errors import CapxError
+
+JSON: Final = "application/json"
+CONNECT_SECONDS: Final = 10.0
+"""Seconds in which a connection must be there. An answer may take any time: whoever asked cancels."""
+
+Beside = Callable[[Request | Notification], Awaitable[None]]
+"""Gets the messages of a server that come before the answer."""
+
+
+class NotAnswered(CapxError):
+    """A server has not answered a request: its status, 0 if it cannot be reached, and its headers."""
+
+    def __init__(self, message: str, status: int = 0, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.status, self.headers)
+
+
+class Answered:
+    """The answer to a request, with the status and the headers that came with it."""
+
+    def __init__(self, response: Response, status: int, headers: Mapping[str, str]) -> None:
+        self.response = response
+        self.status = status
+        self.headers = headers
+
+
+def http_client(**settings: Any) -> httpx.AsyncClient:
+    """Make a client for the exchanges with one server."""
+    # Each stream of a session is a connection: a bound here would let one client lock out the others.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    return httpx.AsyncClient(timeout=httpx.Timeout(None, connect=CONNECT_SECONDS), limits=limits, **settings)
+
+
+def headers_for(message: Message, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers with which a message is sent, besides those that are given."""
+    # The body must come as it is: unpacked, it could have any length.
+    own = {"accept": f"{JSON}, {MEDIA_TYPE}", "content-type": JSON, "accept-encoding": "identity"}
+    return {**given, **own, **message_headers(message)}
+
+
+async def exchange(
+    client: httpx.AsyncClient,
+    url: str,
+    request: Request,
+    *,
+    headers: Mapping[str, str],
+    beside: Beside,
+    most: int = MAX_MESSAGE,
+) -> Answered:
+    """Send a request, and return its answer; raises NotAnswered. Other messages of its stream go to `beside`."""
+    try:
+        async with client.stream(
+            "POST", url, content=write_message(request), headers=headers_for(request, headers)
+        ) as answer:
+            found = await _answer(answer, request, beside, most)
+            if found is None and answer.is_success:
+                found = failure(request.id, INTERNAL_ERROR, "the server has ended its answer without an answer")
+            if found is None:
+                why = f"the server has answered HTTP {answer.status_code}"
+                raise NotAnswered(why, answer.status_code, answer.headers)
+            return Answered(found, answer.status_code, answer.headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NotAnswered(f"the server cannot be reached ({type(error).__name__})") from None
+
+
+async def _answer(answer: httpx.Response, request: Request, beside: Beside, most: int) -> Response | None:
+    """Return the answer in a response of HTTP; None if there is none."""
+    try:
+        if _media_type(answer) == MEDIA_TYPE and answer.is_success:
+            return await _in_stream(answer, request, beside, most)
+        if _media_type(answer) == JSON:
+            message = read_message(await bounded(answer, most))
+            return message if isinstance(message, Response) and message.id == request.id else None
+    except (TooLong, UnreadableMessage) as error:
+        why = f"the answer of the server cannot be passed on: {remote_text.text(str(error))}"
+        return failure(request.id, INTERNAL_ERROR, why)
+    return None
+
+
+async def _in_stream(answer: httpx.Response, request: Request, beside: Beside, most: int) -> Response | None:
+    async with aclosing(events(answer.aiter_raw(PIECE), most)) as found:
+        async for data in found:
+            message = read_message(data)
+            if not isinstance(message, Response):
+                await beside(message)
+            elif message.id == request.id:
+                return message
+    return None
+
+
+async def bounded(answer: httpx.Response, most: int) -> bytes:
+    """Return the body of a response; raises TooLong."""
+    body = bytearray()
+    async for piece in answer.aiter_raw(PIECE):
+        body += piece
+        if len(body) > most:
+            raise TooLong(most, bytes(body[:PIECE]))
+    return bytes(body)
+
+
+def _media_type(answer: httpx.Response) -> str:
+    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def send(
+    client: httpx.AsyncClient, url: str, message: Notification | Response, headers: Mapping[str, str]
+) -> httpx.Response:
+    """Send a message that gets no answer; return the response of HTTP, unread. Raises NotAnswered."""
+    try:
+        async with client.stream(
+            "POST", url, content=write_message(message), headers=headers_for(message, headers)
+        ) as answer:
+            return answer
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NotAnswered(f"the server cannot be reached ({type(error).__name__})") from None

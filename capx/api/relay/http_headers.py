@@ -1,0 +1,55 @@
+"""The headers of HTTP in which MCP repeats what a message says, for those who route messages unread.
+
+Law: they are written from the message that was read, and never passed on. A server that goes by a header does what the
+message says.
+"""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, Final
+
+from capx.api.jsonrpc import Message, Object, Request, Response, object_or_none
+from capx.api.mcp_messages import names_version
+
+SESSION: Final = "mcp-session-id"
+VERSION: Final = "mcp-protocol-version"
+_METHOD: Final = "mcp-method"
+_NAME: Final = "mcp-name"
+_PARAM: Final = "mcp-param-"
+_VERSION_MEMBER: Final = "io.modelcontextprotocol/protocolVersion"
+_NAMED_BY: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+"""The member of the params that the name header repeats."""
+_ENCODED: Final = "=?base64?"
+
+
+def repeats_message(header: str) -> bool:
+    """Whether a header, in lower case, repeats what a message says."""
+    return header in (_METHOD, _NAME) or header.startswith(_PARAM)
+
+
+def message_headers(message: Message) -> dict[str, str]:
+    """Return the headers that repeat a message; none for versions of MCP that have no such headers."""
+    if isinstance(message, Response) or not names_version(message.params):
+        return {}
+    meta = object_or_none((message.params or {}).get("_meta")) or {}
+    headers = {VERSION: _value(str(meta[_VERSION_MEMBER])), _METHOD: _value(message.method)}
+    named = _named(message.method, message.params or {}) if isinstance(message, Request) else None
+    return headers if named is None else {**headers, _NAME: _value(named)}
+
+
+def _named(method: str, params: Mapping[str, Any]) -> str | None:
+    found = params.get(_NAMED_BY.get(method, ""))
+    return found if isinstance(found, str) else None
+
+
+def _value(text: str) -> str:
+    """Return text as the value of a header: in base64 unless it can stand as it is."""
+    plain = text.isascii() and text.isprintable() and text == text.strip() and not text.startswith(_ENCODED)
+    return text if plain else f"{_ENCODED}{b64encode(text.encode()).decode()}?="
+
+
+def negotiated_version(result: Any) -> str | None:
+    """Return the version of MCP that the result of `initialize` names."""
+    found: Object = object_or_none(result) or {}
+    version = found.get("protocolVersion")
+    return version if isinstance(version, str) and version.isascii() and version.isprintable() else None

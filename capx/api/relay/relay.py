@@ -1,0 +1,305 @@
+"""A relay between a client and a server: each request of the client goes through a handler, everything else by its id.
+
+    client ── request ──▶ handler ── ask ──▶ server       the handler may refuse, ask twice, or change the answer
+    client ◀── request ── server                          sampling, elicitation, roots; the client's answer goes back
+
+Laws:
+
+- A message that cannot be read gets one error, and nothing else is lost.
+- A request whose id is in use is refused. An id is in use until the request is answered, and after it was cancelled
+  until the server has answered. The number 1 and the text "1" are two ids.
+- A request that is cancelled before it was sent on is never sent on, and a request that is cancelled gets no answer.
+- An answer reaches the client, or the server, only if its id was asked.
+- At most so many requests of one side are in flight; more are refused at once, so answers and cancellations still pass.
+- When the server ends, every request in flight gets an error. When the client ends, requests in flight have a moment.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, Protocol
+
+from msgspec import UNSET
+
+from capx.api import remote_text
+from capx.api.jsonrpc import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    Id,
+    Message,
+    Notification,
+    Request,
+    Response,
+    UnreadableMessage,
+    failure,
+    read_message,
+)
+from capx.api.relay.connection import Connection, Gone, Server, Warn
+from capx.api.relay.lines import TooLong
+
+MOST_REQUESTS: Final = 64
+"""How many requests of one side may be in flight."""
+OVERLOADED: Final = 503
+"""The code of the error for a request beyond that, as of HTTP."""
+_MOMENT: Final = 2.0
+"""Seconds for which requests are still answered after the client has closed its side."""
+_ABANDONED: Final = 4096
+"""How many ids of cancelled requests are remembered."""
+_CANCELLED: Final = "notifications/cancelled"
+
+Ask = Callable[[Request], Awaitable[Response]]
+"""Sends a request to the server, and waits for its answer; raises Gone."""
+
+
+class Handler(Protocol):
+    """What a proxy does with the requests of the client, and with what passes."""
+
+    async def answer(self, request: Request, size: int, ask: Ask) -> Response:
+        """Return the answer to a request of `size` bytes; `ask` sends requests to the server."""
+        ...
+
+    def passing(self, notification: Notification) -> Notification | None:
+        """Return what the server gets of a notification of the client; None if it must not get it."""
+        ...
+
+    def noted(self, notification: Notification) -> None:
+        """Note a notification of the server, which then passes to the client."""
+        ...
+
+
+def own_id() -> Id:
+    """Make an id for a request of the proxy itself, which no client can guess."""
+    return f"capx-{secrets.token_urlsafe(16)}"
+
+
+class _Flight:
+    """A request of the client that is being answered."""
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.is_sent = False
+        """Whether the server has it."""
+
+
+class Relay:
+    """Relays until one side ends; `most` requests of one side may be in flight."""
+
+    def __init__(
+        self, client: Connection, server: Server, handler: Handler, *, warn: Warn, most: int = MOST_REQUESTS
+    ) -> None:
+        self._client = client
+        self._server = server
+        self._handler = handler
+        self._warn = warn
+        self._most = most
+        self._flights: dict[Id, _Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._asked: dict[Id, asyncio.Future[Response]] = {}
+        self._abandoned: dict[Id, None] = {}
+        """The ids of requests that were cancelled after the server had got them; the oldest first."""
+        self._of_server: set[Id] = set()
+        """The ids of the requests that the server has sent to the client."""
+        self._gone: Gone | None = None
+        self._warned: set[str] = set()
+
+    async def run(self) -> Literal["client", "server"]:
+        """Relay until one side ends, and return which one. It closes no side."""
+        client = asyncio.create_task(self._from_client())
+        server = asyncio.create_task(self._from_server())
+        try:
+            await asyncio.wait({client, server}, return_when=asyncio.FIRST_COMPLETED)
+            if server.done():
+                server.result()
+                await self._answer_all_that_is_left()
+                return "server"
+            client.result()
+            await asyncio.wait({server, asyncio.ensure_future(self._answered())}, return_when=asyncio.FIRST_COMPLETED)
+            return "client"
+        finally:
+            for task in (client, server, *self._tasks):
+                task.cancel()
+            await asyncio.gather(client, server, *self._tasks, return_exceptions=True)
+
+    async def _answered(self) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_MOMENT)
+
+    async def _answer_all_that_is_left(self) -> None:
+        self._gone = Gone(f"the server {self._server.ending()}")
+        for waiting in self._asked.values():
+            if not waiting.done():
+                waiting.set_exception(self._gone)
+        await self._answered()
+
+    # From the client.
+
+    async def _from_client(self) -> None:
+        while True:
+            try:
+                data = await self._client.receive()
+                if data is None:
+                    return
+                await self._read_from_client(data)
+            except TooLong as error:
+                await self._to_client(failure(None, INVALID_REQUEST, str(error)))
+            except Gone:
+                return
+
+    async def _read_from_client(self, data: bytes) -> None:
+        try:
+            message = read_message(data)
+        except UnreadableMessage as error:
+            # With the id of a request in flight, the client would take it for the answer to that.
+            await self._to_client(failure(self._free(error.id), error.code, str(error)))
+            return
+        if isinstance(message, Request):
+            await self._begin(message, len(data))
+        elif isinstance(message, Notification):
+            await self._notify(message)
+        elif message.id in self._of_server:
+            self._of_server.discard(message.id)
+            await self._to_server(message)
+        else:
+            self._warn_once("an answer of the client was dropped: the server has not asked for it")
+
+    def _free(self, id: Id | None) -> Id | None:
+        return None if id is None or id in self._flights or id in self._abandoned else id
+
+    async def _begin(self, request: Request, size: int) -> None:
+        if self._free(request.id) is None:
+            why = f"the id {remote_text.value(request.id)!r} is in use: give each request an id of its own"
+            await self._to_client(failure(None, INVALID_REQUEST, why))
+            return
+        if len(self._tasks) >= self._most:
+            why = f"{self._most} requests are being answered already: wait for an answer, then try again"
+            await self._to_client(failure(request.id, OVERLOADED, why))
+            return
+        flight = self._flights[request.id] = _Flight()
+        flight.task = asyncio.create_task(self._answer(request, size, flight))
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(self._tasks.discard)
+        # It runs up to where it waits: what needs no waiting reaches the server before the messages after it.
+        await asyncio.sleep(0)
+
+    async def _answer(self, request: Request, size: int, flight: _Flight) -> None:
+        async def ask(asked: Request) -> Response:
+            flight.is_sent = flight.is_sent or asked.id == request.id
+            return await self._ask(asked)
+
+        try:
+            response = await self._handler.answer(request, size, ask)
+        except Gone as error:
+            response = failure(request.id, INTERNAL_ERROR, f"{error}: nobody can answer this request")
+        except Exception as error:  # noqa: BLE001 # one request that fails must not end the others
+            self._warn(f"a request could not be answered: {type(error).__name__}: {remote_text.text(str(error))}")
+            response = failure(request.id, INTERNAL_ERROR, "this proxy failed: its standard error says why")
+        finally:
+            # Before the client can read the answer: then it may use the id again.
+            del self._flights[request.id]
+        await self._to_client(response)
+
+    async def _ask(self, request: Request) -> Response:
+        if self._gone is not None:
+            raise self._gone
+        if request.id in self._asked:
+            raise AssertionError(request.id)
+        waiting: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self._asked[request.id] = waiting
+        try:
+            await self._server.send(request)
+            return await waiting
+        finally:
+            del self._asked[request.id]
+            if not waiting.done() or waiting.cancelled():
+                self._abandon(request.id)
+
+    def _abandon(self, id: Id) -> None:
+        self._abandoned[id] = None
+        if len(self._abandoned) > _ABANDONED:
+            del self._abandoned[next(iter(self._abandoned))]
+
+    async def _notify(self, notification: Notification) -> None:
+        if notification.method == _CANCELLED and not self._cancel((notification.params or {}).get("requestId")):
+            return
+        if (passing := self._handler.passing(notification)) is not None:
+            await self._to_server(passing)
+
+    def _cancel(self, id: object) -> bool:
+        """Cancel a request of the client; return whether the server has it, and has to be told."""
+        flight = self._flights.get(id) if isinstance(id, Id) and not isinstance(id, bool) else None
+        if flight is None or flight.task is None:
+            return False
+        flight.task.cancel()
+        return flight.is_sent
+
+    async def _to_client(self, message: Message) -> None:
+        try:
+            await self._client.send(message)
+        except Gone:
+            # Its other direction ends too, and this relay with it.
+            self._warn_once("the client does not read any more")
+
+    async def _to_server(self, message: Message) -> None:
+        try:
+            await self._server.send(message)
+        except Gone as error:
+            self._warn_once(str(error))
+
+    # From the server.
+
+    async def _from_server(self) -> None:
+        while True:
+            try:
+                data = await self._server.receive()
+                if data is None:
+                    return
+                message = read_message(data)
+            except TooLong as error:
+                self._unreadable(str(error), error.likely_id())
+            except UnreadableMessage as error:
+                self._unreadable(str(error), error.id)
+            else:
+                await self._read_from_server(message)
+
+    async def _read_from_server(self, message: Message) -> None:
+        if isinstance(message, Response):
+            self._answered_by_server(message)
+        elif isinstance(message, Request):
+            await self._ask_client(message)
+        else:
+            if message.method == _CANCELLED and isinstance(id := (message.params or {}).get("requestId"), Id):
+                self._of_server.discard(id)
+            self._handler.noted(message)
+            await self._to_client(message)
+
+    def _answered_by_server(self, response: Response) -> None:
+        if response.id is not None and (waiting := self._asked.get(response.id)) is not None:
+            if not waiting.done():
+                waiting.set_result(response)
+                return
+        elif response.id in self._abandoned:
+            del self._abandoned[response.id]
+            return
+        self._warn_once("an answer of the server was dropped: nobody waits for it")
+
+    async def _ask_client(self, request: Request) -> None:
+        if request.id in self._of_server:
+            await self._to_server(failure(request.id, INVALID_REQUEST, "this id is in use"))
+        elif len(self._of_server) >= self._most:
+            await self._to_server(failure(request.id, OVERLOADED, f"{self._most} requests wait for the client already"))
+        else:
+            self._of_server.add(request.id)
+            await self._to_client(request)
+
+    def _unreadable(self, why: str, id: Id | None) -> None:
+        """Drop a message of the server; the request that it may have answered fails, so that nobody waits for ever."""
+        self._warn_once(f"a message of the server was dropped: {remote_text.text(why)}")
+        if id is not None and (waiting := self._asked.get(id)) is not None and not waiting.done():
+            error = {"code": INTERNAL_ERROR, "message": f"the answer of the server cannot be passed on: {why}"}
+            waiting.set_result(Response(id=id, result=UNSET, error=error))
+
+    def _warn_once(self, sentence: str) -> None:
+        # Each sentence once: the other side must not fill a log.
+        if sentence not in self._warned and len(self._warned) < self._most:
+            self._warned.add(sentence)
+            self._warn(sentence)
