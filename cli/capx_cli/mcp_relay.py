@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from capx.api.relay.connection import Server
     from capx.api.relay.relay import Handler
 
-_MIB: Final = 1 << 20
+MIB: Final = 1 << 20
+"""Bytes of a MiB."""
 _CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -84,7 +85,7 @@ def run(handler: "Handler", command: Sequence[str], upstream: str | None, *, max
     from capx.api.relay.relay import Relay
     from capx.api.relay.streams import own_streams
 
-    most = max_message * _MIB
+    most = max_message * MIB
 
     async def relayed(hurry: list[Callable[[], None]]) -> int:
         server = await server_of(command, upstream, most, patience)
@@ -100,6 +101,17 @@ def run(handler: "Handler", command: Sequence[str], upstream: str | None, *, max
         return DONE
 
     return until_signal(relayed)
+
+
+async def definitions(command: Sequence[str], upstream: str | None) -> "list[dict[str, Any]]":
+    """Start the server, and return the definitions of its tools."""
+    from capx.guard.mcp.tool_list import tools_of
+
+    server = await server_of(command, upstream, 64 * MIB, 1.0)
+    try:
+        return await tools_of(server)
+    finally:
+        await asyncio.shield(asyncio.ensure_future(server.close()))
 
 
 def until_signal(work: "Callable[[list[Callable[[], None]]], Coroutine[Any, Any, int]]") -> int:

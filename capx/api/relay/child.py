@@ -22,8 +22,8 @@ from capx.errors import ConfigurationProblem
 
 PATIENCE: Final = 2.0
 """Seconds for each step in which a child ends."""
-_HURRIED: Final = 0.0
-"""Seconds for a child to end by itself when this process was told to end."""
+_MOMENT: Final = 0.5
+"""Seconds for which it is not told that a child has closed its output, because it may have ended."""
 
 
 def environment_of_child(environ: Mapping[str, str]) -> dict[str, str]:
@@ -69,10 +69,12 @@ class Child:
 
     async def receive(self) -> bytes | None:
         """Return the next line of the child; None when it has closed its output."""
-        try:
-            return await self._lines.next()
-        except ConnectionError:
-            return None
+        with suppress(ConnectionError):
+            if (line := await self._lines.next()) is not None:
+                return line
+        # It has most likely ended: a moment later it is known how.
+        await self._ended(_MOMENT, hurried=0.0)
+        return None
 
     async def send(self, message: Message) -> None:
         """Write a message as one line."""
@@ -89,7 +91,7 @@ class Child:
         """Have the child end, and wait until it has."""
         self._input.close()
         try:
-            if not await self._ended(self._patience, hurried=_HURRIED):
+            if not await self._ended(self._patience, hurried=0.0):
                 self._signal(signal.SIGTERM)
                 await self._ended(self._patience, hurried=self._patience)
         finally:
@@ -106,10 +108,6 @@ class Child:
         if code is None:
             return "has closed its output"
         return f"was ended by signal {-code}" if code < 0 else f"has ended with exit status {code}"
-
-    async def ended(self, seconds: float = PATIENCE) -> bool:
-        """Wait until the child has ended, at most so many seconds; return whether it has."""
-        return await self._ended(seconds, hurried=seconds)
 
     async def _ended(self, seconds: float, *, hurried: float) -> bool:
         waiting = asyncio.ensure_future(self._process.wait())

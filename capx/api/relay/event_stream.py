@@ -24,24 +24,24 @@ async def events(pieces: AsyncIterator[bytes], most: int = MAX_MESSAGE) -> Async
     """
 
     async def piece() -> bytes:
-        async for found in pieces:
-            if found:
-                return found
-        return b""
+        while (found := await anext(pieces, None)) == b"":
+            pass
+        return found or b""
 
     lines = Lines(piece, most, blank=True)
     data: list[bytes] = []
-    is_message = True
+    size, is_message = 0, True
     while (line := await lines.next()) is not None:
         name, _, value = line.removesuffix(b"\r").partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
             data.append(value)
-            if sum(map(len, data)) > most:
-                raise TooLong(most, data[0][:most])
+            size += len(value) + 1
+            if size > most + 1:
+                raise TooLong(most, data[0])
         elif name == b"event":
             is_message = value == b"message"
         elif not name and not value:
             if data and is_message:
                 yield b"\n".join(data)
-            data, is_message = [], True
+            data, size, is_message = [], 0, True

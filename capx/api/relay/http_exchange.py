@@ -24,15 +24,19 @@ from capx.api.jsonrpc import (
 )
 from capx.api.relay.event_stream import MEDIA_TYPE, events
 from capx.api.relay.http_headers import message_headers
-from capx.api.relay.lines import MAX_MESSAGE, PIECE, TooLong
+from capx.api.relay.lines import MAX_MESSAGE, TooLong
 from capx.errors import CapxError
 
 JSON: Final = "application/json"
 CONNECT_SECONDS: Final = 10.0
-"""Seconds in which a connection must be there. An answer may take any time: whoever asked cancels."""
+"""Seconds in which a connection must be there, and a message taken that gets no answer.
+
+An answer may take any time: whoever asked cancels."""
 
 Beside = Callable[[Request | Notification], Awaitable[None]]
 """Gets the messages of a server that come before the answer."""
+Began = Callable[[Mapping[str, str]], None]
+"""Gets the headers of a server's answer, before anything else of it."""
 
 
 class NotAnswered(CapxError):
@@ -45,15 +49,6 @@ class NotAnswered(CapxError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self), self.status, self.headers)
-
-
-class Answered:
-    """The answer to a request, with the status and the headers that came with it."""
-
-    def __init__(self, response: Response, status: int, headers: Mapping[str, str]) -> None:
-        self.response = response
-        self.status = status
-        self.headers = headers
 
 
 def http_client(**settings: Any) -> httpx.AsyncClient:
@@ -77,20 +72,22 @@ async def exchange(
     *,
     headers: Mapping[str, str],
     beside: Beside,
+    began: Began,
     most: int = MAX_MESSAGE,
-) -> Answered:
+) -> Response:
     """Send a request, and return its answer; raises NotAnswered. Other messages of its stream go to `beside`."""
     try:
         async with client.stream(
             "POST", url, content=write_message(request), headers=headers_for(request, headers)
         ) as answer:
+            began(answer.headers)
             found = await _answer(answer, request, beside, most)
             if found is None and answer.is_success:
                 found = failure(request.id, INTERNAL_ERROR, "the server has ended its answer without an answer")
             if found is None:
                 why = f"the server has answered HTTP {answer.status_code}"
                 raise NotAnswered(why, answer.status_code, answer.headers)
-            return Answered(found, answer.status_code, answer.headers)
+            return found
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NotAnswered(f"the server cannot be reached ({type(error).__name__})") from None
 
@@ -110,7 +107,7 @@ async def _answer(answer: httpx.Response, request: Request, beside: Beside, most
 
 
 async def _in_stream(answer: httpx.Response, request: Request, beside: Beside, most: int) -> Response | None:
-    async with aclosing(events(answer.aiter_raw(PIECE), most)) as found:
+    async with aclosing(events(answer.aiter_raw(), most)) as found:
         async for data in found:
             message = read_message(data)
             if not isinstance(message, Response):
@@ -123,15 +120,16 @@ async def _in_stream(answer: httpx.Response, request: Request, beside: Beside, m
 async def bounded(answer: httpx.Response, most: int) -> bytes:
     """Return the body of a response; raises TooLong."""
     body = bytearray()
-    async for piece in answer.aiter_raw(PIECE):
+    async for piece in answer.aiter_raw():
         body += piece
         if len(body) > most:
-            raise TooLong(most, bytes(body[:PIECE]))
+            raise TooLong(most, bytes(body[:most]))
     return bytes(body)
 
 
 def _media_type(answer: httpx.Response) -> str:
-    return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    named: str = answer.headers.get("content-type", "")
+    return named.partition(";")[0].strip().lower()
 
 
 async def send(
@@ -140,7 +138,7 @@ async def send(
     """Send a message that gets no answer; return the response of HTTP, unread. Raises NotAnswered."""
     try:
         async with client.stream(
-            "POST", url, content=write_message(message), headers=headers_for(message, headers)
+            "POST", url, content=write_message(message), headers=headers_for(message, headers), timeout=CONNECT_SECONDS
         ) as answer:
             return answer
     except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -28,7 +28,7 @@ from capx.api.relay.connection import Gone
 from capx.api.relay.event_stream import MEDIA_TYPE, events
 from capx.api.relay.http_exchange import NotAnswered, exchange, http_client, send
 from capx.api.relay.http_headers import SESSION, VERSION, negotiated_version
-from capx.api.relay.lines import MAX_MESSAGE, PIECE, TooLong
+from capx.api.relay.lines import MAX_MESSAGE, TooLong
 
 _WAITING: Final = 64
 """How many messages of the server wait for the relay, before the server has to wait."""
@@ -80,13 +80,19 @@ class HttpServer:
         async def beside(message: Request | Notification) -> None:
             await self._received.put(write_message(message))
 
+        came: dict[str, str] = {}
         try:
-            answered = await exchange(
-                self._client, self._url, request, headers=self._headers, beside=beside, most=self._most
+            response = await exchange(
+                self._client,
+                self._url,
+                request,
+                headers=self._headers,
+                began=came.update,
+                beside=beside,
+                most=self._most,
             )
-            response = answered.response
             if request.method == "initialize":
-                self._open(response, answered.headers.get(SESSION))
+                self._open(response, came.get(SESSION))
         except NotAnswered as error:
             response = failure(request.id, INTERNAL_ERROR, f"{error}{_cure(error, self._headers)}")
         finally:
@@ -110,7 +116,7 @@ class HttpServer:
             async with self._client.stream("GET", self._url, headers=headers) as answer:
                 if not answer.headers.get("content-type", "").startswith(MEDIA_TYPE):
                     return
-                async for data in events(answer.aiter_raw(PIECE), self._most):
+                async for data in events(answer.aiter_raw(), self._most):
                     # Answers come with their own requests, and nowhere else.
                     if not isinstance(_read(data), Response | None):
                         await self._received.put(data)

@@ -17,4 +17,7 @@ Modules:
     definitions        what a server says of its tools, and the digest by which an operator approves it
     arguments          arguments that are judged as they were sent, if no server can read them otherwise
     proxy              a guard in a process of its own, for servers that know nothing of capx
+    tool_list          the tools of a server, for an operator who makes a table
+    listener           a guard before a server that is reached over HTTP: an ASGI application
+    http_messages      HTTP as that guard serves it
 """

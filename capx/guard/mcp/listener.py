@@ -1,0 +1,285 @@
+"""A guard of an MCP server that is reached over HTTP: an ASGI application before the server's URL.
+
+Laws:
+
+- A POST holds one message. A request goes through the gate, and its answer too, whether it comes as JSON or in an event
+  stream. On a GET stream no answers pass, because nobody knows what they answer.
+- Headers pass, such as those of OAuth, but for those that belong to one connection, and those that repeat what a
+  message says: these are written anew.
+- Of what the server answers, a status and messages pass, and the headers of sessions and logins; no other bytes.
+- A request that is cancelled while it is judged is not sent on; also if its client is gone.
+- Where only this machine can connect, a request for another host is refused: a web page may have sent it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing, suppress
+from http import HTTPStatus
+from typing import Any, Final
+
+import httpx
+
+from capx.api.jsonrpc import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    Id,
+    Notification,
+    Request,
+    Response,
+    UnreadableMessage,
+    failure,
+    read_message,
+)
+from capx.api.relay.connection import Warn
+from capx.api.relay.event_stream import MEDIA_TYPE, events
+from capx.api.relay.http_exchange import NotAnswered, exchange, send
+from capx.api.relay.http_headers import SESSION
+from capx.api.relay.lines import MAX_MESSAGE, TooLong
+from capx.api.relay.relay import MOST_REQUESTS, OVERLOADED
+from capx.guard.asgi.messages import Receive, Scope, Send
+from capx.guard.mcp.http_messages import (
+    ClientGone,
+    HttpAnswer,
+    body_of,
+    headers_of,
+    host_of,
+    sent_back,
+    sent_on,
+    until_gone,
+)
+from capx.guard.mcp.proxy import GuardHandler
+
+_CANCELLED: Final = "notifications/cancelled"
+
+
+class Listener:
+    """Guards the server at `url`, with a client whose connections its maker closes.
+
+    `hosts` are the names that requests may be for; None for any.
+    """
+
+    def __init__(
+        self,
+        handler: GuardHandler,
+        client: httpx.AsyncClient,
+        url: str,
+        *,
+        warn: Warn,
+        hosts: Iterable[str] | None = None,
+        max_message: int = MAX_MESSAGE,
+        most: int = MOST_REQUESTS,
+    ) -> None:
+        self._handler = handler
+        self._client = client
+        self._url = url
+        self._path = httpx.URL(url).path
+        self._warn = warn
+        self._hosts = None if hosts is None else frozenset(hosts)
+        self._max_message = max_message
+        self._most = most
+        self._in_flight = 0
+        self._judged: dict[tuple[str, type, object], _Exchange] = {}
+        """The requests of sessions, by session and id."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send_: Send) -> None:
+        """Serve one request of HTTP."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"this application serves no {scope['type']}")
+        answer = HttpAnswer(send_)
+        headers = headers_of(scope)
+        if self._hosts is not None and host_of(headers.get("host", "")) not in self._hosts:
+            await answer.status(HTTPStatus.MISDIRECTED_REQUEST)
+        elif scope["path"] != self._path:
+            await answer.status(HTTPStatus.NOT_FOUND)
+        elif scope["method"] == "POST":
+            await self._post(headers, receive, answer)
+        elif scope["method"] == "GET":
+            await self._get(headers, receive, answer)
+        elif scope["method"] == "DELETE":
+            await self._delete(headers, answer)
+        else:
+            await answer.status(HTTPStatus.METHOD_NOT_ALLOWED, {"allow": "GET, POST, DELETE"})
+
+    async def _post(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer) -> None:
+        try:
+            body = await body_of(receive, self._max_message)
+            message = read_message(body)
+        except TooLong as error:
+            unread = failure(None, INVALID_REQUEST, str(error))
+            await answer.json(unread, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        except UnreadableMessage as error:
+            await answer.json(error.response(), HTTPStatus.BAD_REQUEST)
+        except TimeoutError:
+            await answer.status(HTTPStatus.REQUEST_TIMEOUT)
+        except ClientGone:
+            return
+        else:
+            if isinstance(message, Request):
+                await self._request(message, len(body), headers, receive, answer)
+            else:
+                await self._told(message, headers, answer)
+
+    async def _request(
+        self, request: Request, size: int, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer
+    ) -> None:
+        session = headers.get(SESSION)
+        key = None if session is None else (session, type(request.id), request.id)
+        if key in self._judged:
+            await answer.json(failure(None, INVALID_REQUEST, "this id is in use"), HTTPStatus.BAD_REQUEST)
+            return
+        if self._in_flight >= self._most:
+            why = f"{self._most} requests are being answered already: wait for an answer, then try again"
+            await answer.json(failure(request.id, OVERLOADED, why), HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        exchanged = _Exchange(self._client, self._url, sent_on(headers), request, answer, self._max_message)
+        working = asyncio.create_task(self._answered(exchanged, size))
+        exchanged.task = working
+        leaving = asyncio.create_task(until_gone(receive))
+        self._in_flight += 1
+        if key is not None:
+            self._judged[key] = exchanged
+        try:
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Also when this task is cancelled: nothing may go on for a client that is gone.
+            working.cancel()
+            leaving.cancel()
+            await asyncio.gather(working, leaving, return_exceptions=True)
+            self._in_flight -= 1
+            if key is not None:
+                del self._judged[key]
+        if exchanged.is_cancelled:
+            await answer.message(failure(request.id, INTERNAL_ERROR, "this request was cancelled"), {})
+
+    async def _answered(self, exchanged: "_Exchange", size: int) -> None:
+        request, answer = exchanged.request, exchanged.answer
+        exchanged.noted = self._handler.noted
+        try:
+            response = await self._handler.answer(request, size, exchanged.ask)
+        except NotAnswered as error:
+            status = HTTPStatus.BAD_GATEWAY if error.status < 400 else error.status
+            unanswered = failure(request.id, INTERNAL_ERROR, str(error))
+            await answer.message(unanswered, sent_back(error.headers), status)
+        except Exception as error:  # noqa: BLE001 # one request that fails must not end the others
+            self._warn(f"a request could not be answered: {type(error).__name__}: {error}")
+            failed = failure(request.id, INTERNAL_ERROR, "this guard failed: its standard error says why")
+            await answer.message(failed, {}, HTTPStatus.INTERNAL_SERVER_ERROR)
+        else:
+            await answer.message(response, exchanged.headers)
+
+    async def _told(self, message: Notification | Response, headers: Mapping[str, str], answer: HttpAnswer) -> None:
+        """Pass on what gets no answer."""
+        passing: Notification | Response | None = message
+        if isinstance(message, Notification):
+            if message.method == _CANCELLED and self._cancel(message, headers.get(SESSION)):
+                await answer.status(HTTPStatus.ACCEPTED)
+                return
+            passing = self._handler.passing(message)
+        if passing is None:
+            await answer.status(HTTPStatus.BAD_REQUEST)
+            return
+        try:
+            came = await send(self._client, self._url, passing, sent_on(headers))
+        except NotAnswered:
+            await answer.status(HTTPStatus.BAD_GATEWAY)
+        else:
+            await answer.status(came.status_code, sent_back(came.headers))
+
+    def _cancel(self, notification: Notification, session: str | None) -> bool:
+        """Cancel a request that the server does not have yet; return whether there was one."""
+        id = (notification.params or {}).get("requestId")
+        found = self._judged.get((session, type(id), id)) if session is not None and isinstance(id, Id) else None
+        if found is None or found.is_sent or found.task is None:
+            return False
+        found.is_cancelled = True
+        found.task.cancel()
+        return True
+
+    async def _get(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer) -> None:
+        listening = asyncio.create_task(self._stream(headers, answer))
+        leaving = asyncio.create_task(until_gone(receive))
+        try:
+            await asyncio.wait({listening, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (listening, leaving):
+                task.cancel()
+            await asyncio.gather(listening, leaving, return_exceptions=True)
+
+    async def _stream(self, headers: Mapping[str, str], answer: HttpAnswer) -> None:
+        """Pass what the server says by itself."""
+        passing = {**sent_on(headers), "accept": MEDIA_TYPE, "accept-encoding": "identity"}
+        try:
+            async with self._client.stream("GET", self._url, headers=passing) as came:
+                back = sent_back(came.headers)
+                if not (came.is_success and came.headers.get("content-type", "").startswith(MEDIA_TYPE)):
+                    await answer.status(HTTPStatus.BAD_GATEWAY if came.is_success else came.status_code, back)
+                    return
+                await answer.begin_stream(back)
+                async with aclosing(events(came.aiter_raw(), self._max_message)) as found:
+                    async for data in found:
+                        await self._pass_event(data, answer)
+        except (httpx.HTTPError, TooLong):
+            if not answer.has_begun:
+                await answer.status(HTTPStatus.BAD_GATEWAY)
+        await answer.end_stream()
+
+    async def _pass_event(self, data: bytes, answer: HttpAnswer) -> None:
+        with suppress(UnreadableMessage):
+            message = read_message(data)
+            if isinstance(message, Notification):
+                self._handler.noted(message)
+            if not isinstance(message, Response):
+                await answer.event(message)
+
+    async def _delete(self, headers: Mapping[str, str], answer: HttpAnswer) -> None:
+        try:
+            came = await self._client.delete(self._url, headers=sent_on(headers))
+        except httpx.HTTPError:
+            await answer.status(HTTPStatus.BAD_GATEWAY)
+        else:
+            await answer.status(came.status_code, sent_back(came.headers))
+
+
+class _Exchange:
+    """One request of a client, while it is answered."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        headers: Mapping[str, str],
+        request: Request,
+        answer: HttpAnswer,
+        most: int,
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._headers = headers
+        self._most = most
+        self.request = request
+        self.answer = answer
+        self.task: asyncio.Task[None] | None = None
+        self.is_sent = False
+        self.is_cancelled = False
+        self.headers: Mapping[str, str] = {}
+        """The headers of the server's answer that go back."""
+        self.noted: Any = None
+
+    async def ask(self, request: Request) -> Response:
+        """Send the request, or one of the guard's own, whose answer and messages are for the guard alone."""
+        is_own = request.id != self.request.id
+        self.is_sent = self.is_sent or not is_own
+
+        async def beside(message: Request | Notification) -> None:
+            if isinstance(message, Notification):
+                self.noted(message)
+            if not is_own:
+                await self.answer.event(message, self.headers)
+
+        def began(headers: Mapping[str, str]) -> None:
+            if not is_own:
+                self.headers = sent_back(headers)
+
+        return await exchange(
+            self._client, self._url, request, headers=self._headers, began=began, beside=beside, most=self._most
+        )
