@@ -35,7 +35,7 @@ class Tool(Struct, frozen=True):
 
 
 class Update(Struct, frozen=True):
-    """The new text of a table file, and the names of the tools that were added, that have changed, and that are gone."""
+    """The new text of a table file, and the names of the tools that were added, have changed, or are gone."""
 
     text: str
     added: tuple[str, ...]

@@ -17,6 +17,11 @@ pytest.importorskip("fastmcp", reason="needs FastMCP: pip install fastmcp")
 from mcp import StdioServerParameters
 from mcp.client import Client
 
+APPROVE = """
+id=$(capx requests list | awk 'NR == 2 { print $1 }')
+capx requests approve --key-file lea.key --yes $id
+"""
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> McpHome:
@@ -34,7 +39,7 @@ async def client(
     command: list[str], env: dict[str, str], mode: str = "auto", **settings: Any
 ) -> AsyncGenerator[Client]:
     started = StdioServerParameters(command=command[0], args=command[1:], env=env)
-    async with asyncio.timeout(60), Client(started, mode=mode, **settings) as session:
+    async with asyncio.timeout(60), Client(started, mode=mode) as session:
         yield session
 
 
@@ -88,9 +93,6 @@ def test_without_present_nothing_is_listed_and_nothing_called(home: McpHome) -> 
 
 def test_a_call_waits_for_a_person_and_passes_when_approved(home: McpHome, authority: Served) -> None:
     env = {**home.plain, "CAPX_HOME": str(home.folder / "home")}
-    approve = (
-        "id=$(capx requests list | awk 'NR == 2 { print $1 }'); capx requests approve --key-file lea.key --yes $id"
-    )
 
     async def main() -> None:
         shown = home.present_env(url=authority.url)
@@ -98,7 +100,7 @@ def test_a_call_waits_for_a_person_and_passes_when_approved(home: McpHome, autho
             waiting = await session.call_tool("delete", {"path": "/old"})
             assert waiting.is_error
             assert "needs the consent of a person" in said(waiting)
-            done = await asyncio.create_subprocess_exec("bash", "-c", approve, env=env, cwd=home.folder)
+            done = await asyncio.create_subprocess_exec("bash", "-c", APPROVE, env=env, cwd=home.folder)
             assert await done.wait() == 0
             assert said(await session.call_tool("delete", {"path": "/old"})) == "deleted /old"
 
@@ -107,9 +109,6 @@ def test_a_call_waits_for_a_person_and_passes_when_approved(home: McpHome, autho
 
 def test_a_cancelled_call_that_waited_never_runs(home: McpHome, authority: Served) -> None:
     env = {**home.plain, "CAPX_HOME": str(home.folder / "home")}
-    approve = (
-        "id=$(capx requests list | awk 'NR == 2 { print $1 }'); capx requests approve --key-file lea.key --yes $id"
-    )
     log = "capx log --json"
 
     async def main() -> None:
@@ -119,7 +118,7 @@ def test_a_cancelled_call_that_waited_never_runs(home: McpHome, authority: Serve
             await asyncio.sleep(1.5)
             calling.cancel()
             await asyncio.gather(calling, return_exceptions=True)
-            done = await asyncio.create_subprocess_exec("bash", "-c", approve, env=env, cwd=home.folder)
+            done = await asyncio.create_subprocess_exec("bash", "-c", APPROVE, env=env, cwd=home.folder)
             assert await done.wait() == 0
             await asyncio.sleep(1)
             assert said(await session.call_tool("read", {"path": "/a"})) == "/a: 100 lines"

@@ -81,6 +81,7 @@ class Child:
         try:
             await write_line(self._input, message, "the server")
         except Gone:
+            await self._ended(_MOMENT, hurried=0.0)
             raise Gone(f"the server {self.ending()}") from None
 
     def hurry(self) -> None:

@@ -12,10 +12,10 @@ Laws:
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 import httpx
 
@@ -131,7 +131,15 @@ class Listener:
             why = f"{self._most} requests are being answered already: wait for an answer, then try again"
             await answer.json(failure(request.id, OVERLOADED, why), HTTPStatus.SERVICE_UNAVAILABLE)
             return
-        exchanged = _Exchange(self._client, self._url, sent_on(headers), request, answer, self._max_message)
+        exchanged = _Exchange(
+            self._client,
+            self._url,
+            request,
+            answer,
+            headers=sent_on(headers),
+            most=self._max_message,
+            noted=self._handler.noted,
+        )
         working = asyncio.create_task(self._answered(exchanged, size))
         exchanged.task = working
         leaving = asyncio.create_task(until_gone(receive))
@@ -153,7 +161,6 @@ class Listener:
 
     async def _answered(self, exchanged: "_Exchange", size: int) -> None:
         request, answer = exchanged.request, exchanged.answer
-        exchanged.noted = self._handler.noted
         try:
             response = await self._handler.answer(request, size, exchanged.ask)
         except NotAnswered as error:
@@ -247,10 +254,12 @@ class _Exchange:
         self,
         client: httpx.AsyncClient,
         url: str,
-        headers: Mapping[str, str],
         request: Request,
         answer: HttpAnswer,
+        *,
+        headers: Mapping[str, str],
         most: int,
+        noted: Callable[[Notification], None],
     ) -> None:
         self._client = client
         self._url = url
@@ -263,7 +272,7 @@ class _Exchange:
         self.is_cancelled = False
         self.headers: Mapping[str, str] = {}
         """The headers of the server's answer that go back."""
-        self.noted: Any = None
+        self._noted = noted
 
     async def ask(self, request: Request) -> Response:
         """Send the request, or one of the guard's own, whose answer and messages are for the guard alone."""
@@ -272,7 +281,7 @@ class _Exchange:
 
         async def beside(message: Request | Notification) -> None:
             if isinstance(message, Notification):
-                self.noted(message)
+                self._noted(message)
             if not is_own:
                 await self.answer.event(message, self.headers)
 

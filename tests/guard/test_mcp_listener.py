@@ -1,0 +1,366 @@
+"""The guard of a server over HTTP: JSON and event streams, headers, cancellation, and what must not pass."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from capx.api.mcp_messages import OwnMeta, bound_call, with_own
+from capx.api.relay.http_exchange import http_client
+from capx.authority.authority import Authority
+from capx.guard.call_facts import GRANTED
+from capx.guard.mcp.gate import Gate
+from capx.guard.mcp.listener import Listener
+from capx.guard.mcp.proxy import GuardHandler
+from capx.guard.mcp.table import ToolSpec, ToolTable
+from capx.tokens.bundle import Bundle
+from tests.labs.serving import served, served_here
+
+TOOLS = [
+    {"name": "read", "inputSchema": {"type": "object"}},
+    {"name": "write", "inputSchema": {"type": "object"}},
+]
+
+
+class Upstream:
+    """A server over HTTP that answers as a test says, and notes what it gets."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], Any]] = []
+        self.how = "json"
+        self.hold = 0.0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = b""
+        while (message := await receive()).get("more_body"):
+            body += message["body"]
+        body += message.get("body", b"")
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        self.got.append((scope["method"], headers, json.loads(body) if body else None))
+        if scope["method"] == "GET":
+            await self._events(send, [answer(7, {"leaked": True}), {"method": "notifications/tools/list_changed"}])
+        elif scope["method"] == "DELETE":
+            await self._plain(send, 204)
+        elif "id" not in self.got[-1][2] or "method" not in self.got[-1][2]:
+            await self._plain(send, 202)
+        else:
+            await self._answer(self.got[-1][2], send)
+
+    async def _answer(self, request: dict[str, Any], send: Any) -> None:
+        await asyncio.sleep(self.hold)
+        result = {"tools": TOOLS} if request["method"] == "tools/list" else {"content": [], "for": request["id"]}
+        message = answer(request["id"], result)
+        if self.how == "login":
+            await self._plain(send, 401, [(b"www-authenticate", b"Bearer"), (b"x-other", b"1")], b"secret page")
+        elif self.how == "redirect":
+            await self._plain(send, 307, [(b"location", b"http://127.0.0.1:1/")])
+        elif self.how == "page":
+            await self._plain(send, 200, [(b"content-type", b"text/html")], b"<p>secret page")
+        elif self.how == "other id":
+            await self._plain(send, 200, [(b"content-type", b"application/json")], encoded(answer(99, result)))
+        elif self.how == "events":
+            begun = {"method": "notifications/progress", "params": {"progress": 1}}
+            asked = {"id": 1, "method": "elicitation/create", "params": {}}
+            await self._events(send, [begun, asked, answer(99, {"other": True}), message, begun])
+        elif self.how == "no answer":
+            await self._events(send, [])
+        else:
+            pairs = [(b"content-type", b"application/json"), (b"mcp-session-id", b"s1"), (b"x-other", b"1")]
+            await self._plain(send, 200, pairs, encoded(message))
+
+    async def _plain(self, send: Any, status: int, headers: Any = (), body: bytes = b"") -> None:
+        await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _events(self, send: Any, messages: list[dict[str, Any]]) -> None:
+        pairs = [(b"content-type", b"text/event-stream"), (b"mcp-session-id", b"s1")]
+        await send({"type": "http.response.start", "status": 200, "headers": pairs})
+        for nth, message in enumerate(messages):
+            event = b"id: %d\r\nevent: message\r\ndata: %b\r\n\r\n" % (nth, encoded(message))
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+        await send({"type": "http.response.body"})
+
+
+def answer(id: object, result: object) -> dict[str, Any]:
+    return {"id": id, "result": result}
+
+
+def encoded(message: dict[str, Any]) -> bytes:
+    return msgspec.json.encode({"jsonrpc": "2.0", **message})
+
+
+class Client:
+    """A client at the address of the guard."""
+
+    def __init__(self, http: httpx.AsyncClient, bundle: Bundle, upstream: Upstream) -> None:
+        self.http = http
+        self.bundle = bundle
+        self.upstream = upstream
+
+    def request(self, name: str, id: object = 1, method: str = "tools/call", **more: Any) -> bytes:
+        params = {} if method.endswith("/list") else {"name": name, "arguments": {}, **more}
+        shown = self.bundle.present("files", bound_call(method, params))
+        return encoded({"id": id, "method": method, "params": with_own(params, OwnMeta(shown.text))})
+
+    async def post(self, body: bytes, **headers: str) -> httpx.Response:
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.http.post("/mcp", content=body, headers=sent)
+
+
+Run = Callable[[Callable[[Client], Awaitable[None]]], None]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    authority = Authority.temporary()
+    bundle = authority.open(tenant="Acme", allow=["files.read"]).bundle
+    table = ToolTable("files", {name: ToolSpec(f"files.{name}", tenant=GRANTED) for name in ("read", "write")})
+    upstream, warned = Upstream(), list[str]()
+
+    @asynccontextmanager
+    async def guarded(origin: str) -> AsyncGenerator[Client]:
+        async with http_client() as client:
+            handler = GuardHandler(Gate(authority.verifier("files"), table), warned.append)
+            hosts = ("127.0.0.1", "localhost")
+            app = Listener(
+                handler, client, f"{origin}/mcp", warn=warned.append, hosts=hosts, max_message=1 << 20, most=4
+            )
+            async with (
+                served_here(app) as own,
+                httpx.AsyncClient(base_url=own, timeout=20, trust_env=False) as http,
+            ):
+                yield Client(http, bundle, upstream)
+
+    with served(upstream, lifespan="off") as origin:
+
+        async def main(act: Callable[[Client], Awaitable[None]]) -> None:
+            async with guarded(origin) as client:
+                await asyncio.wait_for(act(client), 60)
+
+        yield lambda act: asyncio.run(main(act))
+
+
+def test_an_allowed_call_passes_with_the_headers_of_logins(run: Run) -> None:
+    async def act(client: Client) -> None:
+        found = await client.post(client.request("read"), authorization="Bearer x", x_trace="7", expect="no")
+        assert found.json()["result"] == {"content": [], "for": 1}
+        assert (found.headers["mcp-session-id"], "x-other" in found.headers) == ("s1", False)
+        _, headers, body = client.upstream.got[-1]
+        assert (headers["authorization"], headers["x-trace"]) == ("Bearer x", "7")
+        assert "expect" not in headers
+        assert body["params"]["_meta"] == {}
+
+    run(act)
+
+
+def test_a_denied_call_never_reaches_the_server(run: Run) -> None:
+    async def act(client: Client) -> None:
+        found = await client.post(client.request("write"))
+        assert found.status_code == 200
+        assert found.json()["result"]["_meta"]["dev.capx/problem"]["code"] == "action_not_allowed"
+        assert client.upstream.got == []
+
+    run(act)
+
+
+def test_an_event_stream_passes_up_to_its_answer(run: Run) -> None:
+    async def act(client: Client) -> None:
+        client.upstream.how = "events"
+        await client.post(client.request("read", 5))
+        found = await client.post(client.request("read", 6))
+        assert found.headers["content-type"] == "text/event-stream"
+        assert found.headers["mcp-session-id"] == "s1"
+        lines = [json.loads(line[6:]) for line in found.text.splitlines() if line.startswith("data: ")]
+        assert [one.get("method", one.get("id")) for one in lines] == [
+            "notifications/progress",
+            "elicitation/create",
+            6,
+        ]
+        assert "\nid:" not in found.text
+
+    run(act)
+
+
+def test_a_list_in_a_stream_is_filtered_too(run: Run) -> None:
+    async def act(client: Client) -> None:
+        for how in ("json", "events"):
+            client.upstream.how = how
+            found = await client.post(client.request("", method="tools/list"))
+            assert '"read"' in found.text
+            assert '"write"' not in found.text
+
+    run(act)
+
+
+@pytest.mark.parametrize("how", ["page", "other id", "no answer", "redirect"])
+def test_what_is_no_answer_does_not_pass(run: Run, how: str) -> None:
+    async def act(client: Client) -> None:
+        await client.post(client.request("read"))
+        client.upstream.how = how
+        found = await client.post(client.request("read"))
+        assert found.json()["error"]["code"] == -32603
+        assert "secret" not in found.text
+        assert found.status_code == (502 if how == "redirect" else 200)
+
+    run(act)
+
+
+def test_a_demand_for_a_login_passes_without_its_page(run: Run) -> None:
+    async def act(client: Client) -> None:
+        await client.post(client.request("read"))
+        client.upstream.how = "login"
+        found = await client.post(client.request("read"))
+        assert (found.status_code, found.headers["www-authenticate"]) == (401, "Bearer")
+        assert "x-other" not in found.headers
+        assert "secret" not in found.text
+
+    run(act)
+
+
+def test_no_answer_passes_on_a_stream_of_its_own(run: Run) -> None:
+    async def act(client: Client) -> None:
+        found = await client.http.get("/mcp", headers={"accept": "text/event-stream", "last-event-id": "3"})
+        assert "leaked" not in found.text
+        assert "notifications/tools/list_changed" in found.text
+        assert "last-event-id" not in client.upstream.got[-1][1]
+
+    run(act)
+
+
+def test_headers_that_repeat_the_message_are_written_anew(run: Run) -> None:
+    async def act(client: Client) -> None:
+        meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+        params = {"name": "read", "arguments": {}}
+        shown = client.bundle.present("files", bound_call("tools/call", params)).text
+        body = {"id": 1, "method": "tools/call", "params": with_own({**params, "_meta": meta}, OwnMeta(shown))}
+        await client.post(encoded(body), mcp_method="tools/list", mcp_name="write", mcp_param_path="/x")
+        _, headers, _ = client.upstream.got[-1]
+        assert (headers["mcp-method"], headers["mcp-name"]) == ("tools/call", "read")
+        assert "mcp-param-path" not in headers
+
+    run(act)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"no JSON", 400, -32700),
+        (b'[{"jsonrpc":"2.0","id":1,"method":"ping"}]', 400, -32600),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call"}', 400, -32700),
+        (b"x" * (1 << 21), 413, -32600),
+    ],
+    ids=["garbage", "batch", "twice", "long"],
+)
+def test_what_cannot_be_read_is_refused(run: Run, body: bytes, status: int, code: int) -> None:
+    async def act(client: Client) -> None:
+        found = await client.post(body)
+        assert (found.status_code, found.json()["error"]["code"]) == (status, code)
+        assert client.upstream.got == []
+
+    run(act)
+
+
+def test_a_call_that_is_sent_as_a_notification_is_refused(run: Run) -> None:
+    async def act(client: Client) -> None:
+        body = encoded({"method": "tools/call", "params": {"name": "write", "arguments": {}}})
+        assert (await client.post(body)).status_code == 400
+        assert client.upstream.got == []
+        assert (await client.post(encoded({"method": "notifications/initialized"}))).status_code == 202
+        assert (await client.post(encoded({"id": 1, "result": {}}))).status_code == 202
+        assert len(client.upstream.got) == 2
+
+    run(act)
+
+
+def test_an_id_in_use_in_a_session_is_refused(run: Run) -> None:
+    async def act(client: Client) -> None:
+        await client.post(client.request("read"))
+        client.upstream.hold = 0.5
+        first = asyncio.create_task(client.post(client.request("read"), mcp_session_id="s1"))
+        await asyncio.sleep(0.2)
+        again = await client.post(client.request("read"), mcp_session_id="s1")
+        other = client.post(client.request("read"), mcp_session_id="s2")
+        text = client.post(client.request("read", "1"), mcp_session_id="s1")
+        answers = await asyncio.gather(first, other, text)
+        assert again.status_code == 400
+        assert all("result" in one.json() for one in answers)
+
+    run(act)
+
+
+def test_more_requests_than_may_be_in_flight_are_refused(run: Run) -> None:
+    async def act(client: Client) -> None:
+        await client.post(client.request("read"))
+        client.upstream.hold = 0.5
+        posts = [client.post(client.request("read", nth)) for nth in range(6)]
+        found = sorted([one.status_code for one in await asyncio.gather(*posts)])
+        assert found == [200] * 4 + [503] * 2
+
+    run(act)
+
+
+def test_a_request_whose_client_is_gone_is_ended_at_the_server(run: Run) -> None:
+    async def act(client: Client) -> None:
+        client.upstream.hold = 1
+        with pytest.raises(httpx.ReadTimeout):
+            # The guard lists the tools for itself now, so the call has not been sent on.
+            await client.http.post("/mcp", content=client.request("read"), timeout=0.3)
+        await asyncio.sleep(1.5)
+        assert [body["method"] for _, _, body in client.upstream.got] == ["tools/list"]
+
+    run(act)
+
+
+def test_a_request_that_is_cancelled_while_judged_is_not_sent(run: Run) -> None:
+    async def act(client: Client) -> None:
+        client.upstream.hold = 0.5
+        calling = asyncio.create_task(client.post(client.request("read"), mcp_session_id="s1"))
+        await asyncio.sleep(0.2)
+        for session, id in (("s2", 1), ("s1", "1"), ("s1", [1])):
+            told = encoded({"method": "notifications/cancelled", "params": {"requestId": id}})
+            assert (await client.post(told, mcp_session_id=session)).status_code == 202
+        told = encoded({"method": "notifications/cancelled", "params": {"requestId": 1}})
+        assert (await client.post(told, mcp_session_id="s1")).status_code == 202
+        assert "was cancelled" in (await calling).json()["error"]["message"]
+        await asyncio.sleep(0.6)
+        assert "tools/call" not in [(body or {}).get("method") for _, _, body in client.upstream.got]
+
+    run(act)
+
+
+def test_a_request_for_another_host_is_refused(run: Run) -> None:
+    async def act(client: Client) -> None:
+        found = await client.post(client.request("read"), host="evil.example")
+        assert (found.status_code, client.upstream.got) == (421, [])
+        assert (await client.post(client.request("read"), host="localhost:99")).status_code == 200
+
+    run(act)
+
+
+def test_other_paths_and_methods_are_not_there(run: Run) -> None:
+    async def act(client: Client) -> None:
+        assert (await client.http.post("/other", content=client.request("read"))).status_code == 404
+        assert (await client.http.put("/mcp", content=b"")).status_code == 405
+        assert client.upstream.got == []
+        assert (await client.http.delete("/mcp", headers={"mcp-session-id": "s1"})).status_code == 204
+        assert client.upstream.got[-1][1]["mcp-session-id"] == "s1"
+
+    run(act)
+
+
+def test_a_server_that_is_away_is_a_bad_gateway(run: Run) -> None:
+    async def act(client: Client) -> None:
+        warned = list[str]()
+        async with http_client() as away:
+            handler = GuardHandler(Gate(Authority.temporary().verifier("files"), ToolTable("files")), warned.append)
+            app = Listener(handler, away, "http://127.0.0.1:1/mcp", warn=warned.append)
+            async with served_here(app) as own, httpx.AsyncClient(base_url=own, trust_env=False) as http:
+                found = await http.post("/mcp", content=encoded({"id": 1, "method": "ping"}))
+                assert (found.status_code, found.json()["id"]) == (502, 1)
+
+    run(act)
