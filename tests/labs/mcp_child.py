@@ -19,6 +19,7 @@ TOOLS: list[dict[str, Any]] = [
     },
     {"name": "write", "description": "Write a file.", "inputSchema": {"type": "object"}},
     {"name": "hidden", "description": "Not for everybody.", "inputSchema": {"type": "object"}},
+    {"name": "echo", "description": "Answers at once.", "inputSchema": {"type": "object"}},
     {"name": "slow", "description": "Answers late.", "inputSchema": {"type": "object"}},
 ]
 SEEN: list[dict[str, Any]] = []
@@ -99,7 +100,9 @@ def main() -> None:
         sys.stderr.flush()
     for line in sys.stdin:
         message = json.loads(line)
-        SEEN.append(message)
+        # An echo is measured: it must not take longer the more there were.
+        if message.get("params", {}).get("name") != "echo":
+            SEEN.append(message)
         if "id" in message and "method" in message:
             answer(message)
     while HOW == "stubborn":
