@@ -96,7 +96,7 @@ def updated(text: str, place: Path, listed: Iterable[Tool]) -> Update:
     if added and not edited.endswith("\n"):
         edited += "\n"
     edited += "".join(f"\n{one}" for one in _tables(before.audience, added, {spec.action for spec in known.values()}))
-    _demand_same(before, _read(edited, f"{place}, brought up to date,"), place, changed)
+    _demand_same(before, edited, place, changed)
     gone = tuple(name for name in known if name not in by_name)
     return Update(edited, tuple(tool.name for tool in added), tuple(changed), gone)
 
@@ -136,12 +136,18 @@ def _read(text: str, name: str) -> "ToolTable":
     return ToolTable.read(text, name)
 
 
-def _demand_same(before: "ToolTable", after: "ToolTable", place: Path, changed: Iterable[str]) -> None:
+def _demand_same(before: "ToolTable", edited: str, place: Path, changed: Iterable[str]) -> None:
     """Raise Unusable if an edit has changed more than digests, and added tools."""
     from msgspec.structs import replace
 
+    from capx.policy.toml_reader import InvalidFile
+
+    try:
+        after = _read(edited, str(place)).tools()
+    except InvalidFile:
+        raise Unusable(f"{place} has a form that cannot be edited here: add the tools to it by hand") from None
     for name, spec in before.tools().items():
-        held = after.tools().get(name)
+        held = after.get(name)
         if held is not None and name in changed:
             held = replace(held, definition=spec.definition)
         if held != spec:

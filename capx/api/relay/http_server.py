@@ -56,12 +56,14 @@ class HttpServer:
     async def send(self, message: Message) -> None:
         """Send a message; the answer to a request is received like any other message."""
         if isinstance(message, Request):
-            self._posts[message.id] = self._begin(self._ask(message))
+            begun = self._posts[message.id] = self._begin(self._ask(message))
+            # Here, because a task that is cancelled at once does not begin.
+            begun.add_done_callback(lambda _: self._posts.pop(message.id, None))
             return
         if isinstance(message, Notification) and message.method == "notifications/cancelled":
             # To close its stream is how a request ends in some versions of MCP, and harmless in the others.
-            post = self._posts.get((message.params or {}).get("requestId", ""))
-            if post is not None:
+            id = (message.params or {}).get("requestId")
+            if isinstance(id, Id) and (post := self._posts.get(id)) is not None:
                 post.cancel()
         try:
             answer = await send(self._client, self._url, message, self._headers)
@@ -95,8 +97,6 @@ class HttpServer:
                 self._open(response, came.get(SESSION))
         except NotAnswered as error:
             response = failure(request.id, INTERNAL_ERROR, f"{error}{_cure(error, self._headers)}")
-        finally:
-            self._posts.pop(request.id, None)
         await self._received.put(write_message(response))
 
     def _open(self, response: Response, session: str | None) -> None:

@@ -101,28 +101,40 @@ class Relay:
         """The ids of the requests that the server has sent to the client."""
         self._gone: Gone | None = None
         self._warned: set[str] = set()
+        self._unread = asyncio.Event()
+        """Set when the client does not read any more."""
 
     async def run(self) -> Literal["client", "server"]:
         """Relay until one side ends, and return which one. It closes no side."""
         client = asyncio.create_task(self._from_client())
         server = asyncio.create_task(self._from_server())
+        unread = asyncio.create_task(self._until_unread())
         try:
-            await asyncio.wait({client, server}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({client, server, unread}, return_when=asyncio.FIRST_COMPLETED)
             if server.done():
                 server.result()
                 await self._answer_all_that_is_left()
                 return "server"
-            client.result()
-            await asyncio.wait({server, asyncio.ensure_future(self._answered())}, return_when=asyncio.FIRST_COMPLETED)
+            if client.done():
+                client.result()
+                await self._answered(server, unread)
             return "client"
         finally:
-            for task in (client, server, *self._tasks):
+            for task in (client, server, unread, *self._tasks):
                 task.cancel()
-            await asyncio.gather(client, server, *self._tasks, return_exceptions=True)
+            await asyncio.gather(client, server, unread, *self._tasks, return_exceptions=True)
 
-    async def _answered(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_MOMENT)
+    async def _until_unread(self) -> None:
+        await self._unread.wait()
+
+    async def _answered(self, *ends: "asyncio.Task[None]") -> None:
+        """Wait for a moment until all requests are answered, or one of the ends is there."""
+        until = asyncio.get_running_loop().time() + _MOMENT
+        while self._tasks and not any(end.done() for end in ends):
+            left = until - asyncio.get_running_loop().time()
+            if left <= 0:
+                return
+            await asyncio.wait({*self._tasks, *ends}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
 
     async def _answer_all_that_is_left(self) -> None:
         self._gone = Gone(f"the server {self._server.ending()}")
@@ -236,8 +248,7 @@ class Relay:
         try:
             await self._client.send(message)
         except Gone:
-            # Its other direction ends too, and this relay with it.
-            self._warn_once("the client does not read any more")
+            self._unread.set()
 
     async def _to_server(self, message: Message) -> None:
         try:

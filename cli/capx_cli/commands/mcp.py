@@ -131,10 +131,7 @@ def present(*, audience: str, wait: float, upstream: str | None, max_message: in
     """
     mcp_relay.demand_one_server(command, upstream)
     mcp_relay.demand_apart(command, [os.environ.get(name) for name in ("CAPX_TOKEN_FILE", "CAPX_AGENT_KEY_FILE")])
-    from capx_caveats import is_audience
-
-    if not is_audience(audience):
-        raise click.UsageError(f"{audience!r:.80} is not an audience: lower-case letters, digits, dots and dashes")
+    _demand_audience(audience)
     from capx.agent.agent import Agent
     from capx.agent.mcp_presenter import PresentHandler
 
@@ -182,6 +179,8 @@ def map_(
     mcp_relay.demand_one_server(command, upstream)
     if (audience is None) == (update is None):
         raise click.UsageError("give --audience NAME for a new table, or --update FILE")
+    if audience is not None:
+        _demand_audience(audience)
     if update is not None and out is not None:
         raise click.UsageError("--update writes to its own file: leave out --out")
     if out is not None:
@@ -217,3 +216,10 @@ def _tell_update(file: Path, update: "Update", as_json: bool) -> None:
             screen.say(f"{what}: {name}", screen.STRONG)
     if not (update.added or update.changed):
         screen.say(f"{file} names all tools as the server has them: nothing was changed", screen.GOOD)
+
+
+def _demand_audience(audience: str) -> None:
+    from capx_caveats import is_audience
+
+    if not is_audience(audience):
+        raise click.UsageError(f"{audience!r:.80} is not an audience: lower-case letters, digits, dots and dashes")

@@ -1,0 +1,52 @@
+"""Event streams: which events hold messages, and how one is written."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from capx.api.jsonrpc import Notification
+from capx.api.relay.event_stream import events, write_event
+from capx.api.relay.lines import TooLong
+
+
+def read(*pieces: bytes, most: int = 100) -> list[bytes]:
+    async def stream() -> AsyncGenerator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    async def main() -> list[bytes]:
+        return [data async for data in events(stream(), most)]
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("pieces", "found"),
+    [
+        ((), []),
+        ((b"data: a\n\n",), [b"a"]),
+        ((b"data:a\r\n\r\ndata:  b\r\n\r\n",), [b"a", b" b"]),
+        ((b"da", b"", b"ta: a\n", b"\n"), [b"a"]),
+        ((b"data: a\ndata: b\n\n",), [b"a\nb"]),
+        ((b"event: message\nid: 7\nretry: 3\ndata: a\n\n",), [b"a"]),
+        ((b"event: ping\ndata: a\n\ndata: b\n\n",), [b"b"]),
+        ((b": a comment\n\ndata\n\n",), [b""]),
+        ((b"data: cut off",), []),
+        ((b"data: cut off\n",), []),
+    ],
+)
+def test_the_data_of_events_is_found(pieces: tuple[bytes, ...], found: list[bytes]) -> None:
+    assert read(*pieces) == found
+
+
+@pytest.mark.parametrize("stream", [b"data: " + b"x" * 200 + b"\n\n", b"data: xxxx\n" * 30 + b"\n", b"x" * 200])
+def test_an_event_that_is_too_long_ends_the_stream(stream: bytes) -> None:
+    with pytest.raises(TooLong):
+        read(stream, most=100)
+
+
+def test_an_event_that_was_written_is_read() -> None:
+    assert read(write_event(Notification("a", {"b": "c\nd"}))) == [
+        b'{"jsonrpc":"2.0","method":"a","params":{"b":"c\\nd"}}'
+    ]

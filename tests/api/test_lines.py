@@ -1,0 +1,94 @@
+"""The lines of a stream: whole, bounded, and none lost, however the stream is cut."""
+
+import asyncio
+import pickle
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capx.api.relay.lines import Lines, TooLong
+
+
+def lines(pieces: Sequence[bytes], most: int = 10, *, blank: bool = False) -> list[bytes | str]:
+    """What a reader gets: a text for each line that was too long."""
+    left = [*pieces, b""]
+
+    async def read() -> bytes:
+        return left.pop(0)
+
+    async def main() -> list[bytes | str]:
+        found: list[bytes | str] = []
+        reader = Lines(read, most, blank=blank)
+        while True:
+            try:
+                line = await reader.next()
+            except TooLong as error:
+                found.append(error.head.decode("latin-1"))
+                continue
+            if line is None:
+                assert await reader.next() is None
+                return found
+            found.append(line)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("pieces", "found"),
+    [
+        ([], []),
+        ([b"a\nb\n"], [b"a", b"b"]),
+        ([b"a", b"b\nc", b"\n"], [b"ab", b"c"]),
+        ([b"a\n\n \r\nb"], [b"a", b"b"]),
+        ([b"0123456789\n"], [b"0123456789"]),
+        ([b"0123456789x\na\n"], ["0123456789x", b"a"]),
+        ([b"0123456789x", b"yyyyyyyyyyyy", b"yyyyyyyyyyyy\na\n"], ["0123456789x", b"a"]),
+        ([b"0123456789x", b"yyy"], ["0123456789x"]),
+        ([b"0123456789x"], ["0123456789x"]),
+    ],
+)
+def test_lines_are_whole_or_dropped_as_a_whole(pieces: list[bytes], found: list[bytes | str]) -> None:
+    assert lines(pieces) == found
+
+
+def test_blank_lines_stay_for_who_needs_them() -> None:
+    assert lines([b"a\n\nb\n\n"], blank=True) == [b"a", b"", b"b", b""]
+
+
+@given(st.lists(st.binary(max_size=30)), st.lists(st.integers(1, 9)))
+def test_how_the_stream_is_cut_makes_no_difference(texts: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(text.replace(b"\n", b"") + b"\n" for text in texts)
+    pieces, at = list[bytes](), 0
+    for cut in cuts:
+        pieces.append(stream[at : at + cut])
+        at += cut
+    cut_up = [piece for piece in [*pieces, stream[at:]] if piece]
+    wanted = lines([stream] if stream else [], blank=True)
+    # The head of a line that is too long may be longer or shorter.
+    assert [one if isinstance(one, bytes) else "long" for one in lines(cut_up, blank=True)] == [
+        one if isinstance(one, bytes) else "long" for one in wanted
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "id"),
+    [
+        (b'{"jsonrpc":"2.0","id":7,"result":{', 7),
+        (b'{"id" : "a-1", "result"', "a-1"),
+        (b'{"id":-3}', -3),
+        (b'{"id":7', None),
+        (b'{"id":7.5,', None),
+        (b'{"id":null,', None),
+        (b"", None),
+    ],
+)
+def test_the_id_of_a_dropped_line_is_guessed(head: bytes, id: object) -> None:
+    assert TooLong(9, head).likely_id() == id
+
+
+def test_the_error_can_be_pickled() -> None:
+    error = TooLong(9, b"x")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.most, again.head) == (str(error), 9, b"x")
