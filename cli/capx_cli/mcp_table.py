@@ -35,11 +35,11 @@ class Tool(Struct, frozen=True):
 
 
 class Update(Struct, frozen=True):
-    """The new text of a table file, and the names of the tools that were added, have changed, or are gone."""
+    """The new text of a table file; the tools that were added or have changed, and the names of those that are gone."""
 
     text: str
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
+    added: tuple[Tool, ...]
+    changed: tuple[Tool, ...]
     gone: tuple[str, ...]
 
 
@@ -98,7 +98,7 @@ def updated(text: str, place: Path, listed: Iterable[Tool]) -> Update:
     edited += "".join(f"\n{one}" for one in _tables(before.audience, added, {spec.action for spec in known.values()}))
     _demand_same(before, edited, place, changed)
     gone = tuple(name for name in known if name not in by_name)
-    return Update(edited, tuple(tool.name for tool in added), tuple(changed), gone)
+    return Update(edited, tuple(added), tuple(by_name[name] for name in changed), gone)
 
 
 def demand_table(place: Path) -> None:

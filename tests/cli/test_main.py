@@ -70,6 +70,7 @@ WRITES_FOR_PROGRAMS = {
     *("keys export", "keys bind", "keys add", "keys activate", "keys retire", "keys jwks", "schema", "shell-setup"),
     *("approval ask", "checkpoint request", "witness new", "witness key", "ledger new-key"),
     *("proof export", "proof extract", "proof merge", "proof trust"),
+    *("mcp guard", "mcp present"),
 }
 """Commands that write a key, an answer or nothing to standard output."""
 MAKES_A_TOKEN = {

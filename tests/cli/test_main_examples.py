@@ -21,6 +21,7 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.test_main import commands as all_commands
+from tests.labs.mcp_home import CHILD
 from tests.labs.serving import served
 from tests.labs.witnesses import Witness
 from tests.project.test_docs import PAGES, blocks
@@ -31,10 +32,15 @@ COMMANDS = dict(all_commands())
 SERVICE = "https://crm.internal"
 """What the examples call the service."""
 
-BEFORE = """
+BEFORE = f"""
 umask 077
 export CAPX_HOME=home
 capx init
+cp {CHILD[1]} files_server.py
+capx keys export files > files.keys
+capx mcp map --audience files --out files.toml -- python files_server.py
+"""
+BEFORE += """
 capx principal new lea --key-file lea.key > lea.public
 capx task open --tenant Acme --allow billing.credit > credit.token
 capx delegate --to clerk --approval-by "$(cat lea.public)" --token-file credit.token > clerk.token
@@ -123,6 +129,7 @@ case $1 in
     *'"$old"'*) old=$(capx keys add);;
     *'"$request"'*) request=$(capx requests list | awk 'NR == 2 { print $1 }');;
     *"capx approval"*) export CAPX_TOKEN_FILE=clerk.token;;
+    *"mcp guard"*) export CAPX_KEY_FILE=files.keys CAPX_STORE=home/capx.db;;
     *"capx ask"*) export CAPX_TOKEN_FILE=another.token;;
     *"witness new"*) rm w.key w.state;;
     *"ledger new-key"*) rm crm-ledger.key;;

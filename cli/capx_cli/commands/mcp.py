@@ -62,7 +62,7 @@ def guard(
     With --upstream, the server is one that is reached over HTTP already. With --listen too, so are the clients: give
     them this address, and let nobody but the guard reach the server's.
 
-    Example: capx mcp guard --table files.toml -- python files_server.py < initialize.jsonl
+    Example: capx mcp guard --table files.toml -- python files_server.py
     """
     mcp_relay.demand_one_server(command, upstream)
     environ = os.environ
@@ -121,13 +121,13 @@ def _connected(table: "ToolTable", *, is_alone: bool) -> "Connection":
 @mcp_relay.max_message_option
 @mcp_relay.command_argument
 def present(*, audience: str, wait: float, upstream: str | None, max_message: int, command: tuple[str, ...]) -> int:
-    """Start the MCP server COMMAND, which is guarded, and present to it what a client of standard input sends.
+    """Start the MCP server COMMAND, which is guarded, and present to it what a client sends to standard input.
 
     When the guard denies a call, it is asked for at the authority of CAPX_AUTHORITY_URL, and sent again when it was
     granted. CAPX_TOKEN_FILE names the token. It stays here: the server gets presentations, each worth one call, and no
     variable of capx.
 
-    Example: capx mcp present --audience files -- python guarded_server.py < initialize.jsonl
+    Example: capx mcp present --audience files --upstream https://files.internal/mcp
     """
     mcp_relay.demand_one_server(command, upstream)
     mcp_relay.demand_apart(command, [os.environ.get(name) for name in ("CAPX_TOKEN_FILE", "CAPX_AGENT_KEY_FILE")])
@@ -211,9 +211,12 @@ def _tell_update(file: Path, update: "Update", as_json: bool) -> None:
     if as_json:
         screen.as_json({"wrote": str(file), "added": update.added, "changed": update.changed, "gone": update.gone})
         return
-    for what, names in (("added", update.added), ("changed", update.changed), ("gone, left in", update.gone)):
-        for name in names:
-            screen.say(f"{what}: {name}", screen.STRONG)
+    for what, tools in (("added", update.added), ("changed", update.changed)):
+        for tool in tools:
+            # What an operator has to look at. The comment in the file stays as it was.
+            screen.say(f"{what}: {tool.name}: {tool.says}", screen.STRONG)
+    for name in update.gone:
+        screen.say(f"gone, left in the file: {name}")
     if not (update.added or update.changed):
         screen.say(f"{file} names all tools as the server has them: nothing was changed", screen.GOOD)
 
