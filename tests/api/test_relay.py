@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from capx.api.jsonrpc import Message, Notification, Request, Response, write_message
-from capx.api.mcp_messages import CALL
 from capx.api.relay.connection import Gone
 from capx.api.relay.lines import TooLong
 from capx.api.relay.refusals import refused
@@ -277,11 +276,3 @@ def test_what_is_too_long_from_the_client_gets_one_error() -> None:
         assert (answer["id"], answer["error"]["code"]) == (None, -32600)
 
     run(act)
-
-
-def test_a_refusal_is_a_result_of_a_tool_and_an_error_otherwise() -> None:
-    error = Unavailable("nobody is there")
-    result = refused(Request(1, CALL, {}), error, "try later").result
-    assert (result["isError"], result["content"][0]["text"], "resultType" in result) == (True, "try later", False)
-    found = refused(Request(1, "tools/list", {}), error).error
-    assert found == {"code": 503, "message": "nobody is there"}

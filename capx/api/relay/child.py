@@ -34,9 +34,12 @@ def environment_of_child(environ: Mapping[str, str]) -> dict[str, str]:
 class Child:
     """The connection to a server that `start` has started."""
 
-    def __init__(self, process: asyncio.subprocess.Process, most: int, patience: float) -> None:
+    def __init__(
+        self, transport: asyncio.SubprocessTransport, process: asyncio.subprocess.Process, most: int, patience: float
+    ) -> None:
         if process.stdin is None or process.stdout is None:
             raise AssertionError(process)
+        self._transport = transport
         self._process = process
         self._input = process.stdin
         self._lines = Lines(lambda: output.read(PIECE), most)
@@ -47,20 +50,23 @@ class Child:
     @classmethod
     async def start(cls, command: Sequence[str], *, most: int = MAX_MESSAGE, patience: float = PATIENCE) -> "Child":
         """Start a server; ConfigurationProblem if it cannot be started. `patience` is in seconds, for each step."""
+        loop = asyncio.get_running_loop()
         try:
-            process = await asyncio.create_subprocess_exec(
+            # As asyncio.create_subprocess_exec does it, which does not give the transport away.
+            transport, protocol = await loop.subprocess_exec(
+                lambda: asyncio.subprocess.SubprocessStreamProtocol(PIECE, loop),
                 *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                stderr=None,
                 env=environment_of_child(os.environ),
                 process_group=0,
-                limit=PIECE,
             )
         except OSError as error:
             raise ConfigurationProblem(f"cannot start {command[0]!r:.200}: {error.strerror or error}") from None
         except ValueError as error:
             raise ConfigurationProblem(f"cannot start {command[0]!r:.200}: {error}") from None
-        return cls(process, most, patience)
+        return cls(transport, asyncio.subprocess.Process(transport, protocol, loop), most, patience)
 
     @property
     def pid(self) -> int:
@@ -99,9 +105,8 @@ class Child:
             # Also what the child has started, and has left behind: it might go on with the connections of the child.
             self._signal(signal.SIGKILL)
         await self._process.wait()
-        # Read to the end, or asyncio leaves the pipe to the collector.
-        with suppress(ConnectionError):
-            await self._input.wait_closed()
+        # Somebody outside of the group may still hold the other end of its output.
+        self._transport.close()
 
     def ending(self) -> str:
         """How the child has ended."""

@@ -64,7 +64,11 @@ async def own_streams(most: int = MAX_MESSAGE) -> AsyncGenerator[Streams]:
         yield Streams(Lines(await _input(transports), most), await _output(transports))
     finally:
         for transport in transports:
-            transport.close()
+            # What was sent has been written, so nothing is cut off but what the client does not read.
+            if isinstance(transport, asyncio.WriteTransport) and not transport.is_closing():
+                transport.abort()
+            else:
+                transport.close()
         for number, was in blocking.items():
             with suppress(OSError):
                 os.set_blocking(number, was)
@@ -89,6 +93,8 @@ async def _output(transports: list[asyncio.BaseTransport]) -> asyncio.StreamWrit
         asyncio.streams.FlowControlMixin, os.fdopen(os.dup(_OUTPUT), "wb", buffering=0)
     )
     transports.append(transport)
+    # So `drain` waits until all is written: this process may end right after the last answer.
+    transport.set_write_buffer_limits(high=0)
     return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
