@@ -40,6 +40,8 @@ def test_a_table_holds_whole_digests_and_is_read_by_a_guard() -> None:
         ("!!!", "files.tool"),
         ('"]\n[tool.write]\naction = "files.read', None),
         ("a.b", "files.a.b"),
+        ("prompt.review", "files.prompt_review"),
+        ("resource.read", "files.resource_read"),
         ("\u202eevil", None),
         ("\x7f\\u0041", None),
     ],
