@@ -6,22 +6,17 @@ cancelled is not sent again, also if somebody approves it later. What opens a se
 nothing.
 """
 
-from typing import Final
-
 from msgspec import UNSET
 
 from capx.agent.actor import Actor
 from capx.agent.agent import Agent
 from capx.agent.presented_call import PassedCapabilities, PresentedCall, send_call_async
 from capx.api.jsonrpc import INVALID_PARAMS, Notification, Request, Response, failure
-from capx.api.mcp_messages import CALL, OwnMeta, bound_call, denial_in_error, denial_in_result, with_own
+from capx.api.mcp_messages import CALL, LISTS, OPEN, OwnMeta, bound_call, denial_in_error, denial_in_result, with_own
 from capx.api.relay.refusals import REFUSALS, refused
 from capx.api.relay.relay import Ask
 from capx.errors import InvalidCaveat, InvalidRequest
 from capx.tokens.capability import Presentation
-
-_OPEN: Final = frozenset({"initialize", "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"})
-"""The methods that no guard judges."""
 
 
 class PresentHandler:
@@ -34,7 +29,7 @@ class PresentHandler:
 
     async def answer(self, request: Request, size: int, ask: Ask) -> Response:  # noqa: ARG002 # a handler's signature
         """Return the server's answer, or why the request was not allowed, with what came of asking for it."""
-        if request.method in _OPEN:
+        if request.method in OPEN:
             return await ask(Request(request.id, request.method, with_own(request.params, OwnMeta()) or None))
         try:
             received = bound_call(request.method, request.params)
@@ -48,7 +43,7 @@ class PresentHandler:
             return refused(request, error, why) if request.method == CALL else failure(request.id, INVALID_PARAMS, why)
 
     async def _send(self, request: Request, shown: Presentation | None, ask: Ask) -> Response:
-        asks = request.method.endswith("/list") and isinstance(self._actor, Agent) and self._actor.can_ask
+        asks = request.method in LISTS and isinstance(self._actor, Agent) and self._actor.can_ask
         own = OwnMeta(None if shown is None else shown.text, asks)
         response = await ask(Request(request.id, request.method, with_own(request.params, own)))
         if response.error is not UNSET:

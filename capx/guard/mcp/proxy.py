@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from capx.api.jsonrpc import INTERNAL_ERROR, Notification, Object, Request, Response, failure, object_or_none
-from capx.api.mcp_messages import denial_in_error, without_own
+from capx.api.mcp_messages import without_own, without_own_in_error
 from capx.api.relay.connection import Warn
 from capx.api.relay.refusals import REFUSALS, refused
 from capx.api.relay.relay import Ask, own_id
@@ -39,7 +39,7 @@ class GuardHandler:
                 return Response(id=request.id, result=entered.result)
             response = await ask(Request(request.id, request.method, entered.params))
             if response.error is not UNSET:
-                return Response(id=request.id, error=self._without_denial(object_or_none(response.error) or {}))
+                return Response(id=request.id, error=_without_own(object_or_none(response.error) or {}))
             return Response(id=request.id, result=entered.leaving(response.result))
         except Unserved as error:
             return failure(request.id, error.code, str(error))
@@ -62,10 +62,11 @@ class GuardHandler:
         """Note that the server's tools have changed."""
         self._gate.noted(notification.method)
 
-    def _without_denial(self, error: Object) -> Object:
-        if denial_in_error(error, self._gate.audience) is None:
-            return error
-        return {name: value for name, value in error.items() if name != "data"}
+
+def _without_own(error: Object) -> Object:
+    """Return an error of a server without problem details of capx."""
+    data = without_own_in_error(error.get("data"))
+    return error if data is not None else {name: value for name, value in error.items() if name != "data"}
 
 
 def _lister(request: Request, ask: Ask) -> Lister:
