@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MIB: Final = 1 << 20
 """Bytes of a MiB."""
+_MOST_SENTENCES: Final = 100
 _CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED)
@@ -140,6 +141,11 @@ def until_signal(work: "Callable[[list[Callable[[], None]]], Coroutine[Any, Any,
     return asyncio.run(main())
 
 
+_told: set[str] = set()
+
+
 def warn(sentence: str) -> None:
-    """Tell the operator a sentence, on standard error."""
-    screen.warn(f"capx: {sentence}")
+    """Tell the operator a sentence on standard error, once: neither side of a relay may fill a log."""
+    if sentence not in _told and len(_told) < _MOST_SENTENCES:
+        _told.add(sentence)
+        screen.warn(f"capx: {sentence}")

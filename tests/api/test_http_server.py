@@ -20,7 +20,7 @@ class Upstream:
     """Answers as a test says, and notes what it gets."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[str, dict[str, str], Any]] = []
+        self.got: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.status = 200
         self.kind = "application/json"
         self.messages: list[dict[str, Any]] = []
@@ -29,12 +29,13 @@ class Upstream:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = (await receive()).get("body", b"")
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        self.got.append((scope["method"], headers, json.loads(body) if body else None))
+        said: dict[str, Any] = json.loads(body) if body else {}
+        self.got.append((scope["method"], headers, said))
         kind, messages, status = self.kind, self.messages, self.status
         if scope["method"] == "GET":
             kind, messages, status = "text/event-stream", self.on_stream, 200
         elif not messages:
-            messages = [{"id": (self.got[-1][2] or {}).get("id"), "result": {"protocolVersion": "2025-06-18"}}]
+            messages = [{"id": said.get("id"), "result": {"protocolVersion": "2025-06-18"}}]
         texts = [msgspec.json.encode({"jsonrpc": "2.0", **message}) for message in messages]
         is_stream = kind == "text/event-stream"
         pairs = [(b"content-type", kind.encode()), (b"mcp-session-id", b"s1"), (b"www-authenticate", b"Bearer")]
@@ -76,7 +77,7 @@ def test_the_session_goes_with_every_later_message_and_is_ended() -> None:
         assert await received(server) == Notification("notifications/message")
 
     got = run(act).got
-    assert [(method, (body or {}).get("method")) for method, _, body in got] == [
+    assert [(method, body.get("method")) for method, _, body in got] == [
         ("POST", "initialize"),
         ("POST", "notifications/initialized"),
         ("GET", None),

@@ -95,7 +95,7 @@ def test_a_client_that_closes_its_side_ends_both(home: McpHome) -> None:
 def test_a_child_that_dies_is_told_by_the_exit_code(home: McpHome) -> None:
     proxy = Proxy(home.present(home.guard(child("dies"))), {**home.plain, **home.present_env("reader.token")})
     assert proxy.ask(PING)["id"] == 1
-    params = {"name": "read", "arguments": {}}
+    params: dict[str, Any] = {"name": "read", "arguments": {}}
     error = proxy.ask(line(id=2, method="tools/call", params=params))["error"]
     assert "the server has ended with exit status 7" in error["message"]
     proxy.process.wait(timeout=20)

@@ -13,8 +13,8 @@ from capx_cli.mcp_table import Tool
 from tests.cli.conftest import Shell
 from tests.labs.mcp_home import CHILD
 
-READ = {"name": "read", "description": "Read a file.", "inputSchema": {}}
-WRITE = {"name": "write", "description": "Write a file.", "inputSchema": {}}
+READ: dict[str, Any] = {"name": "read", "description": "Read a file.", "inputSchema": {}}
+WRITE: dict[str, Any] = {"name": "write", "description": "Write a file.", "inputSchema": {}}
 
 
 def table(*definitions: dict[str, Any], audience: str = "files") -> str:

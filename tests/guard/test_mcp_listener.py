@@ -31,7 +31,7 @@ class Upstream:
     """A server over HTTP that answers as a test says, and notes what it gets."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[str, dict[str, str], Any]] = []
+        self.got: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.how = "json"
         self.hold = 0.0
 
@@ -41,7 +41,8 @@ class Upstream:
             body += message["body"]
         body += message.get("body", b"")
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-        self.got.append((scope["method"], headers, json.loads(body) if body else None))
+        said: dict[str, Any] = json.loads(body) if body else {}
+        self.got.append((scope["method"], headers, said))
         if scope["method"] == "GET":
             await self._events(send, [answer(7, {"leaked": True}), {"method": "notifications/tools/list_changed"}])
         elif scope["method"] == "DELETE":
@@ -53,7 +54,9 @@ class Upstream:
 
     async def _answer(self, request: dict[str, Any], send: Any) -> None:
         await asyncio.sleep(self.hold)
-        result = {"tools": TOOLS} if request["method"] == "tools/list" else {"content": [], "for": request["id"]}
+        result: dict[str, Any] = (
+            {"tools": TOOLS} if request["method"] == "tools/list" else {"content": [], "for": request["id"]}
+        )
         message = answer(request["id"], result)
         if self.how == "login":
             await self._plain(send, 401, [(b"www-authenticate", b"Bearer"), (b"x-other", b"1")], b"secret page")
@@ -65,7 +68,7 @@ class Upstream:
             await self._plain(send, 200, [(b"content-type", b"application/json")], encoded(answer(99, result)))
         elif self.how == "events":
             begun = {"method": "notifications/progress", "params": {"progress": 1}}
-            asked = {"id": 1, "method": "elicitation/create", "params": {}}
+            asked: dict[str, Any] = {"id": 1, "method": "elicitation/create", "params": {}}
             await self._events(send, [begun, asked, answer(99, {"other": True}), message, begun])
         elif self.how == "no answer":
             await self._events(send, [])
@@ -103,7 +106,7 @@ class Client:
         self.upstream = upstream
 
     def request(self, name: str, id: object = 1, method: str = "tools/call", **more: Any) -> bytes:
-        params = {} if method.endswith("/list") else {"name": name, "arguments": {}, **more}
+        params: dict[str, Any] = {} if method.endswith("/list") else {"name": name, "arguments": {}, **more}
         shown = self.bundle.present("files", bound_call(method, params))
         return encoded({"id": id, "method": method, "params": with_own(params, OwnMeta(shown.text))})
 
@@ -235,7 +238,7 @@ def test_no_answer_passes_on_a_stream_of_its_own(run: Run) -> None:
 def test_headers_that_repeat_the_message_are_written_anew(run: Run) -> None:
     async def act(client: Client) -> None:
         meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
-        params = {"name": "read", "arguments": {}}
+        params: dict[str, Any] = {"name": "read", "arguments": {}}
         shown = client.bundle.present("files", bound_call("tools/call", params)).text
         body = {"id": 1, "method": "tools/call", "params": with_own({**params, "_meta": meta}, OwnMeta(shown))}
         await client.post(encoded(body), mcp_method="tools/list", mcp_name="write", mcp_param_path="/x")
@@ -328,7 +331,7 @@ def test_a_request_that_is_cancelled_while_judged_is_not_sent(run: Run) -> None:
         assert (await client.post(told, mcp_session_id="s1")).status_code == 202
         assert "was cancelled" in (await calling).json()["error"]["message"]
         await asyncio.sleep(0.6)
-        assert "tools/call" not in [(body or {}).get("method") for _, _, body in client.upstream.got]
+        assert "tools/call" not in [body.get("method") for _, _, body in client.upstream.got]
 
     run(act)
 

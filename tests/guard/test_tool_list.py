@@ -36,7 +36,9 @@ class Server:
         elif self.how == "silent":
             return
         elif message.method == "initialize":
-            answer = {"error": {"code": -32601, "message": "unknown"}} if self.how == "modern" else {"result": {}}
+            answer: dict[str, Any] = (
+                {"error": {"code": -32601, "message": "unknown"}} if self.how == "modern" else {"result": {}}
+            )
             self.say(id="other", result={})
             self.say(id=7, method="roots/list")
             self.say(id=message.id, **answer)
