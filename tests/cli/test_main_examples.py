@@ -32,7 +32,7 @@ COMMANDS = dict(all_commands())
 SERVICE = "https://crm.internal"
 """What the examples call the service."""
 
-BEFORE = f"""
+_MCP = f"""
 umask 077
 export CAPX_HOME=home
 capx init
@@ -40,7 +40,9 @@ cp {CHILD[1]} files_server.py
 capx keys export files > files.keys
 capx mcp map --audience files --out files.toml -- python files_server.py
 """
-BEFORE += """
+BEFORE = (
+    _MCP
+    + """
 capx principal new lea --key-file lea.key > lea.public
 capx task open --tenant Acme --allow billing.credit > credit.token
 capx delegate --to clerk --approval-by "$(cat lea.public)" --token-file credit.token > clerk.token
@@ -101,6 +103,7 @@ tenant = "Acme"
 at_open = ["crm.accounts.read"]
 TOML
 """
+)
 """What whoever types an example has done before."""
 
 AFTERWARDS = """

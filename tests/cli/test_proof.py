@@ -173,3 +173,10 @@ def test_the_page_is_written_once(proven: Proven, tmp_path: Path) -> None:
 def test_the_home_of_an_authority_is_needed_to_export(proven: Proven) -> None:
     assert "capx init" in proven.elsewhere("proof", "export", "last", code=3).err
     assert "no task" in proven.home("proof", "export", "A" * 22, code=2).err
+
+
+def test_an_id_that_begins_with_a_dash_is_an_id(proven: Proven) -> None:
+    id_ = "-D" + "a" * 20
+    assert "No such option" not in proven.home("proof", "export", id_, code=2).err
+    typed = ("proof", "extract", id_, str(proven.file), "--key-file", str(proven.trust))
+    assert "No such option" not in proven.home(*typed, code=3).err

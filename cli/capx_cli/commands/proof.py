@@ -41,7 +41,7 @@ def _output_options(what: str) -> Callable[[Command], Command]:
     )
 
 
-@proof.command(short_help="Write the proof of a task, from the log of this home.")
+@proof.command(cls=phrases.TakesIds, short_help="Write the proof of a task, from the log of this home.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @repeatable("--disclose", "disclose", "ID=FILE", "Disclose the arguments of decision ID: FILE has them as JSON.")
 @repeatable("--part", "parts", "FILE", "Add the part of a resource, which capx proof extract wrote.", type=_FILE)
@@ -84,7 +84,7 @@ def export(
     screen.note("Next: give it with the lines of capx proof trust to whoever verifies it", screen.QUIET)
 
 
-@proof.command(short_help="Write the part of a resource, from its ledger.")
+@proof.command(cls=phrases.TakesIds, short_help="Write the part of a resource, from its ledger.")
 @click.argument("task_id", metavar="TASK")
 @click.argument("files", type=_FILE, nargs=-1, required=True)
 @click.option("--key-file", type=_FILE, required=True, metavar="FILE", help="The key of this ledger: a secret.")
