@@ -27,6 +27,8 @@ Modules:
     http_library             what presenting needs of either library
     redirected               the error for a redirect, which no client follows
     mcp_client               a client of MCP servers that presents each request
+    mcp_request              what both clients of MCP put into a request
+    library_version          the versions of a library that an adapter was made for
     presented_call           one call that is sent: the capabilities that are tried, the denials, the asks
     presented_request        one HTTP request that is presented, and what its answers say
     mcp_presenter            presents the requests of an MCP client, and asks for more

@@ -10,7 +10,6 @@ Laws:
 """
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar, Unpack, cast
@@ -25,7 +24,7 @@ from capx.verify.ask import Pending
 from capx.verify.decision import Denied
 from capx_caveats import is_label
 
-__all__ = ["Roster", "caller_scope", "delegated_to", "demand_version", "model_text"]
+__all__ = ["Roster", "caller_scope", "delegated_to", "model_text"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -110,24 +109,6 @@ class Roster:
         agents = self._agents.setdefault(acting_block(), {})
         # Of two threads that are here at once, both take what the first one has put there.
         return acting(agents.get(name) or agents.setdefault(name, actor.delegate(to=name, **self._shares[name])))
-
-
-def demand_version(library: str, *, at_least: tuple[int, ...], below: int) -> None:
-    """Raise ConfigurationProblem unless a version of a library is installed that its adapter was made for.
-
-    An adapter calls it before it imports the library: with another version it might guard half of the calls.
-    """
-    from importlib.metadata import PackageNotFoundError, version  # only adapters need it
-
-    wanted = f"{library}>={'.'.join(map(str, at_least))},<{below}"
-    try:
-        found = version(library)
-    except PackageNotFoundError:
-        raise ConfigurationProblem(f"this adapter needs {library}: install {wanted}") from None
-    release = re.match(r"\d+(\.\d+)*", found)
-    numbers = tuple(map(int, release[0].split("."))) if release else ()
-    if not at_least <= numbers < (below,):
-        raise ConfigurationProblem(f"this adapter does not know {library} {found}: install {wanted}")
 
 
 def _delegator() -> Agent:

@@ -23,14 +23,15 @@ from typing import Any, Final, cast
 
 from msgspec import Struct
 
-from capx.agent.framework import caller_scope, demand_version, model_text
+from capx.agent.framework import caller_scope, model_text
+from capx.agent.library_version import demand_library
 from capx.agent.protocols import JudgesCalls
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.tokens.guarded_function import guard_of
 
 # Outside of these ranges, hooks are called in another way, or not at all.
-demand_version("langchain", at_least=(1, 3, 8), below=2)
-demand_version("langgraph", at_least=(1, 2), below=2)
+demand_library("langchain", at_least=(1, 3, 8), below=2)
+demand_library("langgraph", at_least=(1, 2), below=2)
 
 from langchain.agents.middleware import AgentMiddleware, ToolCallRequest  # noqa: E402 # its version is checked first
 from langchain_core.messages import ToolMessage  # noqa: E402

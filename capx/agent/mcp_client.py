@@ -17,12 +17,13 @@ one that nobody can judge now. If nobody acts, the request is not sent, and Inva
 """
 
 from collections.abc import Callable, Coroutine
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mcp.shared import exceptions
 
 from capx.agent.actor import Actor, bundle_of, current_actor, why_nobody_acts
+from capx.agent.library_version import demand_library
+from capx.agent.mcp_request import kind_of, own_meta
 from capx.agent.presented_call import PassedCapabilities, PresentedCall, send_call_async
 from capx.api.jsonrpc import Object, object_or_none
 from capx.api.mcp_messages import (
@@ -37,7 +38,6 @@ from capx.api.mcp_messages import (
 )
 from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidRequest, Unavailable
 from capx.tokens.binding import McpRequest
-from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Presentation
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
@@ -48,20 +48,7 @@ if TYPE_CHECKING:
 _Send = Callable[..., Coroutine[Any, Any, Any]]
 """`ClientSession.send_request`: a request, the type of its result, and settings of the SDK."""
 
-_OLDEST: Final = (1, 24)
-_NEWEST: Final = 2
-
-
-def _demand_version() -> None:
-    found = version("mcp")
-    major, minor, *_ = (int(part) for part in found.split(".")[:2])
-    if not ((major, minor) >= _OLDEST and major <= _NEWEST):
-        raise ConfigurationProblem(
-            f"this client knows mcp from {_OLDEST[0]}.{_OLDEST[1]} to {_NEWEST}, and not {found}"
-        )
-
-
-_demand_version()
+demand_library("mcp", at_least=(1, 24), below=3)
 # The name in 2, and that in 1.
 _ServerError: type[Exception] = getattr(exceptions, "MCPError", None) or vars(exceptions)["McpError"]
 
@@ -106,27 +93,27 @@ class _Presenting:
             return await self._send(_with_own(request, sent, own), result_type, *args, **kwargs)
 
         if method in LISTS:
-            return await attempt(self._list_meta(actor, received))
-        exchange = _Exchange(self._audience, attempt)
-        name = object_or_none(sent.get("params")) or {}
-        call = PresentedCall(received, self._audience, actor, self._passed, (method, str(name.get("name", ""))))
+            return await attempt(own_meta(actor, method, self._of_list(actor, received)))
+        attempts = _Attempts(self._audience, attempt)
+        kind = kind_of(method, object_or_none(sent.get("params")))
+        call = PresentedCall(received, self._audience, actor, self._passed, kind)
         try:
-            return await send_call_async(call, exchange.send)
+            return await send_call_async(call, attempts.send)
         except Denied as denied:
-            return exchange.refused(denied, result_type)
+            return attempts.refused(denied, result_type)
         except (Pending, Unavailable) as error:
             return _answered(method, result_type, error)
 
-    def _list_meta(self, actor: Actor, received: McpRequest) -> OwnMeta:
+    def _of_list(self, actor: Actor, received: McpRequest) -> Presentation | None:
+        """Return the presentation of a list, which has one capability; None if the actor holds none for the server."""
         bundle = bundle_of(actor)
         if self._audience not in bundle.audiences:
-            return OwnMeta(asks=not isinstance(actor, Bundle))
-        # With one capability: a list is one request. Whoever can ask sees what others would allow, too.
-        newest = bundle.candidates(self._audience)[0]
-        return OwnMeta(newest.present(received).text, asks=not isinstance(actor, Bundle))
+            return None
+        # Who can ask sees what other capabilities would allow, too.
+        return bundle.candidates(self._audience)[0].present(received)
 
 
-class _Exchange:
+class _Attempts:
     """The attempts of one request, and what the server answered to each that it refused."""
 
     def __init__(self, audience: str, attempt: Callable[[OwnMeta], Coroutine[Any, Any, Any]]) -> None:
@@ -161,8 +148,8 @@ class _Exchange:
             if isinstance(answer.args[0], str):
                 answer.args = (str(denied),)
             raise answer
-        told = {**_wire(answer), "content": [{"type": "text", "text": str(denied)}]}
-        return _typed(told, result_type)
+        result = {**_wire(answer), "content": [{"type": "text", "text": str(denied)}]}
+        return _typed(result, result_type)
 
 
 def _with_own(request: Any, sent: Object, own: OwnMeta) -> Any:

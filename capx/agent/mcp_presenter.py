@@ -9,10 +9,10 @@ nothing.
 from msgspec import UNSET
 
 from capx.agent.actor import Actor
-from capx.agent.agent import Agent
+from capx.agent.mcp_request import kind_of, own_meta
 from capx.agent.presented_call import PassedCapabilities, PresentedCall, send_call_async
 from capx.api.jsonrpc import INVALID_PARAMS, Notification, Request, Response, failure
-from capx.api.mcp_messages import CALL, LISTS, OPEN, OwnMeta, bound_request, denial_in_error, denial_in_result, with_own
+from capx.api.mcp_messages import CALL, OPEN, OwnMeta, bound_request, denial_in_error, denial_in_result, with_own
 from capx.api.relay.refusals import REFUSALS, refused
 from capx.api.relay.relay import Ask
 from capx.errors import InvalidCaveat, InvalidRequest
@@ -33,18 +33,17 @@ class PresentHandler:
             return await ask(Request(request.id, request.method, with_own(request.params, OwnMeta()) or None))
         try:
             received = bound_request(request.method, request.params)
-            kind = (request.method, str((request.params or {}).get("name", "")))
+            kind = kind_of(request.method, request.params)
             call = PresentedCall(received, self._audience, self._actor, self._passed, kind)
-            return await send_call_async(call, lambda shown: self._send(request, shown, ask))
+            return await send_call_async(call, lambda presentation: self._send(request, presentation, ask))
         except REFUSALS as error:
             return refused(request, error)
         except (InvalidRequest, InvalidCaveat) as error:
             why = f"this request cannot be presented: {error}. Nothing was done"
             return refused(request, error, why) if request.method == CALL else failure(request.id, INVALID_PARAMS, why)
 
-    async def _send(self, request: Request, shown: Presentation | None, ask: Ask) -> Response:
-        asks = request.method in LISTS and isinstance(self._actor, Agent) and self._actor.can_ask
-        own = OwnMeta(None if shown is None else shown.text, asks)
+    async def _send(self, request: Request, presentation: Presentation | None, ask: Ask) -> Response:
+        own = own_meta(self._actor, request.method, presentation)
         response = await ask(Request(request.id, request.method, with_own(request.params, own)))
         if response.error is not UNSET:
             denied = denial_in_error(response.error, self._audience)

@@ -62,7 +62,7 @@ class UnreadableMessage(CapxError):
         return type(self), (str(self), self.code, self.id)
 
     def response(self) -> Response:
-        """The response that says so."""
+        """Return the error response for this message."""
         return failure(self.id, self.code, str(self))
 
 

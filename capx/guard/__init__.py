@@ -15,10 +15,11 @@ Modules:
 
     tool              functions of this process
     judged_call       one call of code in this process, from its presentation to its decision
+    judged_function   a function that is judged with the very arguments with which it runs
     asgi/             any ASGI application
     fastapi/          FastAPI applications
     mcp/              servers of the Model Context Protocol
-    judged_function   a function that is judged with the very arguments with which it runs
+    guarded_request   one request on its way through a guard of a service, from admission to decision
     call_facts        the facts of a call that a guard states: arguments, tenant, attributes, cost
     json_values       Python values as the JSON that caveats judge
     argument_copy     the copy of the arguments that is judged and runs

@@ -3,14 +3,8 @@
 Laws:
 
 - Without a bundle no function runs, nor after the `acting` block of the caller has ended.
-- The guard copies the arguments when the call is made. It presents what the caller gave, judges the copy and the
-  defaults beside it, and the function gets the copy: whatever the caller changes meanwhile, what was judged is what
-  runs.
-- If a call of an agent is denied, the agent asks for what it lacks, at most twice. The guard judges the call again
-  after each grant, before the function runs.
 - A function that returns before its work is done is refused: it would work later, after the decision.
-- A call that nobody can judge now, or for which an authority that is away was to be asked, is Unavailable and not
-  denied.
+- The other laws are those of a judged call and of a judged function (capx.guard.judged_call, judged_function).
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""What of the calls that were allowed could not have been allowed, by the public bytes of their chains and approvals.
+"""Finds allowed calls that their chains and approvals do not permit. It reads public bytes only.
 
 Laws: a call is judged only by what a reader has: the action, the time, and the arguments if they are disclosed. What
 needs facts of the service, such as its attributes, is the service's word. Where the reader cannot know which arguments
@@ -30,7 +30,7 @@ def unlawful(recorded: Recorded, chain: ProvenChain, tolerance: int) -> Iterator
         yield "was allowed before its chain was issued"
     for caveat in chain.lineage.caveats:
         if isinstance(caveat, NotBefore) and recorded.at < caveat.at:
-            yield "was allowed before its chain allows anything"
+            yield "was allowed before its chain becomes valid"
     for refusal in chain.lineage.standing:
         yield f"was allowed, and its chain {refusal.sentence}"
     if chain.is_keyed and recorded.key != chain.keys[-1]:

@@ -6,14 +6,13 @@ import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator, Iterator
-from importlib import metadata
 from typing import Any
 
 import pytest
 
 from capx.agent.actor import acting, bundle_of, caller_scope, current_actor
 from capx.agent.agent import Agent
-from capx.agent.framework import Roster, delegated_to, demand_version, model_text
+from capx.agent.framework import Roster, delegated_to, model_text
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import ConfigurationProblem, InvalidRequest, Unavailable
@@ -244,29 +243,3 @@ def test_a_roster_that_makes_no_sense_is_refused(shares: Any, first: str) -> Non
 
 
 # The versions of a framework
-
-
-@pytest.mark.parametrize(
-    ("found", "fits"),
-    [
-        ("1.3.8", True),
-        ("1.4", True),
-        ("1.10.0rc1", True),
-        ("1.3.7", False),
-        ("1.3", False),
-        ("2.0.0a1", False),
-        ("x", False),
-    ],
-)
-def test_an_adapter_knows_a_range_of_versions(monkeypatch: pytest.MonkeyPatch, found: str, fits: bool) -> None:
-    monkeypatch.setattr(metadata, "version", {"langchain": found}.__getitem__)
-    if fits:
-        demand_version("langchain", at_least=(1, 3, 8), below=2)
-        return
-    with pytest.raises(ConfigurationProblem, match=r"does not know langchain .*: install langchain>=1\.3\.8,<2"):
-        demand_version("langchain", at_least=(1, 3, 8), below=2)
-
-
-def test_an_adapter_says_what_it_needs() -> None:
-    with pytest.raises(ConfigurationProblem, match=r"needs no-such-library: install no-such-library>=1,<2"):
-        demand_version("no-such-library", at_least=(1,), below=2)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from capx.guard.asgi.messages import Message, Scope
-from capx.guard.asgi.request import GuardedRequest
 from capx.guard.asgi.response_gate import PathRules, ResponseGate, Withheld, is_callers_error
+from capx.guard.guarded_request import GuardedRequest
 from capx.guard.observer import Observer
 from capx.tokens.binding import ToolCall
 from capx.verify.decision import Denied

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from capx.guard.asgi.request import GuardedRequest
 from capx.guard.call_facts import StatedArguments
 from capx.guard.fastapi import Check, SyncCheck
+from capx.guard.guarded_request import GuardedRequest
 from capx.guard.observer import Observer
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import HttpRequest

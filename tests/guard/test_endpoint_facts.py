@@ -11,10 +11,10 @@ import pytest
 from fastapi import Body, Cookie, Depends, FastAPI, Header
 
 from capx.errors import ConfigurationProblem
-from capx.guard.asgi.request import GuardedRequest
 from capx.guard.call_facts import CallSpec
 from capx.guard.fastapi import Check, FastAPIGuard, SyncCheck
 from capx.guard.fastapi.endpoint import GATE, EndpointSpec, spec_of, wrapped
+from capx.guard.guarded_request import GuardedRequest
 from capx.guard.observer import Observer
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import HttpRequest

@@ -23,7 +23,7 @@ from capx.errors import ConfigurationProblem
 PATIENCE: Final = 2.0
 """Seconds for each step in which a child ends."""
 _MOMENT: Final = 0.5
-"""Seconds for which it is not told that a child has closed its output, because it may have ended."""
+"""Seconds to wait for the exit status after a child has closed its output."""
 
 
 def environment_of_child(environ: Mapping[str, str]) -> dict[str, str]:
@@ -78,7 +78,7 @@ class Child:
         with suppress(ConnectionError):
             if (line := await self._lines.next()) is not None:
                 return line
-        # It has most likely ended: a moment later it is known how.
+        # Most likely it is exiting: wait for the status, so that `ending` can name it.
         await self._ended(_MOMENT, hurried=0.0)
         return None
 
@@ -95,7 +95,7 @@ class Child:
         self._hurried.set()
 
     async def close(self) -> None:
-        """Have the child end, and wait until it has."""
+        """End the child, and wait for it."""
         self._input.close()
         try:
             if not await self._ended(self._patience, hurried=0.0):

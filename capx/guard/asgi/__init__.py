@@ -15,7 +15,6 @@
 Modules:
 
     guard            the middleware: it admits a request, then lets the application run
-    request          one guarded request, from admission to decision
     response_gate    holds back an answer until its call was allowed
     messages         ASGI messages: the credential, the body, the answers of the guard
 """

@@ -12,7 +12,7 @@ Laws:
 
 import logging
 from collections.abc import Iterable
-from typing import Literal
+from typing import Final, Literal
 
 from capx.crypto.instants import seconds
 from capx.errors import ConfigurationProblem
@@ -34,13 +34,15 @@ from capx.guard.asgi.messages import (
     http_request,
     read_body,
 )
-from capx.guard.asgi.request import KEY, SMALL_BODY, GuardedRequest, denials
 from capx.guard.asgi.response_gate import PathRules, ResponseGate, ResponseRules, Withheld
+from capx.guard.guarded_request import SMALL_BODY, GuardedRequest, denials
 from capx.guard.observer import LOGGER, Observer, OnDecision
 from capx.verify.decision import Denied
 from capx.verify.verifier import Verifier
 
 _log = logging.getLogger(LOGGER)
+_KEY: Final = "capx.passage"
+"""The key under which an ASGI scope holds the guarded request."""
 
 
 class ASGIGuard:
@@ -118,7 +120,7 @@ class ASGIGuard:
                 return
             self._checked = True
         current = GuardedRequest(self._verifier, self._observer, public=self._rules.public(scope))
-        scope[KEY] = current
+        scope[_KEY] = current
         try:
             admitted_receive = await self._admit(scope, receive, current)
         except Denied as denied:
@@ -197,7 +199,7 @@ def passage(scope: Scope) -> GuardedRequest:
 
     Raises ConfigurationProblem if the request did not come through a guard.
     """
-    found = scope.get(KEY)
+    found = scope.get(_KEY)
     if not isinstance(found, GuardedRequest):
         raise ConfigurationProblem("this request did not come through a guard: wrap the application in ASGIGuard")
     return found

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from capx.errors import CapxError
 from capx.guard.asgi.messages import Message, Scope, Send
-from capx.guard.asgi.request import GuardedRequest
+from capx.guard.guarded_request import GuardedRequest
 
 
 class Withheld(CapxError):

@@ -8,8 +8,8 @@ tenant.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Generic, NoReturn, TypeVar
 
-from capx.guard.asgi.request import GuardedRequest
 from capx.guard.call_facts import CallFacts, StatedArguments
+from capx.guard.guarded_request import GuardedRequest
 from capx.verify.decision import Allowed
 from capx_caveats import JSON, Amount
 

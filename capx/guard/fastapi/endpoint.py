@@ -19,7 +19,6 @@ from fastapi.dependencies.utils import get_dependant
 from starlette.requests import HTTPConnection
 
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx.guard.asgi.request import GuardedRequest
 from capx.guard.call_facts import CallFacts, CallSpec, StatedArguments, unjudgeable
 from capx.guard.fastapi.argument_sources import (
     Args,
@@ -31,6 +30,7 @@ from capx.guard.fastapi.argument_sources import (
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.denied_arguments import DeniedArguments
 from capx.guard.fastapi.inputs import has_body, own_fields, spelling, spread, unnamed
+from capx.guard.guarded_request import GuardedRequest
 from capx.verify.decision import Allowed
 from capx_caveats import JSON
 

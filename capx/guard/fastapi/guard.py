@@ -25,13 +25,13 @@ from capx.crypto.instants import seconds
 from capx.errors import ConfigurationProblem
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Scope
-from capx.guard.asgi.request import GuardedRequest
 from capx.guard.asgi.response_gate import Withheld, is_callers_error
 from capx.guard.call_facts import GRANTED, CallSpec, Costs, Derived, Tenancy
 from capx.guard.fastapi.argument_sources import Args
 from capx.guard.fastapi.deferred import Check, SyncCheck
 from capx.guard.fastapi.endpoint import EndpointSpec, spec_of, wrapped
 from capx.guard.fastapi.routes import RouteTable, path_of
+from capx.guard.guarded_request import GuardedRequest
 from capx.guard.observer import OnDecision
 from capx.resource.connection import Connection, connect_from_env
 from capx.verify.verifier import Verifier

@@ -18,9 +18,9 @@ from typing import Any, Final
 from capx.agent.context_block import ContextBlock, innermost
 from capx.agent.unfinished_work import demand_finished, returns_coroutine
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx.guard.asgi.request import GuardedRequest
 from capx.guard.call_facts import CallFacts, CallSpec, unjudgeable
 from capx.guard.current import allowed_by
+from capx.guard.guarded_request import GuardedRequest
 from capx.guard.judged_function import BoundCall, JudgedFunction
 from capx.verify.decision import Denied
 

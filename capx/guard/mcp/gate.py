@@ -30,8 +30,8 @@ from capx.api.mcp_messages import (
     without_own_in_result,
 )
 from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
-from capx.guard.asgi.request import SMALL_BODY, GuardedRequest
 from capx.guard.call_facts import unjudgeable
+from capx.guard.guarded_request import SMALL_BODY, GuardedRequest
 from capx.guard.mcp.arguments import Schema
 from capx.guard.mcp.definitions import Definitions, Lister, definition_digest
 from capx.guard.mcp.requested_call import RequestedCall, Unserved, requested_call
@@ -80,7 +80,7 @@ class Entered:
         self._by_function = by_function
 
     def leaving(self, result: Any) -> Any:
-        """Return what of the server's result may be answered; raises Denied or Unserved if nothing may."""
+        """Return the part of the server's result that the client may see; raises Denied or Unserved if nothing may."""
         current = self.current
         if current is not None and current.denied is not None:
             raise current.denied

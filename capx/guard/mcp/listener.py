@@ -19,6 +19,7 @@ from typing import Final
 
 import httpx
 
+from capx.api import remote_text
 from capx.api.jsonrpc import (
     INTERNAL_ERROR,
     INVALID_REQUEST,
@@ -168,7 +169,7 @@ class Listener:
             unanswered = failure(request.id, INTERNAL_ERROR, str(error))
             await answer.message(unanswered, sent_back(error.headers), status)
         except Exception as error:  # noqa: BLE001 # one request that fails must not end the others
-            self._warn(f"a request could not be answered: {type(error).__name__}: {error}")
+            self._warn(f"a request could not be answered: {type(error).__name__}: {remote_text.text(str(error))}")
             failed = failure(request.id, INTERNAL_ERROR, "this guard failed: its standard error says why")
             await answer.message(failed, {}, HTTPStatus.INTERNAL_SERVER_ERROR)
         else:

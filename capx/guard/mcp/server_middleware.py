@@ -17,7 +17,7 @@ from msgspec import UNSET
 from capx.api.jsonrpc import INVALID_PARAMS, Object, object_or_none
 from capx.api.mcp_messages import CALL, names_version, refusal, without_own, without_own_in_error
 from capx.errors import Unavailable
-from capx.guard.asgi.request import SMALL_BODY
+from capx.guard.guarded_request import SMALL_BODY
 from capx.guard.mcp.functions import GuardedFunction, ServedRequest, serving
 from capx.guard.mcp.gate import TOOLS_CHANGED, Entered, Gate, Unserved
 from capx.verify.decision import Denied

@@ -6,7 +6,6 @@ Law: what the guard does not find is an error. A guard that stands in the wrong 
 import logging
 import sys
 from collections.abc import Callable, Iterable
-from importlib.metadata import version
 from typing import Any, cast, get_args, get_type_hints
 
 from mcp.server.lowlevel import Server
@@ -14,6 +13,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPError
 from msgspec import Struct
 
+from capx.agent.library_version import demand_library
 from capx.api.jsonrpc import object_or_none
 from capx.background import without_loop
 from capx.errors import ConfigurationProblem
@@ -23,12 +23,7 @@ Refused = Callable[[Denied], Exception]
 """Makes the error of a denial that the SDK knows: it logs other errors as crashes, with a traceback."""
 
 
-def _demand_major(package: str, found: str, major: int) -> None:
-    if found.partition(".")[0] != str(major):
-        raise ConfigurationProblem(f"this guard knows {package} {major}, and not {found}")
-
-
-_demand_major("mcp", version("mcp"), 2)
+demand_library("mcp", at_least=(2,), below=3)
 
 
 class RegisteredTool(Struct, frozen=True):
@@ -56,10 +51,8 @@ def seams_of(server: Any) -> ServerSeams:
     if isinstance(server, Server):
         return _checked(server, tuple, _mcp_error)
     if type(server).__module__.partition(".")[0] == "fastmcp":
-        import fastmcp
-
         # By the module: its distribution has several names.
-        _demand_major("fastmcp", fastmcp.__version__, 4)
+        demand_library("fastmcp", at_least=(4,), below=5)
         # Private, too. Its `middleware` is another list, which does not see every message.
         low: Any = getattr(server, "_mcp_server", None)
         return _checked(low, lambda: without_loop(server.local_provider.list_tools()), _fastmcp_error)

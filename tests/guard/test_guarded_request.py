@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from capx.background import FewThreads
-from capx.guard.asgi.request import GuardedRequest, denials
 from capx.guard.call_facts import CallFacts
+from capx.guard.guarded_request import GuardedRequest, denials
 from capx.guard.observer import Observer
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import HttpRequest
@@ -261,7 +261,7 @@ def test_each_denial_is_found_once_wherever_it_hangs(lab: Lab) -> None:
 
 
 def test_large_requests_of_a_task_hold_up_no_other_task(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("capx.guard.asgi.request._THREADS", FewThreads("capx-one", 1))
+    monkeypatch.setattr("capx.guard.guarded_request._THREADS", FewThreads("capx-one", 1))
     began, go, order = Event(), Event(), list[str]()
 
     def work(task: str) -> None:

@@ -20,8 +20,6 @@ from capx_caveats import JSON, Refusal
 
 T = TypeVar("T")
 
-KEY: Final = "capx.passage"
-"""The key under which an ASGI scope holds the guarded request."""
 SMALL_BODY: Final = 1024
 """The most bytes of a body whose call is judged on the event loop: a thread would cost more than the work."""
 _THREADS: Final = FewThreads("capx-large")

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 
 from capx.agent import httpx_client
 from capx.authority.authority import Authority
-from capx.guard.asgi.request import SMALL_BODY
 from capx.guard.fastapi import Check, FastAPIGuard
+from capx.guard.guarded_request import SMALL_BODY
 from capx.resource.replay import Replay
 from capx.verify.decision import Decision
 from capx.verify.verifier import Verifier

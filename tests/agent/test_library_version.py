@@ -1,0 +1,34 @@
+"""An adapter loads only with versions of its library that it was made for."""
+
+from importlib import metadata
+
+import pytest
+
+from capx.agent.library_version import demand_library
+from capx.errors import ConfigurationProblem
+
+
+@pytest.mark.parametrize(
+    ("found", "fits"),
+    [
+        ("1.3.8", True),
+        ("1.4", True),
+        ("1.10.0rc1", True),
+        ("1.3.7", False),
+        ("1.3", False),
+        ("2.0.0a1", False),
+        ("x", False),
+    ],
+)
+def test_an_adapter_knows_a_range_of_versions(monkeypatch: pytest.MonkeyPatch, found: str, fits: bool) -> None:
+    monkeypatch.setattr(metadata, "version", {"langchain": found}.__getitem__)
+    if fits:
+        demand_library("langchain", at_least=(1, 3, 8), below=2)
+        return
+    with pytest.raises(ConfigurationProblem, match=r"does not know langchain .*: install langchain>=1\.3\.8,<2"):
+        demand_library("langchain", at_least=(1, 3, 8), below=2)
+
+
+def test_an_adapter_says_what_it_needs() -> None:
+    with pytest.raises(ConfigurationProblem, match=r"needs no-such-library: install no-such-library>=1,<2"):
+        demand_library("no-such-library", at_least=(1,), below=2)
