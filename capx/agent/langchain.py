@@ -180,7 +180,10 @@ def _validated(tool: BaseTool, args: Mapping[str, Any]) -> "tuple[dict[str, Any]
     The tool validates again, so what it then makes of them must be what is judged.
     """
     schema = _schema(tool)
-    judged = _dumped(schema.model_validate({**args}))
+    validated = schema.model_validate({**args})
+    if _is_dumped_otherwise(validated):
+        raise _unclear(tool, "leaves out, or writes in a way of its own, a member of an argument")
+    judged = _dumped(validated)
     if not {*judged} >= {field.alias or name for name, field in schema.model_fields.items()}:
         raise _unclear(tool, "leaves out some arguments")
     # `limit: int = None` is a default that its own type refuses: leave it to the tool.
@@ -192,6 +195,25 @@ def _validated(tool: BaseTool, args: Mapping[str, Any]) -> "tuple[dict[str, Any]
     if again != judged:
         raise _unclear(tool, "changes what it has validated before")
     return judged, given
+
+
+def _is_dumped_otherwise(validated: BaseModel) -> bool:
+    """Whether a model, or one inside of it, is written otherwise than the function gets it."""
+    waiting: list[Any] = [validated]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, BaseModel):
+            decorators = type(value).__pydantic_decorators__
+            if decorators.field_serializers or decorators.model_serializers:
+                return True
+            if any(field.exclude for field in type(value).model_fields.values()):
+                return True
+            waiting += vars(value).values()
+        elif isinstance(value, dict):
+            waiting += [*value.values()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            waiting += cast("list[Any]", value)
+    return False
 
 
 def _dumped(model: BaseModel) -> dict[str, Any]:

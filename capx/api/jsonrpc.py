@@ -12,6 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from capx.crypto import strict_json
 from capx.errors import CapxError, InvalidRequest
+from capx_caveats import SAFE_INTEGER
 
 PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
@@ -101,6 +102,9 @@ def _message(found: Object) -> Message:
         raise UnreadableMessage(f"{unknown[0]!a:.40} is no member of a message of JSON-RPC", id=readable)
     if found.get("jsonrpc") != "2.0":
         raise UnreadableMessage("this is no message of JSON-RPC 2.0", id=readable)
+    if isinstance(id, int) and abs(id) > SAFE_INTEGER:
+        # Some readers round it, and then two ids are one.
+        raise UnreadableMessage("the id is a number beyond 2^53: use a smaller one, or a text")
     if isinstance(id, bool) or (kind is Response and ("result" in found) == ("error" in found)):
         raise UnreadableMessage("a response has either a result or an error, and the id of its request", id=readable)
     try:

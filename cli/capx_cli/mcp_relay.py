@@ -5,6 +5,7 @@ SIGTERM. The exit code is 0 if the client has ended in order, and 3 if the serve
 """
 
 import asyncio
+import re
 import signal
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from importlib.util import find_spec
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 MIB: Final = 1 << 20
 """Bytes of a MiB."""
 _MOST_SENTENCES: Final = 100
-_CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+_CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED, signal.SIGHUP: 128 + signal.SIGHUP}
+"""The signals that end a proxy in order, and its exit codes. A terminal that is closed sends SIGHUP."""
 
 command_argument = click.argument("command", nargs=-1, type=click.UNPROCESSED)
 upstream_option = click.option("--upstream", metavar="URL", help="The server, if it is reached over HTTP.")
@@ -50,8 +52,9 @@ def demand_one_server(command: Sequence[str], upstream: str | None) -> None:
 
 def demand_apart(command: Sequence[str], secrets: Iterable[str | None]) -> None:
     """Raise Unusable if the server was given a folder or a file that holds a secret of this process."""
-    # `--root=/srv` names a folder too.
-    named = [part for each in command for part in (each, each.partition("=")[2]) if part]
+    # `--root=/srv`, `-v /srv:/data`, `file:///srv` and `-d/srv` name a folder, too.
+    parts = (part for each in command for part in (each, *re.split(r"[=:,]", each), each[max(each.find("/"), 0) :]))
+    named = [re.sub(r"^//", "", part) for part in parts if part]
     there = [path.resolve() for path in map(Path, named) if _exists(path)]
     for secret in filter(None, secrets):
         place = Path(secret).resolve()

@@ -5,6 +5,7 @@ a tool is a comment of one line, made safe. An update keeps what an operator wro
 digests; it removes nothing, and names what is gone. The new text is read as a guard reads it before it is written.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 _DESCRIPTION: Final = 160
 """The most characters of a description in a comment."""
-
-
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 """A key of TOML that needs no quotes."""
 _OF_OTHERS: Final = ("prompt.", "resource.")
@@ -29,11 +28,15 @@ _OF_OTHERS: Final = ("prompt.", "resource.")
 
 
 class Tool(Struct, frozen=True):
-    """One tool of a server: its name, its digest, and what the server says of it, made safe."""
+    """One tool of a server: its name, its digest, and what the server says of it, made safe.
+
+    `says` is the beginning of the description. `whole` is all that the digest covers, as JSON in ASCII.
+    """
 
     name: str
     definition: str
     says: str
+    whole: str
 
 
 class Update(Struct, frozen=True):
@@ -61,7 +64,9 @@ def tools(definitions: Iterable[Mapping[str, Any]]) -> list[Tool]:
         if (digest := definition_digest(dict(one))) is None:
             raise Unusable(f"the definition of the tool {shown!r} has no digest: it has numbers that JSON cannot hold")
         says = " ".join(said.split()) if isinstance(said, str) else ""
-        found[name] = Tool(name, digest, remote_text.text(says, _DESCRIPTION))
+        more = f" … and {len(says) - _DESCRIPTION} more characters" if len(says) > _DESCRIPTION else ""
+        whole = json.dumps({key: value for key, value in one.items() if key != "_meta"}, indent=1)
+        found[name] = Tool(name, digest, remote_text.text(says, _DESCRIPTION) + more, whole)
     return list(found.values())
 
 

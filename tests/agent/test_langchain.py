@@ -372,6 +372,27 @@ def test_a_default_that_its_type_refuses_is_judged_all_the_same(lab: Authority) 
     assert "site" in model.texts[1]
 
 
+class Options(BaseModel):
+    """An argument of which a member is not written."""
+
+    path: str = "/x"
+    force: bool = Field(default=True, exclude=True)
+
+
+class Partial(Search):
+    """A schema with such an argument."""
+
+    options: Options = Options()
+
+
+def test_a_member_that_is_not_written_cannot_be_judged(lab: Authority) -> None:
+    model = ScriptedModel.of([("search", {"query": "x", "options": {"path": "/x", "force": False}})])
+    guarded = Guarded(ToolGuard(lab.verifier), {"search": "web.search"})
+    agent = agent_of(model, [foreign(Partial)], middleware=[guarded])
+    with acting(lab.open(allow=["web.search"]).bundle), pytest.raises(ConfigurationProblem, match="leaves out, or"):
+        agent.invoke({"messages": "Begin."})
+
+
 class Shouting(Search):
     """A schema that changes a value each time that it is validated."""
 
@@ -395,7 +416,7 @@ def variadic(query: str, **kwargs: Any) -> str:
     ("tool", "why"),
     [
         (foreign(Shouting), "changes what it has validated before"),
-        (foreign(Hiding), "leaves out some arguments"),
+        (foreign(Hiding), "leaves out"),
         (foreign({"type": "object", "properties": {"query": {"type": "string"}}}), "is no pydantic model"),
         (foreign(None, variadic), r"takes \*args or \*\*kwargs"),
     ],

@@ -105,7 +105,7 @@ def test_a_child_that_dies_is_told_by_the_exit_code(home: McpHome) -> None:
     assert "capx: the server has ended with exit status 3" in told
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_stubborn_child_too(home: McpHome, number: int, code: int) -> None:
     proxy = guard(home, "stubborn")
     assert proxy.ask(PING)["id"] == 1

@@ -104,6 +104,20 @@ def test_another_call_than_was_presented_is_refused(server: Server, lab: Authori
     assert denied(server, {**sent, "_meta": meta}).code == "call_mismatch"
 
 
+CASES: list[dict[str, Any]] = [
+    {"Name": "write"},
+    {"Arguments": {"path": "/b"}},
+    {"arguments": {"path": "/a", "Path": "/b"}},
+]
+
+
+@pytest.mark.parametrize("more", CASES)
+def test_a_name_in_another_case_is_not_served(server: Server, lab: Authority, more: dict[str, Any]) -> None:
+    params = presented(held(lab, "files.*"), {**call(path="/a"), **more})
+    with pytest.raises(Unserved, match="this request is not served"):
+        run(server.serve(params))
+
+
 def test_a_presentation_for_another_method_is_refused(server: Server, lab: Authority) -> None:
     capability = held(lab, "files.*")
     prompt = presented(capability, {"name": "summary", "arguments": {}}, "prompts/get")

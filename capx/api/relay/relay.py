@@ -6,8 +6,10 @@
 Laws:
 
 - A message that cannot be read gets one error, and nothing else is lost.
-- A request whose id is in use is refused. An id is in use until the request is answered, and after it was cancelled
-  until the server has answered. The number 1 and the text "1" are two ids.
+- A request whose id is in use is refused. An id is in use until the request is answered or cancelled. The number 1 and
+  the text "1" are two ids.
+- The server gets ids of the relay, each once. So no answer can come for another request than the one that it is for,
+  however the server reads ids and however late it answers.
 - A request that is cancelled before it was sent on is never sent on, and a request that is cancelled gets no answer.
 - An answer reaches the client, or the server, only if its id was asked.
 - At most so many requests of one side are in flight; more are refused at once, so answers and cancellations still pass.
@@ -17,9 +19,10 @@ Laws:
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, cast
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from capx.api import remote_text
 from capx.api.jsonrpc import (
@@ -43,8 +46,6 @@ OVERLOADED: Final = 503
 """The code of the error for a request beyond that, as of HTTP."""
 _MOMENT: Final = 2.0
 """Seconds for which requests are still answered after the client has closed its side."""
-_ABANDONED: Final = 4096
-"""How many ids of cancelled requests are remembered."""
 _CANCELLED: Final = "notifications/cancelled"
 
 Ask = Callable[[Request], Awaitable[Response]]
@@ -77,8 +78,8 @@ class _Flight:
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
-        self.is_sent = False
-        """Whether the server has it."""
+        self.sent: Id | None = None
+        """The id with which the server has it; None if it has not got it."""
 
 
 class Relay:
@@ -95,8 +96,8 @@ class Relay:
         self._flights: dict[Id, _Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[Id, asyncio.Future[Response]] = {}
-        self._abandoned: dict[Id, None] = {}
-        """The ids of requests that were cancelled after the server had got them; the oldest first."""
+        self._sent = 0
+        """The last id with which the server got a request."""
         self._of_server: set[Id] = set()
         """The ids of the requests that the server has sent to the client."""
         self._gone: Gone | None = None
@@ -175,7 +176,7 @@ class Relay:
             self._warn_once("an answer of the client was dropped: the server has not asked for it")
 
     def _free(self, id: Id | None) -> Id | None:
-        return None if id is None or id in self._flights or id in self._abandoned else id
+        return None if id is None or id in self._flights else id
 
     async def _begin(self, request: Request, size: int) -> None:
         if self._free(request.id) is None:
@@ -195,8 +196,10 @@ class Relay:
 
     async def _answer(self, request: Request, size: int, flight: _Flight) -> None:
         async def ask(asked: Request) -> Response:
-            flight.is_sent = flight.is_sent or asked.id == request.id
-            return await self._ask(asked)
+            self._sent += 1
+            if asked.id == request.id:
+                flight.sent = self._sent
+            return replace(await self._ask(replace(asked, id=self._sent)), id=asked.id)
 
         try:
             response = await self._handler.answer(request, size, ask)
@@ -206,8 +209,9 @@ class Relay:
             self._warn(f"a request could not be answered: {type(error).__name__}: {remote_text.text(str(error))}")
             response = failure(request.id, INTERNAL_ERROR, "this proxy failed: its standard error says why")
         finally:
-            # Before the client can read the answer: then it may use the id again.
-            del self._flights[request.id]
+            # Before the client can read the answer: then it may use the id again. After a cancellation it may have.
+            if self._flights.get(request.id) is flight:
+                del self._flights[request.id]
         await self._to_client(response)
 
     async def _ask(self, request: Request) -> Response:
@@ -222,27 +226,24 @@ class Relay:
             return await waiting
         finally:
             del self._asked[request.id]
-            if not waiting.done() or waiting.cancelled():
-                self._abandon(request.id)
-
-    def _abandon(self, id: Id) -> None:
-        self._abandoned[id] = None
-        if len(self._abandoned) > _ABANDONED:
-            del self._abandoned[next(iter(self._abandoned))]
 
     async def _notify(self, notification: Notification) -> None:
-        if notification.method == _CANCELLED and not self._cancel((notification.params or {}).get("requestId")):
-            return
+        if notification.method == _CANCELLED:
+            params = notification.params or {}
+            if (sent := self._cancel(params.get("requestId"))) is None:
+                return
+            notification = Notification(_CANCELLED, {**params, "requestId": sent})
         if (passing := self._handler.passing(notification)) is not None:
             await self._to_server(passing)
 
-    def _cancel(self, id: object) -> bool:
-        """Cancel a request of the client; return whether the server has it, and has to be told."""
+    def _cancel(self, id: object) -> Id | None:
+        """Cancel a request of the client; return the id with which the server has it, and has to be told."""
         flight = self._flights.get(id) if isinstance(id, Id) and not isinstance(id, bool) else None
         if flight is None or flight.task is None:
-            return False
+            return None
         flight.task.cancel()
-        return flight.is_sent
+        del self._flights[cast("Id", id)]
+        return flight.sent
 
     async def _to_client(self, message: Message) -> None:
         try:
@@ -284,13 +285,11 @@ class Relay:
             await self._to_client(message)
 
     def _answered_by_server(self, response: Response) -> None:
-        if response.id is not None and (waiting := self._asked.get(response.id)) is not None:
-            if not waiting.done():
-                waiting.set_result(response)
-                return
-        elif response.id in self._abandoned:
-            del self._abandoned[response.id]
+        waiting = None if response.id is None else self._asked.get(response.id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(response)
             return
+        # Late answers to requests that were cancelled, too: nobody can tell them from answers that were made up.
         self._warn_once("an answer of the server was dropped: nobody waits for it")
 
     async def _ask_client(self, request: Request) -> None:

@@ -19,5 +19,6 @@ Modules:
     table              which action a tool is, in code or in a file
     definitions        what a server says of its tools, and the digest by which an operator approves it
     tool_list          the tools of a server, for an operator who makes a table
+    member_names       names of members that some server could take for others
     arguments          arguments that are judged as they were sent, if no server can read them otherwise
 """

@@ -1,20 +1,22 @@
 """The arguments of a tool whose function the guard does not have: judged as they were sent, if that is unambiguous.
 
 Laws: a server must not be able to read a value as another one than the guard has judged. So each value has a JSON type
-that the tool's schema names, and a text that parses as an array, an object, a boolean or null is refused, unless the
-schema says exactly `string` there: some servers parse such texts. A default of the schema counts as the argument that
-was left out. A schema that cannot be followed allows every type, and never more than that. Whatever a schema holds, a
-call is compared with it in a bounded number of steps.
+that the tool's schema names, and a text that parses as an array, an object, a boolean or null is refused: some servers
+parse such texts, also where the schema says `string`. An operator can name arguments that the server takes as texts. A
+name that differs from one of the schema only in upper and lower case is refused. A default of the schema counts as the
+argument that was left out. A schema that cannot be followed allows every type, and never more than that. Whatever a
+schema holds, a call is compared with it in a bounded number of steps.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cached_property
 from typing import Any, Final
 
 from msgspec import Struct
 
 from capx.api.jsonrpc import Object, list_or_empty, object_or_none
+from capx.guard.mcp.member_names import folded
 from capx_caveats import shown
 
 _DEEPEST: Final = 32
@@ -31,6 +33,7 @@ _TYPES: Final = {
     "null": type(None),
 }
 _AMBIGUOUS: Final = "is a text that a server may parse as another value: send the value itself"
+_OTHER_CASE: Final = "has a name that differs from one of the tool's schema only in upper and lower case"
 
 
 class _Option(Struct, frozen=True):
@@ -55,14 +58,32 @@ class Schema:
     def __init__(self, schema: Any) -> None:
         self._root = object_or_none(schema) or {}
         self._resolved: dict[int, tuple[_Option, ...]] = {}
+        self._folded: dict[int, frozenset[str]] = {}
 
-    def problem(self, arguments: Mapping[str, Any]) -> str | None:
-        """Return why these arguments are ambiguous, or None; the text names the argument."""
+    def problem(self, arguments: Mapping[str, Any], texts: Container[str] = ()) -> str | None:
+        """Return why these arguments are ambiguous, or None; the text names the argument.
+
+        `texts` are arguments of which the operator says that the server takes them as the texts that they are.
+        """
         comparison = _Comparison(self)
         for name, value in arguments.items():
+            if self.differs_in_case(self._root, name):
+                return f"{shown(name)} {_OTHER_CASE}"
             if why := comparison.problem(value, _member_schema(self._root, name), 0):
                 return f"{shown(name)} {why}"
+            # Where the schema says `string`: servers parse arguments, and not what is inside of them.
+            if isinstance(value, str) and name not in texts and _parses(value):
+                return f"{shown(name)} {_AMBIGUOUS}"
         return None
+
+    def differs_in_case(self, schema: Object, name: str) -> bool:
+        """Whether a name is none of an object's schema, and one of it is the same but for upper and lower case."""
+        properties = object_or_none(schema.get("properties")) or {}
+        if name in properties:
+            return False
+        if (known := self._folded.get(id(schema))) is None:
+            known = self._folded[id(schema)] = folded(properties)
+        return name.casefold() in known
 
     def defaults(self, arguments: Mapping[str, Any]) -> Object:
         """Return the defaults of the arguments that were left out."""
@@ -141,7 +162,10 @@ class _Comparison:
         # With a list of schemas for the first items, nothing is known of the others.
         of_items = None if "prefixItems" in schema else schema.get("items")
         items = ((item, of_items) for item in list_or_empty(value))
-        members = ((item, _member_schema(schema, name)) for name, item in (object_or_none(value) or {}).items())
+        named = object_or_none(value) or {}
+        if any(self._schema.differs_in_case(schema, name) for name in named):
+            return _OTHER_CASE
+        members = ((item, _member_schema(schema, name)) for name, item in named.items())
         problems = (self.problem(item, one, depth + 1) for item, one in (*items, *members))
         return next(filter(None, problems), None)
 

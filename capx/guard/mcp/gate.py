@@ -34,6 +34,7 @@ from capx.guard.call_facts import unjudgeable
 from capx.guard.guarded_request import SMALL_BODY, GuardedRequest
 from capx.guard.mcp.arguments import Schema
 from capx.guard.mcp.definitions import Definitions, Lister, definition_digest
+from capx.guard.mcp.member_names import name_problem
 from capx.guard.mcp.requested_call import RequestedCall, Unserved, requested_call
 from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.guard.observer import LOGGER, Observer, OnDecision
@@ -146,6 +147,8 @@ class Gate:
             raise Unserved(str(error), INVALID_PARAMS) from None
         if method in OPEN:
             return Entered(self, method, sent)
+        if (why := name_problem(sent or {})) is not None:
+            raise Unserved(f"this request is not served: {why}", INVALID_PARAMS)
         current = GuardedRequest(self._verifier, self._observer, public=False)
         current.large = size > SMALL_BODY
         if method in LISTS:
@@ -236,7 +239,7 @@ class Gate:
 
 
 async def _judge_as_sent(current: GuardedRequest, meant: RequestedCall, schema: Schema) -> None:
-    why = await current.computed(lambda: schema.problem(meant.arguments))
+    why = await current.computed(lambda: schema.problem(meant.arguments, meant.spec.texts))
     if why is not None:
         current.deny(meant.spec.action, unjudgeable(why), sent=True)
     await current.judge_call_async(meant.facts(schema.defaults(meant.arguments)))

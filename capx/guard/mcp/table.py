@@ -34,8 +34,9 @@ class ToolSpec(Struct, frozen=True):
     """The action of a tool, and the facts of its calls.
 
     `args` names the tool's argument for each argument that caveats see; without it, caveats see all arguments by their
-    own names, and otherwise only these. `definition` is the digest of the tool's definition that was approved. With
-    `judged_by_function`, the guarded function of the tool judges the call; the guard admits it.
+    own names, and otherwise only these. `texts` are arguments that the server takes as the texts that they are: of
+    others, a text that parses as JSON is refused. `definition` is the digest of the tool's definition that was
+    approved. With `judged_by_function`, the guarded function of the tool judges the call; the guard admits it.
     """
 
     action: str
@@ -43,6 +44,7 @@ class ToolSpec(Struct, frozen=True):
     attributes: Mapping[str, JSON] | None = None
     cost: Mapping[str, Amount] | None = None
     args: Mapping[str, str] | None = None
+    texts: tuple[str, ...] = ()
     definition: str | None = None
     judged_by_function: bool = False
 
@@ -191,6 +193,7 @@ _SPEC: Final = {
     "action": Field(toml_reader.name(is_action, "an action: labels joined by dots")),
     "tenant": Field(_tenant),
     "args": Field(_renamed),
+    "texts": Field(toml_reader.name_list(is_label, "the name of an argument", "names of arguments")),
     "attributes": Field(_constants("attributes")),
     "cost": Field(_constants("cost")),
     "definition": Field(toml_reader.text),

@@ -167,8 +167,8 @@ def map_(
     """Start the MCP server COMMAND, list its tools, and write a table in which each tool is an action of its own.
 
     Edit the table as you like: several tools may be one action. It holds a digest of each tool as the server describes
-    it now: capx mcp guard refuses a tool whose description or schema has changed since. Look at what has changed, then
-    run this command with --update.
+    it now: capx mcp guard refuses a tool whose description or schema has changed since. With --update, this command
+    approves what was added or has changed, and shows the whole definition of each: read it.
 
     Example: capx mcp map --audience files --out new.toml -- python files_server.py
     """
@@ -213,8 +213,9 @@ def _tell_update(file: Path, update: "Update", as_json: bool) -> None:
         return
     for what, tools in (("added", update.added), ("changed", update.changed)):
         for tool in tools:
-            # What an operator has to look at. The comment in the file stays as it was.
-            screen.say(f"{what}: {tool.name}: {tool.says}", screen.STRONG)
+            # All that the digest covers: what is not shown here would be approved unseen.
+            screen.say(f"{what}: {tool.name}", screen.STRONG)
+            screen.say(tool.whole)
     for name in update.gone:
         screen.say(f"gone, left in the file: {name}")
     if not (update.added or update.changed):
