@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
 
@@ -31,13 +32,32 @@ def read(*pieces: bytes, most: int = 100) -> list[bytes]:
         ((b"data: a\ndata: b\n\n",), [b"a\nb"]),
         ((b"event: message\nid: 7\nretry: 3\ndata: a\n\n",), [b"a"]),
         ((b"event: ping\ndata: a\n\ndata: b\n\n",), [b"b"]),
-        ((b": a comment\n\ndata\n\n",), [b""]),
+        ((b"event:\ndata: a\n\n",), [b"a"]),
+        ((b": a comment\n\n:\n\ndata: a\n\n",), [b"a"]),
+        ((b"data: a\n:\ndata: b\n: \n\n",), [b"a\nb"]),
+        ((b"id: 0\ndata: \n\ndata\n\ndata: a\n\n",), [b"a"]),
+        ((b"data: a\r\rdata: b\r\n\rdata: c\n\r\n",), [b"a", b"b", b"c"]),
+        ((b"data: a\r", b"\n\r", b"\ndata: b\r", b"\n", b"data: c\n\n"), [b"a", b"b\nc"]),
+        ((b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n",), [b"a"]),
+        ((b"\xef", b"\xbb\xbf", b"data: a\n\n"), [b"a"]),
         ((b"data: cut off",), []),
         ((b"data: cut off\n",), []),
     ],
 )
 def test_the_data_of_events_is_found(pieces: tuple[bytes, ...], found: list[bytes]) -> None:
     assert read(*pieces) == found
+
+
+def test_an_event_is_there_at_its_last_cr() -> None:
+    async def stream() -> AsyncGenerator[bytes]:
+        yield b"data: a\r\r"
+        await asyncio.sleep(60)
+
+    async def main() -> bytes:
+        async with asyncio.timeout(20), aclosing(events(stream())) as found:
+            return await anext(found)
+
+    assert asyncio.run(main()) == b"a"
 
 
 @pytest.mark.parametrize("stream", [b"data: " + b"x" * 200 + b"\n\n", b"data: xxxx\n" * 30 + b"\n", b"x" * 200])

@@ -3,6 +3,8 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from capx.api.jsonrpc import Notification, Request, Response
 from capx.api.relay.http_exchange import exchange, headers_for, http_client, send
 from tests.labs.serving import served_here
@@ -35,7 +37,7 @@ def test_the_answer_is_the_response_with_its_id() -> None:
         beside.append(message)
 
     async def main() -> Response:
-        async with served_here(upstream) as origin, http_client(trust_env=False) as client:
+        async with served_here(upstream) as origin, http_client() as client:
             return await exchange(
                 client, origin, Request(1, "tools/call", {}), headers={}, began=began.append, beside=note
             )
@@ -47,10 +49,56 @@ def test_the_answer_is_the_response_with_its_id() -> None:
 
 def test_what_gets_no_answer_is_sent_without_reading_one() -> None:
     async def main() -> int:
-        async with served_here(upstream) as origin, http_client(trust_env=False) as client:
+        async with served_here(upstream) as origin, http_client() as client:
             return (await send(client, origin, Notification("notifications/initialized"), {})).status_code
 
     assert asyncio.run(main()) == 200
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+def test_a_proxy_of_the_environment_reads_nothing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for one in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(one, raising=False)
+    asked: list[str] = []
+
+    async def proxy(scope: Any, receive: Any, send_: Any) -> None:
+        asked.append(scope["path"])
+        await upstream(scope, receive, send_)
+
+    async def main() -> int:
+        async with served_here(proxy) as other, served_here(upstream) as origin:
+            monkeypatch.setenv(name, other)
+            async with http_client() as client:
+                return (await send(client, origin, Notification("notifications/initialized"), {})).status_code
+
+    assert (asyncio.run(main()), asked) == (200, [])
+
+
+def test_the_environment_says_which_authorities_of_tls_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/a/file/that/is/missing")
+    with pytest.raises(FileNotFoundError):
+        http_client()
+
+
+def test_a_header_passes_byte_by_byte() -> None:
+    texts = [b"\xe9", "€".encode()]
+    seen: list[bytes] = []
+
+    async def echo(scope: Any, receive: Any, send_: Any) -> None:
+        await receive()
+        seen.append(dict(scope["headers"])[b"x-sent"])
+        await send_({"type": "http.response.start", "status": 202, "headers": [(b"x-back", seen[-1])]})
+        await send_({"type": "http.response.body"})
+
+    async def main() -> list[str]:
+        async with served_here(echo) as origin, http_client() as client:
+            answers = [
+                await send(client, origin, Notification("notifications/a"), {"x-sent": text.decode("latin-1")})
+                for text in texts
+            ]
+            return [answer.headers["x-back"] for answer in answers]
+
+    assert [back.encode("latin-1") for back in asyncio.run(main())] == seen == texts
 
 
 def test_a_message_goes_with_headers_of_its_own() -> None:

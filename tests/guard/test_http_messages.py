@@ -13,6 +13,7 @@ from capx.guard.mcp.http_messages import (
     body_of,
     headers_of,
     host_of,
+    host_of_origin,
     sent_back,
     sent_on,
     until_gone,
@@ -75,6 +76,14 @@ def test_only_headers_of_sessions_and_logins_go_back() -> None:
 )
 def test_the_host_is_named_without_its_port(header: str, name: str) -> None:
     assert host_of(header) == name
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [("http://localhost:80", "localhost"), ("https://[::1]", "[::1]"), ("null", ""), ("", ""), ("localhost", "")],
+)
+def test_the_host_of_a_page_is_named(header: str, name: str) -> None:
+    assert host_of_origin(header) == name
 
 
 def test_an_answer_is_json_until_a_message_comes_before_it() -> None:

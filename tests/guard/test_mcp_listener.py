@@ -40,10 +40,15 @@ class Upstream:
         while (message := await receive()).get("more_body"):
             body += message["body"]
         body += message.get("body", b"")
-        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
         said: dict[str, Any] = json.loads(body) if body else {}
         self.got.append((scope["method"], headers, said))
-        if scope["method"] == "GET":
+        if scope["method"] == "GET" and self.how == "stays open":
+            await self._plain(send, 200, [(b"content-type", b"text/event-stream")], b":\n\n", more=True)
+            await receive()
+        elif scope["method"] == "GET" and self.how == "asks":
+            await self._events(send, [{"id": "7", "method": "roots/list"}])
+        elif scope["method"] == "GET":
             await self._events(send, [answer(7, {"leaked": True}), {"method": "notifications/tools/list_changed"}])
         elif scope["method"] == "DELETE":
             await self._plain(send, 204)
@@ -76,9 +81,9 @@ class Upstream:
             pairs = [(b"content-type", b"application/json"), (b"mcp-session-id", b"s1"), (b"x-other", b"1")]
             await self._plain(send, 200, pairs, encoded(message))
 
-    async def _plain(self, send: Any, status: int, headers: Any = (), body: bytes = b"") -> None:
+    async def _plain(self, send: Any, status: int, headers: Any = (), body: bytes = b"", *, more: bool = False) -> None:
         await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _events(self, send: Any, messages: list[dict[str, Any]]) -> None:
         pairs = [(b"content-type", b"text/event-stream"), (b"mcp-session-id", b"s1")]
@@ -111,7 +116,8 @@ class Client:
         return encoded({"id": id, "method": method, "params": with_own(params, OwnMeta(shown.text))})
 
     async def post(self, body: bytes, **headers: str) -> httpx.Response:
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {"content-type": "application/json; charset=utf-8", **named}
         return await self.http.post("/mcp", content=body, headers=sent)
 
 
@@ -131,7 +137,14 @@ def run() -> Iterator[Run]:
             handler = GuardHandler(Gate(authority.verifier("files"), table), warned.append)
             hosts = ("127.0.0.1", "localhost")
             app = Listener(
-                handler, client, f"{origin}/mcp", warn=warned.append, hosts=hosts, max_message=1 << 20, most=4
+                handler,
+                client,
+                f"{origin}/mcp",
+                warn=warned.append,
+                hosts=hosts,
+                max_message=1 << 20,
+                most=4,
+                most_streams=2,
             )
             async with (
                 served_here(app) as own,
@@ -274,8 +287,7 @@ def test_a_call_that_is_sent_as_a_notification_is_refused(run: Run) -> None:
         assert (await client.post(body)).status_code == 400
         assert client.upstream.got == []
         assert (await client.post(encoded({"method": "notifications/initialized"}))).status_code == 202
-        assert (await client.post(encoded({"id": 1, "result": {}}))).status_code == 202
-        assert len(client.upstream.got) == 2
+        assert len(client.upstream.got) == 1
 
     run(act)
 
@@ -307,12 +319,110 @@ def test_more_requests_than_may_be_in_flight_are_refused(run: Run) -> None:
     run(act)
 
 
+def test_strangers_do_not_lock_out_who_presents(run: Run) -> None:
+    async def act(client: Client) -> None:
+        await client.post(client.request("read"))
+        client.upstream.hold = 0.5
+        # The gate looks at no presentation in an open method, so this one proves nothing.
+        params = {"_meta": {"dev.capx/presentation": "x"}}
+        strangers = [client.post(encoded({"id": nth, "method": "initialize", "params": params})) for nth in range(4)]
+        held = asyncio.gather(*strangers)
+        await asyncio.sleep(0.2)
+        bare = await client.post(encoded({"id": 9, "method": "tools/call", "params": {"name": "read"}}))
+        assert (await client.post(client.request("read"))).status_code == 200
+        assert sorted([one.status_code for one in await held]) == [200] * 2 + [503] * 2
+        assert (bare.status_code, bare.json()["id"]) == (503, 9)
+        assert "2 requests without a presentation" in bare.json()["error"]["message"]
+
+    run(act)
+
+
+def test_more_streams_than_may_be_open_are_refused(run: Run) -> None:
+    async def act(client: Client) -> None:
+        client.upstream.how = "stays open"
+        async with client.http.stream("GET", "/mcp") as one:
+            async with client.http.stream("GET", "/mcp") as two:
+                assert (await client.http.get("/mcp")).status_code == 503
+                assert (one.status_code, two.status_code) == (200, 200)
+            await asyncio.sleep(0.2)
+            async with client.http.stream("GET", "/mcp") as three:
+                assert three.status_code == 200
+
+    run(act)
+
+
+def test_an_answer_passes_once_to_the_session_that_was_asked(run: Run) -> None:
+    async def act(client: Client) -> None:
+        client.upstream.how = "events"
+        await client.post(client.request("read"))
+        await client.post(client.request("read"))
+        client.upstream.how = "asks"
+        await client.http.get("/mcp", headers={"mcp-session-id": "s2"})
+        before = len(client.upstream.got)
+        for session, id in (("s1", 2), ("s1", "1"), ("s2", 1), ("s2", 7), ("s1", "7")):
+            assert (await client.post(encoded(answer(id, {})), mcp_session_id=session)).status_code == 202
+        assert (await client.post(encoded(answer(1, {})))).status_code == 202
+        assert len(client.upstream.got) == before
+        for session, id in (("s1", 1), ("s1", 1), ("s2", "7"), ("s2", "7")):
+            assert (await client.post(encoded(answer(id, {})), mcp_session_id=session)).status_code == 202
+        assert [body["id"] for _, _, body in client.upstream.got[before:]] == [1, "7"]
+
+    run(act)
+
+
+def test_no_answer_passes_to_a_session_that_has_ended(run: Run) -> None:
+    async def act(client: Client) -> None:
+        client.upstream.how = "asks"
+        await client.http.get("/mcp", headers={"mcp-session-id": "s2"})
+        await client.http.delete("/mcp", headers={"mcp-session-id": "s2"})
+        await client.post(encoded(answer("7", {})), mcp_session_id="s2")
+        assert [method for method, _, _ in client.upstream.got] == ["GET", "DELETE"]
+
+    run(act)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "", "application/x-www-form-urlencoded", "application/jsonx"])
+def test_what_a_page_may_send_unasked_is_refused(run: Run, kind: str) -> None:
+    async def act(client: Client) -> None:
+        found = await client.post(client.request("read"), content_type=kind)
+        assert (found.status_code, client.upstream.got) == (415, [])
+
+    run(act)
+
+
+def test_a_page_of_another_host_is_refused(run: Run) -> None:
+    async def act(client: Client) -> None:
+        for origin in ("https://evil.example", "null", "http://localhost.evil.example", ""):
+            assert (await client.post(client.request("read"), origin=origin)).status_code == 403
+            assert (await client.http.get("/mcp", headers={"origin": origin})).status_code == 403
+        assert client.upstream.got == []
+        assert (await client.post(client.request("read"), origin="http://localhost:6274")).status_code == 200
+
+    run(act)
+
+
+def test_headers_that_are_not_ascii_pass(run: Run) -> None:
+    async def act(client: Client) -> None:
+        sent = [(b"x-a", b"\xe9"), (b"content-type", b"application/json")]
+        told = encoded({"method": "notifications/initialized"})
+        assert (await client.http.post("/mcp", content=told, headers=sent)).status_code == 202
+        assert (await client.http.post("/mcp", content=client.request("read"), headers=sent)).status_code == 200
+        assert (await client.http.get("/mcp", headers=sent)).status_code == 200
+        assert (await client.http.delete("/mcp", headers=sent)).status_code == 204
+        passed = [headers["x-a"] for _, headers, body in client.upstream.got if body.get("method") != "tools/list"]
+        assert passed == ["é"] * 4
+
+    run(act)
+
+
 def test_a_request_whose_client_is_gone_is_ended_at_the_server(run: Run) -> None:
     async def act(client: Client) -> None:
         client.upstream.hold = 1
         with pytest.raises(httpx.ReadTimeout):
             # The guard lists the tools for itself now, so the call has not been sent on.
-            await client.http.post("/mcp", content=client.request("read"), timeout=0.3)
+            await client.http.post(
+                "/mcp", content=client.request("read"), headers={"content-type": "application/json"}, timeout=0.3
+            )
         await asyncio.sleep(1.5)
         assert [body["method"] for _, _, body in client.upstream.got] == ["tools/list"]
 
@@ -363,7 +473,8 @@ def test_a_server_that_is_away_is_a_bad_gateway(run: Run) -> None:
             handler = GuardHandler(Gate(Authority.temporary().verifier("files"), ToolTable("files")), warned.append)
             app = Listener(handler, away, "http://127.0.0.1:1/mcp", warn=warned.append)
             async with served_here(app) as own, httpx.AsyncClient(base_url=own, trust_env=False) as http:
-                found = await http.post("/mcp", content=encoded({"id": 1, "method": "ping"}))
+                ping = encoded({"id": 1, "method": "ping"})
+                found = await http.post("/mcp", content=ping, headers={"content-type": "application/json"})
                 assert (found.status_code, found.json()["id"]) == (502, 1)
 
     run(act)

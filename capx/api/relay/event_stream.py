@@ -1,15 +1,20 @@
 """Messages in an event stream of HTTP (text/event-stream), one in the data of each event.
 
-Law: the ids of events do not pass, so nobody resumes a stream past a guard.
+Laws: the ids of events do not pass, so nobody resumes a stream past a guard. A stream is read as the HTML standard says
+(section 9.2.6), because a client without a guard would read it so.
 """
 
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Final
 
 from capx.api.jsonrpc import Message, write_message
-from capx.api.relay.lines import MAX_MESSAGE, Lines, TooLong
+from capx.api.relay.lines import MAX_MESSAGE, TooLong
 
 MEDIA_TYPE: Final = "text/event-stream"
+_LINE_END: Final = re.compile(rb"\r\n|\r|\n")
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 def write_event(message: Message) -> bytes:
@@ -22,26 +27,43 @@ async def events(pieces: AsyncIterator[bytes], most: int = MAX_MESSAGE) -> Async
 
     An event that has not ended when the stream ends is left out.
     """
-
-    async def piece() -> bytes:
-        while (found := await anext(pieces, None)) == b"":
-            pass
-        return found or b""
-
-    lines = Lines(piece, most, blank=True)
     data: list[bytes] = []
     size, is_message = 0, True
-    while (line := await lines.next()) is not None:
-        name, _, value = line.removesuffix(b"\r").partition(b":")
-        value = value.removeprefix(b" ")
-        if name == b"data":
-            data.append(value)
-            size += len(value) + 1
-            if size > most + 1:
-                raise TooLong(most, data[0])
-        elif name == b"event":
-            is_message = value == b"message"
-        elif not name and not value:
-            if data and is_message:
-                yield b"\n".join(data)
-            data, size, is_message = [], 0, True
+    async with aclosing(_lines(pieces, most)) as lines:
+        async for line in lines:
+            name, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if name == b"data":
+                data.append(value)
+                size += len(value) + 1
+                if size > most + 1:
+                    raise TooLong(most, data[0])
+            elif name == b"event":
+                is_message = value in (b"", b"message")
+            elif not line:
+                # Servers begin a stream with an event of no data, whose id its client could resume from.
+                if any(data) and is_message:
+                    yield b"\n".join(data)
+                data, size, is_message = [], 0, True
+
+
+async def _lines(pieces: AsyncIterator[bytes], most: int) -> AsyncGenerator[bytes]:
+    """Yield each line without its end; raises TooLong."""
+    line = bytearray()
+    is_first, after_cr = True, False
+    async for piece in pieces:
+        if not piece:
+            continue
+        # An end of CR and LF may be cut in two. The line is whole at its CR: what comes next may be long in coming.
+        *ends, rest = _LINE_END.split(piece.removeprefix(b"\n") if after_cr else piece)
+        after_cr = piece.endswith(b"\r")
+        for end in ends:
+            line += end
+            if len(line) > most:
+                raise TooLong(most, bytes(line[:most]))
+            yield bytes(line.removeprefix(_BOM) if is_first else line)
+            line.clear()
+            is_first = False
+        line += rest
+        if len(line) > most:
+            raise TooLong(most, bytes(line[:most]))

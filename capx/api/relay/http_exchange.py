@@ -1,7 +1,9 @@
 """One message that is sent to a server over HTTP, and what comes back for it.
 
 Laws: the answer to a request is the response with its id, in JSON or in an event stream; a response with another id is
-dropped. No redirect is followed. Nothing but messages comes back: of any other body, only the status is told.
+dropped. No redirect is followed. Nothing but messages comes back: of any other body, only the status is told. No proxy
+of the environment is used: it would read each presentation. Headers are latin-1 in both directions, so each byte of one
+passes as it is.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,7 +25,7 @@ from capx.api.jsonrpc import (
     write_message,
 )
 from capx.api.relay.event_stream import MEDIA_TYPE, events
-from capx.api.relay.http_headers import message_headers
+from capx.api.relay.http_headers import media_type, message_headers
 from capx.api.relay.lines import MAX_MESSAGE, TooLong
 from capx.errors import CapxError
 
@@ -55,14 +57,34 @@ def http_client(**settings: Any) -> httpx.AsyncClient:
     """Make a client for the exchanges with one server."""
     # Each stream of a session is a connection: a bound here would let one client lock out the others.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    return httpx.AsyncClient(timeout=httpx.Timeout(None, connect=CONNECT_SECONDS), limits=limits, **settings)
+    # The environment says nothing but which authorities of TLS are trusted (SSL_CERT_FILE, SSL_CERT_DIR).
+    tls = httpx.create_ssl_context()
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+        limits=limits,
+        trust_env=False,
+        verify=tls,
+        event_hooks={"response": [_read_as_latin_1]},
+        **settings,
+    )
 
 
-def headers_for(message: Message, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers with which a message is sent, besides those that are given."""
+async def _read_as_latin_1(answer: httpx.Response) -> None:
+    # httpx guesses an encoding, in which a header cannot be written back.
+    answer.headers.encoding = "latin-1"
+
+
+def latin_1(headers: Mapping[str, str]) -> httpx.Headers:
+    """Return headers as they are sent."""
+    # Of a text that is not ASCII, httpx would raise UnicodeEncodeError.
+    return httpx.Headers(headers, encoding="latin-1")
+
+
+def headers_for(message: Message, given: Mapping[str, str]) -> httpx.Headers:
+    """Return the headers with which a message is sent: those that are given, and its own."""
     # The body must come as it is: unpacked, it could have any length.
     own = {"accept": f"{JSON}, {MEDIA_TYPE}", "content-type": JSON, "accept-encoding": "identity"}
-    return {**given, **own, **message_headers(message)}
+    return latin_1({**given, **own, **message_headers(message)})
 
 
 async def exchange(
@@ -94,10 +116,11 @@ async def exchange(
 
 async def _answer(answer: httpx.Response, request: Request, beside: Beside, most: int) -> Response | None:
     """Return the answer in a response of HTTP; None if there is none."""
+    kind = media_type(answer.headers.get("content-type", ""))
     try:
-        if _media_type(answer) == MEDIA_TYPE and answer.is_success:
+        if kind == MEDIA_TYPE and answer.is_success:
             return await _in_stream(answer, request, beside, most)
-        if _media_type(answer) == JSON:
+        if kind == JSON:
             message = read_message(await bounded(answer, most))
             return message if isinstance(message, Response) and message.id == request.id else None
     except (TooLong, UnreadableMessage) as error:
@@ -125,11 +148,6 @@ async def bounded(answer: httpx.Response, most: int) -> bytes:
         if len(body) > most:
             raise TooLong(most, bytes(body[:most]))
     return bytes(body)
-
-
-def _media_type(answer: httpx.Response) -> str:
-    named: str = answer.headers.get("content-type", "")
-    return named.partition(";")[0].strip().lower()
 
 
 async def send(

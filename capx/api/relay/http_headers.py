@@ -22,6 +22,11 @@ _NAMED_BY: Final = {"tools/call": "name", "prompts/get": "name", "resources/read
 _ENCODED: Final = "=?base64?"
 
 
+def media_type(content_type: str) -> str:
+    """Return the media type in a Content-Type header, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def repeats_message(header: str) -> bool:
     """Whether a header, in lower case, repeats what a message says."""
     return header in (_METHOD, _NAME) or header.startswith(_PARAM)

@@ -26,8 +26,8 @@ from capx.api.jsonrpc import (
 )
 from capx.api.relay.connection import Gone
 from capx.api.relay.event_stream import MEDIA_TYPE, events
-from capx.api.relay.http_exchange import NotAnswered, exchange, http_client, send
-from capx.api.relay.http_headers import SESSION, VERSION, negotiated_version
+from capx.api.relay.http_exchange import NotAnswered, exchange, http_client, latin_1, send
+from capx.api.relay.http_headers import SESSION, VERSION, media_type, negotiated_version
 from capx.api.relay.lines import MAX_MESSAGE, TooLong
 
 _WAITING: Final = 64
@@ -111,10 +111,10 @@ class HttpServer:
 
     async def _read_stream(self) -> None:
         """Receive what the server says by itself, if it has a stream for that."""
-        headers = {**self._headers, "accept": MEDIA_TYPE, "accept-encoding": "identity"}
+        headers = latin_1({**self._headers, "accept": MEDIA_TYPE, "accept-encoding": "identity"})
         with suppress(httpx.HTTPError, TooLong):
             async with self._client.stream("GET", self._url, headers=headers) as answer:
-                if not answer.headers.get("content-type", "").startswith(MEDIA_TYPE):
+                if media_type(answer.headers.get("content-type", "")) != MEDIA_TYPE:
                     return
                 async for data in events(answer.aiter_raw(), self._most):
                     # Answers come with their own requests, and nowhere else.
@@ -132,7 +132,7 @@ class HttpServer:
         if SESSION in self._headers:
             with suppress(httpx.HTTPError, TimeoutError):
                 async with asyncio.timeout(_GOODBYE):
-                    await self._client.delete(self._url, headers=self._headers)
+                    await self._client.delete(self._url, headers=latin_1(self._headers))
         await self._client.aclose()
 
     def ending(self) -> str:

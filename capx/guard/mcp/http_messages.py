@@ -113,6 +113,11 @@ def host_of(header: str) -> str:
     return name.lower()
 
 
+def host_of_origin(header: str) -> str:
+    """Return the name in an Origin header; nothing for `null`, the origin of a page that has none."""
+    return host_of(header.partition("://")[2])
+
+
 async def body_of(receive: Receive, most: int) -> bytes:
     """Return the body of a request; raises TooLong, ClientGone or TimeoutError."""
     body = bytearray()

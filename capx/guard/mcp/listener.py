@@ -7,8 +7,11 @@ Laws:
 - Headers pass, such as those of OAuth, but for those that belong to one connection, and those that repeat what a
   message says: these are written anew.
 - Of what the server answers, a status and messages pass, and the headers of sessions and logins; no other bytes.
+- What a client answers passes only if the server has asked it in that session.
 - A request that is cancelled while it is judged is not sent on; also if its client is gone.
-- Where only this machine can connect, a request for another host is refused: a web page may have sent it.
+- No web page can send a message: it would have to ask for the content type of JSON first. Where only this machine can
+  connect, a request for another host or from a page of another host is refused.
+- Requests and streams are bounded; strangers get half of the requests.
 """
 
 import asyncio
@@ -33,8 +36,8 @@ from capx.api.jsonrpc import (
 )
 from capx.api.relay.connection import Warn
 from capx.api.relay.event_stream import MEDIA_TYPE, events
-from capx.api.relay.http_exchange import NotAnswered, exchange, send
-from capx.api.relay.http_headers import SESSION
+from capx.api.relay.http_exchange import JSON, NotAnswered, exchange, latin_1, send
+from capx.api.relay.http_headers import SESSION, media_type
 from capx.api.relay.lines import MAX_MESSAGE, TooLong
 from capx.api.relay.relay import MOST_REQUESTS, OVERLOADED
 from capx.guard.asgi.messages import Receive, Scope, Send
@@ -44,12 +47,17 @@ from capx.guard.mcp.http_messages import (
     body_of,
     headers_of,
     host_of,
+    host_of_origin,
     sent_back,
     sent_on,
     until_gone,
 )
 from capx.guard.mcp.proxy import GuardHandler
+from capx.guard.mcp.server_requests import ServerRequests
+from capx.guard.mcp.slots import NoSlot, RequestSlots, Slots
 
+MOST_STREAMS: Final = 64
+"""How many GET streams are open at once, unless somebody sets another bound."""
 _CANCELLED: Final = "notifications/cancelled"
 
 
@@ -69,6 +77,7 @@ class Listener:
         hosts: Iterable[str] | None = None,
         max_message: int = MAX_MESSAGE,
         most: int = MOST_REQUESTS,
+        most_streams: int = MOST_STREAMS,
     ) -> None:
         self._handler = handler
         self._client = client
@@ -77,8 +86,9 @@ class Listener:
         self._warn = warn
         self._hosts = None if hosts is None else frozenset(hosts)
         self._max_message = max_message
-        self._most = most
-        self._in_flight = 0
+        self._slots = RequestSlots(most)
+        self._streams = Slots(most_streams, "streams")
+        self._asked = ServerRequests()
         self._judged: dict[tuple[str, type, object], _Exchange] = {}
         """The requests of sessions, by session and id."""
 
@@ -90,6 +100,8 @@ class Listener:
         headers = headers_of(scope)
         if self._hosts is not None and host_of(headers.get("host", "")) not in self._hosts:
             await answer.status(HTTPStatus.MISDIRECTED_REQUEST)
+        elif self._hosts is not None and "origin" in headers and host_of_origin(headers["origin"]) not in self._hosts:
+            await answer.status(HTTPStatus.FORBIDDEN)
         elif scope["path"] != self._path:
             await answer.status(HTTPStatus.NOT_FOUND)
         elif scope["method"] == "POST":
@@ -102,6 +114,9 @@ class Listener:
             await answer.status(HTTPStatus.METHOD_NOT_ALLOWED, {"allow": "GET, POST, DELETE"})
 
     async def _post(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer) -> None:
+        if media_type(headers.get("content-type", "")) != JSON:
+            await answer.status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+            return
         try:
             body = await body_of(receive, self._max_message)
             message = read_message(body)
@@ -123,14 +138,19 @@ class Listener:
     async def _request(
         self, request: Request, size: int, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer
     ) -> None:
+        try:
+            with self._slots.one(request):
+                await self._exchange(request, size, headers, receive, answer)
+        except NoSlot as error:
+            await answer.json(failure(request.id, OVERLOADED, str(error)), HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _exchange(
+        self, request: Request, size: int, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer
+    ) -> None:
         session = headers.get(SESSION)
         key = None if session is None else (session, type(request.id), request.id)
         if key in self._judged:
             await answer.json(failure(None, INVALID_REQUEST, "this id is in use"), HTTPStatus.BAD_REQUEST)
-            return
-        if self._in_flight >= self._most:
-            why = f"{self._most} requests are being answered already: wait for an answer, then try again"
-            await answer.json(failure(request.id, OVERLOADED, why), HTTPStatus.SERVICE_UNAVAILABLE)
             return
         exchanged = _Exchange(
             self._client,
@@ -140,11 +160,11 @@ class Listener:
             headers=sent_on(headers),
             most=self._max_message,
             noted=self._handler.noted,
+            asked=self._asked,
         )
         working = asyncio.create_task(self._answered(exchanged, size))
         exchanged.task = working
         leaving = asyncio.create_task(until_gone(receive))
-        self._in_flight += 1
         if key is not None:
             self._judged[key] = exchanged
         try:
@@ -154,7 +174,6 @@ class Listener:
             working.cancel()
             leaving.cancel()
             await asyncio.gather(working, leaving, return_exceptions=True)
-            self._in_flight -= 1
             if key is not None:
                 del self._judged[key]
         if exchanged.is_cancelled:
@@ -183,6 +202,10 @@ class Listener:
                 await answer.status(HTTPStatus.ACCEPTED)
                 return
             passing = self._handler.passing(message)
+        elif not self._asked.take(headers.get(SESSION), message.id):
+            # Dropped, but no error: the server may have it already, and some clients end with an error here.
+            await answer.status(HTTPStatus.ACCEPTED)
+            return
         if passing is None:
             await answer.status(HTTPStatus.BAD_REQUEST)
             return
@@ -204,6 +227,13 @@ class Listener:
         return True
 
     async def _get(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer) -> None:
+        try:
+            with self._streams.one():
+                await self._listen(headers, receive, answer)
+        except NoSlot:
+            await answer.status(HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _listen(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer) -> None:
         listening = asyncio.create_task(self._stream(headers, answer))
         leaving = asyncio.create_task(until_gone(receive))
         try:
@@ -215,36 +245,40 @@ class Listener:
 
     async def _stream(self, headers: Mapping[str, str], answer: HttpAnswer) -> None:
         """Pass what the server says by itself."""
-        passing = {**sent_on(headers), "accept": MEDIA_TYPE, "accept-encoding": "identity"}
+        passing = latin_1({**sent_on(headers), "accept": MEDIA_TYPE, "accept-encoding": "identity"})
         try:
             async with self._client.stream("GET", self._url, headers=passing) as came:
                 back = sent_back(came.headers)
-                if not (came.is_success and came.headers.get("content-type", "").startswith(MEDIA_TYPE)):
+                if not (came.is_success and media_type(came.headers.get("content-type", "")) == MEDIA_TYPE):
                     await answer.status(HTTPStatus.BAD_GATEWAY if came.is_success else came.status_code, back)
                     return
                 await answer.begin_stream(back)
                 async with aclosing(events(came.aiter_raw(), self._max_message)) as found:
                     async for data in found:
-                        await self._pass_event(data, answer)
+                        await self._pass_event(data, headers.get(SESSION), answer)
         except (httpx.HTTPError, TooLong):
             if not answer.has_begun:
                 await answer.status(HTTPStatus.BAD_GATEWAY)
         await answer.end_stream()
 
-    async def _pass_event(self, data: bytes, answer: HttpAnswer) -> None:
+    async def _pass_event(self, data: bytes, session: str | None, answer: HttpAnswer) -> None:
         with suppress(UnreadableMessage):
             message = read_message(data)
             if isinstance(message, Notification):
                 self._handler.noted(message)
+            elif isinstance(message, Request):
+                self._asked.note(session, message.id)
             if not isinstance(message, Response):
                 await answer.event(message)
 
     async def _delete(self, headers: Mapping[str, str], answer: HttpAnswer) -> None:
         try:
-            came = await self._client.delete(self._url, headers=sent_on(headers))
+            came = await self._client.delete(self._url, headers=latin_1(sent_on(headers)))
         except httpx.HTTPError:
             await answer.status(HTTPStatus.BAD_GATEWAY)
         else:
+            if came.is_success:
+                self._asked.forget(headers.get(SESSION))
             await answer.status(came.status_code, sent_back(came.headers))
 
 
@@ -261,6 +295,7 @@ class _Exchange:
         headers: Mapping[str, str],
         most: int,
         noted: Callable[[Notification], None],
+        asked: ServerRequests,
     ) -> None:
         self._client = client
         self._url = url
@@ -274,6 +309,7 @@ class _Exchange:
         self.headers: Mapping[str, str] = {}
         """The headers of the server's answer that go back."""
         self._noted = noted
+        self._asked = asked
 
     async def ask(self, request: Request) -> Response:
         """Send the request, or one of the guard's own, whose answer and messages are for the guard alone."""
@@ -283,8 +319,12 @@ class _Exchange:
         async def beside(message: Request | Notification) -> None:
             if isinstance(message, Notification):
                 self._noted(message)
-            if not is_own:
-                await self.answer.event(message, self.headers)
+            if is_own:
+                return
+            if isinstance(message, Request):
+                # The answer to `initialize` is the first that names the session.
+                self._asked.note(self._headers.get(SESSION) or self.headers.get(SESSION), message.id)
+            await self.answer.event(message, self.headers)
 
         def began(headers: Mapping[str, str]) -> None:
             if not is_own:

@@ -1,0 +1,40 @@
+"""What a server over HTTP has asked its clients: each answer once, in its session, and within bounds."""
+
+from capx.guard.mcp.server_requests import MOST_OF_SESSION, MOST_SESSIONS, ServerRequests
+
+
+def test_each_question_has_one_answer_in_its_session() -> None:
+    asked = ServerRequests()
+    asked.note("a", 1)
+    asked.note(None, "1")
+    assert not any([asked.take("a", "1"), asked.take("b", 1), asked.take(None, 1), asked.take("a", None)])
+    assert (asked.take("a", 1), asked.take("a", 1)) == (True, False)
+    assert asked.take(None, "1")
+
+
+def test_a_session_with_many_questions_costs_no_other_session_one() -> None:
+    asked = ServerRequests()
+    asked.note("a", 0)
+    for id in range(MOST_OF_SESSION + 1):
+        asked.note("b", id)
+    assert asked.take("a", 0)
+    assert [asked.take("b", id) for id in (0, 1, MOST_OF_SESSION)] == [False, True, True]
+
+
+def test_the_session_that_was_asked_longest_ago_is_forgotten() -> None:
+    asked = ServerRequests()
+    asked.note("old", 1)
+    asked.note("kept", 1)
+    for nth in range(MOST_SESSIONS - 2):
+        asked.note(str(nth), 1)
+    asked.note("kept", 2)
+    asked.note("new", 1)
+    assert (asked.take("old", 1), asked.take("kept", 1), asked.take("0", 1)) == (False, True, True)
+
+
+def test_a_session_that_has_ended_is_forgotten() -> None:
+    asked = ServerRequests()
+    asked.note("a", 1)
+    asked.forget("a")
+    asked.forget("b")
+    assert not asked.take("a", 1)
