@@ -6,10 +6,9 @@ The laws are those of `httpx_client`, and the code is the same: `capx.agent.pres
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-import httpx2
-
 from capx.agent.actor import Actor
 from capx.agent.http_library import AsyncRest, HttpLibrary, Rest
+from capx.agent.library_version import demand_library
 from capx.agent.presented_call import MAX_ATTEMPTS
 from capx.agent.presented_request import ASK_EXTENSION, GRANTED_EXTENSION, NOTES_EXTENSION
 from capx.agent.presenting_transport import (
@@ -20,6 +19,10 @@ from capx.agent.presenting_transport import (
     transport_settings,
 )
 from capx.agent.redirected import Redirected
+
+demand_library("httpx2", at_least=(2, 16), below=3, extra="httpx2")
+
+import httpx2  # noqa: E402 # its version is checked first
 
 __all__ = [
     "ASK_EXTENSION",

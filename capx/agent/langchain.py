@@ -30,8 +30,8 @@ from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.tokens.guarded_function import guard_of
 
 # Outside of these ranges, hooks are called in another way, or not at all.
-demand_library("langchain", at_least=(1, 3, 8), below=2)
-demand_library("langgraph", at_least=(1, 2), below=2)
+demand_library("langchain", at_least=(1, 3, 8), below=2, extra="langchain")
+demand_library("langgraph", at_least=(1, 2), below=2, extra="langchain")
 
 from langchain.agents.middleware import AgentMiddleware, ToolCallRequest  # noqa: E402 # its version is checked first
 from langchain_core.messages import ToolMessage  # noqa: E402

@@ -8,10 +8,10 @@ import re
 from capx.errors import ConfigurationProblem
 
 
-def demand_library(library: str, *, at_least: tuple[int, ...], below: int) -> None:
+def demand_library(library: str, *, at_least: tuple[int, ...], below: int, extra: str | None = None) -> None:
     """Raise ConfigurationProblem unless a version of a library is installed that its adapter was made for.
 
-    An adapter calls it when it is imported.
+    An adapter calls it when it is imported. `extra` is the extra of capx-auth that brings the library.
     """
     from importlib.metadata import PackageNotFoundError, version  # only adapters need it
 
@@ -19,7 +19,8 @@ def demand_library(library: str, *, at_least: tuple[int, ...], below: int) -> No
     try:
         found = version(library)
     except PackageNotFoundError:
-        raise ConfigurationProblem(f"this adapter needs {library}: install {wanted}") from None
+        pip = "" if extra is None else f", with pip install 'capx-auth[{extra}]'"
+        raise ConfigurationProblem(f"this adapter needs {library}: install {wanted}{pip}") from None
     release = re.match(r"\d+(\.\d+)*", found)
     numbers = tuple(map(int, release[0].split("."))) if release else ()
     if not at_least <= numbers < (below,):

@@ -19,8 +19,6 @@ one that nobody can judge now. If nobody acts, the request is not sent, and Inva
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, cast
 
-from mcp.shared import exceptions
-
 from capx.agent.actor import Actor, bundle_of, current_actor, why_nobody_acts
 from capx.agent.library_version import demand_library
 from capx.agent.mcp_request import kind_of, own_meta
@@ -42,13 +40,16 @@ from capx.tokens.capability import Presentation
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
 
+demand_library("mcp", at_least=(1, 24), below=3, extra="mcp")
+
+from mcp.shared import exceptions  # noqa: E402 # its version is checked first
+
 if TYPE_CHECKING:
     from mcp import ClientSession
 
 _Send = Callable[..., Coroutine[Any, Any, Any]]
 """`ClientSession.send_request`: a request, the type of its result, and settings of the SDK."""
 
-demand_library("mcp", at_least=(1, 24), below=3)
 # The name in 2, and that in 1.
 _ServerError: type[Exception] = getattr(exceptions, "MCPError", None) or vars(exceptions)["McpError"]
 

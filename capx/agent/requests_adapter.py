@@ -18,12 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn, cast
 from urllib.parse import urljoin, urlsplit
 
-import requests
-import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.util import parse_url
-
 from capx.agent.actor import Actor
+from capx.agent.library_version import demand_library
 from capx.agent.presented_call import PassedCapabilities, PresentedCall
 from capx.agent.presented_request import kind_of
 from capx.agent.presenting_transport import MAX_BODY, Body, actor_at
@@ -33,6 +29,13 @@ from capx.api.problems import from_denial
 from capx.errors import InvalidRequest
 from capx.tokens.binding import HttpRequest
 from capx.tokens.capability import Presentation
+
+demand_library("requests", at_least=(2, 32, 3), below=3, extra="requests")
+
+import requests  # noqa: E402 # its version is checked first
+import urllib3  # noqa: E402
+from requests.adapters import HTTPAdapter  # noqa: E402
+from urllib3.util import parse_url  # noqa: E402
 
 __all__ = ["MAX_BODY", "CapxAdapter", "Redirected", "session"]
 

@@ -30,7 +30,7 @@ class JudgedFunction:
 
     def __init__(self, function: Callable[..., Any], spec: CallSpec, injected: Iterable[str] = ()) -> None:
         self.signature = _judgeable(function)
-        self.injected = frozenset(injected)
+        self.injected = parameter_names(injected)
         if unknown := self.injected.difference(self.signature.parameters):
             raise ConfigurationProblem(
                 f"`injected=` names {', '.join(sorted(unknown))}, which {function.__qualname__} does not take"
@@ -59,9 +59,24 @@ class BoundCall(Struct, frozen=True):
     stated: StatedCall
 
 
+def parameter_names(injected: Iterable[str]) -> frozenset[str]:
+    """Return the names of parameters; ConfigurationProblem for one text, whose letters would be the names."""
+    if isinstance(injected, str):
+        raise ConfigurationProblem(
+            f"`injected=` is one text: name the parameters in a tuple, as in ({injected!r:.80},)"
+        )
+    return frozenset(injected)
+
+
 def _judgeable(function: Callable[..., Any]) -> "Signature":
     import inspect
 
+    # Whatever its type says: a framework's decorator may return an object of its own.
+    found: object = function
+    if not callable(found):
+        raise ConfigurationProblem(
+            f"a {type(found).__name__} is no function: put the guard below the decorator that makes a tool of it"
+        )
     # The token could expire, or be revoked, between the call and the first value.
     demand_no_generator(function)
     signature = inspect.signature(function)

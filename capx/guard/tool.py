@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from capx.agent.actor import Actor, run_as
 from capx.agent.unfinished_work import demand_finished, returns_coroutine
 from capx.background import in_pool, without_loop
-from capx.errors import ConfigurationProblem, InvalidRequest
+from capx.errors import InvalidRequest
 from capx.guard.call_facts import CallSpec, Costs, Derived, Tenancy
 from capx.guard.current import allowed_by
 from capx.guard.judged_call import AllowedCall, StatedCall, copies, judged
-from capx.guard.judged_function import JudgedFunction
+from capx.guard.judged_function import JudgedFunction, parameter_names
 from capx.guard.observer import Observer, OnDecision
 from capx.tokens.grants import audience_of
 from capx.tokens.guarded_function import carry_guard, guard_of
@@ -68,7 +68,7 @@ class ToolGuard:
         the decision.
         """
         spec = CallSpec(action, tenant, attributes, cost)
-        filled_in = _names(injected)
+        filled_in = parameter_names(injected)
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
             tool = JudgedFunction(function, spec, filled_in)
@@ -207,14 +207,6 @@ class _FunctionGuard:
         verifier = self._verifier_for()
         bound = self._tool.bind(args, kwargs)
         return await judged(bound.stated, verifier, report, is_async=is_async), bound.runs
-
-
-def _names(injected: Iterable[str]) -> frozenset[str]:
-    if isinstance(injected, str):
-        raise ConfigurationProblem(
-            f"`injected=` is one text: name the parameters in a tuple, as in ({injected!r:.80},)"
-        )
-    return frozenset(injected)
 
 
 def _stated(spec: CallSpec, args: Mapping[str, Any]) -> StatedCall:

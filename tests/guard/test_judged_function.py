@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from langchain_core.tools import StructuredTool
 
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import CallSpec
@@ -62,3 +63,16 @@ def test_facts_are_derived_from_arguments_only() -> None:
 def test_an_injected_parameter_that_is_not_there_is_an_error() -> None:
     with pytest.raises(ConfigurationProblem, match="names ctx, which read does not take"):
         judged(injected=("ctx",))
+
+
+def test_a_tool_of_a_framework_is_no_function() -> None:
+    made: Any = StructuredTool.from_function(read, description="Read a file.")
+    wanted = "a StructuredTool is no function: put the guard below the decorator that makes a tool of it"
+    with pytest.raises(ConfigurationProblem, match=f"^{wanted}$"):
+        JudgedFunction(made, CallSpec("files.read"))
+
+
+def test_one_text_is_no_tuple_of_names() -> None:
+    injected: Any = "context"
+    with pytest.raises(ConfigurationProblem, match=r"`injected=` is one text: .*\('context',\)"):
+        judged(injected=injected)

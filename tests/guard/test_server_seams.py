@@ -122,6 +122,16 @@ def test_a_dependency_that_is_named_is_injected(lab: Authority) -> None:
     assert asyncio.run(run())["content"][0]["text"] == "/a secret"
 
 
+def test_one_text_is_no_list_of_injected_names(lab: Authority) -> None:
+    _, guard = guarded(lab, "mcp")
+    key: Any = "key"
+    with pytest.raises(ConfigurationProblem, match="is one text: name the parameters in a tuple"):
+
+        @guard.tool("files.read", injected=key)
+        def read(path: str, key: str) -> str:
+            return path
+
+
 def test_a_server_has_one_guard_and_a_guard_one_server(lab: Authority) -> None:
     server, guard = guarded(lab)
     guard.protect(server)

@@ -27,6 +27,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import GRANTED, CallSpec, Costs, Derived, Tenancy
+from capx.guard.judged_function import parameter_names
 from capx.guard.mcp.functions import GuardedFunction, guarded_function
 from capx.guard.mcp.gate import Gate
 from capx.guard.mcp.server_middleware import GateMiddleware
@@ -100,7 +101,7 @@ class MCPGuard:
         spec = CallSpec(action, tenant, attributes, cost)
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
-            names = {*injected, *context_parameters(function)}
+            names = {*parameter_names(injected), *context_parameters(function)}
             made = GuardedFunction(function, spec, names, owner=self)
             self._functions.append(made)
             return cast("Callable[P, R]", made.function)
