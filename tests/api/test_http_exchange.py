@@ -74,7 +74,7 @@ def test_a_proxy_of_the_environment_reads_nothing(monkeypatch: pytest.MonkeyPatc
     assert (asyncio.run(main()), asked) == (200, [])
 
 
-def test_the_environment_says_which_authorities_of_tls_are_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_the_trusted_authorities_of_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/a/file/that/is/missing")
     with pytest.raises(FileNotFoundError):
         http_client()

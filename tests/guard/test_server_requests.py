@@ -12,7 +12,7 @@ def test_each_question_has_one_answer_in_its_session() -> None:
     assert asked.take(None, "1")
 
 
-def test_a_session_with_many_questions_costs_no_other_session_one() -> None:
+def test_many_questions_of_one_session_cost_no_other_one() -> None:
     asked = ServerRequests()
     asked.note("a", 0)
     for id in range(MOST_OF_SESSION + 1):

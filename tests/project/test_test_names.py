@@ -32,7 +32,6 @@ ELSEWHERE = {
     "capx.api.messages": "server/test_openapi.py",
     "capx.api.problems": "server/test_openapi.py",
     "capx.api.relay": "api/test_relay.py",
-    "capx.agent.presented_request": "agent/test_httpx_client_asks.py",
     "capx.authority.in_process": "agent/test_actor.py",
     "capx.authority.remote": "server/test_operators.py",
     "capx.crypto.named_key": "crypto/test_agent_key.py",
