@@ -31,7 +31,6 @@ ELSEWHERE = {
     # The other half tests them, mostly over HTTP: a client and its server, a writer and its reader.
     "capx.api.messages": "server/test_openapi.py",
     "capx.api.problems": "server/test_openapi.py",
-    "capx.api.relay": "api/test_relay.py",
     "capx.authority.in_process": "agent/test_actor.py",
     "capx.authority.remote": "server/test_operators.py",
     "capx.crypto.named_key": "crypto/test_agent_key.py",

@@ -215,7 +215,8 @@ def _tell_update(file: Path, update: "Update", as_json: bool) -> None:
         for tool in tools:
             # All that the digest covers: what is not shown here would be approved unseen.
             screen.say(f"{what}: {tool.name}", screen.STRONG)
-            screen.say(tool.whole)
+            for line in tool.whole.splitlines():
+                screen.say(f"  {line}")
     for name in update.gone:
         screen.say(f"gone, left in the file: {name}")
     if not (update.added or update.changed):
