@@ -97,10 +97,10 @@ $(MCP_1)/.installed: pyproject.toml
 	$(MCP_1)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[httpx]' 'mcp>=1.24,<2'
 	touch $@
 
+# Without them their tests are skipped, and say so.
 $(NPM)/.installed:
-	npm install --silent --no-audit --no-fund --prefix $(NPM) @modelcontextprotocol/server-filesystem \
-		@modelcontextprotocol/server-everything @modelcontextprotocol/sdk
-	touch $@
+	@if npm install --silent --no-audit --no-fund --prefix $(NPM) @modelcontextprotocol/server-filesystem \
+		@modelcontextprotocol/server-everything @modelcontextprotocol/sdk; then touch $@; else echo "npm: cannot be had" >&2; fi
 
 # A peer that cannot be had keeps no other from running, and is tried again next time: the tables say that it is missing.
 $(PEERS)/.installed: tests/bench/peers.txt
