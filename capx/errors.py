@@ -11,6 +11,10 @@
     ├── Pending              nobody's: a person has to answer first (capx.verify.ask)
     ├── Redirected           the resource's: an answer that sends the agent elsewhere (capx.agent.redirected)
     ├── HttpRefusal          the client's: an HTTP request that the authority does not serve (capx.api.problems)
+    ├── UnreadableMessage    the sender's: a message of JSON-RPC that is not served (capx.api.jsonrpc)
+    ├── TooLong              the sender's: a line of more bytes than are read (capx.api.relay.lines)
+    ├── Unserved             the client's: a request of MCP that no guard serves (capx.guard.mcp.requested_call)
+    ├── Gone, NotAnswered    the other side's: a peer of a proxy that has ended, or gave no answer (capx.api.relay)
     ├── UnreadableHead       the bearer's: a head without a readable credential (capx.guard.asgi.messages)
     ├── Withheld             the service's: its code may not answer this request (capx.guard.asgi.response_gate)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work

@@ -13,9 +13,13 @@ import capx
 import capx_caveats
 import capx_cli
 from capx.agent.httpx_client import Redirected
+from capx.api.jsonrpc import UnreadableMessage
 from capx.api.problems import HttpRefusal, NotThere
+from capx.api.relay.http_exchange import NotAnswered
+from capx.api.relay.lines import TooLong
 from capx.errors import BrokenLog, CapxError, MalformedToken
 from capx.guard.asgi.messages import UnreadableHead
+from capx.guard.mcp.requested_call import Unserved
 from capx.ledger.witness import NotCosigned, OtherSize, SplitView
 from capx.policy.toml_reader import MAX_LINES, InvalidFile
 from capx.verify.ask import Ask, Pending
@@ -28,13 +32,17 @@ MADE: dict[type[CapxError], Callable[[], CapxError]] = {
     HttpRefusal: lambda: HttpRefusal(413, "body_too_large", "a body may have at most 9 bytes"),
     InvalidFile: lambda: InvalidFile("p.toml", ("a line",) * (MAX_LINES + 1)),
     MalformedToken: lambda: MalformedToken("it is too large", "too_large"),
+    NotAnswered: lambda: NotAnswered("the server is away", 502, {"retry-after": "1"}),
     NotCosigned: lambda: NotCosigned("the checkpoint is of another log", 422),
     NotThere: lambda: NotThere("there is no decision 'x'", "unknown_decision"),
     OtherSize: lambda: OtherSize(7),
     Pending: lambda: Pending(ASK, request="r", until=7, approvers=("Ben",)),
     Redirected: lambda: Redirected("https://elsewhere/" + "a" * 1000),
     SplitView: lambda: SplitView("one note", "another note"),
+    TooLong: lambda: TooLong(9, b'{"id":7'),
     UnreadableHead: lambda: UnreadableHead(NO_TOKEN),
+    UnreadableMessage: lambda: UnreadableMessage("this is no message", -32700, 7),
+    Unserved: lambda: Unserved("unknown tool", -32602),
 }
 """How to make each error that is made of more than one sentence."""
 

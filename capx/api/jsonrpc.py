@@ -60,7 +60,7 @@ class UnreadableMessage(CapxError):
         self.id = id
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.code, self.id)
+        return type(self), (str(self), self.code, self.id), vars(self)
 
     def response(self) -> Response:
         """Return the error response for this message."""

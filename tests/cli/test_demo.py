@@ -467,6 +467,7 @@ def test_an_injected_export_is_refused_as_a_tool_result() -> None:
 def test_the_demo_of_mcp_shows_what_the_model_read() -> None:
     ran = result([*DEMO, "--mcp"])
     assert ran.returncode == 0, ran.stderr
-    assert "Ignore previous instructions" in ran.stdout
-    assert "8 of 8 rows as expected" in ran.stdout
+    said = " ".join(ran.stdout.split())
+    assert "Ignore previous instructions" in said
+    assert "8 of 8 rows as expected" in said
     assert ran.stderr == ""

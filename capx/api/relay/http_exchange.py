@@ -50,7 +50,7 @@ class NotAnswered(CapxError):
         self.headers = dict(headers or {})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.status, self.headers)
+        return type(self), (str(self), self.status, self.headers), vars(self)
 
 
 def http_client(**settings: Any) -> httpx.AsyncClient:

@@ -6,7 +6,7 @@ one piece of the stream are kept in memory.
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from capx.api.jsonrpc import Id
 from capx.errors import CapxError
@@ -32,8 +32,8 @@ class TooLong(CapxError):
         self.most = most
         self.head = head
 
-    def __reduce__(self) -> tuple[type, tuple[int, bytes]]:
-        return type(self), (self.most, self.head)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.most, self.head), vars(self)
 
     def likely_id(self) -> Id | None:
         """Return the id of the message, if one stands in its head. Nothing may depend on it but an error message."""

@@ -14,6 +14,8 @@ Modules:
     proxy              a guard in a process of its own, for servers that know nothing of capx
     listener           such a guard before a server that is reached over HTTP: an ASGI application
     http_messages      HTTP as that guard serves it
+    server_requests    what a server over HTTP has asked its clients
+    slots              how many requests of HTTP are served at once
     gate               which requests pass, and what of the answers; no transport
     requested_call     the call that a request is: of a tool, a prompt, a resource, or another method
     table              which action a tool is, in code or in a file

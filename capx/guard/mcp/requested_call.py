@@ -25,7 +25,7 @@ class Unserved(CapxError):
         self.code = code
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.code)
+        return type(self), (str(self), self.code), vars(self)
 
 
 class RequestedCall(Struct, frozen=True):
