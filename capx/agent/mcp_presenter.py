@@ -1,7 +1,7 @@
 """Presents the requests of an MCP client that knows nothing of capx, and asks for more when one is denied.
 
 Laws: a request is presented at one audience, that of the server. A denial is asked about only at that audience. A
-request that was denied is sent again with its own id, after its denial has come. A request that its client has
+request that was denied is sent again, after its denial has come. A request that its client has
 cancelled is not sent again, also if somebody approves it later. What opens a session is not presented: it shows
 nothing.
 """

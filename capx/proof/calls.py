@@ -58,7 +58,9 @@ def _is_of_arguments(caveat: Caveat) -> bool:
 def overspent(decisions: Iterable[LoggedDecision], chains: Chains, events: Iterable[Event]) -> Iterator[str]:
     """Say which budgets of calls, of chains and of approvals, were used more often than they say.
 
-    A presentation pays once, however often it was judged, and what gave back has not paid.
+    A presentation pays once, however often it was judged, and what gave back has not paid. Tokens with different limits
+    may share a counter: then the largest limit counts, because a call under it may come last. Each audience counts by
+    itself, because it may have a meter of its own.
     """
     returned = {event.read(GivenBack).presentation for event in events if event.kind == GivenBack.kind}
     paid: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
@@ -66,13 +68,18 @@ def overspent(decisions: Iterable[LoggedDecision], chains: Chains, events: Itera
     for one in decisions:
         recorded = one.recorded
         # Asks at the authority itself cost nothing.
-        if not recorded.is_allowed or recorded.audience == AUTHORITY or recorded.presentation in (None, *returned):
+        presentation = recorded.presentation
+        if (
+            not recorded.is_allowed
+            or recorded.audience == AUTHORITY
+            or presentation is None
+            or presentation in returned
+        ):
             continue
-        for allotment in _allotments(recorded, chains):
-            if allotment.budget.unit == CALLS:
-                counter, limit = (recorded.audience, allotment.counter), Decimal(allotment.budget.limit)
-                paid[counter].add(recorded.presentation or "")
-                limits[counter] = min(limit, limits.get(counter, limit))
+        for name, limit in _call_limits(recorded, chains).items():
+            counter = recorded.audience, name
+            paid[counter].add(presentation)
+            limits[counter] = max(limit, limits.get(counter, limit))
     for counter, presentations in paid.items():
         if len(presentations) > limits[counter]:
             audience, _ = counter
@@ -80,6 +87,16 @@ def overspent(decisions: Iterable[LoggedDecision], chains: Chains, events: Itera
                 f"{len(presentations)} calls were allowed at {audience} on a budget or an approval of "
                 f"{limits[counter]} calls"
             )
+
+
+def _call_limits(recorded: Recorded, chains: Chains) -> dict[str, Decimal]:
+    """The limit of each counter of calls that one call pays to: of several budgets the tightest."""
+    found: dict[str, Decimal] = {}
+    for allotment in _allotments(recorded, chains):
+        if allotment.budget.unit == CALLS:
+            limit = Decimal(allotment.budget.limit)
+            found[allotment.counter] = min(limit, found.get(allotment.counter, limit))
+    return found
 
 
 def _allotments(recorded: Recorded, chains: Chains) -> Iterator[Allotment]:

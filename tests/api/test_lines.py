@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from capx.api.relay.lines import Lines, TooLong
 
 
-def lines(pieces: Sequence[bytes], most: int = 10, *, blank: bool = False) -> list[bytes | str]:
+def lines(pieces: Sequence[bytes], most: int = 10) -> list[bytes | str]:
     """What a reader gets: a text for each line that was too long."""
     left = [*pieces, b""]
 
@@ -20,7 +20,7 @@ def lines(pieces: Sequence[bytes], most: int = 10, *, blank: bool = False) -> li
 
     async def main() -> list[bytes | str]:
         found: list[bytes | str] = []
-        reader = Lines(read, most, blank=blank)
+        reader = Lines(read, most)
         while True:
             try:
                 line = await reader.next()
@@ -53,10 +53,6 @@ def test_lines_are_whole_or_dropped_as_a_whole(pieces: list[bytes], found: list[
     assert lines(pieces) == found
 
 
-def test_blank_lines_stay_for_who_needs_them() -> None:
-    assert lines([b"a\n\nb\n\n"], blank=True) == [b"a", b"", b"b", b""]
-
-
 @given(st.lists(st.binary(max_size=30)), st.lists(st.integers(1, 9)))
 def test_how_the_stream_is_cut_makes_no_difference(texts: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(text.replace(b"\n", b"") + b"\n" for text in texts)
@@ -65,9 +61,9 @@ def test_how_the_stream_is_cut_makes_no_difference(texts: list[bytes], cuts: lis
         pieces.append(stream[at : at + cut])
         at += cut
     cut_up = [piece for piece in [*pieces, stream[at:]] if piece]
-    wanted = lines([stream] if stream else [], blank=True)
+    wanted = lines([stream] if stream else [])
     # The head of a line that is too long may be longer or shorter.
-    assert [one if isinstance(one, bytes) else "long" for one in lines(cut_up, blank=True)] == [
+    assert [one if isinstance(one, bytes) else "long" for one in lines(cut_up)] == [
         one if isinstance(one, bytes) else "long" for one in wanted
     ]
 

@@ -1,7 +1,7 @@
 """Guarded servers of real SDKs, attacked over real transports: MCPServer and FastMCP, both versions of the protocol."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,7 @@ from capx.errors import ConfigurationProblem
 from capx.guard.mcp.server import GRANTED, MCPGuard
 from capx_caveats import action, anything, between, not_in, one_of
 from tests.labs.mcp_calls import call, held
-from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, as_sdk, send, send_presented, some_server
-
-Test = Callable[[MCPLab, ClientSession], Awaitable[None]]
+from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, as_sdk, at, code_of, send, send_presented, some_server
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +28,6 @@ def lab() -> Iterator[Authority]:
 @pytest.fixture(params=KINDS)
 def server(request: pytest.FixtureRequest, lab: Authority) -> MCPLab:
     return MCPLab(lab, request.param)
-
-
-def at(server: MCPLab, test: Test, **settings: Any) -> None:
-    """Run a test in a session at this server."""
-
-    async def run() -> None:
-        async with server.session(**settings) as session:
-            await test(server, session)
-
-    asyncio.run(run())
-
-
-def code_of(answer: dict[str, Any]) -> str:
-    """The code of the denial that an answer holds."""
-    if "error" in answer:
-        return str(answer["error"]["data"]["code"])
-    assert answer["isError"] is True, answer
-    return str(answer["_meta"][PROBLEM]["code"])
 
 
 def text_of(answer: dict[str, Any]) -> str:

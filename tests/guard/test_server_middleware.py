@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import mcp_types as types
@@ -16,9 +16,7 @@ from capx.guard.mcp.server import GRANTED, MCPGuard
 from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx_caveats import action, between, not_in, one_of
 from tests.labs.mcp_calls import call, held
-from tests.labs.mcp_servers import KINDS, MCPLab, as_sdk, send_presented
-
-Test = Callable[[MCPLab, ClientSession], Awaitable[None]]
+from tests.labs.mcp_servers import KINDS, MCPLab, as_sdk, at, code_of, send_presented
 
 
 @pytest.fixture(scope="module")
@@ -30,24 +28,6 @@ def lab() -> Iterator[Authority]:
 @pytest.fixture(params=KINDS)
 def server(request: pytest.FixtureRequest, lab: Authority) -> MCPLab:
     return MCPLab(lab, request.param)
-
-
-def at(server: MCPLab, test: Test, **settings: Any) -> None:
-    """Run a test in a session at this server."""
-
-    async def run() -> None:
-        async with server.session(**settings) as session:
-            await test(server, session)
-
-    asyncio.run(run())
-
-
-def code_of(answer: dict[str, Any]) -> str:
-    """The code of the denial that an answer holds."""
-    if "error" in answer:
-        return str(answer["error"]["data"]["code"])
-    assert answer["isError"] is True, answer
-    return str(answer["_meta"][PROBLEM]["code"])
 
 
 @pytest.mark.parametrize("kind", ["fastmcp", "fastmcp of 2025"])

@@ -1,6 +1,7 @@
 """MCP servers of real SDKs with the same guarded tools, and sessions of real clients at them."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -13,7 +14,7 @@ from mcp.server.mcpserver import Context
 from pydantic import BaseModel, TypeAdapter
 
 import capx
-from capx.api.mcp_messages import OwnMeta, bound_request, with_own
+from capx.api.mcp_messages import PROBLEM, OwnMeta, bound_request, with_own
 from capx.authority.authority import Authority
 from capx.guard.mcp.server import GRANTED, MCPGuard
 from capx.guard.mcp.table import ToolSpec, ToolTable
@@ -211,3 +212,24 @@ async def send_presented(
     """Send a request with a presentation of it."""
     own = OwnMeta(capability.present(bound_request(method, params)).text, asks)
     return await send(session, method, with_own(params, own))
+
+
+Test = Callable[["MCPLab", ClientSession], Awaitable[None]]
+
+
+def at(server: "MCPLab", test: Test, **settings: Any) -> None:
+    """Run a test in a session at this server."""
+
+    async def run() -> None:
+        async with server.session(**settings) as session:
+            await test(server, session)
+
+    asyncio.run(run())
+
+
+def code_of(answer: dict[str, Any]) -> str:
+    """The code of the denial that an answer holds."""
+    if "error" in answer:
+        return str(answer["error"]["data"]["code"])
+    assert answer["isError"] is True, answer
+    return str(answer["_meta"][PROBLEM]["code"])

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterable
 from email import message_from_bytes
 from importlib import metadata
@@ -13,6 +14,7 @@ from zipfile import ZipFile
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import capx
 import capx_caveats
@@ -234,3 +236,15 @@ def test_what_is_installed_by_default_gives_a_command_that_works(wheel: Path) ->
 def test_the_wheel_has_the_public_names_of_the_checkout(installed: Path) -> None:
     program = "import capx, capx_caveats; print(*capx.__all__, *capx_caveats.__all__)"
     assert python(installed, program).split() == [*capx.__all__, *capx_caveats.__all__]
+
+
+def test_the_floors_that_are_tried_are_those_of_the_extras(checkout: Path) -> None:
+    wanted = tomllib.loads((checkout / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    extras = {name: name for name in ("fastmcp", "httpx2", "langchain", "requests")} | {"mcp": "mcp-guard"}
+    pins = [Requirement(line) for line in (checkout / "tests/frameworks-floors.txt").read_text().splitlines()[1:]]
+    assert {pin.name for pin in pins} == extras.keys()
+    for pin in pins:
+        (tried,) = (one.version for one in pin.specifier)
+        (floor,) = (one for one in map(Requirement, wanted[extras[pin.name]]) if one.name == pin.name)
+        (oldest,) = (one.version for one in floor.specifier if one.operator == ">=")
+        assert Version(tried) == Version(oldest), pin.name

@@ -19,7 +19,7 @@ from capx.tokens.approval_caveat import approval
 from capx.tokens.bundle import Bundle
 from capx.tokens.chain import digests
 from capx.tokens.chain_text import ChainText
-from capx_caveats import action, not_before
+from capx_caveats import action, budget, not_before
 from tests.labs.granting_lab import CARA
 from tests.labs.lab import NOW
 from tests.labs.proving import PLANNER, READER, ProofLab, Told, full_trust, read, told
@@ -170,6 +170,15 @@ def test_an_approval_for_one_call_allows_one(lab: ProofLab) -> None:
     assert read(proof, lab.trust()).contradictions == ()
     found = trusted_only(lab, proof, allowing(proof, *(one.id for one in decided)))
     assert found == ["3 calls were allowed at crm on a budget or an approval of 1 calls"]
+
+
+def test_a_counter_that_tokens_share_has_the_largest_limit(lab: ProofLab) -> None:
+    large, small = (budget("calls", limit, counter="all-agents-of-acme") for limit in (3, 1))
+    task = lab.authority.open(tenant="Acme", allow=["crm.read"], caveats=[large])
+    narrow = lab.authority.mint(task.id, allow=["crm.read"], caveats=[small])
+    calls = (narrow, narrow, task.bundle, task.bundle, task.bundle)
+    assert [lab.call(one, "crm.read").allowed for one in calls] == [True, False, True, True, False]
+    assert read(exported(lab, task.id), lab.trust()).contradictions == ()
 
 
 def test_what_was_given_back_is_not_used(lab: ProofLab) -> None:

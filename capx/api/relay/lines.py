@@ -43,12 +43,11 @@ class TooLong(CapxError):
 
 
 class Lines:
-    """Reads a stream line by line; not for two readers at once. Without `blank`, blank lines are left out."""
+    """Reads a stream line by line, without blank lines; not for two readers at once."""
 
-    def __init__(self, read: Read, most: int = MAX_MESSAGE, *, blank: bool = False) -> None:
+    def __init__(self, read: Read, most: int = MAX_MESSAGE) -> None:
         self._read = read
         self._most = most
-        self._blank = blank
         self._buffer = bytearray()
         self._searched = 0
         self._dropped: bytes | None = None
@@ -63,7 +62,7 @@ class Lines:
                 if self._ended and not self._buffer and self._dropped is None:
                     return None
                 line = self._take(end if end >= 0 else len(self._buffer))
-                if self._blank or line.strip():
+                if line.strip():
                     return line
                 continue
             self._searched = len(self._buffer)

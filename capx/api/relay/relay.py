@@ -217,8 +217,6 @@ class Relay:
     async def _ask(self, request: Request) -> Response:
         if self._gone is not None:
             raise self._gone
-        if request.id in self._asked:
-            raise AssertionError(request.id)
         waiting: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self._asked[request.id] = waiting
         try:

@@ -8,9 +8,6 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, cast, get_args, get_type_hints
 
-from mcp.server.lowlevel import Server
-from mcp.server.mcpserver import Context, MCPServer
-from mcp.shared.exceptions import MCPError
 from msgspec import Struct
 
 from capx.agent.library_version import demand_library
@@ -19,11 +16,14 @@ from capx.background import without_loop
 from capx.errors import ConfigurationProblem
 from capx.verify.decision import Denied
 
+demand_library("mcp", at_least=(2,), below=3, extra="mcp-guard")
+
+from mcp.server.lowlevel import Server  # noqa: E402 # its version is checked first
+from mcp.server.mcpserver import Context, MCPServer  # noqa: E402
+from mcp.shared.exceptions import MCPError  # noqa: E402
+
 Refused = Callable[[Denied], Exception]
 """Makes the error of a denial that the SDK knows: it logs other errors as crashes, with a traceback."""
-
-
-demand_library("mcp", at_least=(2,), below=3)
 
 
 class RegisteredTool(Struct, frozen=True):
@@ -52,7 +52,7 @@ def seams_of(server: Any) -> ServerSeams:
         return _checked(server, tuple, _mcp_error)
     if type(server).__module__.partition(".")[0] == "fastmcp":
         # By the module: its distribution has several names.
-        demand_library("fastmcp", at_least=(4,), below=5)
+        demand_library("fastmcp", at_least=(4,), below=5, extra="fastmcp")
         # Private, too. Its `middleware` is another list, which does not see every message.
         low: Any = getattr(server, "_mcp_server", None)
         return _checked(low, lambda: without_loop(server.local_provider.list_tools()), _fastmcp_error)
