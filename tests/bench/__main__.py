@@ -1,7 +1,7 @@
 """Time capx beside its floor and its peers: one run, interleaved, as ratios.
 
 make bench                           measure everything, in twenty minutes: build/bench.json, tables on the terminal
-make bench BENCH='--only authority'  one part: authority, verify, approvals, guard, or grow
+make bench BENCH='--only authority'  one part: authority, verify, approvals, guard, mcp, or grow
 make bench GROW=1                    in addition, what a log of a million decisions costs; GROW=0.01 is quick
 make bench EARLIER=COMMIT            in addition, what has become slower or quicker since; three minutes a pair
 python -m tests.bench --quick        the same program within a minute and a half, for whoever changes it
@@ -72,7 +72,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="few short rounds and 10 000 dead")
     parser.add_argument(
-        "--only", choices=["authority", "verify", "approvals", "guard", "grow"], help="measure one part"
+        "--only", choices=["authority", "verify", "approvals", "guard", "mcp", "grow"], help="measure one part"
     )
     parser.add_argument("--grow", type=float, help="measure a log of this share of 1 000 000 decisions, too")
     parser.add_argument(

@@ -22,6 +22,9 @@ from tests.bench.earlier import Earlier, measure_earlier, parts_of
 from tests.bench.guarding import requests, routes
 from tests.bench.guarding.serving import CONNECTIONS, SERVED, measure_served
 from tests.bench.link import Peers
+from tests.bench.mcp import gate as mcp_gate
+from tests.bench.mcp.http import HTTP, measure_http
+from tests.bench.mcp.stdio import STDIO, WARM, measure_stdio
 from tests.bench.measuring import Against, Contender, Row, Unmeasurable, cores, measure, on_cores, pinned
 from tests.bench.report import Report, Size, machine
 
@@ -103,12 +106,26 @@ class Session:
         with routes.large_bodies(made) as contenders:
             self.measure(routes.LARGE, contenders, routes.against(contenders))
 
+    def mcp_gate(self) -> None:
+        """Tool calls of MCP, without any transport."""
+        with mcp_gate.gate_contenders(self._folder / "mcp gate") as contenders:
+            self.measure(mcp_gate.GATE, contenders, mcp_gate.against(contenders))
+
+    def mcp_served(self) -> None:
+        """Tool calls of MCP, over both transports."""
+        calls = 40 if self._options.quick else 400
+        for what, measured in ((STDIO, measure_stdio), (HTTP, measure_http)):
+            task = self._progress.add_task(what, total=WARM + calls)
+            told = partial(self._progress.update, task, advance=1, refresh=True)
+            self.figures += measured(self._folder / what, calls, told)
+
     def served(self, peers: Path | None) -> None:
         """The guarded route behind uvicorn."""
         rounds, seconds = (2, 0.1) if self._options.quick else (8, 0.5)
         task = self._progress.add_task(SERVED, total=len(CONNECTIONS) * (1 + rounds))
         told = partial(self._progress.update, task, advance=1, refresh=True)
-        self.figures, missing = measure_served(self._folder / SERVED, peers, rounds, seconds, told)
+        figures, missing = measure_served(self._folder / SERVED, peers, rounds, seconds, told)
+        self.figures += figures
         self.missing |= missing
 
     def beside(self, asked: str) -> None:
@@ -223,9 +240,12 @@ def run(options: argparse.Namespace, console: Console) -> Report:
             session.approvals()
         if options.only in {None, "guard"}:
             session.guard(peers)
-        if options.only in {None, "guard"}:
             with on_cores(on_all_cores):
                 session.served(options.peers if peers is not None else None)
+        if options.only in {None, "mcp"}:
+            session.mcp_gate()
+            with on_cores(on_all_cores):
+                session.mcp_served()
         with on_cores(on_all_cores):
             for asked in options.earlier:
                 session.beside(asked)

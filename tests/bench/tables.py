@@ -8,6 +8,7 @@ from tests.bench import approvals, ours, startup
 from tests.bench.authority import tables as of_the_authority
 from tests.bench.earlier import Earlier
 from tests.bench.guarding import tables as of_the_guard
+from tests.bench.mcp import tables as of_mcp
 from tests.bench.measuring import Row
 from tests.bench.report import Bar, Report, bars
 from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
@@ -69,6 +70,7 @@ def tables(report: Report) -> list[Table]:
     found += [
         _starts(report),
         *of_the_guard.tables(report),
+        *of_mcp.tables(report),
         *of_the_authority.tables(report),
         *map(_earlier, report.earlier),
     ]

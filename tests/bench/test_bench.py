@@ -29,6 +29,10 @@ from tests.bench.guarding import routes
 from tests.bench.guarding.requests import CROWD, MEMORY, RECORDED
 from tests.bench.guarding.serving import SERVED, TIMES
 from tests.bench.guarding.worst import ACTION, HOPS, WORST, Worst
+from tests.bench.mcp.gate import GATE, PRESENTING
+from tests.bench.mcp.http import HTTP, MOST_TIMES, PRESENTED
+from tests.bench.mcp.http import TIMES as TIMES_UNGUARDED
+from tests.bench.mcp.stdio import ADDED, BOTH, DIRECT, GUARD_FEED, GUARD_STORE, MOST_ADDED, PRESENT, STDIO
 from tests.bench.measuring import Contender, Row, Unmeasurable, measure
 from tests.bench.page import page
 from tests.bench.peers.routes import BARE_THERE
@@ -41,6 +45,7 @@ QUICK = ["--quick", "--rounds", "2", "--turn", "0.0005", "--dead", "50"]
 VERIFY = [*QUICK, "--only", "verify", "--hops", "1,64"]
 APPROVALS = [*QUICK, "--only", "approvals", "--hops", "1"]
 GUARD = [*QUICK, "--only", "guard"]
+MCP = [*QUICK, "--only", "mcp"]
 AUTHORITY = [*QUICK, "--only", "authority", "--followers", "2", "--revocations", "3", "--spends", "40", "--agents", "2"]
 
 
@@ -328,6 +333,31 @@ def test_what_keeps_things_is_compared_with_bare_commits(authority: tuple[Report
             assert row is not None
             assert row.ratios[figures.BARE] > 0
             assert (SQLITE in row.ratios) == (who == POSTGRES)
+
+
+def test_mcp_is_measured_without_transport_and_over_both(checkout: Path, tmp_path: Path) -> None:
+    found, shown = run(checkout, tmp_path / "bench.json", *MCP)
+    assert {row.who for row in found.rows if row.op == GATE} == {PRESENTING, MEMORY, SQLITE}
+    ways = {of: [one.who for one in found.figures if one.of == of] for of in (STDIO, HTTP)}
+    assert ways[STDIO] == [DIRECT, PRESENT, GUARD_FEED, GUARD_STORE, BOTH]
+    assert ways[HTTP] == [DIRECT, MEMORY, SQLITE, PRESENTED]
+    assert all(0 < one.values[figures.P50] <= one.values[figures.P99] for one in found.figures)
+    assert "MCP over HTTP" in shown
+
+
+@pytest.mark.parametrize(
+    ("figure", "told"),
+    [
+        (Figure(STDIO, BOTH, 1, {figures.P50: 3, figures.P99: 4, ADDED: MOST_ADDED}), "2.00 | ≤ 2"),
+        (Figure(STDIO, BOTH, 1, {figures.P50: 3, figures.P99: 4, ADDED: 2.1}), "**2.10** | ≤ 2"),
+        (Figure(STDIO, PRESENT, 1, {figures.P50: 3, figures.P99: 4, ADDED: 2.1}), "2.10 | -"),
+        (Figure(HTTP, SQLITE, 1, {figures.P50: 3, figures.P99: 4, TIMES_UNGUARDED: MOST_TIMES}), "1.30 | ≤ 1.3"),
+        (Figure(HTTP, SQLITE, 1, {figures.P50: 3, figures.P99: 4, TIMES_UNGUARDED: 1.31}), "**1.31** | ≤ 1.3"),
+        (Figure(HTTP, PRESENTED, 1, {figures.P50: 3, figures.P99: 4, TIMES_UNGUARDED: 1.4}), "1.40 | -"),
+    ],
+)
+def test_more_than_the_bar_of_mcp_is_bold(figure: Figure, told: str) -> None:
+    assert f"| 3.00 | 4.00 | {told} |" in page(replace(report(), figures=[figure]))
 
 
 def test_the_page_of_the_authority_holds_its_figures_and_bars(authority: tuple[Report, str]) -> None:
