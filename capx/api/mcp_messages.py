@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Struct
 
-from capx.api.jsonrpc import Object, object_or_none
+from capx.api.jsonrpc import Id, Message, Notification, Object, object_or_none
 from capx.api.problems import OURS, from_denial
 from capx.errors import CapxError, InvalidRequest, Unavailable
 from capx.tokens.binding import McpRequest
@@ -33,15 +33,26 @@ PROBLEM: Final = "dev.capx/problem"
 """The member of a result's `_meta` with the problem details of a denial."""
 PENDING: Final = "dev.capx/pending"
 """The member of a result's `_meta` that says which person the call waits for."""
-_VERSION: Final = "io.modelcontextprotocol/protocolVersion"
+
+PROTOCOL: Final = "io.modelcontextprotocol/"
+"""How the members of `_meta` begin that are MCP's own."""
+PROTOCOL_VERSION: Final = f"{PROTOCOL}protocolVersion"
+"""The member of a request's `_meta` that names the version of MCP."""
 _WITH_RESULT_TYPE: Final = "2026-07-28"
 """The first version of MCP whose results have a type, and whose requests name their version."""
 
-OPEN: Final = frozenset({"initialize", "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"})
+INITIALIZE: Final = "initialize"
+INITIALIZED: Final = "notifications/initialized"
+CANCELLED: Final = "notifications/cancelled"
+TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+"""The notification by which a server says that its tools have changed."""
+OPEN: Final = frozenset({INITIALIZE, "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"})
 """Methods that anybody may use: they show nothing of a server but its name and what it can do."""
+LIST_TOOLS: Final = "tools/list"
+LIST_PROMPTS: Final = "prompts/list"
 LISTS: Final = {
-    "tools/list": "tools",
-    "prompts/list": "prompts",
+    LIST_TOOLS: "tools",
+    LIST_PROMPTS: "prompts",
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
 }
@@ -113,9 +124,22 @@ def _without(holder: Mapping[str, Any]) -> Object:
     return {**holder, "_meta": {name: value for name, value in meta.items() if not name.startswith(_OWN)}}
 
 
+def meta_of(params: Mapping[str, Any] | None) -> Object:
+    """Return the `_meta` of params or of a result; {} if it has none, or one that is no object."""
+    return object_or_none((params or {}).get("_meta")) or {}
+
+
+def cancelled_id(message: Message) -> Id | None:
+    """Return the id of the request that a message cancels; None if it cancels none."""
+    if not isinstance(message, Notification) or message.method != CANCELLED:
+        return None
+    id = (message.params or {}).get("requestId")
+    return id if isinstance(id, Id) and not isinstance(id, bool) else None
+
+
 def names_version(params: Mapping[str, Any] | None) -> bool:
     """Whether a request is of a version of MCP whose results have a type."""
-    named = (object_or_none((params or {}).get("_meta")) or {}).get(_VERSION)
+    named = meta_of(params).get(PROTOCOL_VERSION)
     # Versions are dates, so they are ordered as texts.
     return isinstance(named, str) and named >= _WITH_RESULT_TYPE
 
@@ -154,7 +178,7 @@ def denial_in_result(result: Any, audience: str) -> Denied | None:
     found = object_or_none(result)
     if found is None or found.get("isError") is not True:
         return None
-    return _denial((object_or_none(found.get("_meta")) or {}).get(PROBLEM), audience)
+    return _denial(meta_of(found).get(PROBLEM), audience)
 
 
 def denial_in_error(error: Any, audience: str) -> Denied | None:

@@ -4,14 +4,17 @@ from typing import Any
 
 import pytest
 
+from capx.api.jsonrpc import Id, Message, Notification, Request
 from capx.api.mcp_messages import (
     ASKS,
     CALL,
+    CANCELLED,
     PENDING,
     PRESENTATION,
     PROBLEM,
     OwnMeta,
     bound_request,
+    cancelled_id,
     denial_in_error,
     denial_in_result,
     names_version,
@@ -168,3 +171,19 @@ def test_a_server_does_not_choose_where_an_agent_asks() -> None:
     again = denial_in_result(told, "files")
     assert again is not None
     assert again.ask is None
+
+
+@pytest.mark.parametrize(
+    ("message", "id"),
+    [
+        (Notification(CANCELLED, {"requestId": 7}), 7),
+        (Notification(CANCELLED, {"requestId": "a"}), "a"),
+        (Notification(CANCELLED, {"requestId": True}), None),
+        (Notification(CANCELLED, {"requestId": 1.0}), None),
+        (Notification(CANCELLED), None),
+        (Notification("notifications/progress", {"requestId": 7}), None),
+        (Request(1, CANCELLED, {"requestId": 7}), None),
+    ],
+)
+def test_a_cancellation_names_a_request(message: Message, id: Id | None) -> None:
+    assert cancelled_id(message) == id

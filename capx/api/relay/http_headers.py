@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from capx.api.jsonrpc import Message, Object, Request, Response, object_or_none
-from capx.api.mcp_messages import names_version
+from capx.api.mcp_messages import CALL, PROTOCOL_VERSION, meta_of, names_version
 
 SESSION: Final = "mcp-session-id"
 VERSION: Final = "mcp-protocol-version"
 _METHOD: Final = "mcp-method"
 _NAME: Final = "mcp-name"
 _PARAM: Final = "mcp-param-"
-_VERSION_MEMBER: Final = "io.modelcontextprotocol/protocolVersion"
-_NAMED_BY: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+_NAMED_BY: Final = {CALL: "name", "prompts/get": "name", "resources/read": "uri"}
 """The member of the params that the name header repeats."""
 _ENCODED: Final = "=?base64?"
 
@@ -36,8 +35,8 @@ def message_headers(message: Message) -> dict[str, str]:
     """Return the headers that repeat a message; none for versions of MCP that have no such headers."""
     if isinstance(message, Response) or not names_version(message.params):
         return {}
-    meta = object_or_none((message.params or {}).get("_meta")) or {}
-    headers = {VERSION: _value(str(meta[_VERSION_MEMBER])), _METHOD: _value(message.method)}
+    version = str(meta_of(message.params)[PROTOCOL_VERSION])
+    headers = {VERSION: _value(version), _METHOD: _value(message.method)}
     named = _named(message.method, message.params or {}) if isinstance(message, Request) else None
     return headers if named is None else {**headers, _NAME: _value(named)}
 

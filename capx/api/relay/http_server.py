@@ -24,6 +24,7 @@ from capx.api.jsonrpc import (
     read_message,
     write_message,
 )
+from capx.api.mcp_messages import INITIALIZE, INITIALIZED, cancelled_id
 from capx.api.relay.connection import Gone
 from capx.api.relay.event_stream import MEDIA_TYPE, events
 from capx.api.relay.http_exchange import NotAnswered, exchange, http_client, latin_1, send
@@ -60,16 +61,14 @@ class HttpServer:
             # Here, because a task that is cancelled at once does not begin.
             begun.add_done_callback(lambda _: self._posts.pop(message.id, None))
             return
-        if isinstance(message, Notification) and message.method == "notifications/cancelled":
+        if (id := cancelled_id(message)) is not None and (post := self._posts.get(id)) is not None:
             # To close its stream is how a request ends in some versions of MCP, and harmless in the others.
-            id = (message.params or {}).get("requestId")
-            if isinstance(id, Id) and (post := self._posts.get(id)) is not None:
-                post.cancel()
+            post.cancel()
         try:
             answer = await send(self._client, self._url, message, self._headers)
         except NotAnswered as error:
             raise Gone(str(error)) from None
-        if isinstance(message, Notification) and message.method == "notifications/initialized" and answer.is_success:
+        if isinstance(message, Notification) and message.method == INITIALIZED and answer.is_success:
             self._listen()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -93,7 +92,7 @@ class HttpServer:
                 beside=beside,
                 most=self._most,
             )
-            if request.method == "initialize":
+            if request.method == INITIALIZE:
                 self._open(response, came.get(SESSION))
         except NotAnswered as error:
             response = failure(request.id, INTERNAL_ERROR, f"{error}{_cure(error, self._headers)}")

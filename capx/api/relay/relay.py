@@ -19,7 +19,7 @@ Laws:
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, Protocol, cast
+from typing import Final, Literal, Protocol
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -37,6 +37,7 @@ from capx.api.jsonrpc import (
     failure,
     read_message,
 )
+from capx.api.mcp_messages import CANCELLED, cancelled_id
 from capx.api.relay.connection import Connection, Gone, Server, Warn
 from capx.api.relay.lines import TooLong
 
@@ -46,7 +47,6 @@ OVERLOADED: Final = 503
 """The code of the error for a request beyond that, as of HTTP."""
 _MOMENT: Final = 2.0
 """Seconds for which requests are still answered after the client has closed its side."""
-_CANCELLED: Final = "notifications/cancelled"
 
 Ask = Callable[[Request], Awaitable[Response]]
 """Sends a request to the server, and waits for its answer; raises Gone."""
@@ -226,21 +226,19 @@ class Relay:
             del self._asked[request.id]
 
     async def _notify(self, notification: Notification) -> None:
-        if notification.method == _CANCELLED:
-            params = notification.params or {}
-            if (sent := self._cancel(params.get("requestId"))) is None:
+        if notification.method == CANCELLED:
+            if (sent := self._cancel(cancelled_id(notification))) is None:
                 return
-            notification = Notification(_CANCELLED, {**params, "requestId": sent})
+            notification = Notification(CANCELLED, {**(notification.params or {}), "requestId": sent})
         if (passing := self._handler.passing(notification)) is not None:
             await self._to_server(passing)
 
-    def _cancel(self, id: object) -> Id | None:
+    def _cancel(self, id: Id | None) -> Id | None:
         """Cancel a request of the client; return the id with which the server has it, and has to be told."""
-        flight = self._flights.get(id) if isinstance(id, Id) and not isinstance(id, bool) else None
-        if flight is None or flight.task is None:
+        if id is None or (flight := self._flights.get(id)) is None or flight.task is None:
             return None
         flight.task.cancel()
-        del self._flights[cast("Id", id)]
+        del self._flights[id]
         return flight.sent
 
     async def _to_client(self, message: Message) -> None:
@@ -277,7 +275,7 @@ class Relay:
         elif isinstance(message, Request):
             await self._ask_client(message)
         else:
-            if message.method == _CANCELLED and isinstance(id := (message.params or {}).get("requestId"), Id):
+            if (id := cancelled_id(message)) is not None:
                 self._of_server.discard(id)
             self._handler.noted(message)
             await self._to_client(message)

@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from capx.api.jsonrpc import Object, list_or_empty, object_or_none
+from capx.api.mcp_messages import LIST_TOOLS
 from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.guard.mcp.arguments import Schema
@@ -54,7 +55,7 @@ class Definitions:
         """Return the definition of a tool, from the server's list if none has shown it; None if there is no such."""
         if name not in self._known:
             known = self._known
-            for page in await listed(lister, "tools/list"):
+            for page in await listed(lister, LIST_TOOLS):
                 _learn(known, page)
             return known.get(name)
         return self._known[name]

@@ -20,9 +20,12 @@ from msgspec.structs import replace
 from capx.api.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, Object, list_or_empty, object_or_none
 from capx.api.mcp_messages import (
     CALL,
+    LIST_PROMPTS,
+    LIST_TOOLS,
     LISTS,
     OPEN,
     PRESENTATION,
+    TOOLS_CHANGED,
     OwnMeta,
     bound_request,
     names_version,
@@ -44,7 +47,7 @@ from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Verifier
 from capx_caveats import JSON
 
-__all__ = ["TOOLS_CHANGED", "Entered", "Gate", "Unserved"]
+__all__ = ["Entered", "Gate", "Unserved"]
 
 _log = logging.getLogger(LOGGER)
 
@@ -52,8 +55,6 @@ _NOT_PRESENTED: Final = replace(NO_TOKEN, wanted=f"a presentation in `_meta`, as
 _PRIVATE: Final = {"ttlMs": 0, "cacheScope": "private"}
 """What says that a client may use an answer once, and for one bearer."""
 _UNKNOWN: Final = Schema(None)
-TOOLS_CHANGED: Final = "notifications/tools/list_changed"
-"""The notification by which a server says that its tools have changed."""
 
 
 class Entered:
@@ -220,7 +221,7 @@ class Gate:
     def shown_list(self, method: str, result: Any, admitted: Admitted, *, asks: bool, typed: bool) -> Object:
         """Return a page of a list without what the bearer may not use, nor ask for."""
         clean = object_or_none(without_own_in_result(result)) or {}
-        if method == "tools/list":
+        if method == LIST_TOOLS:
             self._definitions.learn(clean)
         member = LISTS[method]
         shown = [item for item in list_or_empty(clean.get(member)) if self._is_shown(method, item, admitted, asks=asks)]
@@ -229,11 +230,11 @@ class Gate:
     def _is_shown(self, method: str, item: Any, admitted: Admitted, *, asks: bool) -> bool:
         name = (object_or_none(item) or {}).get("name")
         spec: ToolSpec | None = self._table.resource_spec()
-        if method == "tools/list":
+        if method == LIST_TOOLS:
             spec = self._table.spec("tool", name) if isinstance(name, str) else None
             if spec is not None and spec.definition is not None:
                 spec = spec if spec.definition == definition_digest(object_or_none(item) or {}) else None
-        elif method == "prompts/list":
+        elif method == LIST_PROMPTS:
             spec = self._table.spec("prompt", name) if isinstance(name, str) else None
         return spec is not None and (asks or admitted.permits(spec.action))
 

@@ -34,6 +34,7 @@ from capx.api.jsonrpc import (
     failure,
     read_message,
 )
+from capx.api.mcp_messages import cancelled_id
 from capx.api.relay.connection import Warn
 from capx.api.relay.event_stream import MEDIA_TYPE, events
 from capx.api.relay.http_exchange import JSON, NotAnswered, exchange, latin_1, send
@@ -58,7 +59,6 @@ from capx.guard.mcp.slots import NoSlot, RequestSlots, Slots
 
 MOST_STREAMS: Final = 64
 """How many GET streams are open at once, unless somebody sets another bound."""
-_CANCELLED: Final = "notifications/cancelled"
 
 
 class Listener:
@@ -198,7 +198,7 @@ class Listener:
         """Pass on what gets no answer."""
         passing: Notification | Response | None = message
         if isinstance(message, Notification):
-            if message.method == _CANCELLED and self._cancel(message, headers.get(SESSION)):
+            if self._cancel(cancelled_id(message), headers.get(SESSION)):
                 await answer.status(HTTPStatus.ACCEPTED)
                 return
             passing = self._handler.passing(message)
@@ -216,10 +216,9 @@ class Listener:
         else:
             await answer.status(came.status_code, sent_back(came.headers))
 
-    def _cancel(self, notification: Notification, session: str | None) -> bool:
+    def _cancel(self, id: Id | None, session: str | None) -> bool:
         """Cancel a request that the server does not have yet; return whether there was one."""
-        id = (notification.params or {}).get("requestId")
-        found = self._judged.get((session, type(id), id)) if session is not None and isinstance(id, Id) else None
+        found = None if session is None or id is None else self._judged.get((session, type(id), id))
         if found is None or found.is_sent or found.task is None:
             return False
         found.is_cancelled = True

@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from capx.api.jsonrpc import INTERNAL_ERROR, Notification, Object, Request, Response, failure, object_or_none
-from capx.api.mcp_messages import without_own, without_own_in_error
+from capx.api.mcp_messages import PROTOCOL, PROTOCOL_VERSION, meta_of, without_own, without_own_in_error
 from capx.api.relay.connection import Warn
 from capx.api.relay.refusals import REFUSALS, refused
 from capx.api.relay.relay import Ask, own_id
@@ -19,8 +19,7 @@ from capx.guard.mcp.definitions import Lister
 from capx.guard.mcp.gate import Gate, Unserved
 
 _NOTIFICATIONS: Final = "notifications/"
-_PROTOCOL: Final = "io.modelcontextprotocol/"
-_OF_CLIENT: Final = frozenset(f"{_PROTOCOL}{name}" for name in ("protocolVersion", "clientInfo", "clientCapabilities"))
+_OF_CLIENT: Final = frozenset({PROTOCOL_VERSION, f"{PROTOCOL}clientInfo", f"{PROTOCOL}clientCapabilities"})
 """The members of `_meta` with which a request says which version of MCP it is of."""
 
 
@@ -71,8 +70,7 @@ def _without_own(error: Object) -> Object:
 
 def _lister(request: Request, ask: Ask) -> Lister:
     """Lists for the guard itself, in the version of MCP in which the client speaks."""
-    meta = object_or_none((request.params or {}).get("_meta")) or {}
-    version = {name: value for name, value in meta.items() if name in _OF_CLIENT}
+    version = {name: value for name, value in meta_of(request.params).items() if name in _OF_CLIENT}
 
     async def listed(method: str, params: Object) -> Any:
         asked = {**params, "_meta": version} if version else params

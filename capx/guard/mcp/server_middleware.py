@@ -15,11 +15,19 @@ from mcp.shared.exceptions import MCPError
 from msgspec import UNSET
 
 from capx.api.jsonrpc import INVALID_PARAMS, Object, object_or_none
-from capx.api.mcp_messages import CALL, names_version, refusal, without_own, without_own_in_error
+from capx.api.mcp_messages import (
+    CALL,
+    TOOLS_CHANGED,
+    meta_of,
+    names_version,
+    refusal,
+    without_own,
+    without_own_in_error,
+)
 from capx.errors import Unavailable
 from capx.guard.guarded_request import SMALL_BODY
 from capx.guard.mcp.functions import GuardedFunction, ServedRequest, serving
-from capx.guard.mcp.gate import TOOLS_CHANGED, Entered, Gate, Unserved
+from capx.guard.mcp.gate import Entered, Gate, Unserved
 from capx.verify.decision import Denied
 
 
@@ -88,8 +96,8 @@ async def _answered(entered: Entered, work: Awaitable[HandlerResult]) -> Any:
 
 def _demand_no_version(entered: Entered) -> None:
     # FastMCP goes by it to choose among tools of one name, and no presentation covers `_meta`.
-    if entered.current is not None and (meta := object_or_none((entered.params or {}).get("_meta"))) is not None:
-        chosen = object_or_none(meta.get("fastmcp"))
+    if entered.current is not None:
+        chosen = object_or_none(meta_of(entered.params).get("fastmcp"))
         if chosen is not None and chosen.get("version") is not None:
             raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
 

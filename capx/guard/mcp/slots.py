@@ -7,8 +7,8 @@ present.
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 
-from capx.api.jsonrpc import Request, object_or_none
-from capx.api.mcp_messages import OPEN, PRESENTATION
+from capx.api.jsonrpc import Request
+from capx.api.mcp_messages import OPEN, PRESENTATION, meta_of
 
 
 class NoSlot(Exception):
@@ -51,5 +51,4 @@ class RequestSlots:
 
 def is_judged(request: Request) -> bool:
     """Whether the gate judges a presentation of this request: in an open method, it looks at none."""
-    meta = object_or_none((request.params or {}).get("_meta")) or {}
-    return request.method not in OPEN and isinstance(meta.get(PRESENTATION), str)
+    return request.method not in OPEN and isinstance(meta_of(request.params).get(PRESENTATION), str)

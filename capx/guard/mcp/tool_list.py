@@ -21,6 +21,7 @@ from capx.api.jsonrpc import (
     object_or_none,
     read_message,
 )
+from capx.api.mcp_messages import INITIALIZE, INITIALIZED, LIST_TOOLS, PROTOCOL
 from capx.api.relay.connection import Gone, Server
 from capx.api.relay.lines import TooLong
 from capx.api.relay.relay import own_id
@@ -33,7 +34,6 @@ _OFFERED: Final = "2025-11-25"
 _WITHOUT_SESSION: Final = "2026-07-28"
 """The version of a server that knows no session."""
 _INFO: Final = {"name": "capx", "version": "1"}
-_PREFIX: Final = "io.modelcontextprotocol/"
 
 
 async def tools_of(server: Server, seconds: float = ANSWERS_WITHIN) -> list[Object]:
@@ -49,13 +49,13 @@ async def tools_of(server: Server, seconds: float = ANSWERS_WITHIN) -> list[Obje
 
 async def _tools(asking: "_Asking") -> list[Object]:
     offered = {"protocolVersion": _OFFERED, "capabilities": {}, "clientInfo": _INFO}
-    began = await asking.ask("initialize", offered)
+    began = await asking.ask(INITIALIZE, offered)
     meta: Object = {}
     if began.error is UNSET:
-        await asking.tell(Notification("notifications/initialized"))
+        await asking.tell(Notification(INITIALIZED))
     else:
         version = {"protocolVersion": _WITHOUT_SESSION, "clientInfo": _INFO, "clientCapabilities": {}}
-        meta = {"_meta": {f"{_PREFIX}{name}": value for name, value in version.items()}}
+        meta = {"_meta": {f"{PROTOCOL}{name}": value for name, value in version.items()}}
 
     async def lister(method: str, params: Object) -> Any:
         answer = await asking.ask(method, {**params, **meta})
@@ -65,7 +65,7 @@ async def _tools(asking: "_Asking") -> list[Object]:
             raise ConfigurationProblem(f"the server does not list its tools: {why}")
         return answer.result
 
-    return [tool for page in await listed(lister, "tools/list") for tool in tools_in(page)]
+    return [tool for page in await listed(lister, LIST_TOOLS) for tool in tools_in(page)]
 
 
 class _Asking:
