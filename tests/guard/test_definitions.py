@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from capx.guard.mcp.definitions import Definitions, definition_digest, listed, tools_in
+from capx.guard.mcp.requested_call import Unserved
 
 READ: dict[str, Any] = {
     "name": "read",
@@ -81,7 +82,7 @@ def test_a_tool_that_came_later_is_found() -> None:
 
 def test_a_list_that_passes_is_learnt() -> None:
     listing, definitions = Listing(), Definitions()
-    definitions.learn({"tools": [READ]})
+    definitions.reading().learn({"tools": [READ]})
     assert asyncio.run(definitions.get("read", listing)) is not None
     assert listing.asked == []
 
@@ -97,21 +98,54 @@ def test_tools_that_change_are_read_again() -> None:
     assert before.digest != after.digest
 
 
-def test_a_list_that_was_read_before_a_change_is_not_kept() -> None:
+def test_a_list_that_was_asked_for_before_a_change_is_not_used() -> None:
     definitions = Definitions()
+    passing = definitions.reading()
+    definitions.forget()
+    passing.learn({"tools": [READ]})
+    assert asyncio.run(definitions.get("read", Listing({"tools": []}))) is None
+
+
+@pytest.mark.parametrize(("changes", "is_served"), [(1, True), (2, True), (3, False)])
+def test_tools_that_change_while_they_are_read_are_read_again(changes: int, is_served: bool) -> None:
+    definitions, asked = Definitions(), list[int]()
 
     async def changing(method: str, params: dict[str, Any]) -> Any:
-        definitions.forget()
-        return {"tools": [READ]}
+        asked.append(1)
+        if len(asked) <= changes:
+            definitions.forget()
+            return {"tools": [READ]}
+        return {"tools": [READ | {"description": "The last one."}]}
 
-    assert asyncio.run(definitions.get("read", changing)) is not None
-    assert asyncio.run(definitions.get("read", Listing({"tools": []}))) is None
+    if is_served:
+        found = asyncio.run(definitions.get("read", changing))
+        assert found is not None
+        assert found.digest == definition_digest(READ | {"description": "The last one."})
+    else:
+        with pytest.raises(Unserved, match="change all the time"):
+            asyncio.run(definitions.get("read", changing))
+
+
+def test_a_definition_is_used_for_some_seconds_alone() -> None:
+    now = 100.0
+    listing, definitions = Listing({"tools": [READ]}), Definitions(5, clock=lambda: now)
+    for seconds, readings in ((0.0, 1), (4.9, 1), (0.1, 2), (4.9, 2), (5.0, 3)):
+        now += seconds
+        assert asyncio.run(definitions.get("read", listing)) is not None
+        assert len(listing.asked) == readings
+
+
+def test_nothing_is_kept_of_a_server_that_changes_without_a_word() -> None:
+    listing, definitions = Listing({"tools": [READ]}), Definitions(0)
+    for readings in (1, 2):
+        assert asyncio.run(definitions.get("read", listing)) is not None
+        assert len(listing.asked) == readings
 
 
 @pytest.mark.parametrize("page", [None, 5, [], {}, {"tools": 5}, {"tools": [5, None, {}, {"name": 5}]}])
 def test_a_page_of_another_form_shows_nothing(page: Any) -> None:
     definitions = Definitions()
-    definitions.learn(page)
+    definitions.reading().learn(page)
     assert asyncio.run(definitions.get("read", Listing(page))) is None
     assert all(isinstance(tool, dict) for tool in tools_in(page))
     assert asyncio.run(listed(Listing(page), "tools/list")) == [page]

@@ -268,6 +268,46 @@ def test_a_changed_definition_in_a_list_of_a_client_counts(lab: Authority, reade
     assert "has changed" in str(unserved(server, presented(reader, call(path="/a"))))
 
 
+def test_a_list_that_was_asked_for_before_a_change_approves_nothing(lab: Authority, reader: Capability) -> None:
+    table = ToolTable("files", {"read": ToolSpec("files.read", GRANTED, definition=definition_digest(READ))})
+    server = Server(Gate(lab.verifier("files"), table))
+
+    async def changed_while_listed() -> None:
+        listing = await server.gate.enter("tools/list", presented(reader, {}, "tools/list"), server.lists)
+        server.gate.noted("notifications/tools/list_changed")
+        listing.leaving({"tools": [READ]})
+
+    run(changed_while_listed())
+    server.tools = [READ | {"description": "Other."}]
+    assert "has changed" in str(unserved(server, presented(reader, call(path="/a"))))
+
+
+def test_the_server_gets_no_meta_that_nobody_judged(server: Server, lab: Authority) -> None:
+    known = {"progressToken": 1, "traceparent": "00-1", "io.modelcontextprotocol/clientInfo": {"name": "c"}}
+    other = {"openai/locale": "de", "fastmcp": {"version": None}}
+    for method, params in (("tools/call", call(path="/a")), ("prompts/get", {"name": "summary"})):
+        mine = held(lab, "files.*")
+        run(server.serve(presented(mine, {**params, "_meta": {**known, **other}}, method), method))
+        assert server.ran.pop()[1]["_meta"] == known
+        run(server.serve(presented(mine, {**params, "_meta": other}, method), method))
+        assert "_meta" not in server.ran.pop()[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [("tools/call", call(path="/a")), ("prompts/get", {"name": "summary"}), ("tools/list", {})],
+)
+def test_nobody_chooses_a_version_of_what_is_named(
+    server: Server, lab: Authority, method: str, params: dict[str, Any]
+) -> None:
+    chosen = {**params, "_meta": {"fastmcp": {"version": "1.0"}}}
+    assert "version" in str(unserved(server, presented(held(lab, "files.*"), chosen, method), method))
+
+
+def test_a_stranger_is_told_to_present_before_anything_else(server: Server) -> None:
+    assert denied(server, {**call(path="/a"), "Name": "write"}).code == "no_token"
+
+
 @pytest.mark.parametrize("method", LISTS)
 def test_lists_show_what_the_bearer_may_use(server: Server, lab: Authority, method: str) -> None:
     def shown(capability: Capability | None, *, asks: bool = False) -> list[Any]:

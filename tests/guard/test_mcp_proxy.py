@@ -119,7 +119,7 @@ def test_an_allowed_call_reaches_the_server_without_capx(run: Run) -> None:
             "jsonrpc": "2.0",
             "id": 2,
             "method": "tools/call",
-            "params": {"name": "read", "arguments": {"path": "/a"}, "_meta": {}},
+            "params": {"name": "read", "arguments": {"path": "/a"}},
         }
 
     assert run("honest", act) == "client"

@@ -6,8 +6,8 @@ Laws:
   other method is unknown. Lists show only what the token's allowlists have.
 - The first denial of a request is final. No answer leaves whose call nobody has allowed, except the list of what the
   bearer may use and errors of validation before the function.
-- The server sees no member of capx, and a tool that is refused is not called. No answer to a bearer may be kept for
-  another one.
+- The server sees no member of capx, and of `_meta`, which nobody judges, only what MCP itself names. A tool that is
+  refused is not called. No answer to a bearer may be kept for another one.
 - The gate knows no transport and no SDK. It reads the server's own list of tools through a function that it is given.
 """
 
@@ -25,9 +25,11 @@ from capx.api.mcp_messages import (
     LISTS,
     OPEN,
     PRESENTATION,
+    PROTOCOL,
     TOOLS_CHANGED,
     OwnMeta,
     bound_request,
+    meta_of,
     names_version,
     without_own,
     without_own_in_result,
@@ -36,7 +38,7 @@ from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import unjudgeable
 from capx.guard.guarded_request import SMALL_BODY, GuardedRequest
 from capx.guard.mcp.arguments import Schema
-from capx.guard.mcp.definitions import Definitions, Lister, definition_digest
+from capx.guard.mcp.definitions import KEPT, Definitions, Lister, Reading, definition_digest
 from capx.guard.mcp.member_names import name_problem
 from capx.guard.mcp.requested_call import RequestedCall, Unserved, requested_call
 from capx.guard.mcp.table import ToolSpec, ToolTable
@@ -55,6 +57,8 @@ _NOT_PRESENTED: Final = replace(NO_TOKEN, wanted=f"a presentation in `_meta`, as
 _PRIVATE: Final = {"ttlMs": 0, "cacheScope": "private"}
 """What says that a client may use an answer once, and for one bearer."""
 _UNKNOWN: Final = Schema(None)
+_KNOWN_META: Final = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
+"""The members of `_meta` that MCP names, beside those that begin with its own name: progress and traces."""
 
 
 class Entered:
@@ -70,6 +74,7 @@ class Entered:
         asks: bool = False,
         typed: bool = False,
         by_function: bool = False,
+        reading: Reading | None = None,
         result: Object | None = None,
     ) -> None:
         self.method = method
@@ -80,6 +85,7 @@ class Entered:
         self._asks = asks
         self._typed = typed
         self._by_function = by_function
+        self._reading = reading
 
     def leaving(self, result: Any) -> Any:
         """Return the part of the server's result that the client may see; raises Denied or Unserved if nothing may."""
@@ -94,6 +100,8 @@ class Entered:
             return self._uncached(without_own_in_result(result))
         if current is None or current.admitted is None:
             raise self._withheld("it was not admitted")
+        if self._reading is not None:
+            self._reading.learn(result)
         return self._gate.shown_list(self.method, result, current.admitted, asks=self._asks, typed=self._typed)
 
     def _uncached(self, result: Any) -> Any:
@@ -111,10 +119,13 @@ class Entered:
 class Gate:
     """Admits and judges the requests of one server; `on_decision` gets each decision.
 
-    ConfigurationProblem unless verifier and table are of one audience.
+    `kept` is for how many seconds it uses a definition of a tool that it has read; 0 if the tools can change without a
+    word. ConfigurationProblem unless verifier and table are of one audience.
     """
 
-    def __init__(self, verifier: Verifier, table: ToolTable, *, on_decision: OnDecision | None = None) -> None:
+    def __init__(
+        self, verifier: Verifier, table: ToolTable, *, on_decision: OnDecision | None = None, kept: float = KEPT
+    ) -> None:
         if verifier.audience != table.audience:
             raise ConfigurationProblem(
                 f"the verifier is for {verifier.audience}, and the table for {table.audience}: they must agree"
@@ -122,7 +133,7 @@ class Gate:
         self._verifier = verifier
         self._table = table
         self._observer = Observer(on_decision)
-        self._definitions = Definitions()
+        self._definitions = Definitions(kept)
 
     @property
     def audience(self) -> str:
@@ -148,14 +159,13 @@ class Gate:
             raise Unserved(str(error), INVALID_PARAMS) from None
         if method in OPEN:
             return Entered(self, method, sent)
-        if (why := name_problem(sent or {})) is not None:
-            raise Unserved(f"this request is not served: {why}", INVALID_PARAMS)
         current = GuardedRequest(self._verifier, self._observer, public=False)
         current.large = size > SMALL_BODY
         if method in LISTS:
             return await self._list(method, sent, own, current, typed=has_type)
         meant = requested_call(self._table, method, sent or {})
         await self._admit(current, method, sent, own, meant)
+        sent = _with_known_meta(sent)
         spec = meant.spec
         if spec.judged_by_function:
             await current.screen_naming(spec.action, _returning(meant.sent))
@@ -186,6 +196,9 @@ class Gate:
         except Denied as denied:
             current.keep(denied)
             raise
+        # Only now, because it takes long for a large request, and strangers can send one.
+        if (why := await current.computed(lambda: name_problem(params or {}))) is not None:
+            raise Unserved(f"this request is not served: {why}", INVALID_PARAMS)
 
     def _unpresented(self, meant: RequestedCall | None) -> Denied:
         if meant is None:
@@ -216,13 +229,13 @@ class Gate:
             # Not an error: clients list by themselves.
             return Entered(self, method, params, result=_private({LISTS[method]: []}, typed=typed))
         await self._admit(current, method, params, own)
-        return Entered(self, method, params, current=current, asks=own.asks, typed=typed)
+        params = _with_known_meta(params)
+        reading = self._definitions.reading() if method == LIST_TOOLS else None
+        return Entered(self, method, params, current=current, asks=own.asks, typed=typed, reading=reading)
 
     def shown_list(self, method: str, result: Any, admitted: Admitted, *, asks: bool, typed: bool) -> Object:
         """Return a page of a list without what the bearer may not use, nor ask for."""
         clean = object_or_none(without_own_in_result(result)) or {}
-        if method == LIST_TOOLS:
-            self._definitions.learn(clean)
         member = LISTS[method]
         shown = [item for item in list_or_empty(clean.get(member)) if self._is_shown(method, item, admitted, asks=asks)]
         return _private({**clean, member: shown}, typed=typed)
@@ -237,6 +250,20 @@ class Gate:
         elif method == LIST_PROMPTS:
             spec = self._table.spec("prompt", name) if isinstance(name, str) else None
         return spec is not None and (asks or admitted.permits(spec.action))
+
+
+def _with_known_meta(params: Object | None) -> Object | None:
+    """Return the params with the members of `_meta` alone that MCP gives a meaning.
+
+    No presentation covers `_meta`. A server that chooses by one of its members what to do would do what nobody judged.
+    """
+    if params is None or "_meta" not in params:
+        return params
+    meta = meta_of(params)
+    if (object_or_none(meta.get("fastmcp")) or {}).get("version") is not None:
+        raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
+    known = {name: value for name, value in meta.items() if name in _KNOWN_META or name.startswith(PROTOCOL)}
+    return {**params, "_meta": known} if known else {name: value for name, value in params.items() if name != "_meta"}
 
 
 async def _judge_as_sent(current: GuardedRequest, meant: RequestedCall, schema: Schema) -> None:

@@ -36,9 +36,12 @@ def name_problem(params: Mapping[str, Any]) -> str | None:
     waiting: list[Any] = [params]
     while waiting:
         value = waiting.pop()
-        waiting += list_or_empty(value)
         members = object_or_none(value) or {}
-        waiting += members.values()
+        waiting += filter(_holds_values, (*list_or_empty(value), *members.values()))
         if len(folded(members)) < len(members):
             return "two names in one object differ only in upper and lower case"
     return None
+
+
+def _holds_values(value: Any) -> bool:
+    return isinstance(value, dict | list)

@@ -56,7 +56,8 @@ class MCPGuard:
         self, verifier: Verifier, table: ToolTable | None = None, *, on_decision: OnDecision | None = None
     ) -> None:
         self._table = ToolTable(verifier.audience, tenant=GRANTED) if table is None else table
-        self._gate = Gate(verifier, self._table, on_decision=on_decision)
+        # Code of this process can change its tools without a notification.
+        self._gate = Gate(verifier, self._table, on_decision=on_decision, kept=0)
         self._functions: list[GuardedFunction] = []
         self._is_used = False
         self.connection: Connection | None = None

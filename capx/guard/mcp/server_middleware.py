@@ -14,10 +14,9 @@ from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from msgspec import UNSET
 
-from capx.api.jsonrpc import INVALID_PARAMS, Object, object_or_none
+from capx.api.jsonrpc import Object, object_or_none
 from capx.api.mcp_messages import (
     CALL,
-    TOOLS_CHANGED,
     meta_of,
     names_version,
     refusal,
@@ -61,13 +60,10 @@ class GateMiddleware:
             meta = {"_meta": clean["_meta"]} if clean and "_meta" in clean else {}
             return await call_next(replace(ctx, method=method, params={**params, **meta}))
 
-        # Code of this process can change its tools without a notification.
-        self._gate.noted(TOOLS_CHANGED)
         entered = await self._gate.enter(ctx.method, ctx.params, lister, size=_size(ctx.params))
         if entered.result is not None:
             return entered.result
-        _demand_no_version(entered)
-        clean = replace(ctx, params=entered.params, meta=_clean_meta(ctx))
+        clean = replace(ctx, params=entered.params, meta=_meta_that_passes(ctx, entered))
         with self._serving(entered):
             result = await _answered(entered, call_next(clean))
         return entered.leaving(result)
@@ -94,17 +90,11 @@ async def _answered(entered: Entered, work: Awaitable[HandlerResult]) -> Any:
     raise denied
 
 
-def _demand_no_version(entered: Entered) -> None:
-    # FastMCP goes by it to choose among tools of one name, and no presentation covers `_meta`.
-    if entered.current is not None:
-        chosen = object_or_none(meta_of(entered.params).get("fastmcp"))
-        if chosen is not None and chosen.get("version") is not None:
-            raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
-
-
-def _clean_meta(ctx: ServerRequestContext[Any, Any]) -> Any:
-    clean, _ = without_own({"_meta": ctx.meta})
-    return (clean or {}).get("_meta")
+def _meta_that_passes(ctx: ServerRequestContext[Any, Any], entered: Entered) -> Any:
+    passing = meta_of(entered.params)
+    # The SDK has a name of its own for one member.
+    names = {*passing, "progress_token"} if "progressToken" in passing else passing.keys()
+    return None if ctx.meta is None else {name: value for name, value in ctx.meta.items() if name in names}
 
 
 def _dumped(result: HandlerResult) -> Any:
