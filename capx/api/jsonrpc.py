@@ -5,6 +5,7 @@ batch are refused, because two readers could make two different calls of them. W
 read, so both sides see the same.
 """
 
+import json
 from typing import Any, Final, cast
 
 import msgspec
@@ -52,15 +53,21 @@ Message = Request | Notification | Response
 
 
 class UnreadableMessage(CapxError):
-    """A message that is not served: `code` is that of JSON-RPC, `id` the id of the request, if it could be read."""
+    """A message that is not served: `code` is that of JSON-RPC, `id` the id of the request, if it could be read.
 
-    def __init__(self, message: str, code: int = INVALID_REQUEST, id: Id | None = None) -> None:
+    `answers` is the id of the request to which it was a response; nothing may depend on it but an error message.
+    """
+
+    def __init__(
+        self, message: str, code: int = INVALID_REQUEST, id: Id | None = None, answers: Id | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.id = id
+        self.answers = answers
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.code, self.id), vars(self)
+        return type(self), (str(self), self.code, self.id, self.answers), vars(self)
 
     def response(self) -> Response:
         """Return the error response for this message."""
@@ -78,7 +85,7 @@ def read_message(data: bytes) -> Message:
     try:
         found: Any = strict_json.read(data, object)
     except InvalidRequest as error:
-        raise UnreadableMessage(str(error), PARSE_ERROR) from None
+        raise UnreadableMessage(str(error), PARSE_ERROR, answers=_answered_by(data)) from None
     if isinstance(found, list):
         raise UnreadableMessage("batches are not served: send one message at a time")
     if (message := object_or_none(found)) is None:
@@ -91,26 +98,43 @@ def object_or_none(found: Any) -> Object | None:
     return cast("Object", found) if isinstance(found, dict) else None
 
 
+def _answered_by(data: bytes) -> Id | None:
+    """Return the id of the request to which a message is a response that is not strict JSON; None if it is none."""
+    try:
+        found = object_or_none(json.loads(data))
+    except (ValueError, RecursionError):
+        return None
+    return None if found is None or "method" in found else _id_or_none(found.get("id"))
+
+
+def _id_or_none(found: Any) -> Id | None:
+    return found if isinstance(found, Id) and not isinstance(found, bool) else None
+
+
 def _message(found: Object) -> Message:
     id = found.get("id")
-    readable = id if isinstance(id, Id) and not isinstance(id, bool) else None
     kind: type[Request | Notification | Response] = Response
     if "method" in found:
         kind = Request if "id" in found else Notification
     members = {"jsonrpc", "id", "method", "params"} if kind is not Response else {"jsonrpc", "id", "result", "error"}
-    if unknown := sorted(found.keys() - members):
-        raise UnreadableMessage(f"{unknown[0]!a:.40} is no member of a message of JSON-RPC", id=readable)
-    if found.get("jsonrpc") != "2.0":
-        raise UnreadableMessage("this is no message of JSON-RPC 2.0", id=readable)
     if isinstance(id, int) and abs(id) > SAFE_INTEGER:
         # Some readers round it, and then two ids are one.
         raise UnreadableMessage("the id is a number beyond 2^53: use a smaller one, or a text")
+
+    def unreadable(why: str) -> UnreadableMessage:
+        readable = _id_or_none(id)
+        return UnreadableMessage(why, answers=readable) if kind is Response else UnreadableMessage(why, id=readable)
+
+    if unknown := sorted(found.keys() - members):
+        raise unreadable(f"{unknown[0]!a:.40} is no member of a message of JSON-RPC")
+    if found.get("jsonrpc") != "2.0":
+        raise unreadable("this is no message of JSON-RPC 2.0")
     if isinstance(id, bool) or (kind is Response and ("result" in found) == ("error" in found)):
-        raise UnreadableMessage("a response has either a result or an error, and the id of its request", id=readable)
+        raise unreadable("a response has either a result or an error, and the id of its request")
     try:
         return msgspec.convert({name: value for name, value in found.items() if name != "jsonrpc"}, kind)
     except msgspec.ValidationError as error:
-        raise UnreadableMessage(f"this is no message of JSON-RPC: {error}", id=readable) from None
+        raise unreadable(f"this is no message of JSON-RPC: {error}") from None
 
 
 def list_or_empty(found: Any) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from capx.api.jsonrpc import Notification, Request, Response
-from capx.api.relay.http_exchange import exchange, headers_for, http_client, send
+from capx.api.relay.http_exchange import NotAnswered, exchange, headers_for, http_client, send
 from tests.labs.serving import served_here
 
 if TYPE_CHECKING:
@@ -109,3 +109,85 @@ def test_a_message_goes_with_headers_of_its_own() -> None:
         "content-type": "application/json",
         "accept-encoding": "identity",
     }
+
+
+async def answered(status: int, kind: bytes, body: bytes) -> Response:
+    """What comes of a request, with id 1, that is answered so; other messages are dropped."""
+
+    async def server(scope: Any, receive: Any, send_: Any) -> None:
+        await receive()
+        await send_({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
+        await send_({"type": "http.response.body", "body": body})
+
+    async def drop(message: Request | Notification) -> None:
+        del message
+
+    async with served_here(server) as origin, http_client() as client:
+        return await exchange(
+            client, origin, Request(1, "tools/call", {}), headers={}, began=lambda _: None, beside=drop
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (401, b'{"error":"invalid_token"}'),
+        (401, b'{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"log in"}}'),
+        (403, b'{"jsonrpc":"2.0","id":1,"error":{"code":-32001,"message":"insufficient_scope"}}'),
+        (404, b'{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"no session"}}'),
+        (500, b'{"detail":"broken"}'),
+        (502, b"{"),
+    ],
+)
+def test_a_status_counts_when_no_answer_comes(status: int, body: bytes) -> None:
+    with pytest.raises(NotAnswered) as error:
+        asyncio.run(answered(status, b"application/json", body))
+    assert error.value.status == status
+
+
+def test_an_error_of_the_server_is_its_answer() -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no such method"}}'
+    found = asyncio.run(answered(400, b"application/json", body))
+    assert found.error == {"code": -32601, "message": "no such method"}
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"n":NaN}}',
+        b'{"jsonrpc":"2.0","id":2,"result":NaN}',
+        b"no message",
+        b"[]",
+    ],
+)
+def test_an_event_that_cannot_be_read_costs_no_answer(before: bytes) -> None:
+    body = b"data: " + before + b'\n\ndata: {"jsonrpc":"2.0","id":1,"result":"mine"}\n\n'
+    assert asyncio.run(answered(200, b"text/event-stream", body)).result == "mine"
+
+
+def test_an_answer_that_cannot_be_read_is_an_error_at_once() -> None:
+    body = b'data: {"jsonrpc":"2.0","id":1,"result":NaN}\n\ndata: {"jsonrpc":"2.0","id":1,"result":"late"}\n\n'
+    found = asyncio.run(answered(200, b"text/event-stream", body))
+    assert "cannot be passed on" in str(found.error)
+    alone = asyncio.run(answered(200, b"text/event-stream", b"data: no message\n\n"))
+    assert "cannot be passed on" in str(alone.error)
+
+
+def test_a_cookie_of_the_server_is_not_kept() -> None:
+    seen: list[bytes | None] = []
+
+    async def server(scope: Any, receive: Any, send_: Any) -> None:
+        await receive()
+        seen.append(dict(scope["headers"]).get(b"cookie"))
+        headers = [(b"set-cookie", b"session=alice; Path=/")]
+        await send_({"type": "http.response.start", "status": 202, "headers": headers})
+        await send_({"type": "http.response.body"})
+
+    async def main() -> None:
+        async with served_here(server) as origin, http_client() as client:
+            for headers in ({}, {}, {"cookie": "session=bob"}):
+                await send(client, origin, Notification("notifications/a"), headers)
+
+    asyncio.run(main())
+    # A cookie that a client sends passes, like all its headers.
+    assert seen == [None, None, b"session=bob"]

@@ -98,10 +98,31 @@ def test_a_batch_and_what_is_no_object_are_refused(data: bytes) -> None:
 def test_another_form_is_refused_and_its_id_is_named(members: dict[str, Any]) -> None:
     with pytest.raises(UnreadableMessage) as error:
         read(id=7, **members)
-    assert (error.value.code, error.value.id) == (INVALID_REQUEST, 7)
+    # Of a request, or of the request to which it is a response: never both.
+    ids = (7, None) if "method" in members else (None, 7)
+    assert (error.value.code, error.value.id, error.value.answers) == (INVALID_REQUEST, *ids)
     told = error.value.response()
-    assert told.id == 7
+    assert told.id == ids[0]
     assert read_message(write_message(told)) == told
+
+
+@pytest.mark.parametrize(
+    ("line", "answers"),
+    [
+        (b'{"jsonrpc":"2.0","id":7,"result":{"n":NaN}}', 7),
+        (b'{"result":{"a":1,"a":2},"jsonrpc":"2.0","id":"a"}', "a"),
+        (b'{"id":7,"result":"\\ud800"}', 7),
+        (b'{"id":7,"method":"sampling/createMessage","params":{"n":NaN}}', None),
+        (b'{"id":true,"result":NaN}', None),
+        (b'[{"id":7,"result":NaN}]', None),
+        (b'{"id":7,"result":', None),
+        (b'{"id":7,"result":' + b"[" * 100_000, None),
+    ],
+)
+def test_a_response_that_is_no_strict_json_names_its_request(line: bytes, answers: object) -> None:
+    with pytest.raises(UnreadableMessage) as error:
+        read_message(line)
+    assert (error.value.code, error.value.id, error.value.answers) == (PARSE_ERROR, None, answers)
 
 
 @pytest.mark.parametrize("id", [None, True, 1.5, [], {}])

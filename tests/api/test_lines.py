@@ -13,19 +13,23 @@ from capx.api.relay.lines import Lines, TooLong
 
 def lines(pieces: Sequence[bytes], most: int = 10) -> list[bytes | str]:
     """What a reader gets: a text for each line that was too long."""
+    return [one if isinstance(one, bytes) else one.head.decode("latin-1") for one in read_all(pieces, most)]
+
+
+def read_all(pieces: Sequence[bytes], most: int) -> list[bytes | TooLong]:
     left = [*pieces, b""]
 
     async def read() -> bytes:
         return left.pop(0)
 
-    async def main() -> list[bytes | str]:
-        found: list[bytes | str] = []
+    async def main() -> list[bytes | TooLong]:
+        found: list[bytes | TooLong] = []
         reader = Lines(read, most)
         while True:
             try:
                 line = await reader.next()
             except TooLong as error:
-                found.append(error.head.decode("latin-1"))
+                found.append(error)
                 continue
             if line is None:
                 assert await reader.next() is None
@@ -69,22 +73,37 @@ def test_how_the_stream_is_cut_makes_no_difference(texts: list[bytes], cuts: lis
 
 
 @pytest.mark.parametrize(
-    ("head", "id"),
+    ("line", "id"),
     [
-        (b'{"jsonrpc":"2.0","id":7,"result":{', 7),
-        (b'{"id" : "a-1", "result"', "a-1"),
-        (b'{"id":-3}', -3),
-        (b'{"id":7', None),
-        (b'{"id":7.5,', None),
-        (b'{"id":null,', None),
-        (b"", None),
+        (b'{"jsonrpc":"2.0","id":7,"result":{"a":"*"}}', 7),
+        (b' {"id" : "a-1", "jsonrpc":"2.0", "result":{"a":"*"}}', "a-1"),
+        (b'{"id":-3,"error":"*"}', -3),
+        (b'{"result":{"a":"*"},"jsonrpc":"2.0","id":7}', 7),
+        (b'{"jsonrpc":"2.0","result":{"a":"*"},"id":"b" } ', "b"),
+        (b'{"result":{"a":"*"},"id":7,"jsonrpc":"2.0"}', 7),
+        (b'{"id":7.5,"result":"*"}', None),
+        (b'{"id":null,"result":"*"}', None),
+        # In a result, another id is no id of the message.
+        (b'{"result":{"id":3,"a":"*"},"more":1}', None),
+        (b'{"result":{"a":"*","id":3}}', None),
+        (b'{"result":"*, \\"id\\":3}"}', None),
+        # Requests answer nothing.
+        (b'{"jsonrpc":"2.0","id":7,"method":"a","params":["*"]}', None),
+        (b'{"id":7,"jsonrpc":"2.0","method":"a","params":["*"]}', None),
+        (b'{"method":"a","params":["*"],"id":7}', None),
+        (b"*", None),
     ],
 )
-def test_the_id_of_a_dropped_line_is_guessed(head: bytes, id: object) -> None:
-    assert TooLong(9, head).likely_id() == id
+def test_a_dropped_line_names_the_request_that_it_answers(line: bytes, id: object) -> None:
+    long = line.replace(b"*", b"x" * 20_000)
+    for size in (1, 100, 5_000, 50_000):
+        pieces = [long[at : at + size] for at in range(0, len(long), size)]
+        (dropped,) = read_all([*pieces, b"\n"], 100)
+        assert isinstance(dropped, TooLong)
+        assert dropped.answers() == id
 
 
 def test_the_error_can_be_pickled() -> None:
-    error = TooLong(9, b"x")
+    error = TooLong(9, b"x", b"y")
     again = pickle.loads(pickle.dumps(error))
-    assert (str(again), again.most, again.head) == (str(error), 9, b"x")
+    assert (str(again), again.most, again.head, again.tail) == (str(error), 9, b"x", b"y")

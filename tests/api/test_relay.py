@@ -269,6 +269,21 @@ def test_an_answer_that_is_too_long_fails_its_request_alone(head: bytes) -> None
     run(act)
 
 
+def test_an_answer_that_cannot_be_read_fails_its_request_alone() -> None:
+    async def act(world: World) -> None:
+        for id in (1, 2):
+            world.client.say(id=id, method="quick")
+            await world.server.next()
+        world.server.said.put_nowait(b'{"jsonrpc":"2.0","id":1,"result":{"n":NaN}}')
+        assert "cannot be passed on" in (await world.client.next())["error"]["message"]
+        # A request of the server may have the same number.
+        world.server.said.put_nowait(b'{"jsonrpc":"2.0","id":2,"method":"roots/list","trace":1}')
+        world.server.say(id=2, result={})
+        assert (await world.client.next())["result"] == {}
+
+    run(act)
+
+
 def test_what_is_too_long_from_the_client_gets_one_error() -> None:
     async def act(world: World) -> None:
         world.client.said.put_nowait(TooLong(9, b'{"id":1,'))

@@ -8,6 +8,7 @@ import pytest
 from capx.api.jsonrpc import Notification, Response
 from capx.api.relay.lines import TooLong
 from capx.guard.mcp.http_messages import (
+    LARGE,
     ClientGone,
     HttpAnswer,
     body_of,
@@ -18,6 +19,7 @@ from capx.guard.mcp.http_messages import (
     sent_on,
     until_gone,
 )
+from capx.guard.mcp.slots import NoSlot, Slots
 
 
 def body(*messages: dict[str, Any], most: int = 10) -> bytes:
@@ -26,7 +28,7 @@ def body(*messages: dict[str, Any], most: int = 10) -> bytes:
     async def receive() -> Any:
         return left.pop(0)
 
-    return asyncio.run(body_of(receive, most))
+    return asyncio.run(body_of(receive, most, Slots(1, "large messages")))
 
 
 def piece(data: bytes, *, more: bool = False) -> dict[str, Any]:
@@ -40,6 +42,36 @@ def test_a_body_is_read_to_its_end_and_no_further_than_a_bound() -> None:
         body(piece(b"x" * 8, more=True), piece(b"x" * 8))
     with pytest.raises(ClientGone):
         body(piece(b"ab", more=True), {"type": "http.disconnect"})
+
+
+def test_few_large_bodies_are_read_at_once() -> None:
+    slots = Slots(1, "large messages")
+
+    async def read(pieces: "asyncio.Queue[Any]") -> bytes:
+        return await body_of(pieces.get, 10 * LARGE, slots)
+
+    async def main() -> None:
+        one, two, small = (asyncio.Queue[Any]() for _ in range(3))
+        first = asyncio.create_task(read(one))
+        one.put_nowait(piece(b"x" * (LARGE + 1), more=True))
+        await asyncio.sleep(0)
+        two.put_nowait(piece(b"x" * (LARGE + 1), more=True))
+        with pytest.raises(NoSlot, match="1 large messages"):
+            await read(two)
+        for pieces in (small, two):
+            # A small one needs no slot, nor does one that comes whole.
+            more = pieces is small
+            pieces.put_nowait(piece(b"x" * (LARGE if more else 2 * LARGE), more=more))
+            if more:
+                pieces.put_nowait(piece(b"y"))
+            assert len(await read(pieces)) > LARGE
+        one.put_nowait(piece(b"y"))
+        assert (await first).endswith(b"xy")
+        two.put_nowait(piece(b"x" * (LARGE + 1), more=True))
+        two.put_nowait(piece(b"z"))
+        assert (await read(two)).endswith(b"xz")
+
+    asyncio.run(main())
 
 
 def test_headers_with_one_name_are_joined() -> None:

@@ -15,7 +15,8 @@ from capx.api.relay.http_exchange import http_client
 from capx.authority.authority import Authority
 from capx.guard.call_facts import GRANTED
 from capx.guard.mcp.gate import Gate
-from capx.guard.mcp.listener import Listener
+from capx.guard.mcp.http_messages import LARGE
+from capx.guard.mcp.listener import MOST_LARGE, Listener
 from capx.guard.mcp.proxy import GuardHandler
 from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.tokens.bundle import Bundle
@@ -169,7 +170,7 @@ def test_an_allowed_call_passes_with_the_headers_of_logins(run: Run) -> None:
         _, headers, body = client.upstream.got[-1]
         assert (headers["authorization"], headers["x-trace"]) == ("Bearer x", "7")
         assert "expect" not in headers
-        assert body["params"]["_meta"] == {}
+        assert "_meta" not in body["params"]
 
     run(act)
 
@@ -333,6 +334,30 @@ def test_strangers_do_not_lock_out_who_presents(run: Run) -> None:
         assert sorted([one.status_code for one in await held]) == [200] * 2 + [503] * 2
         assert (bare.status_code, bare.json()["id"]) == (503, 9)
         assert "2 requests without a presentation" in bare.json()["error"]["message"]
+
+    run(act)
+
+
+def test_more_large_bodies_than_may_be_read_are_refused(run: Run) -> None:
+    async def act(client: Client) -> None:
+        whole = asyncio.Event()
+
+        async def unfinished() -> AsyncGenerator[bytes]:
+            yield b" " * (LARGE + 1)
+            await whole.wait()
+            yield client.request("read")
+
+        async def post() -> httpx.Response:
+            sent = {"content-type": "application/json"}
+            return await client.http.post("/mcp", content=unfinished(), headers=sent)
+
+        held = [asyncio.create_task(post()) for _ in range(MOST_LARGE)]
+        await asyncio.sleep(0.5)
+        refused = await client.post(b" " * (8 * LARGE) + client.request("read"))
+        assert (refused.status_code, refused.json()["id"]) == (503, None)
+        assert (await client.post(client.request("read"))).status_code == 200
+        whole.set()
+        assert 200 in {one.status_code for one in await asyncio.gather(*held)}
 
     run(act)
 

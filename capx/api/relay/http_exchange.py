@@ -2,12 +2,14 @@
 
 Laws: the answer to a request is the response with its id, in JSON or in an event stream; a response with another id is
 dropped. No redirect is followed. Nothing but messages comes back: of any other body, only the status is told. No proxy
-of the environment is used: it would read each presentation. Headers are latin-1 in both directions, so each byte of one
-passes as it is.
+of the environment is used: it would read each presentation. No cookie of the server is kept. Headers are latin-1 in
+both directions, so each byte of one passes as it is.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
+from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
 import httpx
@@ -30,6 +32,7 @@ from capx.api.relay.lines import MAX_MESSAGE, TooLong
 from capx.errors import CapxError
 
 JSON: Final = "application/json"
+_LOGIN: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 CONNECT_SECONDS: Final = 10.0
 """Seconds in which a connection must be there, and a message taken that gets no answer.
 
@@ -59,11 +62,14 @@ def http_client(**settings: Any) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
     # The environment says nothing but which authorities of TLS are trusted (SSL_CERT_FILE, SSL_CERT_DIR).
     tls = httpx.create_ssl_context()
+    # A cookie that one client of a listener was given would go with the requests of all others.
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     return httpx.AsyncClient(
         timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
         limits=limits,
         trust_env=False,
         verify=tls,
+        cookies=no_cookies,
         event_hooks={"response": [_read_as_latin_1]},
         **settings,
     )
@@ -104,12 +110,11 @@ async def exchange(
         ) as answer:
             began(answer.headers)
             found = await _answer(answer, request, beside, most)
-            if found is None and answer.is_success:
-                found = failure(request.id, INTERNAL_ERROR, "the server has ended its answer without an answer")
-            if found is None:
-                why = f"the server has answered HTTP {answer.status_code}"
-                raise NotAnswered(why, answer.status_code, answer.headers)
-            return found
+            if found is not None:
+                return found
+            if answer.is_success:
+                return failure(request.id, INTERNAL_ERROR, "the server has ended its answer without an answer")
+            raise NotAnswered(f"the server has answered HTTP {answer.status_code}", answer.status_code, answer.headers)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise NotAnswered(f"the server cannot be reached ({type(error).__name__})") from None
 
@@ -120,24 +125,36 @@ async def _answer(answer: httpx.Response, request: Request, beside: Beside, most
     try:
         if kind == MEDIA_TYPE and answer.is_success:
             return await _in_stream(answer, request, beside, most)
-        if kind == JSON:
+        # A client goes by these to log in, whatever stands in the body.
+        if kind == JSON and answer.status_code not in _LOGIN:
             message = read_message(await bounded(answer, most))
             return message if isinstance(message, Response) and message.id == request.id else None
     except (TooLong, UnreadableMessage) as error:
-        why = f"the answer of the server cannot be passed on: {remote_text.text(str(error))}"
-        return failure(request.id, INTERNAL_ERROR, why)
+        return _unreadable(request, error) if answer.is_success else None
     return None
 
 
 async def _in_stream(answer: httpx.Response, request: Request, beside: Beside, most: int) -> Response | None:
+    unread: UnreadableMessage | None = None
     async with aclosing(events(answer.aiter_raw(), most)) as found:
         async for data in found:
-            message = read_message(data)
+            try:
+                message = read_message(data)
+            except UnreadableMessage as error:
+                unread = error
+                if error.answers == request.id:
+                    break
+                continue
             if not isinstance(message, Response):
                 await beside(message)
             elif message.id == request.id:
                 return message
-    return None
+    return None if unread is None else _unreadable(request, unread)
+
+
+def _unreadable(request: Request, error: TooLong | UnreadableMessage) -> Response:
+    why = f"the answer of the server cannot be passed on: {remote_text.text(str(error))}"
+    return failure(request.id, INTERNAL_ERROR, why)
 
 
 async def bounded(answer: httpx.Response, most: int) -> bytes:

@@ -16,28 +16,39 @@ MAX_MESSAGE: Final = 16 << 20
 PIECE: Final = 1 << 16
 """The most bytes that are read at once."""
 
-_HEAD: Final = 4096
-"""The bytes at the beginning of a line that is too long, in which its id is looked for."""
-_ID: Final = re.compile(rb'"id"\s*:\s*(?:(?P<number>-?\d{1,18})\s*[,}]|"(?P<text>[\w.-]{1,128})")')
+_END: Final = 4096
+"""The bytes at each end of a line that is too long, in which its id is looked for."""
+_VERSION: Final = rb'"jsonrpc"\s*:\s*"2\.0"'
+_ID: Final = rb'"id"\s*:\s*(?:(?P<number>-?\d{1,15})|"(?P<text>[\w.-]{1,128})")'
+_FIRST: Final = re.compile(rb"\s*\{\s*(?:%b\s*,\s*)?%b\s*,(?!\s*(?:%b\s*,\s*)?\"method\")" % (_VERSION, _ID, _VERSION))
+"""The beginning of a response that begins with its id."""
+_REQUEST: Final = re.compile(rb"\s*\{\s*(?:%b\s*,\s*)?\"method\"" % _VERSION)
+_LAST: Final = re.compile(rb",\s*(?:%b\s*,\s*)?%b\s*(?:,\s*%b\s*)?\}\s*$" % (_VERSION, _ID, _VERSION))
+"""The end of a message that ends with its id."""
 
 Read = Callable[[], Awaitable[bytes]]
 """Reads the next bytes of a stream, at most PIECE; none at its end."""
 
 
 class TooLong(CapxError):
-    """A line that was dropped because it is longer than `most` bytes; `head` is how it begins."""
+    """A line that was dropped because it is longer than `most` bytes; `head` and `tail` are how it begins and ends."""
 
-    def __init__(self, most: int, head: bytes) -> None:
+    def __init__(self, most: int, head: bytes, tail: bytes = b"") -> None:
         super().__init__(f"a message has more than {most} bytes, which is the most here")
         self.most = most
         self.head = head
+        self.tail = tail
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.most, self.head), vars(self)
+        return type(self), (self.most, self.head, self.tail), vars(self)
 
-    def likely_id(self) -> Id | None:
-        """Return the id of the message, if one stands in its head. Nothing may depend on it but an error message."""
-        if (found := _ID.search(self.head)) is None:
+    def answers(self) -> Id | None:
+        """Return the id of the request to which the line was a response, if it stands at one of the ends.
+
+        Nothing may depend on it but an error message.
+        """
+        found = None if _REQUEST.match(self.head) else _FIRST.match(self.head) or _LAST.search(self.tail)
+        if found is None:
             return None
         return found["text"].decode("ascii", "replace") if found["number"] is None else int(found["number"])
 
@@ -52,6 +63,8 @@ class Lines:
         self._searched = 0
         self._dropped: bytes | None = None
         """The head of the line that is being dropped."""
+        self._tail = b""
+        """Of that line, the last bytes that were dropped."""
         self._ended = False
 
     async def next(self) -> bytes | None:
@@ -78,11 +91,14 @@ class Lines:
         self._searched = 0
         head, self._dropped = self._dropped, None
         if head is not None or len(line) > self._most:
-            raise TooLong(self._most, line[:_HEAD] if head is None else head)
+            tail = (self._tail + line[-_END:])[-_END:]
+            self._tail = b""
+            raise TooLong(self._most, line[:_END] if head is None else head, tail)
         return line
 
     def _drop(self) -> None:
         if self._dropped is None:
-            self._dropped = bytes(self._buffer[:_HEAD])
+            self._dropped = bytes(self._buffer[:_END])
+        self._tail = (self._tail + bytes(self._buffer[-_END:]))[-_END:]
         self._buffer.clear()
         self._searched = 0

@@ -263,9 +263,9 @@ class Relay:
                     return
                 message = read_message(data)
             except TooLong as error:
-                self._unreadable(str(error), error.likely_id())
+                self._unreadable(str(error), error.answers())
             except UnreadableMessage as error:
-                self._unreadable(str(error), error.id)
+                self._unreadable(str(error), error.answers)
             else:
                 await self._read_from_server(message)
 

@@ -11,7 +11,7 @@ Laws:
 - A request that is cancelled while it is judged is not sent on; also if its client is gone.
 - No web page can send a message: it would have to ask for the content type of JSON first. Where only this machine can
   connect, a request for another host or from a page of another host is refused.
-- Requests and streams are bounded; strangers get half of the requests.
+- Requests, streams and large bodies are bounded; strangers get half of the requests.
 """
 
 import asyncio
@@ -57,6 +57,8 @@ from capx.guard.mcp.proxy import GuardHandler
 from capx.guard.mcp.server_requests import ServerRequests
 from capx.guard.mcp.slots import NoSlot, RequestSlots, Slots
 
+MOST_LARGE: Final = 8
+"""How many bodies are read at once that are large already, and not whole: each may fill the memory up to its bound."""
 MOST_STREAMS: Final = 64
 """How many GET streams are open at once, unless somebody sets another bound."""
 
@@ -88,6 +90,7 @@ class Listener:
         self._max_message = max_message
         self._slots = RequestSlots(most)
         self._streams = Slots(most_streams, "streams")
+        self._large = Slots(MOST_LARGE, "large messages")
         self._asked = ServerRequests()
         self._judged: dict[tuple[str, type, object], _Exchange] = {}
         """The requests of sessions, by session and id."""
@@ -118,13 +121,15 @@ class Listener:
             await answer.status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
             return
         try:
-            body = await body_of(receive, self._max_message)
+            body = await body_of(receive, self._max_message, self._large)
             message = read_message(body)
         except TooLong as error:
             unread = failure(None, INVALID_REQUEST, str(error))
             await answer.json(unread, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         except UnreadableMessage as error:
             await answer.json(error.response(), HTTPStatus.BAD_REQUEST)
+        except NoSlot as error:
+            await answer.json(failure(None, OVERLOADED, str(error)), HTTPStatus.SERVICE_UNAVAILABLE)
         except TimeoutError:
             await answer.status(HTTPStatus.REQUEST_TIMEOUT)
         except ClientGone:

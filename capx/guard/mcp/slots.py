@@ -27,7 +27,7 @@ class Slots:
     def one(self) -> Generator[None]:
         """Hold a slot; raises NoSlot."""
         if self._taken >= self._most:
-            raise NoSlot(f"{self._most} {self._what} are being answered already: wait for an answer, then try again")
+            raise NoSlot(f"{self._most} {self._what} are being served already: wait for an answer, then try again")
         self._taken += 1
         try:
             yield
