@@ -19,6 +19,7 @@ Laws:
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, Final, cast
 
 from msgspec import Struct
@@ -28,6 +29,7 @@ from capx.agent.library_version import demand_library
 from capx.agent.protocols import JudgesCalls
 from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.tokens.guarded_function import guard_of
+from capx_caveats import InvalidCaveat, demand_json
 
 # Outside of these ranges, hooks are called in another way, or not at all.
 demand_library("langchain", at_least=(1, 3, 8), below=2, extra="langchain")
@@ -38,6 +40,8 @@ from langchain_core.messages import ToolMessage  # noqa: E402
 from langchain_core.tools import BaseTool, StructuredTool  # noqa: E402
 from langgraph.types import Command  # noqa: E402
 from pydantic import BaseModel, ValidationError  # noqa: E402
+from pydantic.dataclasses import is_pydantic_dataclass  # noqa: E402
+from pydantic.fields import FieldInfo  # noqa: E402
 
 __all__ = ["Guarded", "Refusals"]
 
@@ -138,9 +142,12 @@ class Guarded(Refusals):
             raise ConfigurationProblem(f"nobody judges the tool {name!r:.80}: give its action to Guarded")
         try:
             judged, given = _validated(tool, request.tool_call["args"])
+            demand_json(judged)
         except ValidationError as error:
             wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
             return _message(request, f"{name} was not called, because its arguments are wrong: {wrong}")
+        except InvalidCaveat as error:
+            return _message(request, f"{name} was not called, because nobody can judge its arguments: {error}")
         return _Stated(facts, judged, given)
 
 
@@ -189,10 +196,11 @@ def _validated(tool: BaseTool, args: Mapping[str, Any]) -> "tuple[dict[str, Any]
     # `limit: int = None` is a default that its own type refuses: leave it to the tool.
     given = {name: value for name, value in judged.items() if name in args or value is not None}
     try:
-        again = _dumped(schema.model_validate({**given}))
+        again = schema.model_validate({**given})
     except ValidationError:
         again = None
-    if again != judged:
+    # Not what is written alone: a SecretStr is written as stars, and then it is stars.
+    if again is None or _dumped(again) != judged or again != validated:
         raise _unclear(tool, "changes what it has validated before")
     return judged, given
 
@@ -202,11 +210,16 @@ def _is_dumped_otherwise(validated: BaseModel) -> bool:
     waiting: list[Any] = [validated]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, BaseModel):
-            decorators = type(value).__pydantic_decorators__
+        kind: Any = value.__class__
+        if isinstance(value, BaseModel) or is_pydantic_dataclass(kind):
+            decorators = kind.__pydantic_decorators__
             if decorators.field_serializers or decorators.model_serializers:
                 return True
-            if any(field.exclude for field in type(value).model_fields.values()):
+            if any(field.exclude for field in kind.__pydantic_fields__.values()):
+                return True
+            waiting += vars(value).values()
+        elif is_dataclass(value):
+            if any(isinstance(one.default, FieldInfo) for one in fields(value)):
                 return True
             waiting += vars(value).values()
         elif isinstance(value, dict):

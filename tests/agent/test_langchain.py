@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
+import pydantic
 import pytest
 from langchain.tools import InjectedState, ToolRuntime
 from langchain_core.callbacks import BaseCallbackHandler
@@ -16,7 +17,7 @@ from langchain_core.tools import BaseTool, StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from capx.agent.actor import acting
 from capx.agent.agent import Agent
@@ -391,6 +392,55 @@ def test_a_member_that_is_not_written_cannot_be_judged(lab: Authority) -> None:
     agent = agent_of(model, [foreign(Partial)], middleware=[guarded])
     with acting(lab.open(allow=["web.search"]).bundle), pytest.raises(ConfigurationProblem, match="leaves out, or"):
         agent.invoke({"messages": "Begin."})
+
+
+@pydantic.dataclasses.dataclass
+class Choices:
+    """An argument of another kind, of which a member is not written."""
+
+    path: str = "/x"
+    force: bool = Field(default=True, exclude=True)
+
+
+class Partly(Search):
+    """A schema with such an argument."""
+
+    choices: Choices = Choices()
+
+
+class Secretive(Search):
+    """A schema whose secret is written as stars."""
+
+    password: SecretStr
+
+
+class Measured(Search):
+    """A schema with a number that may be none."""
+
+    share: float
+
+
+@pytest.mark.parametrize(
+    ("schema", "args", "why"),
+    [(Partly, {}, "leaves out, or"), (Secretive, {"password": "hunter2"}, "changes what it has validated before")],
+)
+def test_what_is_written_otherwise_cannot_be_judged(
+    lab: Authority, schema: type[Search], args: dict[str, Any], why: str
+) -> None:
+    model = ScriptedModel.of([("search", {"query": "x", **args})])
+    guarded = Guarded(ToolGuard(lab.verifier), {"search": "web.search"})
+    agent = agent_of(model, [foreign(schema)], middleware=[guarded])
+    with acting(lab.open(allow=["web.search"]).bundle), pytest.raises(ConfigurationProblem, match=why):
+        agent.invoke({"messages": "Begin."})
+
+
+@pytest.mark.parametrize("share", ["nan", "inf", 1e300])
+def test_a_model_reads_that_a_number_cannot_be_judged(lab: Authority, share: Any) -> None:
+    model = ScriptedModel.of([("search", {"query": "x", "share": share})])
+    guarded = Guarded(ToolGuard(lab.verifier), {"search": "web.search"})
+    with acting(lab.open(allow=["web.search"]).bundle):
+        agent_of(model, [foreign(Measured)], middleware=[guarded]).invoke({"messages": "Begin."})
+    assert "nobody can judge its arguments" in model.texts[0]
 
 
 class Shouting(Search):
