@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from capx.agent import Agent, acting
     from capx.agent.authority_client import AuthorityClient
     from capx.authority import Authority, Verdict
+    from capx.authority.people.client import PersonClient
     from capx.authority.remote.client import RemoteAuthority
     from capx.crypto.agent_key import AgentKey
     from capx.guard import current_allowed
@@ -70,6 +71,7 @@ __all__ = [
     "KeyRing",
     "MalformedToken",
     "Pending",
+    "PersonClient",
     "Policy",
     "Presentation",
     "PrincipalKey",
@@ -98,6 +100,7 @@ _IMPORTED_LATER = {
     "capx.agent": ("Agent", "acting"),
     "capx.agent.authority_client": ("AuthorityClient",),
     "capx.authority": ("Authority", "Verdict"),
+    "capx.authority.people.client": ("PersonClient",),
     "capx.authority.remote.client": ("RemoteAuthority",),
     "capx.crypto.agent_key": ("AgentKey",),
     "capx.guard": ("current_allowed",),
@@ -120,7 +123,7 @@ _IMPORTED_LATER = {
 """The modules of names that are imported at first use: stores, threads, asyncio and HTTP take long to import."""
 _LAZY = {name: module for module, names in _IMPORTED_LATER.items() for name in names}
 
-_NEED_HTTPX = {"AuthorityClient", "FeedSource", "RemoteAuthority"}
+_NEED_HTTPX = {"AuthorityClient", "FeedSource", "PersonClient", "RemoteAuthority"}
 _lock = threading.RLock()
 
 

@@ -56,6 +56,10 @@ class Operation(Struct, Generic[P, R], frozen=True, kw_only=True):
     """Whether an agent has to present its capability for another audience, for the call in the body."""
     reported: bool = False
     """Whether a resource has to prove the request with its audience's key."""
+    personal: bool = False
+    """Whether a person has to prove the request with their own key."""
+    status: int = 200
+    """The status of the answer."""
 
     @property
     def has_body(self) -> bool:

@@ -14,9 +14,12 @@ from capx.errors import InvalidRequest, StoreProblem, Unavailable
 T = TypeVar("T")
 
 
-def read_response(answer: WholeResponse, kind: type[T], url: str) -> T:
-    """Return the value; raises Denied, InvalidRequest, StoreProblem or HttpRefusal, as the authority answered."""
-    if answer.status != 200:
+def read_response(answer: WholeResponse, kind: type[T], url: str, *, status: int = 200) -> T:
+    """Return the value of an answer with this status, or raise the error that it describes.
+
+    Raises Denied, InvalidRequest, StoreProblem or HttpRefusal, as the authority answered.
+    """
+    if answer.status != status:
         denied = from_denial_by_authority(answer.status, answer.content)
         raise denied or from_problem(answer.status, problem_of(answer), url)
     try:

@@ -77,6 +77,7 @@ from capx.resource.revocations import StoreLiveness
 from capx.store.check import check_store
 from capx.store.continuity import StateLost
 from capx.store.decision_index import check_index
+from capx.store.events import By
 from capx.store.log import Place
 from capx.store.protocols import Store, Writing
 from capx.store.records import CheckpointRecord, Head, Pruned, RequestRecord
@@ -239,6 +240,7 @@ class Authority(History):
         caveats: Iterable[Appendable] = (),
         attested: str | None = None,
         agent_key: str | None = None,
+        by: By | None = None,
     ) -> OpenedTask:
         """Open a task on the intent of a person, or by hand with what `allow` lists.
 
@@ -254,7 +256,7 @@ class Authority(History):
         must be that one.
 
         InvalidRequest if the arguments contradict each other, the policy does not accept the intent, or the key was
-        revoked or is that of a person in the policy.
+        revoked or is that of a person in the policy. `by` is the person who has proven the request over the network.
         """
         caveats = tuple(caveats)
         demand_restricting(caveats, self._now())
@@ -272,7 +274,7 @@ class Authority(History):
                 policy = self.policy
                 if policy is not before:
                     proven = intent_use.prove(policy, intent, attested)
-                return open_on_intent(minting, proven, policy, expires=expires, holder=holder)
+                return open_on_intent(minting, proven, policy, expires=expires, holder=holder, by=by)
         if attested is not None:
             raise InvalidRequest("`attested` goes with an intent that has no signature: pass that intent too")
         given = as_given(allow)
@@ -400,21 +402,27 @@ class Authority(History):
         """End a task because its work is done. All its tokens are dead when this returns."""
         return end_task(self.store, task_id, "complete", clock=self._now, dry_run=dry_run)
 
-    def withdraw(self, task_id: str, *, dry_run: bool = False) -> Ended:
-        """End a task because nobody wants it any more. All its tokens are dead when this returns."""
-        return end_task(self.store, task_id, "withdraw", clock=self._now, dry_run=dry_run)
+    def withdraw(self, task_id: str, *, dry_run: bool = False, by: By | None = None) -> Ended:
+        """End a task because nobody wants it any more. All its tokens are dead when this returns.
 
-    def withdraw_intent(self, intent: str | SignedIntent | Intent, *, dry_run: bool = False) -> WithdrawnIntent:
+        `by` is the person who has proven the request over the network.
+        """
+        return end_task(self.store, task_id, "withdraw", clock=self._now, dry_run=dry_run, by=by)
+
+    def withdraw_intent(
+        self, intent: str | SignedIntent | Intent, *, dry_run: bool = False, by: By | None = None
+    ) -> WithdrawnIntent:
         """Withdraw an intent and its tasks. The intent never opens a task again.
 
-        `intent` may be its digest. The authority need not have seen the intent before.
+        `intent` may be its digest. The authority need not have seen the intent before. `by` is the person who has
+        proven the request over the network.
         """
         digest = intent_digest(intent)
         if dry_run:
             with self.store.read() as reading:
                 return intent_use.preview(reading, digest, now=self._now())
         with self._writing(KeyedRowGuard(self._keyring)) as (transaction, now):
-            return intent_use.withdraw(transaction, digest, now=now)
+            return intent_use.withdraw(transaction, digest, now=now, by=by)
 
     def revoke(
         self,
@@ -426,6 +434,7 @@ class Authority(History):
         key: str | None = None,
         dry_run: bool = False,
         force: bool = False,
+        by: By | None = None,
     ) -> Revocation:
         """Revoke one thing, and everything below it.
 
@@ -444,7 +453,7 @@ class Authority(History):
           it in a delegation, nobody but these agents knows.
         - `where`: the live tasks of a `tenant`, `purpose` and `principal`, or the nodes of an `agent` in these tasks.
 
-        InvalidRequest for anything else.
+        `by` is the person who has proven the request over the network. InvalidRequest for anything else.
         """
         if sum(one is not None for one in (target, kid, issued, where, key)) != 1:
             raise InvalidRequest(
@@ -478,7 +487,7 @@ class Authority(History):
             if where is not None:
                 # What was opened since the look above. After the answer nothing may be left of what matches.
                 targets += by_where(transaction, where, now, after=seen)
-            revoked = revoke(transaction, targets, now=now)
+            revoked = revoke(transaction, targets, now=now, by=by)
         if instant is not None and instant <= now + CLOCKS_DIFFER:
             # A token that is minted before that second is over would be dead too: return when it is over.
             time.sleep(max(0.0, min(instant + 1 - now, instant + 1 - self._clock())))

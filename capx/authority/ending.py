@@ -15,7 +15,7 @@ from capx.api.messages.outcomes import Ended, Impact
 from capx.authority.graph.impact import impact_in, read_tree
 from capx.errors import KeyProblem, UnknownTask
 from capx.store import lifecycle
-from capx.store.events import TASK_ENDS
+from capx.store.events import TASK_ENDS, By, TaskWithdrawn
 from capx.store.protocols import Reading, Store, Writing
 from capx.store.records import KEPT_BEYOND_TTL, Pruned, TaskRecord
 from capx.tokens.chain import root_node
@@ -64,24 +64,38 @@ def dying_with(reading: Reading, task: TaskRecord, now: int) -> Impact:
     return Impact() if tree is None else impact_in(tree, {tree.node.id})
 
 
-def end_task(store: Store, task_id: str, move: lifecycle.Move, *, clock: Callable[[], int], dry_run: bool) -> Ended:
-    """End a task, and return its end, also one from before. A dry run only returns what would happen."""
+def end_task(
+    store: Store,
+    task_id: str,
+    move: lifecycle.Move,
+    *,
+    clock: Callable[[], int],
+    dry_run: bool,
+    by: By | None = None,
+) -> Ended:
+    """End a task, and return its end, also one from before. A dry run only returns what would happen.
+
+    `by` is the person who withdraws it over the network.
+    """
     if dry_run:
         with store.read() as reading:
             now, task = clock(), known_task(reading, task_id)
             again, dying = has_ended(reading, task, now), dying_with(reading, task, now)
         return Ended(task.id, task.state if again else _end(task, move, now), None, again, dying)
     with store.write() as transaction:
-        return end(transaction, known_task(transaction, task_id), move, now=clock())
+        return end(transaction, known_task(transaction, task_id), move, now=clock(), by=by)
 
 
-def end(transaction: Writing, task: TaskRecord, move: lifecycle.Move, *, now: int) -> Ended:
+def end(transaction: Writing, task: TaskRecord, move: lifecycle.Move, *, now: int, by: By | None = None) -> Ended:
     """End a task within a transaction, and return its end, also one from before."""
     if has_ended(transaction, task, now):
         return Ended(task.id, task.state, task.position, again=True)
     state = _end(task, move, now)
     # The event comes first, because the end and the death name its position.
-    event = TASK_ENDS[state](task.id).write(transaction, at=now)
+    fact = TASK_ENDS[state](task.id)
+    if by is not None and isinstance(fact, TaskWithdrawn):
+        fact = msgspec.structs.replace(fact, by=by)
+    event = fact.write(transaction, at=now)
     transaction.end_task(task.id, state, at=now, position=event.position)
     transaction.kill(task.id, lifecycle.DEATH[state], at=now, position=event.position)
     return Ended(task.id, state, event.position)

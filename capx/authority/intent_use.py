@@ -26,13 +26,13 @@ from capx.intents.epoch import authority_of
 from capx.intents.intent import Intent, SignedIntent
 from capx.policy.policy import Policy
 from capx.policy.terms import Terms
-from capx.store.events import IntentWithdrawn
+from capx.store.events import By, IntentWithdrawn
 from capx.store.lifecycle import after
 from capx.store.protocols import Reading, Writing
 from capx.store.records import ATTESTED, IntentRecord, TaskRecord
 from capx.store.row_marks import ChangedRow
 from capx.tokens.binding import WINDOW_BEFORE
-from capx_caveats import is_label, shown_instant
+from capx_caveats import SAFE_INTEGER, is_label, shown_instant
 
 AHEAD: Final = WINDOW_BEFORE
 """Seconds by which the clock of the signer may be ahead."""
@@ -131,8 +131,11 @@ def take(transaction: Writing, proven: Proven, policy: Policy, *, now: int) -> T
     return terms
 
 
-def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
-    """Withdraw an intent and its tasks within a transaction; `again` in the result if that was done before."""
+def withdraw(transaction: Writing, digest: str, *, now: int, by: By | None = None) -> WithdrawnIntent:
+    """Withdraw an intent and its tasks within a transaction; `again` in the result if that was done before.
+
+    `by` is the person who asks for it over the network.
+    """
     try:
         known: IntentRecord | None = transaction.intent(digest) or IntentRecord(digest)
     except ChangedRow as changed:
@@ -141,11 +144,11 @@ def withdraw(transaction: Writing, digest: str, *, now: int) -> WithdrawnIntent:
         known = changed.marked
     if known is not None and known.withdrawn is not None:
         return WithdrawnIntent(digest, known.withdrawn, None, again=True)
-    event = IntentWithdrawn(digest).write(transaction, at=now)
+    event = IntentWithdrawn(digest, by).write(transaction, at=now)
     if known is not None:
         transaction.keep_intent(msgspec.structs.replace(known, withdrawn=now))
     tasks = _unended(transaction, digest, now)
-    ends = tuple([end(transaction, task, "withdraw", now=now) for task in tasks])
+    ends = tuple([end(transaction, task, "withdraw", now=now, by=by) for task in tasks])
     return WithdrawnIntent(digest, now, event.position, tasks=ends)
 
 
@@ -160,7 +163,8 @@ def preview(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
 
 def _unended(reading: Reading, digest: str, now: int) -> list[TaskRecord]:
     """The tasks of an intent that are not ended in the store."""
-    return [task for task in reading.tasks() if task.intent == digest and not has_ended(reading, task, now)]
+    tasks = reading.task_page(intent=digest, limit=SAFE_INTEGER)
+    return [task for task in tasks if not has_ended(reading, task, now)]
 
 
 def _demand_meant_here(reading: Reading, intent: Intent) -> None:

@@ -27,7 +27,7 @@ from capx.intents.intent import Intent
 from capx.policy.fit import Unfit, fitting_block
 from capx.policy.policy import Policy
 from capx.policy.terms import Terms
-from capx.store.events import CapabilityMinted, TaskOpened
+from capx.store.events import By, CapabilityMinted, TaskOpened
 from capx.store.lifecycle import FIRST, is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import OF_ONE_TASK, TaskRecord
@@ -102,9 +102,18 @@ def open_by_hand(
 
 
 def open_on_intent(
-    minting: Minting, proven: Proven, policy: Policy, *, expires: When | None, holder: str | None
+    minting: Minting,
+    proven: Proven,
+    policy: Policy,
+    *,
+    expires: When | None,
+    holder: str | None,
+    by: By | None = None,
 ) -> OpenedTask:
-    """Open a task on an intent, with what the policy gives it. The opening is counted; `holder` is a key or None."""
+    """Open a task on an intent, with what the policy gives it. The opening is counted; `holder` is a key or None.
+
+    `by` is the person who opens it over the network.
+    """
     intent = proven.intent
     terms = intent_use.take(minting.transaction, proven, policy, now=minting.now)
     task = TaskRecord(
@@ -124,7 +133,14 @@ def open_on_intent(
     # One demand for all capabilities with the same rule, so one approval serves whichever of them it says.
     demands = {rule: approval_terms(policy, rule, intent, keys=holders).drawn() for rule in rules}
     return _open(
-        minting, task, terms.given_at_open, agent=agent, policy=policy.digest, attested=proven.attested, demands=demands
+        minting,
+        task,
+        terms.given_at_open,
+        agent=agent,
+        policy=policy.digest,
+        attested=proven.attested,
+        demands=demands,
+        by=by,
     )
 
 
@@ -186,6 +202,7 @@ def _open(
     policy: str | None = None,
     attested: str | None = None,
     demands: Demands = NO_DEMANDS,
+    by: By | None = None,
 ) -> OpenedTask:
     transaction = minting.transaction
     demand_live_key(transaction, minting.keyring)
@@ -206,6 +223,7 @@ def _open(
         policy=policy,
         holder=task.holder,
         attested=attested,
+        by=UNSET if by is None else by,
     )
     event = opened.write(transaction, at=task.opened)
     # Every task can ask for more, complete itself and revoke below itself: calls at the authority's own audience.

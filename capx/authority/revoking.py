@@ -225,11 +225,13 @@ def _by_agent(node: bytes, path: Sequence[bytes], task: str) -> Target:
     return Target(node, events.Revoked(b64u(node), is_root=node == path[0], task=task, by=b64u(path[-1])))
 
 
-def revoke(transaction: Writing, targets: Sequence[Target], *, now: int) -> Revocation:
-    """Revoke all targets for an operator, each with the grants made because of it, and return their deaths.
+def revoke(transaction: Writing, targets: Sequence[Target], *, now: int, by: events.By | None = None) -> Revocation:
+    """Revoke all targets for an operator or a person, each with the grants made because of it, and return their deaths.
 
     They include deaths from before, but not those of grants. The requests of the targets count no more.
     """
+    if by is not None:
+        targets = [replace(one, event=replace(one.event, person=by)) for one in targets]
     # Also if a target was dead before: an agent may have revoked it.
     transaction.uncount_requests([target.shown for target in targets])
     granted = transaction.granted_by(target.key for target in targets)

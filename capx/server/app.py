@@ -1,7 +1,7 @@
 """The two faces of an authority: ASGI applications over one service.
 
     operators(service)     everything an authority does; for a socket that only the user can open
-    everybody(service)     agents, resources and monitoring; for the network
+    everybody(service)     agents, people, resources and monitoring; for the network
 
 Laws:
 
@@ -22,14 +22,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from capx.api import person_auth
 from capx.api.operation import JSON_TYPE
+from capx.api.person_auth import UnprovenPerson
 from capx.api.problems import HttpRefusal
 from capx.api.resource_auth import SCHEME, UnauthenticatedReport
 from capx.authority.remote import operations
 from capx.errors import CapxError, InvalidRequest
 from capx.guard.asgi.messages import UnreadableHead
 from capx.server import openapi
-from capx.server.faces import agents, health, resources, statements
+from capx.server.faces import agents, health, people, resources, statements
 from capx.server.faces import operators as operators_
 from capx.server.faces.redaction import redacted_error
 from capx.server.operation import ROUTE, refused
@@ -56,16 +58,24 @@ def operators(service: Service) -> ASGIApp:
 
 
 def everybody(service: Service) -> ASGIApp:
-    """The face of agents, resources and monitoring."""
+    """The face of agents, people, resources and monitoring."""
     # Operations of operators are not routes here at all, so no request can reach them (decision 23).
-    offered = (*agents.OPERATIONS, *statements.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS)
+    offered = (
+        *agents.OPERATIONS,
+        *people.OPERATIONS,
+        *statements.OPERATIONS,
+        *resources.OPERATIONS,
+        *health.OPERATIONS,
+    )
     described = openapi.document(
-        "capx serve: agents and resources",
-        "Agents present their authority capability; resources follow the feed and report their decisions.",
+        "capx serve: agents, people and resources",
+        "Agents present their authority capability; people sign each request; resources follow the feed and report "
+        "their decisions.",
         offered,
     )
     routes = [
         *agents.routes(service),
+        *people.routes(service),
         *statements.routes(service),
         *resources.routes(service),
         *health.routes(service),
@@ -104,6 +114,10 @@ def _refusal(error: Exception) -> Response:
     if isinstance(error, UnauthenticatedReport):
         response = refused(HttpRefusal(401, "unproven_report", str(error)))
         response.headers["WWW-Authenticate"] = SCHEME
+        return response
+    if isinstance(error, UnprovenPerson):
+        response = refused(HttpRefusal(401, "unproven_person", str(error)))
+        response.headers["WWW-Authenticate"] = person_auth.SCHEME
         return response
     if isinstance(error, UnreadableHead):
         return refused(InvalidRequest(str(error)))

@@ -11,6 +11,7 @@ from typing import Any, Final, cast, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from capx.api import person_auth
 from capx.api.messages.base import Problem
 from capx.api.operation import JSON_TYPE
 from capx.api.problems import STATUSES
@@ -49,6 +50,12 @@ _SCHEMES: Final[Schema] = {
         "in": "header",
         "name": "Authorization",
         "description": f"`{SCHEME} audience=…, kid=…, at=…, mac=…`: a MAC under the audience's key.",
+    },
+    "person": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": f"`{person_auth.SCHEME} principal=…, at=…, nonce=…, sig=…`: a signature of the person's key.",
     },
 }
 
@@ -116,7 +123,7 @@ def _proof(one: AnyOperation) -> str | None:
     """The name of the scheme with which a caller proves who it is."""
     if one.action is not None or one.presented:
         return "presentation"
-    return "report" if one.reported else None
+    return "report" if one.reported else "person" if one.personal else None
 
 
 def _responses(one: AnyOperation, schemas: dict[Any, Schema]) -> Schema:
@@ -131,7 +138,10 @@ def _responses(one: AnyOperation, schemas: dict[Any, Schema]) -> Schema:
     if one.streams:
         answer["text/event-stream"] = {"schema": {"type": "string"}}
     good: Schema = {"description": "done" if one.has_body else "found", "content": answer}
-    return {"200": good, **{str(each): {"description": STATUSES[each], **problem} for each in sorted(statuses)}}
+    return {
+        str(one.status): good,
+        **{str(each): {"description": STATUSES[each], **problem} for each in sorted(statuses)},
+    }
 
 
 def _is_demanding(kind: type[Struct]) -> bool:

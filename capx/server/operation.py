@@ -86,7 +86,7 @@ def route_to(operation: AnyOperation, endpoint: Any) -> Route:
 def answered(operation: AnyOperation, found: Any) -> Response:
     """The result of an operation as an HTTP response."""
     body = found if operation.answers is None else encode(found)
-    return Response(body, media_type=operation.media, headers=NO_STORE)
+    return Response(body, operation.status, media_type=operation.media, headers=NO_STORE)
 
 
 def refused(error: Exception) -> Response:

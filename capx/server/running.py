@@ -28,6 +28,7 @@ import uvicorn
 from msgspec import Struct
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from capx.api.person_auth import origin_of
 from capx.authority.authority import Authority
 from capx.server import app
 from capx.server.log_limit import LogLimit
@@ -48,12 +49,25 @@ _LOGGERS: Final = ("uvicorn.error", "asyncio", "capx", "capx.serve")
 
 
 class Plan(Struct, frozen=True):
-    """Where to serve. `keys` is the file of the root keys; `settings` are uvicorn's, for the face on the network."""
+    """Where to serve. `keys` is the file of the root keys; `settings` are uvicorn's, for the face on the network.
+
+    `people` are the origins at which people dial the authority. Without one, and on a loopback address, these are its
+    own.
+    """
 
     listen: Address
     socket: OwnSocket
     keys: Path | None = None
     settings: dict[str, Any] = {}
+    people: tuple[str, ...] = ()
+
+    def people_at(self, port: int) -> tuple[str, ...]:
+        """The origins at which people dial an authority that listens on this port."""
+        if self.people or not self.listen.is_local:
+            return self.people
+        scheme = "https" if "ssl_certfile" in self.settings else "http"
+        names = dict.fromkeys((str(Address(self.listen.host, port)), f"localhost:{port}"))
+        return tuple(origin_of(f"{scheme}://{name}") for name in names)
 
 
 class _Server(uvicorn.Server):
@@ -136,7 +150,8 @@ class _Face:
 
 
 async def _serve(authority: Authority, plan: Plan, network: Listener, started: Callable[[Address], None]) -> int:
-    public = Service(authority)
+    at = Address(plan.listen.host, network.getsockname()[1])
+    public = Service(authority, people_at=plan.people_at(at.port))
     own = Service(authority, feed=public)
     operators = _Face("operators", own, app.operators(own), plan.socket.listening)
     everybody = _Face("everybody", public, app.everybody(public), network, **plan.settings)
@@ -144,7 +159,6 @@ async def _serve(authority: Authority, plan: Plan, network: Listener, started: C
     stopping = _Stopping(plan.socket, operators, everybody)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.signalled, number)
-    at = Address(plan.listen.host, network.getsockname()[1])
     async with Upkeep(authority, plan.keys, wake=public.wake).running():
         serving = [asyncio.create_task(operators.serve()), asyncio.create_task(asyncio.to_thread(everybody.run))]
         try:

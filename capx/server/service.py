@@ -3,16 +3,16 @@
 Laws:
 
 - A service belongs to one event loop. In a process that serves, each face has a service and a loop of its own.
-- Operators, agents, reports, payments, followers of the feed, followers that begin, and readers of single pages each
-  have their own threads. So none of them can keep the others waiting. Followers that begin and readers of pages take
-  turns by machine.
+- Operators, agents, reports, payments, proofs of people, people, followers of the feed, followers that begin, and
+  readers of single pages each have their own threads. So none of them can keep the others waiting. Followers that
+  begin and readers of pages take turns by machine.
 - A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish. Pages
   that have not begun are refused.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final
 
 from capx.authority.authority import Authority
@@ -23,7 +23,7 @@ from capx.server.net.unauthenticated_bodies import UnauthenticatedBodies
 from capx.server.turns import Turns
 from capx.server.waiting.askers import Waiting
 from capx.server.waiting.head_watch import HeadWatch
-from capx.server.waiting.stream_limits import OpenStreams
+from capx.server.waiting.stream_limits import INBOXES, INBOXES_OF_ONE, OpenStreams
 from capx.server.workers import Shared, Workers
 
 MOMENT: Final = 1.0
@@ -36,15 +36,20 @@ class Service:
     """One served authority; belongs to one event loop.
 
     `feed` is the service of the other face, if that face has the followers of the feed and a loop of its own.
+    `people_at` are the origins at which people dial the authority.
     """
 
-    def __init__(self, authority: Authority, *, feed: "Service | None" = None) -> None:
+    def __init__(self, authority: Authority, *, feed: "Service | None" = None, people_at: Sequence[str] = ()) -> None:
         self.authority = authority
+        self.people_at = tuple(people_at)
         self._feed = feed or self
         self.operators = Workers(_THREADS, _WAITING)
         self.agents = Workers(_THREADS, _WAITING)
         self.resources = Workers(_THREADS, _WAITING)
         self.payments = Workers(_THREADS, _WAITING)
+        self.proofs = Workers(_THREADS, _WAITING)
+        self.people = Workers(_THREADS, _WAITING)
+        self.inbox_reader = Workers(1, 0)
         self.followers = Workers(1, _WAITING)
         self.beginners = Turns()
         self.readers = Turns()
@@ -54,6 +59,7 @@ class Service:
         self.metrics: Metrics = Metrics(authority, self.watch) if feed is None else feed.metrics
         self.verifier = authority.own_verifier()
         self.streams = OpenStreams(self.metrics.followers)
+        self.inboxes = OpenStreams(self.metrics.followers, most=INBOXES, of_one=INBOXES_OF_ONE)
         self.waiting = Waiting(authority.store, self.watch, self.metrics.askers)
         self.unauthenticated = UnauthenticatedBodies()
         self.stopping = False

@@ -39,6 +39,15 @@ class IntentDocument(Intent, frozen=True):
     # `Intent` has a default that a JSON Schema cannot express.
     parameters: Mapping[str, Scalars] = {}
 
+    @classmethod
+    def of(cls, intent: Intent) -> "IntentDocument":
+        """An intent in its form on the wire."""
+        return cls(**structs.asdict(intent))
+
+    def meant(self) -> Intent:
+        """The intent itself."""
+        return Intent(**structs.asdict(self))
+
 
 class IntentFile(RequestBody, frozen=True):
     """An intent as in its file: signed, or without a signature if somebody attests the login of its principal."""
@@ -50,11 +59,11 @@ class IntentFile(RequestBody, frozen=True):
     def of(cls, intent: Intent | SignedIntent) -> "IntentFile":
         """An intent in its form on the wire."""
         meant, signature = (intent.intent, intent.signature) if isinstance(intent, SignedIntent) else (intent, UNSET)
-        return cls(intent=IntentDocument(**structs.asdict(meant)), signature=signature)
+        return cls(intent=IntentDocument.of(meant), signature=signature)
 
     def meant(self) -> Intent | SignedIntent:
         """The intent itself."""
-        intent = Intent(**structs.asdict(self.intent))
+        intent = self.intent.meant()
         return intent if self.signature is UNSET else SignedIntent(intent, self.signature)
 
 

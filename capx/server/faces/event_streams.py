@@ -25,7 +25,7 @@ from capx.resource.feed.page import DEATHS_IN_A_PAGE, FeedCursor, SignedPage, si
 from capx.server.service import Service
 from capx.server.turns import Turns
 from capx.server.waiting.head_watch import HEARTBEAT
-from capx.server.waiting.stream_limits import machine_at
+from capx.server.waiting.stream_limits import OpenStreams, machine_at
 from capx.store.log import Event
 
 EVENT_STREAM = "text/event-stream"
@@ -53,7 +53,7 @@ async def follow_log(service: Service, asked: LogQuery) -> Response:
         raise InvalidRequest("a stream of the log is always in order: leave out newest and before")
     # Read before the stream begins, because only then can an error still be an HTTP answer.
     first = await service.operators.run(_events, service, asked.since)
-    return _Stream(service, "log", None, _log(service, asked.since, first))
+    return Stream(service.streams, "log", None, _log(service, asked.since, first))
 
 
 async def _log(service: Service, since: int, found: list[Event]) -> AsyncGenerator[bytes]:
@@ -100,7 +100,7 @@ class Feed:
             # The round is read before the page is made. A death in between then makes another page.
             rounds = self._service.watch.rounds
             page = await self._in_turn(asked, machine, self._service.beginners)
-        return _Stream(self._service, "feed", machine, self._follow(page, machine, rounds))
+        return Stream(self._service.streams, "feed", machine, self._follow(page, machine, rounds))
 
     def kept(self, asked: FeedCursor) -> SignedPage | None:
         """The page, if a turn has made it a moment ago: to give it keeps nobody waiting."""
@@ -172,19 +172,19 @@ class Feed:
         return page
 
 
-class _Stream(StreamingResponse):
-    """A stream, counted as open from before it begins until it has ended."""
+class Stream(StreamingResponse):
+    """A stream, counted among the open ones of its kind from before it begins until it has ended."""
 
-    def __init__(self, service: Service, kind: str, machine: str | None, pieces: AsyncGenerator[bytes]) -> None:
+    def __init__(self, streams: OpenStreams, kind: str, whose: str | None, pieces: AsyncGenerator[bytes]) -> None:
         super().__init__(pieces, media_type=EVENT_STREAM, headers=_HEADERS)
-        self._service = service
-        self._kind, self._machine = kind, machine
+        self._streams = streams
+        self._kind, self._whose = kind, whose
         self._pieces = pieces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the client leaves or the authority stops; HttpRefusal when there is no room."""
         try:
-            with self._service.streams.opened(self._kind, self._machine):
+            with self._streams.opened(self._kind, self._whose):
                 await super().__call__(scope, receive, send)
         finally:
             await self._pieces.aclose()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from capx.server.net.sockets import Address
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client")
+_MOST_ORIGINS = 8
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -37,15 +38,29 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--tls-cert", type=_FILE, metavar="FILE", help="The certificate of HOST, with its chain: serve HTTPS.")
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="The certificate's key, if it is in a file of its own.")
+@click.option(
+    "--people",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Where people dial this authority, such as https://capx.example; up to 8. [default: a loopback address]",
+)
 @click.option("--insecure-public", is_flag=True, help="Listen without TLS at an address that other machines can reach.")
 @click.option("--json", "as_json", is_flag=True, help="Write the addresses as JSON, on one line.")
 def serve(
-    *, at: str, path: Path | None, tls_cert: Path | None, tls_key: Path | None, insecure_public: bool, as_json: bool
+    *,
+    at: str,
+    path: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    people: tuple[str, ...],
+    insecure_public: bool,
+    as_json: bool,
 ) -> int:
     """Serve the authority of this home, to programs that must not open its store.
 
     Operators reach all of it over a Unix socket. Agents can end and revoke their own work over HTTP. Resources follow
-    the feed of revocations and report decisions over HTTP. The first Ctrl-C, or SIGTERM, stops it in order.
+    the feed of revocations and report decisions over HTTP. People open tasks on their intents and answer requests over
+    HTTP, each with their own key. The first Ctrl-C, or SIGTERM, stops it in order.
 
     Example: capx serve --listen 127.0.0.1:8411
     """
@@ -63,6 +78,7 @@ def serve(
     except ConfigurationProblem as error:
         raise click.UsageError(f"--listen: {error}") from None
     tls = _tls(tls_cert, tls_key)
+    dialled = _origins(people)
     if not address.is_local and not tls and not insecure_public:
         cure = "give --tls-cert, or put a proxy with TLS before it and give --insecure-public"
         raise click.UsageError(f"other machines can connect to {address} without encryption: {cure}")
@@ -73,7 +89,7 @@ def serve(
         try:
             return run(
                 authority,
-                Plan(address, own, home_folder() / ROOT_KEYS, tls),
+                Plan(address, own, home_folder() / ROOT_KEYS, tls, dialled),
                 started=lambda bound: _say(place, bound, "https" if tls else "http", as_json),
             )
         finally:
@@ -93,6 +109,18 @@ def _tell_policy(authority: "Authority") -> None:
         else:
             screen.note(str(problem), screen.BAD)
         screen.note("until it is corrected, no intent opens a task, and no ask is granted", screen.BAD)
+
+
+def _origins(typed: tuple[str, ...]) -> tuple[str, ...]:
+    from capx.api.person_auth import origin_of
+    from capx.errors import InvalidRequest
+
+    if len(typed) > _MOST_ORIGINS:
+        raise click.UsageError(f"--people may be given up to {_MOST_ORIGINS} times")
+    try:
+        return tuple(dict.fromkeys(map(origin_of, typed)))
+    except InvalidRequest as error:
+        raise click.UsageError(f"--people: {error}") from None
 
 
 def _tls(certificate: Path | None, key: Path | None) -> dict[str, Any]:

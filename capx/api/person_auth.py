@@ -1,0 +1,141 @@
+"""Proves to the authority that a request comes from a person: a signature of the key that the policy gives them.
+
+    Authorization: Capx-Person principal=P, at=SECONDS, nonce=N, sig=S
+
+Laws: the signature covers all that `capx.intents.person_message` lists. A proof is good from 5 seconds before its time
+to 60 seconds after it, and once: the authority burns its message. Its form has one spelling. P is base64url of the name
+in UTF-8, because names may have any characters.
+"""
+
+import os
+import re
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from capx.crypto.base64url import b64u, unb64u
+from capx.errors import InvalidRequest, MalformedToken
+from capx.intents.person_message import PersonRequest
+from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
+from capx_caveats import SAFE_INTEGER, is_label
+
+if TYPE_CHECKING:
+    from capx.intents.principal_key import PrincipalKey  # signatures are slow to import
+
+SCHEME: Final = "Capx-Person"
+UNPROVEN: Final = "this is proven by no person whom the policy knows"
+"""The one sentence for an unknown name, one without a key, and a wrong signature."""
+_NONCE: Final = 16
+_HEADER: Final = re.compile(
+    rf"{SCHEME} principal=([A-Za-z0-9_-]{{2,1024}}), at=(0|[1-9][0-9]{{0,15}}), nonce=([A-Za-z0-9_-]{{22}}), "
+    r"sig=([A-Za-z0-9_-]{86})"
+)
+_METHOD: Final = re.compile(r"[A-Z]{1,16}")
+_TARGET: Final = re.compile(r"/[!-~]{0,8191}")
+_ORIGIN: Final = re.compile(r"(https?)://([a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::([1-9][0-9]{0,4}))?")
+_PORTS: Final = {"http": "80", "https": "443"}
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class UnprovenPerson(InvalidRequest):
+    """The request has no valid proof of a person, or an old one, or one that came before."""
+
+
+class PersonClaim(Struct, frozen=True):
+    """What a header says, which nobody has verified: a name, the time (Unix seconds), a nonce and a signature."""
+
+    principal: str
+    at: int
+    nonce: bytes
+    signature: str
+
+    @classmethod
+    def read(cls, header: str) -> "PersonClaim":
+        """Return what the header of a request says; UnprovenPerson unless it has the one form."""
+        if (parts := _HEADER.fullmatch(header)) is not None:
+            principal, at, nonce, signature = parts.groups()
+            try:
+                name = unb64u(principal).decode()
+                claim = cls(name, int(at), unb64u(nonce), signature)
+                unb64u(signature)
+            except (MalformedToken, UnicodeDecodeError):
+                pass
+            else:
+                if is_label(name):
+                    return claim
+        raise UnprovenPerson(f"a person's request is proven by: {SCHEME} principal=…, at=…, nonce=…, sig=…")
+
+    def demand_timely(self, now: int) -> None:
+        """Raise UnprovenPerson outside the window of the proof; it says so before any name is looked up."""
+        if not self.at - WINDOW_BEFORE <= now <= self.at + WINDOW_AFTER:
+            raise UnprovenPerson(
+                f"the request was signed at {self.at}, and the clock here says {now}: it is good from {WINDOW_BEFORE} "
+                f"seconds before to {WINDOW_AFTER} seconds after its time, so set the clock"
+            )
+
+    @property
+    def until(self) -> int:
+        """The last second in which the proof is good (Unix seconds)."""
+        return self.at + WINDOW_AFTER
+
+    def request(self, *, origin: str, epoch: str, method: str, target: str, body: bytes) -> PersonRequest:
+        """Return the request that it would prove."""
+        return PersonRequest(
+            principal=self.principal,
+            origin=origin,
+            epoch=epoch,
+            method=method,
+            target=target,
+            body=body,
+            at=self.at,
+            nonce=self.nonce,
+        )
+
+
+def prove(key: "PrincipalKey", *, origin: str, epoch: str, method: str, target: str, body: bytes, at: int) -> str:
+    """Return the header that proves one request of this person, with a new nonce.
+
+    `origin` and `target` are as they are sent, `at` is in Unix seconds. InvalidRequest for what cannot be sent.
+    """
+    demand_origin(origin)
+    if not _METHOD.fullmatch(method) or not _TARGET.fullmatch(target):
+        raise InvalidRequest("a request has a method in capitals, and a target of visible ASCII that begins with /")
+    if not 0 <= at <= SAFE_INTEGER:
+        raise InvalidRequest("the time of a request is in Unix seconds, 0 to 2^53 - 1")
+    claim = PersonClaim(key.name, at, os.urandom(_NONCE), "")
+    signature = key.sign(claim.request(origin=origin, epoch=epoch, method=method, target=target, body=body).message())
+    principal = b64u(key.name.encode())
+    return f"{SCHEME} principal={principal}, at={at}, nonce={b64u(claim.nonce)}, sig={signature}"
+
+
+def demand_origin(origin: str) -> None:
+    """Raise InvalidRequest unless this is an origin in its one spelling, with TLS unless it is this machine's."""
+    parts = _ORIGIN.fullmatch(origin)
+    if parts is None or parts[3] == _PORTS[parts[1]] or not _is_port(parts[3]):
+        raise InvalidRequest(
+            f"{origin!r:.80} is no origin: write it like https://capx.example or https://capx.example:8443, in lower "
+            "case, without a path and without the usual port"
+        )
+    if parts[1] == "http" and parts[2] not in _LOOPBACK:
+        raise InvalidRequest(f"{origin:.80} has no TLS, which only an authority on this machine may do without")
+
+
+def origin_of(url: str) -> str:
+    """Return the origin of a URL as a person types it, in its one spelling; InvalidRequest if it has none."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port, parts = "", None, urlsplit("")
+    named = f"[{host}]" if ":" in host else host
+    usual = port is None or str(port) == _PORTS.get(parts.scheme)
+    origin = f"{parts.scheme}://{named}" if usual else f"{parts.scheme}://{named}:{port}"
+    if parts.username is not None or parts.query or parts.fragment or parts.path not in ("", "/"):
+        raise InvalidRequest(f"{url!r:.80} is no origin: leave out names, path and query")
+    demand_origin(origin)
+    return origin
+
+
+def _is_port(text: str | None) -> bool:
+    return text is None or int(text) <= 65_535

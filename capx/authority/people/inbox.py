@@ -1,0 +1,78 @@
+"""The requests that ask a person, or are about their own work.
+
+Laws:
+
+- Who is asked follows from the policy as it is. The person on whose intent the task runs may look, too.
+- Who is asked sees the request, its intent and its task, but neither the graph nor the decisions: an agent chooses what
+  it asks, and would so choose who reads its task.
+- A request for somebody else is one that does not exist: the same error, in the same words.
+"""
+
+from capx.authority.authority import Authority
+from capx.authority.people.messages import MOST, Inbox, InboxItem, ShownInquiry
+from capx.authority.people.own_tasks import shown_task
+from capx.authority.people.person import Person
+from capx.errors import UnknownRequest
+from capx.policy.policy import Policy
+from capx.store.records import RequestRecord, TaskRecord
+from capx_caveats import is_id
+
+
+class Waiting:
+    """The requests that wait, with their tasks, at one time: what the inboxes of all people are read from."""
+
+    def __init__(self, authority: Authority) -> None:
+        self._requests = authority.requests(pending=True)
+        with authority.store.read() as reading:
+            self._tasks = {id_: reading.task(id_) for id_ in {one.task for one in self._requests}}
+
+    def inbox(self, policy: Policy, person: Person) -> Inbox:
+        """The inbox of one person."""
+        found: list[InboxItem] = []
+        for request in self._requests:
+            task = self._tasks.get(request.task)
+            mine, yours = _concerns(policy, person, request, task)
+            if mine or yours:
+                found.append(_item(request, task, mine=mine, yours=yours))
+        return Inbox(found[:MOST], max(0, len(found) - MOST))
+
+
+def _concerns(policy: Policy, person: Person, request: RequestRecord, task: TaskRecord | None) -> tuple[bool, bool]:
+    """Whether a request asks a person, and whether it is in a task on their intent."""
+    return person.is_one_of(policy, request.approvers), task is not None and task.principal == person.name
+
+
+def _item(request: RequestRecord, task: TaskRecord | None, *, mine: bool, yours: bool) -> InboxItem:
+    return InboxItem(
+        id=request.id,
+        task=request.task,
+        purpose=None if task is None else task.purpose,
+        action=request.action,
+        audience=request.audience,
+        args=request.args,
+        labels=request.labels,
+        asked=request.asked,
+        until=request.until,
+        mine=mine,
+        yours=yours,
+        for_call=request.to_approve is not None,
+    )
+
+
+def demand_concerned(authority: Authority, person: Person, id_: str) -> TaskRecord:
+    """Return the task of a request that asks a person, or is about their work; UnknownRequest for any other."""
+    with authority.store.read() as reading:
+        request = reading.request(id_) if is_id(id_) else None
+        task = None if request is None else reading.task(request.task)
+    if request is None or task is None or not any(_concerns(authority.policy, person, request, task)):
+        raise UnknownRequest(f"you have no request {id_!r:.80}: capx requests list shows yours")
+    return task
+
+
+def inquiry(authority: Authority, person: Person, id_: str, *, now: int) -> ShownInquiry:
+    """A request that asks a person, or is about their work, as they sign it."""
+    task = demand_concerned(authority, person, id_)
+    found = authority.inquiry(id_)
+    with authority.store.read() as reading:
+        counts = reading.request_counts(found.request.path, found.request.audience)
+    return ShownInquiry(found, shown_task(task, now), counts)

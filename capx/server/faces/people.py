@@ -1,0 +1,108 @@
+"""The face of people: whoever signs intents, opens tasks on them, and answers what agents ask for.
+
+Laws:
+
+- A person proves each request by a signature (capx.api.person_auth), also one that only reads. A request that nobody
+  has proven is not interpreted.
+- Nothing here gives operator power: `capx.authority.people.operations` has all that a person may do.
+- Proofs are checked in threads of their own, so many by each machine; what is proven runs in others, so much for each
+  person. So strangers keep out no person, and a person no other.
+"""
+
+import time
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from capx.api.messages.base import decode_body
+from capx.api.operation import Operation
+from capx.api.query_string import NoQuery
+from capx.authority.people import operations
+from capx.authority.people.person import Person
+from capx.errors import InvalidRequest
+from capx.guard.asgi.messages import http_request
+from capx.server.faces.inbox_streams import InboxStreams
+from capx.server.faces.person_proof import PersonProof, read_claim
+from capx.server.operation import (
+    ROUTE,
+    AnyOperation,
+    answered,
+    demand_json,
+    perform,
+    read_query,
+    route,
+    route_to,
+    unless_gone,
+    wants_stream,
+    whole_body,
+)
+from capx.server.service import Service
+from capx.server.waiting.stream_limits import machine_at
+
+OPERATIONS: Final = operations.OPERATIONS
+MAX_BODY: Final = 64 * 1024
+"""The most bytes of a body: an intent, or an approval."""
+
+
+class PersonRoute:
+    """The endpoint of an operation that a person proves."""
+
+    def __init__(
+        self, operation: Operation[..., Any], service: Service, proof: PersonProof, streams: InboxStreams
+    ) -> None:
+        self._operation = operation
+        self._service = service
+        self._proof = proof
+        self._streams = streams
+
+    async def answer(self, request: Request) -> Response:
+        """Answer one request."""
+        operation, service = self._operation, self._service
+        request.scope[ROUTE] = operation.path
+        self._proof.demand_people()
+        claim = read_claim(request.headers.getlist("authorization"), now=int(time.time()))
+        machine = "" if request.client is None else machine_at(request.client.host)
+        target = http_request(request.scope, b"", "").target
+        # Until the signature is checked, a stranger may have sent these bytes.
+        with service.unauthenticated.held(request.receive, machine) as receive:
+            body = await whole_body(request, receive, MAX_BODY)
+
+            def check() -> Person:
+                return self._proof.check(claim, method=operation.method, target=target, body=body)
+
+            person = await unless_gone(request, service.proofs.run_for(machine, check))
+        asked = _asked(operation, request, body)
+        if operation.streams and wants_stream(request):
+            return await self._streams.open(person)
+        given = (service.authority, person) if asked is None else (service.authority, person, asked)
+
+        def done() -> Response:
+            return answered(operation, perform(operation, service, *given, **request.path_params))
+
+        return await unless_gone(request, service.people.run_for(person.name, done))
+
+
+def _asked(operation: AnyOperation, request: Request, body: bytes) -> Any:
+    """Return what a proven request asks for; InvalidRequest for what the operation does not take."""
+    if not operation.has_body:
+        if body:
+            raise InvalidRequest("a GET has no body")
+        asked = read_query(request, operation.asks or NoQuery)
+        return None if operation.asks is None else asked
+    read_query(request)
+    demand_json(request)
+    return decode_body(body or b"{}", operation.asks)  # type: ignore[arg-type] # each POST of people asks something
+
+
+def routes(service: Service) -> list[Route]:
+    """The routes of all operations of people."""
+    proof = PersonProof(service.authority, service.people_at)
+    streams = InboxStreams(service, proof)
+    return [
+        route(one, service, service.authority, service.people)
+        if one is operations.authority_now
+        else route_to(one, PersonRoute(one, service, proof, streams).answer)
+        for one in OPERATIONS
+    ]

@@ -1,0 +1,76 @@
+"""Checks who has proven a request of a person, before anything is done for it.
+
+Laws:
+
+- The cheap checks come first: the form of the header and its time, then the body, then policy and signature. The proof
+  is burnt only after its signature is found good, and before the request is carried out.
+- A name that the policy does not know, and one without a key, are checked against a key of nobody: they cost what a
+  wrong signature costs, and have the same answer.
+- A proof is burnt by its message and not by its signature, because one message may have several good signatures.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+
+from capx.api.person_auth import UNPROVEN, PersonClaim, UnprovenPerson
+from capx.api.problems import HttpRefusal
+from capx.authority.authority import Authority
+from capx.authority.people.person import Person
+from capx.crypto.ed25519 import SEED, Signer, is_signed_by, public_text
+from capx.intents.person_message import PersonRequest
+from capx.resource.replay import Replay
+
+_BURNT = 16
+
+
+def read_claim(headers: Sequence[str], *, now: int) -> PersonClaim:
+    """Return what the header of a request claims; UnprovenPerson unless there is one, in time and in the one form."""
+    claim = PersonClaim.read(headers[0] if len(headers) == 1 else "")
+    claim.demand_timely(now)
+    return claim
+
+
+class PersonProof:
+    """Checks the proofs of people at one authority, whose `origins` are those that people dial."""
+
+    def __init__(self, authority: Authority, origins: Sequence[str]) -> None:
+        self._authority = authority
+        self.origins = tuple(origins)
+        self._replay = Replay.store(authority.store)
+        self._nobody = Signer(os.urandom(SEED)).public
+
+    def demand_people(self) -> None:
+        """Raise HttpRefusal if this authority serves no people."""
+        if not self.origins:
+            raise HttpRefusal(
+                503,
+                "unavailable",
+                "this authority serves no people over the network: its operator starts capx serve with --people ORIGIN",
+            )
+
+    def check(self, claim: PersonClaim, *, method: str, target: str, body: bytes) -> Person:
+        """Return who has proven a request, and burn the proof; UnprovenPerson if nobody has. May wait for the store."""
+        known = self._authority.policy.principals.get(claim.principal)
+        key = None if known is None else known.key
+        epoch = self._authority.epoch()
+        requests = (
+            claim.request(origin=origin, epoch=epoch, method=method, target=target, body=body)
+            for origin in self.origins
+        )
+        public = self._nobody if key is None else key
+        message = next((one for one in map(_message, requests) if is_signed_by(public, one, claim.signature)), None)
+        if message is None or key is None:
+            raise UnprovenPerson(UNPROVEN)
+        if not self._replay.burn(message[:_BURNT], claim.until, int(time.time())):
+            raise UnprovenPerson("this request came before: sign each try anew")
+        return Person(claim.principal, public_text(key))
+
+    def is_still(self, person: Person) -> bool:
+        """Whether the policy gives the person the key with which they have proven their request."""
+        known = self._authority.policy.principals.get(person.name)
+        return known is not None and known.key is not None and public_text(known.key) == person.key
+
+
+def _message(request: PersonRequest) -> bytes:
+    return request.message()
