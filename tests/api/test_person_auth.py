@@ -1,0 +1,124 @@
+"""The header with which a person proves a request: one spelling, one window, and the origins that it may name."""
+
+import re
+
+import pytest
+
+from capx.api.person_auth import PersonClaim, UnprovenPerson, demand_origin, origin_of, prove
+from capx.errors import InvalidRequest
+from capx.intents.principal_key import PrincipalKey
+
+ANA = PrincipalKey.generate("ana müller@our.example")
+NOW = 1_795_600_000
+
+
+def proof(key: PrincipalKey = ANA, **other: object) -> str:
+    parts: dict[str, object] = {
+        "origin": "https://capx.example",
+        "epoch": "OYZ7VqUQJ9PBa0YXjDBPsw.1",
+        "method": "GET",
+        "target": "/people/tasks?limit=5",
+        "body": b"",
+        "at": NOW,
+    }
+    return prove(key, **(parts | other))  # type: ignore[arg-type]
+
+
+def test_a_proof_is_read_back() -> None:
+    claim = PersonClaim.read(proof())
+    assert (claim.principal, claim.at, claim.until) == (ANA.name, NOW, NOW + 60)
+    assert len(claim.nonce) == 16
+
+
+def test_each_proof_has_a_nonce_of_its_own() -> None:
+    assert PersonClaim.read(proof()).nonce != PersonClaim.read(proof()).nonce
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: "",
+        lambda header: header + " ",
+        lambda header: " " + header,
+        lambda header: header.replace("Capx-Person", "capx-person"),
+        lambda header: header.replace("Capx-Person ", "Capx-Person  "),
+        lambda header: header.replace(", at=", ",at="),
+        lambda header: header.replace(", at=", ",  at="),
+        lambda header: header.replace("at=1", "at=01"),
+        lambda header: header.replace("at=1", "at=+1"),
+        lambda header: re.sub(r"principal=[^,]*", "principal=", header),
+        lambda header: re.sub(r"principal=[^,]*", "principal=YQ=", header),
+        lambda header: re.sub(r"principal=[^,]*", "principal=YR", header),
+        lambda header: re.sub(r"principal=[^,]*", "principal=_w", header),
+        lambda header: re.sub(r"principal=[^,]*", "principal=AA", header),
+        lambda header: re.sub(r"nonce=[^,]*", "nonce=" + "A" * 21 + "B", header),
+        lambda header: re.sub(r"nonce=[^,]*", "nonce=" + "A" * 21, header),
+        lambda header: re.sub(r"sig=.*", "sig=" + "A" * 85 + "B", header),
+        lambda header: re.sub(r"sig=.*", "sig=" + "A" * 84, header),
+        lambda header: header + ", more=1",
+        lambda header: ", ".join([*header.split(", ")[:2], *reversed(header.split(", ")[2:])]),
+        lambda header: header + "\n",
+    ],
+)
+def test_another_spelling_proves_nothing(change: "object") -> None:
+    assert callable(change)
+    with pytest.raises(UnprovenPerson, match="a person's request is proven by"):
+        PersonClaim.read(change(proof()))
+
+
+@pytest.mark.parametrize(("ahead", "good"), [(-60, True), (-61, False), (0, True), (5, True), (6, False)])
+def test_a_proof_has_a_window(ahead: int, good: bool) -> None:
+    claim = PersonClaim.read(proof(at=NOW + ahead))
+    if good:
+        claim.demand_timely(NOW)
+    else:
+        with pytest.raises(UnprovenPerson, match=f"signed at {NOW + ahead}, and the clock here says {NOW}"):
+            claim.demand_timely(NOW)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://capx.example",
+        "https://capx.example:8443",
+        "http://127.0.0.1:8411",
+        "http://[::1]:1",
+        "http://localhost:80443"[:21],
+    ],
+)
+def test_an_origin_has_one_spelling(origin: str) -> None:
+    demand_origin(origin)
+    assert origin_of(origin) == origin
+    assert origin_of(f"{origin}/") == origin
+    assert origin_of(origin.upper()) == origin
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("", "capx.example", "https://", "https://CAPX.example", "https://capx.example/", "https://capx.example:443"),
+        *("http://capx.example", "http://127.0.0.1:80", "https://a@capx.example", "https://capx.example?x=1"),
+        *("ftp://capx.example", "https://capx.example:99999", "https://capx.example:0", "https://capx.example\n"),
+    ],
+)
+def test_what_is_no_origin_is_refused(origin: str) -> None:
+    with pytest.raises(InvalidRequest):
+        demand_origin(origin)
+    with pytest.raises(InvalidRequest):
+        proof(origin=origin)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://capx.example/path", "https://a:b@capx.example", "https://capx.example?x", "http://[", "x"]
+)
+def test_a_url_that_is_more_than_an_origin_is_refused(url: str) -> None:
+    with pytest.raises(InvalidRequest):
+        origin_of(url)
+
+
+@pytest.mark.parametrize(
+    "other", [{"method": "get"}, {"target": "people"}, {"target": "/a b"}, {"at": -1}, {"at": 2**53}]
+)
+def test_what_cannot_be_sent_is_not_proven(other: dict[str, object]) -> None:
+    with pytest.raises(InvalidRequest):
+        proof(**other)
