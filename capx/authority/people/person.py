@@ -24,6 +24,13 @@ class Person(Struct, frozen=True):
         """The person as the log names them."""
         return By(self.name, self.key)
 
+    def is_known(self, policy: Policy) -> bool:
+        """Whether the policy gives the person the key with which they have proven their request."""
+        from capx.crypto.ed25519 import public_text  # signatures are slow to import
+
+        known = policy.principals.get(self.name)
+        return known is not None and known.key is not None and public_text(known.key) == self.key
+
     def is_one_of(self, policy: Policy, approvers: Iterable[str]) -> bool:
         """Whether the person is one of these groups and principals, by the policy as it is."""
         return any(self.name in policy.members(group) for group in approvers)

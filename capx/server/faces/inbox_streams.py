@@ -24,7 +24,6 @@ from capx.authority.people.person import Person
 from capx.errors import CapxError
 from capx.policy.policy import Policy
 from capx.server.faces.event_streams import Stream, event
-from capx.server.faces.person_proof import PersonProof
 from capx.server.service import Service
 
 KIND: Final = "people"
@@ -39,9 +38,8 @@ _Seen = tuple[Waiting, Policy]
 class InboxStreams:
     """The streams of one face."""
 
-    def __init__(self, service: Service, proof: PersonProof, lasts: float = LASTS) -> None:
+    def __init__(self, service: Service, lasts: float = LASTS) -> None:
         self._service = service
-        self._proof = proof
         self._lasts = lasts
         self._seen: _Seen | None = None
         self._began = -float("inf")
@@ -62,7 +60,7 @@ class InboxStreams:
         with service.watch.followed():
             while not service.stopping:
                 waiting, policy = seen
-                if not self._proof.is_still(person):
+                if not person.is_known(policy):
                     yield event(b'"unproven"', event="end")
                     return
                 if (inbox := encode(waiting.inbox(policy, person))) != sent:

@@ -99,7 +99,7 @@ def _asked(operation: AnyOperation, request: Request, body: bytes) -> Any:
 def routes(service: Service) -> list[Route]:
     """The routes of all operations of people."""
     proof = PersonProof(service.authority, service.people_at)
-    streams = InboxStreams(service, proof)
+    streams = InboxStreams(service)
     return [
         route(one, service, service.authority, service.people)
         if one is operations.authority_now

@@ -66,11 +66,6 @@ class PersonProof:
             raise UnprovenPerson("this request came before: sign each try anew")
         return Person(claim.principal, public_text(key))
 
-    def is_still(self, person: Person) -> bool:
-        """Whether the policy gives the person the key with which they have proven their request."""
-        known = self._authority.policy.principals.get(person.name)
-        return known is not None and known.key is not None and public_text(known.key) == person.key
-
 
 def _message(request: PersonRequest) -> bytes:
     return request.message()
