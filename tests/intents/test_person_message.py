@@ -1,5 +1,7 @@
 """The message that proves a request of a person: the vector of the specification, and what it covers."""
 
+from typing import Any
+
 import pytest
 from msgspec.structs import replace
 
@@ -38,5 +40,5 @@ def test_the_signature_is_that_of_the_specification() -> None:
         {"nonce": bytes(16)},
     ],
 )
-def test_every_part_of_a_request_is_signed(other: dict[str, object]) -> None:
+def test_every_part_of_a_request_is_signed(other: dict[str, Any]) -> None:
     assert replace(REQUEST, **other).message() != REQUEST.message()

@@ -19,11 +19,13 @@ from schemathesis.specs.openapi import checks as of_openapi
 from capx.api import resource_auth
 from capx.api.messages.agents import AskStatement
 from capx.api.messages.base import decode_body
+from capx.api.person_auth import prove
 from capx.authority.remote import operations as operators
 from capx.authority.remote.client import RemoteAuthority
 from capx.errors import InvalidRequest
+from capx.intents.principal_key import PrincipalKey
 from capx.server import openapi
-from capx.server.faces import agents, health, resources, statements
+from capx.server.faces import agents, health, people, resources, statements
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx_caveats import InvalidCaveat
 from tests.labs.counts import repeated
@@ -34,9 +36,27 @@ Case = Any
 """One made-up request of schemathesis, whose own types are not known in full."""
 
 
+ANA = PrincipalKey.generate("ana")
+PEOPLE = f"""
+[principal.ana]
+key = "{ANA.public}"
+purposes = ["review"]
+[purpose.review]
+ttl = "1h"
+[[purpose.review.grant]]
+how = "at_open"
+allow = ["crm.read"]
+"""
+
 FACES = {
     "operators": operators.OPERATIONS,
-    "everybody": (*agents.OPERATIONS, *statements.OPERATIONS, *resources.OPERATIONS, *health.OPERATIONS),
+    "everybody": (
+        *agents.OPERATIONS,
+        *people.OPERATIONS,
+        *statements.OPERATIONS,
+        *resources.OPERATIONS,
+        *health.OPERATIONS,
+    ),
 }
 
 
@@ -88,9 +108,10 @@ class Asker:
     def __init__(self, served: Served) -> None:
         self._clients = {"operators": served.operators(), "everybody": served.everybody()}
         policy = served.home / "policy.toml"
-        policy.write_text(POLICY)
+        policy.write_text(POLICY + PEOPLE)
         policy.chmod(0o600)
         self._remote = RemoteAuthority(served.place)
+        self._url, self._epoch = served.url, self._remote.epoch()
         keys = served.keys("crm")
         self._key = keys.get(next(iter(keys.feed)))
 
@@ -117,6 +138,10 @@ class Asker:
 
     def _proof(self, case: Case, target: str, body: bytes, kind: str | None) -> dict[str, str]:
         path: str = case.operation.path
+        if path.startswith("/people/"):
+            method = case.method
+            where = {"origin": self._url, "epoch": self._epoch, "method": method, "target": target}
+            return {"authorization": prove(ANA, **where, body=body, at=int(time.time()))}
         if path == "/agent/statement":
             bundle = self._remote.open(allow=["partner.quote"]).bundle
             return {"authorization": bundle.present("partner", called(body)).authorization}

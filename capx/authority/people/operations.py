@@ -84,7 +84,7 @@ def _sealed_to(intent: Intent, seal_to: str | None) -> str | None:
     return seal_to
 
 
-@operation("GET", "/people/tasks", personal=True)
+@operation("GET", "/people/tasks", personal=True, problems=(404,))
 def tasks(authority: Authority, person: Person, asked: OwnTasksQuery) -> OwnTasks:
     """List the newest tasks on intents of the person."""
     return own_tasks.task_page(authority, person, asked, now=int(time.time()))
