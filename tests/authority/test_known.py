@@ -1,0 +1,84 @@
+"""Which authority is at which place: confirmed once, kept in a file, and never exchanged unseen."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from capx.authority.people.known import KnownAuthorities, OtherAuthority, UnknownAuthority
+from capx.crypto.base64url import b64u
+from capx.errors import ConfigurationProblem
+
+HERE, THERE = "https://capx.example", "https://capx.example:8443"
+ONE, TWO = b64u(bytes(16)), b64u(bytes([1] * 16))
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_authority_is_known_once_it_was_trusted(tmp_path: Path, kept: bool) -> None:
+    path = tmp_path / "known" if kept else None
+    known = KnownAuthorities(path)
+    with pytest.raises(UnknownAuthority, match=f"{HERE} is the authority {ONE}") as error:
+        known.demand(HERE, ONE)
+    assert (error.value.origin, error.value.authority) == (HERE, ONE)
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+    known.demand(HERE, ONE, trust=ONE)
+    known.demand(HERE, ONE)
+    if path is not None:
+        assert path.read_text() == f"{HERE} {ONE}\n"
+        assert path.stat().st_mode & 0o777 == 0o600
+        KnownAuthorities(path).demand(HERE, ONE)
+
+
+def test_nothing_is_trusted_that_the_place_does_not_say(tmp_path: Path) -> None:
+    known = KnownAuthorities(tmp_path / "known")
+    with pytest.raises(OtherAuthority, match=f"{ONE}, and not {TWO}"):
+        known.demand(HERE, ONE, trust=TWO)
+    assert not (tmp_path / "known").exists()
+
+
+def test_another_authority_at_a_known_place_is_refused(tmp_path: Path) -> None:
+    known = KnownAuthorities(tmp_path / "known")
+    known.demand(HERE, ONE, trust=ONE)
+    for trust in (None, TWO):
+        with pytest.raises(OtherAuthority, match=f"you know {ONE} there"):
+            known.demand(HERE, TWO, trust=trust)
+
+
+def test_a_known_authority_at_another_place_is_refused(tmp_path: Path) -> None:
+    known = KnownAuthorities(tmp_path / "known")
+    known.demand(HERE, ONE, trust=ONE)
+    for trust in (None, ONE):
+        with pytest.raises(OtherAuthority, match=f"which you know at {HERE}"):
+            known.demand(THERE, ONE, trust=trust)
+
+
+def test_people_write_lines_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "known"
+    path.touch(mode=0o600)
+    path.write_text(f"# our own\n\n{HERE} {ONE}\n")
+    KnownAuthorities(path).demand(HERE, ONE)
+
+
+@pytest.mark.parametrize(
+    "line", ["capx.example AAAA", f"{HERE} AAAA", f"{HERE}", f"http://capx.example {ONE}", f"{HERE}/ {ONE}", "\xe9"]
+)
+def test_a_line_that_says_nothing_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "known"
+    path.touch(mode=0o600)
+    path.write_text(f"{THERE} {TWO}\n{line}\n")
+    with pytest.raises(ConfigurationProblem, match="line 2"):
+        KnownAuthorities(path)
+
+
+def test_a_file_that_others_may_change_is_not_trusted(tmp_path: Path) -> None:
+    path = tmp_path / "known"
+    path.write_text(f"{HERE} {ONE}\n")
+    path.chmod(0o666)
+    with pytest.raises(ConfigurationProblem):
+        KnownAuthorities(path)
+
+
+def test_a_list_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
+    known = KnownAuthorities(tmp_path / "missing" / "known")
+    with pytest.raises(ConfigurationProblem, match="cannot write"):
+        known.demand(HERE, ONE, trust=ONE)
