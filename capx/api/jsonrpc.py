@@ -2,7 +2,7 @@
 
 Laws: a message is read whole or refused. A member that is named twice, a member that JSON-RPC does not know, and a
 batch are refused, because two readers could make two different calls of them. What is sent on is written from what was
-read, so both sides see the same.
+read, so both sides see the same. What was read can be written: a message that nests too deeply for that is refused.
 """
 
 from typing import Any, Final, cast
@@ -19,6 +19,11 @@ INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
+
+DEEPEST: Final = 256
+"""The most levels at which the objects and arrays of a message may nest.
+
+Without a bound, it is the room that is left on the stack, and a message that was just read could not be written."""
 
 Id = int | str
 """The id of a request. The number 1 and the text "1" are two ids."""
@@ -83,7 +88,7 @@ def read_message(data: bytes) -> Message:
         raise UnreadableMessage("batches are not served: send one message at a time")
     if (message := object_or_none(found)) is None:
         raise UnreadableMessage("a message is a JSON object")
-    return _message(message)
+    return _message(message, is_deep=_is_deep(data, message))
 
 
 def object_or_none(found: Any) -> Object | None:
@@ -91,19 +96,31 @@ def object_or_none(found: Any) -> Object | None:
     return cast("Object", found) if isinstance(found, dict) else None
 
 
-def _message(found: Object) -> Message:
+def _is_deep(data: bytes, message: Object) -> bool:
+    # Few messages have so many brackets, and only those are looked at level by level.
+    if data.count(b"[") + data.count(b"{") <= DEEPEST:
+        return False
+    level: list[Any] = [message]
+    for _ in range(DEEPEST):
+        held = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [part for parts in held for part in parts if isinstance(part, dict | list)]
+    return bool(level)
+
+
+def _message(found: Object, *, is_deep: bool) -> Message:
     id = found.get("id")
-    readable = id if isinstance(id, Id) and not isinstance(id, bool) else None
+    readable = id if isinstance(id, Id) and not isinstance(id, bool) and not _is_large(id) else None
     kind: type[Request | Notification | Response] = Response
     if "method" in found:
         kind = Request if "id" in found else Notification
     members = {"jsonrpc", "id", "method", "params"} if kind is not Response else {"jsonrpc", "id", "result", "error"}
+    if is_deep:
+        raise UnreadableMessage(f"a message nests at most {DEEPEST} levels deep: make it flatter", id=readable)
     if unknown := sorted(found.keys() - members):
         raise UnreadableMessage(f"{unknown[0]!a:.40} is no member of a message of JSON-RPC", id=readable)
     if found.get("jsonrpc") != "2.0":
         raise UnreadableMessage("this is no message of JSON-RPC 2.0", id=readable)
-    if isinstance(id, int) and abs(id) > SAFE_INTEGER:
-        # Some readers round it, and then two ids are one.
+    if _is_large(id):
         raise UnreadableMessage("the id is a number beyond 2^53: use a smaller one, or a text")
     if isinstance(id, bool) or (kind is Response and ("result" in found) == ("error" in found)):
         raise UnreadableMessage("a response has either a result or an error, and the id of its request", id=readable)
@@ -111,6 +128,11 @@ def _message(found: Object) -> Message:
         return msgspec.convert({name: value for name, value in found.items() if name != "jsonrpc"}, kind)
     except msgspec.ValidationError as error:
         raise UnreadableMessage(f"this is no message of JSON-RPC: {error}", id=readable) from None
+
+
+def _is_large(id: Any) -> bool:
+    # Some readers round it, and then two ids are one.
+    return isinstance(id, int) and abs(id) > SAFE_INTEGER
 
 
 def list_or_empty(found: Any) -> list[Any]:
