@@ -58,6 +58,8 @@ def seeds() -> Iterable[bytes]:
         yield b"L\x03\n" + message + b"\n\r\n " + message
         yield b"E\x05\x40\nevent: message\r\ndata: " + message.replace(b",", b",\r\ndata:") + b"\r\n\r\n"
     yield b"E\x01\n\xef\xbb\xbfid: 1\ndata\n\n:\ndata: a\r\rdata:b\n\r\n: c\revent: ping\ndata: c\n\nevent\ndata:d\n\n"
+    yield b"E\x07\ndata: a\n\n\xef\xbb\xbfdata: b\n\n\xef\xbb\xbf\xef\xbb\xbf\n"
+    yield b"E\x02\n\xef\xbb\xbfdata: a\r\n\r\n"
     yield b"E\x04\ndata: " + b"x" * MOST + b"\n\n"
     yield b"E\x09\n" + b"data: xxxxxxxxxxxxxxxx\n" * 20 + b"\n"
     yield b"L\x10\n" + b"x" * MOST + b"\n\n" + b"y" * (MOST + 1) + b"\n" + b" " * 700 + b"\nz"

@@ -4,8 +4,8 @@ An input is lines. The letters of the first say how the server answers its reque
 with another list, `l` late, `n` never, `t` twice, `u` with an unknown id, `e` with an error, `x` with members of capx.
 Each other line is what happens next:
 
-    {…}     the client says this; "PRESENT" in it stands for a fresh presentation of that very request, "KNOWN" for the
-            one that was made of one request
+    {…}     the client says this; "PRESENT" in it stands for a fresh presentation of that very request, "KNOWN" and
+            "LIST" for those that were made of one call, and of one list
     <{…}    the server says this; "#2" in it stands for the id of the third request that it got
     !       the server answers what it answers late
     |  ~    the client ends; the server ends
@@ -92,8 +92,11 @@ GRANT = minted(
         "a.echo",
     )
 )
-KNOWN = McpRequest(method="tools/call", params={"name": "read", "arguments": {"id": 3}})
-TOKEN = GRANT.present(KNOWN, now=NOW, nonce="A" * 16).text
+KNOWN = {
+    "KNOWN": McpRequest(method="tools/call", params={"name": "read", "arguments": {"id": 3}}),
+    "LIST": McpRequest(method="tools/list"),
+}
+TOKENS = {name: GRANT.present(one, now=NOW, nonce=name.rjust(16, "A")).text for name, one in KNOWN.items()}
 
 Bound = tuple[str, str]
 """A request as a presentation covers it: its method, and its params as one text."""
@@ -232,13 +235,14 @@ class World:
         self.handler = Working(Gate(lab.verifier, TABLE), warned)
         self.relay = Relay(self.client, self.server, self.handler, warn=warned, most=MOST_REQUESTS)
         self.client_ended = False
-        self.made: dict[str, Bound] = {TOKEN: bound(KNOWN.method, dict(KNOWN.params))}
+        self.made = {TOKENS[name]: bound(one.method, dict(one.params)) for name, one in KNOWN.items()}
         self.shown: set[str] = set()
         """The presentations that the client has shown."""
         self.used: set[str] = set()
         """Those whose request has reached the server."""
         self.waiting: dict[Key, Request] = {}
         """The client's requests that have no answer."""
+        self.cancelled: list[Bound] = []
         self.refused: list[Key] = []
         """The ids that the answers to messages name that are not served."""
         self.arrivals: list[dict[str, Any]] = []
@@ -267,7 +271,8 @@ class World:
         if "id" not in message:
             assert method.startswith("notifications/"), "a notification that is none of MCP's has reached the server"
             if method == "notifications/cancelled":
-                assert params["requestId"] in range(1, len(self.arrivals) + 1), "an id that the server does not know"
+                cancelled = self.arrivals[int(params["requestId"]) - 1]
+                assert bound(cancelled["method"], cancelled.get("params")) in self.cancelled, "another is cancelled"
             return
         assert message["id"] == len(self.arrivals) + 1, "an id that was used already, or is none of the relay"
         self.demand_presented(method, params)
@@ -307,13 +312,25 @@ class World:
         if tokens:
             self.used.add(tokens[0])
             demand_allowed(method, params)
-            if method == "tools/call" and params["name"] == "approved":
-                assert self.has_listed, "a tool was called whose definition nobody has approved"
+            if method == "tools/call":
+                self.demand_unambiguous(params["name"], members(params.get("arguments")))
             return
         assert method == "tools/list", "a request has reached the server that was not presented"
         assert params.keys() <= {"cursor", "_meta"}
         calls = [one for one in self.waiting.values() if one.method == "tools/call"]
         assert any(map(self.presentation, calls)), "the guard reads the list for nobody"
+
+    def demand_unambiguous(self, name: str, args: dict[str, Any]) -> None:
+        """The guard has read the arguments as the tool reads them, by the list that the guard knows."""
+        for part, value in args.items():
+            assert (name, part) == ("echo", "text") or not parses(value), "a text that the server may parse"
+        if self.has_listed:
+            known = {"read": ("id", "limit", "q"), "write": ("sku", "deep"), "echo": ("text",)}.get(name, ())
+            assert distinct({*known, *args}), "a name that differs from one of the schema only in case"
+            assert isinstance(args.get("deep", []), list | dict), "a type that the schema does not name"
+        else:
+            assert name != "approved", "a tool was called whose definition nobody has approved"
+            assert name != "read" or "limit" in args, "a default that no caveat allows"
 
     def presentation(self, request: Request) -> str | None:
         """The presentation that came with a request, if it was made for that."""
@@ -454,7 +471,9 @@ class World:
             if isinstance(message, Request):
                 must_arrive = self.begun(message)
             elif isinstance(message, Notification) and message.method == "notifications/cancelled":
-                self.waiting.pop(key(members(message.params).get("requestId")), None)
+                cancelled = self.waiting.pop(key(members(message.params).get("requestId")), None)
+                if cancelled is not None:
+                    self.cancelled.append(bound(cancelled.method, cancelled.params))
         self.client.say(line)
         before = len(self.arrivals)
         await self.settled()
@@ -480,7 +499,8 @@ class World:
 
     def with_presentation(self, line: bytes) -> bytes:
         """The line with presentations in the places of their names."""
-        line = line.replace(b'"KNOWN"', b'"%b"' % TOKEN.encode())
+        for name, token in TOKENS.items():
+            line = line.replace(b'"%b"' % name.encode(), b'"%b"' % token.encode())
         if b'"PRESENT"' not in line or len(line) > MOST:
             return line
         try:
@@ -551,6 +571,16 @@ def demand_allowed(method: str, params: dict[str, Any]) -> None:
         assert name in ("echo", "approved") if kind == "tools/call" else name == "greet", "a call that no caveat allows"
 
 
+def parses(value: Any) -> bool:
+    """Whether a value is a text that some servers take for another value."""
+    try:
+        return isinstance(value, str) and isinstance(json.loads(value), list | dict | bool | None)
+    except ValueError:
+        return False
+    except RecursionError:
+        return True
+
+
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -570,6 +600,8 @@ def is_allowed(method: str, params: dict[str, Any]) -> bool:
     if method == "resources/read":
         return params.keys() == {"uri", "_meta"} and params["uri"] == "file:///a/1"
     args = members(params.get("arguments"))
+    if method == "prompts/get":
+        return params.keys() == {"name", "arguments", "_meta"} and params["name"] == "greet" and args == {"a": "b"}
     if method != "tools/call" or params.keys() != {"name", "arguments", "_meta"}:
         return False
     if params["name"] == "echo":
@@ -604,6 +636,16 @@ def seeds() -> Iterable[bytes]:
         (b"h", request(1, "initialize", protocolVersion="2025-11-25"), told("notifications/initialized"), READ),
         (b"h", call(1, "read", "KNOWN", id=3), call(2, "read", "KNOWN", id=3), call(3, "read", "KNOWN", id=4)),
         (b"h", READ, call(2, "write", sku="sku-1", deep=[[1]]), call(3, "echo", text="{}"), call(4, "drop")),
+        (b"h", *(call(1, "write", sku="sku-1", deep=deep) for deep in ("[1]", 1, "a", {"b": ["null"]}))),
+        (
+            b"h",
+            call(1, "write", sku="sku-1", Deep=[]),
+            call(2, "write", SKU="a", sku="sku-1"),
+            call(3, "echo", a=1, A=2),
+        ),
+        (b"h", request(1, "tools/call", name="echo", Name="drop", **PRESENT), call(2, "echo", text="a", other="true")),
+        (b"h", call(1, "read", "KNOWN", id=4), request(2, "tools/list", cursor="more", _meta={SHOWN: "LIST"}), READ),
+        (b"h", request(1, "tools/list", _meta={SHOWN: "LIST"}), request(1, "tools/list", _meta={SHOWN: "LIST"})),
         (b"h", call(1, "read", id=6), call(2, "read", id=1, limit=11), call(3, "read", None, id=3)),
         (b"h", call("a", "read", id="3"), call("b", "read", Id=3, id=3), call("c", "echo", text=["{}"], other="{}")),
         (b"h", call(1, "read", id=3.0), call("1", "read", id=True), call(1, "unknown"), call(2, {}, id=1)),
@@ -623,6 +665,7 @@ def seeds() -> Iterable[bytes]:
             b'<{"jsonrpc":"2.0","id":"#2","result":{}}',
             b"!",
         ),
+        (b"hhnn", call(9, "read", id=1), READ, told("notifications/cancelled", requestId=1)),
         (b"l", READ, told("notifications/cancelled", requestId=1, **PRESENT), READ, b"!", b"!"),
         (b"hhu", READ, call(2, "read", id=2), b'<{"jsonrpc":"2.0","id":"#3","result":{"content":[]}}'),
         (b"hhe", READ, b"x"),
@@ -649,7 +692,7 @@ def seeds() -> Iterable[bytes]:
             b'<{"id":1,"x":"%b"}' % (b"y" * MOST),
         ),
         (b"h", told("tools/call", name="read", arguments={"id": 3}), told("notifications/x", **PRESENT)),
-        (b"h", call(1, "greet", "PRESENT", "prompts/get", a=1), call(2, "read", "PRESENT", "prompts/get", id=6)),
+        (b"h", call(1, "greet", "PRESENT", "prompts/get", a="b"), call(2, "read", "PRESENT", "prompts/get", id=6)),
         (
             b"h",
             request(1, "resources/read", uri="file:///a/1", **PRESENT),
@@ -665,9 +708,25 @@ def seeds() -> Iterable[bytes]:
                 context={"arguments": {"q": "x"}},
                 **PRESENT,
             ),
-            request(2, "completion/complete", ref={"type": "ref/resource", "uri": "file:///a/{b}"}, **PRESENT),
+            *(
+                request(
+                    2,
+                    "completion/complete",
+                    ref={"type": "ref/prompt", "name": "read"},
+                    argument={"name": "q", "value": value},
+                    context={"arguments": {"id": 1}},
+                    **PRESENT,
+                )
+                for value in ("x", "y")
+            ),
+            request(3, "completion/complete", ref={"type": "ref/resource", "uri": "file:///a/{b}"}, **PRESENT),
         ),
-        (b"h", request(1, "acme/look", id=2, **PRESENT), request(2, "acme/other", **PRESENT)),
+        (
+            b"h",
+            request(1, "acme/look", id=2, **PRESENT),
+            request(2, "acme/look", id=6, **PRESENT),
+            request(2, "acme/other", **PRESENT),
+        ),
         (
             b"h",
             call(1, "echo", text="x" * 1500),
