@@ -5,6 +5,7 @@ batch are refused, because two readers could make two different calls of them. W
 read, so both sides see the same. What was read can be written: a message that nests too deeply for that is refused.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import msgspec
@@ -102,9 +103,13 @@ def _is_deep(data: bytes, message: Object) -> bool:
         return False
     level: list[Any] = [message]
     for _ in range(DEEPEST):
-        held = (one.values() if isinstance(one, dict) else one for one in level)
-        level = [part for parts in held for part in parts if isinstance(part, dict | list)]
+        level = [part for one in level for part in _parts(one) if isinstance(part, dict | list)]
     return bool(level)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    found = object_or_none(value)
+    return list_or_empty(value) if found is None else found.values()
 
 
 def _message(found: Object, *, is_deep: bool) -> Message:

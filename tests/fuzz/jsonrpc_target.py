@@ -78,12 +78,14 @@ def check(data: bytes) -> None:
             found, too_long = read_events(pieces(write_event(message), cuts), len(written) + 10)
             assert (found, too_long) == ([written], False), "an event that was written is not read"
     elif kind == b"E":
-        found, too_long = within(len(stream), lambda: read_events(pieces(stream, cuts), MOST))
+        cut = pieces(stream, cuts)
+        found, too_long = within(len(stream) + len(cut), lambda: read_events(cut, MOST))
         assert (found, too_long) == events_of(stream), "an event stream was misread"
         for one in found:
             check_message(one)
     else:
-        lines = within(len(stream), lambda: read_lines(pieces(stream, cuts)))
+        cut = pieces(stream, cuts)
+        lines = within(len(stream) + len(cut), lambda: read_lines(cut))
         assert lines == [None if len(line) > MOST else line for line in split_lines(stream)], "lines were misread"
 
 

@@ -21,7 +21,7 @@ RUNS = {
     "approval_request": repeated(2_000),
     "http": repeated(10_000),
     "jsonrpc": repeated(10_000),
-    "mcp": repeated(10_000),
+    "mcp": repeated(5_000),
     "interop": repeated(10_000),
 }
 """Inputs for each, so that none takes more than some seconds."""
