@@ -679,7 +679,7 @@ def seeds() -> Iterable[bytes]:
         (
             b"h",
             b'<{"jsonrpc":"2.0","id":7,"method":"sampling/createMessage"}',
-            b'{"jsonrpc":"2.0","id":7,"result":{}}' * 1,
+            b'{"jsonrpc":"2.0","id":7,"result":{}}',
         ),
         (b"h", *(b'<{"jsonrpc":"2.0","id":%d,"method":"ping"}' % at for at in (1, 1, 2, 3, 4)), b"{}"),
         (b"h", b'<{"jsonrpc":"2.0","id":"a","method":"ping"}', b"<" + told("notifications/cancelled", requestId="a")),
