@@ -2,10 +2,11 @@
 
 Laws: a message is read whole or refused. A member that is named twice, a member that JSON-RPC does not know, and a
 batch are refused, because two readers could make two different calls of them. What is sent on is written from what was
-read, so both sides see the same.
+read, so both sides see the same. What was read can be written: a message that nests too deeply for that is refused.
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import msgspec
@@ -20,6 +21,11 @@ INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
+
+DEEPEST: Final = 256
+"""The most levels at which the objects and arrays of a message may nest.
+
+Without a bound, it is the room that is left on the stack, and a message that was just read could not be written."""
 
 Id = int | str
 """The id of a request. The number 1 and the text "1" are two ids."""
@@ -90,7 +96,7 @@ def read_message(data: bytes) -> Message:
         raise UnreadableMessage("batches are not served: send one message at a time")
     if (message := object_or_none(found)) is None:
         raise UnreadableMessage("a message is a JSON object")
-    return _message(message)
+    return _message(message, is_deep=_is_deep(data, message))
 
 
 def object_or_none(found: Any) -> Object | None:
@@ -108,33 +114,54 @@ def _answered_by(data: bytes) -> Id | None:
 
 
 def _id_or_none(found: Any) -> Id | None:
-    return found if isinstance(found, Id) and not isinstance(found, bool) else None
+    return found if isinstance(found, Id) and not isinstance(found, bool) and not _is_large(found) else None
 
 
-def _message(found: Object) -> Message:
+def _is_deep(data: bytes, message: Object) -> bool:
+    # Few messages have so many brackets, and only those are looked at level by level.
+    if data.count(b"[") + data.count(b"{") <= DEEPEST:
+        return False
+    level: list[Any] = [message]
+    for _ in range(DEEPEST):
+        level = [part for one in level for part in _parts(one) if isinstance(part, dict | list)]
+    return bool(level)
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    found = object_or_none(value)
+    return list_or_empty(value) if found is None else found.values()
+
+
+def _message(found: Object, *, is_deep: bool) -> Message:
     id = found.get("id")
     kind: type[Request | Notification | Response] = Response
     if "method" in found:
         kind = Request if "id" in found else Notification
     members = {"jsonrpc", "id", "method", "params"} if kind is not Response else {"jsonrpc", "id", "result", "error"}
-    if isinstance(id, int) and abs(id) > SAFE_INTEGER:
-        # Some readers round it, and then two ids are one.
-        raise UnreadableMessage("the id is a number beyond 2^53: use a smaller one, or a text")
 
     def unreadable(why: str) -> UnreadableMessage:
         readable = _id_or_none(id)
         return UnreadableMessage(why, answers=readable) if kind is Response else UnreadableMessage(why, id=readable)
 
+    if is_deep:
+        raise unreadable(f"a message nests at most {DEEPEST} levels deep: make it flatter")
     if unknown := sorted(found.keys() - members):
         raise unreadable(f"{unknown[0]!a:.40} is no member of a message of JSON-RPC")
     if found.get("jsonrpc") != "2.0":
         raise unreadable("this is no message of JSON-RPC 2.0")
+    if _is_large(id):
+        raise unreadable("the id is a number beyond 2^53: use a smaller one, or a text")
     if isinstance(id, bool) or (kind is Response and ("result" in found) == ("error" in found)):
         raise unreadable("a response has either a result or an error, and the id of its request")
     try:
         return msgspec.convert({name: value for name, value in found.items() if name != "jsonrpc"}, kind)
     except msgspec.ValidationError as error:
         raise unreadable(f"this is no message of JSON-RPC: {error}") from None
+
+
+def _is_large(id: Any) -> bool:
+    # Some readers round it, and then two ids are one.
+    return isinstance(id, int) and abs(id) > SAFE_INTEGER
 
 
 def list_or_empty(found: Any) -> list[Any]:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from capx.api.jsonrpc import (
+    DEEPEST,
     INVALID_REQUEST,
     PARSE_ERROR,
+    Message,
     Notification,
     Request,
     Response,
@@ -132,6 +134,13 @@ def test_an_id_is_a_whole_number_or_a_text(id: Any) -> None:
     assert error.value.id is None
 
 
+@pytest.mark.parametrize("other", [{"jsonrpc": "1.0"}, {"also": 1}, {"method": 5}, {}])
+def test_no_refusal_names_an_id_that_a_reader_may_round(other: dict[str, Any]) -> None:
+    with pytest.raises(UnreadableMessage) as error:
+        read(**{"id": 2**53 + 1, "method": "ping"} | other)
+    assert error.value.id is None
+
+
 def test_only_a_response_may_have_the_id_null() -> None:
     assert read(id=None, error={"code": 1, "message": "no"}).id is None
     with pytest.raises(UnreadableMessage):
@@ -147,6 +156,25 @@ def test_a_number_is_written_as_it_was_read_or_refused(number: Any) -> None:
         assert abs(number) >= 2**64
         return
     assert json.loads(write_message(message))["params"]["n"] == number
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"[":', "}"), ('[{"a":', "}]")])
+def test_a_message_that_can_be_read_can_be_written(opened: str, closed: str) -> None:
+    each = opened.count("[") + opened.count('{"a')
+
+    def nested(levels: int) -> bytes:
+        value = opened * (levels // each) + "0" + closed * (levels // each)
+        return b'{"jsonrpc":"2.0","id":7,"result":%b}' % value.encode()
+
+    def write(message: Message, frames: int) -> bytes:
+        return write(message, frames - 1) if frames else write_message(message)
+
+    line = nested(DEEPEST - 2)
+    assert write(read_message(line), 100) == line
+    for levels in (DEEPEST + 1, 900):
+        with pytest.raises(UnreadableMessage, match=f"at most {DEEPEST} levels") as error:
+            read_message(nested(levels))
+        assert 7 in (error.value.id, error.value.answers)
 
 
 def test_an_error_survives_pickling() -> None:

@@ -179,6 +179,24 @@ def test_the_late_answer_to_a_cancelled_request_is_dropped() -> None:
     run(act)
 
 
+def test_what_nests_too_deeply_ends_no_relay() -> None:
+    async def act(world: World) -> None:
+        # At each depth: what can be read with the stack that is left is one, and what can be written another.
+        for levels in (*range(200, 900, 50), *range(900, 1000)):
+            nested = b"[" * levels + b"]" * levels
+            line = b'{"jsonrpc":"2.0","method":"notifications/x","params":{"deep":%b}}' % nested
+            world.client.said.put_nowait(line)
+            world.server.said.put_nowait(line)
+        world.client.say(id=1, method="quick")
+        while (await world.server.next())["method"] != "quick":
+            pass
+        world.server.say(id=1, result={})
+        while (await world.client.next()).get("result") != {}:
+            pass
+
+    assert run(act) == "client"
+
+
 def test_a_dropped_notification_does_not_pass() -> None:
     async def act(world: World) -> None:
         world.client.say(method="dropped")

@@ -20,10 +20,10 @@ from capx.errors import CapxError
 from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import App, Message, Receive, Scope, Send
 from capx.guard.fastapi import FastAPIGuard
-from capx.resource.replay import Replay
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import Allowed
 from capx_caveats import action, allow, between, one_of, prefix
+from tests.fuzz.memory import Memory
 from tests.labs.lab import NOW, Lab, minted
 
 MAX_BODY = 2000
@@ -36,21 +36,6 @@ GRANT = minted(
 )
 KNOWN = HttpRequest(method="POST", target="/echo?a=1", content_type="text/plain", body=b"hello")
 TOKEN = GRANT.present(KNOWN, now=NOW, nonce="A" * 16).text.encode()
-
-
-class Memory(Replay):
-    """Presentations seen, until a new input begins."""
-
-    blocking = False
-
-    def __init__(self) -> None:
-        self.seen: set[bytes] = set()
-
-    def burn(self, presentation: bytes, until: int, now: int) -> bool:
-        """Whether it is new."""
-        new = presentation not in self.seen
-        self.seen.add(presentation)
-        return new
 
 
 ran: list[object] = []

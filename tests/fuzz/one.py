@@ -22,6 +22,8 @@ TARGETS = (
     "discharge",
     "approval_request",
     "http",
+    "jsonrpc",
+    "mcp",
     "interop",
 )
 WORDS = """
@@ -29,6 +31,8 @@ WORDS = """
     holder sig eq in range prefix path each any all not absent anything glob regex url host cidr contains length fields
     acme.multiple acme.region argv null true false 9007199254740991 -0 1e3 [[ ]] \\\\ud800 Capx capx1_ /../ %2F ://
     capxseal1_ agent principal capxd1_ approved signed approval approve cid audience node action args asked nonce
+    jsonrpc id method params result error data: event: _meta arguments requestId PRESENT KNOWN LIST
+    tools/call tools/list notifications/cancelled notifications/tools/list_changed dev.capx/asks
 """
 """What the fuzzer may write besides bytes: tags, and spellings that mean trouble."""
 

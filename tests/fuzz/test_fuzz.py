@@ -20,6 +20,8 @@ RUNS = {
     "discharge": repeated(4_000),
     "approval_request": repeated(2_000),
     "http": repeated(10_000),
+    "jsonrpc": repeated(10_000),
+    "mcp": repeated(5_000),
     "interop": repeated(10_000),
 }
 """Inputs for each, so that none takes more than some seconds."""

@@ -331,6 +331,13 @@ def test_a_list_of_2026_is_private_to_its_bearer(server: Server, lab: Authority,
         assert {name: found[name] for name in private} == private
 
 
+def test_a_list_of_no_version_is_kept_for_nobody_else_either(server: Server, lab: Authority) -> None:
+    params = presented(held(lab, "files.*"), {}, "prompts/list")
+    entered = run(server.gate.enter("prompts/list", params, server.lists))
+    found = entered.leaving({"prompts": [], "ttlMs": 60_000, "cacheScope": "public"})
+    assert found == {"prompts": [], "ttlMs": 0, "cacheScope": "private"}
+
+
 def test_a_list_is_presented_like_any_request(server: Server, reader: Capability) -> None:
     params = presented(reader, {}, "tools/list")
     run(server.serve(params, "tools/list"))

@@ -107,9 +107,7 @@ class Entered:
     def _uncached(self, result: Any) -> Any:
         """Return a judged answer so that nobody keeps it for another bearer."""
         found = object_or_none(result)
-        if self.current is None or found is None or found.keys().isdisjoint(_PRIVATE):
-            return result
-        return {**found, **_PRIVATE}
+        return result if self.current is None or found is None else _uncached(found)
 
     def _withheld(self, why: str) -> Unserved:
         _log.error("withheld the answer to %s: %s", self.method, why)
@@ -275,7 +273,11 @@ async def _judge_as_sent(current: GuardedRequest, meant: RequestedCall, schema: 
 
 def _private(result: Object, *, typed: bool) -> Object:
     """A list that nobody may keep for another bearer."""
-    return {**result, "resultType": "complete", **_PRIVATE} if typed else result
+    return {**result, "resultType": "complete", **_PRIVATE} if typed else _uncached(result)
+
+
+def _uncached(result: Object) -> Object:
+    return result if result.keys().isdisjoint(_PRIVATE) else {**result, **_PRIVATE}
 
 
 def _returning(args: Mapping[str, JSON]) -> Any:
