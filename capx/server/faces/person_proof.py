@@ -11,7 +11,7 @@ Laws:
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from capx.api.person_auth import UNPROVEN, PersonClaim, UnprovenPerson
 from capx.api.problems import HttpRefusal
@@ -32,11 +32,15 @@ def read_claim(headers: Sequence[str], *, now: int) -> PersonClaim:
 
 
 class PersonProof:
-    """Checks the proofs of people at one authority, whose `origins` are those that people dial."""
+    """Checks the proofs of people at one authority, whose `origins` are those that people dial.
 
-    def __init__(self, authority: Authority, origins: Sequence[str]) -> None:
+    `clock` returns Unix seconds.
+    """
+
+    def __init__(self, authority: Authority, origins: Sequence[str], clock: Callable[[], float] = time.time) -> None:
         self._authority = authority
         self.origins = tuple(origins)
+        self._clock = clock
         self._replay = Replay.store(authority.store)
         self._nobody = Signer(os.urandom(SEED)).public
 
@@ -62,7 +66,7 @@ class PersonProof:
         message = next((one for one in map(_message, requests) if is_signed_by(public, one, claim.signature)), None)
         if message is None or key is None:
             raise UnprovenPerson(UNPROVEN)
-        if not self._replay.burn(message[:_BURNT], claim.until, int(time.time())):
+        if not self._replay.burn(message[:_BURNT], claim.until, int(self._clock())):
             raise UnprovenPerson("this request came before: sign each try anew")
         return Person(claim.principal, public_text(key))
 

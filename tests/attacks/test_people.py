@@ -1,0 +1,247 @@
+"""People elsewhere, attacked: hostile authorities, floods of strangers and of principals, lost answers, old epochs."""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from capx.api.person_auth import prove
+from capx.authority.authority import Authority
+from capx.authority.people.client import PersonClient, Unanswered
+from capx.authority.people.known import KnownAuthorities, OtherAuthority, UnknownAuthority
+from capx.errors import StoreProblem, Unavailable, UnknownRequest, UnknownTask
+from capx.intents.epoch import authority_of
+from capx.intents.principal_key import PrincipalKey
+from capx.server.faces.people import MAX_BODY
+from capx.server.waiting.stream_limits import INBOXES
+from tests.labs.office import Office
+from tests.labs.people import People
+from tests.labs.serving import served as serve_app
+from tests.server.conftest import serving
+
+TASKS = "/people/tasks"
+INBOX = "/people/requests"
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
+    office = Office(tmp_path_factory.mktemp("office"))
+    with serving(office.home) as served:
+        yield People(office, served)
+
+
+class Hostile:
+    """An authority that gives itself out for another one, and keeps what people send."""
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.got: list[tuple[str, str, bytes]] = []
+        self.answer: tuple[int, bytes] | None = None
+        """What it answers to a request with a proof; None if it never does."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        body = (await receive()).get("body", b"")
+        headers = dict(scope["headers"])
+        if scope["path"] == "/people/authority":
+            await _answer(send, 200, json.dumps({"epoch": self.epoch, "now": int(time.time())}).encode())
+            return
+        self.got.append((scope["path"], headers.get(b"authorization", b"").decode(), body))
+        if self.answer is None:
+            # The connection closes without an answer.
+            raise ConnectionError
+        await _answer(send, *self.answer)
+
+
+async def _answer(send: Any, status: int, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def test_nothing_is_signed_for_an_authority_that_nobody_knows(people: People) -> None:
+    hostile = Hostile("A" * 22 + ".1")
+    with serve_app(hostile, lifespan="off") as origin, PersonClient(origin, people.office.ana, trust_env=False) as me:
+        with pytest.raises(UnknownAuthority, match=origin):
+            me.inbox()
+    assert hostile.got == []
+
+
+def test_an_authority_that_gives_itself_out_for_another_is_found_out(people: People, tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    KnownAuthorities(known).demand(people.origin, authority_of(people.epoch), trust=authority_of(people.epoch))
+    hostile = Hostile(people.epoch)
+    with (
+        serve_app(hostile, lifespan="off") as origin,
+        PersonClient(origin, people.office.ana, known=known, trust_env=False) as me,
+        pytest.raises(OtherAuthority, match=f"know at {people.origin}"),
+    ):
+        me.epoch()
+    assert hostile.got == []
+
+
+def test_a_request_for_a_hostile_authority_is_of_no_use_elsewhere(people: People) -> None:
+    hostile = Hostile(people.epoch)
+    hostile.answer = (200, b'{"items":[],"next":null}')
+    with serve_app(hostile, lifespan="off") as origin:
+        trust = authority_of(people.epoch)
+        with PersonClient(origin, people.office.ana, trust=trust, trust_env=False) as me:
+            assert me.tasks().items == []
+        [(target, header, body)] = hostile.got
+        assert target == TASKS
+        # It passes the very bytes on.
+        assert people.sent("GET", target, header, body).status_code == 401
+
+
+def test_a_lost_answer_says_what_to_look_for(people: People) -> None:
+    hostile = Hostile(people.epoch)
+    with serve_app(hostile, lifespan="off") as origin:
+        trust = authority_of(people.epoch)
+        with PersonClient(origin, people.office.ana, trust=trust, trust_env=False) as me:
+            signed = people.intent()
+            with pytest.raises(Unanswered, match=f"capx task list --intent {signed.intent.digest}") as error:
+                me.open(signed)
+            assert error.value.intent == signed.intent.digest
+            # It was sent once: to send it again could open another task.
+            assert len(hostile.got) == 1
+            with pytest.raises(StoreProblem):
+                me.inbox()
+    with pytest.raises(Unavailable), PersonClient(origin, people.office.ana, trust=trust, trust_env=False) as me:
+        me.epoch()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(200, b"[]"), (200, b"<html>"), (302, b""), (500, b"{}"), (401, b"{}"), (200, b'{"items":' + b"[" * 9_999)],
+)
+def test_a_hostile_answer_is_one_clear_error(people: People, answer: tuple[int, bytes]) -> None:
+    hostile = Hostile(people.epoch)
+    hostile.answer = answer
+    with serve_app(hostile, lifespan="off") as origin:
+        trust = authority_of(people.epoch)
+        with PersonClient(origin, people.office.ana, trust=trust, trust_env=False) as me, pytest.raises(StoreProblem):
+            me.tasks()
+
+
+@pytest.mark.parametrize("id", ["", "..", "a/b", "A" * 22 + "/x", "a?b", "%2e"])
+def test_an_id_cannot_lead_to_another_path(people: People, id: str) -> None:
+    with people.client(people.office.ana) as me:
+        with pytest.raises(UnknownTask):
+            me.withdraw(id)
+        with pytest.raises(UnknownRequest):
+            me.inquiry(id)
+
+
+def test_a_restored_store_has_people_sign_anew(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    with serving(office.home) as served:
+        people = People(office, served)
+        with people.client(office.ana) as me:
+            signed = people.intent()
+            me.open(signed)
+            port = people.origin.rpartition(":")[2]
+            served.stop()
+            time.sleep(1.1)
+            with Authority.open_home(office.home) as authority, authority.store.write() as writing:
+                writing.begin_epoch(f"{authority_of(people.epoch)}.{int(time.time())}")
+            served.restart("--listen", f"127.0.0.1:{port}")
+            # It asks for the epoch again, and signs for that.
+            assert me.tasks().items
+            assert me.epoch() != people.epoch
+
+
+def test_nobody_proves_a_request_of_before_the_restoration(people: People) -> None:
+    before = f"{authority_of(people.epoch)}.1"
+    header = people.proof(people.office.ana, "GET", TASKS, epoch=before)
+    assert people.sent("GET", TASKS, header).status_code == 401
+
+
+async def _flood(people: People, key: PrincipalKey, seconds: float, at_once: int, good: bool) -> list[int]:
+    """The statuses of as many requests as fit, with true proofs or with bad ones."""
+    statuses: list[int] = []
+    ends = time.monotonic() + seconds
+
+    async def one(http: httpx.AsyncClient) -> None:
+        while time.monotonic() < ends:
+            header = people.proof(key, "GET", TASKS)
+            answer = await http.get(TASKS, headers={"authorization": header if good else header[:-4] + "AAAA"})
+            statuses.append(answer.status_code)
+
+    limits = httpx.Limits(max_connections=at_once)
+    async with httpx.AsyncClient(base_url=people.origin, trust_env=False, timeout=30, limits=limits) as http:
+        await asyncio.gather(*(one(http) for _ in range(at_once)))
+    return statuses
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_flood_of_one_keeps_no_other_out(people: People, good: bool) -> None:
+    flooder = people.office.eve if good else PrincipalKey.generate("ben")
+    statuses: list[int] = []
+    flooding = threading.Thread(target=lambda: statuses.extend(asyncio.run(_flood(people, flooder, 3, 60, good))))
+    flooding.start()
+    mine: list[int] = []
+    with people.client(people.office.ben) as ben:
+        while flooding.is_alive():
+            mine.append(len(ben.inbox().items))
+    flooding.join()
+    assert len(statuses) > 50
+    assert set(statuses) <= ({200, 503} if good else {401, 503})
+    # Each of these was answered.
+    assert len(mine) >= 3
+
+
+def test_a_thousand_streams_are_bounded_and_delay_nobody(people: People) -> None:
+    opened: list[int] = []
+
+    async def stream(http: httpx.AsyncClient, key: PrincipalKey, held: asyncio.Event) -> None:
+        headers = {"authorization": people.proof(key, "GET", INBOX), "accept": "text/event-stream"}
+        async with http.stream("GET", INBOX, headers=headers) as answer:
+            opened.append(answer.status_code)
+            if answer.status_code == 200:
+                await held.wait()
+
+    async def main() -> None:
+        held = asyncio.Event()
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=people.origin, trust_env=False, timeout=60, limits=limits) as http:
+            keys = (people.office.ana, people.office.ben, people.office.eve)
+            tasks = [asyncio.create_task(stream(http, keys[nth % 3], held)) for nth in range(1_000)]
+            async with asyncio.timeout(90):
+                while len(opened) < 1_000:
+                    await asyncio.sleep(0.05)
+            answer = await asyncio.to_thread(people.asked, people.office.ana, "GET", TASKS)
+            assert answer.status_code == 200
+            held.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    assert opened.count(200) == 12
+    assert set(opened) == {200, 503}
+    assert INBOXES >= 12
+
+
+def test_large_bodies_of_strangers_are_refused_unread(people: People) -> None:
+    stranger = PrincipalKey.generate("stranger")
+    body = b" " * (MAX_BODY + 1)
+    sent = {
+        "authorization": people.proof(stranger, "POST", TASKS, body),
+        "content-type": "application/json",
+        "content-length": "100000000",
+    }
+    with httpx.Client(base_url=people.origin, trust_env=False, timeout=20) as http:
+        assert http.post(TASKS, content=iter([b" " * 1_000]), headers=sent).status_code in {400, 413}
+
+
+def test_a_name_proves_nothing_without_its_key(people: People) -> None:
+    for name in ("ana", "ana@our.example", "capx", "admin"):
+        key = PrincipalKey.generate(name)
+        target = "/people/policy"
+        where = {"origin": people.origin, "epoch": people.epoch, "method": "GET", "target": target}
+        header = prove(key, **where, body=b"", at=int(time.time()))
+        assert people.sent("GET", target, header).status_code == 401
