@@ -11,6 +11,7 @@ from capx.api.person_auth import UNPROVEN, PersonClaim, UnprovenPerson, prove
 from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
 from capx.authority.people.person import Person
+from capx.crypto.ed25519 import is_signed_by
 from capx.errors import ConfigurationProblem
 from capx.intents.principal_key import PrincipalKey
 from capx.server.faces import person_proof
@@ -62,7 +63,7 @@ def test_the_unknown_cost_what_a_wrong_signature_costs(
     office: Office, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checked: list[bytes] = []
-    real = person_proof.is_signed_by
+    real = is_signed_by
 
     def counted(public: bytes, message: bytes, signature: str) -> bool:
         checked.append(public)
