@@ -33,6 +33,7 @@ from capx.store.records import (
     FollowerAck,
     GrantRecord,
     Head,
+    HookCursor,
     IntentRecord,
     News,
     Pruned,
@@ -65,12 +66,22 @@ class Reading(Protocol):
         ...
 
     def task_page(
-        self, *, limit: int, before: str | None = None, after: str | None = None, alive_at: int | None = None
+        self,
+        *,
+        limit: int,
+        before: str | None = None,
+        after: str | None = None,
+        alive_at: int | None = None,
+        principal: str | None = None,
+        intent: str | None = None,
     ) -> list[TaskRecord]:
         """At most `limit` tasks, in the order of their opening.
 
         They are the first ones after the task with the id `after`. Without `after` they are the newest ones: of all, or
         of those before the task with the id `before`. `alive_at` leaves out those that have ended or expired then.
+
+        `principal` and `intent` (its digest) select the tasks of one person and on one intent, which indexes find. The
+        tasks with the ids `before` and `after` must be among them. There are none before or after any other id.
         """
         ...
 
@@ -207,6 +218,10 @@ class Reading(Protocol):
         """The last acknowledgement of each follower."""
         ...
 
+    def hook(self, name: str) -> HookCursor | None:
+        """Up to which event the hook with this name was told; None if nobody has said so."""
+        ...
+
     def intent(self, digest: str) -> IntentRecord | None:
         """The intent with this digest; None if there is none."""
         ...
@@ -219,10 +234,13 @@ class Reading(Protocol):
         """The request with this id; None if there is none."""
         ...
 
-    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
+    def requests(
+        self, *, task: str | None = None, pending: bool = False, principal: str | None = None
+    ) -> list[RequestRecord]:
         """The requests of one task or of all tasks, in the order in which they were first made.
 
-        `pending`: only those that wait for a person.
+        `pending`: only those that wait for a person. `principal`: only those of the tasks of one principal; no others
+        are decoded.
         """
         ...
 
@@ -332,6 +350,10 @@ class Writing(Reading, Protocol):
         """Keep a checkpoint; it replaces the one of the same size."""
         ...
 
+    def move_hook(self, cursor: HookCursor) -> None:
+        """Keep up to which event a hook was told; it replaces the earlier cursor of this hook."""
+        ...
+
     def put_calls(self) -> None:
         """Write the call of each request beside it and beside its counts: a store of an older capx lacks them."""
         ...
@@ -360,8 +382,9 @@ class Writing(Reading, Protocol):
         """Copy what another store holds: its epoch, log, tasks, intents, deaths and counters.
 
         The transaction may go on afterwards. Sightings, burnt presentations, requests, grants and the counts of
-        revocations are not copied: everything that they are about is dead in the new epoch. StoreProblem if this store
-        is not empty, or the other one is not whole.
+        revocations are not copied: everything that they are about is dead in the new epoch. Nor are the cursors of
+        hooks: in the new epoch, a hook begins at the head. StoreProblem if this store is not empty, or the other one is
+        not whole.
         """
         ...
 

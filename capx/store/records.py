@@ -294,6 +294,14 @@ class FollowerAck(Struct, frozen=True):
     at: int
 
 
+class HookCursor(Struct, frozen=True):
+    """Up to which event of the log a hook was told: the position of that event, in this epoch and in no other."""
+
+    name: str
+    epoch: str
+    position: int
+
+
 class Pruned(Struct, frozen=True):
     """How many rows were forgotten: deaths, counters and requests that no live token needs, and old sightings."""
 

@@ -15,6 +15,7 @@ from capx.store.postgres import store as postgres
 from capx.store.postgres.role import role_sql
 from capx.store.postgres.schema import CLOSED, FOR_RESOURCES, VERSION, migration
 from capx.store.postgres.store import PostgresStore, migrate
+from capx.store.records import HookCursor
 from capx.verify.meter import Paid, Spend
 from tests.labs.old_requests import COUNTED, NODE, ROWS, counted
 from tests.labs.payers import payer
@@ -186,6 +187,31 @@ def test_requests_of_the_fifth_version_count_at_their_nodes(postgres_server: Ser
     assert migrate(url, unmarked) == (5, VERSION)
     with contextlib.closing(PostgresStore(url)) as store, store.read() as reading:
         assert counted(reading) == COUNTED
+
+
+def test_a_store_of_the_eighth_version_keeps_its_marks(postgres_server: Server, postgres_database: str) -> None:
+    url = postgres_server.url(postgres_database)
+    with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
+        for step in (*map(migration, range(1, 9)), CLOSED):
+            made.execute(step)
+        made.execute(b"INSERT INTO capx.head VALUES (1, 'origin.0', 0, %s, 0, 0)", (GENESIS,))
+        made.execute(
+            b"INSERT INTO capx.tasks (nth, id, root, opened, expires, state, node, principal, intent, mark) "
+            b"VALUES (1, 'task-1', 'root-1', 1, 2, 'active', '\\x00', 'ana', 'digest-1', '\\x01')"
+        )
+    with pytest.raises(StoreProblem, match="capx store migrate"):
+        PostgresStore(url)
+    assert migrate(url, refuse) == (8, VERSION)
+    with contextlib.closing(PostgresStore(url)) as store, store.write() as writing:
+        assert [row.mark for row in writing.marked_rows("tasks")] == [b"\x01"]
+        assert [task.id for task in writing.task_page(limit=5, principal="ana", intent="digest-1")] == ["task-1"]
+        assert writing.hook("mail") is None
+        writing.move_hook(HookCursor("mail", "origin.0", 2))
+        assert writing.hook("mail") == HookCursor("mail", "origin.0", 2)
+
+
+def refuse(_: object) -> None:
+    raise AssertionError("rows that have marks are not marked anew: somebody may have changed one")
 
 
 def test_there_is_nothing_to_migrate_where_no_store_is(postgres_server: Server, postgres_database: str) -> None:

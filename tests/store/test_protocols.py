@@ -14,6 +14,7 @@ from capx.store.protocols import Reading, Store, Writing
 from capx.store.records import (
     DecisionRecord,
     GrantRecord,
+    HookCursor,
     IntentRecord,
     RequestRecord,
     RequestState,
@@ -57,6 +58,21 @@ class Question:
 
     def _task(self) -> str:
         return f"task-{self._chance.randrange(5)}"
+
+    def _name(self) -> str | None:
+        return self._chance.choice([None, "ana", "ben"])
+
+    def _digest(self) -> str | None:
+        return self._chance.choice([None, "digest-0", "digest-1"])
+
+    def _new_task(self) -> TaskRecord:
+        id_ = self._task()
+        expires = self._now + 9
+        return TaskRecord(id_, f"root-{id_}", self._now, expires, principal=self._name(), intent=self._digest())
+
+    def _cursor(self) -> HookCursor:
+        epoch = f"origin.{self._chance.randrange(2)}"
+        return HookCursor(self._chance.choice("hk"), epoch, self._chance.randrange(99))
 
     def _key(self) -> RevocationKey:
         keys: list[RevocationKey] = [
@@ -162,6 +178,16 @@ class Question:
                 reading.request("request-1"),
                 reading.requests(task=task, pending=chance.choice([False, True])),
                 reading.requests(pending=True),
+                reading.requests(pending=chance.choice([False, True]), principal=self._name()),
+                reading.task_page(
+                    limit=chance.randrange(4),
+                    before=chance.choice([None, self._task()]),
+                    after=chance.choice([None, None, self._task()]),
+                    alive_at=chance.choice([None, self._now]),
+                    principal=self._name(),
+                    intent=self._digest(),
+                ),
+                reading.hook(chance.choice("hk")),
                 reading.requests_for([self._node(), self._node()], [self._call()]),
                 reading.request_counts([self._node(), self._node()], chance.choice(["crm", "mail"])),
                 reading.deaths_of([self._key() for _ in range(3)]),
@@ -175,7 +201,8 @@ class Question:
             lambda writing: writing.append_all("noted", [b"{}"] * self._chance.randrange(3), at=self._now),
             lambda writing: self._kill_all(writing, {self._key(): 1, self._key(): 2}),
             lambda writing: writing.forget(self._now - self._chance.randrange(100)),
-            lambda writing: writing.open_task(TaskRecord(id_ := self._task(), f"root-{id_}", self._now, self._now + 9)),
+            lambda writing: writing.open_task(self._new_task()),
+            lambda writing: writing.move_hook(self._cursor()),
             lambda writing: writing.end_task(self._task(), "completed", at=self._now, position=1),
             lambda writing: writing.count_revocation(self._task(), self._chance.randbytes(1) * 16, now=self._now),
             lambda writing: writing.keep_intent(self._intent()),
@@ -203,6 +230,7 @@ def everything(reading: Reading) -> list[object]:
         reading.tasks(),
         reading.counters(),
         reading.follower_acks(),
+        [reading.hook(name) for name in "hk"],
         reading.intents(),
         reading.requests(),
         [granted_by(reading, key) for key in (b"%016d" % 1, of_kid("k1"), of_kid("k2"), of_instant(10_000))],

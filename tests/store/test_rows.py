@@ -1,6 +1,7 @@
 """The rows of both kinds of store: one order, one way to clear them, and whom a change of the head wakes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import psycopg
@@ -15,8 +16,10 @@ from capx.store.records import (
     DecisionRecord,
     GrantRecord,
     Head,
+    HookCursor,
     IntentRecord,
     RequestRecord,
+    RequestState,
     TaskRecord,
 )
 from capx.store.sql import rows as rows_module
@@ -247,6 +250,107 @@ def test_pages_of_tasks_are_in_the_order_of_opening(store: Store) -> None:
         assert writing.task_page(limit=9, after=ids[4]) == []
         assert writing.task_page(limit=9, before=ids[0]) == []
         assert writing.task_count() == 5
+
+
+def open_tasks(store: Store, chosen: dict[str, tuple[str | None, str | None]]) -> None:
+    with store.write() as writing:
+        for id_, (principal, intent) in chosen.items():
+            writing.open_task(TaskRecord(id_, f"root-{id_}", NOW, NOW + 60, principal=principal, intent=intent))
+
+
+CHOSEN: dict[str, tuple[str | None, str | None]] = {
+    "e": ("ana", "i"), "b": ("ben", "j"), "d": ("ana", "k"), "a": (None, None), "c": ("ana", "i"), "f": ("Ana", "l"),
+}  # fmt: skip
+"""Tasks, in the order of their opening: each its principal and its intent."""
+
+
+def test_pages_of_tasks_are_those_of_one_person_or_intent(store: Store) -> None:
+    open_tasks(store, CHOSEN)
+    with store.read() as reading:
+
+        def page(limit: int = 9, **chosen: Any) -> str:
+            return "".join(task.id for task in reading.task_page(limit=limit, **chosen))
+
+        assert [page(principal=name) for name in ("ana", "ben", "Ana", "an", "")] == ["edc", "b", "f", "", ""]
+        assert [page(intent=digest) for digest in ("i", "j", "m")] == ["ec", "b", ""]
+        assert [page(principal="ana", intent=digest) for digest in ("i", "j", "k")] == ["ec", "", "d"]
+        assert [page(2, principal="ana"), page(1, intent="i")] == ["dc", "c"]
+        assert [page(principal="ana", before="c"), page(principal="ana", after="e")] == ["ed", "dc"]
+        assert page(1, principal="ana", intent="i", before="c") == "e"
+
+
+def test_a_task_of_somebody_else_marks_no_place_in_a_page(store: Store) -> None:
+    open_tasks(store, CHOSEN)
+    with store.read() as reading:
+        for id_ in ("b", "a", "f", "nothing"):
+            assert reading.task_page(limit=9, principal="ana", before=id_) == []
+            assert reading.task_page(limit=9, principal="ana", after=id_) == []
+        assert reading.task_page(limit=9, principal="ana", intent="i", before="d") == []
+
+
+def test_a_task_that_has_ended_still_marks_its_place(store: Store) -> None:
+    open_tasks(store, CHOSEN)
+    with store.write() as writing:
+        writing.end_task("c", "completed", at=NOW, position=9)
+        alive = writing.task_page(limit=9, principal="ana", before="c", alive_at=NOW)
+    assert [task.id for task in alive] == ["e", "d"]
+
+
+def test_an_index_finds_the_tasks_of_a_person_in_order(store: Store, places: Places) -> None:
+    query = "SELECT id FROM tasks WHERE principal = 'ana' AND {nth} < 5 ORDER BY {nth} DESC"
+    if places.kind == "sqlite":
+        plan = places.rows(store, f"EXPLAIN QUERY PLAN {query.format(nth='rowid')}")
+        assert [row[-1] for row in plan] == ["SEARCH tasks USING INDEX tasks_of_principal (principal=? AND rowid<?)"]
+        return
+    # Of few tasks, PostgreSQL rather reads all.
+    open_tasks(store, {f"{nth}": (f"person {nth % 200}", None) for nth in range(2_000)})
+    places.tamper(store, "ANALYZE tasks")
+    plan = [line for (line,) in places.rows(store, f"EXPLAIN {query.format(nth='nth')}")]
+    assert "Index Scan Backward using tasks_of_principal" in plan[0]
+
+
+def test_requests_are_those_of_the_tasks_of_one_person(store: Store) -> None:
+    open_tasks(store, CHOSEN)
+    with store.write() as writing:
+        for nth, task in enumerate("cbeafz"):
+            state: RequestState = "denied" if task == "e" else "pending"
+            writing.keep_request(structs.replace(request(f"request-{nth}"), task=task, state=state))
+        assert [one.task for one in writing.requests(principal="ana")] == ["c", "e"]
+        assert [one.task for one in writing.requests(principal="ana", pending=True)] == ["c"]
+        assert [one.task for one in writing.requests(principal="ana", task="e")] == ["e"]
+        assert writing.requests(principal="ana", task="b") == writing.requests(principal="nobody") == []
+
+
+def test_a_hook_stands_where_it_was_moved_last(store: Store) -> None:
+    with store.write(durable=False) as writing:
+        head = writing.head()
+        assert writing.hook("mail") is None
+        for cursor in (
+            HookCursor("mail", "A.1", 7),
+            HookCursor("chat", "A.2", 2**53 - 1),
+            HookCursor("mail", "A.2", 3),
+        ):
+            writing.move_hook(cursor)
+            assert writing.hook(cursor.name) == cursor
+    with store.read() as reading:
+        assert reading.hook("chat") == HookCursor("chat", "A.2", 2**53 - 1)
+        assert reading.hook("mail") == HookCursor("mail", "A.2", 3)
+        assert reading.hook("mai") is None
+        assert reading.head() == head, "a hook that moves is no event"
+
+
+def test_hooks_stay_in_their_own_store(places: Places) -> None:
+    old, new = places.create(), places.create()
+    with old.write() as writing:
+        fill(writing)
+        writing.move_hook(HookCursor("mail", writing.head().epoch, 1))
+        clear(writing)
+        assert writing.hook("mail") is None
+        writing.move_hook(HookCursor("mail", writing.head().epoch, 1))
+    with new.write() as writing:
+        with old.read() as reading:
+            writing.adopt(reading)
+        assert writing.hook("mail") is None
 
 
 def test_what_was_minted_is_found_without_the_decisions(store: Store) -> None:

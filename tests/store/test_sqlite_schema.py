@@ -11,7 +11,7 @@ from msgspec import structs
 
 from capx.errors import StoreProblem
 from capx.store.log import START, Place, following
-from capx.store.records import IntentRecord, TaskRecord
+from capx.store.records import HookCursor, IntentRecord, TaskRecord
 from capx.store.sqlite.connection import APPLICATION, migrate
 from capx.store.sqlite.schema import MIGRATIONS, VERSION
 from capx.store.sqlite.store import SQLiteStore
@@ -158,6 +158,44 @@ def test_requests_of_the_fifth_version_count_at_their_nodes(old: Path) -> None:
     assert migrate(old, unmarked) == (5, VERSION)
     with closing(SQLiteStore(old)) as store, store.read() as reading:
         assert counted(reading) == COUNTED
+
+
+def refuse(_: object) -> None:
+    raise AssertionError("rows that have marks are not marked anew: somebody may have changed one")
+
+
+def test_a_store_of_the_seventh_version_keeps_its_marks(old: Path) -> None:
+    with closing(sqlite3.connect(old)) as connection:
+        for step in MIGRATIONS[1:7]:
+            connection.executescript(step)
+        connection.execute("UPDATE tasks SET principal = 'ana', intent = 'digest-1', mark = x'01'")
+        connection.execute("PRAGMA user_version = 7")
+        connection.commit()
+    with pytest.raises(StoreProblem, match="capx store migrate"):
+        SQLiteStore(old)
+    assert migrate(old, refuse) == (7, VERSION)
+    task = structs.replace(TASK, principal="ana", intent="digest-1")
+    with closing(SQLiteStore(old)) as store, store.write() as transaction:
+        assert [row.mark for row in transaction.marked_rows("tasks")] == [b"\x01"]
+        assert transaction.task_page(limit=5, principal="ana", intent="digest-1") == [task]
+        assert transaction.hook("mail") is None
+        transaction.move_hook(HookCursor("mail", "origin.0", 2))
+        assert transaction.hook("mail") == HookCursor("mail", "origin.0", 2)
+
+
+def test_a_migrated_store_has_the_schema_of_a_new_one(old: Path, tmp_path: Path) -> None:
+    migrate(old, unmarked)
+    SQLiteStore.create(tmp_path / "new.db").close()
+    schemas = [objects(path) for path in (old, tmp_path / "new.db")]
+    assert schemas[0] == schemas[1]
+
+
+def objects(path: Path) -> set[tuple[str, ...]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {(kind, name, " ".join((sql or "").split())) for kind, name, sql in connection.execute(_OBJECTS)}
+
+
+_OBJECTS = "SELECT type, name, sql FROM sqlite_schema"
 
 
 def test_a_migration_that_fails_changes_nothing(old: Path) -> None:

@@ -7,8 +7,11 @@ in one transaction. Everything is in the schema `capx`, and PUBLIC has no rights
 from importlib.resources import files
 from typing import Final
 
-VERSION: Final = 8
+VERSION: Final = 9
 """The version of the schema that this code reads and writes."""
+
+MARKED: Final = 8
+"""The first version whose rows bear marks."""
 
 FOR_RESOURCES: Final = (
     "capx.version()",

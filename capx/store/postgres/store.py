@@ -28,7 +28,7 @@ from capx.store.postgres.death_source import PostgresDeathSource
 from capx.store.postgres.errors import explained, keeping
 from capx.store.postgres.pool import Pool
 from capx.store.postgres.rows import READ, WRITE, Rows, text
-from capx.store.postgres.schema import CLOSED, VERSION, migration
+from capx.store.postgres.schema import CLOSED, MARKED, VERSION, migration
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, Damaged, DecisionRecord
 from capx.store.row_marks import RowGuard
@@ -189,7 +189,8 @@ class PostgresStore:
 def migrate(url: str, finish: Callable[[Writing], None]) -> tuple[int, int]:
     """Bring the store at `url` up to this schema, all or nothing; gives the version before, and the version now.
 
-    If anything was to be done, `finish` is called within the transaction: it marks the rows, which takes root keys.
+    If the rows of its version have no marks, `finish` is called within the transaction: it makes them, which takes root
+    keys. Where rows have marks, nobody may make them anew: somebody may have changed a row.
     """
     with _exclusive(url) as (address, link):
         # Once before the lock, for a better error if there is no store. Again under the lock, because another process
@@ -204,7 +205,8 @@ def migrate(url: str, finish: Callable[[Writing], None]) -> tuple[int, int]:
             # The lock: services that run all the same must write nothing between the check of the log and the marks.
             rows = Rows(link, link.execute(f"{HEAD} FOR UPDATE").fetchone())
             rows.index_blocks(LAST)
-            finish(rows)
+            if version < MARKED:
+                finish(rows)
     return version, VERSION
 
 

@@ -113,7 +113,9 @@ class SqlRequestRows(SqlStatements):
         row = self._row(query.format(of_task=self.task_of, of_request=self.of_request), id_)
         return row is not None and row[0] == "active"
 
-    def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
+    def requests(
+        self, *, task: str | None = None, pending: bool = False, principal: str | None = None
+    ) -> list[RequestRecord]:
         # One condition for each filter that is set. A single `(? IS NULL OR task = ?)` would not use the indexes.
         conditions, values = ["true"], list[str]()
         if task is not None:
@@ -121,6 +123,10 @@ class SqlRequestRows(SqlStatements):
             values.append(task)
         if pending:
             conditions.append("state = 'pending'")
+        if principal is not None:
+            # Not `task IN`: of a person with many tasks, the database might look for the requests of each.
+            conditions.append("EXISTS (SELECT 1 FROM capx.tasks t WHERE t.id = task AND t.principal = ?)")
+            values.append(principal)
         which = f"WHERE {' AND '.join(conditions)} ORDER BY {self.nth}"
         if self._guard is None:
             return [RequestRecord.parse(*row) for row in self._rows(f"{_REQUEST} {which}", *values)]

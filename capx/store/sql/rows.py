@@ -18,7 +18,7 @@ from capx.store.decision_query import Nonces
 from capx.store.lifecycle import State
 from capx.store.log import GENESIS, Event, digest, following
 from capx.store.protocols import Reading
-from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, Pruned, TaskRecord
+from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, HookCursor, Pruned, TaskRecord
 from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
 from capx.store.row_marks import MarkedRow, task_fields
 from capx.store.sql.request_rows import SqlRequestRows
@@ -56,6 +56,7 @@ _TAKEN_OVER = (
     "counters",
     "paid",
     "sightings",
+    "hooks",
     "found_in",
     "blocks",
     "tree",
@@ -155,13 +156,27 @@ class SqlRows(SqlRequestRows, SqlTreeRows):
         return [TaskRecord(*row) for row in self._rows(f"{_TASK} ORDER BY {self.nth}")]
 
     def task_page(
-        self, *, limit: int, before: str | None = None, after: str | None = None, alive_at: int | None = None
+        self,
+        *,
+        limit: int,
+        before: str | None = None,
+        after: str | None = None,
+        alive_at: int | None = None,
+        principal: str | None = None,
+        intent: str | None = None,
     ) -> list[TaskRecord]:
-        conditions, values = ["1 = 1"], list[str | int]()
+        # An intent has fewer tasks than its principal. SQLite does not know that, and must take the index of intents.
+        of_principal = "principal = ?" if intent is None else f"{self.plain}principal = ?"
+        chosen = [(of_principal, principal), ("intent = ?", intent)]
+        conditions = ["1 = 1", *(condition for condition, value in chosen if value is not None)]
+        values: list[str | int] = [value for _, value in chosen if value is not None]
+        among, of = " AND ".join(conditions), tuple(values)
         for sign, id_ in (("<", before), (">", after)):
             if id_ is not None:
-                conditions.append(f"{self.nth} {sign} (SELECT {self.nth} FROM capx.tasks WHERE id = ?)")  # noqa: S608
-                values.append(id_)
+                # Among the same tasks: whoever sees only these must not learn where another one stands.
+                place = f"SELECT {self.nth} FROM capx.tasks WHERE {among} AND id = ?"  # noqa: S608 - conditions of ours
+                conditions.append(f"{self.nth} {sign} ({place})")
+                values += (*of, id_)
         if alive_at is not None:
             conditions.append("state = 'active' AND expires > ?")
             values.append(alive_at)
@@ -321,6 +336,14 @@ class SqlRows(SqlRequestRows, SqlTreeRows):
     def follower_acks(self) -> list[FollowerAck]:
         rows = self._rows("SELECT follower, deaths, at FROM capx.sightings ORDER BY follower")
         return [FollowerAck(*row) for row in rows]
+
+    def hook(self, name: str) -> HookCursor | None:
+        row = self._row("SELECT name, epoch, position FROM capx.hooks WHERE name = ?", name)
+        return row and HookCursor(*row)
+
+    def move_hook(self, cursor: HookCursor) -> None:
+        moved = "ON CONFLICT (name) DO UPDATE SET epoch = excluded.epoch, position = excluded.position"
+        self._put("hooks", structs.astuple(cursor), moved)
 
     def append(self, kind: str, body: bytes, *, at: int) -> Event:
         # Only this transaction may write the log, and it reads the head itself: so positions have no gaps.

@@ -33,7 +33,7 @@ from capx.store.records import Busy, Damaged, NoStore, Unwritable
 from capx.store.sql.rows import LAST
 from capx.store.sql.version import OldSchema, demand_version
 from capx.store.sqlite.rows import Rows
-from capx.store.sqlite.schema import MIGRATIONS, VERSION
+from capx.store.sqlite.schema import MARKED, MIGRATIONS, VERSION
 
 APPLICATION = 0x63617078  # "capx", in the header of the file
 BUSY_SECONDS = 5.0
@@ -143,7 +143,8 @@ def create(path: Path) -> None:
 def migrate(path: Path, finish: Callable[[Writing], None]) -> tuple[int, int]:
     """Bring the store at `path` up to this schema, all or nothing; gives the version before, and the version now.
 
-    If anything was to be done, `finish` is called within the transaction: it marks the rows, which takes root keys.
+    If the rows of its version have no marks, `finish` is called within the transaction: it makes them, which takes root
+    keys. Where rows have marks, nobody may make them anew: somebody may have changed a row.
     """
     with explained(path), contextlib.closing(_open(path, "mode=rw", BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
@@ -157,7 +158,8 @@ def migrate(path: Path, finish: Callable[[Writing], None]) -> tuple[int, int]:
             _advance(connection, version)
             rows = Rows(connection)
             rows.index_blocks(LAST)
-            finish(rows)
+            if version < MARKED:
+                finish(rows)
         connection.execute("COMMIT")
     return version, VERSION
 

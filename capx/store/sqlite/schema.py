@@ -122,8 +122,17 @@ CREATE TABLE tree (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, at INTEGER NOT NULL, note TEXT NOT NULL) STRICT;
 """,
+    # 8: up to which event each hook was told, and an index of the tasks of a person, which are in it in the order of
+    # their opening: SQLite puts the rowid last in each index.
+    """
+CREATE INDEX tasks_of_principal ON tasks (principal) WHERE principal IS NOT NULL;
+CREATE TABLE hooks (name TEXT PRIMARY KEY, epoch TEXT NOT NULL, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+""",
 )
 """The SQL statements of each step."""
 
 VERSION: Final = len(MIGRATIONS)
 """The version of the schema that this code reads and writes."""
+
+MARKED: Final = 7
+"""The first version whose rows bear marks."""
