@@ -32,7 +32,7 @@ from capx.store.protocols import Reading, Writing
 from capx.store.records import ATTESTED, IntentRecord, TaskRecord
 from capx.store.row_marks import ChangedRow
 from capx.tokens.binding import WINDOW_BEFORE
-from capx_caveats import is_label, shown_instant
+from capx_caveats import SAFE_INTEGER, is_label, shown_instant
 
 AHEAD: Final = WINDOW_BEFORE
 """Seconds by which the clock of the signer may be ahead."""
@@ -160,7 +160,8 @@ def preview(reading: Reading, digest: str, *, now: int) -> WithdrawnIntent:
 
 def _unended(reading: Reading, digest: str, now: int) -> list[TaskRecord]:
     """The tasks of an intent that are not ended in the store."""
-    return [task for task in reading.tasks() if task.intent == digest and not has_ended(reading, task, now)]
+    tasks = reading.task_page(intent=digest, limit=SAFE_INTEGER)
+    return [task for task in tasks if not has_ended(reading, task, now)]
 
 
 def _demand_meant_here(reading: Reading, intent: Intent) -> None:
