@@ -19,6 +19,8 @@ Laws:
   store itself writes `given_back`, in the transaction that changes the counters; two of its fields are a resource's.
 - A new version may add a field, only with a default, and never removes one. A field with a default may be missing in an
   event that an older version wrote.
+- If a person asked for an event over the network, it says who: `by`, or `person` in `revoked`, whose `by` is a node. No
+  other event has this member, not even as null.
 """
 
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ from contextlib import suppress
 from typing import ClassVar, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import KeyProblem, MalformedToken
@@ -49,6 +51,13 @@ class Fact(Struct, frozen=True):
         return transaction.append(self.kind, msgspec.json.encode(self), at=at)
 
 
+class By(Struct, frozen=True):
+    """The person who asked for something: the principal, and the public key that proved it (`ed25519:` and more)."""
+
+    principal: str
+    key: str
+
+
 class TaskOpened(Fact, frozen=True, kw_only=True):
     """A task was opened: its root id, the node of its root, its claims, and when it expires (Unix seconds).
 
@@ -69,6 +78,8 @@ class TaskOpened(Fact, frozen=True, kw_only=True):
     policy: str | None = None
     holder: str | None = None
     attested: str | None = None
+    # Not None: this event writes each None as null.
+    by: By | UnsetType = UNSET
 
 
 class BudgetLimit(Struct, frozen=True):
@@ -233,11 +244,12 @@ class GivenBack(Fact, frozen=True):
         return self.audience == audience and (decision == self.decision or presentation == self.presentation)
 
 
-class IntentWithdrawn(Fact, frozen=True):
+class IntentWithdrawn(Fact, frozen=True, omit_defaults=True):
     """An intent was withdrawn: it can open no task any more."""
 
     kind = "intent_withdrawn"
     intent: str
+    by: By | None = None
 
 
 class TaskEnded(Fact, frozen=True):
@@ -252,10 +264,11 @@ class TaskCompleted(TaskEnded, frozen=True):
     kind = "task_completed"
 
 
-class TaskWithdrawn(TaskEnded, frozen=True):
+class TaskWithdrawn(TaskEnded, frozen=True, omit_defaults=True):
     """A task ended because it is no longer wanted."""
 
     kind = "task_withdrawn"
+    by: By | None = None
 
 
 class TaskExpired(TaskEnded, frozen=True):
@@ -264,7 +277,11 @@ class TaskExpired(TaskEnded, frozen=True):
     kind = "task_expired"
 
 
-TASK_ENDS = {"completed": TaskCompleted, "withdrawn": TaskWithdrawn, "expired": TaskExpired}
+TASK_ENDS: Final[dict[str, type[TaskEnded]]] = {
+    "completed": TaskCompleted,
+    "withdrawn": TaskWithdrawn,
+    "expired": TaskExpired,
+}
 """The event for each final state of a task."""
 
 REQUEST_STATES: Final[dict[str, str]] = {
@@ -284,8 +301,9 @@ class Revoked(Fact, frozen=True, omit_defaults=True, gc=False):
 
     It revokes an `id` (`is_root`: the root of a task) and `others` of the same task, everything of an agent's `key`
     (`ed25519:` and 43 characters), everything of a root key (`kid`), or everything issued up to a second (`issued`,
-    Unix). `task` is the task of the ids, if it is known. `by` is the node whose agent asked for it. If `again`,
-    the id of the `key` was dead before: this event causes no death, and says that it is that of a key.
+    Unix). `task` is the task of the ids, if it is known. `by` is the node whose agent asked for it, `person` the person
+    who did. If `again`, the id of the `key` was dead before: this event causes no death, and says that it is that of a
+    key.
     """
 
     kind = "revoked"
@@ -298,6 +316,7 @@ class Revoked(Fact, frozen=True, omit_defaults=True, gc=False):
     key: str | None = None
     again: bool = False
     others: tuple[str, ...] = ()
+    person: By | None = None
 
     @property
     def revocation_key(self) -> RevocationKey | None:

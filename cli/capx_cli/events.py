@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import UNSET
 
 from capx.store import events
 from capx.store.decision_query import Recorded
@@ -177,7 +178,12 @@ def _line(decision: Decided, group: "Group") -> str:
 def _opened(opened: events.TaskOpened) -> str:
     on = "" if opened.intent is None else f", on intent {opened.intent} of {label(opened.principal or '?')}"
     agent = "" if opened.agent is None else f", by {label(opened.agent)}"
-    return f"task {opened.task}{on}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}{agent}"
+    by = "" if opened.by is UNSET else f", opened by {label(opened.by.principal)}"
+    return f"task {opened.task}{on}, tenant {opened.tenant or '-'}, purpose {opened.purpose or '-'}{agent}{by}"
+
+
+def _by(person: events.By | None) -> str:
+    return "" if person is None else f", by {label(person.principal)}"
 
 
 def _minted(minted: events.CapabilityMinted) -> str:
@@ -232,7 +238,7 @@ def _archived(archived: events.LogArchived) -> str:
 
 
 def _revoked(revoked: events.Revoked) -> str:
-    by = f", by the agent at node {revoked.by}" if revoked.by else ""
+    by = f", by the agent at node {revoked.by}" if revoked.by else _by(revoked.person)
     id_ = f"{'root of a task' if revoked.is_root else 'node or capability'} {revoked.id}"
     if revoked.others:
         id_ += f" and {len(revoked.others)} more of this task"
@@ -254,10 +260,11 @@ _SAID: "dict[type[events.Fact], Callable[[Any], str]]" = {
     events.RequestExpired: lambda fact: f"request {fact.request} in task {fact.task}: nobody answered in time",
     events.AskRefused: _refused,
     events.GivenBack: _given_back,
-    events.IntentWithdrawn: lambda fact: f"intent {fact.intent}",
+    events.IntentWithdrawn: lambda fact: f"intent {fact.intent}{_by(fact.by)}",
     events.Revoked: _revoked,
     events.Restored: _restored,
     events.LogArchived: _archived,
     **dict.fromkeys(events.TASK_ENDS.values(), lambda fact: f"task {fact.task}"),
+    events.TaskWithdrawn: lambda fact: f"task {fact.task}{_by(fact.by)}",
 }
 _KINDS = {fact.kind: fact for fact in _SAID}

@@ -5,6 +5,7 @@ import sqlite3
 from typing import Any
 
 from capx.authority.authority import Authority
+from capx.store.events import By, IntentWithdrawn, Revoked, TaskOpened, TaskWithdrawn
 from tests.cli.conftest import first
 from tests.labs.terminal import on_terminal
 
@@ -30,6 +31,28 @@ def test_labels_neither_act_on_a_terminal_nor_pass_for_columns(home: Any) -> Non
         transaction.append("noted\u202e", b'{"x": "\\u001b[31m\\u202e"}', at=1)
     last = home("log", "--limit", "1").out
     assert last.rstrip("\n").isprintable()
+
+
+def test_the_log_says_which_person_asked(home: Any) -> None:
+    ana = By("ana", "ed25519:A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg")
+    facts = (
+        TaskOpened(task="t", root="r", expires=10, agent="planner", by=ana),
+        TaskWithdrawn("t", by=ana),
+        IntentWithdrawn("i", by=By("x, by ben", ana.key)),
+        Revoked(id="i", task="t", person=ana),
+        Revoked(id="i", task="t", by="n"),
+    )
+    with Authority.open_home(home.home) as authority, authority.store.write() as transaction:
+        for fact in facts:
+            fact.write(transaction, at=1)
+    ends = [line.split("  ")[-1].strip() for line in home("log", "--limit", "5").out.splitlines()[-5:]]
+    assert ends == [
+        "task t, tenant -, purpose -, by planner, opened by ana",
+        "task t, by ana",
+        'intent i, by "x, by ben"',
+        "node or capability i, by ana",
+        "node or capability i, by the agent at node n",
+    ]
 
 
 def tamper(home: Any, position: int, body: str) -> None:

@@ -8,13 +8,17 @@ from capx.errors import StoreProblem
 from capx.store.events import (
     TASK_ENDS,
     BudgetLimit,
+    By,
     CapabilityMinted,
+    Fact,
+    IntentWithdrawn,
     RequestApproved,
     RequestDenied,
     RequestExpired,
     Revoked,
     TaskEnded,
     TaskOpened,
+    TaskWithdrawn,
 )
 from capx.store.log import START, following
 from capx.store.protocols import Store
@@ -153,6 +157,42 @@ def test_a_decision_is_recorded_once_in_the_order_it_came(store: Store) -> None:
 def test_a_task_that_names_only_its_root_is_read() -> None:
     event = following(START, at=NOW, kind="task_opened", body=b'{"task":"t","root":"r","expires":10}')
     assert event.read(TaskOpened) == TaskOpened(task="t", root="r", expires=10)
+
+
+ANA = By("ana", KEY)
+SAYS_WHO: list[tuple[Fact, Fact, str, str]] = [
+    (
+        TaskOpened(task="t", root="r", expires=10),
+        TaskOpened(task="t", root="r", expires=10, by=ANA),
+        (
+            '{"task":"t","root":"r","node":null,"tenant":null,"purpose":null,"expires":10,"principal":null,'
+            '"intent":null,"agent":null,"policy":null,"holder":null,"attested":null}'
+        ),
+        "by",
+    ),
+    (TaskWithdrawn("t"), TaskWithdrawn("t", by=ANA), '{"task":"t"}', "by"),
+    (IntentWithdrawn("i"), IntentWithdrawn("i", by=ANA), '{"intent":"i"}', "by"),
+    (Revoked(id="i", task="t"), Revoked(id="i", task="t", person=ANA), '{"id":"i","task":"t"}', "person"),
+    (Revoked(id="i", by="n"), Revoked(id="i", by="n", person=ANA), '{"id":"i","by":"n"}', "person"),
+]
+
+
+@pytest.mark.parametrize(("silent", "says", "body", "member"), SAYS_WHO)
+def test_an_event_says_who_asked_for_it_if_somebody_did(
+    store: Store, silent: Fact, says: Fact, body: str, member: str
+) -> None:
+    who = f',"{member}":{{"principal":"ana","key":"{KEY}"}}}}'
+    with store.write() as transaction:
+        written = [fact.write(transaction, at=NOW) for fact in (silent, says)]
+    assert [event.body.decode() for event in written] == [body, body.removesuffix("}") + who]
+    with store.read() as reading:
+        assert [event.read(type(silent)) for event in reading.events()] == [silent, says]
+
+
+def test_an_older_reader_reads_the_end_of_a_task_that_says_who(store: Store) -> None:
+    with store.write() as transaction:
+        event = TaskWithdrawn("t", by=ANA).write(transaction, at=NOW)
+    assert event.read(TaskEnded) == TaskEnded("t")
 
 
 def test_a_mint_says_what_its_capability_says() -> None:
