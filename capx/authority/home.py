@@ -133,7 +133,7 @@ def bind_keys(given: Path | str | None = None) -> KeyRing:
 
 
 def migrate_store(given: Path | str | None = None) -> tuple[int, int]:
-    """Bring the store to this schema, and mark its rows; gives the version before, and the version now.
+    """Bring the store to this schema, and mark its rows if they had no marks; gives the versions before and now.
 
     Root keys of an older capx, which name no authority, will do: they must have minted in this store. StoreProblem if
     the log contradicts a row.

@@ -148,7 +148,7 @@ def test_a_store_of_an_older_schema_is_migrated_where_it_says_so(home: Shell) ->
             "ALTER TABLE tasks DROP COLUMN holder",
             *("DROP INDEX tasks_of_intent", "DROP INDEX of_request", "DROP INDEX withdrawals"),
             *("DROP INDEX minted_in_task", "DROP TABLE found_in", "DROP TABLE blocks"),
-            *("DROP TABLE tree", "DROP TABLE checkpoints"),
+            *("DROP TABLE tree", "DROP TABLE checkpoints", "DROP TABLE hooks", "DROP INDEX tasks_of_principal"),
             *("ALTER TABLE tasks DROP COLUMN intent", "ALTER TABLE tasks DROP COLUMN principal"),
             *("DROP INDEX of_task", "DROP INDEX of_kind", "DROP INDEX overdue", "DROP TABLE counters"),
             *("DROP TABLE sightings", "ALTER TABLE tasks DROP COLUMN revocations"),

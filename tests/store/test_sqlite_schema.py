@@ -164,7 +164,7 @@ def refuse(_: object) -> None:
     raise AssertionError("rows that have marks are not marked anew: somebody may have changed one")
 
 
-def test_a_store_of_the_seventh_version_keeps_its_marks_and_gets_hooks(old: Path) -> None:
+def test_a_store_of_the_seventh_version_keeps_its_marks(old: Path) -> None:
     with closing(sqlite3.connect(old)) as connection:
         for step in MIGRATIONS[1:7]:
             connection.executescript(step)

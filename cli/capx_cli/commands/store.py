@@ -70,8 +70,9 @@ def check(as_json: bool) -> int:
 def migrate(as_json: bool) -> None:
     """Bring the store of this home to the schema of this capx, as a whole or not at all. Stop its services first.
 
-    It checks the whole store first, and needs the root keys, as it marks the rows that the authority mints from. If the
-    log contradicts a row, it changes nothing. Before that, back the store up with the capx that wrote it.
+    If the rows that the authority mints from have no marks yet, it checks the whole store and marks them, which needs
+    the root keys. If the log contradicts a row, it changes nothing. Before that, back the store up with the capx that
+    wrote it.
 
     Example: capx store migrate
     """
