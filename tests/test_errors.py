@@ -17,6 +17,8 @@ from capx.api.jsonrpc import UnreadableMessage
 from capx.api.problems import HttpRefusal, NotThere
 from capx.api.relay.http_exchange import NotAnswered
 from capx.api.relay.lines import TooLong
+from capx.authority.people.client import Unanswered
+from capx.authority.people.known import UnknownAuthority
 from capx.errors import BrokenLog, CapxError, MalformedToken
 from capx.guard.asgi.messages import UnreadableHead
 from capx.guard.mcp.requested_call import Unserved
@@ -39,6 +41,8 @@ MADE: dict[type[CapxError], Callable[[], CapxError]] = {
     Pending: lambda: Pending(ASK, request="r", until=7, approvers=("Ben",)),
     Redirected: lambda: Redirected("https://elsewhere/" + "a" * 1000),
     SplitView: lambda: SplitView("one note", "another note"),
+    Unanswered: lambda: Unanswered("A" * 43, "no answer came"),
+    UnknownAuthority: lambda: UnknownAuthority("https://capx.example", "A" * 22),
     TooLong: lambda: TooLong(9, b'{"id":7'),
     UnreadableHead: lambda: UnreadableHead(NO_TOKEN),
     UnreadableMessage: lambda: UnreadableMessage("this is no message", -32700, 7),

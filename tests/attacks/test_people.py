@@ -80,7 +80,7 @@ def test_nothing_is_signed_for_an_authority_that_nobody_knows(people: People) ->
     assert hostile.got == []
 
 
-def test_an_authority_that_gives_itself_out_for_another_is_found_out(people: People, tmp_path: Path) -> None:
+def test_an_authority_that_poses_as_another_is_found_out(people: People, tmp_path: Path) -> None:
     known = tmp_path / "known"
     KnownAuthorities(known).demand(people.origin, authority_of(people.epoch), trust=authority_of(people.epoch))
     hostile = Hostile(people.epoch)
@@ -93,7 +93,7 @@ def test_an_authority_that_gives_itself_out_for_another_is_found_out(people: Peo
     assert hostile.got == []
 
 
-def test_a_request_for_a_hostile_authority_is_of_no_use_elsewhere(people: People) -> None:
+def test_a_proof_for_a_hostile_authority_is_of_no_use_elsewhere(people: People) -> None:
     hostile = Hostile(people.epoch)
     hostile.answer = (200, b'{"items":[],"next":null}')
     with serve_app(hostile, lifespan="off") as origin:

@@ -32,6 +32,7 @@ ELSEWHERE = {
     "capx.api.messages": "server/test_openapi.py",
     "capx.api.problems": "server/test_openapi.py",
     "capx.authority.in_process": "agent/test_actor.py",
+    "capx.authority.people": "server/test_people.py",
     "capx.authority.remote": "server/test_operators.py",
     "capx.crypto.named_key": "crypto/test_agent_key.py",
     "capx.crypto.strict_json": "intents/test_intent.py",

@@ -178,11 +178,7 @@ SAYS_WHO: list[tuple[Fact, Fact, str, str]] = [
 
 
 @pytest.mark.parametrize(("silent", "says", "body", "member"), SAYS_WHO)
-<<<<<<< HEAD
-def test_an_event_says_who_asked_for_it_and_nothing_if_nobody_did(
-=======
 def test_an_event_says_who_asked_for_it_if_somebody_did(
->>>>>>> 54d057401f14393b5b3c3bc3aab2f50fe3f2aea0
     store: Store, silent: Fact, says: Fact, body: str, member: str
 ) -> None:
     who = f',"{member}":{{"principal":"ana","key":"{KEY}"}}}}'

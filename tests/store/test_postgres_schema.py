@@ -189,13 +189,7 @@ def test_requests_of_the_fifth_version_count_at_their_nodes(postgres_server: Ser
         assert counted(reading) == COUNTED
 
 
-<<<<<<< HEAD
-def test_a_store_of_the_eighth_version_keeps_its_marks_and_gets_hooks(
-    postgres_server: Server, postgres_database: str
-) -> None:
-=======
 def test_a_store_of_the_eighth_version_keeps_its_marks(postgres_server: Server, postgres_database: str) -> None:
->>>>>>> 54d057401f14393b5b3c3bc3aab2f50fe3f2aea0
     url = postgres_server.url(postgres_database)
     with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
         for step in (*map(migration, range(1, 9)), CLOSED):

@@ -288,11 +288,7 @@ def test_a_task_of_somebody_else_marks_no_place_in_a_page(store: Store) -> None:
         assert reading.task_page(limit=9, principal="ana", intent="i", before="d") == []
 
 
-<<<<<<< HEAD
-def test_a_task_that_has_ended_marks_its_place_among_those_that_live(store: Store) -> None:
-=======
 def test_a_task_that_has_ended_still_marks_its_place(store: Store) -> None:
->>>>>>> 54d057401f14393b5b3c3bc3aab2f50fe3f2aea0
     open_tasks(store, CHOSEN)
     with store.write() as writing:
         writing.end_task("c", "completed", at=NOW, position=9)
@@ -300,11 +296,7 @@ def test_a_task_that_has_ended_still_marks_its_place(store: Store) -> None:
     assert [task.id for task in alive] == ["e", "d"]
 
 
-<<<<<<< HEAD
-def test_an_index_finds_the_tasks_of_a_person_in_their_order(store: Store, places: Places) -> None:
-=======
 def test_an_index_finds_the_tasks_of_a_person_in_order(store: Store, places: Places) -> None:
->>>>>>> 54d057401f14393b5b3c3bc3aab2f50fe3f2aea0
     query = "SELECT id FROM tasks WHERE principal = 'ana' AND {nth} < 5 ORDER BY {nth} DESC"
     if places.kind == "sqlite":
         plan = places.rows(store, f"EXPLAIN QUERY PLAN {query.format(nth='rowid')}")
