@@ -113,9 +113,7 @@ def test_all_work_from_four_places(tmp_path: Path, record_property: Callable[[st
                 words = (origin, trust, billing, str(COUNT))
                 with running("tests.labs.elsewhere.orchestrator", work, ca, *words) as orchestrator:
                     passed = [heard(orchestrator) for _ in range(COUNT)]
-            answered = {
-                json.loads(one["args"])["amount"]: one["answered"] for one in (heard(approver) for _ in range(COUNT))
-            }
+            answers = [heard(approver) for _ in range(COUNT)]
             with RemoteAuthority(served.place) as operator:
                 (task,) = operator.tasks()
                 kinds = [event.kind for event in operator.log()]
