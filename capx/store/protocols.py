@@ -33,6 +33,7 @@ from capx.store.records import (
     FollowerAck,
     GrantRecord,
     Head,
+    HookCursor,
     IntentRecord,
     News,
     Pruned,
@@ -181,6 +182,10 @@ class Reading(Protocol):
 
     def checkpoints(self) -> Iterator[CheckpointRecord]:
         """All checkpoints, the smallest first."""
+        ...
+
+    def hook(self, name: str) -> HookCursor | None:
+        """Up to where a hook was told; None if there is no such hook."""
         ...
 
     def decision(self, id_: str) -> Event | None:
@@ -338,6 +343,10 @@ class Writing(Reading, Protocol):
 
     def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
         """Give a row another mark."""
+        ...
+
+    def move_hook(self, cursor: HookCursor) -> None:
+        """Keep up to where a hook was told; it replaces the earlier row of the same hook."""
         ...
 
     def forget(self, before: int, *, below: int | None = None) -> Pruned:

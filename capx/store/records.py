@@ -242,6 +242,14 @@ class CheckpointRecord(Struct, frozen=True):
     note: str
 
 
+class HookCursor(Struct, frozen=True):
+    """Up to which position of an epoch a hook was told of what is in the log."""
+
+    name: str
+    epoch: str
+    position: int
+
+
 class GrantRecord(Struct, frozen=True):
     """A run-time grant, and the token that asked for it: if that token is revoked, so is the grant.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import ClassVar
 
-from capx.store.records import CheckpointRecord
+from capx.store.records import CheckpointRecord, HookCursor
 from capx.store.sql.statements import SqlStatements
 
 _HERE = "position > ? AND position <= ? AND kind = 'decision' AND substr(body, 1, 17) <> '{\"archived\":true,'"
@@ -66,4 +66,15 @@ class SqlTreeRows(SqlStatements):
             "checkpoints",
             (checkpoint.size, checkpoint.at, checkpoint.note),
             "ON CONFLICT (size) DO UPDATE SET at = excluded.at, note = excluded.note",
+        )
+
+    def hook(self, name: str) -> HookCursor | None:
+        row = self._row("SELECT name, epoch, position FROM capx.hooks WHERE name = ?", name)
+        return row and HookCursor(*row)
+
+    def move_hook(self, cursor: HookCursor) -> None:
+        self._put(
+            "hooks",
+            (cursor.name, cursor.epoch, cursor.position),
+            "ON CONFLICT (name) DO UPDATE SET epoch = excluded.epoch, position = excluded.position",
         )

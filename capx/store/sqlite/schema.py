@@ -122,6 +122,10 @@ CREATE TABLE tree (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, at INTEGER NOT NULL, note TEXT NOT NULL) STRICT;
 """,
+    # 8: up to where hooks were told.
+    """
+CREATE TABLE hooks (name TEXT PRIMARY KEY, epoch TEXT NOT NULL, position INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+""",
 )
 """The SQL statements of each step."""
 
