@@ -35,6 +35,9 @@ from capx.server.net.connections import Limits, Listener, Loop
 from capx.server.net.head_queue import HeadQueue
 from capx.server.net.http_protocol import BoundedHeadProtocol
 from capx.server.net.sockets import Address, OwnSocket, listen
+from capx.server.notify.figures import Figures
+from capx.server.notify.hook import Hook
+from capx.server.notify.runner import Notifier
 from capx.server.service import Service
 from capx.server.upkeep import Upkeep
 
@@ -48,12 +51,16 @@ _LOGGERS: Final = ("uvicorn.error", "asyncio", "capx", "capx.serve")
 
 
 class Plan(Struct, frozen=True):
-    """Where to serve. `keys` is the file of the root keys; `settings` are uvicorn's, for the face on the network."""
+    """Where to serve. `keys` is the file of the root keys; `settings` are uvicorn's, for the face on the network.
+
+    `hooks` are told what happens.
+    """
 
     listen: Address
     socket: OwnSocket
     keys: Path | None = None
     settings: dict[str, Any] = {}
+    hooks: tuple[Hook, ...] = ()
 
 
 class _Server(uvicorn.Server):
@@ -145,7 +152,9 @@ async def _serve(authority: Authority, plan: Plan, network: Listener, started: C
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.signalled, number)
     at = Address(plan.listen.host, network.getsockname()[1])
-    async with Upkeep(authority, plan.keys, wake=public.wake).running():
+    told = Notifier(authority, plan.hooks, Figures(public.metrics.registry))
+    # The hooks end last: what happens while the faces end is told, too.
+    async with told.running(), Upkeep(authority, plan.keys, wake=public.wake).running():
         serving = [asyncio.create_task(operators.serve()), asyncio.create_task(asyncio.to_thread(everybody.run))]
         try:
             # uvicorn has no event for this, only a flag. If a server fails to start, `gather` raises its error.

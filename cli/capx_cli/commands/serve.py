@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from capx.authority.authority import Authority
     from capx.server.net.sockets import Address
 
-_NEEDED = ("starlette", "uvicorn", "prometheus_client")
+_NEEDED = ("starlette", "uvicorn", "prometheus_client", "httpx")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -38,9 +38,17 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--tls-cert", type=_FILE, metavar="FILE", help="The certificate of HOST, with its chain: serve HTTPS.")
 @click.option("--tls-key", type=_FILE, metavar="FILE", help="The certificate's key, if it is in a file of its own.")
 @click.option("--insecure-public", is_flag=True, help="Listen without TLS at an address that other machines can reach.")
+@click.option("--notify", type=_FILE, metavar="FILE", help="Tell the hooks of this file what waits for people.")
 @click.option("--json", "as_json", is_flag=True, help="Write the addresses as JSON, on one line.")
 def serve(
-    *, at: str, path: Path | None, tls_cert: Path | None, tls_key: Path | None, insecure_public: bool, as_json: bool
+    *,
+    at: str,
+    path: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    insecure_public: bool,
+    notify: Path | None,
+    as_json: bool,
 ) -> int:
     """Serve the authority of this home, to programs that must not open its store.
 
@@ -55,6 +63,7 @@ def serve(
     from capx.authority.home import ROOT_KEYS, home_folder
     from capx.errors import ConfigurationProblem
     from capx.server.net.sockets import SOCKET, Address, OwnSocket
+    from capx.server.notify.file import load_hooks
     from capx.server.running import Plan
     from capx.server.running import serve as run
 
@@ -66,6 +75,7 @@ def serve(
     if not address.is_local and not tls and not insecure_public:
         cure = "give --tls-cert, or put a proxy with TLS before it and give --insecure-public"
         raise click.UsageError(f"other machines can connect to {address} without encryption: {cure}")
+    hooks = () if notify is None else load_hooks(notify)
     place = (path or home_folder() / SOCKET).absolute()
     with Authority.open_home() as authority:
         _tell_policy(authority)
@@ -73,7 +83,7 @@ def serve(
         try:
             return run(
                 authority,
-                Plan(address, own, home_folder() / ROOT_KEYS, tls),
+                Plan(address, own, home_folder() / ROOT_KEYS, tls, hooks),
                 started=lambda bound: _say(place, bound, "https" if tls else "http", as_json),
             )
         finally:
