@@ -85,7 +85,7 @@ def _hook(name: str, table: object, file: Path, *, is_shown: bool) -> Hook:
         lines.append(f"{path}.secret: others can read this file: chmod 600 {file}")
     if by_url and urlsplit(given["url"]).scheme != "https" and not given.get("private", False):
         lines.append(f"{path}.url: is not https, which only a hook with private = true may have")
-    if "secret_file" in given:
+    if by_url and secrets == ["secret_file"]:
         place = file.parent / given.pop("secret_file")
         secret = toml_reader.attempted(lines, _read_secret, place, f"{path}.secret_file")
         given["secret"] = secret or b""

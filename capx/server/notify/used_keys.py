@@ -7,8 +7,8 @@ Laws:
 
 - It is said of a key only if its own signature is good, or if the event itself names the key (`by`).
 - It may be missed: after a restart, an intent that was signed again since then hides the key of before.
-- An answer to a request does not count: the row of a request keeps only its last answer, so after a restart nobody could
-  say which key was used before. Nor does an attested intent: its principal signed nothing.
+- An answer to a request does not count: the row of a request keeps only its last answer, so after a restart nobody
+  could say which key was used before. Nor does an attested intent: its principal signed nothing.
 """
 
 from collections.abc import Callable, Iterator
