@@ -1,7 +1,8 @@
 """Denials of one task within a minute make a notice, and a flood of them makes one a minute."""
 
-from capx.server.notify import denials
-from capx.server.notify.denials import Denials
+import pytest
+
+from capx.server.notify.denials import MOST_TASKS, Denials
 
 
 def test_the_last_of_so_many_within_a_minute_makes_a_notice() -> None:
@@ -30,10 +31,11 @@ def test_a_time_far_ahead_hides_no_later_denial() -> None:
     assert [counted.count("t", at) for at in (100, 101, 102)] == [False, True, False]
 
 
-def test_the_memory_is_bounded() -> None:
+@pytest.mark.parametrize(("others", "known"), [(MOST_TASKS - 1, True), (MOST_TASKS, False)])
+def test_the_memory_is_bounded(others: int, known: bool) -> None:
     counted = Denials(2)
-    for nth in range(denials._MOST_TASKS + 5):
+    counted.count("t", 1)
+    for nth in range(others):
         counted.count(f"t{nth}", 1)
-        counted.count(f"t{nth}", 1)
-    assert len(counted._times) == len(counted._told) == denials._MOST_TASKS
-    assert not counted.count("t0", 1)
+    # Forgotten is the one that was denied longest ago.
+    assert counted.count("t", 1) is known

@@ -13,9 +13,10 @@ import pytest
 import standardwebhooks
 import trustme
 
+from capx.server.notify.addresses import look_up
 from capx.server.notify.hook import Hook
 from capx.server.notify.notices import Notice
-from capx.server.notify.webhook import MOST_READ, SECONDS, LookUp, NotTaken, Webhook, look_up, signed_headers
+from capx.server.notify.webhook import MOST_READ, SECONDS, LookUp, NotTaken, Webhook, signed_headers
 from tests.labs.hooks import Receiver, drips, floods, free_port, hangs, is_good, key_of, notice, secret, status
 from tests.labs.waiting import until
 
@@ -179,8 +180,14 @@ def test_a_url_with_such_an_address_is_refused(host: str) -> None:
 def test_loopback_and_private_addresses_need_a_private_hook() -> None:
     with Receiver() as receiver:
         assert "127.0.0.1, which is not public" in why_not(receiver.hook(private=False))
-        assert "10.1.2.3, which is not public" in why_not(receiver.hook(private=False), lambda *_: ("10.1.2.3",))
+        assert "10.1.2.3, which is not public" in why_not(
+            receiver.hook(private=False), lambda host, port: ("10.1.2.3",)
+        )
         assert receiver.got == []
+
+
+def here(host: str, port: int) -> tuple[str, ...]:
+    return ("127.0.0.1",)
 
 
 def tls_of(name: str, issuer: Any) -> ssl.SSLContext:
@@ -197,16 +204,14 @@ def test_tls_is_checked_for_the_name_and_not_for_the_address(tmp_path: Path, mon
     tls = tls_of("pager.example", issuer)
     tls.sni_callback = lambda connection, name, context: names.append(name)
     with Receiver(tls=tls) as receiver:
-        send(receiver.hook(url=receiver.url("pager.example")), look_up=lambda *_: ("127.0.0.1",))
+        send(receiver.hook(url=receiver.url("pager.example")), look_up=here)
         assert names == ["pager.example"]
         assert len(receiver.told) == 1
-        why = why_not(receiver.hook(url=receiver.url("other.example")), lambda *_: ("127.0.0.1",))
+        why = why_not(receiver.hook(url=receiver.url("other.example")), here)
         assert "cannot be connected to" in why
         assert "ertificate" in why
         monkeypatch.delenv("SSL_CERT_FILE")
-        assert "cannot be connected to" in why_not(
-            receiver.hook(url=receiver.url("pager.example")), lambda *_: ("127.0.0.1",)
-        )
+        assert "cannot be connected to" in why_not(receiver.hook(url=receiver.url("pager.example")), here)
         assert len(receiver.got) == 1
 
 

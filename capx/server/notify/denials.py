@@ -12,7 +12,8 @@ from typing import Final
 
 MINUTE: Final = 60
 """Seconds within which denials count together."""
-_MOST_TASKS: Final = 10_000
+MOST_TASKS: Final = 10_000
+"""The most tasks whose denials are counted at once."""
 
 
 class Denials:
@@ -29,7 +30,7 @@ class Denials:
         times = self._times.pop(task, None) or deque[int](maxlen=self._many)
         times.append(at)
         self._times[task] = times
-        if len(self._times) > _MOST_TASKS:
+        if len(self._times) > MOST_TASKS:
             forgotten = next(iter(self._times))
             del self._times[forgotten]
             self._told.pop(forgotten, None)

@@ -12,6 +12,7 @@ Laws:
 - Whatever goes wrong, a hook is tried again, at most PAUSE seconds later.
 """
 
+import asyncio
 import contextlib
 import logging
 import random
@@ -194,18 +195,16 @@ class Notifier:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """A block in which the hooks are told what happens."""
-        import asyncio
-
-        for thread in self._threads:
-            thread.start()
-        await asyncio.to_thread(self._wait_begun)
+        await asyncio.to_thread(self.start)
         try:
             yield
         finally:
             await asyncio.to_thread(self.stop)
 
-    def _wait_begun(self) -> None:
-        # What happens after the address was announced is told, so each hook must stand in the log before.
+    def start(self) -> None:
+        """Begin to tell, and wait until each hook stands somewhere in the log: what happens from now on is told."""
+        for thread in self._threads:
+            thread.start()
         ends = time.monotonic() + _GRACE
         for runner in self._runners:
             runner.begun.wait(max(0.0, ends - time.monotonic()))

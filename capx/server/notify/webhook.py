@@ -83,6 +83,7 @@ class Webhook:
             **signed_headers(self._hook.secret, notice.id, at, body),
             "content-type": "application/json",
             "user-agent": "capx",
+            "connection": "close",
             "accept-encoding": "identity",
             "host": self._url.netloc.decode("ascii"),
         }
