@@ -36,7 +36,7 @@ def test_public_addresses_are_for_all(address: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.254.43518"])
-def test_other_spellings_of_an_address_are_refused_as_what_they_mean(host: str) -> None:
+def test_other_spellings_of_an_address_are_refused(host: str) -> None:
     assert [refusal(address, private=True) for address in look_up(host, 80)] == [refusal(NEVER[0], private=True)]
 
 

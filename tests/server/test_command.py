@@ -80,7 +80,7 @@ def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
     until(lambda: not any(map(lives, left)))
 
 
-def test_children_that_a_command_leaves_behind_are_killed_at_once(tmp_path: Path) -> None:
+def test_children_that_a_command_leaves_behind_are_killed(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     program = script(tmp_path, f"#!/bin/sh\n/bin/sleep 100 &\necho $! > {pid}\n")
     began = time.monotonic()

@@ -139,7 +139,7 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
     assert only.startswith(f"hook.a.secret_file: {tmp_path / 'own'} may be read or changed by others")
 
 
-def test_a_pipe_is_no_file_of_hooks_and_nobody_waits_for_its_writer(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_and_nobody_waits_for_its_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(ConfigurationProblem, match="not a regular file"):
         load_hooks(tmp_path / "pipe")

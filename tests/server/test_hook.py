@@ -8,6 +8,6 @@ def test_a_hook_shows_neither_its_secret_nor_its_url() -> None:
     assert repr(hook) == str(hook) == "Hook('pager')"
 
 
-def test_a_hook_is_told_of_everything_unless_its_file_says_otherwise() -> None:
+def test_a_hook_is_told_of_everything_by_default() -> None:
     hook = Hook(name="pager", command=("/bin/true",))
     assert (hook.kinds, hook.private, hook.values, hook.denials) == (frozenset(KINDS), False, False, 10)

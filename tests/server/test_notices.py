@@ -64,7 +64,7 @@ def asked(lab: GrantingLab, opened: OpenedTask, label: str = LURE) -> str:
     return lab.pending(child, "mail.send", {"to": LURE}).request
 
 
-def test_a_request_that_waits_is_told_with_ids_and_names_of_the_policy(lab: GrantingLab) -> None:
+def test_a_request_that_waits_is_told_with_names_of_the_policy(lab: GrantingLab) -> None:
     told = Told(lab)
     opened = lab.open(statement=STATEMENT)
     request = asked(lab, opened)
@@ -187,7 +187,7 @@ def test_events_that_cannot_be_read_are_left_out(lab: GrantingLab) -> None:
     assert told.next() == []
 
 
-def test_an_event_has_the_same_id_each_time_and_another_for_another_hook(lab: GrantingLab) -> None:
+def test_an_event_has_the_same_id_each_time_for_one_hook(lab: GrantingLab) -> None:
     told = Told(lab)
     asked(lab, lab.open())
     (first,) = told.next()

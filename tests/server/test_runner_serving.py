@@ -13,7 +13,7 @@ from tests.labs.counts import repeated
 from tests.labs.hooks import Receiver, hangs, write_file
 from tests.labs.inbox import asks, opened
 from tests.labs.office import Office
-from tests.labs.serving_process import figure, figure_now, refused
+from tests.labs.serving_process import refused
 from tests.labs.waiting import until
 from tests.server.conftest import Served, serving
 
@@ -29,7 +29,7 @@ def requests(receiver: Receiver) -> list[str]:
     return [one["request"] for one in receiver.told]
 
 
-def test_after_kill_9_everything_is_told_at_least_once_and_in_order(office: Office, tmp_path: Path) -> None:
+def test_after_kill_9_everything_is_told_and_in_order(office: Office, tmp_path: Path) -> None:
     asked: list[str] = []
     with Receiver() as receiver:
         file = write_file(tmp_path, receiver.table(more=WAITS))
@@ -122,18 +122,6 @@ def test_of_two_processes_the_one_with_hooks_tells(office: Office, tmp_path: Pat
 def metrics(served: Served) -> list[str]:
     with served.everybody() as client:
         return client.get("/metrics").text.splitlines()
-
-
-def test_figures_tell_what_became_of_notices(office: Office, tmp_path: Path) -> None:
-    with Receiver() as receiver:
-        file = write_file(tmp_path, receiver.table())
-        with serving(office.home, "--notify", str(file)) as served:
-            named = 'capx_notices_total{hook="pager",outcome="%s"}'
-            assert figure(served, named % "delivered") == 0
-            asks(office, opened(office))
-            until(lambda: figure_now(served, named % "delivered") == 1)
-            assert [figure(served, named % outcome) for outcome in ("failed", "passed_over")] == [0, 0]
-            assert figure(served, 'capx_hook_lag_seconds{hook="pager"}') == 0
 
 
 def test_a_bad_file_stops_the_start_with_all_its_mistakes(office: Office, tmp_path: Path) -> None:

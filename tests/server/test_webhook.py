@@ -38,7 +38,7 @@ def test_the_signature_is_that_of_the_text_of_standard_webhooks() -> None:
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_a_notice_is_taken_by_a_receiver_that_checks_the_signature() -> None:
+def test_a_receiver_that_checks_the_signature_takes_a_notice() -> None:
     with Receiver() as receiver:
         said = notice(task="t.1")
         send(receiver.hook(), said)
