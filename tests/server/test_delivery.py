@@ -30,3 +30,15 @@ def test_a_stop_ends_a_try_that_hangs() -> None:
         with pytest.raises(NotTaken, match="the server stops"):
             Delivery(receiver.hook(), stopped=stopping.is_set).deliver(notice())
         assert time.monotonic() - began < SECONDS / 2
+
+
+def test_a_process_without_open_files_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def none(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with Receiver() as receiver:
+        monkeypatch.setattr("asyncio.Runner", none)
+        monkeypatch.setattr("tempfile.TemporaryFile", none)
+        for hook in (receiver.hook(), Hook(name="desk", command=("/bin/true",))):
+            with pytest.raises(NotTaken, match="it cannot be tried here: Too many open files"):
+                Delivery(hook).deliver(notice())

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from capx.authority.opening import OpenedTask
 from capx.server.notify import notices
@@ -101,6 +102,16 @@ def test_with_values_it_is_told(lab: GrantingLab) -> None:
     said = told.one()
     assert (said["labels"][-1], said["tenant"], said["statement"]) == (LURE, "Acme", STATEMENT)
     assert "evil" not in said["text"]
+
+
+def test_a_damaged_document_holds_up_nothing(lab: GrantingLab) -> None:
+    told = Told(lab, values=True)
+    opened = lab.open()
+    asked(lab, opened)
+    with lab.authority.store.write() as transaction:
+        (row,) = transaction.intents()
+        transaction.keep_intent(structs.replace(row, document="{"))
+    assert "statement" not in told.one()
 
 
 def test_answers_and_lapses_are_told(lab: GrantingLab) -> None:

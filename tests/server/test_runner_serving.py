@@ -29,6 +29,7 @@ def requests(receiver: Receiver) -> list[str]:
     return [one["request"] for one in receiver.told]
 
 
+@pytest.mark.timeout(900)  # sixty processes at night
 def test_after_kill_9_everything_is_told_and_in_order(office: Office, tmp_path: Path) -> None:
     asked: list[str] = []
     with Receiver() as receiver:

@@ -56,8 +56,15 @@ def run(command: tuple[str, ...], notice: Notice, *, stopped: Callable[[], bool]
 
 def _has_ended(process: "subprocess.Popen[bytes]", deadline: float, stopped: Callable[[], bool]) -> bool:
     """Wait until a process ends, without taking its exit code; False if it does not end in time."""
-    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    while not _is_done(process):
         if stopped() or time.monotonic() >= deadline:
             return False
         time.sleep(_LOOK_EVERY)
     return True
+
+
+def _is_done(process: "subprocess.Popen[bytes]") -> bool:
+    # macOS has no waitid before Python 3.13. There, the number of a group that has ended could be another's by then.
+    if not hasattr(os, "waitid"):
+        return process.poll() is not None
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 from capx.server.notify import command
 from capx.server.notify.addresses import look_up
@@ -28,13 +28,18 @@ class Delivery:
 
     def deliver(self, notice: Notice) -> None:
         """Deliver a notice, or raise NotTaken; takes at most ten seconds. To be called in a thread that may wait."""
-        if self._webhook is None:
-            command.run(self._hook.command, notice, stopped=self._stopped)
-        else:
-            asyncio.run(self._unless_stopped(self._webhook.send(notice, at=int(time.time()))))
+        try:
+            if self._webhook is None:
+                command.run(self._hook.command, notice, stopped=self._stopped)
+            else:
+                with asyncio.Runner() as runner:
+                    runner.run(self._unless_stopped(self._webhook, notice))
+        except OSError as error:
+            # No file for a loop or for the standard input of a command, for example.
+            raise NotTaken(f"it cannot be tried here: {error.strerror}") from None
 
-    async def _unless_stopped(self, sending: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(sending)
+    async def _unless_stopped(self, webhook: Webhook, notice: Notice) -> None:
+        task = asyncio.create_task(webhook.send(notice, at=int(time.time())))
         while not task.done():
             await asyncio.wait({task}, timeout=_LOOK_EVERY)
             if self._stopped() and not task.done():

@@ -83,7 +83,7 @@ def _hook(name: str, table: object, file: Path, *, is_shown: bool) -> Hook:
         lines.append(f"{path}.denials: has no effect: kinds does not list {TASK_DENIED}")
     if "secret" in given and is_shown:
         lines.append(f"{path}.secret: others can read this file: chmod 600 {file}")
-    if by_url and urlsplit(given["url"]).scheme != "https" and not given.get("private", False):
+    if by_url and not _is_https(given["url"]) and not given.get("private", False):
         lines.append(f"{path}.url: is not https, which only a hook with private = true may have")
     if by_url and secrets == ["secret_file"]:
         place = file.parent / given.pop("secret_file")
@@ -119,6 +119,10 @@ def _url(value: object, path: str) -> str:
     if parts.fragment or not text.isascii() or not text.isprintable() or " " in text:
         raise wrong(path, "has a fragment, a space or a character beyond ASCII: write it as it is sent")
     return text
+
+
+def _is_https(url: str) -> bool:
+    return urlsplit(url).scheme == "https"
 
 
 def _split(text: str, path: str) -> SplitResult:

@@ -15,6 +15,7 @@ Laws:
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -222,7 +223,9 @@ def _values(reading: Reading, facts: dict[str, Any]) -> dict[str, Any]:
         found["tenant"] = task.tenant
         intent = None if task.intent is None else reading.intent(task.intent)
         if intent is not None and intent.document is not None:
-            found["statement"] = msgspec.json.decode(intent.document, type=_Document).statement
+            # A document that somebody damaged must not hold up what comes behind it.
+            with suppress(msgspec.MsgspecError):
+                found["statement"] = msgspec.json.decode(intent.document, type=_Document).statement
     request = reading.request(facts["request"]) if "request" in facts else None
     if request is not None:
         found |= {"labels": request.labels, "args": request.args if request.all_args is None else request.all_args}
