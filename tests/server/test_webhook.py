@@ -190,6 +190,19 @@ def here(host: str, port: int) -> tuple[str, ...]:
     return ("127.0.0.1",)
 
 
+def test_an_address_of_ipv6_is_connected_to() -> None:
+    try:
+        receiver = Receiver(host="::1")
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with receiver:
+        send(receiver.hook(url=receiver.url("pager.example")), look_up=lambda host, port: ("::1",))
+        send(receiver.hook(url=receiver.url("[::1]")))
+        assert [headers["host"] for headers, _ in receiver.got] == [
+            f"{host}:{receiver.port}" for host in ("pager.example", "[::1]")
+        ]
+
+
 def tls_of(name: str, issuer: Any) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     issuer.issue_cert(name).configure_cert(context)
