@@ -15,6 +15,7 @@
     ├── TooLong              the sender's: a line of more bytes than are read (capx.api.relay.lines)
     ├── Unserved             the client's: a request of MCP that no guard serves (capx.guard.mcp.requested_call)
     ├── Gone, NotAnswered    the other side's: a peer of a proxy that has ended, or gave no answer (capx.api.relay)
+    ├── NotTaken             the receiver's: a hook that has not taken a notice (capx.server.notify.webhook)
     ├── UnreadableHead       the bearer's: a head without a readable credential (capx.guard.asgi.messages)
     ├── Withheld             the service's: its code may not answer this request (capx.guard.asgi.response_gate)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work

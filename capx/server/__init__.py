@@ -23,6 +23,7 @@ Modules:
     faces/                   the operations of operators, agents and resources, and health
     waiting/                 agents and followers that wait for news
     net/                     sockets, connections, and limits on heads and bodies of unknown senders
+    notify/                  hooks: programs elsewhere that are told what waits for people
     metrics                  figures for Prometheus
     workers, turns           threads with a bounded queue; a queue at which machines take turns
 

@@ -2,7 +2,7 @@
 
 Laws:
 
-- A label is a name from the code, never text of a request.
+- A label is a name from the code or of a hook, never text of a request.
 - However often somebody scrapes, the store is read at most once in two seconds.
 """
 
@@ -44,26 +44,27 @@ class Metrics(Collector):
         self._authority, self._watch = authority, watch
         self._status: StoreStatus | None = None
         self._read_at = -float("inf")
-        self._registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        """Where further figures of the process are registered."""
         self.requests = Counter(
             "capx_http_requests",
             "Requests answered.",
             ("face", "route", "method", "status"),
-            registry=self._registry,
+            registry=self.registry,
         )
         self.seconds = Histogram(
             "capx_http_request_seconds",
             "Seconds to the end of an answer that is no stream.",
             ("face", "route"),
             buckets=_BUCKETS,
-            registry=self._registry,
+            registry=self.registry,
         )
-        self.followers = Gauge("capx_followers", "Streams that are open.", ("of",), registry=self._registry)
+        self.followers = Gauge("capx_followers", "Streams that are open.", ("of",), registry=self.registry)
         self.askers = Gauge(
-            "capx_askers_waiting", "Agents whose ask is held back for a person to answer.", registry=self._registry
+            "capx_askers_waiting", "Agents whose ask is held back for a person to answer.", registry=self.registry
         )
-        self.pages = Counter("capx_feed_pages_signed", "Pages of the feed that were signed.", registry=self._registry)
-        self._registry.register(self)
+        self.pages = Counter("capx_feed_pages_signed", "Pages of the feed that were signed.", registry=self.registry)
+        self.registry.register(self)
 
     def count(self, face: str, route: str, method: str, status: int) -> None:
         """Count an answer."""
@@ -78,7 +79,7 @@ class Metrics(Collector):
                 self._status = store_status(self._authority)
             except StoreProblem:
                 self._status = None
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
     def collect(self) -> Iterable[Metric]:
         """The figures of the store; none of them while it cannot be read."""

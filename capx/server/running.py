@@ -36,6 +36,9 @@ from capx.server.net.connections import Limits, Listener, Loop
 from capx.server.net.head_queue import HeadQueue
 from capx.server.net.http_protocol import BoundedHeadProtocol
 from capx.server.net.sockets import Address, OwnSocket, listen
+from capx.server.notify.figures import Figures
+from capx.server.notify.hook import Hook
+from capx.server.notify.runner import Notifier
 from capx.server.service import Service
 from capx.server.upkeep import Upkeep
 
@@ -52,7 +55,7 @@ class Plan(Struct, frozen=True):
     """Where to serve. `keys` is the file of the root keys; `settings` are uvicorn's, for the face on the network.
 
     `people` are the origins at which people dial the authority. Without one, and on a loopback address, these are its
-    own.
+    own. `hooks` are told what happens.
     """
 
     listen: Address
@@ -60,6 +63,7 @@ class Plan(Struct, frozen=True):
     keys: Path | None = None
     settings: dict[str, Any] = {}
     people: tuple[str, ...] = ()
+    hooks: tuple[Hook, ...] = ()
 
     def people_at(self, port: int) -> tuple[str, ...]:
         """The origins at which people dial an authority that listens on this port."""
@@ -159,7 +163,9 @@ async def _serve(authority: Authority, plan: Plan, network: Listener, started: C
     stopping = _Stopping(plan.socket, operators, everybody)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.signalled, number)
-    async with Upkeep(authority, plan.keys, wake=public.wake).running():
+    told = Notifier(authority, plan.hooks, Figures(public.metrics.registry))
+    # The hooks end last: what happens while the faces end is told, too.
+    async with told.running(), Upkeep(authority, plan.keys, wake=public.wake).running():
         serving = [asyncio.create_task(operators.serve()), asyncio.create_task(asyncio.to_thread(everybody.run))]
         try:
             # uvicorn has no event for this, only a flag. If a server fails to start, `gather` raises its error.

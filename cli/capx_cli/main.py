@@ -57,6 +57,7 @@ COMMANDS: Mapping[str, str] = {
     "graph": "Draw the execution graph: hops, spends, and what is dead",
     "mcp": "Guard MCP servers, and present the calls of MCP clients",
     "serve": "Serve the authority over HTTP: operators, agents, resources",
+    "notify": "Try the hooks that serve tells what waits for people",
     "checkpoint": "Sign the log, and hold it to what was signed",
     "ledger": "Check the decisions that a service without a store keeps",
     "witness": "Cosign checkpoints of the logs of others",

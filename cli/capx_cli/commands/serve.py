@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from capx.authority.authority import Authority
     from capx.server.net.sockets import Address
 
-_NEEDED = ("starlette", "uvicorn", "prometheus_client")
+_NEEDED = ("starlette", "uvicorn", "prometheus_client", "httpx")
 _MOST_ORIGINS = 8
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -45,6 +45,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Where people dial this authority, such as https://capx.example; up to 8. [default: a loopback address]",
 )
 @click.option("--insecure-public", is_flag=True, help="Listen without TLS at an address that other machines can reach.")
+@click.option("--notify", type=_FILE, metavar="FILE", help="Tell the hooks of this file what waits for people.")
 @click.option("--json", "as_json", is_flag=True, help="Write the addresses as JSON, on one line.")
 def serve(
     *,
@@ -54,6 +55,7 @@ def serve(
     tls_key: Path | None,
     people: tuple[str, ...],
     insecure_public: bool,
+    notify: Path | None,
     as_json: bool,
 ) -> int:
     """Serve the authority of this home, to programs that must not open its store.
@@ -70,6 +72,7 @@ def serve(
     from capx.authority.home import ROOT_KEYS, home_folder
     from capx.errors import ConfigurationProblem
     from capx.server.net.sockets import SOCKET, Address, OwnSocket
+    from capx.server.notify.file import load_hooks
     from capx.server.running import Plan
     from capx.server.running import serve as run
 
@@ -82,6 +85,7 @@ def serve(
     if not address.is_local and not tls and not insecure_public:
         cure = "give --tls-cert, or put a proxy with TLS before it and give --insecure-public"
         raise click.UsageError(f"other machines can connect to {address} without encryption: {cure}")
+    hooks = () if notify is None else load_hooks(notify)
     place = (path or home_folder() / SOCKET).absolute()
     with Authority.open_home() as authority:
         _tell_policy(authority)
@@ -89,7 +93,7 @@ def serve(
         try:
             return run(
                 authority,
-                Plan(address, own, home_folder() / ROOT_KEYS, tls, dialled),
+                Plan(address, own, home_folder() / ROOT_KEYS, tls, dialled, hooks),
                 started=lambda bound: _say(place, bound, "https" if tls else "http", as_json),
             )
         finally:

@@ -46,12 +46,17 @@ def is_signed(headers: Message, body: bytes) -> bool:
     return hmac.compare_digest(expected, headers["webhook-signature"])
 
 
+def _until_the_input_ends() -> None:
+    sys.stdin.read()
+    _told.put(None)
+
+
 def main(authority: str, trust: str) -> None:
     """Answer until the input ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     say(server.server_address[1])
-    threading.Thread(target=lambda: (sys.stdin.read(), _told.put(None)), daemon=True).start()
+    threading.Thread(target=_until_the_input_ends, daemon=True).start()
     with PersonClient(authority, PrincipalKey.load("ben.key"), known="known", trust=trust) as me:
         while (request := _told.get()) is not None:
             inquiry = me.inquiry(request).inquiry
