@@ -105,10 +105,10 @@ def _message(found: Object) -> Message:
     if isinstance(id, int) and abs(id) > SAFE_INTEGER:
         # Some readers round it, and then two ids are one.
         raise UnreadableMessage("the id is a number beyond 2^53: use a smaller one, or a text")
-    if isinstance(id, bool) or (kind is Response and ("result" in found) == ("error" in found)):
+    if kind is Response and ("result" in found) == ("error" in found):
         raise UnreadableMessage("a response has either a result or an error, and the id of its request", id=readable)
     try:
-        return msgspec.convert({name: value for name, value in found.items() if name != "jsonrpc"}, kind)
+        return msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
         raise UnreadableMessage(f"this is no message of JSON-RPC: {error}", id=readable) from None
 

@@ -25,6 +25,8 @@ def lines(pieces: Sequence[bytes], most: int = 10) -> list[bytes | str]:
             try:
                 line = await reader.next()
             except TooLong as error:
+                assert f"more than {most} bytes" in str(error)
+                assert error.most == most
                 found.append(error.head.decode("latin-1"))
                 continue
             if line is None:
@@ -42,7 +44,10 @@ def lines(pieces: Sequence[bytes], most: int = 10) -> list[bytes | str]:
         ([b"a\nb\n"], [b"a", b"b"]),
         ([b"a", b"b\nc", b"\n"], [b"ab", b"c"]),
         ([b"a\n\n \r\nb"], [b"a", b"b"]),
+        ([b"\na\n"], [b"a"]),
         ([b"0123456789\n"], [b"0123456789"]),
+        ([b"0123456789", b"\na\n"], [b"0123456789", b"a"]),
+        ([b"0123456789x", b"\na\n"], ["0123456789x", b"a"]),
         ([b"0123456789x\na\n"], ["0123456789x", b"a"]),
         ([b"0123456789x", b"yyyyyyyyyyyy", b"yyyyyyyyyyyy\na\n"], ["0123456789x", b"a"]),
         ([b"0123456789x", b"yyy"], ["0123456789x"]),

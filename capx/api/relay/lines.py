@@ -39,7 +39,7 @@ class TooLong(CapxError):
         """Return the id of the message, if one stands in its head. Nothing may depend on it but an error message."""
         if (found := _ID.search(self.head)) is None:
             return None
-        return found["text"].decode("ascii", "replace") if found["number"] is None else int(found["number"])
+        return found["text"].decode() if found["number"] is None else int(found["number"])
 
 
 class Lines:
