@@ -162,6 +162,8 @@ def test_an_error_survives_pickling() -> None:
     assert (str(copy), copy.code, copy.id) == ("no", PARSE_ERROR, "a")
 
 
-@pytest.mark.parametrize(("found", "items"), [([1, None], [1, None]), ([], []), ({"a": 1}, []), ("text", []), (None, [])])
+@pytest.mark.parametrize(
+    ("found", "items"), [([1, None], [1, None]), ([], []), ({"a": 1}, []), ("text", []), (None, [])]
+)
 def test_only_an_array_has_items(found: Any, items: list[Any]) -> None:
     assert list_or_empty(found) == items
