@@ -21,7 +21,7 @@ META = {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}
         ("tools/call", {"name": "a\r\nx: y"}, "=?base64?YQ0KeDogeQ==?="),
         ("tools/call", {"name": "=?base64?YQ==?="}, "=?base64?PT9iYXNlNjQ/WVE9PT89?="),
         ("tools/call", {"name": 7}, None),
-        ("tools/list", {}, None),
+        ("tools/list", {"name": "read", "": "read"}, None),
     ],
 )
 def test_a_request_is_repeated(method: str, params: dict[str, Any], name: str | None) -> None:

@@ -176,6 +176,29 @@ def test_what_the_client_left_out_is_a_default(lab: Authority) -> None:
     assert answered(server, mine, path="/a", limit=100)["_meta"][PROBLEM]["code"] == "argument_not_named"
 
 
+def test_a_function_that_a_resource_calls_is_judged(lab: Authority) -> None:
+    server = some_server("mcp")
+    guard = MCPGuard(lab.verifier("files"), ToolTable("files", tenant=GRANTED))
+
+    @server.tool()
+    @guard.tool("files.read", tenant=GRANTED)
+    def read(path: str) -> str:
+        return f"content of {path}"
+
+    @server.resource("file:///a")
+    def a() -> str:
+        return read("/a")
+
+    guard.protect(server)
+
+    async def content(*allow: str) -> str:
+        async with Client(as_sdk(server)) as client:
+            return str(await send_presented(client.session, held(lab, *allow), "resources/read", {"uri": "file:///a"}))
+
+    assert "content of /a" in asyncio.run(content("files.resource.read", "files.read"))
+    assert "action_not_allowed" in asyncio.run(content("files.resource.read"))
+
+
 def test_a_request_pays_once_for_all_its_functions(lab: Authority) -> None:
     server, guard = guarded(lab)
 

@@ -284,7 +284,7 @@ ROOMS: Final = {
     "definitions": _capx("guard/mcp/definitions", "guard/test_definitions"),
     "tool_list": _capx("guard/mcp/tool_list", "guard/test_tool_list"),
     "functions": _capx("guard/mcp/functions", "guard/test_functions"),
-    "server_middleware": _capx("guard/mcp/server_middleware", "guard/test_server_middleware"),
+    "server_middleware": _capx("guard/mcp/server_middleware", "guard/test_server_middleware", "guard/test_functions"),
     "http_messages": _capx("guard/mcp/http_messages", "guard/test_http_messages"),
     "slots": _capx("guard/mcp/slots", "guard/test_slots"),
     "jsonrpc": _capx("api/jsonrpc", "api/test_jsonrpc"),
