@@ -247,7 +247,7 @@ def test_a_middleware_inside_may_answer_with_a_model(lab: Authority) -> None:
 
 
 def test_a_middleware_inside_may_answer_with_nothing(lab: Authority) -> None:
-    handlers = Handlers(lab, lambda: types.EmptyResult())
+    handlers = Handlers(lab, types.EmptyResult)
 
     async def nothing(context: Any, call_next: Any) -> Any:
         return None if context.method == "ping" else await call_next(context)
