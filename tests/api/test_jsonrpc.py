@@ -51,12 +51,15 @@ def test_a_message_is_read_as_it_was_written(message: Any) -> None:
     [
         (Notification("a"), b'{"jsonrpc":"2.0","method":"a"}'),
         (Response(id=None, result=None), b'{"jsonrpc":"2.0","id":null,"result":null}'),
-        (failure(1, -32602, "no"), b'{"jsonrpc":"2.0","id":1,"error":{"code":-32602,"message":"no"}}'),
-        (failure(1, 5, "no", None), b'{"jsonrpc":"2.0","id":1,"error":{"code":5,"message":"no","data":null}}'),
     ],
 )
 def test_what_a_message_does_not_have_is_not_written(message: Any, line: bytes) -> None:
     assert write_message(message) == line
+
+
+def test_a_failure_is_the_error_of_its_request() -> None:
+    assert failure(1, 5, "no") == Response(id=1, error={"code": 5, "message": "no"})
+    assert failure("a", 5, "no", None) == Response(id="a", error={"code": 5, "message": "no", "data": None})
 
 
 def test_the_number_1_and_the_text_1_are_two_ids() -> None:
