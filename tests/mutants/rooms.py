@@ -298,6 +298,7 @@ ROOMS: Final = {
         "agent/presented_call",
         "agent/test_presented_call",
         "agent/test_presented_request",
+        "agent/test_httpx_client",
         "agent/test_httpx_client_asks",
         "agent/test_call_asks_approvals",
     ),
