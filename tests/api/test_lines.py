@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -13,10 +14,10 @@ from capx.api.relay.lines import Lines, TooLong
 
 def lines(pieces: Sequence[bytes], most: int = 10) -> list[bytes | str]:
     """What a reader gets: a text for each line that was too long."""
-    left = [*pieces, b""]
+    left = iter([*pieces, b""])
 
     async def read() -> bytes:
-        return left.pop(0)
+        return next(left)
 
     async def main() -> list[bytes | str]:
         found: list[bytes | str] = []
@@ -63,6 +64,14 @@ def test_a_line_that_is_too_long_says_how_long_it_may_be() -> None:
     with pytest.raises(TooLong, match="more than 10 bytes") as error:
         asyncio.run(Lines(read, 10).next())
     assert error.value.most == 10
+
+
+def test_a_line_in_many_pieces_is_searched_once() -> None:
+    pieces = [b"x" * 16] * (1 << 16) + [b"\n"]
+    began = time.process_time()
+    (line,) = lines(pieces, 1 << 20)
+    assert time.process_time() - began < 1
+    assert len(line) == 1 << 20
 
 
 @given(st.lists(st.binary(max_size=30)), st.lists(st.integers(1, 9)))

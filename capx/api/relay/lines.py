@@ -49,33 +49,33 @@ class Lines:
         self._read = read
         self._most = most
         self._buffer = bytearray()
-        self._searched = 0
         self._dropped: bytes | None = None
         """The head of the line that is being dropped."""
         self._ended = False
 
     async def next(self) -> bytes | None:
         """Return the next line without its end; None after the last. Raises TooLong."""
-        while True:
-            end = self._buffer.find(b"\n", self._searched)
-            if end >= 0 or self._ended:
-                if self._ended and not self._buffer and self._dropped is None:
-                    return None
-                line = self._take(end if end >= 0 else len(self._buffer))
-                if line.strip():
-                    return line
-                continue
-            self._searched = len(self._buffer)
-            if self._searched > self._most:
+        while (line := await self._line()) is not None:
+            if line.strip():
+                return line
+        return None
+
+    async def _line(self) -> bytes | None:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0 and not self._ended:
+            if len(self._buffer) > self._most:
                 self._drop()
+            searched = len(self._buffer)
             piece = await self._read()
             self._ended = not piece
             self._buffer += piece
+        if self._ended and not self._buffer and self._dropped is None:
+            return None
+        return self._take(end if end >= 0 else len(self._buffer))
 
     def _take(self, end: int) -> bytes:
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
-        self._searched = 0
         head, self._dropped = self._dropped, None
         if head is not None or len(line) > self._most:
             raise TooLong(self._most, line[:_HEAD] if head is None else head)
@@ -85,4 +85,3 @@ class Lines:
         if self._dropped is None:
             self._dropped = bytes(self._buffer[:_HEAD])
         self._buffer.clear()
-        self._searched = 0
