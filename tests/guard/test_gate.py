@@ -325,6 +325,9 @@ def test_the_server_gets_the_params_of_a_list(server: Server, reader: Capability
     params = {"cursor": "5", "_meta": {"progressToken": 1}}
     entered = run(server.gate.enter("tools/list", presented(reader, params, "tools/list"), server.lists))
     assert (entered.method, entered.params) == ("tools/list", params)
+    # What the server runs for a list is judged for its bearer.
+    assert entered.current is not None
+    assert entered.current.admitted is not None
 
 
 def test_a_list_is_presented_like_any_request(server: Server, reader: Capability) -> None:
