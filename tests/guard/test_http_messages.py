@@ -116,7 +116,7 @@ def sent(act: Callable[[HttpAnswer], Awaitable[None]]) -> list[tuple[Any, ...]]:
 
     async def main() -> None:
         answer = HttpAnswer(send)
-        assert not answer.has_begun
+        assert answer.has_begun is False
         await act(answer)
         assert answer.has_begun
 

@@ -129,7 +129,7 @@ async def body_of(receive: Receive, most: int) -> bytes:
             body += message.get("body", b"")
             if len(body) > most:
                 raise TooLong(most, bytes(body[:most]))
-            if not message.get("more_body", False):
+            if not message.get("more_body"):
                 return bytes(body)
 
 
