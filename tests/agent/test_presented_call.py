@@ -195,7 +195,7 @@ def test_a_denial_after_a_grant_replaces_the_one_before(lab: Authority, task: Op
     verifier = lab.verifier("crm")
     needed = Ask.of("crm.accounts.read", "crm", None)
     first = Denied(verifier.denial(WRONG_TENANT).decision, needed)
-    second = verifier.denial(Refusal("too_large", "too large", "less"))
+    second = verifier.denial(Refusal("argument_refused", "too large", "less"))
     left = iter([first, second])
 
     def refusing(presentation: Presentation | None) -> str:

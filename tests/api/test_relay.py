@@ -212,9 +212,10 @@ def test_the_server_may_ask_only_so_much_and_no_id_twice() -> None:
         ]
         world.server.say(method="notifications/cancelled", params={"requestId": 2})
         assert (await world.client.next())["method"] == "notifications/cancelled"
-        for id in (2, 1):
+        for id in (2, 1, 1):
             world.client.say(id=id, result={})
-        assert (await world.server.next())["id"] == 1
+        world.client.say(method="kept")
+        assert [(await world.server.next()).get("id") for _ in range(2)] == [1, None]
         assert world.warned == ["an answer of the client was dropped: the server has not asked for it"]
 
     run(act)
@@ -241,6 +242,24 @@ def test_a_client_that_leaves_gets_what_comes_within_a_moment() -> None:
         world.client.said.put_nowait(None)
         await world.answer_all(1)
         assert (await world.client.next())["id"] == 1
+        # No longer than until all is answered.
+        assert await asyncio.wait_for(running, 1) == "client"
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_gets_no_more_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capx.api.relay.relay._MOMENT", 0.3)
+
+    async def main() -> None:
+        world = World()
+        running = asyncio.create_task(world.relay.run())
+        world.client.say(id=1, method="never answered")
+        world.client.say(id=2, method="slow")
+        world.client.said.put_nowait(None)
+        await world.server.next()
+        await world.answer_all(1)
+        assert (await world.client.next())["id"] == 2
         assert await asyncio.wait_for(running, 10) == "client"
 
     asyncio.run(main())
@@ -321,7 +340,8 @@ def test_an_id_is_in_use_until_its_request_is_answered() -> None:
         # The client would take an error with this id for its answer.
         for id, told in ((1, None), (2, 2)):
             world.client.say(id=id, method="quick", other=1)
-            assert (await world.client.next())["id"] == told
+            error = {"code": -32600, "message": "'other' is no member of a message of JSON-RPC"}
+            assert await world.client.next() == {"jsonrpc": "2.0", "id": told, "error": error}
         await world.answer_all(1)
         assert (await world.client.next())["id"] == 1
         world.client.say(id=1, method="quick")
@@ -371,7 +391,7 @@ def test_the_handler_is_told_how_long_a_request_is() -> None:
 def test_what_is_too_long_from_the_client_gets_one_error() -> None:
     async def act(world: World) -> None:
         world.client.said.put_nowait(TooLong(9, b'{"id":1,'))
-        answer = await world.client.next()
-        assert (answer["id"], answer["error"]["code"]) == (None, -32600)
+        error = {"code": -32600, "message": "a message has more than 9 bytes, which is the most here"}
+        assert await world.client.next() == {"jsonrpc": "2.0", "id": None, "error": error}
 
     run(act)

@@ -310,7 +310,9 @@ def test_only_what_the_guard_has_made_is_guarded(lab: Authority) -> None:
         def __getattr__(self, name: str) -> int:
             return 5
 
-    guarded_one = MCPGuard(lab.verifier("files")).tool("files.read")(lambda path: path)
-    assert guarded_function(guarded_one) is not None
+    def read(path: str) -> str:
+        return path
+
+    assert guarded_function(MCPGuard(lab.verifier("files")).tool("files.read")(read)) is not None
     assert guarded_function(Anything()) is None
     assert guarded_function(print) is None
