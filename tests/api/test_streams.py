@@ -5,13 +5,16 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from capx.api.jsonrpc import read_message
+from capx.api.jsonrpc import Notification, read_message, write_message
+from capx.api.relay.connection import Gone
 from capx.api.relay.streams import own_streams
 
 ECHO = """
@@ -57,35 +60,87 @@ async def echo(most: int = 1000) -> None:
             await client.send(read_message(line))
 
 
-@pytest.mark.parametrize("kind", ["pipes", "sockets", "files"])
-def test_this_process_is_a_client_for_a_while(kind: str, tmp_path: Path) -> None:
-    with ExitStack() as opened:
-        if kind == "files":
-            (tmp_path / "in").write_bytes(PING * 3)
-            ends = [opened.enter_context((tmp_path / name).open(mode)) for name, mode in (("in", "rb"), ("out", "wb"))]
-            numbers = [one.fileno() for one in ends]
-        elif kind == "sockets":
-            here, there = socket.socketpair()
-            opened.enter_context(here)
-            opened.enter_context(there)
-            there.sendall(PING * 3)
-            there.shutdown(socket.SHUT_WR)
-            numbers = [here.fileno(), here.fileno()]
-        else:
-            (its_input, to_it), (from_it, its_output) = os.pipe(), os.pipe()
-            for number in (its_input, from_it, its_output):
-                opened.callback(os.close, number)
-            os.write(to_it, PING * 3)
-            os.close(to_it)
-            numbers = [its_input, its_output]
-        with as_own(*numbers):
+@contextmanager
+def pipes() -> Generator[tuple[int, int, int, int]]:
+    """An input with its other end, and an output with its other end."""
+    (own_input, to_it), (from_it, own_output) = os.pipe(), os.pipe()
+    numbers = own_input, to_it, own_output, from_it
+    try:
+        yield numbers
+    finally:
+        for number in numbers:
+            with suppress(OSError):
+                os.close(number)
+
+
+def test_this_process_is_a_client_over_pipes() -> None:
+    with pipes() as (own_input, to_it, own_output, from_it):
+        os.write(to_it, PING * 3)
+        os.close(to_it)
+        with as_own(own_input, own_output):
             asyncio.run(asyncio.wait_for(echo(), 20))
-        assert [os.get_blocking(number) for number in numbers] == [True, True]
-        if kind == "files":
-            assert (tmp_path / "out").read_bytes() == PING * 3
-        else:
-            found = there.recv(1000) if kind == "sockets" else os.read(from_it, 1000)
-            assert found == PING * 3
+        assert os.get_blocking(own_input)
+        assert os.get_blocking(own_output)
+        assert os.read(from_it, 1000) == PING * 3
+
+
+def test_this_process_is_a_client_over_a_socket() -> None:
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(PING * 3)
+        there.shutdown(socket.SHUT_WR)
+        with as_own(here.fileno(), here.fileno()):
+            asyncio.run(asyncio.wait_for(echo(), 20))
+        assert os.get_blocking(here.fileno())
+        assert there.recv(1000) == PING * 3
+
+
+def test_this_process_is_a_client_over_files(tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(PING * 3)
+    with (tmp_path / "in").open("rb") as sent, (tmp_path / "out").open("wb") as got:
+        with as_own(sent.fileno(), got.fileno()):
+            asyncio.run(asyncio.wait_for(echo(), 20))
+    assert (tmp_path / "out").read_bytes() == PING * 3
+
+
+def test_what_was_sent_is_written_when_the_block_ends() -> None:
+    message = Notification("a", {"text": "x" * 100_000})
+    found: list[bytes] = []
+
+    async def send() -> None:
+        async with own_streams() as client:
+            await client.send(message)
+
+    with pipes() as (own_input, _, own_output, from_it):
+
+        def read() -> None:
+            time.sleep(0.05)
+            while data := os.read(from_it, 1 << 16):
+                found.append(data)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        with as_own(own_input, own_output):
+            asyncio.run(asyncio.wait_for(send(), 20))
+        os.close(own_output)
+        reader.join(20)
+    assert b"".join(found) == write_message(message) + b"\n"
+
+
+def test_a_client_that_cannot_be_written_to_is_gone() -> None:
+    async def send() -> None:
+        async with own_streams() as client:
+            for _ in range(5):
+                await client.send(Notification("a"))
+                await asyncio.sleep(0.01)
+
+    with pipes() as (own_input, _, own_output, from_it):
+        os.close(from_it)
+        with as_own(own_input, own_output), pytest.raises(Gone, match="the client does not read any more"):
+            asyncio.run(send())
+        with Path("/dev/full").open("wb") as full, as_own(own_input, full.fileno()):
+            with pytest.raises(Gone, match=r"the client does not read any more \(OSError\)"):
+                asyncio.run(send())
 
 
 def test_pipes_carry_messages() -> None:

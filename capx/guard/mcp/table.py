@@ -208,7 +208,8 @@ def _spec_tables(value: object, path: str) -> Mapping[str, dict[str, Any]]:
 
 
 def _specs(found: Mapping[str, dict[str, Any]], tenant: GrantedTenant | None) -> dict[str, ToolSpec]:
-    return {name: ToolSpec(**{"tenant": tenant, **given}) for name, given in found.items()}
+    default: dict[str, Any] = {"tenant": tenant}
+    return {name: ToolSpec(**(default | given)) for name, given in found.items()}
 
 
 _FIELDS: Final = {
