@@ -97,9 +97,12 @@ def test_this_process_is_a_client_over_a_socket() -> None:
 
 def test_this_process_is_a_client_over_files(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(PING * 3)
-    with (tmp_path / "in").open("rb") as sent, (tmp_path / "out").open("wb") as got:
-        with as_own(sent.fileno(), got.fileno()):
-            asyncio.run(asyncio.wait_for(echo(), 20))
+    with (
+        (tmp_path / "in").open("rb") as sent,
+        (tmp_path / "out").open("wb") as got,
+        as_own(sent.fileno(), got.fileno()),
+    ):
+        asyncio.run(asyncio.wait_for(echo(), 20))
     assert (tmp_path / "out").read_bytes() == PING * 3
 
 
@@ -138,9 +141,12 @@ def test_a_client_that_cannot_be_written_to_is_gone() -> None:
         os.close(from_it)
         with as_own(own_input, own_output), pytest.raises(Gone, match="the client does not read any more"):
             asyncio.run(send())
-        with Path("/dev/full").open("wb") as full, as_own(own_input, full.fileno()):
-            with pytest.raises(Gone, match=r"the client does not read any more \(OSError\)"):
-                asyncio.run(send())
+        with (
+            Path("/dev/full").open("wb") as full,
+            as_own(own_input, full.fileno()),
+            pytest.raises(Gone, match=r"the client does not read any more \(OSError\)"),
+        ):
+            asyncio.run(send())
 
 
 def test_pipes_carry_messages() -> None:
