@@ -15,7 +15,7 @@ import pytest
 
 from capx.api.jsonrpc import Notification, read_message, write_message
 from capx.api.relay.connection import Gone
-from capx.api.relay.streams import own_streams
+from capx.api.relay.streams import Streams, own_streams
 
 ECHO = """
 import asyncio, os, sys
@@ -131,13 +131,16 @@ def test_what_was_sent_is_written_when_the_block_ends() -> None:
 
 
 def test_a_client_that_cannot_be_written_to_is_gone() -> None:
+    async def send_some(client: Streams) -> None:
+        for _ in range(5):
+            await client.send(Notification("a"))
+            await asyncio.sleep(0.01)
+
     async def send() -> None:
         async with own_streams() as client:
             for _ in range(2):
                 with pytest.raises(Gone, match="the client does not read any more"):
-                    for _ in range(5):
-                        await client.send(Notification("a"))
-                        await asyncio.sleep(0.01)
+                    await send_some(client)
             await client.send(Notification("a"))
 
     with pipes() as (own_input, _, own_output, from_it):
