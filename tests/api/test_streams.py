@@ -155,6 +155,26 @@ def test_a_client_that_cannot_be_written_to_is_gone() -> None:
             asyncio.run(send())
 
 
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_client_that_says_nothing_holds_up_no_end(kind: str) -> None:
+    async def receive() -> None:
+        async with own_streams() as client:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.receive(), 0.02)
+
+    here, there = socket.socketpair()
+    with here, there, pipes() as (own_input, to_it, own_output, _):
+        # A thread that reads would keep this process until something comes.
+        late = threading.Timer(3, lambda: (os.write(to_it, PING), there.sendall(PING)))
+        late.start()
+        began = time.monotonic()
+        with as_own(own_input if kind == "pipe" else here.fileno(), own_output):
+            asyncio.run(receive())
+        assert time.monotonic() - began < 2
+        late.cancel()
+        late.join()
+
+
 def test_pipes_carry_messages() -> None:
     done = run(input=PING * 3, stdout=subprocess.PIPE)
     assert (done.returncode, done.stdout, done.stderr) == (0, PING * 3, b"end\n")
