@@ -164,8 +164,13 @@ def test_a_client_that_says_nothing_holds_up_no_end(kind: str) -> None:
 
     here, there = socket.socketpair()
     with here, there, pipes() as (own_input, to_it, own_output, _):
+
+        def say() -> None:
+            os.write(to_it, PING)
+            there.sendall(PING)
+
         # A thread that reads would keep this process until something comes.
-        late = threading.Timer(3, lambda: (os.write(to_it, PING), there.sendall(PING)))
+        late = threading.Timer(3, say)
         late.start()
         began = time.monotonic()
         with as_own(own_input if kind == "pipe" else here.fileno(), own_output):
