@@ -76,10 +76,10 @@ class PresentedCall:
         """What to present after the actor has gained something."""
         self._call: Call | None = None
         """The call, once a denial has named it: before that, nobody here knows what the resource makes of it."""
-        self._approvals: tuple[Discharge, ...] = ()
+        self._approvals: tuple[Discharge, ...]
         self._approvable: Capability | None = None
-        self._newest = b""
-        self._denials: list[Denied] | None = []
+        self._newest: bytes
+        self._denials: list[Denied] | None
         self._told = -1
         self.reported: Denied | None = None
         """The most informative denial of those that were read whole."""
@@ -147,7 +147,7 @@ class PresentedCall:
         # Before the asks are counted: a call that has ended has not failed.
         self._demand_open_block()
         gained = self.asks.gained(outcome, self._tried)
-        self._again = self.asks.grant or (self._approvable if gained else None)
+        self._again = self.asks.grant or self._approvable
         return gained
 
     def _attempt(self, capability: Capability) -> Presentation:

@@ -151,10 +151,10 @@ def _message(found: Object, *, is_deep: bool) -> Message:
         raise unreadable("this is no message of JSON-RPC 2.0")
     if _is_large(id):
         raise unreadable("the id is a number beyond 2^53: use a smaller one, or a text")
-    if isinstance(id, bool) or (kind is Response and ("result" in found) == ("error" in found)):
+    if kind is Response and ("result" in found) == ("error" in found):
         raise unreadable("a response has either a result or an error, and the id of its request")
     try:
-        return msgspec.convert({name: value for name, value in found.items() if name != "jsonrpc"}, kind)
+        return msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
         raise unreadable(f"this is no message of JSON-RPC: {error}") from None
 

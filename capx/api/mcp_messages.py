@@ -187,5 +187,4 @@ def denial_in_error(error: Any, audience: str) -> Denied | None:
 
 
 def _denial(found: Any, audience: str) -> Denied | None:
-    problem = object_or_none(found)
-    return None if problem is None else from_denial(msgspec.json.encode(problem), audience, only_ours=True)
+    return from_denial(msgspec.json.encode(found), audience, only_ours=True)

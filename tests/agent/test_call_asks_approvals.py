@@ -12,6 +12,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 import capx
+from capx.agent import httpx_client
 from capx.agent.agent import Agent
 from capx.agent.unproven_grants import MAX_IN_VAIN
 from capx.authority.authority import Authority
@@ -270,6 +271,10 @@ def test_a_client_finds_the_approval_of_the_call(lab: Authority, agent: Agent, o
         assert client.post(f"{origin}/billing.credit?amount=40").text == "done"
         assert client.post(f"{origin}/billing.credit?amount=41").text == "done"
     assert len(lab.requests()) == 2
+    # A bundle asks nobody, so what it holds is all that it finds.
+    with httpx_client.client({origin: "billing"}, agent.bundle) as client:
+        for amount in (40, 41):
+            assert client.post(f"{origin}/billing.credit?amount={amount}").text == "done"
 
 
 def test_a_client_says_what_is_to_be_approved(lab: Authority, task: OpenedTask, origin: str) -> None:

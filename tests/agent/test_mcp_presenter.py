@@ -6,6 +6,7 @@ from typing import Any
 from capx.agent.agent import Agent
 from capx.agent.mcp_presenter import PresentHandler
 from capx.api.jsonrpc import Notification, Object, Request, Response
+from capx.api.mcp_messages import PROBLEM
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.guard.call_facts import GRANTED
@@ -121,6 +122,42 @@ def test_a_cancelled_call_is_not_sent_after_a_late_yes(lab: Authority, task: Ope
     asyncio.run(main())
 
 
+def test_what_passed_for_a_tool_is_presented_first(lab: Authority, task: OpenedTask) -> None:
+    server = Server(lab)
+    agent, _ = noting(lab, task)
+    handler = PresentHandler(agent, "crm")
+
+    def attempts(name: str) -> int:
+        before = len(server.asked)
+        assert asyncio.run(handler.answer(call(name), 100, server.ask)).result == {"content": []}
+        return len(server.asked) - before
+
+    names = ("accounts.read", "tickets.read", "tickets.read", "accounts.read")
+    assert [attempts(name) for name in names] == [2, 2, 1, 1]
+
+
+def test_a_denial_of_what_is_no_call_is_asked_about(lab: Authority, task: OpenedTask) -> None:
+    server = Server(lab)
+    agent, authority = noting(lab, task)
+    error = answered(server, agent, Request(1, "resources/read", {"uri": "file:///a"})).error
+    assert error["code"] == 403  # type: ignore[index]
+    assert "the agent asked" in error["message"]  # type: ignore[index]
+    assert authority.asked == [("crm.resource.read@crm", None)]
+
+
+def test_only_a_tool_is_denied_by_a_result(task: OpenedTask) -> None:
+    problem = {"type": "urn:capx:reason:action_not_allowed", "reasons": [{"code": "action_not_allowed"}]}
+    result = {"isError": True, "_meta": {PROBLEM: problem}}
+
+    async def ask(request: Request) -> Response:
+        return Response(id=request.id, result=result)
+
+    async def main() -> Response:
+        return await PresentHandler(task.bundle, "crm").answer(Request(1, "prompts/get", {"name": "a"}), 100, ask)
+
+    assert asyncio.run(main()) == Response(id=1, result=result)
+
+
 def test_lists_show_what_may_be_asked_for_to_who_can_ask(lab: Authority, task: OpenedTask) -> None:
     agent, _ = noting(lab, task)
     assert names(answered(Server(lab), agent, Request(1, "tools/list"))) == [*NAMES, "send"]
@@ -140,8 +177,10 @@ def test_what_opens_a_session_is_not_presented(lab: Authority, task: OpenedTask)
 def test_what_cannot_be_presented_says_what_to_do(lab: Authority, task: OpenedTask) -> None:
     server = Server(lab)
     assert "this request cannot be presented" in text(answered(server, task.bundle, call("tickets.read", id=2**60)))
-    error = answered(server, task.bundle, Request(1, "resources/read", {"uri": 2**60})).error
-    assert error["code"] == -32602  # type: ignore[index]
+    response = answered(server, task.bundle, Request(1, "resources/read", {"uri": 2**60}))
+    assert response.id == 1
+    assert response.error["code"] == -32602  # type: ignore[index]
+    assert "this request cannot be presented" in response.error["message"]  # type: ignore[index]
     nothing = answered(server, task.bundle, call("tickets.read"), "hr")
     assert "cannot be presented" in text(nothing)
     assert server.asked == []

@@ -15,7 +15,7 @@ from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Presentation
 from capx.verify.ask import Ask
 from capx.verify.decision import NO_TOKEN, Denied
-from capx_caveats import Call, Refusal, max_hops
+from capx_caveats import Call, Refusal, action, max_hops, one_of
 from tests.labs.asking_agent import noting
 
 REQUEST = ToolCall("mcp.tools.call", {"name": "accounts", "arguments": {}})
@@ -122,17 +122,85 @@ def test_503_is_unavailable_and_no_refusal(lab: Authority, task: OpenedTask, sen
     assert isinstance(error.value.__cause__, Denied)
 
 
-def test_so_many_capabilities_are_tried_and_no_more(lab: Authority, task: OpenedTask, sent: Call_) -> None:
+@pytest.mark.parametrize(
+    ("more", "tried"),
+    [(MAX_ATTEMPTS - 1, [0, 1, 2, 3, 4, 5, 6, 7]), (MAX_ATTEMPTS + 2, [0, 1, 2, 3, 10, 9, 8, 7])],
+)
+def test_so_many_capabilities_are_tried_and_no_more(
+    lab: Authority, task: OpenedTask, sent: Call_, more: int, tried: list[int]
+) -> None:
     (held,) = task.bundle.candidates("crm")
-    others = [held.attenuate(max_hops(number + 1)) for number in range(MAX_ATTEMPTS + 2)]
-    bundle = Bundle([held, *others])
-    verifier, seen = lab.verifier("crm"), list[object]()
+    bundle = Bundle([held, *(held.attenuate(max_hops(number + 1)) for number in range(more))])
+    newest_first = [one.caveats for one in bundle.candidates("crm")]
+    verifier, seen = lab.verifier("crm"), list[int]()
 
     def silent(presentation: Presentation | None) -> str:
-        seen.append(presentation)
+        assert presentation is not None
+        seen.append(newest_first.index(presentation.caveats[:-1]))
         raise verifier.denial(Refusal("wrong_tenant", "another tenant", "its own"))
 
     with pytest.raises(Denied) as denied:
         sent(presented(Agent(bundle)), silent)
-    assert len(seen) == MAX_ATTEMPTS
-    assert "more capabilities for crm were not tried" in denied.value.notes[0]
+    assert seen == tried
+    left = "3 more capabilities for crm were not tried"
+    assert (left in " ".join(denied.value.notes)) is (more >= MAX_ATTEMPTS)
+
+
+def test_what_the_arguments_rule_out_is_not_tried(lab: Authority, task: OpenedTask, sent: Call_) -> None:
+    only = [lab.mint(task.id, allow=[action("crm.tickets.read", args={"of": one_of(of)})]) for of in "abc"]
+    verifier, seen = lab.verifier("crm"), list[object]()
+
+    def of_a(presentation: Presentation | None) -> str:
+        assert presentation is not None
+        seen.append(presentation)
+        admitted = verifier.admit(presentation.text, REQUEST)
+        admitted.judge(Call("crm.tickets.read", {"of": "a"}, admitted.tenant), sent=True)
+        return "done"
+
+    assert sent(presented(Bundle([one for bundle in only for one in bundle])), of_a) == "done"
+    assert len(seen) == 2
+
+
+WRONG_TENANT = Refusal("wrong_tenant", "another tenant", "its own")
+NOT_ALLOWED = Refusal("action_not_allowed", "not allowed", "another action")
+
+
+@pytest.mark.parametrize(
+    ("refusals", "reported"),
+    [
+        ([NOT_ALLOWED, WRONG_TENANT], 1),
+        ([WRONG_TENANT, NOT_ALLOWED], 0),
+        ([WRONG_TENANT, WRONG_TENANT], 0),
+        ([NOT_ALLOWED, NOT_ALLOWED], 0),
+    ],
+)
+def test_the_first_denial_that_says_most_is_raised(
+    lab: Authority, task: OpenedTask, sent: Call_, refusals: list[Refusal], reported: int
+) -> None:
+    (held,) = task.bundle.candidates("crm")
+    verifier = lab.verifier("crm")
+    denials = [verifier.denial(refusal) for refusal in refusals]
+    left = iter(denials)
+
+    def refusing(presentation: Presentation | None) -> str:
+        raise next(left)
+
+    with pytest.raises(Denied) as denied:
+        sent(presented(Bundle([held, held.attenuate(max_hops(5))])), refusing)
+    assert denied.value is denials[reported]
+
+
+def test_a_denial_after_a_grant_replaces_the_one_before(lab: Authority, task: OpenedTask, sent: Call_) -> None:
+    agent, _ = noting(lab, task)
+    verifier = lab.verifier("crm")
+    needed = Ask.of("crm.accounts.read", "crm", None)
+    first = Denied(verifier.denial(WRONG_TENANT).decision, needed)
+    second = verifier.denial(Refusal("argument_refused", "too large", "less"))
+    left = iter([first, second])
+
+    def refusing(presentation: Presentation | None) -> str:
+        raise next(left)
+
+    with pytest.raises(Denied) as denied:
+        sent(presented(agent), refusing)
+    assert denied.value is second

@@ -40,6 +40,8 @@ def read(*pieces: bytes, most: int = 100) -> list[bytes]:
         ((b"data: a\r", b"\n\r", b"\ndata: b\r", b"\n", b"data: c\n\n"), [b"a", b"b\nc"]),
         ((b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n",), [b"a"]),
         ((b"\xef", b"\xbb\xbf", b"data: a\n\n"), [b"a"]),
+        ((b"data: a\r", b"\ndata: b\n\n"), [b"a\nb"]),
+        ((b"\n\xef\xbb\xbfdata: a\n\n",), []),
         ((b"data: cut off",), []),
         ((b"data: cut off\n",), []),
     ],
@@ -60,10 +62,37 @@ def test_an_event_is_there_at_its_last_cr() -> None:
     assert asyncio.run(main()) == b"a"
 
 
-@pytest.mark.parametrize("stream", [b"data: " + b"x" * 200 + b"\n\n", b"data: xxxx\n" * 30 + b"\n", b"x" * 200])
+LONG = b"x" * 100
+
+
+@pytest.mark.parametrize(
+    ("pieces", "found"),
+    [
+        ((b"data: " + LONG + b"\n\n",), LONG),
+        ((b"data: " + LONG, b"\n\n"), LONG),
+        ((b"data:" + LONG[:50] + b"\ndata:" + LONG[:49] + b"\n\n",), LONG[:50] + b"\n" + LONG[:49]),
+    ],
+)
+def test_an_event_may_have_as_many_bytes_as_the_bound(pieces: tuple[bytes, ...], found: bytes) -> None:
+    assert read(*pieces, *pieces) == [found, found]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"data: " + LONG + b"x\n\n",
+        b"data:" + LONG + b"x\n\n",
+        b"data: xxxx\n" * 30 + b"\n",
+        b"data:" + LONG[:50] + b"\ndata:" + LONG[:50] + b"\n\n",
+        b"data: " + LONG + b"xx",
+    ],
+)
 def test_an_event_that_is_too_long_ends_the_stream(stream: bytes) -> None:
-    with pytest.raises(TooLong):
+    with pytest.raises(TooLong) as error:
         read(stream, most=100)
+    assert error.value.most == 100
+    # From its beginning, the id of the message is guessed.
+    assert b"xxxx" in error.value.head[:10]
 
 
 def test_an_event_that_was_written_is_read() -> None:

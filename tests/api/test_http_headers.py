@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from capx.api.jsonrpc import Notification, Request, Response
-from capx.api.relay.http_headers import message_headers, negotiated_version, repeats_message
+from capx.api.relay.http_headers import media_type, message_headers, negotiated_version, repeats_message
 
 META = {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}
 
@@ -21,7 +21,7 @@ META = {"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}}
         ("tools/call", {"name": "a\r\nx: y"}, "=?base64?YQ0KeDogeQ==?="),
         ("tools/call", {"name": "=?base64?YQ==?="}, "=?base64?PT9iYXNlNjQ/WVE9PT89?="),
         ("tools/call", {"name": 7}, None),
-        ("tools/list", {}, None),
+        ("tools/list", {"name": "read", "": "read"}, None),
     ],
 )
 def test_a_request_is_repeated(method: str, params: dict[str, Any], name: str | None) -> None:
@@ -47,3 +47,11 @@ def test_all_of_them_are_known() -> None:
 )
 def test_the_negotiated_version_is_that_of_the_server(result: Any, version: str | None) -> None:
     assert negotiated_version(result) == version
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [("application/json", "application/json"), (" Text/Event-Stream ; charset=utf-8", "text/event-stream"), ("", "")],
+)
+def test_a_media_type_is_named_without_its_parameters(header: str, kind: str) -> None:
+    assert media_type(header) == kind

@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -17,10 +18,10 @@ def lines(pieces: Sequence[bytes], most: int = 10) -> list[bytes | str]:
 
 
 def read_all(pieces: Sequence[bytes], most: int) -> list[bytes | TooLong]:
-    left = [*pieces, b""]
+    left = iter([*pieces, b""])
 
     async def read() -> bytes:
-        return left.pop(0)
+        return next(left)
 
     async def main() -> list[bytes | TooLong]:
         found: list[bytes | TooLong] = []
@@ -46,7 +47,10 @@ def read_all(pieces: Sequence[bytes], most: int) -> list[bytes | TooLong]:
         ([b"a\nb\n"], [b"a", b"b"]),
         ([b"a", b"b\nc", b"\n"], [b"ab", b"c"]),
         ([b"a\n\n \r\nb"], [b"a", b"b"]),
+        ([b"\na\n"], [b"a"]),
         ([b"0123456789\n"], [b"0123456789"]),
+        ([b"0123456789", b"\na\n"], [b"0123456789", b"a"]),
+        ([b"0123456789x", b"\na\n"], ["0123456789x", b"a"]),
         ([b"0123456789x\na\n"], ["0123456789x", b"a"]),
         ([b"0123456789x", b"yyyyyyyyyyyy", b"yyyyyyyyyyyy\na\n"], ["0123456789x", b"a"]),
         ([b"0123456789x", b"yyy"], ["0123456789x"]),
@@ -55,6 +59,23 @@ def read_all(pieces: Sequence[bytes], most: int) -> list[bytes | TooLong]:
 )
 def test_lines_are_whole_or_dropped_as_a_whole(pieces: list[bytes], found: list[bytes | str]) -> None:
     assert lines(pieces) == found
+
+
+def test_a_line_that_is_too_long_says_how_long_it_may_be() -> None:
+    async def read() -> bytes:
+        return b"0123456789x\n"
+
+    with pytest.raises(TooLong, match="more than 10 bytes") as error:
+        asyncio.run(Lines(read, 10).next())
+    assert error.value.most == 10
+
+
+def test_a_line_in_many_pieces_is_searched_once() -> None:
+    pieces = [b"x" * 16] * (1 << 17) + [b"\n"]
+    began = time.process_time()
+    (line,) = lines(pieces, 1 << 21)
+    assert time.process_time() - began < 1
+    assert len(line) == 1 << 21
 
 
 @given(st.lists(st.binary(max_size=30)), st.lists(st.integers(1, 9)))

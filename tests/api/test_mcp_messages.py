@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from capx.api.jsonrpc import Id, Message, Notification, Request
 from capx.api.mcp_messages import (
@@ -21,6 +22,7 @@ from capx.api.mcp_messages import (
     refusal,
     with_own,
     without_own,
+    without_own_in_error,
     without_own_in_result,
 )
 from capx.authority.authority import Authority
@@ -85,7 +87,8 @@ def test_older_members_of_capx_are_replaced_or_removed() -> None:
     "meta", ["text", 5, [], True, {PRESENTATION: 5}, {PRESENTATION: []}, {ASKS: "true"}, {ASKS: 1}, {ASKS: None}]
 )
 def test_meta_of_another_form_is_refused(meta: Any) -> None:
-    with pytest.raises(InvalidRequest):
+    why = "dev.capx/presentation.*dev.capx/asks" if isinstance(meta, dict) else "`_meta`.*object"
+    with pytest.raises(InvalidRequest, match=why):
         without_own({"name": "read", "_meta": meta})
 
 
@@ -96,6 +99,18 @@ def test_no_server_writes_a_member_of_capx_into_an_answer() -> None:
     for other in others:
         assert without_own_in_result(other) == other
     assert without_own_in_result({"_meta": 5}) == {"_meta": 5}
+
+
+@pytest.mark.parametrize(
+    "data", [None, 5, "urn:capx:x", [], {}, {"type": 5}, {"type": "urn:other:x"}, {"TYPE": "urn:capx:x"}]
+)
+def test_what_a_server_says_of_its_error_passes(data: Any) -> None:
+    assert without_own_in_error(data) == data
+
+
+def test_no_server_writes_problem_details_of_capx() -> None:
+    assert without_own_in_error(dict(denied().problem())) is None
+    assert without_own_in_error({"type": "urn:capx:x"}) is None
 
 
 def test_results_have_a_type_from_2026_07_28_on() -> None:
@@ -117,6 +132,8 @@ def test_a_refused_tool_call_is_a_result_that_a_model_reads() -> None:
     assert again is not None
     assert (again.code, again.status, again.ask) == (found.code, 401, found.ask)
     assert refusal(CALL, found, typed=True).result == {**told, "resultType": "complete"}
+    other = refusal(CALL, found, typed=False, text="ask Ana").result
+    assert other == {**told, "content": [{"type": "text", "text": "ask Ana"}]}
 
 
 def test_any_other_refused_request_is_an_error() -> None:
@@ -138,9 +155,10 @@ def test_a_call_that_waits_for_a_person_says_whom() -> None:
 
 
 def test_what_nobody_can_judge_now_is_no_denial() -> None:
-    told = refusal(CALL, Unavailable("the disk is full"), typed=False).result
-    assert told == {"content": [{"type": "text", "text": "the disk is full"}], "isError": True}
-    assert refusal("prompts/get", Unavailable("x"), typed=False).code == 503
+    result = refusal(CALL, Unavailable("the disk is full"), typed=False).result
+    assert result == {"content": [{"type": "text", "text": "the disk is full"}], "isError": True}
+    told = refusal("prompts/get", Unavailable("x"), typed=False)
+    assert (told.code, told.message, told.data) == (503, "x", UNSET)
     assert refusal("prompts/get", InvalidRequest("x"), typed=False).code == 400
 
 
@@ -149,6 +167,7 @@ def test_what_nobody_can_judge_now_is_no_denial() -> None:
     [
         None,
         [],
+        {"isError": True, "_meta": {PROBLEM: [5]}},
         {"isError": True},
         {"isError": True, "_meta": 5},
         {"isError": True, "_meta": {PROBLEM: None}},

@@ -51,7 +51,11 @@ class Side:
 class Passing:
     """Passes every request on; one called `slow` waits first, `twice` asks twice, and `fails` fails."""
 
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
     async def answer(self, request: Request, size: int, ask: Ask) -> Response:
+        self.sizes.append(size)
         if request.method == "slow":
             await asyncio.sleep(0.1)
         if request.method == "fails":
@@ -104,8 +108,10 @@ def test_messages_reach_the_server_in_their_order() -> None:
         world.client.say(id=1, method="initialize")
         world.client.say(method="notifications/initialized")
         world.client.say(id=2, method="tools/list")
-        got = [(await world.server.next())["method"] for _ in range(3)]
-        assert got == ["initialize", "notifications/initialized", "tools/list"]
+        got = [await world.server.next() for _ in range(3)]
+        assert [one["method"] for one in got] == ["initialize", "notifications/initialized", "tools/list"]
+        for one in (got[0], got[2]):
+            world.server.say(id=one["id"], result={})
 
     assert run(act) == "client"
 
@@ -138,6 +144,7 @@ def test_a_request_that_fails_ends_no_other() -> None:
     async def act(world: World) -> None:
         world.client.say(id=1, method="fails")
         failed = await world.client.next()
+        assert failed["id"] == 1
         assert failed["error"] == {"code": -32603, "message": "this proxy failed: its standard error says why"}
         assert world.warned == ["a request could not be answered: ZeroDivisionError: a secret\\x1b"]
         world.client.say(id=1, method="quick")
@@ -175,6 +182,7 @@ def test_the_late_answer_to_a_cancelled_request_is_dropped() -> None:
         world.server.say(id=first["id"], result={"late": True})
         world.server.say(id=again["id"], result={"method": "again"})
         assert (await world.client.next())["result"] == {"method": "again"}
+        assert world.warned == ["an answer of the server was dropped: nobody waits for it"]
 
     run(act)
 
@@ -216,11 +224,16 @@ def test_the_server_may_ask_only_so_much_and_no_id_twice() -> None:
         assert [(await world.client.next())["id"] for _ in range(3)] == [1, 2, 3]
         refusals = [await world.server.next() for _ in range(2)]
         assert [(one["id"], one["error"]["code"]) for one in refusals] == [(1, -32600), (4, 503)]
+        assert [one["error"]["message"] for one in refusals] == [
+            "this id is in use",
+            "3 requests wait for the client already",
+        ]
         world.server.say(method="notifications/cancelled", params={"requestId": 2})
         assert (await world.client.next())["method"] == "notifications/cancelled"
-        for id in (2, 1):
+        for id in (2, 1, 1):
             world.client.say(id=id, result={})
-        assert (await world.server.next())["id"] == 1
+        world.client.say(method="kept")
+        assert [(await world.server.next()).get("id") for _ in range(2)] == [1, None]
         assert world.warned == ["an answer of the client was dropped: the server has not asked for it"]
 
     run(act)
@@ -232,8 +245,9 @@ def test_a_server_that_leaves_fails_what_is_in_flight() -> None:
         world.client.say(id=2, method="slow")
         await world.server.next()
         world.server.said.put_nowait(None)
-        errors = [(await world.client.next())["error"]["message"] for _ in range(2)]
-        assert errors == ["the server has left: nobody can answer this request"] * 2
+        error = {"code": -32603, "message": "the server has left: nobody can answer this request"}
+        for id in (1, 2):
+            assert await world.client.next() == {"jsonrpc": "2.0", "id": id, "error": error}
 
     assert run(act) == "server"
 
@@ -246,6 +260,24 @@ def test_a_client_that_leaves_gets_what_comes_within_a_moment() -> None:
         world.client.said.put_nowait(None)
         await world.answer_all(1)
         assert (await world.client.next())["id"] == 1
+        # No longer than until all is answered.
+        assert await asyncio.wait_for(running, 1) == "client"
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_gets_no_more_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capx.api.relay.relay._MOMENT", 0.3)
+
+    async def main() -> None:
+        world = World()
+        running = asyncio.create_task(world.relay.run())
+        world.client.say(id=1, method="never answered")
+        world.client.say(id=2, method="slow")
+        world.client.said.put_nowait(None)
+        await world.server.next()
+        await world.answer_all(1)
+        assert (await world.client.next())["id"] == 2
         assert await asyncio.wait_for(running, 10) == "client"
 
     asyncio.run(main())
@@ -282,7 +314,94 @@ def test_an_answer_that_is_too_long_fails_its_request_alone(head: bytes) -> None
         world.server.said.put_nowait(TooLong(9, head))
         if b"1," not in head:
             world.server.say(id=1, result={})
-        assert ("error" in await world.client.next()) is (b"1," in head)
+        answer = await world.client.next()
+        assert answer["id"] == 1
+        why = "a message has more than 9 bytes, which is the most here"
+        assert world.warned == [f"a message of the server was dropped: {why}"]
+        if b"1," in head:
+            message = f"the answer of the server cannot be passed on: {why}"
+            assert answer["error"] == {"code": -32603, "message": message}
+        else:
+            assert answer["result"] == {}
+
+    run(act)
+
+
+def test_an_answer_that_cannot_be_read_fails_its_request() -> None:
+    async def act(world: World) -> None:
+        world.client.say(id=1, method="quick")
+        await world.server.next()
+        world.server.say(id=1, result={}, other=1)
+        assert "'other' is no member" in (await world.client.next())["error"]["message"]
+
+    run(act)
+
+
+def test_a_server_does_not_fill_the_log() -> None:
+    async def act(world: World) -> None:
+        for number in range(5):
+            world.server.say(**{f"other{number}": 1})
+        world.server.say(method="notifications/message")
+        await world.client.next()
+        assert len(world.warned) == 3
+
+    run(act)
+
+
+def test_an_id_is_in_use_until_its_request_is_answered() -> None:
+    async def act(world: World) -> None:
+        world.client.say(id=1, method="slow")
+        world.client.say(id=1, method="quick")
+        why = "the id 1 is in use: give each request an id of its own"
+        error = {"code": -32600, "message": why}
+        assert await world.client.next() == {"jsonrpc": "2.0", "id": None, "error": error}
+        # The client would take an error with this id for its answer.
+        for id, told in ((1, None), (2, 2)):
+            world.client.say(id=id, method="quick", other=1)
+            error = {"code": -32600, "message": "'other' is no member of a message of JSON-RPC"}
+            assert await world.client.next() == {"jsonrpc": "2.0", "id": told, "error": error}
+        await world.answer_all(1)
+        assert (await world.client.next())["id"] == 1
+        world.client.say(id=1, method="quick")
+        await world.answer_all(1)
+        assert (await world.client.next())["id"] == 1
+
+    run(act)
+
+
+def test_only_so_many_requests_of_the_client_are_in_flight() -> None:
+    async def act(world: World) -> None:
+        for id in range(4):
+            world.client.say(id=id, method="slow")
+        why = "3 requests are being answered already: wait for an answer, then try again"
+        assert await world.client.next() == {"jsonrpc": "2.0", "id": 3, "error": {"code": 503, "message": why}}
+        await world.answer_all(3)
+        assert [(await world.client.next())["id"] for _ in range(3)] == [0, 1, 2]
+
+    run(act)
+
+
+@pytest.mark.parametrize("id", [True, 1.0, "1", [], {}, None, 2])
+def test_a_cancellation_of_nothing_cancels_nothing(id: Any) -> None:
+    async def act(world: World) -> None:
+        world.client.say(id=1, method="quick")
+        world.client.say(method="notifications/cancelled", params={"requestId": id})
+        world.client.say(method="notifications/cancelled")
+        world.client.say(method="kept")
+        (asked,) = await world.answer_all(1)
+        assert (await world.client.next())["result"] == {"method": "quick"}
+        assert (await world.server.next())["method"] == "kept"
+        assert asked["method"] == "quick"
+
+    run(act)
+
+
+def test_the_handler_is_told_how_long_a_request_is() -> None:
+    async def act(world: World) -> None:
+        line = b'{"jsonrpc":"2.0","id":1,"method":"unavailable"}'
+        world.client.said.put_nowait(line)
+        await world.client.next()
+        assert world.handler.sizes == [len(line)]
 
     run(act)
 
@@ -305,7 +424,7 @@ def test_an_answer_that_cannot_be_read_fails_its_request_alone() -> None:
 def test_what_is_too_long_from_the_client_gets_one_error() -> None:
     async def act(world: World) -> None:
         world.client.said.put_nowait(TooLong(9, b'{"id":1,'))
-        answer = await world.client.next()
-        assert (answer["id"], answer["error"]["code"]) == (None, -32600)
+        error = {"code": -32600, "message": "a message has more than 9 bytes, which is the most here"}
+        assert await world.client.next() == {"jsonrpc": "2.0", "id": None, "error": error}
 
     run(act)

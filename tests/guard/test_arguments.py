@@ -130,6 +130,15 @@ def test_one_schema_of_several_makes_a_text_ambiguous() -> None:
     assert problem({"oneOf": [ruled_out, other]}, {"a": "[1]", "b": 1}) is None
 
 
+def test_no_alternative_hides_another() -> None:
+    name = {"$ref": "#/$defs/name"}
+    for choices in ([{"type": "integer"}, {"oneOf": [{"type": "string"}]}], [{"type": "integer"}, name, dict(name)]):
+        schema = Schema({"properties": {"x": {"anyOf": choices}}, "$defs": {"name": {"type": "string"}}})
+        assert schema.problem({"x": 1}) is None
+        assert schema.problem({"x": "a"}) is None
+        assert schema.problem({"x": True}) is not None
+
+
 def test_what_the_guard_does_not_follow_allows_any_type() -> None:
     for schema in (True, None, 5, {"type": "whole"}, {"type": 5}, {"$ref": "https://x/y"}, {"$ref": "#/$defs/none"}):
         for value in (1, True, None, ["a"], {"a": 1}, "a"):
@@ -210,10 +219,15 @@ def test_alternatives_at_each_depth_are_bounded() -> None:
 
 def test_a_value_with_too_much_in_it_is_refused() -> None:
     assert "too much" in (quick(properties(x={"type": "array"}), {"x": [str(n) for n in range(300_000)]}) or "")
-    deep: Any = []
-    for _ in range(100):
-        deep = [deep]
-    assert "nested too deeply" in (quick(properties(), {"x": deep}) or "")
+
+
+def test_values_are_followed_to_a_depth() -> None:
+    deepest: Any = []
+    for _ in range(32):
+        deepest = [deepest]
+    for whole in (properties(), properties(x={"type": "array"})):
+        assert quick(whole, {"x": deepest}) is None
+        assert "nested too deeply" in (quick(whole, {"x": [deepest]}) or "")
 
 
 @pytest.mark.parametrize("many", [{"anyOf": [{"const": n} for n in range(100_000)]}, {"type": ["string"] * 100_000}])

@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 from mcp import Client
+from mcp.server.mcpserver import Context
 
 from capx.api.mcp_messages import PROBLEM
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
+from capx.guard.mcp.functions import guarded_function
 from capx.guard.mcp.server import GRANTED, MCPGuard
 from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.tokens.capability import Capability
 from capx_caveats import action, budget, one_of
 from tests.labs.mcp_calls import call, held
-from tests.labs.mcp_servers import SomeServer, as_sdk, send_presented, some_server
+from tests.labs.mcp_servers import SomeServer, as_sdk, send_presented, some_server, taking
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def test_a_guarded_function_outside_of_a_request_does_not_run(lab: Authority) ->
     def read(path: str) -> str:
         return path
 
-    with pytest.raises(ConfigurationProblem, match="past its guard"):
+    with pytest.raises(ConfigurationProblem, match=r"read was called past its guard"):
         read("/a")
     guard.protect(server)
     with pytest.raises(ConfigurationProblem, match="past its guard"):
@@ -132,6 +134,71 @@ def test_functions_that_call_each_other_are_each_judged(lab: Authority) -> None:
     assert ran == ["/a True"]
 
 
+def test_no_fact_of_an_action_is_derived_that_is_not_held(lab: Authority) -> None:
+    server, guard = guarded(lab)
+    derived: list[str] = []
+
+    def tenant(path: str) -> str:
+        derived.append(path)
+        return "Acme"
+
+    @server.tool()
+    @guard.tool("files.remove", tenant=tenant)
+    def remove(path: str, force: bool = False) -> str:
+        return "removed"
+
+    @server.tool()
+    @guard.tool("files.tidy", tenant=GRANTED)
+    def tidy(path: str) -> str:
+        return remove(path)
+
+    guard.protect(server)
+    problem = answered(server, held(lab, "files.tidy"), "tidy", path="/a")["_meta"][PROBLEM]
+    assert problem["code"] == "action_not_allowed"
+    assert (problem["ask"]["action"], problem["ask"]["args"]) == ("files.remove", {"path": "/a", "force": False})
+    assert derived == []
+    assert answered(server, held(lab, "files.*"), "tidy", path="/a")["isError"] is False
+    assert derived == ["/a"]
+
+
+def test_what_the_client_left_out_is_a_default(lab: Authority) -> None:
+    server, guard = guarded(lab)
+
+    @server.tool()
+    @guard.tool("files.read", tenant=GRANTED)
+    @taking(Context)
+    def read(path: str, ctx: Any, limit: int = 100) -> str:
+        return path
+
+    guard.protect(server)
+    mine = held(lab, action("files.read", args={"path": one_of("/a")}))
+    assert answered(server, mine, path="/a")["isError"] is False
+    assert answered(server, mine, path="/a", limit=100)["_meta"][PROBLEM]["code"] == "argument_not_named"
+
+
+def test_a_function_that_a_resource_calls_is_judged(lab: Authority) -> None:
+    server = some_server("mcp")
+    guard = MCPGuard(lab.verifier("files"), ToolTable("files", tenant=GRANTED))
+
+    @server.tool()
+    @guard.tool("files.read", tenant=GRANTED)
+    def read(path: str) -> str:
+        return f"content of {path}"
+
+    @server.resource("file:///a")
+    def a() -> str:
+        return read("/a")
+
+    guard.protect(server)
+
+    async def content(*allow: str) -> str:
+        async with Client(as_sdk(server)) as client:
+            return str(await send_presented(client.session, held(lab, *allow), "resources/read", {"uri": "file:///a"}))
+
+    assert "content of /a" in asyncio.run(content("files.resource.read", "files.read"))
+    assert "action_not_allowed" in asyncio.run(content("files.resource.read"))
+
+
 def test_a_request_pays_once_for_all_its_functions(lab: Authority) -> None:
     server, guard = guarded(lab)
 
@@ -189,7 +256,7 @@ def test_facts_are_derived_from_what_the_function_gets(lab: Authority) -> None:
     assert answered(server, few, names=["a", "b"])["_meta"][PROBLEM]["code"] == "budget_exhausted"
 
 
-def test_a_value_that_no_caveat_can_see_is_denied(lab: Authority) -> None:
+def test_a_value_that_no_caveat_can_see_is_denied(lab: Authority, caplog: pytest.LogCaptureFixture) -> None:
     server, guard = guarded(lab)
 
     @server.tool()
@@ -200,6 +267,8 @@ def test_a_value_that_no_caveat_can_see_is_denied(lab: Authority) -> None:
     guard.protect(server)
     told = answered(server, held(lab, "files.read"), data="text")
     assert told["_meta"][PROBLEM]["code"] == "argument_refused"
+    assert "'data'" in told["content"][0]["text"]
+    assert "denied files.read: argument_refused" in caplog.text
 
 
 def test_work_that_would_go_on_after_the_decision_is_refused(lab: Authority) -> None:
@@ -234,3 +303,16 @@ def test_a_tool_without_a_guard_cannot_swallow_a_denial(lab: Authority) -> None:
     told = answered(server, held(lab, "files.tidy"), "tidy", path="/a")
     assert told["_meta"][PROBLEM]["code"] == "action_not_allowed"
     assert answered(server, held(lab, "files.tidy", "files.remove"), "tidy", path="/a")["isError"] is False
+
+
+def test_only_what_the_guard_has_made_is_guarded(lab: Authority) -> None:
+    class Anything:
+        def __getattr__(self, name: str) -> int:
+            return 5
+
+    def read(path: str) -> str:
+        return path
+
+    assert guarded_function(MCPGuard(lab.verifier("files")).tool("files.read")(read)) is not None
+    assert guarded_function(Anything()) is None
+    assert guarded_function(print) is None

@@ -1,12 +1,14 @@
 """What the guard over HTTP reads of a request, and which headers pass in which direction."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from capx.api.jsonrpc import Notification, Response
 from capx.api.relay.lines import TooLong
+from capx.guard.mcp import http_messages
 from capx.guard.mcp.http_messages import (
     LARGE,
     ClientGone,
@@ -38,8 +40,10 @@ def piece(data: bytes, *, more: bool = False) -> dict[str, Any]:
 def test_a_body_is_read_to_its_end_and_no_further_than_a_bound() -> None:
     assert body(piece(b"ab", more=True), piece(b"c")) == b"abc"
     assert body({"type": "http.request"}) == b""
-    with pytest.raises(TooLong):
-        body(piece(b"x" * 8, more=True), piece(b"x" * 8))
+    assert body(piece(b"x" * 5, more=True), piece(b"x" * 5)) == b"x" * 10
+    with pytest.raises(TooLong) as error:
+        body(piece(b"x" * 8, more=True), piece(b"yyy", more=True))
+    assert (error.value.most, error.value.head) == (10, b"xxxxxxxxyy")
     with pytest.raises(ClientGone):
         body(piece(b"ab", more=True), {"type": "http.disconnect"})
 
@@ -74,6 +78,16 @@ def test_few_large_bodies_are_read_at_once() -> None:
     asyncio.run(main())
 
 
+def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_messages, "BODY_SECONDS", 0.01)
+
+    async def never() -> Any:
+        await asyncio.sleep(60)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(body_of(never, 10, Slots(1, "large messages")))
+
+
 def test_headers_with_one_name_are_joined() -> None:
     scope = {"headers": [(b"Accept", b"a"), (b"accept", b"b"), (b"X", b"\xe4")]}
     assert headers_of(scope) == {"accept": "a, b", "x": "ä"}
@@ -83,8 +97,9 @@ def test_headers_of_one_connection_do_not_pass() -> None:
     given = {
         "authorization": "Bearer x",
         "mcp-session-id": "s",
-        "connection": "close, X-Hop",
+        "connection": "close, X-Hop,x-other",
         "x-hop": "1",
+        "x-other": "2",
         "host": "x",
         "content-length": "7",
         "transfer-encoding": "chunked",
@@ -95,6 +110,7 @@ def test_headers_of_one_connection_do_not_pass() -> None:
         "proxy-authorization": "Basic x",
     }
     assert sent_on(given) == {"authorization": "Bearer x", "mcp-session-id": "s"}
+    assert sent_on({"mcp-session-id": "s"}) == {"mcp-session-id": "s"}
 
 
 def test_only_headers_of_sessions_and_logins_go_back() -> None:
@@ -104,7 +120,7 @@ def test_only_headers_of_sessions_and_logins_go_back() -> None:
 
 @pytest.mark.parametrize(
     ("header", "name"),
-    [("localhost:80", "localhost"), ("LOCALHOST", "localhost"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("", "")],
+    [("localhost:80", "localhost"), ("LOCALHOST", "localhost"), ("[::1]:80", "[::1]"), ("[::1]]", "[::1]"), ("", "")],
 )
 def test_the_host_is_named_without_its_port(header: str, name: str) -> None:
     assert host_of(header) == name
@@ -118,26 +134,68 @@ def test_the_host_of_a_page_is_named(header: str, name: str) -> None:
     assert host_of_origin(header) == name
 
 
-def test_an_answer_is_json_until_a_message_comes_before_it() -> None:
-    sent: list[Any] = []
+def sent(act: Callable[[HttpAnswer], Awaitable[None]]) -> list[tuple[Any, ...]]:
+    """What the client gets: the status with the headers, and each piece of the body with whether more comes."""
+    found: list[tuple[Any, ...]] = []
 
     async def send(message: Any) -> None:
-        sent.append(message)
+        if message["type"] == "http.response.start":
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
+            found.append((message["status"], headers))
+        else:
+            assert message["type"] == "http.response.body"
+            found.append((message.get("body", b""), message.get("more_body", False)))
 
     async def main() -> None:
-        plain, stream = HttpAnswer(send), HttpAnswer(send)
-        await plain.message(Response(id=1, result=1), {"mcp-session-id": "s"})
-        await stream.event(Notification("a"), {"mcp-session-id": "s"})
-        await stream.message(Response(id=1, result=1), {})
-        await stream.end_stream()
+        answer = HttpAnswer(send)
+        assert answer.has_begun is False
+        await act(answer)
+        assert answer.has_begun
 
     asyncio.run(main())
-    starts = [dict(one["headers"]) for one in sent if one["type"] == "http.response.start"]
-    assert [one[b"content-type"] for one in starts] == [b"application/json", b"text/event-stream"]
-    assert [one[b"mcp-session-id"] for one in starts] == [b"s", b"s"]
-    bodies = [one for one in sent if one["type"] == "http.response.body"]
-    assert bodies[0]["body"] == b'{"jsonrpc":"2.0","id":1,"result":1}'
-    assert [one.get("more_body", False) for one in bodies] == [False, True, True, False]
+    return found
+
+
+SESSION = {"mcp-session-id": "s"}
+DONE = Response(id=1, result=1)
+DONE_JSON = b'{"jsonrpc":"2.0","id":1,"result":1}'
+JSON_HEADERS = {"content-type": "application/json", "content-length": "35", "cache-control": "no-store"}
+STREAM_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-store"}
+
+
+def test_the_only_message_is_answered_as_json() -> None:
+    found = sent(lambda answer: answer.message(DONE, SESSION))
+    assert found == [(200, {**JSON_HEADERS, **SESSION}), (DONE_JSON, False)]
+    found = sent(lambda answer: answer.message(DONE, {"allow": "\xe4"}, 404))
+    assert found == [(404, {**JSON_HEADERS, "allow": "\xe4"}), (DONE_JSON, False)]
+    assert sent(lambda answer: answer.json(DONE)) == [(200, JSON_HEADERS), (DONE_JSON, False)]
+
+
+def test_a_message_before_the_answer_begins_a_stream() -> None:
+    async def act(answer: HttpAnswer) -> None:
+        await answer.event(Notification("a"), SESSION)
+        await answer.message(DONE, {"retry-after": "1"}, 404)
+        await answer.end_stream()
+
+    first = b'event: message\ndata: {"jsonrpc":"2.0","method":"a"}\n\n'
+    last = b"event: message\ndata: " + DONE_JSON + b"\n\n"
+    assert sent(act) == [(200, {**STREAM_HEADERS, **SESSION}), (first, True), (last, True), (b"", False)]
+
+
+def test_a_stream_that_has_begun_keeps_its_headers() -> None:
+    async def act(answer: HttpAnswer) -> None:
+        await answer.begin_stream({})
+        await answer.event(Notification("a"), SESSION)
+
+    assert [one[0] for one in sent(act)] == [200, b'event: message\ndata: {"jsonrpc":"2.0","method":"a"}\n\n']
+    assert sent(act)[0] == (200, STREAM_HEADERS)
+    assert sent(lambda answer: answer.event(Notification("a")))[0] == (200, STREAM_HEADERS)
+
+
+def test_a_status_has_no_body() -> None:
+    assert sent(lambda answer: answer.status(202)) == [(202, {"content-length": "0"}), (b"", False)]
+    found = sent(lambda answer: answer.status(401, {"www-authenticate": "Bearer"}))
+    assert found == [(401, {"content-length": "0", "www-authenticate": "Bearer"}), (b"", False)]
 
 
 def test_a_client_is_waited_for_until_it_has_left() -> None:

@@ -19,6 +19,7 @@ from capx.guard.mcp.member_names import folded, name_problem
         {"argument": {"name": "a", "valuE": "b"}},
         {"context": {"Arguments": {}}},
         {"name": "read", "arguments": {"path": "/a", "Path": "/b"}},
+        {"arguments": {"path": "/a", "Path": "/b"}, "name": "read", "other": [1]},
         {"name": "read", "arguments": {"deep": [{"a": {"x": 1, "X": 2}}]}},
         {"name": "read", "argument\u017f": {}},
     ],
@@ -28,6 +29,11 @@ def test_a_name_that_differs_only_in_case_is_a_problem(params: dict[str, Any]) -
 
 
 def test_other_names_are_none() -> None:
-    params = {"name": "read", "arguments": {"Name": "x", "path": "/a", "deep": [{"a": 1}, {"A": 2}]}, "_meta": {}}
+    params = {
+        "name": "read",
+        "arguments": {"Name": "x", "path": "/a", "deep": [{"a": 1}, {"A": 2}]},
+        "_meta": {},
+        "other": 1,
+    }
     assert name_problem(params) is None
     assert folded(["Path", "\u212aind"]) == {"path", "kind"}

@@ -52,17 +52,22 @@ def test_facts_are_those_of_the_table_with_its_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "params", "code"),
+    ("method", "params", "code", "why"),
     [
-        ("tools/call", {}, -32602),
-        ("tools/call", {"name": 5}, -32602),
-        ("tools/call", {"name": "write"}, -32602),
-        ("tools/call", {"name": "read", "arguments": []}, -32602),
-        ("prompts/get", {"name": "read"}, -32602),
-        ("resources/read", {"uri": None}, -32602),
-        ("completion/complete", {}, -32602),
-        ("completion/complete", {"ref": {"type": "ref/resource"}}, -32602),
-        ("completion/complete", {"ref": {"name": "summary"}, "argument": {"name": "of", "value": 5}}, -32602),
+        ("tools/call", {}, -32602, "`name`"),
+        ("tools/call", {"name": 5}, -32602, "`name`"),
+        ("tools/call", {"name": "write"}, -32602, "Unknown tool: 'write'"),
+        ("tools/call", {"name": "read", "arguments": []}, -32602, "`arguments`"),
+        ("prompts/get", {"name": "read"}, -32602, "Unknown prompt: 'read'"),
+        ("resources/read", {"uri": None}, -32602, "`uri`"),
+        ("completion/complete", {}, -32602, "`name`"),
+        ("completion/complete", {"ref": {"type": "ref/resource"}}, -32602, "`uri`"),
+        (
+            "completion/complete",
+            {"ref": {"name": "summary"}, "argument": {"name": "of", "value": 5}},
+            -32602,
+            "`value`",
+        ),
         (
             "completion/complete",
             {
@@ -71,14 +76,15 @@ def test_facts_are_those_of_the_table_with_its_names() -> None:
                 "context": {"arguments": {"of": "b"}},
             },
             -32602,
+            '"of" is sent twice',
         ),
-        ("tools/list", {}, -32601),
-        ("tasks/cancel", {}, -32601),
-        ("", {}, -32601),
+        ("tools/list", {}, -32601, "'tools/list'"),
+        ("tasks/cancel", {}, -32601, "'tasks/cancel'"),
+        ("", {}, -32601, "''"),
     ],
 )
-def test_what_is_no_call_is_not_served(method: str, params: dict[str, Any], code: int) -> None:
-    with pytest.raises(Unserved) as error:
+def test_what_is_no_call_is_not_served(method: str, params: dict[str, Any], code: int, why: str) -> None:
+    with pytest.raises(Unserved, match=why) as error:
         requested_call(TABLE, method, params)
     assert error.value.code == code
     copy = pickle.loads(pickle.dumps(error.value))

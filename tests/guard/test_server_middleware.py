@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 import mcp_types as types
 import pytest
@@ -12,9 +13,13 @@ from mcp.server.lowlevel import Server as LowLevelServer
 
 from capx.api.mcp_messages import PROBLEM
 from capx.authority.authority import Authority
+from capx.errors import Unavailable
 from capx.guard.mcp.server import GRANTED, MCPGuard
 from capx.guard.mcp.table import ToolSpec, ToolTable
+from capx.tokens.capability import Capability
+from capx.verify.decision import Decision
 from capx_caveats import action, between, not_in, one_of
+from tests.labs.lab import Records
 from tests.labs.mcp_calls import call, held
 from tests.labs.mcp_servers import KINDS, MCPLab, as_sdk, at, code_of, send_presented
 
@@ -111,28 +116,97 @@ def test_methods_that_the_guard_does_not_know_are_refused(server: MCPLab, lab: A
     at(server, test)
 
 
-class Handlers:
-    """A low-level server whose tool does what a test says."""
+class Threads(Records):
+    """Keeps in which thread each decision was made."""
 
-    def __init__(self, lab: Authority, answer: Callable[[], types.CallToolResult]) -> None:
-        async def call_tool(context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def record(self, decision: Decision) -> None:
+        self.names.append(threading.current_thread().name)
+        super().record(decision)
+
+
+class Handlers:
+    """A low-level server whose handlers do what a test says; its tool is on the second page of its list."""
+
+    def __init__(self, lab: Authority, answer: Callable[[], Any]) -> None:
+        self.contexts: list[Any] = []
+        self.threads = Threads()
+
+        async def handled(context: Any, params: Any) -> Any:
+            self.contexts.append(context)
             return answer()
 
         async def list_tools(context: Any, params: Any) -> types.ListToolsResult:
+            if params is None or params.cursor is None:
+                return types.ListToolsResult(tools=[], next_cursor="2")
             return types.ListToolsResult(tools=[types.Tool(name="read", input_schema={"type": "object"})])
 
-        self.server: Any = LowLevelServer("files", on_call_tool=call_tool, on_list_tools=list_tools)
-        MCPGuard(lab.verifier("files"), ToolTable("files", {"read": ToolSpec("files.read", GRANTED)})).protect(
-            self.server
+        self.server: Any = LowLevelServer(
+            "files", on_call_tool=handled, on_list_tools=list_tools, on_read_resource=handled, on_ping=handled
         )
-        self._reader = held(lab, "files.read")
+        table = ToolTable("files", {"read": ToolSpec("files.read", GRANTED)}, tenant=GRANTED)
+        MCPGuard(lab.verifier("files", recorder=self.threads), table).protect(self.server)
+        self._all = held(lab, "files.*")
 
-    def answer(self) -> dict[str, Any]:
+    def answer(
+        self,
+        params: Mapping[str, Any] | None = None,
+        method: str = "tools/call",
+        capability: Capability | None = None,
+        *,
+        mode: Literal["auto", "legacy"] = "auto",
+    ) -> dict[str, Any]:
         async def run() -> dict[str, Any]:
-            async with Client(self.server) as client:
-                return await send_presented(client.session, self._reader, "tools/call", call())
+            async with Client(self.server, mode=mode) as client:
+                sent = call() if params is None else params
+                return await send_presented(client.session, capability or self._all, method, sent)
 
         return asyncio.run(run())
+
+
+def test_a_refused_request_that_is_no_call_is_an_error(lab: Authority) -> None:
+    handlers = Handlers(lab, lambda: None)
+    error = handlers.answer({"uri": "file:///a"}, "resources/read", held(lab, "files.read"))["error"]
+    assert error["code"] == 403
+    assert error["message"] == error["data"]["detail"]
+    assert error["data"]["code"] == "action_not_allowed"
+    assert handlers.contexts == []
+
+
+def test_what_is_unavailable_behind_the_guard_says_so(lab: Authority) -> None:
+    def failing() -> None:
+        raise Unavailable("the authority is away")
+
+    answer = Handlers(lab, failing).answer({"uri": "file:///a"}, "resources/read")
+    assert answer == {"error": {"code": 503, "message": "the authority is away"}}
+
+
+def test_an_error_of_an_open_method_passes(lab: Authority) -> None:
+    def failing() -> None:
+        raise MCPError(5, "not now")
+
+    assert Handlers(lab, failing).answer({}, "ping", mode="legacy") == {"error": {"code": 5, "message": "not now"}}
+
+
+def test_the_handler_gets_what_mcp_names_of_meta(lab: Authority) -> None:
+    handlers = Handlers(lab, lambda: types.CallToolResult(content=[]))
+    handlers.answer({**call(), "_meta": {"own": 1, "traceparent": "00-1", "progressToken": 7}})
+    (context,) = handlers.contexts
+    assert (context.meta["traceparent"], context.meta["progress_token"]) == ("00-1", 7)
+    assert "own" not in context.meta
+    assert "dev.capx" not in f"{context.meta} {context.params}"
+
+
+def test_a_large_request_is_judged_in_a_thread(lab: Authority) -> None:
+    handlers = Handlers(lab, lambda: types.CallToolResult(content=[]))
+    for path in ("/a", "/a" * 1000):
+        handlers.answer(call(path=path))
+    small, large = handlers.threads.names
+    assert small == threading.current_thread().name
+    assert large.startswith("capx-large")
 
 
 def test_a_server_cannot_write_a_denial_of_its_own(lab: Authority) -> None:
@@ -165,7 +239,19 @@ def test_a_middleware_inside_may_answer_with_a_model(lab: Authority) -> None:
         if context.method != "tools/call":
             return await call_next(context)
         assert "dev.capx" not in f"{context.params} {context.meta}"
-        return types.CallToolResult(content=[types.TextContent(type="text", text="short")])
+        return types.CallToolResult(content=[types.TextContent(type="text", text="short")], _meta={PROBLEM: {}})
 
     handlers.server.middleware.append(short)
-    assert handlers.answer()["content"] == [{"type": "text", "text": "short"}]
+    answer = handlers.answer()
+    assert answer["content"] == [{"type": "text", "text": "short"}]
+    assert PROBLEM not in answer.get("_meta", {})
+
+
+def test_a_middleware_inside_may_answer_with_nothing(lab: Authority) -> None:
+    handlers = Handlers(lab, types.EmptyResult)
+
+    async def nothing(context: Any, call_next: Any) -> Any:
+        return None if context.method == "ping" else await call_next(context)
+
+    handlers.server.middleware.append(nothing)
+    assert "error" not in handlers.answer({}, "ping", mode="legacy")

@@ -25,6 +25,9 @@ def test_strangers_get_half_of_the_slots() -> None:
             pass
     with slots.one(BARE), slots.one(BARE), slots.one(PRESENTED), slots.one(PRESENTED):
         pass
+    few = RequestSlots(2)
+    with few.one(BARE), pytest.raises(NoSlot, match="1 requests without a presentation"), few.one(BARE):
+        pass
 
 
 def test_who_presents_may_take_all_slots() -> None:

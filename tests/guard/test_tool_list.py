@@ -44,6 +44,8 @@ class Server:
             self.say(id=message.id, **answer)
         elif self.how == "refuses":
             self.say(id=message.id, error={"code": 1, "message": "not\x1b now"})
+        elif self.how == "refuses without a word":
+            self.say(id=message.id, error={"code": 1, "message": 5})
         else:
             at = int((message.params or {}).get("cursor", "0"))
             more = {"nextCursor": str(at + 1)} if at < 2 else {}
@@ -64,15 +66,27 @@ def listed(server: Server) -> list[str]:
 def test_all_pages_are_read_after_a_handshake() -> None:
     server = Server()
     assert listed(server) == ["tool0", "tool1", "tool2"]
-    assert [one.get("method") for one in server.got][:3] == ["initialize", None, "notifications/initialized"]
-    assert server.got[1]["error"]["code"] == -32601
+    began, refused, told, *lists = server.got
+    offered = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "capx", "version": "1"}}
+    assert (began["method"], began["params"]) == ("initialize", offered)
+    assert (refused["id"], refused["error"]["code"]) == (7, -32601)
+    assert "only lists tools" in refused["error"]["message"]
+    assert told["method"] == "notifications/initialized"
+    assert [one["params"] for one in lists] == [{}, {"cursor": "1"}, {"cursor": "2"}]
+    assert len({one["id"] for one in (began, *lists)}) == 4
 
 
 def test_a_server_without_sessions_is_told_the_version_each_time() -> None:
     server = Server("modern")
     assert listed(server) == ["tool0", "tool1", "tool2"]
     asked = [one["params"]["_meta"] for one in server.got if one.get("method") == "tools/list"]
-    assert [one["io.modelcontextprotocol/protocolVersion"] for one in asked] == ["2026-07-28"] * 3
+    prefix = "io.modelcontextprotocol/"
+    said = {
+        f"{prefix}protocolVersion": "2026-07-28",
+        f"{prefix}clientInfo": {"name": "capx", "version": "1"},
+        f"{prefix}clientCapabilities": {},
+    }
+    assert asked == [said] * 3
 
 
 @pytest.mark.parametrize(
@@ -82,6 +96,7 @@ def test_a_server_without_sessions_is_told_the_version_each_time() -> None:
         ("garbage", "the server has sent what is no message"),
         ("silent", "has not listed its tools within 0.5 seconds"),
         ("refuses", r"does not list its tools: not\\x1b now"),
+        ("refuses without a word", "does not list its tools: no reason"),
     ],
 )
 def test_a_server_that_lists_nothing_is_a_problem(how: str, says: str) -> None:

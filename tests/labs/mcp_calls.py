@@ -71,5 +71,5 @@ class Server:
             return entered.result
         if method.endswith("/list"):
             return entered.leaving(self._list(method))
-        self.ran.append((method, entered.params))
+        self.ran.append((entered.method, entered.params))
         return entered.leaving(self.result)

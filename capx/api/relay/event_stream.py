@@ -15,11 +15,13 @@ from capx.api.relay.lines import MAX_MESSAGE, TooLong
 MEDIA_TYPE: Final = "text/event-stream"
 _LINE_END: Final = re.compile(rb"\r\n|\r|\n")
 _BOM: Final = b"\xef\xbb\xbf"
+_DATA: Final = b"data: "
+"""How a line of data begins, which is no part of the message."""
 
 
 def write_event(message: Message) -> bytes:
     """Return the event that holds a message."""
-    return b"event: message\ndata: " + write_message(message) + b"\n\n"
+    return b"event: message\n" + _DATA + write_message(message) + b"\n\n"
 
 
 async def events(pieces: AsyncIterator[bytes], most: int = MAX_MESSAGE) -> AsyncGenerator[bytes]:
@@ -48,7 +50,8 @@ async def events(pieces: AsyncIterator[bytes], most: int = MAX_MESSAGE) -> Async
 
 
 async def _lines(pieces: AsyncIterator[bytes], most: int) -> AsyncGenerator[bytes]:
-    """Yield each line without its end; raises TooLong."""
+    """Yield each line without its end; raises TooLong for one that holds data of more than `most` bytes."""
+    longest = most + len(_DATA)
     line = bytearray()
     is_first, after_cr = True, False
     async for piece in pieces:
@@ -59,11 +62,11 @@ async def _lines(pieces: AsyncIterator[bytes], most: int) -> AsyncGenerator[byte
         after_cr = piece.endswith(b"\r")
         for end in ends:
             line += end
-            if len(line) > most:
+            if len(line) > longest:
                 raise TooLong(most, bytes(line[:most]))
             yield bytes(line.removeprefix(_BOM) if is_first else line)
             line.clear()
             is_first = False
         line += rest
-        if len(line) > most:
+        if len(line) > longest:
             raise TooLong(most, bytes(line[:most]))

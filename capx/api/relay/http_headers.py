@@ -42,7 +42,8 @@ def message_headers(message: Message) -> dict[str, str]:
 
 
 def _named(method: str, params: Mapping[str, Any]) -> str | None:
-    found = params.get(_NAMED_BY.get(method, ""))
+    member = _NAMED_BY.get(method)
+    found = None if member is None else params.get(member)
     return found if isinstance(found, str) else None
 
 

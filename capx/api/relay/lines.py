@@ -50,7 +50,7 @@ class TooLong(CapxError):
         found = None if _REQUEST.match(self.head) else _FIRST.match(self.head) or _LAST.search(self.tail)
         if found is None:
             return None
-        return found["text"].decode("ascii", "replace") if found["number"] is None else int(found["number"])
+        return found["text"].decode() if found["number"] is None else int(found["number"])
 
 
 class Lines:
@@ -60,7 +60,6 @@ class Lines:
         self._read = read
         self._most = most
         self._buffer = bytearray()
-        self._searched = 0
         self._dropped: bytes | None = None
         """The head of the line that is being dropped."""
         self._tail = b""
@@ -69,26 +68,27 @@ class Lines:
 
     async def next(self) -> bytes | None:
         """Return the next line without its end; None after the last. Raises TooLong."""
-        while True:
-            end = self._buffer.find(b"\n", self._searched)
-            if end >= 0 or self._ended:
-                if self._ended and not self._buffer and self._dropped is None:
-                    return None
-                line = self._take(end if end >= 0 else len(self._buffer))
-                if line.strip():
-                    return line
-                continue
-            self._searched = len(self._buffer)
-            if self._searched > self._most:
+        while (line := await self._line()) is not None:
+            if line.strip():
+                return line
+        return None
+
+    async def _line(self) -> bytes | None:
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0 and not self._ended:
+            if len(self._buffer) > self._most:
                 self._drop()
+            searched = len(self._buffer)
             piece = await self._read()
             self._ended = not piece
             self._buffer += piece
+        if self._ended and not self._buffer and self._dropped is None:
+            return None
+        return self._take(end if end >= 0 else len(self._buffer))
 
     def _take(self, end: int) -> bytes:
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
-        self._searched = 0
         head, self._dropped = self._dropped, None
         if head is not None or len(line) > self._most:
             tail = (self._tail + line[-_END:])[-_END:]
@@ -101,4 +101,3 @@ class Lines:
             self._dropped = bytes(self._buffer[:_END])
         self._tail = (self._tail + bytes(self._buffer[-_END:]))[-_END:]
         self._buffer.clear()
-        self._searched = 0

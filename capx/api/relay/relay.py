@@ -21,7 +21,6 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, Protocol
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from capx.api import remote_text
@@ -301,8 +300,7 @@ class Relay:
         """Drop a message of the server; the request that it may have answered fails, so that nobody waits for ever."""
         self._warn_once(f"a message of the server was dropped: {remote_text.text(why)}")
         if id is not None and (waiting := self._asked.get(id)) is not None and not waiting.done():
-            error = {"code": INTERNAL_ERROR, "message": f"the answer of the server cannot be passed on: {why}"}
-            waiting.set_result(Response(id=id, result=UNSET, error=error))
+            waiting.set_result(failure(id, INTERNAL_ERROR, f"the answer of the server cannot be passed on: {why}"))
 
     def _warn_once(self, sentence: str) -> None:
         # Each sentence once: the other side must not fill a log.

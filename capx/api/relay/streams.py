@@ -79,7 +79,7 @@ async def _input(transports: list[asyncio.BaseTransport]) -> Read:
         return lambda: asyncio.to_thread(os.read, _INPUT, PIECE)
     loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(limit=PIECE)
     transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(_INPUT), "rb", buffering=0)
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(_INPUT), "rb")
     )
     transports.append(transport)
     return lambda: reader.read(PIECE)
@@ -90,7 +90,7 @@ async def _output(transports: list[asyncio.BaseTransport]) -> asyncio.StreamWrit
         return _OUTPUT
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.connect_write_pipe(
-        asyncio.streams.FlowControlMixin, os.fdopen(os.dup(_OUTPUT), "wb", buffering=0)
+        asyncio.streams.FlowControlMixin, os.fdopen(os.dup(_OUTPUT), "wb")
     )
     transports.append(transport)
     # So `drain` waits until all is written: this process may end right after the last answer.

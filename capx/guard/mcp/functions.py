@@ -123,17 +123,17 @@ class GuardedFunction:
         except InvalidRequest as error:
             problem = unjudgeable(str(error))
         else:
-            if (admitted := current.admitted) is not None and not admitted.permits(self.spec.action):
-                # Before any fact is derived. If functions call each other, the guard has screened another action.
-                self._screen(current, bound)
+            # Before any fact is derived. If functions call each other, the guard has screened another action.
+            self._screen(current, bound)
             return bound, bound.stated.facts(current.own_tenant)
         # Out of the block: the denial does not carry the error.
         return current.deny(self.spec.action, problem, sent=True)
 
     def _screen(self, current: GuardedRequest, bound: BoundCall) -> None:
+        if (admitted := current.admitted) is None or admitted.permits(self.spec.action):
+            return
         try:
-            if current.admitted is not None:
-                current.admitted.screen(self.spec.action, bound.stated.stated.arguments)
+            admitted.screen(self.spec.action, bound.stated.stated.arguments)
         except Denied as denied:
             current.keep(denied)
             raise

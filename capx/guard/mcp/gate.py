@@ -12,7 +12,7 @@ Laws:
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -38,11 +38,12 @@ from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import unjudgeable
 from capx.guard.guarded_request import SMALL_BODY, GuardedRequest
 from capx.guard.mcp.arguments import Schema
-from capx.guard.mcp.definitions import KEPT, Definitions, Lister, Reading, definition_digest
+from capx.guard.mcp.definitions import KEPT, Definitions, Lister, definition_digest
 from capx.guard.mcp.member_names import name_problem
 from capx.guard.mcp.requested_call import RequestedCall, Unserved, requested_call
 from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.guard.observer import LOGGER, Observer, OnDecision
+from capx.tokens.binding import McpRequest
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Denied
 from capx.verify.suggestion import suggested_ask
@@ -66,26 +67,21 @@ class Entered:
 
     def __init__(
         self,
-        gate: "Gate",
         method: str,
-        params: Object | None,
+        params: Object | None = None,
         *,
         current: GuardedRequest | None = None,
-        asks: bool = False,
-        typed: bool = False,
         by_function: bool = False,
-        reading: Reading | None = None,
+        shown: Callable[[Any], Object] | None = None,
         result: Object | None = None,
     ) -> None:
         self.method = method
         self.params = params
         self.current = current
         self.result = result
-        self._gate = gate
-        self._asks = asks
-        self._typed = typed
         self._by_function = by_function
-        self._reading = reading
+        self._shown = shown
+        """Returns what the bearer may see of a page of a list."""
 
     def leaving(self, result: Any) -> Any:
         """Return the part of the server's result that the client may see; raises Denied or Unserved if nothing may."""
@@ -98,11 +94,9 @@ class Entered:
             raise self._withheld("its function did not judge the call")
         if self.method not in LISTS:
             return self._uncached(without_own_in_result(result))
-        if current is None or current.admitted is None:
+        if self._shown is None:
             raise self._withheld("it was not admitted")
-        if self._reading is not None:
-            self._reading.learn(result)
-        return self._gate.shown_list(self.method, result, current.admitted, asks=self._asks, typed=self._typed)
+        return self._shown(result)
 
     def _uncached(self, result: Any) -> Any:
         """Return a judged answer so that nobody keeps it for another bearer."""
@@ -156,13 +150,18 @@ class Gate:
         except InvalidRequest as error:
             raise Unserved(str(error), INVALID_PARAMS) from None
         if method in OPEN:
-            return Entered(self, method, sent)
+            return Entered(method, sent)
         current = GuardedRequest(self._verifier, self._observer, public=False)
         current.large = size > SMALL_BODY
         if method in LISTS:
             return await self._list(method, sent, own, current, typed=has_type)
         meant = requested_call(self._table, method, sent or {})
-        await self._admit(current, method, sent, own, meant)
+        received = _bound(method, sent)
+        if own.presentation is None:
+            denied = self._unpresented(meant)
+            current.keep(denied)
+            raise denied
+        await self._admit(current, own.presentation, received)
         sent = _with_known_meta(sent)
         spec = meant.spec
         if spec.judged_by_function:
@@ -172,39 +171,24 @@ class Gate:
         else:
             # Nobody says of which types these arguments are, so each may be of any.
             await _judge_as_sent(current, meant, _UNKNOWN)
-        by_function = spec.judged_by_function
-        return Entered(self, method, sent, current=current, by_function=by_function)
+        return Entered(method, sent, current=current, by_function=spec.judged_by_function)
 
-    async def _admit(
-        self,
-        current: GuardedRequest,
-        method: str,
-        params: Object | None,
-        own: OwnMeta,
-        meant: RequestedCall | None = None,
-    ) -> None:
+    async def _admit(self, current: GuardedRequest, presentation: str, received: McpRequest) -> Admitted:
         try:
-            received = bound_request(method, params)
-        except (InvalidRequest, InvalidCaveat) as error:
-            raise Unserved(f"this request cannot be presented: {error}", INVALID_PARAMS) from None
-        try:
-            if own.presentation is None:
-                raise self._unpresented(meant)
-            current.admitted = await self._verifier.admit_async(own.presentation, received)
+            current.admitted = await self._verifier.admit_async(presentation, received)
         except Denied as denied:
             current.keep(denied)
             raise
         # Only now, because it takes long for a large request, and strangers can send one.
-        if (why := await current.computed(lambda: name_problem(params or {}))) is not None:
+        if (why := await current.computed(lambda: name_problem(received.params))) is not None:
             raise Unserved(f"this request is not served: {why}", INVALID_PARAMS)
+        return current.admitted
 
-    def _unpresented(self, meant: RequestedCall | None) -> Denied:
-        if meant is None:
-            return self._verifier.denial(_NOT_PRESENTED)
+    def _unpresented(self, meant: RequestedCall) -> Denied:
         # Unlike a guard of HTTP, this one knows the action: who holds nothing can ask for it.
         action = meant.spec.action
         ask = suggested_ask((), audience=self.audience, action=action, args=meant.sent)
-        return Denied(self._verifier.denial(_NOT_PRESENTED, action).decision, ask, sent=True)
+        return Denied(self._verifier.denial(_NOT_PRESENTED, action).decision, ask)
 
     async def _judge_tool(self, current: GuardedRequest, meant: RequestedCall, lister: Lister) -> None:
         spec, name = meant.spec, meant.name
@@ -225,13 +209,18 @@ class Gate:
     ) -> Entered:
         if own.presentation is None:
             # Not an error: clients list by themselves.
-            return Entered(self, method, params, result=_private({LISTS[method]: []}, typed=typed))
-        await self._admit(current, method, params, own)
-        params = _with_known_meta(params)
-        reading = self._definitions.reading() if method == LIST_TOOLS else None
-        return Entered(self, method, params, current=current, asks=own.asks, typed=typed, reading=reading)
+            return Entered(method, result=_private({LISTS[method]: []}, typed=typed))
+        admitted = await self._admit(current, own.presentation, _bound(method, params))
+        reading = self._definitions.reading()
 
-    def shown_list(self, method: str, result: Any, admitted: Admitted, *, asks: bool, typed: bool) -> Object:
+        def shown(page: Any) -> Object:
+            if method == LIST_TOOLS:
+                reading.learn(page)
+            return self._shown_list(method, page, admitted, asks=own.asks, typed=typed)
+
+        return Entered(method, _with_known_meta(params), current=current, shown=shown)
+
+    def _shown_list(self, method: str, result: Any, admitted: Admitted, *, asks: bool, typed: bool) -> Object:
         """Return a page of a list without what the bearer may not use, nor ask for."""
         clean = object_or_none(without_own_in_result(result)) or {}
         member = LISTS[method]
@@ -262,6 +251,13 @@ def _with_known_meta(params: Object | None) -> Object | None:
         raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
     known = {name: value for name, value in meta.items() if name in _KNOWN_META or name.startswith(PROTOCOL)}
     return {**params, "_meta": known} if known else {name: value for name, value in params.items() if name != "_meta"}
+
+
+def _bound(method: str, params: Object | None) -> McpRequest:
+    try:
+        return bound_request(method, params)
+    except (InvalidRequest, InvalidCaveat) as error:
+        raise Unserved(f"this request cannot be presented: {error}", INVALID_PARAMS) from None
 
 
 async def _judge_as_sent(current: GuardedRequest, meant: RequestedCall, schema: Schema) -> None:

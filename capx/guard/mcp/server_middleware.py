@@ -57,8 +57,8 @@ class GateMiddleware:
         async def lister(method: str, params: Object) -> Any:
             # Lists of the guard are of the version of MCP that the request is of, which its `_meta` may say.
             clean, _ = without_own(ctx.params)
-            meta = {"_meta": clean["_meta"]} if clean and "_meta" in clean else {}
-            return await call_next(replace(ctx, method=method, params={**params, **meta}))
+            meta = (clean or {}).get("_meta")
+            return await call_next(replace(ctx, method=method, params={**params, "_meta": meta}))
 
         entered = await self._gate.enter(ctx.method, ctx.params, lister, size=_size(ctx.params))
         if entered.result is not None:

@@ -10,6 +10,7 @@ tools may be one action, and no tool is two. A table file is read strictly: what
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -132,7 +133,7 @@ class ToolTable:
         try:
             found = toml_reader.members(toml_reader.load(data), "", _FIELDS)
             tenant = found.get("tenant")
-            specs = {kind: _specs(found.get(kind, {}), kind, tenant) for kind in ("tool", "prompt", "method")}
+            specs = {kind: _specs(found.get(kind, {}), tenant) for kind in ("tool", "prompt", "method")}
             return toml_reader.explained(
                 "",
                 lambda: cls(
@@ -178,14 +179,11 @@ def _label(value: object, path: str) -> str:
     return found
 
 
-def _constants(what: str) -> "Any":
-    def read(value: object, path: str) -> Mapping[str, Any]:
-        found: dict[str, Any] = dict(toml_reader.table(value, path))
-        given: dict[str, Any] = {what: found}
-        toml_reader.explained(path, lambda: Call("a.b", **given))
-        return found
-
-    return read
+def _constants(what: str, value: object, path: str) -> Mapping[str, Any]:
+    found: dict[str, Any] = dict(toml_reader.table(value, path))
+    given: dict[str, Any] = {what: found}
+    toml_reader.explained(path, lambda: Call("a.b", **given))
+    return found
 
 
 _TENANTS: Final[Mapping[str, GrantedTenant | None]] = {"granted": GRANTED, "none": None}
@@ -194,8 +192,8 @@ _SPEC: Final = {
     "tenant": Field(_tenant),
     "args": Field(_renamed),
     "texts": Field(toml_reader.name_list(is_label, "the name of an argument", "names of arguments")),
-    "attributes": Field(_constants("attributes")),
-    "cost": Field(_constants("cost")),
+    "attributes": Field(partial(_constants, "attributes")),
+    "cost": Field(partial(_constants, "cost")),
     "definition": Field(toml_reader.text),
 }
 _ACTION_NEEDED: Final = {**_SPEC, "action": Field(_SPEC["action"].read, needed=True)}
@@ -209,14 +207,9 @@ def _spec_tables(value: object, path: str) -> Mapping[str, dict[str, Any]]:
     return dict(read)
 
 
-def _specs(found: Mapping[str, dict[str, Any]], kind: str, tenant: GrantedTenant | None) -> dict[str, ToolSpec]:
-    return {
-        name: toml_reader.explained(
-            toml_reader.key(kind, name),
-            lambda given=given: ToolSpec(**{"tenant": tenant, **given}),  # type: ignore[misc]
-        )
-        for name, given in found.items()
-    }
+def _specs(found: Mapping[str, dict[str, Any]], tenant: GrantedTenant | None) -> dict[str, ToolSpec]:
+    default: dict[str, Any] = {"tenant": tenant}
+    return {name: ToolSpec(**(default | given)) for name, given in found.items()}
 
 
 _FIELDS: Final = {
