@@ -34,7 +34,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.send_response(204 if is_good else 401)
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
 
