@@ -10,6 +10,9 @@ from string import Template
 from typing import NamedTuple
 
 from capx import AgentKey
+from capx.authority.people.known import FILE as KNOWN
+from capx.authority.people.known import KnownAuthorities
+from capx.intents.epoch import authority_of
 from capx.intents.intent import Intent, SignedIntent
 from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE
@@ -96,6 +99,12 @@ class Charter(NamedTuple):
         )
         _write(people / "ana.intent", intent.text())
         return cls(intent, people / "bo.key", home / "demo" / "orchestrator.key")
+
+    def introduction(self, url: str) -> dict[str, str]:
+        """Let the approver know which authority is at this URL, as an operator does; return what else it is told."""
+        id_ = authority_of(self.intent.intent.authority)
+        KnownAuthorities(self.approver.with_name(KNOWN)).demand(url, id_, trust=id_)
+        return {"authority": url, "key": str(self.approver)}
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -66,9 +66,9 @@ def run(home: Path, *, show: Show, completes: bool = True) -> Outcome:
         session.start({service: {"DEMO_TOKEN": token} for service in SERVICES})
         execution.start(envs)
         approver = children.start("approver", "approver")
-        approver.tell({"authority": desk.authority.place, "key": str(charter.approver)})
         desk.wait()
         authority = stack.enter_context(desk.authority)
+        approver.tell(charter.introduction(desk.url))
 
         intent = charter.intent.intent
         show("asked", {"principal": intent.principal, "statement": intent.statement, "rules": terms.rules})
