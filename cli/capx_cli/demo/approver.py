@@ -48,10 +48,9 @@ def main() -> None:
     job = heard()
     if job is None:
         return
-    key = Path(job["key"])
-    with PersonClient(
-        job["authority"], PrincipalKey.load(key), known=key.with_name(FILE), trust_env=False
-    ) as authority:
+    file = Path(job["key"])
+    key, known = PrincipalKey.load(file), file.with_name(FILE)
+    with PersonClient(job["authority"], key, known=known, trust_env=False) as authority:
         while heard() is not None:
             ends = time.monotonic() + _PATIENCE
             # The orchestrator asks only now, so its request may come after the first look.
