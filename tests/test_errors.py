@@ -17,6 +17,8 @@ from capx.api.jsonrpc import UnreadableMessage
 from capx.api.problems import HttpRefusal, NotThere
 from capx.api.relay.http_exchange import NotAnswered
 from capx.api.relay.lines import TooLong
+from capx.authority.people.client import Unanswered
+from capx.authority.people.known import UnknownAuthority
 from capx.errors import BrokenLog, CapxError, MalformedToken
 from capx.guard.asgi.messages import UnreadableHead
 from capx.guard.mcp.requested_call import Unserved
@@ -40,6 +42,8 @@ MADE: dict[type[CapxError], Callable[[], CapxError]] = {
     Redirected: lambda: Redirected("https://elsewhere/" + "a" * 1000),
     SplitView: lambda: SplitView("one note", "another note"),
     TooLong: lambda: TooLong(9, b'{"id":7'),
+    Unanswered: lambda: Unanswered("a" * 43, "the authority did not answer"),
+    UnknownAuthority: lambda: UnknownAuthority("https://capx.example", "a" * 22),
     UnreadableHead: lambda: UnreadableHead(NO_TOKEN),
     UnreadableMessage: lambda: UnreadableMessage("this is no message", -32700, 7),
     Unserved: lambda: Unserved("unknown tool", -32602),

@@ -97,6 +97,8 @@ def test_who_is_removed_or_has_another_key_gets_no_more(people: People) -> None:
             assert list(events) == []
         with people.client(office.ben) as ben, pytest.raises(UnprovenPerson):
             ben.inbox()
+        with people.client(office.ben) as ben, pytest.raises(UnprovenPerson):
+            next(ben.watch())
 
 
 def test_who_left_the_group_sees_nothing_any_more(people: People) -> None:

@@ -256,7 +256,8 @@ class PersonClient:
         timeout = httpx.Timeout(_SILENCE, connect=operation.seconds)
         with self._client.stream("GET", operation.path, headers=headers, timeout=timeout) as answer:
             if answer.status_code != 200:
-                read_response(WholeResponse(answer.status_code, answer.read()), Inbox, self.origin)
+                self._refuse(WholeResponse(answer.status_code, answer.read()))
+                return
             for kind, data in _events(answer.iter_lines()):
                 if kind == "inbox":
                     yield decode(data.encode(), Inbox)
@@ -266,6 +267,15 @@ class PersonClient:
                     )
                 elif kind == "end":
                     return
+
+    def _refuse(self, answer: WholeResponse) -> None:
+        """Raise the error of an answer; return if the epoch has changed since the request was signed."""
+        was = self._epoch
+        try:
+            read_response(answer, Inbox, self.origin)
+        except HttpRefusal as refused:
+            if refused.code != "unproven_person" or self.epoch() == was:
+                raise _as_unproven(refused) from None
 
     def _call(self, operation: Operation[Concatenate[Authority, Person, P], R], *asked: P.args, **named: P.kwargs) -> R:
         """Sign a request with the arguments that its function takes after the person, and read its answer."""
