@@ -1,4 +1,4 @@
-"""Streams of inboxes: the list at once and when it changes, the end of whoever is removed, and bounds for each person."""
+"""Streams of inboxes: the list at once and when it changes, the end of who is removed, and bounds for each person."""
 
 import contextlib
 import json

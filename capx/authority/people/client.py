@@ -221,7 +221,10 @@ class PersonClient:
 
     def answer(self, inquiry: Inquiry, *, yes: bool) -> RequestRecord:
         """Sign an answer to what was shown, and send it. For a request of an approval, only a no: see `approve`."""
-        verdict = Verdict.sign(inquiry, self._key, yes=yes, at=int(time.time()))
+        return self.hand_in(Verdict.sign(inquiry, self._key, yes=yes, at=int(time.time())))
+
+    def hand_in(self, verdict: Verdict) -> RequestRecord:
+        """Send an answer that this person has signed."""
         asked = OwnVerdict(yes=verdict.yes, at=verdict.at, signature=verdict.signature)
         return self._call(operations.answer, asked, id=verdict.request)
 
