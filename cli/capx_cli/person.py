@@ -79,7 +79,7 @@ class PersonOperations:
         self, intent: SignedIntent, *, expires: When | None, agent_key: str | None, seal_to: str | None
     ) -> OpenedOnIntent:
         """Open a task on an intent; InvalidRequest if it gets nothing, also because it is of somebody else."""
-        with _own():
+        with _named_wrong():
             return self._client.open(intent, expires=expires, agent_key=agent_key, seal_to=seal_to)
 
     def task_page(
@@ -152,16 +152,21 @@ class PersonOperations:
         return self._client.withdraw(task_id, dry_run=dry_run)
 
     def revoke(self, task_id: str, target: str, *, dry_run: bool) -> Revocation:
-        """Revoke a node or a capability in a task of the person."""
-        return self._client.revoke(task_id, target, dry_run=dry_run)
+        """Revoke a node or a capability in a task of the person; InvalidRequest for one that is not in it."""
+        with _named_wrong():
+            return self._client.revoke(task_id, target, dry_run=dry_run)
 
     def withdraw_intent(self, intent: Intent | SignedIntent, *, dry_run: bool) -> WithdrawnIntent:
         """Withdraw an intent of the person."""
-        with _own():
+        with _named_wrong():
             return self._client.withdraw_intent(intent, dry_run=dry_run)
 
-    def decisions(self, task_id: str) -> Iterator[OwnDecision]:
-        """The decisions in a task of the person, the newest first."""
+    def decisions(self, task_id: str) -> Iterator[Event]:
+        """The decisions in a task of the person, the newest first; people are told no positions, so these are 0."""
+        for one in self._decisions(task_id):
+            yield Event(position=0, at=one.at, kind="decision", body=bytes(one.facts), hash=b"")
+
+    def _decisions(self, task_id: str) -> Iterator[OwnDecision]:
         page = self._client.decisions(task_id, limit=MOST)
         while True:
             yield from page.items
@@ -175,12 +180,12 @@ class PersonOperations:
 
 
 @contextmanager
-def _own() -> Generator[None]:
-    """Raise InvalidRequest in place of the refusal of what is somebody else's: a denial, as that of a policy."""
+def _named_wrong() -> Generator[None]:
+    """Raise InvalidRequest in place of the refusal of what is not the person's."""
     try:
         yield
     except HttpRefusal as refused:
-        if refused.code != "not_yours":
+        if refused.code not in {"not_yours", "unknown_target"}:
             raise
         raise InvalidRequest(str(refused)) from None
 
