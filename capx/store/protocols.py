@@ -382,9 +382,9 @@ class Writing(Reading, Protocol):
         """Copy what another store holds: its epoch, log, tasks, intents, deaths and counters.
 
         The transaction may go on afterwards. Sightings, burnt presentations, requests, grants and the counts of
-        revocations are not copied: everything that they are about is dead in the new epoch. Nor are the cursors of hooks:
-        in the new epoch, a hook begins at the head. StoreProblem if this store is not empty, or the other one is not
-        whole.
+        revocations are not copied: everything that they are about is dead in the new epoch. Nor are the cursors of
+        hooks: in the new epoch, a hook begins at the head. StoreProblem if this store is not empty, or the other one is
+        not whole.
         """
         ...
 

@@ -49,10 +49,10 @@ def key_options(command: F) -> F:
         ),
         click.option(
             "--key-agent",
-            metavar="NAME[=ed25519:…]",
+            metavar="NAME",
             expose_value=False,
             callback=_kept(_AGENT),
-            help="Instead: your name, and your key is in ssh-agent. Which one, if it holds several of Ed25519.",
+            help="Instead: your name, for a key in ssh-agent. NAME=ed25519:… says which, if it holds several.",
         ),
     )
     return added

@@ -475,7 +475,7 @@ def test_where_nobody_serves_the_error_says_so(elsewhere: Elsewhere) -> None:
 def test_completion_signs_nothing(elsewhere: Elsewhere) -> None:
     ana = elsewhere.shell("ana", trusts=False)
     said = ana("x", _CAPX_COMPLETE="bash_complete", COMP_WORDS="capx task show ", COMP_CWORD="3")
-    assert (said.out, said.err) == ("", "")
+    assert (said.out.strip(), said.err) == ("", "")
 
 
 # A key in ssh-agent.

@@ -117,9 +117,8 @@ def test_a_person_has_few_streams_and_others_have_theirs(people: People) -> None
         streams = [held.enter_context(stream(people, people.office.ben)) for _ in range(INBOXES_OF_ONE)]
         for events in streams:
             next(events)
-        headers = {"accept": "text/event-stream"}
         header = people.proof(people.office.ben, "GET", INBOX)
-        refused = people.sent("GET", INBOX, header, **headers)
+        refused = people.sent("GET", INBOX, header, accept="text/event-stream")
         assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         assert people.asked(people.office.ben, "GET", INBOX).status_code == 200
         other = held.enter_context(stream(people, people.office.ana))

@@ -218,9 +218,7 @@ class RemoteAuthority:
     ) -> list[TaskRecord]:
         """Some of the tasks, in the order in which they were opened, as `Authority.task_page`; at most 1 000."""
         before, after = (id_ and _task_id(id_) for id_ in (before, after))
-        asked = messages.TaskPageQuery(
-            limit=min(PAGE, limit), before=before, after=after, active=active, intent=intent
-        )
+        asked = messages.TaskPageQuery(limit=min(PAGE, limit), before=before, after=after, active=active, intent=intent)
         return self._call(operations.task_page, asked)
 
     def task(self, task_id: str) -> TaskRecord:

@@ -165,7 +165,7 @@ class SqlRows(SqlRequestRows, SqlTreeRows):
         principal: str | None = None,
         intent: str | None = None,
     ) -> list[TaskRecord]:
-        # An intent has fewer tasks than its principal: SQLite, which does not know that, must take the index of intents.
+        # An intent has fewer tasks than its principal: SQLite, which does not know that, must take that of intents.
         of_principal = "principal = ?" if intent is None else f"{self.plain}principal = ?"
         chosen = [(of_principal, principal), ("intent = ?", intent)]
         conditions = ["1 = 1", *(condition for condition, value in chosen if value is not None)]

@@ -215,7 +215,7 @@ _TASKS: "View[TaskRecord]" = View(
 )
 
 
-@task.command("list")
+@task.command("list", short_help="List the newest tasks, the newest last.")
 @json_option
 @click.option("--active", is_flag=True, help="Only tasks that have not ended.")
 @click.option("--intent", metavar="DIGEST", help="Only the tasks on this intent.")
