@@ -20,6 +20,7 @@ Modules:
     relay/           a relay between a client and a server of MCP
     mcp_messages     what capx adds to messages of MCP, and how it refuses there
     resource_auth    how a resource proves a report: a MAC under its audience's key
+    person_auth      how a person proves a request: a signature of their key
 
 Law: an answer that is incomplete, or too late, does not count.
 """

@@ -16,6 +16,7 @@ Modules:
 
     intent           the document, its digest and its signature
     verdict_message  what a person signs who answers a request
+    person_message   what a person signs to prove a request over the network
     principal_key    the key of a person, and its file
     epoch            the name of an authority in an intent: its id, and when the epoch of its store began
 """

@@ -20,6 +20,7 @@ from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.crypto.ed25519 import public_text
 from capx.intents.epoch import authority_of
+from capx.tokens.approval_caveat import approval
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted, Pending
@@ -409,6 +410,18 @@ def test_a_request_is_denied_from_elsewhere(elsewhere: Elsewhere) -> None:
     assert "you have no request" in elsewhere.shell("eve")("requests", "deny", request, "--yes", code=2).err
 
 
+def test_the_approval_of_a_call_is_given_from_elsewhere(elsewhere: Elsewhere) -> None:
+    ben, bundle = elsewhere.shell("ben"), elsewhere.opened()
+    clerk = bundle.delegate(to="clerk", approval=approval(by=[elsewhere.office.ben.public]))
+    asking = ("ask", "crm.accounts.read", "--approval", "--with", "account=a-1", "--url", elsewhere.origin)
+    ben(*asking, token=clerk.text, code=1)
+    (item,) = (one for one in ben("requests", "list", "--json").json if one["task"] == bundle.task)
+    assert (item["for_call"], item["mine"]) == (True, True)
+    assert "Approve" not in ben("requests", "approve", item["id"], "--yes", "--uses", "2").err
+    approved = Bundle.parse(ben(*asking, token=clerk.text).out.strip())
+    assert len(approved.approvals) == 1
+
+
 def test_the_inbox_is_watched_from_elsewhere(elsewhere: Elsewhere) -> None:
     ben = elsewhere.shell("ben")
     watching = Following(ben, "requests", "watch", "--json")
@@ -504,6 +517,13 @@ def test_a_person_whose_key_is_in_ssh_agent_signs_and_opens(tmp_path: Path) -> N
             assert opened.token
             # There is no key file, so it lies with the keys of the home.
             assert (shell.home / "principals" / "known").read_text().startswith(served.url)
+            # The approval of a call needs the secret itself.
+            clerk = Bundle.parse(opened.token).delegate(to="clerk", approval=approval(by=[public]))
+            request = clerk.approval_request("crm.accounts.read", args={})
+            (tmp_path / "call.ask").write_text(json.dumps(request.document()))
+            asked = ("requests", "approve", "--file", str(tmp_path / "call.ask"), "--yes", *as_ana)
+            refused = shell(*asked, code=1, CAPX_AUTHORITY="")
+            assert "needs the secret of your key, and ssh-agent keeps it" in refused.err
             agent.add("another")
             assert "name the public key that you mean" in shell("task", "list", *as_ana, code=3).err
             both = (*as_ana, "--key-file", str(office.key_file("ben")))

@@ -268,7 +268,7 @@ def test_a_changed_definition_in_a_list_of_a_client_counts(lab: Authority, reade
     assert "has changed" in str(unserved(server, presented(reader, call(path="/a"))))
 
 
-def test_a_list_that_was_asked_for_before_a_change_approves_nothing(lab: Authority, reader: Capability) -> None:
+def test_a_list_asked_for_before_a_change_approves_nothing(lab: Authority, reader: Capability) -> None:
     table = ToolTable("files", {"read": ToolSpec("files.read", GRANTED, definition=definition_digest(READ))})
     server = Server(Gate(lab.verifier("files"), table))
 
