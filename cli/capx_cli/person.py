@@ -199,6 +199,9 @@ def _confirm(unknown: UnknownAuthority) -> None:
         )
     screen.note(f"You have not used {unknown.origin} before. It says that it is the authority", screen.STRONG)
     screen.note(f"  {unknown.authority}", screen.STRONG)
-    screen.note("Its operator sees the id with capx doctor. Whoever has another id could ask you to sign for others.")
+    screen.note(
+        "Its operator sees the id with capx doctor. If it is another one, somebody else answers there, who could"
+    )
+    screen.note("have you sign intents for another authority.")
     if not click.confirm("Is this the id that its operator told you?", err=True):
         raise Unusable("nothing was signed, and the authority is not trusted")
