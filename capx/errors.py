@@ -13,6 +13,7 @@
     ├── HttpRefusal          the client's: an HTTP request that the authority does not serve (capx.api.problems)
     ├── UnreadableMessage    the sender's: a message of JSON-RPC that is not served (capx.api.jsonrpc)
     ├── TooLong              the sender's: a line of more bytes than are read (capx.api.relay.lines)
+    ├── UnprovenPerson       the person's: a request that no key of theirs has proven (capx.api.person_auth)
     ├── Unserved             the client's: a request of MCP that no guard serves (capx.guard.mcp.requested_call)
     ├── Gone, NotAnswered    the other side's: a peer of a proxy that has ended, or gave no answer (capx.api.relay)
     ├── NotTaken             the receiver's: a hook that has not taken a notice (capx.server.notify.webhook)
@@ -20,6 +21,7 @@
     ├── Withheld             the service's: its code may not answer this request (capx.guard.asgi.response_gate)
     ├── ConfigurationProblem the operator's: keys, homes, guards set up so that they cannot work
     │   ├── KeyProblem       a key file or key that may not be used
+    │   ├── OtherAuthority   a place has another authority than a person knows (capx.authority.people.known)
     │   └── InvalidFile      a policy file that cannot be used; says where (capx.policy.toml_reader)
     └── StoreProblem         the store's: gone, full, locked, of another version, rolled back
         ├── BrokenLog        the log was changed after it was written; says where

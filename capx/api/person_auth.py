@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from capx.crypto.base64url import b64u, unb64u
-from capx.errors import InvalidRequest, MalformedToken
+from capx.errors import CapxError, InvalidRequest, MalformedToken
 from capx.intents.person_message import PersonRequest
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 from capx_caveats import SAFE_INTEGER, is_label
@@ -38,7 +38,7 @@ _PORTS: Final = {"http": "80", "https": "443"}
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-class UnprovenPerson(InvalidRequest):
+class UnprovenPerson(CapxError):
     """The request has no valid proof of a person, or an old one, or one that came before."""
 
 
@@ -70,8 +70,8 @@ class PersonClaim(Struct, frozen=True):
         """Raise UnprovenPerson outside the window of the proof; it says so before any name is looked up."""
         if not self.at - WINDOW_BEFORE <= now <= self.at + WINDOW_AFTER:
             raise UnprovenPerson(
-                f"the request was signed at {self.at}, and the clock here says {now}: it is good from {WINDOW_BEFORE} "
-                f"seconds before to {WINDOW_AFTER} seconds after its time, so set the clock"
+                f"the request was signed at {self.at}, and the authority's clock says {now}: it is good from "
+                f"{WINDOW_BEFORE} seconds before to {WINDOW_AFTER} seconds after its time, so set the clock"
             )
 
     @property

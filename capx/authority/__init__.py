@@ -24,10 +24,10 @@ Modules:
     statements                that a call is permitted, for a third party that holds no key
     graph/                    the execution graph, and what a revocation would affect
     in_process                the authority for an agent in the same process
-    people/                   what people elsewhere may do, each with their own key, and their client
     remote/                   the authority in another process, for operators: operations, client, messages
+    people/                   the authority over the network, for people: operations, client, messages
 
-`capx.RemoteAuthority` needs httpx, so this package does not export it.
+`capx.RemoteAuthority` and `capx.PersonClient` need httpx, so this package does not export them.
 """
 
 from capx.authority.authority import Authority

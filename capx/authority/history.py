@@ -84,18 +84,22 @@ class History:
         before: str | None = None,
         after: str | None = None,
         active: bool = False,
+        intent: str | None = None,
     ) -> list[TaskRecord]:
         """At most `limit` tasks, in the order in which they were opened: the newest, or the newest before a task.
 
-        With `after`, the first ones after a task. `active` leaves out those that have ended. UnknownTask if there is no
-        task with the id that was given.
+        With `after`, the first ones after a task. `active` leaves out those that have ended. With `intent`, its digest,
+        only the tasks on that intent, among which must be those with the ids that were given. UnknownTask if there is
+        no task with the id that was given.
         """
         now = self._now()
         with self.store.read() as reading:
             for id_ in (before, after):
                 if id_ is not None:
                     known_task(reading, id_)
-            found = reading.task_page(limit=limit, before=before, after=after, alive_at=now if active else None)
+            found = reading.task_page(
+                limit=limit, before=before, after=after, alive_at=now if active else None, intent=intent
+            )
             return [as_of(task, now) for task in found]
 
     def task(self, task_id: str) -> TaskRecord:

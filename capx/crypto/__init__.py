@@ -10,6 +10,7 @@ Modules:
     hashing, base64url, canonical_json, strict_json     MACs, digests, and how bytes and JSON are written
     ed25519                                             signatures
     named_key, agent_key                                keys with a name: of a person, and of an agent
+    ssh_agent                                           keys of people whose secret stays in ssh-agent
     sealed                                              text that only the owner of one key can read
     boxes                                               the key of a demand, for its approvers and for a resource
     keys, key_file                                      root keys, audience keys, and the files that hold them

@@ -8,7 +8,7 @@ signature.
 """
 
 from functools import lru_cache
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from nacl import bindings, exceptions
 
@@ -27,6 +27,24 @@ _ENCODED: Final = 43
 """The characters of a public key in base64url."""
 
 
+class Signs(Protocol):
+    """A key pair, wherever its secret is: a `Signer`, or a key in ssh-agent (capx.crypto.ssh_agent)."""
+
+    @property
+    def public(self) -> bytes:
+        """The public key: 32 bytes."""
+        ...
+
+    @property
+    def seed(self) -> bytes:
+        """The seed that the key pair is derived from: a secret. KeyProblem if it is kept elsewhere."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature of a message: 64 bytes."""
+        ...
+
+
 class Signer:
     """Signs with the key pair that is derived from a seed (32 bytes); `public` verifies its signatures."""
 
@@ -39,6 +57,7 @@ class Signer:
             raise KeyProblem(f"a key has exactly {SEED} bytes, this one {len(self._secret)}")
         if len(set(self._secret)) == 1:
             raise KeyProblem("one repeated byte is a placeholder, not a key: generate a random one")
+        self.public: bytes
         self.public, self._secret = bindings.crypto_sign_seed_keypair(self._secret)
 
     @property

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from capx.crypto import key_file
 from capx.crypto.base64url import b64u, unb64u
-from capx.crypto.ed25519 import ALGORITHM, SEED, Signer, public_text
+from capx.crypto.ed25519 import ALGORITHM, SEED, Signer, Signs, public_text
 from capx.crypto.hashing import digest
 from capx.errors import KeyProblem, MalformedToken
 from capx_caveats import is_label
@@ -45,7 +45,7 @@ class NamedKey:
     kind: ClassVar[str]
     """The first word of the file."""
 
-    def __init__(self, name: str, signer: Signer) -> None:
+    def __init__(self, name: str, signer: Signs) -> None:
         self.name = name
         self._signer = signer
         if not is_label(name):

@@ -7,10 +7,11 @@ intents of other people.
 """
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from capx.crypto.base64url import b64u
 from capx.crypto.boxes import open_box
+from capx.crypto.ed25519 import Signer, parse_public
 from capx.crypto.named_key import NamedKey
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, SignedIntent
@@ -26,6 +27,23 @@ class PrincipalKey(NamedKey):
     __slots__ = ()
 
     kind: ClassVar[str] = "principal"
+
+    @classmethod
+    def in_ssh_agent(cls, name: str, public: str | None = None) -> Self:
+        """Return the key that ssh-agent holds, for the principal with this name; KeyProblem if it is not there.
+
+        `public` (`ed25519:` and 43 characters) says which one, if it holds several of Ed25519. Such a key signs
+        intents, answers and requests, but approves no calls: that needs its secret. Whoever is root where the agent
+        runs, or to where it is forwarded, can sign with it.
+        """
+        from capx.crypto.ssh_agent import signer  # few keys are there
+
+        return cls(name, signer(None if public is None else parse_public(public)))
+
+    @property
+    def can_approve_calls(self) -> bool:
+        """Whether its secret is at hand, which opens the box of a demand for approvals."""
+        return isinstance(self._signer, Signer)
 
     def sign(self, message: bytes) -> str:
         """Return the signature of a message: 64 bytes in base64url."""

@@ -25,7 +25,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from capx.crypto.ed25519 import PUBLIC, SIGNATURE, Signer, is_signed, weakness
+from capx.crypto.ed25519 import PUBLIC, SIGNATURE, Signs, is_signed, weakness
 from capx.errors import CapxError, InvalidRequest, KeyProblem
 from capx.ledger.base64_text import b64, unb64
 from capx_caveats import SAFE_INTEGER
@@ -105,7 +105,7 @@ class NoteKey(Struct, frozen=True):
 class NoteSigner:
     """Signs notes for a log."""
 
-    def __init__(self, name: str, signer: Signer) -> None:
+    def __init__(self, name: str, signer: Signs) -> None:
         self.key = NoteKey(name, signer.public)
         self._signer = signer
 
@@ -117,7 +117,7 @@ class NoteSigner:
 class Cosigner:
     """Cosigns checkpoints for a witness."""
 
-    def __init__(self, name: str, signer: Signer) -> None:
+    def __init__(self, name: str, signer: Signs) -> None:
         self.key = NoteKey(name, signer.public, WITNESS)
         self._signer = signer
 

@@ -8,7 +8,7 @@ Law: these keys are never derived from a key that an authority has, or the autho
 
 from typing import ClassVar
 
-from capx.crypto.ed25519 import Signer
+from capx.crypto.ed25519 import Signs
 from capx.crypto.named_key import NamedKey
 from capx.errors import KeyProblem
 from capx.ledger.note import Cosigner, NoteKey, NoteSigner, is_key_name
@@ -19,7 +19,7 @@ class _NoteKey(NamedKey):
 
     __slots__ = ()
 
-    def __init__(self, name: str, signer: Signer) -> None:
+    def __init__(self, name: str, signer: Signs) -> None:
         super().__init__(name, signer)
         if not is_key_name(name):
             raise KeyProblem(f"{name!r:.80} cannot name {self._whose()}: use no spaces and no plus")

@@ -6,12 +6,11 @@ each answer anyway. What is signed is what was shown. A `no` to the question sig
 
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import call_approval, inbox, own_keys, screen, target
+from capx_cli import call_approval, inbox, screen, target
 from capx_cli.escape import clean
 from capx_cli.failure import DONE, NOTHING
 
@@ -26,15 +25,13 @@ def give(
     *,
     yes: bool,
     name: str | None,
-    key_file: Path | None,
     sure: bool,
     as_json: bool,
     signing: call_approval.Signing = call_approval.AS_USUAL,
 ) -> int:
     """Show the request, sign the answer to it and hand it in; return the exit code.
 
-    `name` says who answers, and `key_file` has their key. If `sure`, sign without a question. `signing` is for a
-    request for an approval.
+    `name` says who answers. If `sure`, sign without a question. `signing` is for a request for an approval.
     """
     from capx.authority.requests.verdict import Verdict
     from capx.errors import InvalidRequest
@@ -43,8 +40,8 @@ def give(
         raise click.UsageError(f"{typed} may mean another request when --yes signs it: name the request by its id")
     if not sure and not sys.stdin.isatty():
         raise click.UsageError("there is no terminal to ask on: read the output of capx requests show, then give --yes")
-    key = own_keys.load(name, key_file)
-    with target.authority() as authority:
+    key = target.signing_key(name)
+    with target.anyone(key) as authority:
         inquiry = authority.inquiry(inbox.request_id(authority, typed))
         is_call = inquiry.request.to_approve is not None
         if not is_call and (signing.uses is not None or signing.lasts is not None):
@@ -78,7 +75,7 @@ def _means_it(inquiry: "Inquiry", name: str, *, yes: bool) -> bool:
     return False
 
 
-def _why_not(authority: "target.Operations", inquiry: "Inquiry", key: "PrincipalKey", *, yes: bool) -> str | None:
+def _why_not(authority: "target.Anyone", inquiry: "Inquiry", key: "PrincipalKey", *, yes: bool) -> str | None:
     """Return why this person cannot give this answer, as far as this command knows; None if they may."""
     from capx.authority.authority import Authority
 

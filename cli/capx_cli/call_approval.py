@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from capx.tokens.approval_request import ApprovalRequest
     from capx.tokens.discharge import Discharge
     from capx_caveats import Caveat
-    from capx_cli.target import Operations
+    from capx_cli.target import Anyone
     from capx_cli.token_output import Output
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -220,15 +220,13 @@ def show_discharge(discharge: "Discharge") -> None:
     screen.say(f"  id {found['id']}: capx revoke takes the approval back", screen.QUIET)
 
 
-def approve_file(
-    file: str, *, name: str | None, key_file: Path | None, sure: bool, signing: Signing, output: "Output"
-) -> int:
+def approve_file(file: str, *, name: str | None, sure: bool, signing: Signing, output: "Output") -> int:
     """Show the request in a file, sign its approval, and write that; return the exit code."""
     from capx.errors import InvalidRequest
 
     request = read_request(file)
     other = None if signing.cosign is None else read_discharge(str(signing.cosign))
-    key = own_keys.load(name, key_file)
+    key = own_keys.chosen(name)
     if why := why_not(request.caveat, key):
         return nothing(why)
     show_request(request, other, on_stderr=True)
@@ -255,7 +253,7 @@ def deny_file(file: str, *, as_json: bool) -> int:
 
 
 def sign_online(
-    authority: "Operations", inquiry: "Inquiry", key: "PrincipalKey", signing: Signing
+    authority: "Anyone", inquiry: "Inquiry", key: "PrincipalKey", signing: Signing
 ) -> "tuple[Any, Discharge]":
     """Sign the approval of a request at an authority, and hand it in; return the request and the approval."""
     from capx.tokens.approval_request import ApprovalRequest
@@ -273,6 +271,8 @@ def sign_online(
 
 def why_not(caveat: "ApprovalCaveat", key: "PrincipalKey") -> str | None:
     """Return why this person cannot approve a call with this demand; None if they may."""
+    if not key.can_approve_calls:
+        return "the approval of a call needs the secret of your key, and ssh-agent keeps it: use a key file"
     if key.public in caveat.approvers:
         return None
     return f"{key.name} cannot approve this call with the key {key.public}: it needs {caveat.wanted()}"

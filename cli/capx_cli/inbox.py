@@ -8,14 +8,16 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from msgspec import to_builtins
 
-from capx_cli import intents, phrases, screen
+from capx_cli import intents, phrases, screen, target
 from capx_cli.view import View
 
 if TYPE_CHECKING:
+    from capx.authority.people.messages import InboxItem
     from capx.authority.requests.inquiry import Inquiry
     from capx.store.records import RequestRecord
-    from capx_cli.target import Operations
+    from capx_cli.target import Anyone
 
 LAST: Final = "last"
 """The name of the request that a person was asked for last."""
@@ -37,19 +39,26 @@ _FACTS: Final = (
 """The members of a request as JSON, in this order."""
 
 
-def request_id(authority: "Operations", typed: str) -> str:
+def request_id(authority: "Anyone", typed: str) -> str:
     """Return the id that is meant: an id, its first characters, or `last`: the last that a person was asked for."""
     if typed == LAST:
-        asked = [request.id for request in authority.requests() if request.approvers]
+        asked = [id_ for id_, asks in _known(authority) if asks]
         if not asked:
             raise click.UsageError("no request needs an answer from a person")
         return asked[-1]
     if not _SHORTEST <= len(typed) < _ID_LENGTH:
         return typed
-    found = [request.id for request in authority.requests() if request.id.startswith(typed)]
+    found = [id_ for id_, _ in _known(authority) if id_.startswith(typed)]
     if len(found) > 1:
         raise click.UsageError(f"{len(found)} requests begin with {typed}: type more of the id")
     return found[0] if found else typed
+
+
+def _known(authority: "Anyone") -> list[tuple[str, bool]]:
+    """Return the ids of requests, each with whether it asks a person; for a person, those in their inbox."""
+    if (me := target.as_person(authority)) is not None:
+        return [(item.id, item.mine) for item in me.inbox().items]
+    return [(request.id, bool(request.approvers)) for request in authority.requests()]
 
 
 def show(inquiry: "Inquiry", *, on_stderr: bool = False) -> None:
@@ -140,6 +149,27 @@ REQUESTS: "View[RequestRecord]" = View(
     spare=("TASK", "APPROVERS", "LEFT", "WHO"),
 )
 """Requests, with what an approver needs to choose one."""
+
+
+def _item_as_json(item: "InboxItem") -> dict[str, Any]:
+    args = None if item.args is None else json.loads(item.args)
+    return {**phrases.with_instants(to_builtins(item)), "args": args}
+
+
+WAITING: "View[InboxItem]" = View(
+    _item_as_json,
+    {
+        "REQUEST": "id",
+        "ACTION": lambda item: f"{item.action}@{item.audience}",
+        "WHO": lambda item: phrases.holder(item.labels).removeprefix("task > "),
+        "LEFT": lambda item: phrases.time_left(item.until),
+        "ANSWERS": lambda item: "you" if item.mine else "others",
+        "WORK": lambda item: "yours" if item.yours else "of others",
+        "TASK": "task",
+    },
+    spare=("TASK", "WORK", "LEFT", "WHO"),
+)
+"""What waits for a person elsewhere, or is about their work."""
 
 
 def inquiry_as_json(inquiry: "Inquiry") -> dict[str, Any]:

@@ -1,20 +1,106 @@
-"""The keys in the home: one file each, those of people in `principals/`, as `capx principal new` writes them.
+"""The keys of people: one file each, as `capx principal new` writes them, or in ssh-agent.
 
-Law: the file itself says whose key it is. If it is not clear which key is meant, none is used.
+    --key-file FILE · --key-agent NAME · else the file that CAPX_PERSON_KEY_FILE names · else principals/ in the home
+
+Laws: the file itself says whose key it is. If it is not clear which key is meant, none is used. Where somebody else
+would get to know the key, as at an authority elsewhere, it is never looked for in the home.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from capx_cli.arguments import with_options
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+VARIABLE = "CAPX_PERSON_KEY_FILE"
 _FOLDER = "principals"
+_FILE, _AGENT = "capx.key_file", "capx.key_agent"
+
+
+def _kept(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def keep(context: click.Context, _: click.Parameter, typed: Any) -> None:
+        if typed is not None:
+            context.meta[name] = typed
+
+    return keep
+
+
+def key_options(command: F) -> F:
+    """Add `--key-file` and `--key-agent`, for commands in which a person signs."""
+    added: F = with_options(  # type: ignore[assignment]
+        command,
+        click.option(
+            "--key-file",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            expose_value=False,
+            callback=_kept(_FILE),
+            help=f"Your key, as capx principal new made it. Else: {VARIABLE}; then, except for an authority elsewhere, "
+            "the key in principals/ of the home.",
+        ),
+        click.option(
+            "--key-agent",
+            metavar="NAME",
+            expose_value=False,
+            callback=_kept(_AGENT),
+            help="Instead: your name, for a key in ssh-agent. NAME=ed25519:… says which, if it holds several.",
+        ),
+    )
+    return added
+
+
+def is_given() -> bool:
+    """Whether a key was named on the command line."""
+    return bool(_typed(_FILE) or _typed(_AGENT))
+
+
+def chosen(name: str | None) -> "PrincipalKey":
+    """Return the key that was given, else that of the named person in the home, else the only one there is."""
+    return named(name) or load(name, None)
+
+
+def named(name: str | None) -> "PrincipalKey | None":
+    """Return the key that was given by an option or the variable, None if none was; it must be of this person."""
+    agent: str | None = _typed(_AGENT)
+    if agent is None:
+        file = key_file()
+        return None if file is None else load(name, file)
+    from capx.intents.principal_key import PrincipalKey
+
+    if _typed(_FILE) is not None:
+        raise click.UsageError("give only one of --key-file and --key-agent")
+    owner, _, public = agent.partition("=ed25519:")
+    key = PrincipalKey.in_ssh_agent(owner, f"ed25519:{public}" if public else None)
+    if name not in {None, owner}:
+        raise click.UsageError(f"--key-agent gives the key of {owner}, not of {name:.80}")
+    return key
+
+
+def key_file() -> Path | None:
+    """Return the file that was given, or that the variable names."""
+    typed: Path | None = _typed(_FILE)
+    in_environment = os.environ.get(VARIABLE)
+    return typed or (Path(in_environment) if in_environment else None)
+
+
+def beside_key(name: str) -> Path:
+    """Return the path of a file beside the key that was given; for one in ssh-agent, in principals/ of the home."""
+    file = None if _typed(_AGENT) else key_file()
+    return new_file(name).with_name(name) if file is None else file.with_name(name)
+
+
+def _typed(what: str) -> Any:
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(what)
 
 
 def new_file(name: str, kind: str = _FOLDER, instead: str = "--key-file") -> Path:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from capx.tokens.effective.effective import Effective
     from capx.tokens.revocation_key import RevocationKey
     from capx_caveats import Caveat, Presented
-    from capx_cli.target import Operations
+    from capx_cli.target import Anyone, Operations
     from capx_cli.view import Line
 
 
@@ -92,7 +92,7 @@ LAST = 2**53 - 1
 """The largest possible position, the same in a store and over HTTP."""
 
 
-def task_id(authority: "Operations", typed: str) -> str:
+def task_id(authority: "Anyone", typed: str) -> str:
     """Return the task id that is meant; `last` is the task that was opened last."""
     if typed != "last":
         return typed
@@ -256,9 +256,10 @@ def what_died(key: str, *, is_root: bool) -> str:
 
 
 def said_end(what: str, end: str, position: int | None, *, again: bool) -> None:
-    """Say that something ended now, or had ended before."""
+    """Say that something ended now, or had ended before; people are told no position."""
     when = f"was {end} before" if again else f"is {end}"
-    screen.say(f"{what} {when}, at position {position} of the log", "" if again else screen.GOOD)
+    at = "" if position is None else f", at position {position} of the log"
+    screen.say(f"{what} {when}{at}", "" if again else screen.GOOD)
 
 
 def with_instants(facts: "dict[str, Any] | Struct") -> "dict[str, Any]":

@@ -1,9 +1,12 @@
 """Which authority a command works with.
 
-    --authority PLACE · else CAPX_AUTHORITY: unix:/…/authority.sock, one that `capx serve` runs · else the home
+    --authority PLACE · else CAPX_AUTHORITY · else the home
 
-Law: if a place is named, the command does not use the home, so nobody changes another store than they meant. A command
-that needs root keys or the store itself refuses a place.
+    unix:/…/authority.sock    one that `capx serve` runs, for operators
+    https://HOST[:PORT]       the same, for one person; http:// only at a loopback address
+
+Laws: if a place is named, the command does not use the home, so nobody changes another store than they meant. A command
+that needs root keys or the store itself refuses a place. One that is only for operators refuses the place of a person.
 """
 
 import os
@@ -15,17 +18,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from capx_cli import own_keys
+from capx_cli.arguments import with_options
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
     from capx.authority.authority import Authority
     from capx.authority.remote.client import RemoteAuthority
+    from capx.intents.principal_key import PrincipalKey
+    from capx_cli.person import PersonOperations
 
     Operations = Authority | RemoteAuthority
+    Anyone = Operations | PersonOperations
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_KEY = "capx.authority"
+_KEY, _TRUST = "capx.authority", "capx.trust"
+_OF_PEOPLE = ("https://", "http://")
 
 
 def _keep(context: click.Context, _: click.Parameter, place: str | None) -> None:
@@ -46,6 +55,35 @@ def authority_option(command: F) -> F:
     return option(command)
 
 
+def _trusted(context: click.Context, _: click.Parameter, id_: str | None) -> None:
+    if id_ is not None:
+        context.meta[_TRUST] = id_
+
+
+def person_options(command: F) -> F:
+    """Add `--authority` and who a person is, for commands that operators and people can carry out."""
+    added: F = with_options(  # type: ignore[assignment]
+        command,
+        click.option(
+            "--authority",
+            metavar="PLACE",
+            expose_value=False,
+            callback=_keep,
+            help="The authority: unix:/run/capx/authority.sock for operators, or https://capx.example for you alone. "
+            "Else: CAPX_AUTHORITY, the home; CAPX_AUTHORITY_URL is for agents.",
+        ),
+        own_keys.key_options,
+        click.option(
+            "--trust",
+            metavar="ID",
+            expose_value=False,
+            callback=_trusted,
+            help="The id of the authority at https://…, which its operator told you; needed once.",
+        ),
+    )
+    return added
+
+
 def elsewhere() -> str | None:
     """Return the place of an authority that is not the home, if one was named."""
     context = click.get_current_context(silent=True)
@@ -53,18 +91,90 @@ def elsewhere() -> str | None:
     return named or os.environ.get("CAPX_AUTHORITY") or None
 
 
-def authority() -> "Operations":
-    """Open the authority that is meant."""
+def authority(*, signs: bool = False) -> "Operations":
+    """Open the authority that is meant, for an operator; `signs` if a person signs with their key all the same."""
+    demand_operator()
+    if _typed_trust() is not None or (own_keys.is_given() and not signs):
+        raise click.UsageError(
+            "--key-file, --key-agent and --trust are of a person at an authority elsewhere: name it with "
+            "--authority https://…"
+        )
     place = elsewhere()
     if place is None:
         from capx.authority.authority import Authority
 
         return Authority.open_home()
-    if find_spec("httpx") is None:
-        raise Unusable("an authority elsewhere needs httpx: pip install 'capx-auth[httpx]'")
+    _demand_httpx()
     from capx.authority.remote.client import RemoteAuthority
 
     return RemoteAuthority(place)
+
+
+def origin() -> str | None:
+    """Return where a person dials the authority, if such a place was named; InvalidRequest for no origin."""
+    place = elsewhere()
+    if place is None or not place.lower().startswith(_OF_PEOPLE):
+        return None
+    from capx.api.person_auth import origin_of
+
+    return origin_of(place)
+
+
+def demand_operator(what: str | None = None) -> None:
+    """Raise UsageError if the place of a person was named, for what only operators can do: this command, or `what`."""
+    if (at := origin()) is not None:
+        what = what or click.get_current_context().command_path
+        raise click.UsageError(
+            f"{what} is for operators, and {at} serves people: name the socket of capx serve "
+            "(--authority unix:PATH), or leave out --authority and CAPX_AUTHORITY to use the home here"
+        )
+
+
+def signing_key(name: str | None) -> "PrincipalKey":
+    """Return the key with which a person signs; UsageError if it is missing, or not of the person with this name."""
+    return own_keys.chosen(name) if origin() is None else _persons_key(name)
+
+
+def person(key: "PrincipalKey | None" = None) -> "PersonOperations":
+    """Open the authority of a person, which `origin` names; with their key, if it is not read yet."""
+    at = origin() or ""
+    _demand_httpx()
+    from capx_cli.person import PersonOperations
+
+    key = key or _persons_key(None)
+    return PersonOperations.met(at, key, known=own_keys.beside_key("known"), trust=_typed_trust())
+
+
+def anyone(key: "PrincipalKey | None" = None) -> "Anyone":
+    """Open the authority that is meant, for an operator or for a person; `key` is what they sign with anyway."""
+    return authority(signs=key is not None) if origin() is None else person(key)
+
+
+def as_person(opened: "Anyone") -> "PersonOperations | None":
+    """Return the authority of a person, or None for one of operators."""
+    if origin() is None:
+        return None
+    from capx_cli.person import PersonOperations
+
+    return opened if isinstance(opened, PersonOperations) else None
+
+
+def _persons_key(name: str | None) -> "PrincipalKey":
+    if (key := own_keys.named(name)) is None:
+        raise click.UsageError(
+            f"{origin()} must know who you are: name your key with --key-file FILE or {own_keys.VARIABLE}"
+        )
+    return key
+
+
+def _typed_trust() -> str | None:
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(_TRUST)
+
+
+def _demand_httpx() -> None:
+    if find_spec("httpx") is None:
+        raise Unusable("an authority elsewhere needs httpx: pip install 'capx-auth[httpx]'")
 
 
 def home_authority(what: str) -> "Authority":

@@ -102,7 +102,7 @@ def test_a_module_has_a_test_of_its_name_or_is_in_the_table() -> None:
 
 
 def test_the_table_is_short_and_names_what_is_there() -> None:
-    assert len(ELSEWHERE) < 40
+    assert len(ELSEWHERE) <= 40
     assert {elsewhere(module) for module in MODULES if not has_test(module)} == set(ELSEWHERE)
     assert [test for test in ELSEWHERE.values() if not (TESTS / test).is_file()] == []
 

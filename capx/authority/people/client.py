@@ -221,7 +221,10 @@ class PersonClient:
 
     def answer(self, inquiry: Inquiry, *, yes: bool) -> RequestRecord:
         """Sign an answer to what was shown, and send it. For a request of an approval, only a no: see `approve`."""
-        verdict = Verdict.sign(inquiry, self._key, yes=yes, at=int(time.time()))
+        return self.hand_in(Verdict.sign(inquiry, self._key, yes=yes, at=int(time.time())))
+
+    def hand_in(self, verdict: Verdict) -> RequestRecord:
+        """Send an answer that this person has signed."""
         asked = OwnVerdict(yes=verdict.yes, at=verdict.at, signature=verdict.signature)
         return self._call(operations.answer, asked, id=verdict.request)
 
@@ -256,7 +259,8 @@ class PersonClient:
         timeout = httpx.Timeout(_SILENCE, connect=operation.seconds)
         with self._client.stream("GET", operation.path, headers=headers, timeout=timeout) as answer:
             if answer.status_code != 200:
-                read_response(WholeResponse(answer.status_code, answer.read()), Inbox, self.origin)
+                self._refuse(WholeResponse(answer.status_code, answer.read()))
+                return
             for kind, data in _events(answer.iter_lines()):
                 if kind == "inbox":
                     yield decode(data.encode(), Inbox)
@@ -266,6 +270,15 @@ class PersonClient:
                     )
                 elif kind == "end":
                     return
+
+    def _refuse(self, answer: WholeResponse) -> None:
+        """Raise the error of an answer; return if the epoch has changed since the request was signed."""
+        was = self._epoch
+        try:
+            read_response(answer, Inbox, self.origin)
+        except HttpRefusal as refused:
+            if refused.code != "unproven_person" or self.epoch() == was:
+                raise _as_unproven(refused) from None
 
     def _call(self, operation: Operation[Concatenate[Authority, Person, P], R], *asked: P.args, **named: P.kwargs) -> R:
         """Sign a request with the arguments that its function takes after the person, and read its answer."""

@@ -35,7 +35,7 @@ class UnknownAuthority(InvalidRequest):
         return type(self), (self.origin, self.authority), vars(self)
 
 
-class OtherAuthority(InvalidRequest):
+class OtherAuthority(ConfigurationProblem):
     """Another authority is at a place than the one that a person has confirmed there, or a known one is elsewhere."""
 
 

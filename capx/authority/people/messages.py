@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from capx.api.messages.base import Count, Id, Label, RequestBody, Text
-from capx.authority.remote.messages import IntentDocument, IntentFile, Time
+from capx.authority.remote.messages import Digest, IntentDocument, IntentFile, Time
 from capx.authority.requests.inquiry import Inquiry
 from capx.store.records import RequestCounts, RequestRecord, TaskRecord
 from capx.tokens.bundle import Bundle
@@ -19,7 +19,6 @@ SHOWN: Final = 50
 MOST: Final = 200
 """The most items of a page."""
 Limit = Annotated[int, Meta(ge=1, le=MOST)]
-Digest = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$(?!\n)")]
 
 
 class AuthorityNow(Struct, frozen=True):

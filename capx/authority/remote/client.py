@@ -214,10 +214,11 @@ class RemoteAuthority:
         before: str | None = None,
         after: str | None = None,
         active: bool = False,
+        intent: str | None = None,
     ) -> list[TaskRecord]:
         """Some of the tasks, in the order in which they were opened, as `Authority.task_page`; at most 1 000."""
         before, after = (id_ and _task_id(id_) for id_ in (before, after))
-        asked = messages.TaskPageQuery(limit=min(PAGE, limit), before=before, after=after, active=active)
+        asked = messages.TaskPageQuery(limit=min(PAGE, limit), before=before, after=after, active=active, intent=intent)
         return self._call(operations.task_page, asked)
 
     def task(self, task_id: str) -> TaskRecord:

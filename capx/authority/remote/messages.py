@@ -22,6 +22,7 @@ PAGE = 1_000
 """The most events in one answer."""
 
 Limit = Annotated[int, Meta(ge=1, le=PAGE)]
+Digest = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{43}$(?!\n)")]
 Time = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)] | Annotated[str, Meta(max_length=40)]
 """Unix seconds, RFC 3339, or a duration such as `15m` from now."""
 
@@ -147,12 +148,16 @@ class TasksQuery(RequestBody, frozen=True):
 
 
 class TaskPageQuery(RequestBody, frozen=True):
-    """Selects the newest tasks, also before the task `before`, or the first ones after `after`."""
+    """Selects the newest tasks, also before the task `before`, or the first ones after `after`.
+
+    With `intent`, a digest, only those on that intent.
+    """
 
     limit: Limit = SHOWN
     before: Id | None = None
     after: Id | None = None
     active: bool = False
+    intent: Digest | None = None
 
 
 class GraphQuery(RequestBody, frozen=True):

@@ -58,7 +58,9 @@ def tasks(authority: Authority, asked: messages.TasksQuery) -> list[TaskRecord]:
 @operation("GET", "/task-page", problems=(404,))
 def task_page(authority: Authority, asked: messages.TaskPageQuery) -> list[TaskRecord]:
     """List some of the tasks, in the order in which they were opened: the newest, or those before or after one."""
-    return authority.task_page(limit=asked.limit, before=asked.before, after=asked.after, active=asked.active)
+    return authority.task_page(
+        limit=asked.limit, before=asked.before, after=asked.after, active=asked.active, intent=asked.intent
+    )
 
 
 @operation("GET", "/tasks/{id}", problems=(404,))

@@ -36,6 +36,8 @@ _FINDINGS: View[Finding] = View(
 def doctor(as_json: bool) -> int:
     """Check home, keys, store, log and installation. The exit code is 3 if something is broken.
 
+    If CAPX_AUTHORITY is https://…, check whether that authority knows you, and no home.
+
     Example: capx doctor
     """
     from capx.authority.home import home_folder
@@ -51,6 +53,9 @@ def _findings(home: Path) -> Iterator[Finding]:
 
     yield _python()
     yield from _distribution()
+    if target.origin() is not None:
+        yield _tried("authority", _knows_me)
+        return
     if (place := target.elsewhere()) is not None:
         yield _tried("authority", lambda: _answers(place))
     yield _owned("home", home, f"{home} is a folder that only you may use")
@@ -200,6 +205,17 @@ def _consents(home: Path) -> Iterator[Finding]:
                 yield "consents", WARNING, f"{request.action} at {request.audience}, {lives}, and {grant.why}: {cure}"
     except CapxError as error:
         yield "consents", FAIL, without_passwords(str(error))
+
+
+def _knows_me() -> str:
+    from capx.intents.epoch import authority_of
+
+    with target.person() as me:
+        ahead = int(time.time()) - me.now.now
+        me.prove()
+        off = f"the clock here is {abs(ahead)} s {'ahead' if ahead > 0 else 'behind'}"
+        clocks = "the clocks agree" if abs(ahead) < 2 else off
+        return f"{me.origin} is the authority {authority_of(me.epoch())}, and knows {me.name} by this key; {clocks}"
 
 
 def _answers(place: str) -> str:

@@ -42,13 +42,13 @@ _AGAIN = 10.0
     help="Only the newest N tasks; without it, the newest 100.",
 )
 @click.option("--watch", is_flag=True, help="Draw it again when something happens, until Ctrl-C.")
-@target.authority_option
+@target.person_options
 def graph(task_id: str | None, shape: str | None, as_json: bool, limit: int | None, watch: bool) -> None:
     """Draw the execution graph of the newest tasks, or of TASK (`last` is the newest), with the dead parts marked.
 
     Agents delegate offline, so a node appears when its token is first used. What a task has spent of its budgets is
     below its name. What one resource reports about a task is bounded: at most 1,000 nodes, and 100 if many tasks are
-    drawn. What is not shown is counted below the name of the task.
+    drawn. What is not shown is counted below the name of the task. An authority elsewhere draws one task of yours.
 
     Example: capx graph last
     """
@@ -59,16 +59,18 @@ def graph(task_id: str | None, shape: str | None, as_json: bool, limit: int | No
     shape = "json" if as_json else shape or "text"
     if watch and (shape != "text" or not sys.stdout.isatty()):
         raise click.UsageError("--watch draws text on a terminal: for a program use capx log --follow --json")
-    with target.authority() as authority:
-        with screen.busy("reading the log"):
+    if watch:
+        target.demand_operator("--watch follows the log, which")
+        with target.authority() as authority:
             wanted = None if task_id is None else phrases.task_id(authority, task_id)
-            found = _read(authority, wanted, limit)
-        if watch:
-            _watch(authority, wanted, limit, found)
-        else:
-            _write(found, shape)
-            if found.graph.older:
-                screen.note(f"{_older(found.graph)}: use --limit N, or capx graph TASK", screen.QUIET)
+            _watch(authority, wanted, limit, _read(authority, wanted, limit))
+        return
+    with target.anyone() as opened, screen.busy("reading the log"):
+        wanted = None if task_id is None else phrases.task_id(opened, task_id)
+        found = _read(opened, wanted, limit)
+    _write(found, shape)
+    if found.graph.older:
+        screen.note(f"{_older(found.graph)}: use --limit N, or capx graph TASK", screen.QUIET)
 
 
 class _Read(NamedTuple):
@@ -83,7 +85,7 @@ class _Read(NamedTuple):
         return [(tree, self.tasks.get(tree.task)) for tree in self.graph.trees]
 
 
-def _read(authority: "target.Operations", wanted: str | None, limit: int | None) -> _Read:
+def _read(authority: "target.Anyone", wanted: str | None, limit: int | None) -> _Read:
     from capx.authority.history import MOST_TREES
 
     graph = authority.graph(wanted) if limit is None else authority.graph(limit=limit)

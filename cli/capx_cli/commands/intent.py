@@ -1,20 +1,19 @@
 """`capx intent`: handle what a person asks for, from their words to its end."""
 
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from capx_cli import agent_keys, intents, own_keys, phrases, screen, target
-from capx_cli.arguments import file_option, repeatable
+from capx_cli.arguments import repeatable
 from capx_cli.failure import DENIED, DONE
 from capx_cli.name_value import arguments
 from capx_cli.view import json_option, show_one
 
 if TYPE_CHECKING:
     from capx.authority.intent_use import WithdrawnIntent
-    from capx.intents.intent import SignedIntent
+    from capx.intents.intent import Intent, SignedIntent
 
 
 @click.group(cls=phrases.InOrder)
@@ -29,7 +28,11 @@ def intent() -> None:
 
 
 @intent.command("new", short_help="Write the document of an intent.")
-@click.option("--principal", required=True, metavar="NAME", help="Who asks: their name in the policy.")
+@click.option(
+    "--principal",
+    metavar="NAME",
+    help="Who asks: their name in the policy. Default, for an authority elsewhere: the owner of the key.",
+)
 @click.option("--purpose", required=True, metavar="NAME", help="The policy's name for this kind of work.")
 @click.option("--statement", required=True, metavar="TEXT", help="What they ask for, in their own words.")
 @click.option("--tenant", metavar="NAME", help="The customer that the work is for.")
@@ -51,8 +54,8 @@ def intent() -> None:
     "--not-after", default="8h", metavar="WHEN", help="Until when it opens tasks: 1d, or RFC 3339. Default: 8h."
 )
 @click.option("--for", "epoch", metavar="EPOCH", help="The authority that it is for. Default: that of the home.")
-@target.authority_option
-def new(*, parameters: tuple[str, ...], epoch: str | None, **asked: Any) -> None:
+@target.person_options
+def new(*, principal: str | None, parameters: tuple[str, ...], epoch: str | None, **asked: Any) -> None:
     """Write the document of an intent to standard output, for its principal to sign.
 
     An intent is for one authority, which its EPOCH names; capx doctor shows the epoch there. The default is the
@@ -62,22 +65,26 @@ def new(*, parameters: tuple[str, ...], epoch: str | None, **asked: Any) -> None
     """
     from capx.intents.intent import Intent
 
+    if principal is None:
+        if target.origin() is None:
+            raise click.UsageError("Missing option '--principal'")
+        principal = target.signing_key(None).name
     if epoch is None:
-        with target.authority() as authority:
+        with target.anyone() as authority:
             epoch = authority.epoch()
     values: Any = arguments(parameters)
-    made = Intent.written(authority=epoch, now=int(time.time()), parameters=values, **asked)
+    made = Intent.written(principal=principal, authority=epoch, now=int(time.time()), parameters=values, **asked)
     screen.as_json(made.document())
 
 
 @intent.command("sign", short_help="Sign an intent, with the key of its principal.")
 @click.argument("file", default=intents.STDIN)
-@file_option("--key-file", "The key of its principal. Default: their key in principals/ of the home.")
-def sign(file: str, key_file: Path | None) -> None:
+@own_keys.key_options
+def sign(file: str) -> None:
     """Show what FILE asks for, sign it, and write it with its signature to standard output.
 
-    The key is the one that capx principal new made. An operator who has the signed file can open tasks with it, as
-    often as it says, only at the authority that it names.
+    The key is that of its principal, which capx principal new made. An operator who has the signed file can open tasks
+    with it, as often as it says, only at the authority that it names.
 
     Example: capx intent sign qbr.json --key-file ana.key > qbr.intent
     """
@@ -86,7 +93,7 @@ def sign(file: str, key_file: Path | None) -> None:
     read = intents.read(file)
     if isinstance(read, SignedIntent):
         raise click.UsageError(f"the intent in {file} is signed already")
-    key = own_keys.load(None if key_file else read.principal, key_file)
+    key = own_keys.chosen(None if own_keys.is_given() else read.principal)
     signed = key.sign_intent(read)
     intents.say(f"{intents.named(read.principal)} asks for this, and signs it:", screen.STRONG, on_stderr=True)
     intents.tell(read, on_stderr=True)
@@ -152,23 +159,37 @@ def list_(as_json: bool) -> None:
 @click.argument("meant", metavar="DIGEST|FILE")
 @click.option("--dry-run", is_flag=True, help="Only show what would be dead.")
 @json_option
-@target.authority_option
+@target.person_options
 def withdraw(meant: str, dry_run: bool, as_json: bool) -> None:
     """Withdraw the intent with this DIGEST, or in FILE: it opens nothing any more, and its tasks are withdrawn.
 
     When the command returns, all tokens of these tasks are dead. You can also withdraw an intent that was never opened.
+    At an authority elsewhere, give the FILE of your own intent, signed or not.
 
     Example: capx intent withdraw qbr.intent
     """
     from capx.intents.intent import is_digest
 
-    digest = meant if is_digest(meant) else intents.document(intents.read(meant)).digest
-    with target.authority() as authority, screen.busy("withdrawing"):
-        withdrawn = authority.withdraw_intent(digest, dry_run=dry_run)
+    read = None if is_digest(meant) else intents.document(intents.read(meant))
+    if target.origin() is not None:
+        withdrawn = _withdrawn_elsewhere(read, dry_run=dry_run)
+    else:
+        with target.authority() as authority, screen.busy("withdrawing"):
+            withdrawn = authority.withdraw_intent(meant if read is None else read.digest, dry_run=dry_run)
     if as_json:
         screen.as_json(phrases.with_instants(withdrawn))
     else:
         _say(withdrawn)
+
+
+def _withdrawn_elsewhere(read: "Intent | None", *, dry_run: bool) -> "WithdrawnIntent":
+    if read is None:
+        raise click.UsageError(
+            f"{target.origin()} cannot tell from a digest whose intent it is, if it was never opened: give the FILE of "
+            "your intent, signed or not; or end its tasks with capx task withdraw"
+        )
+    with target.person() as me, screen.busy("withdrawing"):
+        return me.withdraw_intent(read, dry_run=dry_run)
 
 
 def _why_not(signed: "SignedIntent", key: str | None) -> str | None:

@@ -52,15 +52,18 @@ def new(name: str, key_file: Path | None) -> None:
 
 @principal.command(short_help="Show the public half of a person's key.")
 @click.argument("name", required=False)
-@file_option("--key-file", "Read the key from this file. Default: the key of NAME in principals/ of the home.")
-def show(name: str | None, key_file: Path | None) -> None:
+@own_keys.key_options
+def show(name: str | None) -> None:
     """Write the public half of the key of NAME to standard output, as capx principal new did.
+
+    With --key-agent, the key is in ssh-agent: ssh-keygen -t ed25519 made it, and ssh-add added it.
 
     Example: capx principal show --key-file ana.key
     """
-    if name is None and key_file is None:
+    key = own_keys.load(name, None) if name is not None and not own_keys.is_given() else own_keys.named(name)
+    if key is None:
         raise click.UsageError("give NAME, or --key-file FILE")
-    _tell_public(own_keys.load(name, key_file))
+    _tell_public(key)
 
 
 def _facts(found: "Principal") -> dict[str, Any]:

@@ -13,8 +13,11 @@ from capx_cli.token_output import Output, demand_free
 from capx_cli.view import json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from capx.authority.people.messages import Inbox
+    from capx.store.records import RequestCounts
 
 _NEWS = frozenset(
     {
@@ -49,36 +52,56 @@ def requests() -> None:
     "--task", "task_id", metavar="TASK", shell_complete=completion.tasks, help="Only the requests of one task."
 )
 @json_option
-@target.authority_option
+@target.person_options
 def list_(with_answered: bool, task_id: str | None, as_json: bool) -> None:
     """List the requests that wait for a person, the oldest first.
 
-    TASK is a task id, or `last` for the task that was opened last.
+    At an authority elsewhere, these are what asks you, and what is about your work; with --task, the requests of one
+    task of yours. TASK is a task id, or `last` for the task that was opened last.
 
     Example: capx requests list --task last --all
     """
-    with target.authority() as authority:
+    with target.anyone() as authority:
+        if task_id is None and not with_answered and (me := target.as_person(authority)) is not None:
+            _list_inbox(me.inbox(), as_json)
+            return
         task = None if task_id is None else phrases.task_id(authority, task_id)
         found = authority.requests(task=task, pending=not with_answered)
     nothing = "No agent has asked for anything." if with_answered else inbox.NOTHING_WAITS
     inbox.REQUESTS.show(found, as_json, nothing=nothing, without=None if with_answered else "STATE")
 
 
+def _list_inbox(found: "Inbox", as_json: bool) -> None:
+    inbox.WAITING.show(found.items, as_json, nothing="Nothing waits for you, and nothing of your work waits.")
+    if found.more:
+        screen.note(f"{found.more} more wait: answer some of these first", "yellow")
+
+
 @requests.command("show", cls=phrases.TakesIds, short_help="Show who asks, for what, and its state.")
 @click.argument("request_id", metavar="REQUEST", shell_complete=completion.requests)
 @json_option
-@target.authority_option
+@target.person_options
 def show(request_id: str, as_json: bool) -> None:
     """Show a request: who asks, on whose intent, what it would add, with which restrictions, and its state.
 
     Example: capx requests show last
     """
-    with target.authority() as authority:
-        found = authority.inquiry(inbox.request_id(authority, request_id))
+    counts: Sequence[RequestCounts] = ()
+    with target.anyone() as authority:
+        meant = inbox.request_id(authority, request_id)
+        if (me := target.as_person(authority)) is None:
+            found = authority.inquiry(meant)
+        else:
+            shown = me.shown(meant)
+            found, counts = shown.inquiry, shown.counts
     if as_json:
-        screen.as_json(inbox.inquiry_as_json(found))
-    else:
-        inbox.show(found)
+        screen.as_json({**inbox.inquiry_as_json(found), **({"counts": counts} if counts else {})})
+        return
+    inbox.show(found)
+    if counts:
+        asked = phrases.counted(counts[-1].of_all, "request")
+        at = f"{counts[-1].of_audience} of them at {found.request.audience}"
+        screen.say(f"  the agent that asks has made {asked}, {at}")
 
 
 def _answering(command: "Callable[..., int]") -> "Callable[..., int]":
@@ -95,16 +118,11 @@ def _answering(command: "Callable[..., int]") -> "Callable[..., int]":
             "--as",
             "name",
             metavar="NAME",
-            help="Who answers: a principal of the policy. Default: the owner of the key in --key-file.",
-        ),
-        arguments.file_option(
-            "--key-file",
-            "Their key, as capx principal new made it. Default: the key of NAME, or the only key, in principals/ of "
-            "the home.",
+            help="Who answers: a principal of the policy. Default: the owner of the key.",
         ),
         click.option("--yes", "sure", is_flag=True, help="Do not ask for confirmation."),
         click.option("--json", "as_json", is_flag=True, help="Write JSON. What is signed goes to standard error."),
-        target.authority_option,
+        target.person_options,
     )
 
 
@@ -137,7 +155,7 @@ def approve(
         raise click.UsageError("there is no terminal to ask on: read capx approval show FILE, then give --yes")
     if out is not None:
         demand_free(out)
-    chosen = {name: how[name] for name in ("name", "key_file", "sure")}
+    chosen = {name: how[name] for name in ("name", "sure")}
     return call_approval.approve_file(file, signing=signing, output=output, **chosen)
 
 
@@ -173,18 +191,33 @@ def _demand_only_file(typed: str | None, how: "Mapping[str, Any]") -> None:
 
 @requests.command("watch", short_help="Show what waits, and what is new, until Ctrl-C.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON: one request a line, whenever its state changes.")
-@target.authority_option
+@target.person_options
 def watch(as_json: bool) -> None:
     """Show what waits for a person, then new requests and each change of a request, until Ctrl-C.
 
     Example: capx requests watch
     """
     with contextlib.suppress(KeyboardInterrupt):
+        if target.origin() is not None:
+            _watch_inbox(as_json)
         with target.authority() as authority:
             mark = tail.end_of(authority)
             for request in authority.requests(pending=True):
                 _tell(authority, request.id, as_json)
         tail.on(mark, lambda authority, read: _tell_news(authority, read, as_json))
+
+
+def _watch_inbox(as_json: bool) -> None:
+    """Show the inbox of a person, then what is new in it, and how what has left it ended."""
+    seen: dict[str, None] = {}
+    with target.person() as me:
+        for found in me.watch():
+            now = dict.fromkeys(item.id for item in found.items)
+            # What left it was answered, or its time is over.
+            for id_ in (*(one for one in seen if one not in now), *(one for one in now if one not in seen)):
+                _tell(me, id_, as_json)
+            # Beyond 200, what leaves only makes room.
+            seen = now
 
 
 def _tell_news(authority: "target.Operations", read: tail.Read, as_json: bool) -> None:
@@ -197,7 +230,7 @@ def _tell_news(authority: "target.Operations", read: tail.Read, as_json: bool) -
             _tell(authority, about.request, as_json)
 
 
-def _tell(authority: "target.Operations", request_id: str, as_json: bool) -> None:
+def _tell(authority: "target.Anyone", request_id: str, as_json: bool) -> None:
     """Show a request that a person must answer, or answered; what the policy grants by itself is not shown."""
     from capx.errors import InvalidRequest
 

@@ -13,7 +13,7 @@ from capx_cli import agent_keys, completion, phrases, screen
 from capx_cli.commands.task import DRY_RUN, say_dying
 from capx_cli.failure import DONE, NOTHING, UNUSABLE
 from capx_cli.target import authority as open_authority
-from capx_cli.target import authority_option, home_authority
+from capx_cli.target import home_authority, origin, person, person_options
 from capx_cli.tokens import read_bundle, token_option
 from capx_cli.view import json_option
 
@@ -78,8 +78,15 @@ def _seconds(_: click.Context, __: click.Parameter, typed: str | None) -> float 
     metavar="[SECONDS]",
     help="Wait until all followers have seen it, for 30 s at most or SECONDS. Exits with 3 if some have not.",
 )
+@click.option(
+    "--task",
+    "task_id",
+    metavar="TASK",
+    shell_complete=completion.tasks,
+    help="At an authority elsewhere: the task of yours that TARGET is in.",
+)
 @json_option
-@authority_option
+@person_options
 @token_option
 def revoke(
     *,
@@ -92,6 +99,7 @@ def revoke(
     force: bool,
     dry_run: bool,
     wait: float | None,
+    task_id: str | None,
     as_json: bool,
     token_file: str | None,
 ) -> int:
@@ -104,6 +112,8 @@ def revoke(
     With --key, everything dies that names this public key of an agent: what is bound to it, and what was delegated from
     that. No task can be opened for the key any more. An agent whose key was stolen needs a new key.
 
+    At an authority elsewhere, you revoke a node or a capability of a task of yours: capx graph TASK shows them.
+
     Example: capx revoke last --dry-run
     """
     _demand_one(target=target, held=held, kid=kid, key=key, issued_before=issued_before, where=where)
@@ -111,6 +121,8 @@ def revoke(
         raise click.UsageError("a dry run revokes nothing, so there is nothing to wait for: leave out --wait")
     if force and issued_before is None:
         raise click.UsageError("--force works only with --issued-before: leave it out")
+    if origin() is not None or task_id is not None:
+        return _revoke_in_task(target if wait is None else None, task_id, dry_run=dry_run, as_json=as_json)
     selected = _selection(where)
     with open_authority() as authority:
         named: dict[str, Any] = {"kid": kid, "key": key, "where": selected or None}
@@ -141,6 +153,25 @@ def revoke(
     if not revoked.killed:
         return NOTHING
     return UNUSABLE if unaware else DONE
+
+
+def _revoke_in_task(target: str | None, task_id: str | None, *, dry_run: bool, as_json: bool) -> int:
+    """Revoke something in a task of a person; UsageError for what they cannot name."""
+    if (at := origin()) is None:
+        raise click.UsageError("--task is for an authority elsewhere: here, TARGET says enough")
+    if target is None:
+        raise click.UsageError(f"at {at} you can only revoke a TARGET, without --wait")
+    if task_id is None:
+        raise click.UsageError(
+            f"{at} revokes in one task of yours: give --task TASK, or end it as a whole with capx task withdraw"
+        )
+    with person() as me, screen.busy("revoking"):
+        revoked = me.revoke(phrases.task_id(me, task_id), target, dry_run=dry_run)
+    if as_json:
+        screen.as_json(_as_json(revoked, None, False))
+    else:
+        _say(revoked)
+    return DONE if revoked.killed else NOTHING
 
 
 def _demand_one(**given: object) -> None:

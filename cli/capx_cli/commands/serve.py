@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli import policies, screen
+from capx_cli import policies, screen, target
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def serve(
 
     Example: capx serve --listen 127.0.0.1:8411
     """
+    target.demand_operator()
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
         raise Unusable(f"serving needs {', '.join(missing)}: pip install 'capx-auth[serve]'")
     from capx.authority.authority import Authority

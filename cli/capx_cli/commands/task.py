@@ -8,16 +8,18 @@ import click
 
 from capx_cli import agent_keys, arguments, completion, inbox, intents, phrases, screen, target
 from capx_cli.failure import DONE
-from capx_cli.token_output import Output, output_options
+from capx_cli.token_output import SEALED, SECRET, Output, output_options
 from capx_cli.view import Page, View, json_option, page_options, say_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from capx.api.messages.outcomes import Ended, Impact
     from capx.authority.opening import OpenedTask
+    from capx.authority.people.messages import OpenedOnIntent
     from capx.intents.intent import Intent, SignedIntent
     from capx.store.records import RequestRecord, TaskRecord
+    from capx.tokens.bundle import Bundle
 
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Only show what would be dead.")
 
@@ -43,8 +45,9 @@ def task() -> None:
 @agent_keys.public_option(
     "--agent-key", "The public key of the first agent: without its key file, nobody can use the token."
 )
+@agent_keys.public_option("--seal-to", "Seal the token: only the agent with this public key can read it.")
 @output_options
-@target.authority_option
+@target.person_options
 def open_(
     *,
     allows: arguments.Allows,
@@ -53,6 +56,7 @@ def open_(
     file: str | None,
     attested: str | None,
     agent_key: str | None,
+    seal_to: str | None,
     output: Output,
 ) -> int:
     """Open a task, and write the token of its first agent to standard output.
@@ -67,6 +71,9 @@ def open_(
     With --agent-key, the token is bound to the key of its first agent, and so is all that is delegated of it. The key
     is the one that capx agent-key new made. An intent may name it: then no other can be given.
 
+    At an authority elsewhere (--authority https://…), you open tasks on intents that you have signed, or that name you
+    as their agent. If no answer comes, the exit code is 3: the task may be open, and its token is lost.
+
     Example: capx task open --tenant Acme --allow crm.read --allow slides.write --with deck=deck-42
     """
     from capx.errors import InvalidRequest
@@ -79,6 +86,9 @@ def open_(
     if file is not None and (granted or narrowing.tenant is not None or purpose is not None):
         raise click.UsageError("with --intent, leave out --purpose, --tenant and --allow: intent and policy say them")
     intent = None if file is None else _intent(file, attested)
+    _demand_one_key(intent, agent_key, seal_to)
+    if target.origin() is not None:
+        return _open_elsewhere(_of_person(intent, caveats), narrowing.expires, agent_key, seal_to, output)
     with target.authority() as authority:
         try:
             opened = authority.open(
@@ -96,18 +106,73 @@ def open_(
                 raise
             return intents.refused(why)
         with _withdrawn_unless_written(authority, opened):
-            output.place(opened.bundle.text)
-            sys.stdout.flush()
-    on = "" if opened.intent is None else f" for {opened.principal}, on intent {opened.intent}"
-    output.tell(
-        lambda: {"principal": opened.principal, "intent": opened.intent, **phrases.bundle_as_json(opened.bundle)},
-        phrases.of_new_token((f"opened task {opened.id}{on}", screen.GOOD), opened.bundle),
-    )
+            sealed = None if seal_to is None else opened.bundle.sealed(to=seal_to)
+            _place(output, opened.bundle.text, sealed)
+    _tell(output, opened, opened.bundle, seal_to)
     return DONE
 
 
+def _open_elsewhere(
+    intent: "SignedIntent", expires: str | None, agent_key: str | None, seal_to: str | None, output: Output
+) -> int:
+    """Open a task on an intent as a person."""
+    from msgspec import UNSET
+
+    from capx.errors import InvalidRequest
+
+    with target.person() as me:
+        try:
+            opened = me.open(intent, expires=expires, agent_key=agent_key, seal_to=seal_to)
+        except InvalidRequest as why:
+            return intents.refused(why)
+        bundle = None if opened.bundle is UNSET else opened.bundle
+        sealed = None if opened.sealed is UNSET else opened.sealed
+        with _withdrawn_unless_written(me, opened):
+            _place(output, "" if bundle is None else bundle.text, sealed)
+    _tell(output, opened, bundle, seal_to)
+    return DONE
+
+
+def _of_person(intent: "Intent | SignedIntent | None", caveats: "Sequence[object]") -> "SignedIntent":
+    """Return the signed intent on which a person opens a task; UsageError for what only an operator can say."""
+    from capx.intents.intent import SignedIntent
+
+    if not isinstance(intent, SignedIntent):
+        raise click.UsageError(f"{target.origin()} opens tasks on signed intents: give --intent FILE alone")
+    if caveats:
+        raise click.UsageError(f"at {target.origin()} the policy says what a task may do: only --expires narrows it")
+    return intent
+
+
+def _demand_one_key(intent: "Intent | SignedIntent | None", agent_key: str | None, seal_to: str | None) -> None:
+    """Raise UsageError if the token would be sealed to another key than that which can use it."""
+    holder = agent_key or (intents.document(intent).agent_key if intent is not None else None)
+    if seal_to is not None and isinstance(holder, str) and seal_to != holder:
+        raise click.UsageError(f"the token is bound to {holder}, so the owner of {seal_to} could not use it")
+
+
+def _place(output: Output, text: str, sealed: str | None) -> None:
+    output.place(sealed or text, SECRET if sealed is None else SEALED)
+    sys.stdout.flush()
+
+
+def _tell(output: Output, opened: "OpenedTask | OpenedOnIntent", bundle: "Bundle | None", seal_to: str | None) -> None:
+    """Tell about a task that was opened; a token that came sealed cannot be read here."""
+    on = "" if opened.intent is None else f" for {opened.principal}, on intent {opened.intent}"
+    made = f"opened task {opened.id}{on}", screen.GOOD
+    lines = (made,) if bundle is None else phrases.of_new_token(made, bundle)
+    sealed: tuple[str, ...] = () if seal_to is None else (f"sealed to {seal_to}: only its owner can read the token",)
+
+    def facts() -> dict[str, Any]:
+        token = {"task": opened.id, "holder": opened.holder} if bundle is None else phrases.bundle_as_json(bundle)
+        to = {} if seal_to is None else {"sealed_to": seal_to}
+        return {"principal": opened.principal, "intent": opened.intent, **token, **to}
+
+    output.tell(facts, (*lines, *sealed))
+
+
 @contextmanager
-def _withdrawn_unless_written(authority: "target.Operations", opened: "OpenedTask") -> "Generator[None]":
+def _withdrawn_unless_written(authority: "target.Anyone", opened: "OpenedTask | OpenedOnIntent") -> "Generator[None]":
     """Withdraw the task if this block cannot write its token: nobody else could complete it."""
     from capx.errors import CapxError
 
@@ -150,30 +215,48 @@ _TASKS: "View[TaskRecord]" = View(
 )
 
 
-@task.command("list")
+@task.command("list", short_help="List the newest tasks, the newest last.")
 @json_option
 @click.option("--active", is_flag=True, help="Only tasks that have not ended.")
+@click.option("--intent", metavar="DIGEST", help="Only the tasks on this intent.")
 @page_options("TASK")
-@target.authority_option
-def list_(as_json: bool, active: bool, limit: int | None, before: str | None, after: str | None) -> None:
-    """List the newest tasks, the newest last.
+@target.person_options
+def list_(
+    *, as_json: bool, active: bool, intent: str | None, limit: int | None, before: str | None, after: str | None
+) -> None:
+    """List the newest tasks, the newest last; at an authority elsewhere, those on your own intents.
+
+    DIGEST is the digest of an intent, which capx intent show and capx task show tell.
 
     Example: capx task list --active
     """
+    from capx.intents.intent import is_digest
+
+    if intent is not None and not is_digest(intent):
+        raise click.UsageError(f"{intent!r:.80} is not the digest of an intent: capx intent show FILE tells it")
     page: Page[TaskRecord] = Page(limit, before, after, lambda task: task.id)
-    with target.authority() as authority:
-        tasks = list(page.shown(_listed(authority, page.most, before, after, active=active)))
-    _TASKS.show(tasks, as_json, nothing="There is no task. Open one: capx task open --allow ACTION")
+    with target.anyone() as authority:
+        found = _listed(authority, page.most, before, after, active=active, intent=intent)
+        tasks = list(page.shown(found))
+    how = "--allow ACTION" if target.origin() is None else "--intent FILE"
+    nothing = f"There is no task. Open one: capx task open {how}"
+    _TASKS.show(tasks, as_json, nothing=nothing if intent is None else "This intent has opened no task.")
 
 
 def _listed(
-    authority: "target.Operations", most: int | None, before: str | None, after: str | None, *, active: bool
+    authority: "target.Anyone",
+    most: int | None,
+    before: str | None,
+    after: str | None,
+    *,
+    active: bool,
+    intent: str | None,
 ) -> "list[TaskRecord]":
     """Return so many tasks, or all, in the order of their opening; in pieces, because an answer has a bound."""
     found: list[TaskRecord] = []
     while most is None or len(found) < most:
         asked = _PIECE if most is None else min(_PIECE, most - len(found))
-        piece = authority.task_page(limit=asked, before=before, after=after, active=active)
+        piece = authority.task_page(limit=asked, before=before, after=after, active=active, intent=intent)
         found = [*found, *piece] if after is not None else [*piece, *found]
         if len(piece) < asked:
             break
@@ -187,15 +270,18 @@ _PIECE = 1_000
 @task.command("show", cls=phrases.TakesIds, short_help="Show a task, and what it was given.")
 @click.argument("task_id", metavar="TASK", shell_complete=completion.tasks)
 @json_option
-@target.authority_option
+@target.person_options
 def show(task_id: str, as_json: bool) -> None:
     """Show a task: what it is for, its state, what was minted for it, and what its agents asked for.
 
+    An authority elsewhere does not tell what was minted: capx graph shows what its agents hold.
+
     Example: capx task show last
     """
-    with target.authority() as authority:
+    with target.anyone() as authority:
         found = authority.task(phrases.task_id(authority, task_id))
-        minted = [phrases.with_instants(event.facts()) for event in authority.minted(found.id)]
+        events = authority.minted(found.id)
+        minted = None if events is None else [phrases.with_instants(event.facts()) for event in events]
         requests = authority.requests(task=found.id)
     if as_json:
         screen.as_json(
@@ -203,7 +289,7 @@ def show(task_id: str, as_json: bool) -> None:
         )
         return
     screen.say(f"task {found.id}", screen.STRONG)
-    say_named(_said(found, minted, requests))
+    say_named(_said(found, minted or (), requests))
 
 
 def _said(
@@ -211,7 +297,8 @@ def _said(
 ) -> "Iterator[tuple[str, str]]":
     """Return what is shown of a task, as names and sentences."""
     facts = phrases.with_instants(found)
-    ended = "" if found.ended is None else f" at {facts['ended']}, position {found.position} of the log"
+    position = "" if found.position is None else f", position {found.position} of the log"
+    ended = "" if found.ended is None else f" at {facts['ended']}{position}"
     yield "state", f"{found.state}{ended}"
     yield "tenant", found.tenant or "-"
     yield "purpose", found.purpose or "-"
@@ -236,36 +323,38 @@ def _ends_a_task(command: "Callable[..., None]") -> "Callable[..., None]":
         click.argument("task_id", metavar="TASK", shell_complete=completion.tasks),
         DRY_RUN,
         json_option,
-        target.authority_option,
     )
 
 
 @task.command("complete", cls=phrases.TakesIds, short_help="End a task because its work is done.")
 @_ends_a_task
+@target.authority_option
 def complete(task_id: str, dry_run: bool, as_json: bool) -> None:
     """End a task because its work is done. When the command returns, all its tokens are dead.
 
     Example: capx task complete last
     """
-    _end(task_id, lambda authority, meant: authority.complete(meant, dry_run=dry_run), as_json)
+    with target.authority() as authority:
+        _end(authority, task_id, lambda meant: authority.complete(meant, dry_run=dry_run), as_json)
 
 
 @task.command("withdraw", cls=phrases.TakesIds, short_help="End a task that nobody wants any more.")
 @_ends_a_task
+@target.person_options
 def withdraw(task_id: str, dry_run: bool, as_json: bool) -> None:
     """End a task because nobody wants it any more. When the command returns, all its tokens are dead.
 
     Example: capx task withdraw last --dry-run
     """
-    _end(task_id, lambda authority, meant: authority.withdraw(meant, dry_run=dry_run), as_json)
+    with target.anyone() as authority:
+        _end(authority, task_id, lambda meant: authority.withdraw(meant, dry_run=dry_run), as_json)
 
 
-def _end(task_id: str, how: "Callable[[target.Operations, str], Ended]", as_json: bool) -> None:
+def _end(authority: "target.Anyone", task_id: str, how: "Callable[[str], Ended]", as_json: bool) -> None:
     """End the task that is meant, and show the result."""
-    with target.authority() as authority:
-        meant = phrases.task_id(authority, task_id)
-        with screen.busy("ending the task"):
-            ended = how(authority, meant)
+    meant = phrases.task_id(authority, task_id)
+    with screen.busy("ending the task"):
+        ended = how(meant)
     if as_json:
         screen.as_json(ended)
     elif ended.dying is not None:

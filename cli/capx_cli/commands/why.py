@@ -36,9 +36,16 @@ class _Identified(Struct):
 @click.argument("decision", shell_complete=completion.decisions)
 @click.option("--receipt", is_flag=True, help="Write the receipt of the decision instead, which others can verify.")
 @target.archive_option
+@click.option(
+    "--task",
+    "task_id",
+    metavar="TASK",
+    shell_complete=completion.tasks,
+    help="At an authority elsewhere: the task of yours in which it was decided.",
+)
 @json_option
-@target.authority_option
-def why(decision: str, receipt: bool, archive_folder: "Path | None", as_json: bool) -> None:
+@target.person_options
+def why(decision: str, receipt: bool, archive_folder: "Path | None", task_id: str | None, as_json: bool) -> None:
     """Explain a recorded decision: who asked for what, every reason, what it spent, and what came before and after.
 
     DECISION is the id in a problem document, a response header, or the log. `last` is the newest denial that no other
@@ -49,8 +56,16 @@ def why(decision: str, receipt: bool, archive_folder: "Path | None", as_json: bo
     --receipt writes what shows without this home that the decision is in its log: the event, its path, and the signed
     root. capx proof verify reads it.
 
+    At an authority elsewhere, it explains a decision in a task of yours, without what came before and after; `last` is
+    the newest denial there.
+
     Example: capx why last
     """
+    if target.origin() is not None or task_id is not None:
+        if receipt or archive_folder is not None:
+            raise click.UsageError("--receipt and --archive need the home of the authority")
+        _explain_elsewhere(decision, task_id, as_json)
+        return
     if receipt:
         _write_receipt(decision, archive_folder, as_json)
         return
@@ -83,6 +98,31 @@ def why(decision: str, receipt: bool, archive_folder: "Path | None", as_json: bo
         screen.as_json({**decision_as_json(event), "same_call": ids(group), "beside": beside_it})
     else:
         _show(event, decided, beside, request, returned)
+
+
+def _explain_elsewhere(decision: str, task_id: str | None, as_json: bool) -> None:
+    """Explain a decision in a task of a person."""
+    if (at := target.origin()) is None:
+        raise click.UsageError("--task is for an authority elsewhere: here, DECISION says enough")
+    if task_id is None:
+        raise click.UsageError(f"{at} explains decisions in one task of yours: give --task TASK")
+    with target.person() as me:
+        found = ((event, event.read_if(Decided)) for event in me.decisions(phrases.task_id(me, task_id)))
+        event, decided = next(((event, one) for event, one in found if one and _is_meant(one, decision)), (None, None))
+        if event is None or decided is None:
+            missing = "no call that was denied" if decision == "last" else f"no decision {decision!r:.80}"
+            raise click.UsageError(f"your task has {missing}; it may still arrive")
+        request = _granted_as(me, decided)
+    if as_json:
+        facts = decision_as_json(event)
+        del facts["position"]
+        screen.as_json({**facts, "granted_as": None if request is None else inbox.as_json(request)})
+    else:
+        _show(event, decided, {}, request, None)
+
+
+def _is_meant(decided: Decided, typed: str) -> bool:
+    return decided.outcome == "denied" if typed == "last" else decided.id == typed
 
 
 def _archived(folder: "Path | None", decision: str) -> "Event | None":
@@ -172,7 +212,7 @@ def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
             yield event, decided
 
 
-def _granted_as(authority: "target.Operations", decided: "Decided") -> "RequestRecord | None":
+def _granted_as(authority: "target.Anyone", decided: "Decided") -> "RequestRecord | None":
     """Return the request by which the capability was granted at run time; None if it was not."""
     from capx.errors import InvalidRequest
 
@@ -219,7 +259,8 @@ def _said(
     """Return what is shown of a decision, as names and sentences."""
     from capx.store.events import GivenBack
 
-    yield "when", f"{phrases.instant(event.at)}, position {event.position} of the log"
+    position = f", position {event.position} of the log" if event.position else ""
+    yield "when", f"{phrases.instant(event.at)}{position}"
     yield "who", phrases.holder(decision.hops)
     claim = ", as a resource of an older version claims" if decision.is_claim else ""
     yield "node", f"{decision.node or '-'}{claim}"
