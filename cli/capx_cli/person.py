@@ -199,9 +199,7 @@ def _confirm(unknown: UnknownAuthority) -> None:
         )
     screen.note(f"You have not used {unknown.origin} before. It says that it is the authority", screen.STRONG)
     screen.note(f"  {unknown.authority}", screen.STRONG)
-    screen.note(
-        "Its operator sees the id with capx doctor. If it is another one, somebody else answers there, who could"
-    )
-    screen.note("have you sign intents for another authority.")
+    screen.note("Its operator sees the id with capx doctor. If that is another one, somebody else answers there, and")
+    screen.note("could have you sign intents for another authority.")
     if not click.confirm("Is this the id that its operator told you?", err=True):
         raise Unusable("nothing was signed, and the authority is not trusted")
