@@ -32,7 +32,7 @@ RAISED = re.compile(r"  +# (?P<error>[A-Z]\w+): (?P<message>.+)$")
 HERE = re.compile(r"<<'(?P<end>\w+)'")
 HOME = "/home/ana"
 """What the transcripts call the home folder of whoever types."""
-PORTS = ("8000", "8001")
+PORTS = ("8000", "8001", "8443")
 """The ports at which the transcripts serve; the tests take free ones."""
 DATABASE = re.compile(r"postgresql://(?P<role>\w+)@db\.internal/(?P<name>\w+)")
 """The URLs of databases in the transcripts; the tests start a server, over whose socket every role is let in."""
