@@ -30,6 +30,8 @@ MOMENT: Final = 1.0
 """Seconds for which figures, and that the store is ready, are kept: everybody may ask for them."""
 
 _THREADS, _WAITING = 4, 200
+_CONNECTIONS = 1_000
+"""As many as a face has: a proof is short, and each connection waits for one."""
 
 
 class Service:
@@ -47,7 +49,7 @@ class Service:
         self.agents = Workers(_THREADS, _WAITING)
         self.resources = Workers(_THREADS, _WAITING)
         self.payments = Workers(_THREADS, _WAITING)
-        self.proofs = Workers(_THREADS, _WAITING)
+        self.proofs = Workers(_THREADS, _CONNECTIONS)
         self.people = Workers(_THREADS, _WAITING)
         self.inbox_reader = Workers(1, 0)
         self.followers = Workers(1, _WAITING)
@@ -59,7 +61,7 @@ class Service:
         self.metrics: Metrics = Metrics(authority, self.watch) if feed is None else feed.metrics
         self.verifier = authority.own_verifier()
         self.streams = OpenStreams(self.metrics.followers)
-        self.inboxes = OpenStreams(self.metrics.followers, most=INBOXES, of_one=INBOXES_OF_ONE)
+        self.inboxes = OpenStreams(self.metrics.followers, most=INBOXES, of_one=INBOXES_OF_ONE, which="of this person")
         self.waiting = Waiting(authority.store, self.watch, self.metrics.askers)
         self.unauthenticated = UnauthenticatedBodies()
         self.stopping = False

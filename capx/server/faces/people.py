@@ -5,8 +5,9 @@ Laws:
 - A person proves each request by a signature (capx.api.person_auth), also one that only reads. A request that nobody
   has proven is not interpreted.
 - Nothing here gives operator power: `capx.authority.people.operations` has all that a person may do.
-- Proofs are checked in threads of their own, so many by each machine; what is proven runs in others, so much for each
-  person. So strangers keep out no person, and a person no other.
+- Proofs are checked in threads of their own, and none is refused because there are many: a check is short, and each
+  connection waits for one. What is proven runs in other threads, with a bound for each person. So strangers keep nobody
+  out, and no person keeps out another.
 """
 
 import time
@@ -72,7 +73,7 @@ class PersonRoute:
             def check() -> Person:
                 return self._proof.check(claim, method=operation.method, target=target, body=body)
 
-            person = await unless_gone(request, service.proofs.run_for(machine, check))
+            person = await unless_gone(request, service.proofs.run(check))
         asked = _asked(operation, request, body)
         if operation.streams and wants_stream(request):
             return await self._streams.open(person)

@@ -28,12 +28,15 @@ INBOXES_OF_ONE: Final = 4
 
 
 class OpenStreams:
-    """Counts open streams, and sets their gauge; belongs to one event loop."""
+    """Counts open streams, and sets their gauge; belongs to one event loop. `which` says whose `of_one` are."""
 
-    def __init__(self, shown: "Gauge", *, most: int = STREAMS, of_one: int = STREAMS_OF_ONE) -> None:
+    def __init__(
+        self, shown: "Gauge", *, most: int = STREAMS, of_one: int = STREAMS_OF_ONE, which: str = "from this address"
+    ) -> None:
         self._shown = shown
         self._most = most
         self._of_one = of_one
+        self._which = which
         self._open: Counter[str] = Counter()
         self._by_owner: Counter[tuple[str, str]] = Counter()
 
@@ -46,7 +49,8 @@ class OpenStreams:
         if self._open[kind] >= self._most:
             raise HttpRefusal(503, "unavailable", f"{self._most} streams are already open: try again later")
         if whose is not None and self._by_owner[kind, whose] >= self._of_one:
-            raise HttpRefusal(503, "unavailable", f"{self._of_one} of your streams are already open: try again later")
+            which = f"{self._of_one} streams are already open {self._which}"
+            raise HttpRefusal(503, "unavailable", f"{which}: try again later")
         owner = None if whose is None else (kind, whose)
         self._count(kind, owner, 1)
         try:
