@@ -32,7 +32,7 @@ from capx.api.messages.agents import (
 )
 from capx.api.messages.base import encode
 from capx.api.messages.outcomes import Ended, Revocation
-from capx.api.responses import read_response, unreachable
+from capx.api.responses import http_client, read_response, unreachable
 from capx.crypto.instants import seconds
 from capx.errors import InvalidRequest, StoreProblem
 from capx.tokens.binding import HttpRequest, ToolCall
@@ -100,7 +100,7 @@ class AuthorityClient:
         settings: dict[str, Any] = {**self._settings, "follow_redirects": False}
         if settings.get("transport") is not None:
             settings["transport"] = _BorrowedTransport(settings["transport"])
-        return httpx.Client(base_url=self.url, **settings)
+        return http_client(base_url=self.url, **settings)
 
     def acting_for(self, bundle: Bundle) -> "AuthorityClient":
         """Return a client for the same authority, with the same settings, and another bundle."""

@@ -13,6 +13,7 @@ Modules:
     problems         errors as problem details, and back
     query_string     a query, read strictly into a type
     responses        a response as a message, or as the error that it describes
+    sse              a stream of server-sent events
     deadline         a whole response within a time limit
     watchdog         shuts down a connection on which nothing comes
     remote_text      what a remote party wrote, made safe to show

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey  # signatures are slow to import
 
 SCHEME: Final = "Capx-Person"
-UNPROVEN: Final = "this is proven by no person whom the policy knows"
+UNPROVEN: Final = (
+    "no person whom the policy knows has proven this for the place that was dialled: its operator compares what capx "
+    "principal show says with the policy, and the place with --people of capx serve"
+)
 """The one sentence for an unknown name, one without a key, and a wrong signature."""
 _NONCE: Final = 16
 _HEADER: Final = re.compile(
@@ -132,7 +135,8 @@ def origin_of(url: str) -> str:
     usual = port is None or str(port) == _PORTS.get(parts.scheme)
     origin = f"{parts.scheme}://{named}" if usual else f"{parts.scheme}://{named}:{port}"
     if parts.username is not None or parts.query or parts.fragment or parts.path not in ("", "/"):
-        raise InvalidRequest(f"{url!r:.80} is no origin: leave out names, path and query")
+        scheme = "" if parts.netloc else "begin it with https://, and "
+        raise InvalidRequest(f"{url!r:.80} is no origin: {scheme}leave out names, path and query")
     demand_origin(origin)
     return origin
 

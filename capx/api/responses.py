@@ -1,6 +1,7 @@
-"""Reads the answer of an authority over HTTP: a value, or the error that it describes."""
+"""Asks an authority over HTTP, and reads its answer: a value, or the error that it describes."""
 
-from typing import TypeVar
+import ssl
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -9,9 +10,24 @@ from capx.api import remote_text
 from capx.api.deadline import WholeResponse
 from capx.api.messages.base import Problem, decode
 from capx.api.problems import UNREADABLE, from_denial_by_authority, from_problem
-from capx.errors import InvalidRequest, StoreProblem, Unavailable
+from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable
 
 T = TypeVar("T")
+
+_OTHER_NAME = 62
+"""X509_V_ERR_HOSTNAME_MISMATCH of OpenSSL."""
+
+
+def http_client(**settings: Any) -> httpx.Client:
+    """Return a client with these settings of httpx; ConfigurationProblem if the trusted certificates cannot be read."""
+    try:
+        return httpx.Client(**settings)
+    except OSError as error:  # ssl.SSLError is one too
+        why = "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror or error
+        raise ConfigurationProblem(
+            f"the file of the certificates to trust cannot be used ({why}): write the full path of a file of PEM into "
+            "SSL_CERT_FILE, or of a folder into SSL_CERT_DIR"
+        ) from None
 
 
 def read_response(answer: WholeResponse, kind: type[T], url: str, *, status: int = 200) -> T:
@@ -53,7 +69,24 @@ def unreachable(url: str, error: Exception) -> StoreProblem:
     """Return the error for a request without an answer."""
     # Without a connection nothing was done: Unavailable. After it, the authority may have done the work.
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return Unavailable(f"no authority answers at {url}: is capx serve running there?")
+        return Unavailable(_untrusted(url, error) or f"no authority answers at {url}: is capx serve running there?")
+    hint = ", or it serves https and not http" if url.startswith("http://") else ""
     return NoAnswer(
-        f"the authority at {url} did not answer ({type(error).__name__}): it may have done what it was asked"
+        f"the authority at {url} did not answer ({type(error).__name__}): it may have done what it was asked{hint}"
+    )
+
+
+def _untrusted(url: str, error: BaseException | None) -> str | None:
+    """Say what is wrong with the TLS of a server; None if a connection failed for another reason."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return f"{url} does not speak TLS as it must ({error.reason or 'no reason'}): does it serve http?"
+    if error.verify_code == _OTHER_NAME:
+        return f"{url} has a certificate for another name: dial the name in it"
+    return (
+        f"{url} has a certificate that is not trusted here ({error.verify_message}): name the file of its certificate "
+        "authority in SSL_CERT_FILE"
     )

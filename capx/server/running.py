@@ -65,13 +65,17 @@ class Plan(Struct, frozen=True):
     people: tuple[str, ...] = ()
     hooks: tuple[Hook, ...] = ()
 
+    @property
+    def scheme(self) -> str:
+        """`https` or `http`: what the face on the network speaks."""
+        return "https" if "ssl_certfile" in self.settings else "http"
+
     def people_at(self, port: int) -> tuple[str, ...]:
         """The origins at which people dial an authority that listens on this port."""
         if self.people or not self.listen.is_local:
             return self.people
-        scheme = "https" if "ssl_certfile" in self.settings else "http"
         names = dict.fromkeys((str(Address(self.listen.host, port)), f"localhost:{port}"))
-        return tuple(origin_of(f"{scheme}://{name}") for name in names)
+        return tuple(origin_of(f"{self.scheme}://{name}") for name in names)
 
 
 class _Server(uvicorn.Server):

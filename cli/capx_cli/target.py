@@ -84,11 +84,15 @@ def person_options(command: F) -> F:
     return added
 
 
+def typed_place() -> str | None:
+    """Return what --authority names, if it was given."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(_KEY)
+
+
 def elsewhere() -> str | None:
     """Return the place of an authority that is not the home, if one was named."""
-    context = click.get_current_context(silent=True)
-    named: str | None = None if context is None else context.meta.get(_KEY)
-    return named or os.environ.get("CAPX_AUTHORITY") or None
+    return typed_place() or os.environ.get("CAPX_AUTHORITY") or None
 
 
 def authority(*, signs: bool = False) -> "Operations":

@@ -52,6 +52,15 @@ def test_a_known_authority_at_another_place_is_refused(tmp_path: Path) -> None:
             known.demand(THERE, ONE, trust=trust)
 
 
+def test_another_authority_than_the_trusted_one_is_refused(tmp_path: Path) -> None:
+    known = KnownAuthorities(tmp_path / "known")
+    with pytest.raises(OtherAuthority, match=f"and not {TWO}"):
+        known.demand(HERE, ONE, trust=TWO)
+    known.demand(HERE, ONE, trust=ONE)
+    with pytest.raises(OtherAuthority, match=f"and not {TWO}"):
+        known.demand(HERE, ONE, trust=TWO)
+
+
 def test_people_write_lines_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "known"
     path.touch(mode=0o600)

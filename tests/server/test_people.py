@@ -223,6 +223,8 @@ def test_a_token_can_come_sealed(people: People) -> None:
     named = people.intent(agent_key=key.public)
     other = AgentKey.generate("other").public
     problem(people.asked(people.office.ana, "POST", TASKS, opening(named, seal_to=other)), 400, "invalid_request")
+    given = {"agent_key": other, "seal_to": key.public}
+    problem(people.asked(people.office.ana, "POST", TASKS, opening(people.intent(), **given)), 400, "invalid_request")
     assert people.asked(people.office.ana, "POST", TASKS, opening(named, seal_to=key.public)).status_code == 201
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from capx.crypto.ed25519 import is_signed_by
 from capx.errors import ConfigurationProblem
 from capx.intents.principal_key import PrincipalKey
 from capx.server.faces import person_proof
-from capx.server.faces.person_proof import PersonProof, read_claim
+from capx.server.faces.person_proof import PersonProof
 from tests.labs.office import Office
 
 ORIGINS = ("https://capx.example", "https://capx.example:8443")
@@ -49,9 +48,9 @@ def test_each_origin_that_people_dial_counts(office: Office, authority: Authorit
 
 
 @pytest.mark.parametrize("headers", [[], ["", ""], ["Basic x"]])
-def test_one_header_in_the_one_form_is_a_claim(headers: list[str]) -> None:
+def test_one_header_in_the_one_form_is_a_claim(authority: Authority, headers: list[str]) -> None:
     with pytest.raises(UnprovenPerson):
-        read_claim(headers, now=NOW)
+        PersonProof(authority, ORIGINS).claim(headers)
 
 
 def test_an_authority_without_an_origin_serves_no_people(authority: Authority) -> None:
@@ -118,10 +117,10 @@ def test_a_clock_that_jumped_ahead_lets_no_replay_through(tmp_path: Path, jump: 
         now[0] = NOW + jump
         check(proof, header(authority, office.ana, at=NOW + jump))
         now[0] = NOW + 1
-        claim: Any = PersonClaim.read(text)
-        claim.demand_timely(now[0])
+        again = PersonProof(authority, ORIGINS, clock)
+        again.claim([text])
         with pytest.raises(UnprovenPerson, match="came before"):
-            check(PersonProof(authority, ORIGINS, clock), text)
+            check(again, text)
 
 
 def test_two_processes_remember_for_each_other(office: Office, authority: Authority) -> None:

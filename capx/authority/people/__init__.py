@@ -8,6 +8,7 @@
 
 Modules:
 
+    person        who has proven a request
     operations    the requests of people, each with its path
     own_tasks     what a person may see and end of the tasks on their intents
     inbox         the requests that ask a person, or are about their own work

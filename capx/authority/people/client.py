@@ -6,6 +6,7 @@
 Laws:
 
 - Nothing is signed for an authority that the person does not know at this place (capx.authority.people.known).
+- An answer and an event have a longest length, and a stream that ends unasked is not opened again at once.
 - Each try is signed anew, so the same request never goes out twice. If no answer comes to an opening, the authority may
   have opened the task, and its token is lost: Unanswered says so.
 - What a person answers is signed over what was shown, by the inquiry that this client got.
@@ -26,7 +27,8 @@ from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.operation import JSON_TYPE, Operation
 from capx.api.person_auth import UnprovenPerson, origin_of, prove
 from capx.api.problems import HttpRefusal
-from capx.api.responses import NoAnswer, read_response, unreachable
+from capx.api.responses import NoAnswer, http_client, read_response, unreachable
+from capx.api.sse import EventReader
 from capx.authority.authority import Authority
 from capx.authority.graph.graph import Graph
 from capx.authority.intent_use import WithdrawnIntent
@@ -53,7 +55,7 @@ from capx.authority.remote.conversion import time_of
 from capx.authority.remote.messages import EndTask, GiveApproval, IntentDocument, IntentFile
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.verdict import Verdict
-from capx.errors import StoreProblem, UnknownRequest, UnknownTask
+from capx.errors import StoreProblem, Unavailable, UnknownRequest, UnknownTask
 from capx.intents.epoch import authority_of
 from capx.intents.intent import Intent, SignedIntent
 from capx.intents.principal_key import PrincipalKey
@@ -113,7 +115,7 @@ class PersonClient:
         self._trust = trust
         self._epoch: str | None = None
         client.setdefault("limits", SINGLE)
-        self._client = httpx.Client(base_url=self.origin, follow_redirects=False, **client)
+        self._client = http_client(base_url=self.origin, follow_redirects=False, **client)
 
     def __repr__(self) -> str:
         return f"PersonClient({self.origin!r}, {self.name!r})"
@@ -140,7 +142,11 @@ class PersonClient:
 
     def authority(self) -> AuthorityNow:
         """The epoch and the time of the authority, once it is known at this place."""
-        answer = self._sent(operations.authority_now, "/people/authority", b"", {})
+        asked = operations.authority_now
+        try:
+            answer = self._sent(asked, asked.path, b"", {})
+        except NoAnswer:
+            raise Unavailable(f"the authority at {self.origin} did not say its epoch: nothing was signed") from None
         found = read_response(answer, AuthorityNow, self.origin)
         self._known.demand(self.origin, authority_of(found.epoch), trust=self._trust)
         self._epoch = found.epoch
@@ -238,7 +244,7 @@ class PersonClient:
         return self._call(operations.policy)
 
     def watch(self) -> Iterator[Inbox]:
-        """Yield the inbox now, and again whenever it has changed, until UnprovenPerson.
+        """Yield the inbox now, and again whenever it has changed, until UnprovenPerson or UnknownAuthority.
 
         It connects anew when the connection breaks, or the authority asks for a new signature.
         """
@@ -259,17 +265,32 @@ class PersonClient:
         timeout = httpx.Timeout(_SILENCE, connect=operation.seconds)
         with self._client.stream("GET", operation.path, headers=headers, timeout=timeout) as answer:
             if answer.status_code != 200:
-                self._refuse(WholeResponse(answer.status_code, answer.read()))
+                self._refuse(WholeResponse(answer.status_code, self._body(answer)))
                 return
-            for kind, data in _events(answer.iter_lines()):
-                if kind == "inbox":
-                    yield decode(data.encode(), Inbox)
-                elif kind == "end" and data == '"unproven"':
-                    raise UnprovenPerson(
-                        f"the authority at {self.origin} does not know this key of {self.name} any more"
-                    )
-                elif kind == "end":
-                    return
+            events = EventReader(_MOST, self._too_long)
+            for piece in answer.iter_bytes():
+                for kind, data in events.take(piece):
+                    if kind == "inbox":
+                        yield decode(data, Inbox)
+                    elif kind == "end" and data == b'"unproven"':
+                        raise UnprovenPerson(
+                            f"the authority at {self.origin} does not know this key of {self.name} any more"
+                        )
+                    elif kind == "end":
+                        return
+        raise StoreProblem(f"the authority at {self.origin} ended its stream")
+
+    @property
+    def _too_long(self) -> str:
+        return f"the authority at {self.origin} sent more than an inbox can hold"
+
+    def _body(self, answer: httpx.Response) -> bytes:
+        body = bytearray()
+        for piece in answer.iter_bytes():
+            body += piece
+            if len(body) > _MOST:
+                raise StoreProblem(self._too_long)
+        return bytes(body)
 
     def _refuse(self, answer: WholeResponse) -> None:
         """Raise the error of an answer; return if the epoch has changed since the request was signed."""
@@ -340,21 +361,6 @@ def _named(asked: Struct) -> dict[str, str]:
 
 def _as_unproven(refused: HttpRefusal) -> Exception:
     return UnprovenPerson(str(refused)) if refused.code == "unproven_person" else refused
-
-
-def _events(lines: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """The events of a stream: kind and data."""
-    kind, data = "message", list[str]()
-    for line in lines:
-        name, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if name == "event":
-            kind = value
-        elif name == "data":
-            data.append(value)
-        elif not line and data:
-            yield kind, "\n".join(data)
-            kind, data = "message", []
 
 
 def _task_id(task_id: str) -> str:

@@ -49,8 +49,11 @@ class KnownAuthorities:
     def demand(self, origin: str, authority: str, *, trust: str | None = None) -> None:
         """Raise UnknownAuthority or OtherAuthority unless this authority is known at this place.
 
-        `trust` is the id that the person confirms now: it becomes known.
+        `trust` is the id that the person confirms now: it becomes known. If another authority answers, it is refused,
+        also where this one is known.
         """
+        if trust is not None and trust != authority:
+            raise OtherAuthority(f"{origin} says that it is the authority {authority}, and not {trust:.80}")
         if (known := self._ids.get(origin)) is not None and known != authority:
             raise OtherAuthority(
                 f"{origin} says that it is the authority {authority}, and you know {known} there. Do not sign anything "
@@ -65,8 +68,6 @@ class KnownAuthorities:
         if known is None:
             if trust is None:
                 raise UnknownAuthority(origin, authority)
-            if trust != authority:
-                raise OtherAuthority(f"{origin} says that it is the authority {authority}, and not {trust:.80}")
             self._add(origin, authority)
 
     def _add(self, origin: str, authority: str) -> None:

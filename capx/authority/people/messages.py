@@ -10,9 +10,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from capx.api.messages.base import Count, Id, Label, RequestBody, Text
 from capx.authority.remote.messages import Digest, IntentDocument, IntentFile, Time
 from capx.authority.requests.inquiry import Inquiry
-from capx.store.records import RequestCounts, RequestRecord, TaskRecord
+from capx.store.records import RequestCounts, TaskRecord
 from capx.tokens.bundle import Bundle
-from capx_caveats import JSON
 
 SHOWN: Final = 50
 """The items of a page, unless more are asked for."""
@@ -173,7 +172,3 @@ class OwnPolicy(Struct, frozen=True):
 
     principal: Label
     purposes: list[OwnPurpose]
-
-
-Answered = RequestRecord
-Value = JSON

@@ -7,11 +7,11 @@ has proven the request; `PersonClient` sends the arguments of the same function 
 import time
 from typing import Final
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.operation import OperationTable
+from capx.authority import agent_keys
 from capx.authority.authority import Authority
 from capx.authority.graph.graph import Graph
 from capx.authority.intent_use import WithdrawnIntent
@@ -60,7 +60,7 @@ def open_on_intent(authority: Authority, person: Person, asked: OpenOnIntent) ->
         raise InvalidRequest("this intent is not signed: capx intent sign does that")
     if person.name not in {signed.intent.principal, signed.intent.agent}:
         raise not_yours("this intent is not yours, and does not name you as its agent")
-    seal_to = _sealed_to(signed.intent, asked.seal_to)
+    seal_to = _sealed_to(signed.intent, asked)
     opened = authority.open(signed, expires=asked.expires, agent_key=asked.agent_key, by=person.by)
     answer = OpenedOnIntent(
         id=opened.id,
@@ -77,11 +77,12 @@ def open_on_intent(authority: Authority, person: Person, asked: OpenOnIntent) ->
     return replace(answer, sealed=opened.bundle.sealed(to=seal_to))
 
 
-def _sealed_to(intent: Intent, seal_to: str | None) -> str | None:
-    """The key to seal to; InvalidRequest for another one than that which the intent names."""
-    if seal_to is not None and intent.agent_key not in {UNSET, seal_to}:
-        raise InvalidRequest("the intent names the key of its agent: the token is sealed to that key, and to no other")
-    return seal_to
+def _sealed_to(intent: Intent, asked: OpenOnIntent) -> str | None:
+    """The key to seal to; InvalidRequest for another one than that to which the token will be bound."""
+    holder = agent_keys.agreed(intent, asked.agent_key)
+    if None not in (holder, asked.seal_to) and holder != asked.seal_to:
+        raise InvalidRequest(f"the token is bound to the key {holder}: it is sealed to that key, and to no other")
+    return asked.seal_to
 
 
 @operation("GET", "/people/tasks", personal=True, problems=(404,))

@@ -17,6 +17,7 @@ from typing import Final
 
 import httpx
 
+from capx.api.sse import EventReader
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.resource.feed.page import MAX_PAGES, MAX_TEXT
 from capx.resource.feed.reader import PageReader
@@ -28,7 +29,6 @@ PAGE_EVERY: Final = 1.0
 STREAM_AGAIN: Final = 30.0
 """Seconds until the client asks for a stream again, after the authority refused one."""
 
-_LINE = MAX_TEXT + len(b"data: \r")
 _URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9/._~%+-]*)?")
 _TOO_LONG = "the authority sent more than a page can hold: it is not a feed"
 _CLOSED = "it was closed"
@@ -108,10 +108,10 @@ class FeedSource:
 
     def _streamed(self, line: Line) -> Iterator[News]:
         with line.answer(self._reader.cursor, "text/event-stream") as pieces:
-            events = _Events()
+            events = EventReader(MAX_TEXT, _TOO_LONG)
             for piece in pieces:
-                for text in events.take(piece):
-                    yield from self._taken(line, text)
+                for _, data in events.take(piece):
+                    yield from self._taken(line, data.decode("ascii", "replace"))
         raise StoreProblem(f"{self._url} ended its stream")
 
     def _one_by_one(self, line: Line) -> Iterator[News]:
@@ -152,31 +152,6 @@ def _body(chunks: Iterable[bytes]) -> str:
     body = bytearray()
     for chunk in chunks:
         body += chunk
-        if len(body) > _LINE:
+        if len(body) > MAX_TEXT + len(b"\n"):
             raise StoreProblem(_TOO_LONG)
     return body.decode("ascii", "replace").removesuffix("\n")
-
-
-class _Events:
-    """Parses a stream of server-sent events (WHATWG HTML, 9.2); the data of each is one line of ASCII."""
-
-    def __init__(self) -> None:
-        self._line = bytearray()
-        self._data: str | None = None
-
-    def take(self, chunk: bytes) -> Iterator[str]:
-        """Yield the data of the events that end in this chunk."""
-        *ends, rest = chunk.split(b"\n")
-        for end in ends:
-            line = bytes(self._line + end).removesuffix(b"\r")
-            self._line.clear()
-            if not line and self._data is not None:
-                yield self._data
-                self._data = None
-            elif line.startswith(b"data:"):
-                if self._data is not None:
-                    raise StoreProblem(_TOO_LONG)
-                self._data = line[5:].removeprefix(b" ").decode("ascii", "replace")
-        self._line += rest
-        if len(self._line) > _LINE:
-            raise StoreProblem(_TOO_LONG)

@@ -10,7 +10,6 @@ Laws:
   out, and no person keeps out another.
 """
 
-import time
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -25,7 +24,7 @@ from capx.authority.people.person import Person
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import http_request
 from capx.server.faces.inbox_streams import InboxStreams
-from capx.server.faces.person_proof import PersonProof, read_claim
+from capx.server.faces.person_proof import PersonProof
 from capx.server.operation import (
     ROUTE,
     AnyOperation,
@@ -63,7 +62,7 @@ class PersonRoute:
         operation, service = self._operation, self._service
         request.scope[ROUTE] = operation.path
         self._proof.demand_people()
-        claim = read_claim(request.headers.getlist("authorization"), now=int(time.time()))
+        claim = self._proof.claim(request.headers.getlist("authorization"))
         machine = "" if request.client is None else machine_at(request.client.host)
         target = http_request(request.scope, b"", "").target
         # Until the signature is checked, a stranger may have sent these bytes.

@@ -18,17 +18,9 @@ from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
 from capx.authority.people.person import Person
 from capx.crypto.ed25519 import SEED, Signer, is_signed_by, public_text
-from capx.intents.person_message import PersonRequest
 from capx.resource.replay import Replay
 
 _BURNT = 16
-
-
-def read_claim(headers: Sequence[str], *, now: int) -> PersonClaim:
-    """Return what the header of a request claims; UnprovenPerson unless there is one, in time and in the one form."""
-    claim = PersonClaim.read(headers[0] if len(headers) == 1 else "")
-    claim.demand_timely(now)
-    return claim
 
 
 class PersonProof:
@@ -53,23 +45,25 @@ class PersonProof:
                 "this authority serves no people over the network: its operator starts capx serve with --people ORIGIN",
             )
 
+    def claim(self, headers: Sequence[str]) -> PersonClaim:
+        """Return what the header of a request claims; UnprovenPerson unless it is the only one, in time and form."""
+        claim = PersonClaim.read(headers[0] if len(headers) == 1 else "")
+        claim.demand_timely(int(self._clock()))
+        return claim
+
     def check(self, claim: PersonClaim, *, method: str, target: str, body: bytes) -> Person:
         """Return who has proven a request, and burn the proof; UnprovenPerson if nobody has. May wait for the store."""
         known = self._authority.policy.principals.get(claim.principal)
         key = None if known is None else known.key
         epoch = self._authority.epoch()
-        requests = (
-            claim.request(origin=origin, epoch=epoch, method=method, target=target, body=body)
+        messages = (
+            claim.request(origin=origin, epoch=epoch, method=method, target=target, body=body).message()
             for origin in self.origins
         )
         public = self._nobody if key is None else key
-        message = next((one for one in map(_message, requests) if is_signed_by(public, one, claim.signature)), None)
+        message = next((one for one in messages if is_signed_by(public, one, claim.signature)), None)
         if message is None or key is None:
             raise UnprovenPerson(UNPROVEN)
         if not self._replay.burn(message[:_BURNT], claim.until, int(self._clock())):
             raise UnprovenPerson("this request came before: sign each try anew")
         return Person(claim.principal, public_text(key))
-
-
-def _message(request: PersonRequest) -> bytes:
-    return request.message()

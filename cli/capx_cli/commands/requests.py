@@ -141,13 +141,13 @@ def approve(
     You sign what was shown. If the exit code is 1, nothing was signed: the request cannot be approved, or not by this
     person, or they said no to the question.
 
-    Example: capx requests approve "$request" --as lea --key-file lea.key --yes
+    Example: capx requests approve "$request" --key-file lea.key --yes
     """
     if file is None:
         if signing.cosign is not None or out is not None:
             raise click.UsageError("--cosign and --out go with --file")
         return give_answer(_demanded(typed), yes=True, signing=signing, **how)
-    _demand_only_file(typed, how)
+    _demand_only_file(typed)
     output = Output(out, replace=False, as_json=how["as_json"] and out is not None)
     if how["as_json"] and out is None:
         raise click.UsageError("--json with --file needs --out FILE: the approval itself goes to standard output")
@@ -168,10 +168,10 @@ def deny(typed: str | None, file: str | None, **how: Any) -> int:
 
     If the exit code is 1, nothing was signed, as with approve.
 
-    Example: capx requests deny "$request" --as lea --key-file lea.key --yes
+    Example: capx requests deny "$request" --key-file lea.key --yes
     """
     if file is not None:
-        _demand_only_file(typed, how)
+        _demand_only_file(typed)
         return call_approval.deny_file(file, as_json=how["as_json"])
     return give_answer(_demanded(typed), yes=False, **how)
 
@@ -182,10 +182,10 @@ def _demanded(typed: str | None) -> str:
     return typed
 
 
-def _demand_only_file(typed: str | None, how: "Mapping[str, Any]") -> None:
+def _demand_only_file(typed: str | None) -> None:
     if typed is not None:
         raise click.UsageError("give only one of REQUEST and --file")
-    if how.get("place") is not None:
+    if target.typed_place() is not None:
         raise click.UsageError("a request in a file needs no authority: leave out --authority")
 
 

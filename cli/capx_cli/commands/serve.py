@@ -14,6 +14,7 @@ from capx_cli.failure import Unusable
 if TYPE_CHECKING:
     from capx.authority.authority import Authority
     from capx.server.net.sockets import Address
+    from capx.server.running import Plan
 
 _NEEDED = ("starlette", "uvicorn", "prometheus_client", "httpx")
 _MOST_ORIGINS = 8
@@ -27,7 +28,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     default="127.0.0.1:8411",
     show_default=True,
     metavar="HOST:PORT",
-    help="The address for agents and resources. Port 0 takes a free one.",
+    help="The address for agents, resources and people. Port 0 takes a free one.",
 )
 @click.option(
     "--socket",
@@ -42,7 +43,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--people",
     multiple=True,
     metavar="ORIGIN",
-    help="Where people dial this authority, such as https://capx.example; up to 8. [default: a loopback address]",
+    help="Where people dial this authority, such as https://capx.example; up to 8. Without it, only at a "
+    "loopback address.",
 )
 @click.option("--insecure-public", is_flag=True, help="Listen without TLS at an address that other machines can reach.")
 @click.option("--notify", type=_FILE, metavar="FILE", help="Tell the hooks of this file what waits for people.")
@@ -92,11 +94,8 @@ def serve(
         _tell_policy(authority)
         own = OwnSocket(place)
         try:
-            return run(
-                authority,
-                Plan(address, own, home_folder() / ROOT_KEYS, tls, dialled, hooks),
-                started=lambda bound: _say(place, bound, "https" if tls else "http", as_json),
-            )
+            plan = Plan(address, own, home_folder() / ROOT_KEYS, tls, dialled, hooks)
+            return run(authority, plan, started=lambda bound: _say(authority, plan, bound, as_json))
         finally:
             own.remove()
 
@@ -139,17 +138,25 @@ def _tls(certificate: Path | None, key: Path | None) -> dict[str, Any]:
     try:
         ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise Unusable(f"the certificate {certificate} cannot be served: {error.strerror or error}") from None
+        cure = "; if its key is in a file of its own, give --tls-key" if key is None else ""
+        raise Unusable(f"the certificate {certificate} cannot be served: {error.strerror or error}{cure}") from None
     return {"ssl_certfile": str(certificate), "ssl_keyfile": None if key is None else str(key)}
 
 
-def _say(socket: Path, address: "Address", scheme: str, as_json: bool) -> None:
-    url = f"{scheme}://{address}"
+def _say(authority: "Authority", plan: "Plan", bound: "Address", as_json: bool) -> None:
+    from capx.intents.epoch import authority_of
+
+    id_, socket = authority_of(authority.epoch()), plan.socket.path
+    url, people = f"{plan.scheme}://{bound}", plan.people_at(bound.port)
     if as_json:
-        screen.as_json_line({"socket": str(socket), "url": url, "pid": os.getpid()})
+        shown = {"authority": id_, "socket": str(socket), "url": url, "people": list(people), "pid": os.getpid()}
+        screen.as_json_line(shown)
     else:
+        screen.say(f"authority             {id_}")
         screen.say(f"operators             unix:{socket}", screen.STRONG)
         screen.say(f"agents and resources  {url}", screen.STRONG)
+        for origin in people:
+            screen.say(f"people                {origin}", screen.STRONG)
         screen.say(f"try: curl --unix-socket {socket} http://capx/tasks", screen.QUIET)
         screen.say("Ctrl-C stops it in order")
     sys.stdout.flush()

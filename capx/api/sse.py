@@ -1,0 +1,39 @@
+"""Reads a stream of server-sent events (WHATWG HTML, 9.2) whose data is one line each, as an authority writes them.
+
+Law: a line has a longest length, so nobody fills the memory of who reads.
+"""
+
+from collections.abc import Iterator
+
+from capx.errors import StoreProblem
+
+
+class EventReader:
+    """The events of one stream, piece after piece. StoreProblem(`too_long`) for a line of more than `most` bytes."""
+
+    def __init__(self, most: int, too_long: str) -> None:
+        self._most = most + len(b"data: \r")
+        self._too_long = too_long
+        self._line = bytearray()
+        self._kind = "message"
+        self._data: bytes | None = None
+
+    def take(self, piece: bytes) -> Iterator[tuple[str, bytes]]:
+        """Yield the kind and the data of the events that end in this piece."""
+        *ends, rest = piece.split(b"\n")
+        for end in ends:
+            line = bytes(self._line + end).removesuffix(b"\r")
+            self._line.clear()
+            if not line:
+                if self._data is not None:
+                    yield self._kind, self._data
+                self._kind, self._data = "message", None
+            elif line.startswith(b"event:"):
+                self._kind = line[6:].removeprefix(b" ").decode("ascii", "replace")
+            elif line.startswith(b"data:"):
+                if self._data is not None:
+                    raise StoreProblem(self._too_long)
+                self._data = line[5:].removeprefix(b" ")
+        self._line += rest
+        if len(self._line) > self._most:
+            raise StoreProblem(self._too_long)
