@@ -32,7 +32,7 @@ from capx.api.messages.agents import (
 )
 from capx.api.messages.base import encode
 from capx.api.messages.outcomes import Ended, Revocation
-from capx.api.responses import http_client, read_response, unreachable
+from capx.api.responses import read_response, reads_certificates, unreachable
 from capx.crypto.instants import seconds
 from capx.errors import InvalidRequest, StoreProblem
 from capx.tokens.binding import HttpRequest, ToolCall
@@ -77,7 +77,8 @@ class AuthorityClient:
         if "transport" not in client:
             client.setdefault("limits", SINGLE)
         self._settings = client
-        self._client = httpx_client.client({self.url: AUTHORITY}, bundle, base_url=self.url, **client)
+        with reads_certificates():
+            self._client = httpx_client.client({self.url: AUTHORITY}, bundle, base_url=self.url, **client)
 
     def __repr__(self) -> str:
         return f"AuthorityClient({self.url!r})"
@@ -100,7 +101,7 @@ class AuthorityClient:
         settings: dict[str, Any] = {**self._settings, "follow_redirects": False}
         if settings.get("transport") is not None:
             settings["transport"] = _BorrowedTransport(settings["transport"])
-        return http_client(base_url=self.url, **settings)
+        return httpx.Client(base_url=self.url, **settings)
 
     def acting_for(self, bundle: Bundle) -> "AuthorityClient":
         """Return a client for the same authority, with the same settings, and another bundle."""

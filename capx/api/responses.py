@@ -1,7 +1,9 @@
-"""Asks an authority over HTTP, and reads its answer: a value, or the error that it describes."""
+"""Reads the answer of an authority over HTTP: a value, or the error that it describes. Says why none came."""
 
 import ssl
-from typing import Any, TypeVar
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import httpx
 import msgspec
@@ -18,10 +20,11 @@ _OTHER_NAME = 62
 """X509_V_ERR_HOSTNAME_MISMATCH of OpenSSL."""
 
 
-def http_client(**settings: Any) -> httpx.Client:
-    """Return a client with these settings of httpx; ConfigurationProblem if the trusted certificates cannot be read."""
+@contextmanager
+def reads_certificates() -> Generator[None]:
+    """A block that makes a client of httpx: ConfigurationProblem if the certificates to trust cannot be read."""
     try:
-        return httpx.Client(**settings)
+        yield
     except OSError as error:  # ssl.SSLError is one too
         why = "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror or error
         raise ConfigurationProblem(

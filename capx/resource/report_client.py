@@ -16,7 +16,7 @@ from capx.api import resource_auth
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.base import encode
 from capx.api.messages.resources import Charge, Charged, GaveBack, GiveBack, Noted, Recorded, Sighted
-from capx.api.responses import NoAnswer, detail, http_client, read_response, unreachable
+from capx.api.responses import NoAnswer, detail, read_response, reads_certificates, unreachable
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import CapxError, StoreProblem, Unavailable
@@ -48,7 +48,8 @@ class ResourceClient:
         self._last: AudienceKey | None = None
         self._seconds = seconds_of(client.setdefault("timeout", _TIMEOUT))
         client.setdefault("limits", SINGLE)
-        self._client = http_client(base_url=self.url, **client)
+        with reads_certificates():
+            self._client = httpx.Client(base_url=self.url, **client)
 
     def __repr__(self) -> str:
         return f"ResourceClient({self.url!r}, {self._keys!r})"

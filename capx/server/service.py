@@ -52,6 +52,7 @@ class Service:
         self.proofs = Workers(_THREADS, _CONNECTIONS)
         self.people = Workers(_THREADS, _WAITING)
         self.inbox_reader = Workers(1, 0)
+        self.known = Shared(MOMENT)
         self.followers = Workers(1, _WAITING)
         self.beginners = Turns()
         self.readers = Turns()

@@ -1,7 +1,8 @@
 """Threads for work that waits for a disk or a database, so that the event loop never waits.
 
 Law: the number of threads is limited, and so is the number of calls that wait for one. A call beyond both fails with
-Busy, and can be tried again. Calls that share one result use one thread, however many they are.
+Busy, and can be tried again. Calls that share one result use one thread, however many they are. Of callers who are
+told apart, each has a quarter of the threads, and their other calls wait outside: nobody waits behind one caller.
 """
 
 import asyncio
@@ -31,7 +32,9 @@ class Workers:
         self._limiter = anyio.CapacityLimiter(threads)
         self._room = threads + waiting
         self._share = max(1, self._room // 4)
+        self._threads_of_one = max(1, threads // 4)
         self._of = Counter[str]()
+        self._turns: dict[str, asyncio.Semaphore] = {}
 
     async def run(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call a function in a thread; Busy if too many calls wait. A function that has begun always finishes."""
@@ -45,16 +48,17 @@ class Workers:
             self._room += 1
 
     async def run_for(self, whose: str, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Do the same for one of several callers. Each may have a quarter of the calls that run and wait."""
+        """Do the same for one of several callers; Busy if this one has a quarter of the calls that may run and wait."""
         if self._of[whose] >= self._share:
             raise Busy(f"this authority gets too many requests of {whose} at once: try again in a moment")
         self._of[whose] += 1
         try:
-            return await self.run(function, *args, **named)
+            async with self._turns.setdefault(whose, asyncio.Semaphore(self._threads_of_one)):
+                return await self.run(function, *args, **named)
         finally:
             self._of[whose] -= 1
             if not self._of[whose]:
-                del self._of[whose]
+                del self._of[whose], self._turns[whose]
 
 
 class Shared:

@@ -76,7 +76,7 @@ def test_a_proof_has_a_window(ahead: int, good: bool) -> None:
     if good:
         claim.demand_timely(NOW)
     else:
-        with pytest.raises(UnprovenPerson, match=f"signed at {NOW + ahead}, and the clock here says {NOW}"):
+        with pytest.raises(UnprovenPerson, match=f"signed at {NOW + ahead}, and .* says {NOW}:"):
             claim.demand_timely(NOW)
 
 

@@ -11,13 +11,20 @@ from typing import Any
 import httpx
 import pytest
 
+from capx.agent.authority_client import AuthorityClient
+from capx.api.messages.base import encode
+from capx.api.person_auth import UnprovenPerson
 from capx.authority.authority import Authority
 from capx.authority.people.client import PersonClient, Unanswered
 from capx.authority.people.known import KnownAuthorities, OtherAuthority, UnknownAuthority
+from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem, Unavailable, UnknownRequest, UnknownTask
-from capx.intents.epoch import authority_of
+from capx.intents.epoch import authority_of, new_epoch
 from capx.intents.principal_key import PrincipalKey
 from capx.server.faces.people import MAX_BODY
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Pending
+from tests.labs.hostile_answers import at_url
 from tests.labs.office import Office
 from tests.labs.people import People
 from tests.labs.raw_http import asked, connected
@@ -102,6 +109,57 @@ def test_a_proof_for_a_hostile_authority_is_of_no_use_elsewhere(people: People) 
         assert target == TASKS
         # It passes the very bytes on.
         assert people.sent("GET", target, header, body).status_code == 401
+
+
+def test_a_request_of_another_authority_is_not_answered(people: People) -> None:
+    with people.client(people.office.ana) as ana, people.client(people.office.ben) as ben:
+        bundle = ana.open(people.intent()).bundle
+        assert isinstance(bundle, Bundle)
+        with AuthorityClient(people.origin, bundle, trust_env=False) as agent:
+            asked = agent.ask("billing.refund", args={"amount": 7})
+        assert isinstance(asked, Pending)
+        shown = ben.inquiry(asked.request)
+    hostile = Hostile(new_epoch(b64u(bytes(16)), int(time.time())))
+    hostile.answer = (200, encode(shown))
+    with serve_app(hostile, lifespan="off") as origin:
+        trust = authority_of(hostile.epoch)
+        with PersonClient(origin, people.office.ben, trust=trust, trust_env=False) as me:
+            with pytest.raises(OtherAuthority, match="sign nothing"):
+                me.inquiry(asked.request)
+            with pytest.raises(OtherAuthority, match="sign nothing"):
+                me.answer(shown.inquiry, yes=True)
+    assert [path for path, _, _ in hostile.got] == [f"{INBOX}/{asked.request}/inquiry"]
+
+
+def test_a_stream_that_ends_at_once_is_not_asked_for_at_once(people: People) -> None:
+    hostile = Hostile(people.epoch)
+    hostile.answer = (200, b'event: end\ndata: "again"\n\n')
+    told: list[str] = []
+
+    def watch(origin: str) -> None:
+        trust = authority_of(people.epoch)
+        with PersonClient(origin, people.office.ben, trust=trust, trust_env=False) as me:
+            try:
+                next(me.watch())
+            except UnprovenPerson as error:
+                told.append(str(error))
+
+    with serve_app(hostile, lifespan="off") as origin:
+        watching = threading.Thread(target=watch, args=(origin,))
+        watching.start()
+        time.sleep(1.5)
+        asked_by_then = len(hostile.got)
+        hostile.answer = (200, b'event: end\ndata: "unproven"\n\n')
+        watching.join(20)
+    assert 1 <= asked_by_then <= 2
+    assert told
+
+
+def test_nothing_is_opened_where_no_epoch_is_answered(people: People) -> None:
+    cut = [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"]
+    told = pytest.raises(Unavailable, match="did not say its epoch: nothing was signed")
+    with at_url(lambda: cut) as url, PersonClient(url, people.office.ana, trust_env=False) as me, told:
+        me.open(people.intent())
 
 
 def test_a_lost_answer_says_what_to_look_for(people: People) -> None:

@@ -175,7 +175,7 @@ def test_who_is_unknown_is_told_so_and_no_intent_is_blamed(elsewhere: Elsewhere,
     Shell(tmp_path)("principal", "new", "ana", "--key-file", str(other))
     stranger = ("--key-file", str(other), "--trust", elsewhere.id)
     for args in (("task", "list"), ("task", "open", "--intent", str(file)), ("requests", "list")):
-        assert "proven by no person whom the policy knows" in ana(*args, *stranger, code=3).err
+        assert "no person whom the policy knows has proven this" in ana(*args, *stranger, code=3).err
 
 
 @pytest.mark.parametrize(

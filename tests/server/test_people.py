@@ -370,13 +370,11 @@ def test_nobody_consents_to_their_own_work(people: People) -> None:
     found = people.asked(office.ben, "POST", TASKS, opening(signed)).json()
     request = pending(people, found["bundle"]).request
     with people.client(office.ana) as ana, people.client(office.ben) as ben:
-        for client in (ana, ben):
+        for client, refused in ((ana, (403, "not_yours")), (ben, (400, "invalid_request"))):
             inquiry = client.inquiry(request).inquiry
             verdict = Verdict.sign(inquiry, client.key, yes=True, at=int(time.time()))
             body = encode(OwnVerdict(yes=True, at=verdict.at, signature=verdict.signature))
-            problem(
-                people.asked(client.key, "POST", f"/people/requests/{request}/verdict", body), 400, "invalid_request"
-            )
+            problem(people.asked(client.key, "POST", f"/people/requests/{request}/verdict", body), *refused)
         # To say no is left to whoever is asked.
         assert ben.answer(ben.inquiry(request).inquiry, yes=False).state == "denied"
 

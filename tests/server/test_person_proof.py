@@ -129,3 +129,11 @@ def test_two_processes_remember_for_each_other(office: Office, authority: Author
         check(PersonProof(other, ORIGINS), text)
     with pytest.raises(UnprovenPerson, match="came before"):
         check(PersonProof(authority, ORIGINS), text)
+
+
+def test_who_was_removed_is_refused_at_the_last_moment(office: Office, authority: Authority) -> None:
+    person = check(PersonProof(authority, ORIGINS), header(authority, office.ana))
+    person.demand_known(authority.policy)
+    office.rule(office.policy.read_text().replace(office.ana.public, PrincipalKey.generate("ana").public))
+    with pytest.raises(UnprovenPerson):
+        person.demand_known(authority.policy)

@@ -239,9 +239,12 @@ def test_it_says_where_it_listens_to_people_too(tmp_path: Path) -> None:
         text=True,
     )
     assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(4)]
+    lines = [process.stdout.readline() for _ in range(6)]
     process.terminate()
     process.communicate(timeout=20)
-    assert lines[0] == f"operators             unix:{home}/authority.sock\n"
-    assert lines[1].startswith("agents and resources  http://127.0.0.1:")
+    assert lines[0].startswith("authority             ")
+    assert lines[1] == f"operators             unix:{home}/authority.sock\n"
+    assert lines[2].startswith("agents and resources  http://127.0.0.1:")
+    at = lines[2].rpartition(":")[2]
+    assert lines[3:5] == [f"people                http://{name}:{at}" for name in ("127.0.0.1", "localhost")]
     assert process.returncode == 0

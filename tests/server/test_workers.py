@@ -101,6 +101,22 @@ def test_an_error_and_an_old_result_are_not_kept() -> None:
     asyncio.run(run())
 
 
+def test_nobody_waits_behind_the_calls_of_another() -> None:
+    done = threading.Event()
+
+    async def crowd() -> bool:
+        workers = Workers(4, 100)
+        calls = [asyncio.create_task(workers.run_for("crm", done.wait)) for _ in range(20)]
+        await asyncio.sleep(0.1)
+        try:
+            return await asyncio.wait_for(workers.run_for("billing", lambda: not done.is_set()), 20)
+        finally:
+            done.set()
+            await asyncio.gather(*calls)
+
+    assert asyncio.run(crowd())
+
+
 def test_no_caller_has_more_than_a_quarter_of_the_room() -> None:
     done = threading.Event()
 

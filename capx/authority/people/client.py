@@ -10,6 +10,8 @@ Laws:
 - Each try is signed anew, so the same request never goes out twice. If no answer comes to an opening, the authority may
   have opened the task, and its token is lost: Unanswered says so.
 - What a person answers is signed over what was shown, by the inquiry that this client got.
+- What is shown is of the authority that the person knows here: its intent says so, and what is signed names that
+  intent. Otherwise an authority could show a request of another one, and hand the answer in there.
 """
 
 import time
@@ -27,13 +29,13 @@ from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.operation import JSON_TYPE, Operation
 from capx.api.person_auth import UnprovenPerson, origin_of, prove
 from capx.api.problems import HttpRefusal
-from capx.api.responses import NoAnswer, http_client, read_response, unreachable
+from capx.api.responses import NoAnswer, read_response, reads_certificates, unreachable
 from capx.api.sse import EventReader
 from capx.authority.authority import Authority
 from capx.authority.graph.graph import Graph
 from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.people import operations
-from capx.authority.people.known import KnownAuthorities
+from capx.authority.people.known import KnownAuthorities, OtherAuthority
 from capx.authority.people.messages import (
     SHOWN,
     AuthorityNow,
@@ -55,11 +57,12 @@ from capx.authority.remote.conversion import time_of
 from capx.authority.remote.messages import EndTask, GiveApproval, IntentDocument, IntentFile
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.verdict import Verdict
-from capx.errors import StoreProblem, Unavailable, UnknownRequest, UnknownTask
+from capx.errors import InvalidRequest, StoreProblem, Unavailable, UnknownRequest, UnknownTask
 from capx.intents.epoch import authority_of
 from capx.intents.intent import Intent, SignedIntent
 from capx.intents.principal_key import PrincipalKey
 from capx.store.records import RequestRecord, TaskRecord
+from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.discharge import Discharge
 from capx_caveats import When, is_id
 
@@ -115,7 +118,8 @@ class PersonClient:
         self._trust = trust
         self._epoch: str | None = None
         client.setdefault("limits", SINGLE)
-        self._client = http_client(base_url=self.origin, follow_redirects=False, **client)
+        with reads_certificates():
+            self._client = httpx.Client(base_url=self.origin, follow_redirects=False, **client)
 
     def __repr__(self) -> str:
         return f"PersonClient({self.origin!r}, {self.name!r})"
@@ -223,10 +227,25 @@ class PersonClient:
         found = self._call(operations.inquiry, id=_request_id(request_id))
         if found.inquiry.request.id != request_id:
             raise StoreProblem(f"the authority at {self.origin} shows another request than was asked for: sign nothing")
+        self._demand_own(found.inquiry)
         return found
+
+    def _demand_own(self, inquiry: Inquiry) -> None:
+        """Raise OtherAuthority if a request is on an intent for another authority; InvalidRequest if on none."""
+        intent, call = inquiry.intent, inquiry.request.to_approve
+        if authority_of(intent.authority) != authority_of(self._epoch or self.epoch()):
+            raise OtherAuthority(
+                f"the authority at {self.origin} shows a request of the authority {authority_of(intent.authority)}: "
+                "sign nothing"
+            )
+        if call is not None and ApprovalRequest.parse(call).intent != intent.digest:
+            raise InvalidRequest(
+                f"the call of request {inquiry.request.id} belongs to another intent than the one shown: sign nothing"
+            )
 
     def answer(self, inquiry: Inquiry, *, yes: bool) -> RequestRecord:
         """Sign an answer to what was shown, and send it. For a request of an approval, only a no: see `approve`."""
+        self._demand_own(inquiry)
         return self.hand_in(Verdict.sign(inquiry, self._key, yes=yes, at=int(time.time())))
 
     def hand_in(self, verdict: Verdict) -> RequestRecord:
@@ -254,6 +273,8 @@ class PersonClient:
                 for inbox in self._stream():
                     pause = _PAUSE
                     yield inbox
+                # An authority that ends each stream at once gets no signature after signature.
+                time.sleep(_PAUSE)
             except (*_NO_ANSWER, StoreProblem):
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
@@ -261,14 +282,18 @@ class PersonClient:
     def _stream(self) -> Iterator[Inbox]:
         """The inboxes of one stream."""
         operation = operations.inbox
-        headers = {**self._proven(operation, operation.path, b""), "accept": "text/event-stream"}
+        headers = {
+            **self._proven(operation, operation.path, b""),
+            "accept": "text/event-stream",
+            "accept-encoding": "identity",
+        }
         timeout = httpx.Timeout(_SILENCE, connect=operation.seconds)
         with self._client.stream("GET", operation.path, headers=headers, timeout=timeout) as answer:
             if answer.status_code != 200:
                 self._refuse(WholeResponse(answer.status_code, self._body(answer)))
                 return
             events = EventReader(_MOST, self._too_long)
-            for piece in answer.iter_bytes():
+            for piece in answer.iter_raw():
                 for kind, data in events.take(piece):
                     if kind == "inbox":
                         yield decode(data, Inbox)
@@ -286,7 +311,7 @@ class PersonClient:
 
     def _body(self, answer: httpx.Response) -> bytes:
         body = bytearray()
-        for piece in answer.iter_bytes():
+        for piece in answer.iter_raw():
             body += piece
             if len(body) > _MOST:
                 raise StoreProblem(self._too_long)

@@ -11,7 +11,7 @@ Laws:
 from capx.authority.authority import Authority
 from capx.authority.people.messages import MOST, Inbox, InboxItem, ShownInquiry
 from capx.authority.people.own_tasks import shown_task
-from capx.authority.people.person import Person
+from capx.authority.people.person import Person, not_asked
 from capx.errors import UnknownRequest
 from capx.policy.policy import Policy
 from capx.store.records import RequestRecord, TaskRecord
@@ -22,15 +22,19 @@ class Waiting:
     """The requests that wait, with their tasks, at one time: what the inboxes of all people are read from."""
 
     def __init__(self, authority: Authority) -> None:
-        self._requests = authority.requests(pending=True)
+        self.requests = authority.requests(pending=True)
         with authority.store.read() as reading:
-            self._tasks = {id_: reading.task(id_) for id_ in {one.task for one in self._requests}}
+            self.tasks = {id_: reading.task(id_) for id_ in {one.task for one in self.requests}}
+
+    def is_as(self, other: "Waiting") -> bool:
+        """Whether the same requests wait, in the same state and in the same tasks."""
+        return (self.requests, self.tasks) == (other.requests, other.tasks)
 
     def inbox(self, policy: Policy, person: Person) -> Inbox:
         """The inbox of one person."""
         found: list[InboxItem] = []
-        for request in self._requests:
-            task = self._tasks.get(request.task)
+        for request in self.requests:
+            task = self.tasks.get(request.task)
             mine, yours = _concerns(policy, person, request, task)
             if mine or yours:
                 found.append(_item(request, task, mine=mine, yours=yours))
@@ -67,6 +71,15 @@ def demand_concerned(authority: Authority, person: Person, id_: str) -> TaskReco
     if request is None or task is None or not any(_concerns(authority.policy, person, request, task)):
         raise UnknownRequest(f"you have no request {id_!r:.80}: capx requests list shows yours")
     return task
+
+
+def demand_asked(authority: Authority, person: Person, id_: str) -> None:
+    """Raise UnknownRequest for a request of others, and HttpRefusal for one that the person may only look at."""
+    demand_concerned(authority, person, id_)
+    with authority.store.read() as reading:
+        request = reading.request(id_)
+    if request is None or not person.is_one_of(authority.policy, request.approvers):
+        raise not_asked()
 
 
 def inquiry(authority: Authority, person: Person, id_: str, *, now: int) -> ShownInquiry:

@@ -147,18 +147,18 @@ def inquiry(authority: Authority, person: Person, *, id: str) -> ShownInquiry:
     return inboxes.inquiry(authority, person, id, now=int(time.time()))
 
 
-@operation("POST", "/people/requests/{id}/verdict", personal=True, problems=(404,), announced=True)
+@operation("POST", "/people/requests/{id}/verdict", personal=True, problems=(403, 404), announced=True)
 def answer(authority: Authority, person: Person, asked: OwnVerdict, *, id: str) -> RequestRecord:
     """Answer a request with the signature of the person."""
-    inboxes.demand_concerned(authority, person, id)
+    inboxes.demand_asked(authority, person, id)
     verdict = Verdict(request=id, yes=asked.yes, approver=person.name, at=asked.at, signature=asked.signature)
     return authority.answer(verdict)
 
 
-@operation("POST", "/people/requests/{id}/approval", personal=True, problems=(404,), announced=True)
+@operation("POST", "/people/requests/{id}/approval", personal=True, problems=(403, 404), announced=True)
 def approve(authority: Authority, person: Person, asked: GiveApproval, *, id: str) -> RequestRecord:
     """Hand in what the person has signed on a request for the approval of one call."""
-    inboxes.demand_concerned(authority, person, id)
+    inboxes.demand_asked(authority, person, id)
     return authority.approve(id, asked.discharge)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from capx.api.person_auth import UNPROVEN, UnprovenPerson
 from capx.api.problems import HttpRefusal
 from capx.policy.policy import Policy
 from capx.store.events import By
@@ -31,9 +32,19 @@ class Person(Struct, frozen=True):
         known = policy.principals.get(self.name)
         return known is not None and known.key is not None and public_text(known.key) == self.key
 
+    def demand_known(self, policy: Policy) -> None:
+        """Raise UnprovenPerson unless the policy gives the person this key."""
+        if not self.is_known(policy):
+            raise UnprovenPerson(UNPROVEN)
+
     def is_one_of(self, policy: Policy, approvers: Iterable[str]) -> bool:
         """Whether the person is one of these groups and principals, by the policy as it is."""
         return any(self.name in policy.members(group) for group in approvers)
+
+
+def not_asked() -> HttpRefusal:
+    """The refusal of an answer by who may only look at a request."""
+    return HttpRefusal(403, "not_yours", "this request asks others: only they can answer it")
 
 
 def not_yours(what: str) -> HttpRefusal:

@@ -5,7 +5,8 @@
 
 Laws:
 
-- What waits is read once for all streams, in one thread, and not at all while there is no stream.
+- What waits is read once for all who ask meanwhile, in one thread, and not at all while there is no stream. Streams
+  have it read twice a second at most, however much happens. If nothing has changed, no inbox is made anew.
 - Before each event, and once a second, the person is looked up again. Whoever was removed, or has another key, gets no
   more.
 - A stream ends after 15 minutes, because a proof is not meant to last. A person has few streams at once.
@@ -19,17 +20,20 @@ from typing import Final
 from starlette.responses import Response
 
 from capx.api.messages.base import encode
+from capx.authority.people import operations
 from capx.authority.people.inbox import Waiting
 from capx.authority.people.person import Person
 from capx.errors import CapxError
 from capx.policy.policy import Policy
 from capx.server.faces.event_streams import Stream, event
+from capx.server.operation import answered
 from capx.server.service import Service
 
 KIND: Final = "people"
 LASTS: Final = 900.0
 """Seconds after which a stream ends."""
 _LOOK_EVERY: Final = 1.0
+_READ_EVERY: Final = 0.5
 _STILL_HERE: Final = 15.0
 
 _Seen = tuple[Waiting, Policy]
@@ -52,10 +56,18 @@ class InboxStreams:
             first = await self._since(time.monotonic())
         return Stream(self._service.inboxes, KIND, person.name, self._events(person, first))
 
+    async def now(self, person: Person) -> Response:
+        """The inbox of a person."""
+        waiting, policy = await self._since(time.monotonic())
+        person.demand_known(policy)
+        workers = self._service.people
+        return await workers.run_for(person.name, lambda: answered(operations.inbox, waiting.inbox(policy, person)))
+
     async def _events(self, person: Person, seen: _Seen) -> AsyncGenerator[bytes]:
         # A comment at once, so that the client and every proxy see that the stream has begun.
         yield b": the inbox\n\n"
         service, ends = self._service, time.monotonic() + self._lasts
+        made_of: _Seen | None = None
         sent, sent_at = b"", time.monotonic()
         with service.watch.followed():
             while not service.stopping:
@@ -63,7 +75,7 @@ class InboxStreams:
                 if not person.is_known(policy):
                     yield event(b'"unproven"', event="end")
                     return
-                if (inbox := encode(waiting.inbox(policy, person))) != sent:
+                if seen is not made_of and (inbox := encode(waiting.inbox(policy, person))) != sent:
                     sent, sent_at = inbox, time.monotonic()
                     yield event(inbox, event="inbox")
                 elif time.monotonic() - sent_at > _STILL_HERE:
@@ -72,7 +84,9 @@ class InboxStreams:
                 if time.monotonic() >= ends:
                     yield event(b'"again"', event="end")
                     return
+                made_of = seen
                 await service.watch.moved.wait(_LOOK_EVERY)
+                await asyncio.sleep(self._began + _READ_EVERY - time.monotonic())
                 seen = await self._again(seen)
 
     async def _again(self, before: _Seen) -> _Seen:
@@ -98,5 +112,8 @@ class InboxStreams:
             seen = await self._service.inbox_reader.run(lambda: (Waiting(authority), authority.policy))
         finally:
             self._reading = None
-        self._seen, self._began = seen, began
-        return seen
+        before = self._seen
+        if before is None or seen[1] is not before[1] or not seen[0].is_as(before[0]):
+            self._seen = seen
+        self._began = began
+        return self._seen or seen

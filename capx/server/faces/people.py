@@ -6,8 +6,9 @@ Laws:
   has proven is not interpreted.
 - Nothing here gives operator power: `capx.authority.people.operations` has all that a person may do.
 - Proofs are checked in threads of their own, and none is refused because there are many: a check is short, and each
-  connection waits for one. What is proven runs in other threads, with a bound for each person. So strangers keep nobody
-  out, and no person keeps out another.
+  connection waits for one. What is proven runs in other threads, with a bound for each person. Which authority this is,
+  everybody learns from one answer for all. So strangers keep nobody out, and no person keeps out another.
+- The policy decides again when the request is carried out: it may have waited, and the person may be removed by then.
 """
 
 from typing import Any, Final
@@ -76,9 +77,12 @@ class PersonRoute:
         asked = _asked(operation, request, body)
         if operation.streams and wants_stream(request):
             return await self._streams.open(person)
+        if operation.streams:
+            return await unless_gone(request, self._streams.now(person))
         given = (service.authority, person) if asked is None else (service.authority, person, asked)
 
         def done() -> Response:
+            person.demand_known(service.authority.policy)
             return answered(operation, perform(operation, service, *given, **request.path_params))
 
         return await unless_gone(request, service.people.run_for(person.name, done))
@@ -101,7 +105,7 @@ def routes(service: Service) -> list[Route]:
     proof = PersonProof(service.authority, service.people_at)
     streams = InboxStreams(service)
     return [
-        route(one, service, service.authority, service.people)
+        route(one, service, service.authority, service.known)
         if one is operations.authority_now
         else route_to(one, PersonRoute(one, service, proof, streams).answer)
         for one in OPERATIONS

@@ -53,6 +53,8 @@ class PersonProof:
 
     def check(self, claim: PersonClaim, *, method: str, target: str, body: bytes) -> Person:
         """Return who has proven a request, and burn the proof; UnprovenPerson if nobody has. May wait for the store."""
+        # The body may have been long in coming.
+        claim.demand_timely(int(self._clock()))
         known = self._authority.policy.principals.get(claim.principal)
         key = None if known is None else known.key
         epoch = self._authority.epoch()

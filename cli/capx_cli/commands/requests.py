@@ -13,7 +13,7 @@ from capx_cli.token_output import Output, demand_free
 from capx_cli.view import json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from capx.authority.people.messages import Inbox
