@@ -266,7 +266,7 @@ def test_a_hook_is_told_of_its_kinds_alone(lab: GrantingLab, kind: str) -> None:
     lab.clock.now += 1801
     lab.authority.end_overdue()
     found |= {one.kind for one in told.next()}
-    assert found == ({kind} if kind != "key_used_anew" else set())
+    assert found == ({kind} if kind != "key_changed" else set())
 
 
 def over(lab: GrantingLab, notice: Notice, now: int = NOW, epoch: str | None = None) -> bool:

@@ -28,7 +28,7 @@ from capx.crypto.hashing import digest
 from capx.policy.policy import Policy
 from capx.server.notify.denials import Denials
 from capx.server.notify.hook import (
-    KEY_USED_ANEW,
+    KEY_CHANGED,
     REQUEST_ANSWERED,
     REQUEST_LAPSES,
     REQUEST_WAITS,
@@ -111,7 +111,7 @@ class Notices:
         if TASK_DENIED in self._hook.kinds:
             for event in reversed(reading.newest(before=until + 1, limit=RECOUNTED)):
                 self._denied(reading, event)
-        if KEY_USED_ANEW in self._hook.kinds:
+        if KEY_CHANGED in self._hook.kinds:
             self._keys.learn(reading, until)
 
     def of(self, reading: Reading, event: Event) -> Iterator[Notice]:
@@ -125,10 +125,10 @@ class Notices:
         if event.kind == "decision":
             if TASK_DENIED in self._hook.kinds and (denied := self._denied(reading, event)):
                 yield TASK_DENIED, _of_denied(denied, self._hook.denials)
-        elif event.kind == TaskOpened.kind and KEY_USED_ANEW in self._hook.kinds:
+        elif event.kind == TaskOpened.kind and KEY_CHANGED in self._hook.kinds:
             opened = event.read_if(TaskOpened)
             for principal, key in self._keys.used(reading, event):
-                yield KEY_USED_ANEW, {"task": opened and opened.task, "principal": principal, "key": key}
+                yield KEY_CHANGED, {"task": opened and opened.task, "principal": principal, "key": key}
         else:
             yield from _of_request(event)
 
