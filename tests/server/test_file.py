@@ -19,7 +19,8 @@ def lines(path: Path) -> tuple[str, ...]:
     with pytest.raises(InvalidFile) as caught:
         load_hooks(path)
     assert "whsec_A" not in str(caught.value)
-    assert "pager.example" not in str(caught.value)
+    for part in ("pager.example", "1.2.3.400", "v1.x", "HIDDEN"):
+        assert part not in str(caught.value)
     return caught.value.lines
 
 
@@ -81,6 +82,9 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         (f'url = "ftp://pager.example/"\nsecret = "{secret()}"', ".url: is no URL of a web server"),
         (f'url = "https://me:pw@pager.example/"\nsecret = "{secret()}"', ".url: has a user name in it"),
         (f'url = "https://pager.example:99999/"\nsecret = "{secret()}"', ".url: is no URL"),
+        (f'url = "https://1.2.3.400/HIDDEN"\nsecret = "{secret()}"', ".url: is no URL"),
+        (f'url = "https://[v1.x]/HIDDEN"\nsecret = "{secret()}"', ".url: is no URL"),
+        (f'url = "https://pager.example/{"HIDDEN" * 20_000}"\nsecret = "{secret()}"', ".url: is no URL"),
         (f'url = "https://pager.example/#x"\nsecret = "{secret()}"', ".url: has a fragment"),
         (f'url = "https://pager.example/\\u202e"\nsecret = "{secret()}"', ".url: has a fragment"),
         (f'{URL}secret = "{secret()[6:]}"', ".secret: is no secret"),

@@ -7,7 +7,7 @@ import pytest
 from msgspec import structs
 
 from capx.authority.opening import OpenedTask
-from capx.server.notify import notices
+from capx.server.notify import denials, notices
 from capx.server.notify.hook import KINDS, Hook
 from capx.server.notify.notices import KEPT, Notice, Notices, is_over
 from capx.store.events import Fact
@@ -31,7 +31,7 @@ class Told:
         self.position = 0
 
     def _new(self) -> Notices:
-        return Notices(self.hook, self.lab.authority.epoch(), lambda: self.lab.policy)
+        return Notices(self.hook, self.lab.authority.epoch(), lambda: self.lab.policy, self.lab.clock)
 
     def again(self) -> None:
         """Go on from here after a restart."""
@@ -167,6 +167,13 @@ def test_denials_are_counted_on_after_a_restart(lab: GrantingLab) -> None:
     assert told.next() == []
 
 
+def test_old_denials_are_told_neither_late_nor_as_new(lab: GrantingLab) -> None:
+    told = Told(lab, denials=4)
+    denied(lab, lab.open(), 4)
+    lab.clock.now += 60
+    assert told.next() == []
+
+
 class Claim(Fact, frozen=True):
     """What a hostile service writes as its decision."""
 
@@ -188,6 +195,38 @@ def test_what_a_hostile_service_writes_is_not_passed_on(lab: GrantingLab) -> Non
     said = told.one()
     assert set(said) == {"id", "kind", "at", "text", "task", "purpose", "denials"}
     assert (said["task"], "evil" in json.dumps(said)) == (opened.id, False)
+
+
+def test_made_up_tasks_drive_no_real_one_out(lab: GrantingLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(denials, "MOST_TASKS", 5)
+    told = Told(lab, denials=2)
+    opened = lab.open()
+    denied(lab, opened, 1)
+    with lab.authority.store.write() as transaction:
+        for nth in range(6):
+            Claim(f"t.{nth}", "crm.write", f"d.{nth}", "mail").write(transaction, at=NOW)
+    denied(lab, opened, 1)
+    assert told.one()["task"] == opened.id
+
+
+@pytest.mark.parametrize("lie", [-3_600, 3_600])
+def test_a_hostile_service_hides_no_denial(lab: GrantingLab, lie: int) -> None:
+    told = Told(lab, denials=3)
+    opened = lab.open()
+    for nth in range(3):
+        denied(lab, opened, 1)
+        with lab.authority.store.write() as transaction:
+            Claim(opened.id, "crm.write", f"d.{nth}", "crm").write(transaction, at=NOW + lie)
+    assert told.one()["audience"] == "crm"
+
+
+def test_a_hostile_service_makes_one_notice_a_minute(lab: GrantingLab) -> None:
+    told = Told(lab, denials=2)
+    opened = lab.open()
+    with lab.authority.store.write() as transaction:
+        for nth in range(200):
+            Claim(opened.id, "crm.write", f"d.{nth}", "crm").write(transaction, at=NOW + 61 * (nth // 2))
+    assert told.one()["task"] == opened.id
 
 
 def test_events_that_cannot_be_read_are_left_out(lab: GrantingLab) -> None:
@@ -223,10 +262,11 @@ def test_a_hook_is_told_of_its_kinds_alone(lab: GrantingLab, kind: str) -> None:
     lab.decide(asked(lab, opened))
     asked(lab, opened, "b")
     denied(lab, opened, 1)
+    found = {one.kind for one in told.next()}
     lab.clock.now += 1801
     lab.authority.end_overdue()
-    found = {one.kind for one in told.next()}
-    assert found == ({kind} if kind != "key_used_anew" else set())
+    found |= {one.kind for one in told.next()}
+    assert found == ({kind} if kind != "key_changed" else set())
 
 
 def over(lab: GrantingLab, notice: Notice, now: int = NOW, epoch: str | None = None) -> bool:

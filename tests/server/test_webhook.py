@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -203,9 +204,9 @@ def test_an_address_of_ipv6_is_connected_to() -> None:
         ]
 
 
-def tls_of(name: str, issuer: Any) -> ssl.SSLContext:
+def tls_of(name: str, issuer: Any, **valid: datetime) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    issuer.issue_cert(name).configure_cert(context)
+    issuer.issue_cert(name, **valid).configure_cert(context)
     return context
 
 
@@ -220,18 +221,34 @@ def test_tls_is_checked_for_the_name_and_not_for_the_address(tmp_path: Path, mon
         send(receiver.hook(url=receiver.url("pager.example")), look_up=here)
         assert names == ["pager.example"]
         assert len(receiver.told) == 1
-        why = why_not(receiver.hook(url=receiver.url("other.example")), here)
-        assert "cannot be connected to" in why
-        assert "ertificate" in why
+        for url in (receiver.url("other.example"), receiver.url()):
+            assert why_not(receiver.hook(url=url), here) == "its certificate is for another host"
         monkeypatch.delenv("SSL_CERT_FILE")
-        assert "cannot be connected to" in why_not(receiver.hook(url=receiver.url("pager.example")), here)
+        url = receiver.url("pager.example")
+        assert why_not(receiver.hook(url=url), here) == "its certificate is not trusted"
         assert len(receiver.got) == 1
+
+
+def test_a_certificate_of_another_time_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    issuer: Any = trustme.CA()
+    issuer.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    for given in ({"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, {"not_before": datetime(2090, 1, 1, tzinfo=UTC)}):
+        with Receiver(tls=tls_of("pager.example", issuer, **given)) as receiver:
+            why = why_not(receiver.hook(url=receiver.url("pager.example")), here)
+            assert why == "its certificate has expired, or is not valid yet"
+
+
+def test_a_host_without_tls_is_told_in_words() -> None:
+    with Receiver() as receiver:
+        url = receiver.url("pager.example").replace("http", "https")
+        assert why_not(receiver.hook(url=url), here) == "its host does not speak TLS as it should"
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # httpcore leaves a socket that could not connect
 def test_a_host_that_is_away_is_told_in_words() -> None:
     away = Hook(name="pager", url=f"http://127.0.0.1:{free_port()}/", secret=bytes(32), private=True)
-    assert why_not(away).startswith("its host cannot be connected to")
+    assert why_not(away) == "its host cannot be connected to"
     nobody = Hook(name="pager", url="https://nobody.invalid/", secret=bytes(32))
     assert why_not(nobody) == "its host cannot be looked up"
 

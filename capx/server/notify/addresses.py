@@ -2,10 +2,11 @@
 
 Laws:
 
-- Link-local addresses are never connected to: at 169.254.169.254 a cloud gives keys to whoever asks. Nor are addresses
-  of many machines, or of none. This holds in whatever form an address comes: an IPv4 address within an IPv6 one counts
-  as itself.
-- Loopback and private addresses are connected to only for a hook with `private`.
+- Link-local addresses are never connected to: at 169.254.169.254 a cloud gives keys to whoever asks. Nor are the other
+  addresses at which clouds do so, nor addresses of many machines, or of none. This holds in whatever form an address
+  comes: an IPv4 address within an IPv6 one counts as itself.
+- Loopback and private addresses are connected to only for a hook with `private`. So are public ones at which a cloud
+  serves its own machines.
 """
 
 import socket
@@ -24,6 +25,12 @@ _NEVER: Final = tuple(
         ),
     )
 )
+_METADATA: Final = frozenset(map(ip_address, ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200")))
+"""Where clouds give keys, beside the link-local addresses: AWS and Google over IPv6, Alibaba."""
+_OF_CLOUDS: Final = frozenset(map(ip_address, ("168.63.129.16", "192.0.0.192")))
+"""Where clouds serve their own machines, though `ipaddress` calls these global: Azure, and Oracle in its early form."""
+_ISATAP: Final = frozenset((0x00005EFE, 0x02005EFE))
+"""What stands before the IPv4 address at the end of an IPv6 address of ISATAP (RFC 5214)."""
 _EMBEDDED: Final = tuple(map(ip_network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")))
 """Networks in whose addresses the last four bytes are an IPv4 address, beside the mapped ones."""
 
@@ -39,7 +46,9 @@ def refusal(address: str, *, private: bool) -> str | None:
     for one in _forms(ip_address(address)):
         if any(one.version == network.version and one in network for network in _NEVER):
             return "is link-local, or not the address of one machine"
-        if not private and not one.is_global:
+        if one in _METADATA:
+            return "is one at which a cloud gives out keys"
+        if not private and (not one.is_global or one in _OF_CLOUDS):
             return "is not public: such a hook needs private = true"
     return None
 
@@ -58,5 +67,6 @@ def _forms(address: _Address) -> Iterator[_Address]:
         yield address.sixtofour
     if address.teredo is not None:
         yield from address.teredo
-    if int(address) > 1 and any(address in network for network in _EMBEDDED):
+    is_isatap = int(address) >> 32 & 0xFFFFFFFF in _ISATAP
+    if is_isatap or (int(address) > 1 and any(address in network for network in _EMBEDDED)):
         yield IPv4Address(int(address) & 0xFFFFFFFF)

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+import httpx
+
 from capx.crypto import private_file
 from capx.errors import ConfigurationProblem, KeyProblem
 from capx.policy import toml_reader
@@ -129,7 +131,9 @@ def _split(text: str, path: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         _ = parts.port
-    except ValueError:
+        # What sends must understand it too: it knows that 1.2.3.400 is no address.
+        httpx.URL(text)
+    except (ValueError, httpx.InvalidURL):
         raise wrong(path, "is no URL: write https://HOST/PATH") from None
     return parts
 

@@ -12,12 +12,12 @@ REQUEST_ANSWERED: Final = "request_answered"
 """Somebody answered a request, or the approval of a call is complete."""
 TASK_DENIED: Final = "task_denied"
 """Many calls of one task were denied within a minute."""
-KEY_USED_ANEW: Final = "key_used_anew"
+KEY_CHANGED: Final = "key_changed"
 """A person signed with another key than the last time."""
 TEST: Final = "test"
 """Nothing happened: `capx notify test` tries a hook. It goes to every hook, whatever its kinds."""
 
-KINDS: Final = (REQUEST_WAITS, REQUEST_LAPSES, REQUEST_ANSWERED, TASK_DENIED, KEY_USED_ANEW)
+KINDS: Final = (REQUEST_WAITS, REQUEST_LAPSES, REQUEST_ANSWERED, TASK_DENIED, KEY_CHANGED)
 """What a hook can be told of."""
 DENIALS: Final = 10
 """How many denials within a minute make a notice, unless the file says otherwise."""

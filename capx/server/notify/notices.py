@@ -9,11 +9,13 @@ Laws:
   statements are in it only for a hook with `values`: agents write labels, and chat programs make links of them.
 - The sentence `text` has ids and times alone, and no link. It names the command that shows the rest. An action can look
   like the name of a host, so it is not in the sentence.
-- What a service writes into its decisions is not believed: the task must be one of this authority.
+- What a service writes into its decisions is not believed: the task must be one of this authority, and the time one of
+  this minute. So denials that are read later, because a hook was away, make no notice.
 - The same event makes the same id for the same hook each time.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final
@@ -26,7 +28,7 @@ from capx.crypto.hashing import digest
 from capx.policy.policy import Policy
 from capx.server.notify.denials import Denials
 from capx.server.notify.hook import (
-    KEY_USED_ANEW,
+    KEY_CHANGED,
     REQUEST_ANSWERED,
     REQUEST_LAPSES,
     REQUEST_WAITS,
@@ -96,18 +98,20 @@ class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Notices:
     """Makes the notices for one hook; it remembers what is needed to count denials, and which keys were used."""
 
-    def __init__(self, hook: Hook, epoch: str, policy: Callable[[], Policy]) -> None:
+    def __init__(
+        self, hook: Hook, epoch: str, policy: Callable[[], Policy], clock: Callable[[], float] = time.time
+    ) -> None:
         self._hook = hook
         self._epoch = epoch
-        self._denials = Denials(hook.denials)
+        self._denials = Denials(hook.denials, clock)
         self._keys = UsedKeys(policy)
 
     def learn(self, reading: Reading, until: int) -> None:
         """Read what happened up to a position, about which nothing is told."""
         if TASK_DENIED in self._hook.kinds:
             for event in reversed(reading.newest(before=until + 1, limit=RECOUNTED)):
-                self._denied(event)
-        if KEY_USED_ANEW in self._hook.kinds:
+                self._denied(reading, event)
+        if KEY_CHANGED in self._hook.kinds:
             self._keys.learn(reading, until)
 
     def of(self, reading: Reading, event: Event) -> Iterator[Notice]:
@@ -119,23 +123,26 @@ class Notices:
 
     def _facts(self, reading: Reading, event: Event) -> Iterator[tuple[str, dict[str, Any]]]:
         if event.kind == "decision":
-            if TASK_DENIED in self._hook.kinds and (denied := self._denied(event)):
-                yield from _of_denied(reading, denied, self._hook.denials)
-        elif event.kind == TaskOpened.kind and KEY_USED_ANEW in self._hook.kinds:
+            if TASK_DENIED in self._hook.kinds and (denied := self._denied(reading, event)):
+                yield TASK_DENIED, _of_denied(denied, self._hook.denials)
+        elif event.kind == TaskOpened.kind and KEY_CHANGED in self._hook.kinds:
             opened = event.read_if(TaskOpened)
             for principal, key in self._keys.used(reading, event):
-                yield KEY_USED_ANEW, {"task": opened and opened.task, "principal": principal, "key": key}
+                yield KEY_CHANGED, {"task": opened and opened.task, "principal": principal, "key": key}
         else:
             yield from _of_request(event)
 
-    def _denied(self, event: Event) -> "_Denied | None":
+    def _denied(self, reading: Reading, event: Event) -> "_Denied | None":
         """The denial, if it is the one that makes a notice."""
         if event.kind != "decision" or event.is_archived:
             return None
         denied = event.read_if(_Denied)
         if denied is None or denied.outcome != "denied" or denied.task is None:
             return None
-        return denied if self._denials.count(denied.task, event.at) else None
+        # Not even counted: ids that a service made up would drive real ones out of the memory.
+        if reading.task(denied.task) is None:
+            return None
+        return denied if self._denials.count(denied.task, denied.audience, event.at) else None
 
     def _notice(self, reading: Reading, event: Event, kind: str, facts: dict[str, Any]) -> Notice:
         parts = self._epoch.encode(), event.position.to_bytes(8), self._hook.name.encode(), kind.encode()
@@ -178,15 +185,13 @@ class _Answered(Struct, frozen=True):
     approver: str
 
 
-def _of_denied(reading: Reading, denied: _Denied, many: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    if denied.task is None or reading.task(denied.task) is None:
-        return
+def _of_denied(denied: _Denied, many: int) -> dict[str, Any]:
     facts: dict[str, Any] = {"task": denied.task, "denials": many}
     if is_audience(denied.audience):
         facts["audience"] = denied.audience
     if is_action(denied.action):
         facts["action"] = denied.action
-    yield TASK_DENIED, facts
+    return facts
 
 
 def _of_request(event: Event) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -10,15 +10,17 @@ Laws:
   looked at. Another look-up, whose answer might be another, never happens. TLS and `Host` keep the name.
 - No redirect is followed. The environment says nothing but which authorities of TLS are trusted (SSL_CERT_FILE,
   SSL_CERT_DIR): no proxy, no netrc.
-- All of it, from the look-up to the end of the answer, takes at most SECONDS. At most MOST_READ bytes of the answer are
-  read, and none is kept.
-- No error shows the URL, which often is a secret, or anything that the receiver said but its status.
+- All of it, from the look-up to the end of the answer, takes at most SECONDS. After MOST_READ bytes of the answer no
+  more is read, and none is kept.
+- No error shows the URL, which often is a secret, or anything that the receiver said but its status. What other
+  libraries say of a connection names the host, so it is said here in fixed words.
 """
 
 import asyncio
 import base64
 import hashlib
 import hmac
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -26,7 +28,6 @@ import httpx
 
 from capx.background import run_in_thread, wait_async
 from capx.errors import CapxError, Unavailable
-from capx.policy.toml_reader import one_line
 from capx.server.notify.addresses import look_up, refusal
 from capx.server.notify.hook import Hook
 from capx.server.notify.notices import Notice
@@ -34,7 +35,12 @@ from capx.server.notify.notices import Notice
 SECONDS: Final = 10.0
 """Seconds for all of a delivery."""
 MOST_READ: Final = 1_024
-"""Bytes that are read of an answer."""
+"""Bytes of an answer after which no more is read."""
+
+_OTHER_HOST: Final = {62, 64}
+"""What OpenSSL calls a certificate for another name (X509_V_ERR_HOSTNAME_MISMATCH) or address (…_IP_ADDRESS_…)."""
+_OTHER_TIME: Final = {9, 10}
+"""And one that is not valid yet (X509_V_ERR_CERT_NOT_YET_VALID) or no longer (…_HAS_EXPIRED)."""
 
 LookUp = Callable[[str, int], tuple[str, ...]]
 """Returns the addresses of a host, for a port; OSError if there are none."""
@@ -70,7 +76,7 @@ class Webhook:
         except (TimeoutError, httpx.TimeoutException):
             raise NotTaken(f"it gave no whole answer within {SECONDS:.0f} seconds") from None
         except httpx.ConnectError as error:
-            raise NotTaken(f"its host cannot be connected to: {one_line(str(error))}") from None
+            raise NotTaken(_why_not_connected(error)) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NotTaken(f"it gave no answer of HTTP ({type(error).__name__})") from None
         if not 200 <= status < 300:
@@ -116,3 +122,18 @@ class Webhook:
         if not found:
             raise NotTaken("its host cannot be looked up")
         return found[0]
+
+
+def _why_not_connected(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return "its host cannot be connected to"
+    if not isinstance(cause, ssl.SSLCertVerificationError):
+        return "its host does not speak TLS as it should"
+    if cause.verify_code in _OTHER_HOST:
+        return "its certificate is for another host"
+    if cause.verify_code in _OTHER_TIME:
+        return "its certificate has expired, or is not valid yet"
+    return "its certificate is not trusted"
