@@ -13,11 +13,14 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.authority.people.client import PersonClient, Unanswered
+from capx.authority.people.inbox import Waiting
 from capx.authority.people.known import KnownAuthorities, OtherAuthority, UnknownAuthority
+from capx.authority.people.person import Person
 from capx.errors import StoreProblem, Unavailable, UnknownRequest, UnknownTask
 from capx.intents.epoch import authority_of
 from capx.intents.principal_key import PrincipalKey
 from capx.server.faces.people import MAX_BODY
+from capx.verify.ask import Pending
 from tests.labs.office import Office
 from tests.labs.people import People
 from tests.labs.raw_http import asked, connected
@@ -237,3 +240,26 @@ def test_large_bodies_of_strangers_are_refused_unread(people: People) -> None:
     with connected(people.served) as connection:
         # Only the head was sent.
         assert b" 413 " in asked(connection, head.encode()).split(b"\r\n")[0]
+
+
+# One person against the others.
+
+
+def test_one_principal_cannot_hide_the_requests_of_others(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    wants = 'tenants = ["Acme"]\npurposes = ["refund"]\n'
+    office.rule(office.policy.read_text().replace("[principal.eve]\n", f"[principal.eve]\n{wants}"))
+    with Authority.open_home(office.home) as authority:
+        for _ in range(9):
+            bundle = authority.open(office.signed(authority)).bundle
+            for amount in range(25):
+                authority.ask(bundle, "billing.refund", args={"amount": amount})
+        meant = office.intent(authority, principal="eve")
+        asked = authority.ask(authority.open(office.eve.sign_intent(meant)).bundle, "billing.refund", args={})
+        assert isinstance(asked, Pending)
+        found = Waiting(authority).inbox(authority.policy, Person("ben", office.ben.public))
+        every = [one.id for one in authority.requests(pending=True)]
+    assert len(every) == 226
+    # The oldest 199 of ana, and that of eve, by age.
+    assert [one.id for one in found.items] == [*every[:199], asked.request]
+    assert found.more == 26
