@@ -129,9 +129,19 @@ def as_json(request: "RequestRecord") -> dict[str, Any]:
     # A record lacks three of these fields: they are added below.
     facts = phrases.with_instants({name: getattr(request, name, None) for name in _FACTS})
     # The arguments stay as the agent sent them, even if they look like times.
-    args = None if request.args is None else json.loads(request.args)
+    args = _args(request)
     approval = None if request.to_approve is None else {"demand": request.cid, "revoke": _given(request)}
     return {**facts, "hops": request.labels, "pinned": request.args is not None, "args": args, "approval": approval}
+
+
+def _args(request: "RequestRecord | InboxItem") -> Any:
+    """Return the arguments of a request; StoreProblem if they are no JSON."""
+    from capx.errors import StoreProblem
+
+    try:
+        return None if request.args is None else json.loads(request.args)
+    except (ValueError, RecursionError):
+        raise StoreProblem(f"request {request.id!r:.80} has arguments that are no JSON: do not answer it") from None
 
 
 REQUESTS: "View[RequestRecord]" = View(
@@ -152,8 +162,7 @@ REQUESTS: "View[RequestRecord]" = View(
 
 
 def _item_as_json(item: "InboxItem") -> dict[str, Any]:
-    args = None if item.args is None else json.loads(item.args)
-    return {**phrases.with_instants(to_builtins(item)), "args": args}
+    return {**phrases.with_instants(to_builtins(item)), "args": _args(item)}
 
 
 WAITING: "View[InboxItem]" = View(

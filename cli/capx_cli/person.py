@@ -21,7 +21,7 @@ from capx.authority.people.known import UnknownAuthority
 from capx.authority.people.messages import MOST, AuthorityNow, Inbox, OpenedOnIntent, OwnDecision, ShownInquiry
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.verdict import Verdict
-from capx.errors import InvalidRequest
+from capx.errors import InvalidRequest, StoreProblem
 from capx.intents.intent import Intent, SignedIntent
 from capx.intents.principal_key import PrincipalKey
 from capx.store.log import Event
@@ -95,9 +95,14 @@ class PersonOperations:
         if after is not None:
             raise click.UsageError(f"{self.origin} lists your tasks from the newest on: give --before, not --after")
         found: list[TaskRecord] = []
+        seen = {before}
         while len(found) < limit:
             most = MOST if active else min(MOST, limit - len(found))
             page = self._client.tasks(limit=most, before=before, intent=intent)
+            ids = [task.id for task in page.items]
+            if not seen.isdisjoint(ids) or page.next not in {None, *ids[-1:]}:
+                raise self._leads_nowhere()
+            seen.update(ids)
             found += [task for task in page.items if not active or task.state == "active"]
             if (before := page.next) is None:
                 break
@@ -168,11 +173,18 @@ class PersonOperations:
 
     def _decisions(self, task_id: str) -> Iterator[OwnDecision]:
         page = self._client.decisions(task_id, limit=MOST)
+        seen: set[str] = set()
         while True:
             yield from page.items
             if page.next is None:
                 return
+            if page.next in seen or not page.items:
+                raise self._leads_nowhere()
+            seen.add(page.next)
             page = self._client.decisions(task_id, limit=MOST, before=page.next)
+
+    def _leads_nowhere(self) -> StoreProblem:
+        return StoreProblem(f"the pages of {self.origin} do not move on: each must begin behind the one before")
 
     def prove(self) -> None:
         """Raise UnprovenPerson unless the authority knows this person by this key."""

@@ -14,11 +14,16 @@ import pytest
 from capx.agent.authority_client import AuthorityClient
 from capx.api.messages.base import encode
 from capx.api.person_auth import UnprovenPerson
+from capx.api.problems import NotThere
 from capx.authority.authority import Authority
+from capx.authority.people import own_tasks
 from capx.authority.people.client import PersonClient, Unanswered
+from capx.authority.people.inbox import Waiting
 from capx.authority.people.known import KnownAuthorities, OtherAuthority, UnknownAuthority
+from capx.authority.people.messages import OwnDecisionsQuery
+from capx.authority.people.person import Person
 from capx.crypto.base64url import b64u
-from capx.errors import StoreProblem, Unavailable, UnknownRequest, UnknownTask
+from capx.errors import InvalidRequest, StoreProblem, Unavailable, UnknownRequest, UnknownTask
 from capx.intents.epoch import authority_of, new_epoch
 from capx.intents.principal_key import PrincipalKey
 from capx.server.faces.people import MAX_BODY
@@ -295,3 +300,75 @@ def test_large_bodies_of_strangers_are_refused_unread(people: People) -> None:
     with connected(people.served) as connection:
         # Only the head was sent.
         assert b" 413 " in asked(connection, head.encode()).split(b"\r\n")[0]
+
+
+# One person against the others.
+
+
+def test_one_principal_cannot_hide_the_requests_of_others(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    wants = 'tenants = ["Acme"]\npurposes = ["refund"]\n'
+    office.rule(office.policy.read_text().replace("[principal.eve]\n", f"[principal.eve]\n{wants}"))
+    with Authority.open_home(office.home) as authority:
+        for _ in range(9):
+            bundle = authority.open(office.signed(authority)).bundle
+            for amount in range(25):
+                authority.ask(bundle, "billing.refund", args={"amount": amount})
+        meant = office.intent(authority, principal="eve")
+        asked = authority.ask(authority.open(office.eve.sign_intent(meant)).bundle, "billing.refund", args={})
+        assert isinstance(asked, Pending)
+        found = Waiting(authority).inbox(authority.policy, Person("ben", office.ben.public))
+        every = [one.id for one in authority.requests(pending=True)]
+    assert len(every) == 226
+    # The oldest 199 of ana, and that of eve, by age.
+    assert [one.id for one in found.items] == [*every[:199], asked.request]
+    assert found.more == 26
+
+
+def test_intents_that_open_nothing_leave_no_row(people: People) -> None:
+    office = people.office
+    with people.client(office.ben) as ben, people.client(office.ana) as ana:
+        for me, said in ((ben, {}), (ana, {"tenant": "Other"}), (ana, {"purpose": "invented"})):
+            for dry_run in (True, False):
+                with pytest.raises(InvalidRequest, match="was never opened here"):
+                    me.withdraw_intent(people.intent(me.key, **said), dry_run=dry_run)
+    with Authority.open_home(office.home) as authority:
+        assert {one.principal for one in authority.intents()} <= {"ana"}
+        assert all(one.withdrawn is None for one in authority.intents())
+
+
+def test_an_intent_is_withdrawn_whatever_the_policy_says(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    ana = Person("ana", office.ana.public)
+    with Authority.open_home(office.home) as authority:
+        signed = office.signed(authority)
+        authority.open(signed)
+    office.rule(office.policy.read_text().replace('purposes = ["refund", "case"]', ""))
+    with Authority.open_home(office.home) as authority:
+        now = int(time.time())
+        never = office.signed(authority)
+        with pytest.raises(InvalidRequest, match="was never opened here"):
+            own_tasks.withdraw_intent(authority, ana, never.intent, dry_run=False, now=now)
+        done = own_tasks.withdraw_intent(authority, ana, signed.intent, dry_run=False, now=now)
+        assert [one.end for one in done.tasks] == ["withdrawn"]
+        assert own_tasks.withdraw_intent(authority, ana, signed.intent, dry_run=False, now=now).again
+
+
+def test_an_id_that_others_report_first_is_no_dead_end(tmp_path: Path) -> None:
+    office = Office(tmp_path)
+    ana = Person("ana", office.ana.public)
+    with Authority.open_home(office.home) as authority:
+        mine, other = (authority.open(office.signed(authority)).id for _ in range(2))
+        first, last = (f"d.{b64u(bytes([nth] * 16))}" for nth in range(2))
+        reported = [("billing", last, other), ("crm", first, mine), ("crm", last, mine), ("warehouse", last, other)]
+        for audience, id, task in reported:
+            body = json.dumps({"id": id, "task": task, "audience": audience}).encode()
+            with authority.store.write() as writing:
+                writing.append("decision", body, at=int(time.time()))
+        page = own_tasks.decisions(authority, ana, mine, OwnDecisionsQuery(limit=1))
+        assert page.next == last
+        rest = own_tasks.decisions(authority, ana, mine, OwnDecisionsQuery(limit=1, before=last))
+        assert [json.loads(bytes(one.facts))["id"] for one in rest.items] == [first]
+        third = authority.open(office.signed(authority)).id
+        with pytest.raises(NotThere):
+            own_tasks.decisions(authority, ana, third, OwnDecisionsQuery(before=last))

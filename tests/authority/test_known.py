@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from capx.authority.people.known import KnownAuthorities, OtherAuthority, UnknownAuthority
+from capx.crypto import private_file
 from capx.crypto.base64url import b64u
 from capx.errors import ConfigurationProblem
 
@@ -91,3 +92,49 @@ def test_a_list_that_cannot_be_written_is_a_problem(tmp_path: Path) -> None:
     known = KnownAuthorities(tmp_path / "missing" / "known")
     with pytest.raises(ConfigurationProblem, match="cannot write"):
         known.demand(HERE, ONE, trust=ONE)
+
+
+def test_what_another_process_has_added_counts(tmp_path: Path) -> None:
+    path = tmp_path / "known"
+    first, second = KnownAuthorities(path), KnownAuthorities(path)
+    first.demand(HERE, ONE, trust=ONE)
+    with pytest.raises(OtherAuthority, match=f"which you know at {HERE}"):
+        second.demand(THERE, ONE, trust=ONE)
+    with pytest.raises(OtherAuthority, match=f"you know {ONE} there"):
+        second.demand(HERE, TWO, trust=TWO)
+    KnownAuthorities(path).demand(HERE, ONE, trust=ONE)
+    assert path.read_text() == f"{HERE} {ONE}\n"
+
+
+def test_two_who_trust_the_same_at_once_write_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "known"
+    first, second = KnownAuthorities(path), KnownAuthorities(path)
+    for known in (first, second):
+        known.demand(HERE, ONE, trust=ONE)
+    assert path.read_text() == f"{HERE} {ONE}\n"
+
+
+def test_nothing_is_added_while_another_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_file, "_PATIENCE", 0.05)
+    path = tmp_path / "known"
+    with private_file.locked(path, ConfigurationProblem), pytest.raises(ConfigurationProblem, match="try again"):
+        KnownAuthorities(path).demand(HERE, ONE, trust=ONE)
+    assert not path.exists()
+
+
+def test_a_line_without_its_newline_stays_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "known"
+    path.touch(mode=0o600)
+    path.write_text(f"{HERE} {ONE}")
+    KnownAuthorities(path).demand(THERE, TWO, trust=TWO)
+    assert path.read_text() == f"{HERE} {ONE}\n{THERE} {TWO}\n"
+    KnownAuthorities(path).demand(THERE, TWO)
+
+
+@pytest.mark.parametrize("line", [f"{HERE} {TWO}", f"{THERE} {ONE}"])
+def test_a_repeated_place_or_authority_is_named(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "known"
+    path.touch(mode=0o600)
+    path.write_text(f"# ours\n{HERE} {ONE}\n{line}\n")
+    with pytest.raises(ConfigurationProblem, match=r"line 3: .* is in line 2 already"):
+        KnownAuthorities(path)

@@ -10,21 +10,27 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from msgspec import Raw
 
 from capx.agent.authority_client import AuthorityClient
 from capx.authority.authority import Authority
+from capx.authority.people.messages import AuthorityNow, InboxItem, OwnDecision, OwnDecisions, OwnTasks
 from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.crypto.ed25519 import public_text
+from capx.errors import StoreProblem
 from capx.intents.epoch import authority_of
+from capx.store.records import TaskRecord
 from capx.tokens.approval_caveat import approval
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted, Pending
 from capx_caveats import Call
+from capx_cli.inbox import WAITING
+from capx_cli.person import PersonOperations
 from tests.cli.conftest import COMMAND, Shell
 from tests.labs.following_log import Following
 from tests.labs.inbox import told
@@ -478,6 +484,47 @@ def test_an_opening_without_an_answer_says_what_to_look_for(elsewhere: Elsewhere
         proxy.close()
     assert said.out == ""
     assert f"capx task list --intent {digest}" in said.err
+
+
+class Endless:
+    """An authority that says that one more page follows: the same again, or one without anything."""
+
+    origin = "https://capx.example"
+
+    def __init__(self, *ids: str, next: str) -> None:
+        self.ids, self.next, self.asked = ids, next, 0
+
+    def _page(self) -> None:
+        self.asked += 1
+        assert self.asked < 5, "it is asked without an end"
+
+    def tasks(self, **_: object) -> OwnTasks:
+        self._page()
+        return OwnTasks([TaskRecord(id, "", 0, 1, state="withdrawn") for id in self.ids], self.next)
+
+    def decisions(self, *_: object, **__: object) -> OwnDecisions:
+        self._page()
+        return OwnDecisions([OwnDecision(0, Raw(b"{}")) for _ in self.ids], self.next)
+
+
+@pytest.mark.parametrize("ids", [(), ("one",), ("one", "two"), ("two", "one", "two")])
+@pytest.mark.parametrize("next", ["one", "two"])
+def test_pages_that_do_not_move_on_are_refused(ids: tuple[str, ...], next: str) -> None:
+    for active in (True, False):
+        me = PersonOperations(cast("Any", Endless(*ids, next=next)), AuthorityNow("", 0))
+        with pytest.raises(StoreProblem, match="do not move on"):
+            me.task_page(limit=10**9, active=active)
+    me = PersonOperations(cast("Any", Endless(*ids, next=next)), AuthorityNow("", 0))
+    with pytest.raises(StoreProblem, match="do not move on"):
+        list(me.decisions("one"))
+
+
+@pytest.mark.parametrize("args", ["", "{", "\x1b[2J", "[" * 100_000])
+def test_arguments_that_are_no_json_are_one_clear_error(args: str) -> None:
+    item = InboxItem("A" * 22, "t", None, "refund", "billing", args, (), 0, 1, True, False, False)
+    for as_json in (True, False):
+        with pytest.raises(StoreProblem, match="has arguments that are no JSON"):
+            WAITING.show([item], as_json)
 
 
 def test_where_nobody_serves_the_error_says_so(elsewhere: Elsewhere) -> None:

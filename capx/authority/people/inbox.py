@@ -5,8 +5,12 @@ Laws:
 - Who is asked follows from the policy as it is. The person on whose intent the task runs may look, too.
 - Who is asked sees the request, its intent and its task, but neither the graph nor the decisions: an agent chooses what
   it asks, and would so choose who reads its task.
+- If more requests concern a person than an inbox shows, the principals of their tasks take turns, each with their
+  oldest. So nobody can hide the requests of others behind their own.
 - A request for somebody else is one that does not exist: the same error, in the same words.
 """
+
+from collections import Counter
 
 from capx.authority.authority import Authority
 from capx.authority.people.messages import MOST, Inbox, InboxItem, ShownInquiry
@@ -33,12 +37,19 @@ class Waiting:
     def inbox(self, policy: Policy, person: Person) -> Inbox:
         """The inbox of one person."""
         found: list[InboxItem] = []
+        turns: list[int] = []
+        seen: Counter[str | None] = Counter()
         for request in self.requests:
             task = self.tasks.get(request.task)
             mine, yours = _concerns(policy, person, request, task)
             if mine or yours:
+                principal = None if task is None else task.principal
                 found.append(_item(request, task, mine=mine, yours=yours))
-        return Inbox(found[:MOST], max(0, len(found) - MOST))
+                turns.append(seen[principal])
+                seen[principal] += 1
+        # Sorting is stable, so within a turn the oldest comes first.
+        taken = sorted(range(len(found)), key=turns.__getitem__)[:MOST]
+        return Inbox([found[nth] for nth in sorted(taken)], len(found) - len(taken))
 
 
 def _concerns(policy: Policy, person: Person, request: RequestRecord, task: TaskRecord | None) -> tuple[bool, bool]:

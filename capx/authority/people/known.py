@@ -7,6 +7,7 @@ authority could give itself out for another one, and have people sign intents fo
 """
 
 from collections.abc import Iterator
+from os import SEEK_END
 from pathlib import Path
 from typing import Final
 
@@ -54,6 +55,13 @@ class KnownAuthorities:
         """
         if trust is not None and trust != authority:
             raise OtherAuthority(f"{origin} says that it is the authority {authority}, and not {trust:.80}")
+        if not self._knows(origin, authority):
+            if trust is None:
+                raise UnknownAuthority(origin, authority)
+            self._add(origin, authority)
+
+    def _knows(self, origin: str, authority: str) -> bool:
+        """Whether this authority is known at this place; OtherAuthority if either of them is known otherwise."""
         if (known := self._ids.get(origin)) is not None and known != authority:
             raise OtherAuthority(
                 f"{origin} says that it is the authority {authority}, and you know {known} there. Do not sign anything "
@@ -65,18 +73,30 @@ class KnownAuthorities:
                 f"{origin} says that it is the authority {authority}, which you know at {elsewhere}. If it was really "
                 f"moved, take its line out of {self._path or 'what you trust'}"
             )
-        if known is None:
-            if trust is None:
-                raise UnknownAuthority(origin, authority)
-            self._add(origin, authority)
+        return known is not None
 
     def _add(self, origin: str, authority: str) -> None:
-        if self._path is not None:
-            with private_file.explained(ConfigurationProblem, f"cannot write {self._path}"):
-                self._path.touch(mode=0o600)
-                with self._path.open("a", encoding="ascii") as file:
-                    file.write(f"{origin} {authority}\n")
-        self._ids[origin] = authority
+        if self._path is None:
+            self._ids[origin] = authority
+            return
+        with private_file.locked(self._path, ConfigurationProblem):
+            # Another process may have added a line since the file was read.
+            self._ids = dict(_read(self._path))
+            if not self._knows(origin, authority):
+                _append(self._path, f"{origin} {authority}\n")
+                self._ids[origin] = authority
+
+
+def _append(path: Path, line: str) -> None:
+    """Add a line to a file, also behind one that lacks its newline."""
+    with private_file.explained(ConfigurationProblem, f"cannot write {path}"):
+        path.touch(mode=0o600)
+        with path.open("rb+") as file:
+            if file.seek(0, SEEK_END):
+                file.seek(-1, SEEK_END)
+                if file.read(1) != b"\n":
+                    line = f"\n{line}"
+            file.write(line.encode("ascii"))
 
 
 def _read(path: Path) -> Iterator[tuple[str, str]]:
@@ -88,6 +108,8 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
         raise ConfigurationProblem(f"cannot read {path}: {error.strerror}") from None
     if len(data) > _LARGEST:
         raise ConfigurationProblem(f"{path} is too large for a list of known authorities")
+    origins: dict[str, int] = {}
+    authorities: dict[str, int] = {}
     for number, line in enumerate(data.decode("ascii", "replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -98,4 +120,10 @@ def _read(path: Path) -> Iterator[tuple[str, str]]:
             raise ConfigurationProblem(f"{path}, line {number}: {error}") from None
         if not is_bytes(authority, 16):
             raise ConfigurationProblem(f"{path}, line {number}: wanted `ORIGIN AUTHORITY`, with the id of an authority")
+        for one, seen in ((origin, origins), (authority, authorities)):
+            if (first := seen.setdefault(one, number)) != number:
+                raise ConfigurationProblem(
+                    f"{path}, line {number}: {one} is in line {first} already. A place has one authority, and an "
+                    "authority one place: take out the line that is wrong"
+                )
         yield origin, authority

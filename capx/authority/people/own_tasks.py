@@ -88,11 +88,19 @@ def _decisions(reading: Reading, task: TaskRecord, before: int, most: int) -> It
 
 
 def _position(reading: Reading, task: TaskRecord, decision: str) -> int:
-    """The position of a decision in this task; NotThere for any other."""
-    event = reading.decision(decision) if may_name_decision(decision) else None
-    if event is None or event.facts().get("task") != task.id:
+    """The position of the newest decision with this id in this task; NotThere if there is none.
+
+    Another audience may have recorded the same id, also earlier and in another task.
+    """
+    first = reading.decision(decision) if may_name_decision(decision) else None
+    found = None
+    if first is not None:
+        for event in reading.events(after=first.position - 1, task=task.id, kind="decision", naming=decision):
+            if not event.is_archived and event.facts().get("id") == decision:
+                found = event.position
+    if found is None:
         raise NotThere(f"your task has no decision {decision!r:.80}", "unknown_decision")
-    return event.position
+    return found
 
 
 def graph(authority: Authority, person: Person, id_: str) -> Graph:
@@ -141,7 +149,8 @@ def withdraw_intent(
 ) -> WithdrawnIntent:
     """Withdraw an intent of the person, opened or not; HttpRefusal for the intent of another one.
 
-    An authority does not know whose a digest is that was never opened. So it takes the whole document.
+    An authority does not know whose a digest is that was never opened. So it takes the whole document. InvalidRequest
+    for one that was never opened here and could not be: nobody fills the store with intents that they invent.
     """
     if intent.principal != person.name:
         raise not_yours("this intent is not yours")
@@ -149,5 +158,19 @@ def withdraw_intent(
         raise InvalidRequest("this intent is for another authority, so it opens nothing here")
     if now >= intent.not_after:
         raise InvalidRequest(f"this intent ended at {shown_instant(intent.not_after)}, so it opens nothing any more")
+    _demand_worth_a_row(authority, intent)
     found = authority.withdraw_intent(intent, dry_run=dry_run, by=person.by)
     return replace(found, position=None, tasks=tuple([replace(one, position=None) for one in found.tasks]))
+
+
+def _demand_worth_a_row(authority: Authority, intent: Intent) -> None:
+    """Raise InvalidRequest unless the intent is in the store already, or the policy gives something for it."""
+    with authority.store.read() as reading:
+        if reading.intent(intent.digest) is not None:
+            return
+    try:
+        authority.policy.terms(intent)
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            f"this intent was never opened here, and it opens nothing by the policy, so it cannot be withdrawn: {error}"
+        ) from None
