@@ -74,7 +74,8 @@ def test_a_certificate_that_is_not_good_is_named(
     (issuer if trusted else other).cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    issuer.issue_cert("127.0.0.1").configure_cert(context)
+    issuer.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "tls.pem")
+    context.load_cert_chain(tmp_path / "tls.pem")
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def shake() -> None:
