@@ -18,8 +18,8 @@ from tests.labs.office import Office
 class Telling:
     """A home whose hooks are told by this process."""
 
-    def __init__(self, folder: Path, *, within: str = "30m") -> None:
-        self.office = Office(folder, within=within)
+    def __init__(self, folder: Path, *, within: str = "30m", store: str | None = None) -> None:
+        self.office = Office(folder, within=within, store=store)
         self.bundle = opened(self.office)
         self.registry = CollectorRegistry()
         self.amount = 0

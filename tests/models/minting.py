@@ -19,12 +19,16 @@ from capx.api.messages.outcomes import Revocation
 from capx.authority.history import PATIENCE
 from capx.authority.intent_use import AHEAD
 from capx.authority.opening import OpenedTask
+from capx.authority.people import own_tasks
+from capx.authority.people.messages import OwnTasksQuery
+from capx.authority.people.person import Person
 from capx.authority.requests.inheritance import Asker, read_asker
 from capx.authority.row_guard import check_marks
 from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing
-from capx.errors import InvalidRequest, StoreProblem
+from capx.errors import InvalidRequest, StoreProblem, UnknownTask
+from capx.intents.principal_key import PrincipalKey
 from capx.resource.revocations import StoreLiveness
 from capx.store.factory import open_store
 from capx.store.protocols import Store
@@ -55,6 +59,7 @@ RULES = (
 )
 MOST_TASKS, TTL, MOST_COPIES, MOMENTS = 2, 600, 2, 4
 
+PERSON = PrincipalKey.generate("who").public
 AGENTS = {key.public: key for key in (AgentKey.generate(f"agent {nth}") for nth in range(4))}
 """The keys of all agents, by their public halves."""
 
@@ -208,6 +213,34 @@ class Minting(RuleBasedStateMachine):
         if self.changed is None:
             opened = {task.id for task in self.tasks.values() if task.intent == digest}
             assert opened & self.world.expiry.keys() <= self.world.ended.keys()
+
+    @untouched
+    @precondition(lambda self: self.intents)
+    @rule(data=st.data(), end=st.sampled_from(["withdraw", "revoke"]))
+    def a_person_ends_their_own_task(self, data: st.DataObject, end: str) -> None:
+        """Whoever signed the intent ends the task from elsewhere. For anybody else it does not exist."""
+        owner, other = (Person(name, PERSON) for name in (self.intents[-1].principal, "mallory"))
+        owned = [task.id for task in self.tasks.values() if task.principal and task.id in self.world.expiry]
+        asked = OwnTasksQuery(limit=200)
+        pages = (own_tasks.task_page(self.authority, one, asked, now=self.now) for one in (owner, other))
+        assert [{task.id for task in page.items} for page in pages] == [set(owned), set()]
+        for task in self.tasks.values():
+            if task.principal is None or task.id not in owned:
+                with suppress(UnknownTask):
+                    own_tasks.withdraw(self.authority, owner, task.id, dry_run=False)
+                    raise AssertionError(task)
+        if not owned:
+            return
+        chosen = self.tasks[data.draw(st.sampled_from(owned))]
+        with suppress(UnknownTask):
+            own_tasks.withdraw(self.authority, other, chosen.id, dry_run=False)
+            raise AssertionError(chosen)
+        if end == "revoke":
+            self.kill(lambda: own_tasks.revoke(self.authority, owner, chosen.id, chosen.root, dry_run=False))
+            return
+        ended = own_tasks.withdraw(self.authority, owner, chosen.id, dry_run=False)
+        overdue = self.now >= self.world.expiry[chosen.id]
+        assert ended.end == self.world.ended.setdefault(chosen.id, "expired" if overdue else "withdrawn")
 
     @precondition(lambda self: self.askers)
     @rule(data=st.data(), what=st.sampled_from([QUERY, PAY]))

@@ -23,6 +23,7 @@ from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted, Pending
 from tests.labs.office import Office
 from tests.labs.people import People, nonce, signed_header
+from tests.labs.postgres import shared_server
 from tests.server.conftest import Served, serving
 
 STRANGER = PrincipalKey.generate("stranger")
@@ -30,9 +31,15 @@ TASKS = "/people/tasks"
 REFUND = ("billing.refund", {"amount": 20})
 
 
-@pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
-    return Office(tmp_path_factory.mktemp("office"))
+@pytest.fixture(scope="module", params=["SQLite", "PostgreSQL"])
+def office(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    folder = tmp_path_factory.mktemp("office")
+    if request.param == "SQLite":
+        yield Office(folder)
+        return
+    database = shared_server().database()
+    yield Office(folder, store=shared_server().url(database))
+    shared_server().give_back(database)
 
 
 @pytest.fixture(scope="module")

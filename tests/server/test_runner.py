@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,19 @@ from capx.server.notify.runner import LOOK_EVERY, PAUSE, HookRunner
 from capx.store.backup import backup
 from tests.labs.hooks import Receiver, hangs, script, status
 from tests.labs.inbox import opened
+from tests.labs.postgres import shared_server
 from tests.labs.telling import Telling
 from tests.labs.waiting import until
 
 
-@pytest.fixture
-def telling(tmp_path: Path) -> Telling:
-    return Telling(tmp_path)
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def telling(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Telling]:
+    if request.param == "SQLite":
+        yield Telling(tmp_path)
+        return
+    database = shared_server().database()
+    yield Telling(tmp_path, store=shared_server().url(database))
+    shared_server().give_back(database)
 
 
 @pytest.fixture
@@ -181,7 +188,8 @@ def test_one_that_is_down_is_told_of_everything_later(telling: Telling) -> None:
             until(lambda: requests(back) == asked)
 
 
-def test_a_new_epoch_begins_at_the_end_of_its_log(telling: Telling, tmp_path: Path) -> None:
+def test_a_new_epoch_begins_at_the_end_of_its_log(tmp_path: Path) -> None:
+    telling = Telling(tmp_path)
     home = telling.office.home
     with Receiver() as receiver:
         with telling.told(receiver.hook()):
