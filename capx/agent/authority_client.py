@@ -32,7 +32,8 @@ from capx.api.messages.agents import (
 )
 from capx.api.messages.base import encode
 from capx.api.messages.outcomes import Ended, Revocation
-from capx.api.responses import read_response, reads_certificates, unreachable
+from capx.api.responses import read_response, unreachable
+from capx.api.tls import reads_certificates
 from capx.crypto.instants import seconds
 from capx.errors import InvalidRequest, StoreProblem
 from capx.tokens.binding import HttpRequest, ToolCall

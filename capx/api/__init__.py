@@ -13,7 +13,8 @@ Modules:
     problems         errors as problem details, and back
     query_string     a query, read strictly into a type
     responses        a response as a message, or as the error that it describes
-    sse              a stream of server-sent events
+    sse              the events that an authority streams
+    tls              what is wrong with the certificates to trust, or with that of a server
     deadline         a whole response within a time limit
     watchdog         shuts down a connection on which nothing comes
     remote_text      what a remote party wrote, made safe to show

@@ -1,8 +1,5 @@
 """Reads the answer of an authority over HTTP: a value, or the error that it describes. Says why none came."""
 
-import ssl
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import TypeVar
 
 import httpx
@@ -12,25 +9,10 @@ from capx.api import remote_text
 from capx.api.deadline import WholeResponse
 from capx.api.messages.base import Problem, decode
 from capx.api.problems import UNREADABLE, from_denial_by_authority, from_problem
-from capx.errors import ConfigurationProblem, InvalidRequest, StoreProblem, Unavailable
+from capx.api.tls import tls_problem
+from capx.errors import InvalidRequest, StoreProblem, Unavailable
 
 T = TypeVar("T")
-
-_OTHER_NAME = 62
-"""X509_V_ERR_HOSTNAME_MISMATCH of OpenSSL."""
-
-
-@contextmanager
-def reads_certificates() -> Generator[None]:
-    """A block that makes a client of httpx: ConfigurationProblem if the certificates to trust cannot be read."""
-    try:
-        yield
-    except OSError as error:  # ssl.SSLError is one too
-        why = "there is no certificate in it" if isinstance(error, ssl.SSLError) else error.strerror or error
-        raise ConfigurationProblem(
-            f"the file of the certificates to trust cannot be used ({why}): write the full path of a file of PEM into "
-            "SSL_CERT_FILE, or of a folder into SSL_CERT_DIR"
-        ) from None
 
 
 def read_response(answer: WholeResponse, kind: type[T], url: str, *, status: int = 200) -> T:
@@ -72,24 +54,12 @@ def unreachable(url: str, error: Exception) -> StoreProblem:
     """Return the error for a request without an answer."""
     # Without a connection nothing was done: Unavailable. After it, the authority may have done the work.
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return Unavailable(_untrusted(url, error) or f"no authority answers at {url}: is capx serve running there?")
-    hint = ", or it serves https and not http" if url.startswith("http://") else ""
+        if (problem := tls_problem(error)) is not None:
+            return Unavailable(f"{url} {problem}")
+        return Unavailable(f"no authority answers at {url}: is capx serve running there?")
+    # A server of TLS breaks off, or answers what is no HTTP.
+    is_plain = url.startswith("http://") and isinstance(error, httpx.RemoteProtocolError)
+    hint = ", or it speaks https and not http" if is_plain else ""
     return NoAnswer(
         f"the authority at {url} did not answer ({type(error).__name__}): it may have done what it was asked{hint}"
-    )
-
-
-def _untrusted(url: str, error: BaseException | None) -> str | None:
-    """Say what is wrong with the TLS of a server; None if a connection failed for another reason."""
-    while error is not None and not isinstance(error, ssl.SSLError):
-        error = error.__cause__ or error.__context__
-    if error is None:
-        return None
-    if not isinstance(error, ssl.SSLCertVerificationError):
-        return f"{url} does not speak TLS as it must ({error.reason or 'no reason'}): does it serve http?"
-    if error.verify_code == _OTHER_NAME:
-        return f"{url} has a certificate for another name: dial the name in it"
-    return (
-        f"{url} has a certificate that is not trusted here ({error.verify_message}): name the file of its certificate "
-        "authority in SSL_CERT_FILE"
     )

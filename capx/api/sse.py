@@ -1,6 +1,7 @@
-"""Reads a stream of server-sent events (WHATWG HTML, 9.2) whose data is one line each, as an authority writes them.
+"""Reads a stream of server-sent events (WHATWG HTML, 9.2) as an authority writes them: the data of each is one line.
 
-Law: a line has a longest length, so nobody fills the memory of who reads.
+Law: the data has a longest length, so nobody fills the memory of who reads. Streams of MCP, whose events may take any
+form, are for capx.api.relay.event_stream.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from capx.errors import StoreProblem
 
 
 class EventReader:
-    """The events of one stream, piece after piece. StoreProblem(`too_long`) for a line of more than `most` bytes."""
+    """The events of one stream, piece after piece. StoreProblem(`too_long`) for data of more than `most` bytes."""
 
     def __init__(self, most: int, too_long: str) -> None:
         self._most = most + len(b"data: \r")
@@ -22,7 +23,7 @@ class EventReader:
         """Yield the kind and the data of the events that end in this piece."""
         *ends, rest = piece.split(b"\n")
         for end in ends:
-            line = bytes(self._line + end).removesuffix(b"\r")
+            line = self._taken(end).removesuffix(b"\r")
             self._line.clear()
             if not line:
                 if self._data is not None:
@@ -34,6 +35,11 @@ class EventReader:
                 if self._data is not None:
                     raise StoreProblem(self._too_long)
                 self._data = line[5:].removeprefix(b" ")
-        self._line += rest
+        self._taken(rest)
+
+    def _taken(self, part: bytes) -> bytes:
+        """The line that was begun, with one more part of it."""
+        self._line += part
         if len(self._line) > self._most:
             raise StoreProblem(self._too_long)
+        return bytes(self._line)

@@ -16,7 +16,8 @@ from capx.api import resource_auth
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.base import encode
 from capx.api.messages.resources import Charge, Charged, GaveBack, GiveBack, Noted, Recorded, Sighted
-from capx.api.responses import NoAnswer, detail, read_response, reads_certificates, unreachable
+from capx.api.responses import NoAnswer, detail, read_response, unreachable
+from capx.api.tls import reads_certificates
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import AudienceKey, AudienceKeys
 from capx.errors import CapxError, StoreProblem, Unavailable

@@ -50,7 +50,7 @@ class Service:
         self.resources = Workers(_THREADS, _WAITING)
         self.payments = Workers(_THREADS, _WAITING)
         self.proofs = Workers(_THREADS, _CONNECTIONS)
-        self.people = Workers(_THREADS, _WAITING)
+        self.people = Workers(_THREADS, _WAITING, of_one=1)
         self.inbox_reader = Workers(1, 0)
         self.known = Shared(MOMENT)
         self.followers = Workers(1, _WAITING)

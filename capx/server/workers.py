@@ -1,8 +1,8 @@
 """Threads for work that waits for a disk or a database, so that the event loop never waits.
 
 Law: the number of threads is limited, and so is the number of calls that wait for one. A call beyond both fails with
-Busy, and can be tried again. Calls that share one result use one thread, however many they are. Of callers who are
-told apart, each has a quarter of the threads, and their other calls wait outside: nobody waits behind one caller.
+Busy, and can be tried again. Calls that share one result use one thread, however many they are. If callers are told
+apart, the further calls of one wait outside, so nobody waits behind them.
 """
 
 import asyncio
@@ -26,13 +26,16 @@ class Busy(Unavailable):
 
 
 class Workers:
-    """At most `threads` calls run at once, and `waiting` more wait for a thread. Belongs to one event loop."""
+    """At most `threads` calls run at once, `of_one` of them for one caller, and `waiting` more wait for a thread.
 
-    def __init__(self, threads: int, waiting: int) -> None:
+    Belongs to one event loop.
+    """
+
+    def __init__(self, threads: int, waiting: int, *, of_one: int | None = None) -> None:
         self._limiter = anyio.CapacityLimiter(threads)
         self._room = threads + waiting
         self._share = max(1, self._room // 4)
-        self._threads_of_one = max(1, threads // 4)
+        self._of_one = threads if of_one is None else of_one
         self._of = Counter[str]()
         self._turns: dict[str, asyncio.Semaphore] = {}
 
@@ -53,7 +56,7 @@ class Workers:
             raise Busy(f"this authority gets too many requests of {whose} at once: try again in a moment")
         self._of[whose] += 1
         try:
-            async with self._turns.setdefault(whose, asyncio.Semaphore(self._threads_of_one)):
+            async with self._turns.setdefault(whose, asyncio.Semaphore(self._of_one)):
                 return await self.run(function, *args, **named)
         finally:
             self._of[whose] -= 1

@@ -23,7 +23,9 @@ def test_data_of_the_longest_length_passes() -> None:
     assert list(reader.take(b"data: 0123456789\r\n\r\n")) == [("message", b"0123456789")]
 
 
-@pytest.mark.parametrize("stream", [b"data: 0123456789ab", b": 0123456789abcdef", b"data: 1\ndata: 2\n\n"])
+@pytest.mark.parametrize(
+    "stream", [b"data: 0123456789ab", b"data: 0123456789ab\n\n", b": 0123456789abcdef", b"data: 1\ndata: 2\n\n"]
+)
 def test_a_line_without_end_and_data_of_two_lines_are_refused(stream: bytes) -> None:
     with pytest.raises(StoreProblem, match="too long"):
         list(EventReader(10, "too long").take(stream))

@@ -22,6 +22,7 @@ from capx.authority.people.inbox import Waiting
 from capx.authority.people.known import KnownAuthorities, OtherAuthority, UnknownAuthority
 from capx.authority.people.messages import OwnDecisionsQuery
 from capx.authority.people.person import Person
+from capx.authority.requests.verdict import Verdict
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, StoreProblem, Unavailable, UnknownRequest, UnknownTask
 from capx.intents.epoch import authority_of, new_epoch
@@ -204,6 +205,12 @@ def test_an_id_cannot_lead_to_another_path(people: People, id: str) -> None:
             me.withdraw(id)
         with pytest.raises(UnknownRequest):
             me.inquiry(id)
+
+
+def test_an_answer_cannot_lead_to_another_path(people: People) -> None:
+    verdict = Verdict(request="../tasks/x/withdraw?", yes=True, approver="ben", at=0, signature="A" * 86)
+    with people.client(people.office.ben) as ben, pytest.raises(UnknownRequest):
+        ben.hand_in(verdict)
 
 
 def test_a_restored_store_has_people_sign_anew(tmp_path: Path) -> None:

@@ -222,10 +222,10 @@ def test_tls_is_checked_for_the_name_and_not_for_the_address(tmp_path: Path, mon
         assert names == ["pager.example"]
         assert len(receiver.told) == 1
         for url in (receiver.url("other.example"), receiver.url()):
-            assert why_not(receiver.hook(url=url), here) == "its certificate is for another host"
+            assert why_not(receiver.hook(url=url), here).startswith("its host has a certificate for another name")
         monkeypatch.delenv("SSL_CERT_FILE")
         url = receiver.url("pager.example")
-        assert why_not(receiver.hook(url=url), here) == "its certificate is not trusted"
+        assert why_not(receiver.hook(url=url), here).startswith("its host has a certificate that is not trusted here:")
         assert len(receiver.got) == 1
 
 
@@ -236,13 +236,13 @@ def test_a_certificate_of_another_time_is_told(tmp_path: Path, monkeypatch: pyte
     for given in ({"not_after": datetime(2020, 1, 1, tzinfo=UTC)}, {"not_before": datetime(2090, 1, 1, tzinfo=UTC)}):
         with Receiver(tls=tls_of("pager.example", issuer, **given)) as receiver:
             why = why_not(receiver.hook(url=receiver.url("pager.example")), here)
-            assert why == "its certificate has expired, or is not valid yet"
+            assert why.startswith("its host has a certificate that has expired, or is not valid yet:")
 
 
 def test_a_host_without_tls_is_told_in_words() -> None:
     with Receiver() as receiver:
         url = receiver.url("pager.example").replace("http", "https")
-        assert why_not(receiver.hook(url=url), here) == "its host does not speak TLS as it should"
+        assert why_not(receiver.hook(url=url), here).startswith("its host does not speak TLS")
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # httpcore leaves a socket that could not connect

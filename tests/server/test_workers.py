@@ -105,7 +105,7 @@ def test_nobody_waits_behind_the_calls_of_another() -> None:
     done = threading.Event()
 
     async def crowd() -> bool:
-        workers = Workers(4, 100)
+        workers = Workers(4, 100, of_one=1)
         calls = [asyncio.create_task(workers.run_for("crm", done.wait)) for _ in range(20)]
         await asyncio.sleep(0.1)
         try:

@@ -29,6 +29,7 @@ from capx.api.jsonrpc import (
 from capx.api.relay.event_stream import MEDIA_TYPE, events
 from capx.api.relay.http_headers import media_type, message_headers
 from capx.api.relay.lines import MAX_MESSAGE, TooLong
+from capx.api.tls import reads_certificates
 from capx.errors import CapxError
 
 JSON: Final = "application/json"
@@ -61,7 +62,8 @@ def http_client(**settings: Any) -> httpx.AsyncClient:
     # Each stream of a session is a connection: a bound here would let one client lock out the others.
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
     # The environment says nothing but which authorities of TLS are trusted (SSL_CERT_FILE, SSL_CERT_DIR).
-    tls = httpx.create_ssl_context()
+    with reads_certificates():
+        tls = httpx.create_ssl_context()
     # A cookie that one client of a listener was given would go with the requests of all others.
     no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
     return httpx.AsyncClient(

@@ -29,8 +29,9 @@ from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.operation import JSON_TYPE, Operation
 from capx.api.person_auth import UnprovenPerson, origin_of, prove
 from capx.api.problems import HttpRefusal
-from capx.api.responses import NoAnswer, read_response, reads_certificates, unreachable
+from capx.api.responses import NoAnswer, read_response, unreachable
 from capx.api.sse import EventReader
+from capx.api.tls import reads_certificates
 from capx.authority.authority import Authority
 from capx.authority.graph.graph import Graph
 from capx.authority.intent_use import WithdrawnIntent
@@ -251,7 +252,7 @@ class PersonClient:
     def hand_in(self, verdict: Verdict) -> RequestRecord:
         """Send an answer that this person has signed."""
         asked = OwnVerdict(yes=verdict.yes, at=verdict.at, signature=verdict.signature)
-        return self._call(operations.answer, asked, id=verdict.request)
+        return self._call(operations.answer, asked, id=_request_id(verdict.request))
 
     def approve(self, request_id: str, discharge: Discharge | str) -> RequestRecord:
         """Hand in what this person has signed on a request for the approval of one call (`PrincipalKey.approve`)."""
@@ -263,7 +264,7 @@ class PersonClient:
         return self._call(operations.policy)
 
     def watch(self) -> Iterator[Inbox]:
-        """Yield the inbox now, and again whenever it has changed, until UnprovenPerson or UnknownAuthority.
+        """Yield the inbox now, and again whenever it has changed, until UnprovenPerson, or another authority answers.
 
         It connects anew when the connection breaks, or the authority asks for a new signature.
         """

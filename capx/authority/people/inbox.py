@@ -12,10 +12,11 @@ Laws:
 
 from collections import Counter
 
+from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
 from capx.authority.people.messages import MOST, Inbox, InboxItem, ShownInquiry
 from capx.authority.people.own_tasks import shown_task
-from capx.authority.people.person import Person, not_asked
+from capx.authority.people.person import Person
 from capx.errors import UnknownRequest
 from capx.policy.policy import Policy
 from capx.store.records import RequestRecord, TaskRecord
@@ -74,28 +75,28 @@ def _item(request: RequestRecord, task: TaskRecord | None, *, mine: bool, yours:
     )
 
 
-def demand_concerned(authority: Authority, person: Person, id_: str) -> TaskRecord:
-    """Return the task of a request that asks a person, or is about their work; UnknownRequest for any other."""
+def _concerning(authority: Authority, person: Person, id_: str) -> tuple[TaskRecord, bool]:
+    """The task of a request, and whether it asks the person; UnknownRequest if it is not about their work either."""
     with authority.store.read() as reading:
         request = reading.request(id_) if is_id(id_) else None
         task = None if request is None else reading.task(request.task)
-    if request is None or task is None or not any(_concerns(authority.policy, person, request, task)):
-        raise UnknownRequest(f"you have no request {id_!r:.80}: capx requests list shows yours")
-    return task
+    if request is not None and task is not None:
+        mine, yours = _concerns(authority.policy, person, request, task)
+        if mine or yours:
+            return task, mine
+    raise UnknownRequest(f"you have no request {id_!r:.80}: capx requests list shows yours")
 
 
 def demand_asked(authority: Authority, person: Person, id_: str) -> None:
     """Raise UnknownRequest for a request of others, and HttpRefusal for one that the person may only look at."""
-    demand_concerned(authority, person, id_)
-    with authority.store.read() as reading:
-        request = reading.request(id_)
-    if request is None or not person.is_one_of(authority.policy, request.approvers):
-        raise not_asked()
+    _, mine = _concerning(authority, person, id_)
+    if not mine:
+        raise HttpRefusal(403, "not_yours", "this request asks others: only they can answer it")
 
 
 def inquiry(authority: Authority, person: Person, id_: str, *, now: int) -> ShownInquiry:
     """A request that asks a person, or is about their work, as they sign it."""
-    task = demand_concerned(authority, person, id_)
+    task, _ = _concerning(authority, person, id_)
     found = authority.inquiry(id_)
     with authority.store.read() as reading:
         counts = reading.request_counts(found.request.path, found.request.audience)

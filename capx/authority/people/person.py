@@ -42,11 +42,6 @@ class Person(Struct, frozen=True):
         return any(self.name in policy.members(group) for group in approvers)
 
 
-def not_asked() -> HttpRefusal:
-    """The refusal of an answer by who may only look at a request."""
-    return HttpRefusal(403, "not_yours", "this request asks others: only they can answer it")
-
-
 def not_yours(what: str) -> HttpRefusal:
     """The refusal of what only another person may do."""
     return HttpRefusal(403, "not_yours", f"{what}: only the person who signed it can do this")

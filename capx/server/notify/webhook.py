@@ -20,12 +20,12 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import ssl
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import httpx
 
+from capx.api.tls import reads_certificates, tls_problem
 from capx.background import run_in_thread, wait_async
 from capx.errors import CapxError, Unavailable
 from capx.server.notify.addresses import look_up, refusal
@@ -36,11 +36,6 @@ SECONDS: Final = 10.0
 """Seconds for all of a delivery."""
 MOST_READ: Final = 1_024
 """Bytes of an answer after which no more is read."""
-
-_OTHER_HOST: Final = {62, 64}
-"""What OpenSSL calls a certificate for another name (X509_V_ERR_HOSTNAME_MISMATCH) or address (…_IP_ADDRESS_…)."""
-_OTHER_TIME: Final = {9, 10}
-"""And one that is not valid yet (X509_V_ERR_CERT_NOT_YET_VALID) or no longer (…_HAS_EXPIRED)."""
 
 LookUp = Callable[[str, int], tuple[str, ...]]
 """Returns the addresses of a host, for a port; OSError if there are none."""
@@ -65,7 +60,8 @@ class Webhook:
         self._url = httpx.URL(hook.url or "")
         self._look_up = look_up
         # Slow to make, and the same for all notices.
-        self._tls = httpx.create_ssl_context()
+        with reads_certificates():
+            self._tls = httpx.create_ssl_context()
 
     async def send(self, notice: Notice, *, at: int) -> None:
         """Send a notice once; NotTaken unless the answer is of the 200s."""
@@ -76,7 +72,7 @@ class Webhook:
         except (TimeoutError, httpx.TimeoutException):
             raise NotTaken(f"it gave no whole answer within {SECONDS:.0f} seconds") from None
         except httpx.ConnectError as error:
-            raise NotTaken(_why_not_connected(error)) from None
+            raise NotTaken(f"its host {tls_problem(error) or 'cannot be connected to'}") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise NotTaken(f"it gave no answer of HTTP ({type(error).__name__})") from None
         if not 200 <= status < 300:
@@ -122,18 +118,3 @@ class Webhook:
         if not found:
             raise NotTaken("its host cannot be looked up")
         return found[0]
-
-
-def _why_not_connected(error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return "its host cannot be connected to"
-    if not isinstance(cause, ssl.SSLCertVerificationError):
-        return "its host does not speak TLS as it should"
-    if cause.verify_code in _OTHER_HOST:
-        return "its certificate is for another host"
-    if cause.verify_code in _OTHER_TIME:
-        return "its certificate has expired, or is not valid yet"
-    return "its certificate is not trusted"
