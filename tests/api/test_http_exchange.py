@@ -74,12 +74,6 @@ def test_a_proxy_of_the_environment_reads_nothing(monkeypatch: pytest.MonkeyPatc
     assert (asyncio.run(main()), asked) == (200, [])
 
 
-def test_the_environment_names_the_trusted_authorities_of_tls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", "/a/file/that/is/missing")
-    with pytest.raises(FileNotFoundError):
-        http_client()
-
-
 def test_a_header_passes_byte_by_byte() -> None:
     texts = [b"\xe9", "€".encode()]
     seen: list[bytes] = []

@@ -83,5 +83,5 @@ def test_an_unknown_option_is_not_taken_for_an_id(home: Any, command: tuple[str,
 
 
 def test_an_unknown_option_is_told_with_the_nearest(home: Any) -> None:
-    said = home("revoke", "--agent-key", "ed25519:x", code=2).err
-    assert said == "capx: No such option '--agent-key'. Did you mean '--key'? See capx revoke --help\n"
+    said = home("revoke", "--issued-by", "5m", code=2).err
+    assert said == "capx: No such option '--issued-by'. Did you mean '--issued-before'? See capx revoke --help\n"
