@@ -161,6 +161,16 @@ def test_a_stream_that_ends_at_once_is_not_asked_for_at_once(people: People) -> 
     assert told
 
 
+def test_an_inbox_of_another_version_is_told_at_once(people: People) -> None:
+    hostile = Hostile(people.epoch)
+    hostile.answer = (200, b'event: inbox\ndata: {"items": {}}\n\n')
+    with serve_app(hostile, lifespan="off") as origin:
+        told = pytest.raises(StoreProblem, match="is of another version")
+        client = PersonClient(origin, people.office.ben, trust=authority_of(people.epoch), trust_env=False)
+        with client as me, told:
+            next(me.watch())
+
+
 def test_nothing_is_opened_where_no_epoch_is_answered(people: People) -> None:
     cut = [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"]
     told = pytest.raises(Unavailable, match="did not say its epoch: nothing was signed")

@@ -14,5 +14,6 @@ Modules:
     inbox         the requests that ask a person, or are about their own work
     messages      the bodies, queries and answers
     client        the client of a person
+    connection    how it signs, sends, and reads what comes
     known         which authority is at which place, as a person has confirmed it
 """
