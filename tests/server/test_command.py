@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from capx.server.notify.command import run
-from capx.server.notify.webhook import SECONDS, NotTaken
+from capx.server.notify.hook import SECONDS, NotTaken
 from tests.labs.hooks import notice, script
 from tests.labs.waiting import until
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from capx.server.notify.delivery import Delivery, NotTaken
-from capx.server.notify.hook import Hook
-from capx.server.notify.webhook import SECONDS
+from capx.server.notify.delivery import Delivery
+from capx.server.notify.hook import SECONDS, Hook, NotTaken
 from tests.labs.hooks import Receiver, hangs, notice, script
 
 

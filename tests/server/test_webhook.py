@@ -15,9 +15,9 @@ import standardwebhooks
 import trustme
 
 from capx.server.notify.addresses import look_up
-from capx.server.notify.hook import Hook
+from capx.server.notify.hook import SECONDS, Hook, NotTaken
 from capx.server.notify.notices import Notice
-from capx.server.notify.webhook import MOST_READ, SECONDS, LookUp, NotTaken, Webhook, signed_headers
+from capx.server.notify.webhook import MOST_READ, LookUp, Webhook, signed_headers
 from tests.labs.hooks import Receiver, drips, floods, free_port, hangs, is_good, key_of, notice, secret, status
 from tests.labs.waiting import until
 

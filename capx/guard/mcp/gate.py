@@ -137,14 +137,8 @@ class Gate:
         if method == TOOLS_CHANGED:
             self._definitions.forget()
 
-    async def enter(
-        self, method: str, params: Mapping[str, Any] | None, lister: Lister, *, size: int = 0, typed: bool | None = None
-    ) -> Entered:
-        """Let a request in; raises Denied or Unserved. `size` is its length in bytes, if it is known.
-
-        `typed` says that results have a type; without it, the request itself says so.
-        """
-        has_type = names_version(params) if typed is None else typed
+    async def enter(self, method: str, params: Mapping[str, Any] | None, lister: Lister, *, size: int = 0) -> Entered:
+        """Let a request in; raises Denied or Unserved. `size` is its length in bytes, if it is known."""
         try:
             sent, own = without_own(params)
         except InvalidRequest as error:
@@ -154,7 +148,7 @@ class Gate:
         current = GuardedRequest(self._verifier, self._observer, public=False)
         current.large = size > SMALL_BODY
         if method in LISTS:
-            return await self._list(method, sent, own, current, typed=has_type)
+            return await self._list(method, sent, own, current, typed=names_version(params))
         meant = requested_call(self._table, method, sent or {})
         received = _bound(method, sent)
         if own.presentation is None:

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from capx.server.notify.hook import SECONDS, NotTaken
 from capx.server.notify.notices import Notice
-from capx.server.notify.webhook import SECONDS, NotTaken
 
 _LOOK_EVERY: Final = 0.02
 

@@ -8,11 +8,9 @@ from typing import Final
 
 from capx.server.notify import command
 from capx.server.notify.addresses import look_up
-from capx.server.notify.hook import Hook
+from capx.server.notify.hook import Hook, NotTaken
 from capx.server.notify.notices import Notice
-from capx.server.notify.webhook import LookUp, NotTaken, Webhook
-
-__all__ = ["Delivery", "NotTaken"]
+from capx.server.notify.webhook import LookUp, Webhook
 
 _LOOK_EVERY: Final = 0.1
 """Seconds between two looks at whether to stop."""

@@ -4,6 +4,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from capx.errors import CapxError
+
 REQUEST_WAITS: Final = "request_waits"
 """An agent has asked for more, and people have to answer."""
 REQUEST_LAPSES: Final = "request_lapses"
@@ -21,6 +23,12 @@ KINDS: Final = (REQUEST_WAITS, REQUEST_LAPSES, REQUEST_ANSWERED, TASK_DENIED, KE
 """What a hook can be told of."""
 DENIALS: Final = 10
 """How many denials within a minute make a notice, unless the file says otherwise."""
+SECONDS: Final = 10.0
+"""Seconds for one delivery, from its beginning to its end."""
+
+
+class NotTaken(CapxError):
+    """A hook has not taken a notice; says why."""
 
 
 class Hook(Struct, frozen=True, kw_only=True):

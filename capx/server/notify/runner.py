@@ -23,9 +23,9 @@ from typing import Final
 
 from capx.authority.authority import Authority
 from capx.errors import CapxError, StoreProblem
-from capx.server.notify.delivery import Delivery, NotTaken
+from capx.server.notify.delivery import Delivery
 from capx.server.notify.figures import Figures
-from capx.server.notify.hook import Hook
+from capx.server.notify.hook import Hook, NotTaken
 from capx.server.notify.notices import Notice, Notices, is_over
 from capx.store.protocols import Reading
 from capx.store.records import Head, HookCursor

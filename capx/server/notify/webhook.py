@@ -27,22 +27,16 @@ import httpx
 
 from capx.api.tls import reads_certificates, tls_problem
 from capx.background import run_in_thread, wait_async
-from capx.errors import CapxError, Unavailable
+from capx.errors import Unavailable
 from capx.server.notify.addresses import look_up, refusal
-from capx.server.notify.hook import Hook
+from capx.server.notify.hook import SECONDS, Hook, NotTaken
 from capx.server.notify.notices import Notice
 
-SECONDS: Final = 10.0
-"""Seconds for all of a delivery."""
 MOST_READ: Final = 1_024
 """Bytes of an answer after which no more is read."""
 
 LookUp = Callable[[str, int], tuple[str, ...]]
 """Returns the addresses of a host, for a port; OSError if there are none."""
-
-
-class NotTaken(CapxError):
-    """A hook has not taken a notice; says why."""
 
 
 def signed_headers(secret: bytes, id_: str, at: int, body: bytes) -> Mapping[str, str]:

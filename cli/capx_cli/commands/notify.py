@@ -64,7 +64,8 @@ def test(file: Path, hook: str | None, as_json: bool) -> int:
 
 
 def _why_not(hook: "Hook", notice: "Notice") -> str | None:
-    from capx.server.notify.delivery import Delivery, NotTaken
+    from capx.server.notify.delivery import Delivery
+    from capx.server.notify.hook import NotTaken
 
     try:
         Delivery(hook).deliver(notice)
