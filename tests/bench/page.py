@@ -10,8 +10,9 @@ from tests.bench.tables import tables
 _HEAD: Final = """# Benchmarks
 
 `python -m tests.bench --write-docs` makes this page from [benchmarks.json](benchmarks.json), which one run of
-`make bench` wrote. Compare only numbers of this page with each other. Another machine has other times; the ratios
-should be the same.
+`make bench` wrote. Compare only numbers of this page with each other. Another machine has other times, and other
+ratios too, where its Python is slower beside C. What a change of capx costs, `make bench EARLIER=COMMIT` measures: both
+commits in one run.
 
 capx runs in one process on one core. The other libraries run in a second process, which waits while capx has its turn.
 In each round every contender has one turn; tokens and their verification have at least 31 rounds. A time is the median
