@@ -25,7 +25,7 @@ from capx.api.mcp_messages import (
     LISTS,
     OPEN,
     PRESENTATION,
-    PROTOCOL,
+    PROTOCOL_PREFIX,
     TOOLS_CHANGED,
     OwnMeta,
     bound_request,
@@ -243,7 +243,7 @@ def _with_known_meta(params: Object | None) -> Object | None:
     meta = meta_of(params)
     if (object_or_none(meta.get("fastmcp")) or {}).get("version") is not None:
         raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
-    known = {name: value for name, value in meta.items() if name in _KNOWN_META or name.startswith(PROTOCOL)}
+    known = {name: value for name, value in meta.items() if name in _KNOWN_META or name.startswith(PROTOCOL_PREFIX)}
     return {**params, "_meta": known} if known else {name: value for name, value in params.items() if name != "_meta"}
 
 

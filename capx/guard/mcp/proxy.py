@@ -10,7 +10,7 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from capx.api.jsonrpc import INTERNAL_ERROR, Notification, Object, Request, Response, failure, object_or_none
-from capx.api.mcp_messages import PROTOCOL, PROTOCOL_VERSION, meta_of, without_own, without_own_in_error
+from capx.api.mcp_messages import PROTOCOL_PREFIX, PROTOCOL_VERSION, meta_of, without_own, without_own_in_error
 from capx.api.relay.connection import Warn
 from capx.api.relay.refusals import REFUSALS, refused
 from capx.api.relay.relay import Ask, own_id
@@ -19,7 +19,9 @@ from capx.guard.mcp.definitions import Lister
 from capx.guard.mcp.gate import Gate, Unserved
 
 _NOTIFICATIONS: Final = "notifications/"
-_OF_CLIENT: Final = frozenset({PROTOCOL_VERSION, f"{PROTOCOL}clientInfo", f"{PROTOCOL}clientCapabilities"})
+_OF_CLIENT: Final = frozenset(
+    {PROTOCOL_VERSION, f"{PROTOCOL_PREFIX}clientInfo", f"{PROTOCOL_PREFIX}clientCapabilities"}
+)
 """The members of `_meta` with which a request says which version of MCP it is of."""
 
 

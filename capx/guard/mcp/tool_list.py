@@ -21,7 +21,7 @@ from capx.api.jsonrpc import (
     object_or_none,
     read_message,
 )
-from capx.api.mcp_messages import INITIALIZE, INITIALIZED, LIST_TOOLS, PROTOCOL
+from capx.api.mcp_messages import INITIALIZE, INITIALIZED, LIST_TOOLS, PROTOCOL_PREFIX
 from capx.api.relay.connection import Gone, Server
 from capx.api.relay.lines import TooLong
 from capx.api.relay.relay import own_id
@@ -55,7 +55,7 @@ async def _tools(asking: "_Asking") -> list[Object]:
         await asking.tell(Notification(INITIALIZED))
     else:
         version = {"protocolVersion": _WITHOUT_SESSION, "clientInfo": _INFO, "clientCapabilities": {}}
-        meta = {"_meta": {f"{PROTOCOL}{name}": value for name, value in version.items()}}
+        meta = {"_meta": {f"{PROTOCOL_PREFIX}{name}": value for name, value in version.items()}}
 
     async def lister(method: str, params: Object) -> Any:
         answer = await asking.ask(method, {**params, **meta})
