@@ -31,7 +31,7 @@ Read = Callable[[], Awaitable[bytes]]
 
 
 class TooLong(CapxError):
-    """A message that was dropped for its more than `most` bytes; `head` and `tail` are how it begins and ends."""
+    """A message of more than `most` bytes, which was dropped; `head` and `tail` are how it begins and ends."""
 
     def __init__(self, most: int, head: bytes, tail: bytes = b"") -> None:
         super().__init__(f"a message has more than {most} bytes, which is the most here")
