@@ -15,8 +15,8 @@ Each other line is what happens next:
 import asyncio
 import json
 import selectors
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from capx.api.jsonrpc import (
     Message,
@@ -32,7 +32,9 @@ from capx.api.jsonrpc import (
 from capx.api.relay.connection import Gone
 from capx.api.relay.lines import Lines, TooLong
 from capx.api.relay.relay import Ask, Relay
+from capx.background import FewThreads
 from capx.errors import CapxError
+from capx.guard import guarded_request
 from capx.guard.mcp.definitions import definition_digest
 from capx.guard.mcp.gate import Gate
 from capx.guard.mcp.proxy import GuardHandler
@@ -41,6 +43,8 @@ from capx.tokens.binding import McpRequest
 from capx_caveats import absent, action, allow, any_of, between, prefix
 from tests.fuzz.memory import Memory
 from tests.labs.lab import NOW, Lab, minted
+
+T = TypeVar("T")
 
 MOST, MOST_REQUESTS = 4000, 3
 OWN, SHOWN = "dev.capx/", "dev.capx/presentation"
@@ -107,15 +111,35 @@ memory = Memory()
 lab = Lab(replay=memory)
 
 
+class Threads(FewThreads):
+    """Knows how much it has to do."""
+
+    working = 0
+
+    async def run(self, whose: str, work: Callable[[], T]) -> T:
+        """Run the work, and count it until it has ended."""
+        self.working += 1
+        try:
+            return await super().run(whose, work)
+        finally:
+            self.working -= 1
+
+
+threads = Threads("fuzz")
+vars(guarded_request)["_THREADS"] = threads
+
+
 class Skipping(selectors.DefaultSelector):
-    """Waits for no time: when nothing else is left to do, it is later."""
+    """Waits for threads, and for no time: when nothing else is left to do, it is later."""
 
     ahead = 0.0
 
     def select(self, timeout: float | None = None) -> Any:
         """Return what is ready."""
-        found = super().select(None if timeout is None else 0)
-        if not found and timeout is not None and timeout > 0:
+        if timeout is None or (timeout > 0 and threads.working):
+            return super().select(None)
+        found = super().select(0)
+        if not found and timeout > 0:
             self.ahead += timeout
         return found
 

@@ -298,8 +298,10 @@ def test_a_restoration_killed_leaves_the_old_store_or_the_new(place: str, saved:
     process.stdout.close()
     with Authority(open_store(place), KEYS) as authority:
         kinds = [event.kind for event in authority.log(2_000)]
-        assert kinds in (["task_opened", "capability_minted", "capability_minted"], ["restored"])
-        assert [task.id for task in authority.tasks()] == ([] if kinds == ["restored"] else [later.id])
+        # A new second may have begun while the store was replaced: what was issued in it is revoked, too.
+        new = kinds in (["restored"], ["restored", "revoked"])
+        assert new or kinds == ["task_opened", "capability_minted", "capability_minted"]
+        assert [task.id for task in authority.tasks()] == ([] if new else [later.id])
         authority.check()
         assert authority.open(allow=["crm.read"]).position > 2_000
 
