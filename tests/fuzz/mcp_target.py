@@ -126,7 +126,7 @@ class Threads(FewThreads):
 
 
 threads = Threads("fuzz")
-vars(guarded_request)["_THREADS"] = threads
+setattr(guarded_request, "_THREADS", threads)  # noqa: B010 # it is final for others
 
 
 class Skipping(selectors.DefaultSelector):
