@@ -23,7 +23,8 @@ class EventReader:
         """Yield the kind and the data of the events that end in this piece."""
         *ends, rest = piece.split(b"\n")
         for end in ends:
-            line = self._taken(end).removesuffix(b"\r")
+            self._add(end)
+            line = bytes(self._line).removesuffix(b"\r")
             self._line.clear()
             if not line:
                 if self._data is not None:
@@ -35,11 +36,10 @@ class EventReader:
                 if self._data is not None:
                     raise StoreProblem(self._too_long)
                 self._data = line[5:].removeprefix(b" ")
-        self._taken(rest)
+        self._add(rest)
 
-    def _taken(self, part: bytes) -> bytes:
-        """The line that was begun, with one more part of it."""
+    def _add(self, part: bytes) -> None:
+        """Add a part to the line that was begun."""
         self._line += part
         if len(self._line) > self._most:
             raise StoreProblem(self._too_long)
-        return bytes(self._line)

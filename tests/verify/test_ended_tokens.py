@@ -335,7 +335,7 @@ def warned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
     class Noting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            # What is collected of an earlier test may say something, too.
+            # An object of an earlier test can still log while Python frees it.
             if "ended or unsigned" in record.getMessage():
                 told.append(record.getMessage())
 

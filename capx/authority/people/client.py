@@ -205,7 +205,7 @@ class PersonClient:
     def _demand_own(self, inquiry: Inquiry) -> None:
         """Raise OtherAuthority if a request is on an intent for another authority; InvalidRequest if on none."""
         intent, call = inquiry.intent, inquiry.request.to_approve
-        if authority_of(intent.authority) != self._connection.id:
+        if authority_of(intent.authority) != self._connection.authority_id():
             raise OtherAuthority(
                 f"the authority at {self.origin} shows a request of the authority {authority_of(intent.authority)}: "
                 "sign nothing"

@@ -75,9 +75,8 @@ class PersonConnection:
         self._epoch = found.epoch
         return found
 
-    @property
-    def id(self) -> str:
-        """The id of the authority, which is known here; it is asked for once."""
+    def authority_id(self) -> str:
+        """The id of the authority, which the person knows here; asked for only if nothing was asked before."""
         return authority_of(self._epoch or self.authority().epoch)
 
     def call(self, operation: Operation[Concatenate[Authority, Person, P], R], *asked: P.args, **named: P.kwargs) -> R:
