@@ -12,8 +12,7 @@ Laws:
 - Keys without their store are refused: a new store would have forgotten every death.
 - Root keys name the authority whose store they belong to: `create_home` writes its id into them.
 - The folder holds a store or the place of one, never both.
-- The rows of the store bear marks under the root keys: `migrate_store` makes them for a store of an older capx, and
-  `retire_key` makes them anew.
+- The rows of the store bear marks under the root keys: `retire_key` makes them anew.
 """
 
 import os
@@ -23,7 +22,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from capx.authority.row_guard import check_marks, demand_minted_here, mark_all, replace_marks
+from capx.authority.row_guard import check_marks, replace_marks
 from capx.crypto import private_file
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import ConfigurationProblem, KeyProblem, StoreProblem
@@ -32,7 +31,7 @@ from capx.ledger.stored_tree import check_tree
 from capx.store.check import check_store
 from capx.store.decision_index import check_index
 from capx.store.log import Place
-from capx.store.protocols import Store, Writing
+from capx.store.protocols import Store
 from capx.store.row_check import check_rows
 from capx.store.sqlite.store import SQLiteStore
 
@@ -118,40 +117,17 @@ def change_keys(change: Callable[[KeyRing], KeyRing], given: Path | str | None =
     return KeyRing.change(_keys_of(given), change)
 
 
-def bind_keys(given: Path | str | None = None) -> KeyRing:
-    """Write into root keys of an older capx that they are those of the authority whose store is here.
-
-    ConfigurationProblem if they minted nothing in this store, and other keys did. KeyProblem if they name another
-    authority.
-    """
-    path = _keys_of(given)
-    ring = KeyRing.load(path, unnamed=True)
-    with closing(_opened(path.parent)) as opened, opened.read() as reading:
-        authority = authority_of(reading.head().epoch)
-        demand_minted_here(reading, ring, f"in {path}")
-    return KeyRing.bind(path, authority)
-
-
 def migrate_store(given: Path | str | None = None) -> tuple[int, int]:
-    """Bring the store to this schema, and mark its rows if they had no marks; gives the versions before and now.
-
-    Root keys of an older capx, which name no authority, will do: they must have minted in this store. StoreProblem if
-    the log contradicts a row.
-    """
+    """Bring the store of an older capx to this schema; gives the versions before and now."""
     from capx.store.factory import is_postgres
 
-    folder = _lived_in(given)
-
-    def finish(transaction: Writing) -> None:
-        mark_all(transaction, KeyRing.load(_keys_of(given), unnamed=True))
-
-    if is_postgres(place := store_place(folder)):
+    if is_postgres(place := store_place(_lived_in(given))):
         from capx.store.postgres.store import migrate as migrate_there
 
-        return migrate_there(place, finish)
+        return migrate_there(place)
     from capx.store.sqlite.connection import migrate as migrate_file
 
-    return migrate_file(Path(place), finish)
+    return migrate_file(Path(place))
 
 
 class CheckedHome(Struct, frozen=True):
@@ -177,7 +153,7 @@ def check_home(given: Path | str | None = None) -> CheckedHome:
         check_rows(reading)
         check_tree(reading)
         try:
-            keyring = KeyRing.load(_keys_of(given), unnamed=True).of(authority_of(reading.head().epoch))
+            keyring = KeyRing.load(_keys_of(given)).of(authority_of(reading.head().epoch))
         except KeyProblem as problem:
             return CheckedHome(place, unchecked=str(problem))
         return CheckedHome(place, check_marks(reading, keyring))
@@ -201,7 +177,7 @@ def retire_key(kid: str, given: Path | str | None = None, *, leaked: bool = Fals
 def demand_keys_of(authority: str, given: Path | str | None = None) -> None:
     """Refuse to restore the store of this authority beside the root keys of another one."""
     path = home_folder(given) / ROOT_KEYS
-    if not _holds_something(path) or KeyRing.load(path, unnamed=True).authority in {None, authority}:
+    if not _holds_something(path) or KeyRing.load(path).authority == authority:
         return
     raise ConfigurationProblem(
         f"this backup is of another authority than the keys in {path}: move them away and put the root keys of that "

@@ -19,15 +19,11 @@ from typing import Final
 from capx.crypto.base64url import b64u
 from capx.crypto.hashing import equal
 from capx.crypto.keys import KeyRing
-from capx.errors import ConfigurationProblem, StoreProblem
-from capx.intents.epoch import authority_of
+from capx.errors import StoreProblem
 from capx.resource.revocations import StoreLiveness
-from capx.store.check import check_store
 from capx.store.continuity import StateLost, demand_not_behind
-from capx.store.events import CapabilityMinted
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Head
-from capx.store.row_check import check_rows
 from capx.store.row_marks import TABLES, ChangedRow, MarkedRow, Table, changed_row
 from capx.tokens.revocation_key import RevocationKey
 
@@ -122,33 +118,6 @@ def check_marks(reading: Reading, keyring: KeyRing) -> int:
         else:
             guard.demand(row)
     return of_other_keys
-
-
-def demand_minted_here(reading: Reading, keyring: KeyRing, where: str) -> None:
-    """Raise ConfigurationProblem if only other keys minted in this store. `where` says which keys these are."""
-    minted_under = {event.read(CapabilityMinted).kid for event in reading.events(kind=CapabilityMinted.kind)}
-    if minted_under and minted_under.isdisjoint(keyring.kids):
-        raise ConfigurationProblem(
-            f"nothing in this store was minted with the root keys {where}: put the store and the keys of one authority "
-            "together, then try again"
-        )
-
-
-def mark_all(transaction: Writing, keyring: KeyRing) -> None:
-    """Mark the rows of a store of an older capx, which have no marks, in the transaction that migrates it.
-
-    StoreProblem, of which BrokenLog is one kind, if the log contradicts a row. ConfigurationProblem or KeyProblem if
-    the keys are those of another authority.
-    """
-    keyring.of(authority_of(transaction.head().epoch))
-    demand_minted_here(transaction, keyring, "of this home")
-    check_store(transaction)
-    # First, because the check compares them.
-    transaction.put_calls()
-    check_rows(transaction)
-    guard = KeyedRowGuard(keyring)
-    for row in _rows(transaction):
-        transaction.put_mark(row, guard.mark(row.table, row.id, row.fields))
 
 
 def replace_marks(transaction: Writing, keyring: KeyRing, *, of: str) -> None:

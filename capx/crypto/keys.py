@@ -246,22 +246,16 @@ class KeyRing(_Secret):
         return f"KeyRing(active={self.active.kid!r}, kids={sorted(self._keys)!r})"
 
     @classmethod
-    def load(cls, path: "Path", *, unnamed: bool = False) -> "KeyRing":
-        """Read a root key file; KeyProblem if it cannot be used. This process dumps no core from now on.
-
-        `unnamed` also accepts a file of an older capx, which does not name the authority.
-        """
+    def load(cls, path: "Path") -> "KeyRing":
+        """Read a root key file; KeyProblem if it cannot be used. This process dumps no core from now on."""
         core_dumps.forbid()
         lines: list[RootKey | _Named] = key_file.loaded(path, _root_line)
         authority = _authority(path, lines)
         keys = [line for line in lines if not isinstance(line, _Named)]
         if not keys:
             raise KeyProblem(f"{path} holds no key: put the root keys back from your backup")
-        if authority is None and not unnamed:
-            raise KeyProblem(
-                f"{path} does not name its authority, because an older capx wrote it: run capx keys bind, in the home "
-                "with the store of this authority"
-            )
+        if authority is None:
+            raise KeyProblem(f"{path} does not name its authority: put the root keys back from your backup")
         return cls(keys[0], keys[1:], authority)
 
     def save(self, path: "Path") -> None:
@@ -278,17 +272,6 @@ class KeyRing(_Secret):
         with key_file.changing(path) as file:
             # Read it within the lock: two processes that each add a key must not lose one.
             ring = change(cls.load(file))
-            key_file.replace(file, ring)
-        return ring
-
-    @classmethod
-    def bind(cls, path: "Path", authority: str) -> "KeyRing":
-        """Write into a root key file of an older capx which authority it is of, and return the keys.
-
-        KeyProblem if it names another one.
-        """
-        with key_file.changing(path) as file:
-            ring = cls.load(file, unnamed=True).of(authority)
             key_file.replace(file, ring)
         return ring
 
@@ -392,8 +375,8 @@ class AudienceKeys(_Secret):
             raise KeyProblem(f"{path} holds no key of an audience: give what capx keys export wrote")
         if authority is None:
             raise KeyProblem(
-                f"{path} does not name its authority, because an older capx wrote it: export it anew at the authority, "
-                f"with capx keys export {keys[0].audience} --out FILE --replace"
+                f"{path} does not name its authority: export it anew at the authority, with capx keys export "
+                f"{keys[0].audience} --out FILE --replace"
             )
         feed: dict[str, bytes] = {}
         for key in held:

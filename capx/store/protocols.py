@@ -354,10 +354,6 @@ class Writing(Reading, Protocol):
         """Keep up to which event a hook was told; it replaces the earlier cursor of this hook."""
         ...
 
-    def put_calls(self) -> None:
-        """Write the call of each request beside it and beside its counts: a store of an older capx lacks them."""
-        ...
-
     def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
         """Give a row another mark."""
         ...

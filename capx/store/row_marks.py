@@ -12,7 +12,7 @@ Laws:
   missing, and no intent or request that the rest of the store contradicts: an older row has a right mark. The lists of
   tasks and of intents, and `rooted`, are not checked: nothing is minted from them.
 - A transaction marks a row anew only after it has read it with a row guard. `put_mark` alone marks other rows: when a
-  store is migrated, a key retired, or a copy adopted.
+  key is retired, or a copy adopted.
 """
 
 from collections.abc import Iterable

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from capx.authority.authority import Authority
-from capx.authority.home import bind_keys, change_keys
+from capx.authority.home import change_keys
 from capx.crypto.keys import AudienceKeys, KeyRing
 from capx.errors import ConfigurationProblem, KeyProblem
 from capx.resource.connection import Connection, connect
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
-from capx.resource.feed.page import PageProblem
-from capx.resource.feed.reader import PageReader
 from capx.resource.feed.snapshot import Snapshot
 from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
@@ -186,43 +184,3 @@ def test_a_rotated_key_names_the_same_authority(tmp_path: Path) -> None:
     change_keys(lambda held: held.activated(ring.kids[1]).retired(ring.kids[0]), tmp_path / "home")
     with Authority.open_home(tmp_path / "home") as again:
         assert again.export_keys("crm").authority == again.id == before
-
-
-# What a version wrote whose keys named no authority. The page has its id, in the epoch.
-OLD_KEYS = (
-    "audience crm _w-eEytZ1yk hxZsDFnsSeRTNIYZE8NhbxPQvss0Sk07DVOzNkLIglU\n"
-    "feed _w-eEytZ1yk xGqx9xq3ef3FNZ0I7pC7_rkgLLFp4_mVAK852_4erPw\n"
-)
-OLD_PAGE = (
-    r'{"by":"_w-eEytZ1yk","page":"{\"v\":1,\"epoch\":\"hi8hwdMDeebE6PhdBy38jw.1795877121\",\"position\":1,'
-    r"\"hash\":\"_kGNVq74fieRRp0YPfCglf9supIzpAUzFDTRaiCHRao\",\"deaths\":1,\"forgotten\":0,\"at\":1800000000.0,"
-    r'\"from\":null,\"since\":0,\"lasting\":0,\"dead\":[[\"task-1\",\"task_completed\"]]}",'
-    r'"sig":"1p6UNfItocKhykmef_ezGNb6qY126SQaEy4eIGQa2OCCxAPqlRqOctGyEZa6XtZUGGk4EQg2iXZ4AKGNnTwfDg"}'
-)
-
-
-def test_a_new_service_follows_an_old_authority(tmp_path: Path) -> None:
-    file = tmp_path / "crm.keys"
-    file.write_text(OLD_KEYS)
-    file.chmod(0o600)
-    with pytest.raises(KeyProblem, match="capx keys export crm"):
-        AudienceKeys.load(file)
-    # The operator adds the id that `capx doctor` of the old version shows: the epoch up to its dot.
-    with file.open("a") as opened:
-        opened.write("authority hi8hwdMDeebE6PhdBy38jw\n")
-    keys = AudienceKeys.load(file)
-    news = PageReader(keys.feed, keys.authority).take(OLD_PAGE, now=1_800_000_000)
-    assert news is not None
-    assert news.deaths == {"task-1": "task_completed"}
-    with pytest.raises(PageProblem, match="is of authority hi8hwdMDeebE6PhdBy38jw, and the keys here are those of"):
-        PageReader(keys.feed, "AAAAAAAAAAAAAAAAAAAAAA").take(OLD_PAGE, now=1_800_000_000)
-
-
-def test_a_bound_authority_exports_what_services_have(tmp_path: Path) -> None:
-    with Authority.create_home(tmp_path / "home") as authority:
-        keys, id_ = authority.export_keys("crm").dump(), authority.id
-    root = tmp_path / "home" / "root.keys"
-    root.write_text(root.read_text().replace(f"authority {id_}\n", ""))
-    bind_keys(tmp_path / "home")
-    with Authority.open_home(tmp_path / "home") as again:
-        assert again.export_keys("crm").dump() == keys

@@ -15,15 +15,15 @@ import psycopg
 import pytest
 from msgspec import structs
 
-from capx.authority.row_guard import check_marks, mark_all, replace_marks
+from capx.authority.row_guard import check_marks, replace_marks
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
-from capx.errors import CapxError, ConfigurationProblem, InvalidRequest, StoreProblem
+from capx.errors import CapxError, InvalidRequest, StoreProblem
 from capx.intents.principal_key import PrincipalKey
 from capx.store.factory import create_store, open_store
 from capx.store.row_marks import ChangedRow
 from capx.tokens.chain import root_node
-from capx.verify.ask import Granted, Refused
+from capx.verify.ask import Granted
 from capx_caveats import JSON, action, anything, budget
 from tests.labs.counts import NIGHTLY
 from tests.labs.granting_lab import ANA, GrantingLab, rule
@@ -395,35 +395,6 @@ def test_the_check_finds_a_request_under_other_values(world: World, column: str,
             behind.do(f"UPDATE requests SET {column} = ? WHERE id = ?", value, world.requests["pending"])
         with pytest.raises(ChangedRow, match="is found by other values"):
             lab.authority.check()
-
-
-def test_a_store_without_marks_is_marked_if_the_log_agrees(world: World) -> None:
-    with world.authority() as lab, world.behind() as behind:
-        for table in MARKED:
-            behind.do(f"UPDATE {table} SET mark = NULL")
-        for table in ("requests", "request_nodes"):
-            behind.do(f"UPDATE {table} SET call = NULL")
-        with pytest.raises(ChangedRow):
-            lab.ask(world.bundle, QUERY)
-        behind.request(world.requests["pending"], state="granted")
-        with pytest.raises(StoreProblem, match="position"), lab.authority.store.write() as transaction:
-            mark_all(transaction, world.keys)
-        behind.request(world.requests["pending"], state="pending")
-        with lab.authority.store.write() as transaction:
-            mark_all(transaction, world.keys)
-        lab.authority.check()
-        lab.granted(world.bundle, QUERY)
-        assert isinstance(lab.ask(world.narrowed, EXPORT), Refused)
-
-
-def test_rows_are_not_marked_under_the_keys_of_others(world: World) -> None:
-    with world.authority() as lab:
-        for keyring, words in (
-            (KeyRing(RootKey.generate()), "nothing in this store was minted"),
-            (KeyRing(world.keys.active, authority=b64u(bytes(16))), "are those of authority"),
-        ):
-            with pytest.raises(ConfigurationProblem, match=words), lab.authority.store.write() as transaction:
-                mark_all(transaction, keyring)
 
 
 def test_what_others_do_meanwhile_is_no_lost_state(world: World) -> None:

@@ -50,9 +50,10 @@ class Said:
 
 
 class Shell:
-    """Runs `capx` with a temporary home."""
+    """Runs `capx`, or another command, with a temporary home."""
 
     def __init__(self, folder: Path) -> None:
+        self.command = COMMAND
         self.home = folder / "home"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "PYTHONUNBUFFERED"):
@@ -66,7 +67,7 @@ class Shell:
 
     def __call__(self, *args: str, token: str | None = None, code: int = 0, **env: str) -> Said:
         done = subprocess.run(
-            (*COMMAND, *args),
+            (*self.command, *args),
             capture_output=True,
             env={**self.env, **env},
             timeout=30,

@@ -24,7 +24,7 @@ def offered(shell: Any, line: str, **env: str) -> list[str]:
 def test_commands_subcommands_and_options_are_offered(capx: Any) -> None:
     assert offered(capx, "capx ") == list(COMMANDS)
     assert offered(capx, "capx re") == ["revoke", "requests"]
-    assert offered(capx, "capx keys ") == ["export", "list", "jwks", "add", "bind", "activate", "retire"]
+    assert offered(capx, "capx keys ") == ["export", "list", "jwks", "add", "activate", "retire"]
     assert "--denied" in offered(capx, "capx find --")
     assert "--version" in offered(capx, "capx --")
     assert offered(capx, "capx find --reason task_") == ["task_completed", "task_withdrawn", "task_expired"]

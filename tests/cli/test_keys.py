@@ -224,43 +224,19 @@ def test_help_says_when_services_read_their_keys(capx: Any) -> None:
     assert "before this, export again and restart the services" in said
 
 
-def unnamed(home: Any) -> str:
-    """Make the root keys those of an older capx, and return the id that they named."""
+def test_root_keys_that_name_no_authority_are_refused(home: Any) -> None:
     path = home.home / "root.keys"
-    text = path.read_text()
-    path.write_text("".join(line for line in text.splitlines(keepends=True) if not line.startswith("authority ")))
-    return str(text.split()[1])
-
-
-def test_root_keys_of_before_are_bound_to_their_store(home: Any, tmp_path: Path) -> None:
-    home("task", "open", "--allow", "crm.read")
-    id_ = unnamed(home)
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "authority " not in line))
     for args in (("task", "list"), ("keys", "add"), ("keys", "export", "crm"), ("revoke", "last")):
-        assert "run capx keys bind, in the home with the store of this authority" in home(*args, code=3).err
-    assert "run capx keys bind" in home("doctor", code=3).out
-    said = home("keys", "bind").err
-    assert f"root.keys names authority {id_}, whose store this is" in said
-    assert "Next: capx keys export to every resource" in said
-    assert f"those of authority {id_}" in home("doctor").out
-    home("keys", "bind")
-    home("keys", "export", "crm", "--out", str(tmp_path / "crm.keys"))
-    assert AudienceKeys.load(tmp_path / "crm.keys").authority == id_
+        assert "does not name its authority: put the root keys back from your backup" in home(*args, code=3).err
+    assert "does not name its authority" in home("doctor", code=3).out
 
 
-def test_keys_that_minted_nothing_in_a_store_are_not_bound_to_it(home: Any) -> None:
-    home("task", "open", "--allow", "crm.read")
-    path = home.home / "root.keys"
-    path.unlink()
-    KeyRing(RootKey.generate()).save(path)
-    assert "nothing in this store was minted with the root keys in" in home("keys", "bind", code=3).err
-    assert not path.read_text().startswith("authority ")
-
-
-def test_keys_of_another_authority_are_neither_used_nor_bound(home: Any) -> None:
+def test_keys_of_another_authority_are_not_used(home: Any) -> None:
     path = home.home / "root.keys"
     text = path.read_text()
     path.write_text(text.replace(text.split()[1], "AAAAAAAAAAAAAAAAAAAAAA"))
-    for args in (("keys", "bind"), ("keys", "list"), ("keys", "export", "crm")):
+    for args in (("keys", "list"), ("keys", "export", "crm")):
         assert "put the store and the keys of one authority together" in home(*args, code=3).err
     found = {finding["what"]: finding for finding in home("doctor", "--json", code=3).json}
     assert found["identity"]["state"] == "FAIL"

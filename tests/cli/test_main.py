@@ -67,7 +67,7 @@ def test_h_asks_for_help_also_of_commands_that_take_ids(capx: Any, name: str) ->
 
 WRITES_FOR_PROGRAMS = {
     *("init", "call", "principal new", "principal show", "principal add", "intent new", "intent sign"),
-    *("keys export", "keys bind", "keys add", "keys activate", "keys retire", "keys jwks", "schema", "shell-setup"),
+    *("keys export", "keys add", "keys activate", "keys retire", "keys jwks", "schema", "shell-setup"),
     *("approval ask", "checkpoint request", "witness new", "witness key", "ledger new-key"),
     *("proof export", "proof extract", "proof merge", "proof trust"),
     *("mcp guard", "mcp present"),

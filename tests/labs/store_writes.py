@@ -1,7 +1,7 @@
 """Tests write these rows into a store, and read them again."""
 
 from capx.store.log import Place, check
-from capx.store.protocols import Reading, Store, Writing
+from capx.store.protocols import Reading, Store
 from capx.store.records import DecisionRecord, Head
 from capx.tokens.revocation_key import RevocationKey
 
@@ -37,10 +37,6 @@ def kill(store: Store, *keys: RevocationKey, at: int = NOW) -> None:
 
 def decision(id_: str, more: bytes = b"") -> DecisionRecord:
     return DecisionRecord(id_, NOW, b'{"id":"%s","audience":"crm"%s}' % (id_.encode(), more))
-
-
-def unmarked(_: Writing) -> None:
-    """The end of a migration that marks no row, as no test reads the rows with a guard."""
 
 
 def granted_by(reading: Reading, key: RevocationKey) -> list[bytes]:

@@ -4,26 +4,25 @@ import contextlib
 import threading
 from decimal import Decimal
 
-import psycopg
 import pytest
 
 from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
 from capx.store.factory import create_store, open_store
-from capx.store.log import GENESIS
-from capx.store.postgres import store as postgres
+from capx.store.postgres import schema
 from capx.store.postgres.role import role_sql
-from capx.store.postgres.schema import CLOSED, FOR_RESOURCES, VERSION, migration
+from capx.store.postgres.schema import FOR_RESOURCES, VERSION
 from capx.store.postgres.store import PostgresStore, migrate
-from capx.store.records import HookCursor
+from capx.store.records import TaskRecord
 from capx.verify.meter import Paid, Spend
-from tests.labs.old_requests import COUNTED, NODE, ROWS, counted
+from tests.labs.next_capx import POSTGRES, be_next
 from tests.labs.payers import payer
 from tests.labs.postgres import ADMIN, Server
 from tests.labs.postgres_cuts import admin
-from tests.labs.store_writes import note, position, unmarked
+from tests.labs.store_writes import note, position
 
 NOW = 1_800_000_000
+TASK = TaskRecord("task-1", "root-1", NOW, NOW + 60, tenant="Acme", principal="ana", intent="digest-1")
 
 
 @pytest.fixture
@@ -81,139 +80,108 @@ def test_another_version_is_refused(
         source.news(None)
     if version > VERSION:
         with pytest.raises(StoreProblem, match=words):
-            migrate(postgres_url, unmarked)
+            migrate(postgres_url)
 
 
 def test_a_store_is_migrated_whole_or_not_at_all(
     store: PostgresStore, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert migrate(postgres_url, unmarked) == (VERSION, VERSION)
+    assert migrate(postgres_url) == (VERSION, VERSION)
     note(store)
-    steps = {
-        VERSION + 1: b"CREATE TABLE capx.more (x int); UPDATE capx.version SET version = version + 1; SELECT 1 / 0"
-    }
-    monkeypatch.setattr(postgres, "VERSION", VERSION + 1)
-    monkeypatch.setattr(postgres, "migration", steps.__getitem__)
-    with pytest.raises(StoreProblem):
-        migrate(postgres_url, unmarked)
+    be_next(monkeypatch)
+    with monkeypatch.context() as fails:
+        fails.setattr(schema, "step", lambda _: POSTGRES + b"SELECT 1 / 0")
+        with pytest.raises(StoreProblem):
+            migrate(postgres_url)
+    with pytest.raises(StoreProblem, match="capx store migrate"):
+        PostgresStore(postgres_url)
+    assert position(store) == 1
+    assert migrate(postgres_url) == (1, 2)
+    assert migrate(postgres_url) == (2, 2)
     assert position(PostgresStore(postgres_url)) == 1
-    steps[VERSION + 1] = steps[VERSION + 1].partition(b"SELECT")[0]
-    assert migrate(postgres_url, unmarked) == (VERSION, VERSION + 1)
+    monkeypatch.undo()
     with pytest.raises(StoreProblem, match="newer capx"):
         PostgresStore(postgres_url)
 
 
-def test_a_store_of_the_first_version_keeps_its_roles(postgres_server: Server, postgres_database: str) -> None:
-    url, role = postgres_server.url(postgres_database), f"crm_of_{postgres_database}"
-    other = f"slides_of_{postgres_database}"
+def test_a_migrated_store_has_the_schema_of_a_new_one(
+    postgres_server: Server, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_next(monkeypatch)
+    migrate(postgres_url)
+    database = postgres_server.database()
+    new = postgres_server.url(database)
+    PostgresStore.create(new).close()
+    found = [objects(postgres_server, url) for url in (postgres_url, new)]
+    assert found[0] == found[1]
+    assert ("function", "heard()") in {(kind, name) for kind, name, _ in found[0]}
+    postgres_server.give_back(database)
+
+
+def objects(server: Server, url: str) -> set[tuple[str, str, str]]:
+    """What is in the schema, and who may use it."""
+    with admin(server, url) as connection:
+        return {(f"{kind}", f"{name}", f"{what}") for kind, name, what in connection.execute(_OBJECTS)}
+
+
+_OBJECTS = b"""
+SELECT 'function', oid::regprocedure::text, pg_get_functiondef(oid) || proacl::text FROM pg_proc
+WHERE pronamespace = 'capx'::regnamespace
+UNION ALL SELECT 'column', attrelid::regclass || '.' || attname, format_type(atttypid, atttypmod) || attnotnull
+FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = 'capx'::regnamespace AND attnum > 0
+UNION ALL SELECT 'index', indexname, indexdef FROM pg_indexes WHERE schemaname = 'capx'
+UNION ALL SELECT 'constraint', conname, conrelid::regclass || pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'capx'::regnamespace
+UNION ALL SELECT 'rights', relname, relacl::text FROM pg_class WHERE relnamespace = 'capx'::regnamespace
+UNION ALL SELECT 'rights', nspname, nspacl::text FROM pg_namespace WHERE nspname = 'capx'
+"""
+
+
+def test_a_migrated_store_keeps_its_rows_their_marks_and_its_roles(
+    postgres_server: Server, postgres_database: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role, other = f"crm_of_{postgres_database}", f"slides_of_{postgres_database}"
     body = b'{"task":"t","audience":"crm","expires":9000000000,"allow":["\\u0000"],"ids":["%s","%s"]}' % (
         b64u(b"i" * 16).encode(),
         b64u(b"c" * 16).encode(),
     )
-    with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
-        made.execute(migration(1))
-        made.execute(CLOSED)
-        made.execute(b"INSERT INTO capx.head VALUES (1, 'origin.0', 1, '\\x00', 0, 0)")
-        made.execute(
-            "INSERT INTO capx.events VALUES (1, 1, 'capability_minted', %s, '', NULL, NULL, 't')", (body.decode(),)
-        )
-    with postgres_server.admin(postgres_database) as operator:
-        operator.execute(_sql_of_then(role_sql("crm", role)))
-        operator.execute("INSERT INTO capx.resources VALUES ('dropped long ago', 'crm')")
-        operator.execute(_sql_of_then(role_sql("slides", other)))
-        operator.execute(f"REVOKE EXECUTE ON FUNCTION {_FIRST_SPEND} FROM {other}".encode())
-    assert migrate(url, unmarked) == (1, VERSION)
-    with contextlib.closing(PostgresStore(url)) as store, store.read() as reading:
+    by = payer(capability=b"c" * 16)
+    spends = [Spend(b64u(b"n" * 16), "calls", Decimal(1), Decimal(2))]
+    with contextlib.closing(PostgresStore(postgres_url)) as made, made.write() as writing:
+        writing.append("capability_minted", body, at=NOW)
+        writing.open_task(TASK)
+    with admin(postgres_server, postgres_url) as operator:
+        operator.execute("UPDATE tasks SET mark = '\\x01'")
+        operator.execute(role_sql("crm", role).encode())
+        operator.execute(role_sql("slides", other).encode())
+        operator.execute(f"REVOKE EXECUTE ON FUNCTION {FOR_RESOURCES[5]} FROM {other}".encode())
+    with contextlib.closing(PostgresStore(postgres_server.url(postgres_database, role))) as crm:
+        assert crm.spend(by, spends, now=NOW).totals == (Decimal(1),)
+    be_next(monkeypatch)
+    assert migrate(postgres_url) == (1, 2)
+    with contextlib.closing(PostgresStore(postgres_url)) as store, store.read() as reading:
+        assert reading.tasks() == [TASK]
+        assert [row.mark for row in reading.marked_rows("tasks")] == [b"\x01"], "nobody makes a mark anew"
         found = reading.minted(b64u(b"c" * 16))
         assert found is not None
         assert found.body == body
     with contextlib.closing(PostgresStore(postgres_server.url(postgres_database, role))) as crm:
-        spends = [Spend(b64u(b"n" * 16), "calls", Decimal(1), Decimal(1))]
-        by = payer(capability=b"c" * 16)
-        assert crm.spend(by, spends, now=NOW).totals == (Decimal(1),)
-        assert crm.give_back(by, decision="d", reason="x", now=NOW) == (Paid(b64u(b"n" * 16), "calls", Decimal(1)),)
-    with postgres_server.admin(postgres_database) as operator:
-        for function in FOR_RESOURCES[5:7]:
-            held = operator.execute("SELECT has_function_privilege(%s, %s, 'EXECUTE')", (other, function)).fetchone()
-            assert held == (False,), "a right that was taken away is not given back"
+        assert crm.spend(payer(capability=b"c" * 16), spends, now=NOW).totals == (Decimal(2),)
+        assert crm.give_back(by, decision="d.1", reason="x", now=NOW) == (Paid(b64u(b"n" * 16), "calls", Decimal(1)),)
+    with admin(postgres_server, postgres_url) as operator:
+        for function, those in ((FOR_RESOURCES[5], [role]), (FOR_RESOURCES[6], [role, other]), ("capx.heard()", [])):
+            query = (
+                "SELECT rolname FROM pg_roles WHERE rolname = ANY (%s) AND has_function_privilege(oid, %s, 'EXECUTE')"
+            )
+            held = operator.execute(query, ([role, other], function)).fetchall()
+            assert sorted(name for (name,) in held) == those, (
+                "a right stays, and one that was taken away does not return"
+            )
         for one in (role, other):
             operator.execute(f"DROP OWNED BY {one}".encode())
             operator.execute(f"DROP ROLE {one}".encode())
 
 
-_FIRST_SPEND = "capx.spend(text[], text[], numeric[], numeric[], bigint)"
-
-
-def _sql_of_then(sql: str) -> bytes:
-    """The SQL that made a role of the first version."""
-    return sql.replace(FOR_RESOURCES[5], _FIRST_SPEND).replace(f"    {FOR_RESOURCES[6]},\n", "").encode()
-
-
-def test_a_payment_of_the_second_version_is_the_owners(postgres_server: Server, postgres_database: str) -> None:
-    url, role, by = postgres_server.url(postgres_database), f"crm_of_{postgres_database}", payer()
-    with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
-        for step in (migration(1), migration(2), CLOSED):
-            made.execute(step)
-        made.execute(b"INSERT INTO capx.head VALUES (1, 'origin.0', 0, %s, 0, 0)", (GENESIS,))
-        made.execute(b"INSERT INTO capx.counters VALUES ('a', 'calls', 3, 1)")
-        row = (by.presentation, by.admission, by.audience)
-        made.execute(b"INSERT INTO capx.paid VALUES (%s, 'a', 'calls', %s, %s, 1, 1)", row)
-    with postgres_server.admin(postgres_database) as operator:
-        operator.execute(role_sql("crm", role).replace(f"    {FOR_RESOURCES[6]},\n", "").encode())
-    assert migrate(url, unmarked) == (2, VERSION)
-    # Nobody noted then with which capability it paid.
-    with (
-        contextlib.closing(PostgresStore(postgres_server.url(postgres_database, role))) as crm,
-        pytest.raises(StoreProblem, match="does not let this role do that"),
-    ):
-        crm.give_back(by, decision="d", reason="x", now=NOW)
-    with contextlib.closing(PostgresStore(url)) as owner:
-        assert owner.give_back(by, decision="d", reason="x", now=NOW) == (Paid("a", "calls", Decimal(1)),)
-        assert owner.spent([("a", "calls")]) == (Decimal(2),)
-    with postgres_server.admin(postgres_database) as operator:
-        operator.execute(f"DROP OWNED BY {role}".encode())
-        operator.execute(f"DROP ROLE {role}".encode())
-
-
-def test_requests_of_the_fifth_version_count_at_their_nodes(postgres_server: Server, postgres_database: str) -> None:
-    url = postgres_server.url(postgres_database)
-    with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
-        for step in (*map(migration, range(1, 6)), CLOSED):
-            made.execute(step)
-        made.execute(b"INSERT INTO capx.head VALUES (1, 'origin.0', 0, %s, 0, 0)", (GENESIS,))
-        for nth, (id_, body) in enumerate(ROWS):
-            row = (nth, id_, "task-1", NODE, "pending", NOW, body)
-            made.execute(b"INSERT INTO capx.requests VALUES (%s, %s, %s, %s, %s, %s, %s)", row)
-    assert migrate(url, unmarked) == (5, VERSION)
-    with contextlib.closing(PostgresStore(url)) as store, store.read() as reading:
-        assert counted(reading) == COUNTED
-
-
-def test_a_store_of_the_eighth_version_keeps_its_marks(postgres_server: Server, postgres_database: str) -> None:
-    url = postgres_server.url(postgres_database)
-    with contextlib.closing(psycopg.connect(url, autocommit=True)) as made:
-        for step in (*map(migration, range(1, 9)), CLOSED):
-            made.execute(step)
-        made.execute(b"INSERT INTO capx.head VALUES (1, 'origin.0', 0, %s, 0, 0)", (GENESIS,))
-        made.execute(
-            b"INSERT INTO capx.tasks (nth, id, root, opened, expires, state, node, principal, intent, mark) "
-            b"VALUES (1, 'task-1', 'root-1', 1, 2, 'active', '\\x00', 'ana', 'digest-1', '\\x01')"
-        )
-    with pytest.raises(StoreProblem, match="capx store migrate"):
-        PostgresStore(url)
-    assert migrate(url, refuse) == (8, VERSION)
-    with contextlib.closing(PostgresStore(url)) as store, store.write() as writing:
-        assert [row.mark for row in writing.marked_rows("tasks")] == [b"\x01"]
-        assert [task.id for task in writing.task_page(limit=5, principal="ana", intent="digest-1")] == ["task-1"]
-        assert writing.hook("mail") is None
-        writing.move_hook(HookCursor("mail", "origin.0", 2))
-        assert writing.hook("mail") == HookCursor("mail", "origin.0", 2)
-
-
-def refuse(_: object) -> None:
-    raise AssertionError("rows that have marks are not marked anew: somebody may have changed one")
-
-
 def test_there_is_nothing_to_migrate_where_no_store_is(postgres_server: Server, postgres_database: str) -> None:
     with pytest.raises(StoreProblem, match="capx init"):
-        migrate(postgres_server.url(postgres_database), unmarked)
+        migrate(postgres_server.url(postgres_database))

@@ -120,8 +120,6 @@ import sys
 import threading
 from pathlib import Path
 from capx.store.sqlite.store import SQLiteStore
-from capx.store.sqlite.connection import APPLICATION, migrate
-from capx.store.sqlite.schema import MIGRATIONS, VERSION
 store = SQLiteStore(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()

@@ -74,13 +74,13 @@ import sys
 from capx.errors import StoreProblem
 from capx.store.sqlite.connection import migrate
 from capx.store.sqlite.store import SQLiteStore
-from tests.labs.store_writes import note, unmarked
+from tests.labs.store_writes import note
 
 store = SQLiteStore(sys.argv[1])
 with store.read() as reading:
     print(reading.head().position)
 create = lambda: SQLiteStore.create(f"{sys.argv[1]}.new")
-for write in (lambda: note(store), lambda: migrate(store.path, unmarked), create):
+for write in (lambda: note(store), lambda: migrate(store.path), create):
     try:
         write()
         print("written")

@@ -1,6 +1,7 @@
-"""A migration of a long log that is killed leaves the store as it was, and the next one does it all."""
+"""What holds for a migration of either kind of store: it is killed and done again, and backups are migrated, too."""
 
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -8,48 +9,105 @@ from pathlib import Path
 
 import pytest
 
+from capx.authority.authority import Authority
+from capx.authority.restore import restore
 from capx.errors import StoreProblem
-from capx.store.call_page import call_page
+from capx.store.backup import backup
 from capx.store.check import check_store
-from capx.store.decision_index import BLOCK, check_index
-from capx.store.decision_query import Query
-from capx.store.factory import open_store
-from tests.labs.old_stores import make_old, migrate_there
+from capx.store.factory import is_postgres, open_store
+from capx.store.postgres.store import migrate as migrate_database
+from capx.store.records import DecisionRecord
+from capx.store.sqlite.connection import migrate as migrate_file
+from tests.labs.next_capx import be_next
+from tests.labs.restoring import KEYS
 
 DECISIONS = 20_000
 KILLS = 6
+NOW = 1_800_000_000
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_a_killed_migration_is_done_by_the_next(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    place = str(tmp_path / "capx.db")
-    if kind == "postgres":
-        place = request.getfixturevalue("postgres_server").url(request.getfixturevalue("postgres_database"))
-    make_old(place, DECISIONS)
+def migrated(place: str) -> tuple[int, int]:
+    return migrate_database(place) if is_postgres(place) else migrate_file(Path(place))
+
+
+MIGRATES = """
+import sys
+import pytest
+from tests.labs.next_capx import be_next
+from tests.store.test_store_migrations import migrated
+
+be_next(pytest.MonkeyPatch())
+print("began", flush=True)
+migrated(sys.argv[1])
+print("done", flush=True)
+"""
+
+
+def test_a_killed_migration_is_done_by_the_next(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(place)
+    body = b'{"id":"d.%d","audience":"crm"}'
+    store.record([DecisionRecord(f"d.{nth}", NOW, body % nth) for nth in range(DECISIONS)])
+    store.close()
+    be_next(monkeypatch)
     chance, killed = random.Random(7), 0
     while killed < KILLS:
-        if _was_killed(place, chance.random() * 0.05):
+        if _was_killed(place, chance.random() * 0.03):
             killed += 1
             with pytest.raises(StoreProblem, match="capx store migrate"):
                 open_store(place)
-    migrate_there(place)
+    assert migrated(place) == (1, 2)
     store = open_store(place)
     with store.read() as reading:
         assert check_store(reading).position == DECISIONS
-        check_index(reading)
-        assert reading.indexed_blocks() == DECISIONS // BLOCK
-        found = call_page(reading, Query(tenant="tenant 7"), before=DECISIONS + 1, limit=50, each=True)
-        assert len(found.groups) == DECISIONS // 1_000
     store.close()
 
 
 def _was_killed(place: str, after: float) -> bool:
     """Kill a process so many seconds after it has begun to migrate; it must not have come to its end."""
-    command = [sys.executable, "-m", "tests.labs.old_stores", place]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", MIGRATES, place], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"began\n"
         time.sleep(after)
         process.kill()
         assert process.stdout.read() == b""
     return process.returncode < 0
+
+
+def test_an_older_backup_is_restored_after_it_was_migrated(
+    place: str, authority: Authority, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = authority.open(allow=["crm.read"])
+    backup(authority.store, saved)
+    authority.complete(opened.id)
+    authority.store.close()
+    be_next(monkeypatch)
+    assert migrated(place) == (1, 2)
+    before = saved.read_bytes()
+    for dry_run in (True, False):
+        with pytest.raises(StoreProblem, match=r"saved\.db was written by an older capx .*capx store migrate"):
+            restore(saved, place, dry_run=dry_run)
+    assert saved.read_bytes() == before
+    with Authority(open_store(place), KEYS) as there:
+        assert there.task(opened.id).state == "completed"
+    copy = tmp_path / "copy.db"
+    shutil.copy(saved, copy)
+    assert migrate_file(copy) == (1, 2)
+    restore(copy, place)
+    with Authority(open_store(place), KEYS) as there:
+        assert there.task(opened.id).state == "withdrawn"
+        there.check()
+
+
+def test_a_newer_backup_and_a_place_of_an_older_schema_are_refused(
+    place: str, authority: Authority, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = authority.open(allow=["crm.read"])
+    backup(authority.store, saved)
+    with monkeypatch.context() as upgraded:
+        be_next(upgraded)
+        assert migrate_file(saved) == (1, 2)
+        with pytest.raises(StoreProblem, match=r"written by an older capx .*capx store migrate"):
+            restore(saved, place)
+    with pytest.raises(StoreProblem, match=r"saved\.db was written by a newer capx .*upgrade capx here"):
+        restore(saved, place)
+    assert authority.task(opened.id).state == "active"

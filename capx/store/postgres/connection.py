@@ -28,8 +28,8 @@ from psycopg.abc import PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from capx.errors import ConfigurationProblem, StoreProblem
+from capx.store.postgres import schema
 from capx.store.postgres.errors import Silent, explained, keeping
-from capx.store.postgres.schema import VERSION
 from capx.store.records import NoStore
 from capx.store.sql.version import demand_version
 
@@ -269,7 +269,7 @@ def open_store_link(address: Address, patience: float = PATIENCE) -> Link:
     link = open_link(address, patience)
     try:
         with explained(address.shown):
-            demand_version(address.shown, version_of(address, link), VERSION)
+            demand_version(address.shown, version_of(address, link), schema.VERSION)
     except BaseException:
         link.close()
         raise

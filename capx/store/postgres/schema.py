@@ -1,17 +1,17 @@
-"""The tables and functions of a PostgreSQL store, as a list of migration steps.
+"""The schema of a PostgreSQL store: one file of SQL statements for each version, `schema_1.sql` and so on.
 
-Laws: the statements of a released step never change. A new store runs all steps, an older one the steps that it lacks,
-in one transaction. Everything is in the schema `capx`, and PUBLIC has no rights there.
+Laws: a released file never changes. A new store runs all of them, an older one those that it lacks, in one transaction.
+Everything is in the PostgreSQL schema `capx`, and PUBLIC has no rights there.
+
+To change the schema, add the file of the next version, which makes the change, and set VERSION. A function that roles
+of resources may call and that is dropped takes their rights with it: the file grants them those of the new one.
 """
 
 from importlib.resources import files
 from typing import Final
 
-VERSION: Final = 9
+VERSION: Final = 1
 """The version of the schema that this code reads and writes."""
-
-MARKED: Final = 8
-"""The first version whose rows bear marks."""
 
 FOR_RESOURCES: Final = (
     "capx.version()",
@@ -32,9 +32,9 @@ REVOKE ALL ON SCHEMA capx FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA capx FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA capx FROM PUBLIC;
 """
-"""Runs after the last step, because PostgreSQL lets PUBLIC execute each new function."""
+"""Runs after the last file, because PostgreSQL lets PUBLIC execute each new function."""
 
 
-def migration(version: int) -> bytes:
-    """The SQL statements of the step to this version from the one before."""
+def step(version: int) -> bytes:
+    """The statements that make this version from the one before, or from nothing."""
     return files("capx.store.postgres").joinpath(f"schema_{version}.sql").read_bytes()

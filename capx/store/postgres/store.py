@@ -12,7 +12,7 @@ Laws:
 import contextlib
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from decimal import Decimal
 from typing import Any, Self
 
@@ -23,16 +23,15 @@ from capx.crypto.base64url import b64u
 from capx.errors import StoreProblem
 from capx.intents.epoch import authority_of, new_epoch
 from capx.store.log import GENESIS
+from capx.store.postgres import schema
 from capx.store.postgres.connection import PATIENCE, Address, Link, open_link, open_store_link, version_of
 from capx.store.postgres.death_source import PostgresDeathSource
 from capx.store.postgres.errors import explained, keeping
 from capx.store.postgres.pool import Pool
 from capx.store.postgres.rows import READ, WRITE, Rows, text
-from capx.store.postgres.schema import CLOSED, MARKED, VERSION, migration
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Burn, Damaged, DecisionRecord
 from capx.store.row_marks import RowGuard
-from capx.store.sql.rows import HEAD, LAST
 from capx.store.sql.version import OldSchema, demand_version
 from capx.verify.meter import Paid, Payer, Spend, Tally
 
@@ -186,12 +185,8 @@ class PostgresStore:
             return link.execute(query, values).fetchone()
 
 
-def migrate(url: str, finish: Callable[[Writing], None]) -> tuple[int, int]:
-    """Bring the store at `url` up to this schema, all or nothing; gives the version before, and the version now.
-
-    If the rows of its version have no marks, `finish` is called within the transaction: it makes them, which takes root
-    keys. Where rows have marks, nobody may make them anew: somebody may have changed a row.
-    """
+def migrate(url: str) -> tuple[int, int]:
+    """Bring the store at `url` up to this schema, all or nothing; gives the version before, and the version now."""
     with _exclusive(url) as (address, link):
         # Once before the lock, for a better error if there is no store. Again under the lock, because another process
         # may have migrated meanwhile.
@@ -199,15 +194,10 @@ def migrate(url: str, finish: Callable[[Writing], None]) -> tuple[int, int]:
         link.execute("LOCK TABLE capx.version IN ACCESS EXCLUSIVE MODE")
         version = version_of(address, link)
         with contextlib.suppress(OldSchema):
-            demand_version(address.shown, version, VERSION)
-        if version < VERSION:
+            demand_version(address.shown, version, schema.VERSION)
+        if version < schema.VERSION:
             _advance(link, version)
-            # The lock: services that run all the same must write nothing between the check of the log and the marks.
-            rows = Rows(link, link.execute(f"{HEAD} FOR UPDATE").fetchone())
-            rows.index_blocks(LAST)
-            if version < MARKED:
-                finish(rows)
-    return version, VERSION
+    return version, schema.VERSION
 
 
 @contextlib.contextmanager
@@ -224,6 +214,7 @@ def _exclusive(url: str) -> Generator[tuple[Address, Link]]:
 
 
 def _advance(link: psycopg.Connection[Any], version: int) -> None:
-    for step in range(version, VERSION):
-        link.execute(migration(step + 1))
-    link.execute(CLOSED)
+    for following in range(version + 1, schema.VERSION + 1):
+        link.execute(schema.step(following))
+    link.execute("UPDATE capx.version SET version = %s", (schema.VERSION,))
+    link.execute(schema.CLOSED)

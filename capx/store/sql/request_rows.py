@@ -251,12 +251,6 @@ class SqlRequestRows(SqlStatements):
                 yield MarkedRow("requests", id_, request_fields(body), mark)
             reached = rows[-1][0]
 
-    def put_calls(self) -> None:
-        for request in self.requests():
-            for table, column in (("requests", "id"), ("request_nodes", "request")):
-                query = f"UPDATE capx.{table} SET call = ? WHERE {column} = ?"  # noqa: S608 - tables of ours
-                self._write(query, request.call, request.id)
-
     def check_columns(self) -> None:
         for *columns, body in self._rows("SELECT id, task, node, call, state, asked, body FROM capx.requests"):
             demand_columns(RequestRecord.parse(body), *columns)

@@ -14,9 +14,9 @@ from typing import Any
 from capx.errors import StoreProblem
 from capx.store.protocols import Reading
 from capx.store.records import Damaged, NoStore
+from capx.store.sqlite import schema
 from capx.store.sqlite.connection import Connection, connect, demand_unchanged, explained
 from capx.store.sqlite.rows import Rows
-from capx.store.sqlite.schema import MIGRATIONS
 
 _LONGEST = 16 << 20
 """The most bytes of one row; everything that capx writes is much shorter."""
@@ -99,11 +99,17 @@ def _schema(connection: sqlite3.Connection) -> frozenset[_Object]:
     return frozenset((kind, name, table, _spaced(sql)) for kind, name, table, sql in rows)
 
 
-@functools.cache
 def _ours() -> frozenset[_Object]:
+    return _built(schema.VERSION)
+
+
+@functools.cache
+def _built(version: int) -> frozenset[_Object]:
     # Built by SQLite itself, so that its own indexes (`sqlite_autoindex_…`) are in the comparison too.
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript("".join(MIGRATIONS))
+        for following in range(1, version + 1):
+            for statement in schema.step(following):
+                connection.execute(statement)
         return _schema(connection)
 
 

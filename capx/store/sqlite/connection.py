@@ -19,7 +19,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 
 from capx.background import begin_in_each_process
@@ -28,12 +28,9 @@ from capx.crypto.private_file import demand_private, sync
 from capx.errors import StoreProblem
 from capx.intents.epoch import new_epoch
 from capx.store.log import GENESIS
-from capx.store.protocols import Writing
 from capx.store.records import Busy, Damaged, NoStore, Unwritable
-from capx.store.sql.rows import LAST
 from capx.store.sql.version import OldSchema, demand_version
-from capx.store.sqlite.rows import Rows
-from capx.store.sqlite.schema import MARKED, MIGRATIONS, VERSION
+from capx.store.sqlite import schema
 
 APPLICATION = 0x63617078  # "capx", in the header of the file
 BUSY_SECONDS = 5.0
@@ -140,12 +137,8 @@ def create(path: Path) -> None:
         sync(path.parent)
 
 
-def migrate(path: Path, finish: Callable[[Writing], None]) -> tuple[int, int]:
-    """Bring the store at `path` up to this schema, all or nothing; gives the version before, and the version now.
-
-    If the rows of its version have no marks, `finish` is called within the transaction: it makes them, which takes root
-    keys. Where rows have marks, nobody may make them anew: somebody may have changed a row.
-    """
+def migrate(path: Path) -> tuple[int, int]:
+    """Bring the store at `path` up to this schema, all or nothing; gives the version before, and the version now."""
     with explained(path), contextlib.closing(_open(path, "mode=rw", BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         # The lock before the look at the version: two migrations at once must not run the same step twice.
@@ -154,14 +147,10 @@ def migrate(path: Path, finish: Callable[[Writing], None]) -> tuple[int, int]:
         with contextlib.suppress(OldSchema):
             _recognise(path, connection)
         demand_private(path, path.stat(), StoreProblem)
-        if version < VERSION:
+        if version < schema.VERSION:
             _advance(connection, version)
-            rows = Rows(connection)
-            rows.index_blocks(LAST)
-            if version < MARKED:
-                finish(rows)
         connection.execute("COMMIT")
-    return version, VERSION
+    return version, schema.VERSION
 
 
 def connect(path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> Connection:
@@ -306,7 +295,7 @@ def _recognise(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION or version < 1:
         raise NoStore(f"{path} is not a capx store")
-    demand_version(path, version, VERSION)
+    demand_version(path, version, schema.VERSION)
 
 
 def _refuse_foreign(path: Path, connection: sqlite3.Connection) -> None:
@@ -325,11 +314,11 @@ def _build(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _advance(connection: sqlite3.Connection, version: int) -> None:
-    for migration in MIGRATIONS[version:]:
-        # Not `executescript`: it commits first, and so would break the transaction of the migration.
-        for statement in migration.strip().split(";\n"):
+    for following in range(version + 1, schema.VERSION + 1):
+        # Not `executescript`: it commits first, and so would break the transaction.
+        for statement in schema.step(following):
             connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute(f"PRAGMA user_version = {schema.VERSION}")
 
 
 _MEANINGS = {

@@ -129,23 +129,6 @@ def add() -> None:
     screen.note("Next: capx keys export to every resource, restart each, then capx keys activate", screen.QUIET)
 
 
-@keys.command(short_help="Write into the root keys of an older capx which authority they are of.")
-def bind() -> None:
-    """Write into the root keys of an older capx that they are those of the authority whose store is in this home.
-
-    Keys and stores of this capx name their authority, so that nobody puts those of two authorities together. Only after
-    this can an older home be used. It is refused if the store has minted with other keys only. Check first that it is
-    the right store: capx store check.
-
-    Example: capx keys bind
-    """
-    from capx.authority.home import bind_keys
-
-    target.demand_home("capx keys bind", _ITS_KEYS)
-    screen.note(f"root.keys names authority {bind_keys().authority}, whose store this is", screen.GOOD)
-    screen.note("Next: capx keys export to every resource, whose older key files name none", screen.QUIET)
-
-
 @keys.command(cls=phrases.TakesIds, short_help="Let a key mint from now on.")
 @click.argument("kid", shell_complete=completion.kids)
 def activate(kid: str) -> None:

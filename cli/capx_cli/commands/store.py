@@ -68,18 +68,16 @@ def check(as_json: bool) -> int:
 @store.command(short_help="Bring the store to the schema of this capx.")
 @json_option
 def migrate(as_json: bool) -> None:
-    """Bring the store of this home to the schema of this capx, as a whole or not at all. Stop its services first.
+    """Bring the store of this home to the schema of this capx, as a whole or not at all.
 
-    If the rows that the authority mints from have no marks yet, it checks the whole store and marks them, which needs
-    the root keys. If the log contradicts a row, it changes nothing. Before that, back the store up with the capx that
-    wrote it.
+    Before that, back the store up with the capx that wrote it, and stop its services.
 
     Example: capx store migrate
     """
     from capx.authority.home import migrate_store
 
-    target.demand_home("capx store migrate", "needs its store and its root keys, which stay with their authority")
-    with screen.busy("checking and migrating"):
+    target.demand_home("capx store migrate", ITS_STORE)
+    with screen.busy("migrating"):
         before, after = migrate_store()
     nothing = f"schema {after} already: nothing to do"
     done = f"from schema {before} to {after}", screen.GOOD
