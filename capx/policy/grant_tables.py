@@ -68,10 +68,7 @@ INTENTS_PRINCIPAL: Final = "{intent.principal}"
 """In `by` of an approval, the person who wanted the work: a confirmation, and not a second pair of eyes."""
 _OF_ASK: Final = ("approvers", "within", "uses", "pinned")
 """The keys that work only with `how = "ask"`."""
-_ADD_HOW: Final = (
-    'add how = "at_open", "on_request" or "ask" (older versions took it as "at_open": '
-    "capx policy check --fix writes that)"
-)
+_ADD_HOW: Final = 'add how = "at_open", "on_request" or "ask"'
 
 
 class FileContext(Struct, frozen=True):

@@ -36,6 +36,15 @@ def test_a_draft_may_be_writable_by_a_group_as_in_a_checkout(capx: Shell, draft:
     capx("policy", "check", str(draft))
 
 
+def test_a_grant_without_how_is_told_wherever_the_policy_is_read(home: Shell) -> None:
+    file = home.home / "policy.toml"
+    file.write_text(POLICY.replace('how = "at_open"\n', ""), encoding="utf-8")
+    file.chmod(0o600)
+    for command in (("policy", "check"), ("doctor",), ("principal", "add", "ana")):
+        said = home(*command, code=3)
+        assert 'purpose.qbr.grant[1].how: is missing: add how = "at_open", "on_request" or "ask"' in said.out + said.err
+
+
 def test_every_mistake_is_a_line_and_the_exit_code_says_so(capx: Shell, draft: Path) -> None:
     draft.write_text(changed('ttl = "2h"', 'tll = "2h"').replace("[50, 500]", "[500, 50]"), encoding="utf-8")
     said = capx("policy", "check", str(draft), code=3)

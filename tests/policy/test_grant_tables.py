@@ -29,10 +29,7 @@ def wrong(known: FileContext = KNOWN, **grant: Any) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     ("rest", "line"),
     [
-        (
-            {},
-            'add how = "at_open", "on_request" or "ask" (older versions took it as "at_open": capx policy check --fix',
-        ),
+        ({}, 'add how = "at_open", "on_request" or "ask"'),
         ({"approvers": ["finance"]}, 'add how = "ask"'),
         ({"pinned": False}, 'add how = "ask"'),
     ],

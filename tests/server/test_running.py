@@ -214,7 +214,7 @@ def test_an_authority_says_at_start_that_its_policy_is_old(tmp_path: Path) -> No
     first, second, third = err.splitlines()
     assert (code, first) == (0, f"{home / 'policy.toml'} cannot be used:")
     assert second.startswith("  purpose.qbr.grant[1].how: is missing: add how = ")
-    assert second.endswith("capx policy check --fix writes that)")
+    assert second.endswith('or "ask"')
     assert third == "until it is corrected, no intent opens a task, and no ask is granted"
 
 

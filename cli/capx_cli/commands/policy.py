@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli import intents, phrases, policies, policy_hows, screen, target
+from capx_cli import intents, phrases, policies, screen, target
 from capx_cli.failure import DENIED, DONE, UNUSABLE
 from capx_cli.view import json_option
 
@@ -36,54 +36,37 @@ def policy() -> None:
 
 @policy.command(short_help="Check a policy: show every mistake, by key path.")
 @click.argument("file", required=False, type=_FILE)
-@click.option(
-    "--fix", is_flag=True, help='Write how = "at_open" into each grant without `how`, and show which these are.'
-)
 @json_option
-def check(file: Path | None, fix: bool, as_json: bool) -> int:
+def check(file: Path | None, as_json: bool) -> int:
     """Check the policy in FILE, or in the home, and show everything that is wrong with it, one line each.
 
     The exit code is 3 if the policy cannot be used. If it can be used, the command still points out parts that are
     surely mistakes, such as a grant that never decides.
-
-    A policy for an older version may have grants without `how`. They meant at_open, and --fix writes that. It changes
-    nothing else, and nothing at all if the policy could not be used then. Read what it wrote: if the file lost a line,
-    that line may have said something else.
 
     Example: capx policy check draft.toml
     """
     from capx.policy.lint import warnings
     from capx.policy.toml_reader import InvalidFile
 
-    given = _given(file, "capx policy check")
-    wrote: list[str] = []
     try:
-        if fix:
-            wrote = policy_hows.fix(policies.place(given))
-        found, place = policies.read(given)
+        found, place = policies.read(_given(file, "capx policy check"))
     except InvalidFile as problem:
         if as_json:
-            screen.as_json({"good": False, "problems": list(problem.lines), "remarks": [], **_wrote(fix, wrote)})
+            screen.as_json({"good": False, "problems": list(problem.lines), "remarks": []})
         else:
             policies.tell(problem)
         return UNUSABLE
     made = list(warnings(found))
     if as_json:
         facts = {"digest": found.digest, "principals": list(found.principals), "purposes": list(found.purposes)}
-        screen.as_json({"good": True, "problems": [], "remarks": made, **_wrote(fix, wrote), **facts})
+        screen.as_json({"good": True, "problems": [], "remarks": made, **facts})
         return DONE
-    for grant in wrote:
-        screen.say(f'wrote {grant}.how = "{policy_hows.MEANT}"', screen.STRONG)
     principals = phrases.counted(len(found.principals), "principal")
     purposes = phrases.counted(len(found.purposes), "purpose")
     screen.say(f"{place} is good: {principals}, {purposes}, digest {found.digest}", screen.GOOD)
     for line in made:
         screen.note(f"  {line}", "yellow")
     return DONE
-
-
-def _wrote(fix: bool, grants: "Sequence[str]") -> dict[str, "Sequence[str]"]:
-    return {"wrote": [f"{grant}.how" for grant in grants]} if fix else {}
 
 
 @policy.command("try", short_help="Show what an intent would get: now, on request, by asking, never.")
