@@ -61,6 +61,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.@+-]+")
 # These fields make the digest. With another list, no signature that the store has kept would be valid.
 _SHOWN: Final = (
     *("id", "task", "audience", "action", "args", "path", "labels", "block", "asked", "until", "approvers", "excluded"),
+    *("approval", "carried", "to_approve"),
 )
 
 
@@ -129,14 +130,7 @@ class Inquiry(Struct, frozen=True):
     def shown(self) -> dict[str, Any]:
         """What the digest covers, as JSON values."""
         request = self.request
-        shown_fields: dict[str, Any] = {name: getattr(request, name) for name in _SHOWN}
-        # Only if there are some: signatures of before must stay good.
-        if request.approval is not None:
-            shown_fields["approval"] = msgspec.to_builtins(request.approval)
-        if request.carried:
-            shown_fields["carried"] = request.carried
-        if request.to_approve is not None:
-            shown_fields["to_approve"] = request.to_approve
+        shown_fields = {name: msgspec.to_builtins(getattr(request, name)) for name in _SHOWN}
         return {**shown_fields, "intent": self.intent.digest}
 
     def sentences(self) -> tuple[str, ...]:
