@@ -6,8 +6,8 @@ Laws:
 - Then recording never fails and never waits, so a slow disk does not change a decision.
 - The writer writes decisions in the order in which they were recorded, each once. While the store fails, it keeps them
   and tries again.
-- If a log refuses a decision, the writer writes it without the refused values, then without its reasons. Then it tries
-  the same in the form of older versions. Other decisions do not wait for it. No error ends the writer.
+- If a log refuses a decision, the writer writes it without the refused values, then without its reasons, then also
+  without its evidence and the arguments that it shows. Other decisions do not wait for it. No error ends the writer.
 """
 
 import atexit
@@ -222,12 +222,11 @@ def _forms(decision: Decision) -> Iterator[DecisionRecord]:
     """Give the forms of a decision's event that can be encoded, those that say most first."""
     # A service's own caveat may refuse with a value that is not JSON.
     without_given = replace(decision, refusals=tuple(replace(refusal, given=UNSET) for refusal in decision.refusals))
-    shortest = replace(decision, refusals=())
-    for written in (Decision.body, Decision.older_body):
-        for each in (decision, without_given, shortest):
-            with suppress(Exception):
-                body = written(each)
-                yield DecisionRecord(body["id"], decision.at, json.encode(body))
+    without_reasons = replace(decision, refusals=())
+    bare = replace(without_reasons, evidence=None, shown_args=None)
+    for each in (decision, without_given, without_reasons, bare):
+        with suppress(Exception):
+            yield DecisionRecord(each.id, each.at, json.encode(each.body()))
 
 
 _open_recorders: "weakref.WeakSet[StoreRecorder]" = weakref.WeakSet()

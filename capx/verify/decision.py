@@ -94,10 +94,6 @@ NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType(
     }
 )
 """The members that the body of a decision may leave out, with the value that stands for nothing; not the evidence."""
-_NEWER: Final = frozenset(
-    {"nonces", "key", "args_digest", "shown_args", "digest", "chain", "args", "presented", "approvals", "stated"}
-)
-"""What an authority of an older version does not know."""
 
 
 def decision_id(at: int) -> str:
@@ -115,7 +111,7 @@ def is_decision_id(text: str) -> bool:
 
 
 def may_name_decision(text: str) -> bool:
-    """Whether a decision may have this id. Versions before this one gave decisions ids without `d.`."""
+    """Whether a decision may have this id: one as capx makes them, or another id, which another program may record."""
     return is_decision_id(text) or is_id(text)
 
 
@@ -231,11 +227,6 @@ class Decision(Struct, frozen=True, kw_only=True):
             "reasons": [reason(refusal) for refusal in self.refusals],
         }
         return {name: value for name, value in members.items() if value not in (None, [])}
-
-    def older_body(self) -> dict[str, Any]:
-        """The same for an authority of an older version: it refuses what it does not know, and wants all the rest."""
-        body = {**NO_VALUES, **self.body(), "id": self.id.removeprefix(_PREFIX), "path": list(self.path)}
-        return {name: value for name, value in body.items() if name not in _NEWER}
 
     def __bool__(self) -> NoReturn:
         raise TypeError("a Decision is neither true nor false: read its `allowed`")

@@ -18,9 +18,11 @@ from capx.resource.recorder import StoreRecorder
 from capx.store.log import check
 from capx.store.records import DecisionRecord, Unwritable
 from capx.store.sqlite.store import SQLiteStore
+from capx.tokens.chain_text import ChainText
 from capx.verify.decision import Decision
+from capx.verify.evidence import Evidence
 from capx.verify.protocols import NO_RECORDER
-from capx_caveats import Refusal, is_id
+from capx_caveats import Refusal
 from tests.labs.processes import in_a_child
 
 NOW = 1_800_000_000
@@ -131,31 +133,45 @@ def test_a_value_that_cannot_be_written_is_left_out_of_the_log(
     assert "given" not in reason
 
 
-class Older:
-    """An authority of an older version: it accepts no field that it does not know."""
+class Strict:
+    """An authority that refuses each decision whose body has this text."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: bytes) -> None:
+        self.text = text
         self.taken: list[DecisionRecord] = []
 
     def record(self, decisions: Sequence[DecisionRecord]) -> None:
-        for one in decisions:
-            if {"args_digest", "nonces"} & json.loads(one.body).keys() or not is_id(json.loads(one.body)["id"]):
-                raise Unwritable("the authority does not accept this request: unknown field `nonces`")
+        if any(self.text in one.body for one in decisions):
+            raise Unwritable("the authority does not accept this request")
         self.taken += decisions
 
 
-def test_an_older_authority_gets_what_it_knows() -> None:
-    older = Older()
-    recorder = StoreRecorder(older)
-    refusal = Refusal("odd", "is odd", given=["a value"])
+@pytest.mark.parametrize(
+    ("refused", "left"),
+    [
+        (b"a value", {"code", "hop", "hop_name", "sentence", "wanted"}),
+        (b"is odd", None),
+        (b"chain", None),
+        (b"shown_args", None),
+    ],
+    ids=["a value", "a reason", "the evidence", "an argument"],
+)
+def test_what_an_authority_refuses_is_written_shorter_and_holds_up_nothing(
+    refused: bytes, left: set[str] | None
+) -> None:
+    strict = Strict(refused)
+    recorder = StoreRecorder(strict)
+    refusal = Refusal("odd", "is odd", "even", ["a value"], 1, "slides-agent")
+    evidence = Evidence(digest="A" * 43, chain=ChainText("A", ()))
+    whole = {"refusals": (refusal,), "evidence": evidence, "shown_args": {"id": 7}}
     for number in range(20):
         recorder.reserve()
-        new = msgspec.structs.replace(decision(number), id=f"d.dec-{number}", refusals=(refusal,), args_digest="A" * 16)
-        recorder.record(new)
+        recorder.record(msgspec.structs.replace(decision(number), **whole if number == 7 else {}))
     assert recorder.close()
-    assert [one.id for one in older.taken] == [f"dec-{number}" for number in range(20)]
-    assert [json.loads(one.body)["id"] for one in older.taken] == [one.id for one in older.taken]
-    assert all(json.loads(one.body)["reasons"][0]["given"] == ["a value"] for one in older.taken)
+    assert [one.id for one in strict.taken] == [f"dec-{number}" for number in range(20)]
+    said = json.loads(strict.taken[7].body)
+    assert (said["outcome"], set(said["reasons"][0]) if "reasons" in said else None) == ("denied", left)
+    assert ("chain" in said, "shown_args" in said) == ((refused not in {b"chain", b"shown_args"},) * 2)
 
 
 def test_a_sentence_that_cannot_be_written_leaves_the_verdict(store: SQLiteStore, recorder: StoreRecorder) -> None:

@@ -28,7 +28,7 @@ MOST_DECISIONS = 1_000
 class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
     """One decision of a resource, as `Decision.body` gives it: what has no value is left out.
 
-    Versions before this one gave `path` instead of `nonces`, and ids without `d.`, and left out nothing.
+    A resource that is not of capx may give `path` instead of `nonces`, which nobody can check, and ids without `d.`.
     """
 
     id: DecisionId
