@@ -17,10 +17,9 @@ from capx.tokens.capability import Capability, Token, mint
 from capx.verify.decision import STATUS
 from capx.verify.verifier import Verifier
 from capx_caveats import DEFAULT, Call, Caveat, Hop, Presented, encode_block
-from tests.labs.counts import NIGHTLY
 from tests.labs.lab import Deaths
 from tests.models import naive
-from tests.project.vectors import about_keys, decisions, earlier, generate
+from tests.project.vectors import decisions, generate
 
 FILE = Path(__file__).with_name("vectors") / "tokens.json"
 VECTORS: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
@@ -135,23 +134,6 @@ def test_the_naive_verifier_decides_as_the_specification_does(case: dict[str, An
         require=case["require"],
         bearer=case["bearer"],
     )
-
-
-EARLIER: dict[str, Any] = json.loads(earlier.FILE.read_text(encoding="utf-8"))
-
-
-def test_a_version_without_keys_refuses_each_token_with_one() -> None:
-    assert EARLIER["commit"] == earlier.COMMIT
-    assert EARLIER["tokens"].keys() == {case["name"] for case in about_keys.signatures()}
-    assert all(EARLIER["tokens"].values())
-    assert EARLIER["an intent with an agent_key"] == "InvalidRequest"
-    assert EARLIER["the same intent without it"] == "taken"
-    assert EARLIER["an agent's key file as a person's"] == "KeyProblem"
-
-
-@pytest.mark.skipif(not NIGHTLY, reason="make nightly runs the earlier version again")
-def test_the_answers_of_that_version_are_what_it_gives() -> None:
-    assert earlier.FILE.read_text(encoding="utf-8") == earlier.written()
 
 
 def facts(case: dict[str, Any]) -> dict[str, Any]:
