@@ -128,7 +128,7 @@ class ResourceClient:
         except StoreProblem:
             raise
         except CapxError as error:
-            # Such as a denial, or a path that an older authority does not have: no answer to a report of ours.
+            # Such as a denial: no answer to a report of ours.
             raise StoreProblem(f"the authority at {self.url} is of another version: {error}") from None
 
     def _posted(self, path: str, body: bytes, key: AudienceKey) -> WholeResponse:

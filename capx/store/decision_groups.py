@@ -10,8 +10,8 @@ Laws:
   call. If its last decision is a denial, the call stayed denied.
 - Each decision of a group is at most 60 seconds from its first one, and has a presentation of its own: decisions about
   one presentation are several checks of one request, perhaps about different rows.
-- A decision without a digest is a group of its own: one that could not be read, that an older version recorded, or that
-  was made before the arguments were known.
+- A decision without a digest is a group of its own: one that could not be read, or that was made before the arguments
+  were known.
 - Long logs are read piece by piece. At most 16 MiB of events wait for a later decision; then the oldest group ends. A
   group has at most 256 KiB of events; then a new one begins. So a resource that reports very many decisions within a
   minute can split the groups of others, and costs a reader no more memory.

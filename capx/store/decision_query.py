@@ -33,8 +33,8 @@ Nonces = Annotated[tuple[Nonce, ...], Meta(max_length=DEEPEST - 1)]
 class Recorded(Struct, frozen=True, kw_only=True, gc=False):
     """The fields of a recorded decision that a query compares; a reader that needs more adds fields in a subclass.
 
-    A resource wrote the decision, and may have written anything: read it with `Event.read_if`. Versions before this one
-    wrote a path and no nonces.
+    A resource wrote the decision, and may have written anything: read it with `Event.read_if`. One that is not of capx
+    may write a path and no nonces.
     """
 
     outcome: str
@@ -49,7 +49,7 @@ class Recorded(Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def is_claim(self) -> bool:
-        """Whether nobody can check the path: an older version reported it, without the nonces of its hops."""
+        """Whether nobody can check the path: the resource reported it without the nonces of its hops."""
         return self.nonces is None and bool(self.path)
 
     @property

@@ -171,8 +171,7 @@ def _is_left_by(event: Event, request: RequestRecord) -> bool:
     if event.kind == RequestExpired.kind:
         return request.answered == event.at
     minted = event.read(CapabilityMinted)
-    # An older capx did not write the path.
-    if minted.path and (request.path, request.labels) != (minted.path, minted.hops):
+    if (request.path, request.labels) != (minted.path, minted.hops):
         return False
     if not set(minted.ids[1:]) <= set(request.earlier):
         return False

@@ -264,7 +264,7 @@ def proven(*hops: str, **facts: object) -> Event:
 
 
 def claimed(*path: str, **facts: object) -> Event:
-    """A decision as an older version reports it: with a path, and nothing from which it follows."""
+    """A decision without nonces: with a path, and nothing from which it follows."""
     return decision(**{"path": (ROOT, *path), "hops": ["claimed"] * len(path), **facts})
 
 

@@ -61,7 +61,7 @@ def decided(task: OpenedTask, hops: Sequence[str] = (), labels: Sequence[str] | 
 
 
 def claimed(task: OpenedTask, below: Sequence[str], **facts: Any) -> Body:
-    """The same as an older version reports it: with a path from the root that does not follow from anything."""
+    """The same without nonces: with a path from the root that does not follow from anything."""
     body = decided(task, path=[b64u(root_node(task.root)), *below], hops=[LABEL] * len(below)) | facts
     return {name: value for name, value in body.items() if name != "nonces"}
 

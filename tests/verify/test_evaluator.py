@@ -479,10 +479,10 @@ def test_only_news_of_the_authority_of_the_keys_count() -> None:
         lab.deaths.years = age
         (refusal,) = lab.decide(lab.present(minted())).refusals
         assert (refusal.code, told in refusal.sentence) == ("unknown_liveness", True)
-    # Keys of an older version name no authority.
-    older = Lab()
-    older.deaths.authority = "B"
-    assert older.codes(minted()) == ()
+    # Keys that were never in a file name no authority.
+    unnamed = Lab()
+    unnamed.deaths.authority = "B"
+    assert unnamed.codes(minted()) == ()
 
 
 def test_a_bound_that_is_no_number_is_refused_by_its_name() -> None:

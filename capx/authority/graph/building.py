@@ -5,7 +5,7 @@ Laws:
 - The root of a task is in the graph when the task was opened. What agents delegated offline is in it when it was used.
   A run-time grant is at the node of its asker.
 - The path of a decision is computed from the root and the nonces of the hops. So a resource can invent nodes, and
-  cannot move one below another. Older versions gave a path without nonces: it is a claim.
+  cannot move one below another. A path without nonces is a claim of the resource.
   A node on it is shown where it was claimed to be, until a path with nonces says otherwise, and dies with its task,
   its root and the key of its holder only. If that is deeper than any token leads, it is shown below the root.
 - A decision counts at the node that acted, if its task and its root were opened together. A denial does not count if

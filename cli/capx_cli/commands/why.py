@@ -262,7 +262,7 @@ def _said(
     position = f", position {event.position} of the log" if event.position else ""
     yield "when", f"{phrases.instant(event.at)}{position}"
     yield "who", phrases.holder(decision.hops)
-    claim = ", as a resource of an older version claims" if decision.is_claim else ""
+    claim = ", as the resource claims" if decision.is_claim else ""
     yield "node", f"{decision.node or '-'}{claim}"
     if decision.key is not None:
         yield "key", decision.key
