@@ -53,7 +53,7 @@ class Shell:
     """Runs `capx`, or another command, with a temporary home."""
 
     def __init__(self, folder: Path) -> None:
-        self.command = COMMAND
+        self.command: tuple[str, ...] = COMMAND
         self.home = folder / "home"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
         for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "PYTHONUNBUFFERED"):

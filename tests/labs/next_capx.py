@@ -30,10 +30,16 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 def be_next(patching: pytest.MonkeyPatch) -> None:
     """Let this process know the second version of both schemas."""
     file, database = sqlite.step, postgres.step
-    patching.setattr(sqlite, "VERSION", 2)
-    patching.setattr(sqlite, "step", lambda version: SQLITE if version == 2 else file(version))
-    patching.setattr(postgres, "VERSION", 2)
-    patching.setattr(postgres, "step", lambda version: POSTGRES if version == 2 else database(version))
+
+    def of_file(version: int) -> list[str]:
+        return SQLITE if version == 2 else file(version)
+
+    def of_database(version: int) -> bytes:
+        return POSTGRES if version == 2 else database(version)
+
+    for room, step in ((sqlite, of_file), (postgres, of_database)):
+        patching.setattr(room, "VERSION", 2)
+        patching.setattr(room, "step", step)
 
 
 if __name__ == "__main__":

@@ -89,8 +89,13 @@ def test_a_store_is_migrated_whole_or_not_at_all(
     assert migrate(postgres_url) == (VERSION, VERSION)
     note(store)
     be_next(monkeypatch)
+
+    def failing(version: int) -> bytes:
+        assert version == 2
+        return POSTGRES + b"SELECT 1 / 0"
+
     with monkeypatch.context() as fails:
-        fails.setattr(schema, "step", lambda _: POSTGRES + b"SELECT 1 / 0")
+        fails.setattr(schema, "step", failing)
         with pytest.raises(StoreProblem):
             migrate(postgres_url)
     with pytest.raises(StoreProblem, match="capx store migrate"):
