@@ -48,9 +48,9 @@ def add(path: Path, wanted: "Principal") -> str:
     _demand_names(wanted)
     demand_home_of(path)
     with private_file.changing(path, Unusable) as file:
-        found = read_file(file)
+        found = _read_file(file)
         old = b"" if found is None else found[1]
-        before = tables(old)
+        before = _tables(old)
         if not before:
             # The error must name the file as it is, not the draft.
             read_policy(old, str(path))
@@ -62,10 +62,10 @@ def add(path: Path, wanted: "Principal") -> str:
             return f"{path} says all of this about {wanted.name} already: nothing was changed"
         new = _appended(old, wanted) if held is None else _edited(path, old, wanted.name, additions)
         # First: where tomlkit writes what is no TOML any more, the file as it is has no fault to report.
-        if tables(new) != {**before, _TABLE: {**people, wanted.name: _with_additions(held or {}, additions)}}:
+        if _tables(new) != {**before, _TABLE: {**people, wanted.name: _with_additions(held or {}, additions)}}:
             raise _by_hand(path, wanted.name, additions)
         read_policy(new, f"{path} with {wanted.name}")
-        put(file, new, found)
+        _put(file, new, found)
     if held is None:
         return f"added {wanted.name} to {path}" + (f": {_listed(additions)}" if additions else "")
     return f"added to {wanted.name} in {path}: {_listed(additions)}"
@@ -184,7 +184,7 @@ def _toml(value: str | list[str]) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def tables(data: bytes) -> dict[str, Any]:
+def _tables(data: bytes) -> dict[str, Any]:
     """Return the tables of a file; empty if it is not TOML, or if `principal` in it is not a table."""
     from capx.policy.toml_reader import Wrong, load
 
@@ -195,21 +195,21 @@ def tables(data: bytes) -> dict[str, Any]:
     return found if isinstance(found.get(_TABLE, {}), dict) else {}
 
 
-def put(file: Path, new: bytes, found: "tuple[tuple[int, ...], bytes] | None") -> None:
-    """Write a new policy in place of the one that `read_file` found; Unusable if that one was changed meanwhile.
+def _put(file: Path, new: bytes, found: "tuple[tuple[int, ...], bytes] | None") -> None:
+    """Write a new policy in place of the one that `_read_file` found; Unusable if that one was changed meanwhile.
 
     Call it within `private_file.changing`.
     """
     from capx.crypto import private_file
 
     def demand_still() -> None:
-        if read_file(file) != found:
+        if _read_file(file) != found:
             raise Unusable(f"{file} was changed meanwhile: try again")
 
     private_file.replace(file, lambda: new, Unusable, keep_mode=True, demand=demand_still)
 
 
-def read_file(file: Path) -> "tuple[tuple[int, ...], bytes] | None":
+def _read_file(file: Path) -> "tuple[tuple[int, ...], bytes] | None":
     """Return a stamp that changes with the file, and its bytes; None if there is no file."""
     from capx.crypto.private_file import explained
     from capx.policy.file import contents
