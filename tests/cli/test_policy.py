@@ -36,7 +36,7 @@ def test_a_draft_may_be_writable_by_a_group_as_in_a_checkout(capx: Shell, draft:
     capx("policy", "check", str(draft))
 
 
-def test_a_grant_without_how_is_told_wherever_the_policy_is_read(home: Shell) -> None:
+def test_a_grant_without_how_is_told_wherever_it_is_read(home: Shell) -> None:
     file = home.home / "policy.toml"
     file.write_text(POLICY.replace('how = "at_open"\n', ""), encoding="utf-8")
     file.chmod(0o600)

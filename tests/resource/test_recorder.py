@@ -156,9 +156,7 @@ class Strict:
     ],
     ids=["a value", "a reason", "the evidence", "an argument"],
 )
-def test_what_an_authority_refuses_is_written_shorter_and_holds_up_nothing(
-    refused: bytes, left: set[str] | None
-) -> None:
+def test_what_an_authority_refuses_is_written_shorter(refused: bytes, left: set[str] | None) -> None:
     strict = Strict(refused)
     recorder = StoreRecorder(strict)
     refusal = Refusal("odd", "is odd", "even", ["a value"], 1, "slides-agent")

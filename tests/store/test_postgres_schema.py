@@ -142,7 +142,7 @@ UNION ALL SELECT 'rights', nspname, nspacl::text FROM pg_namespace WHERE nspname
 """
 
 
-def test_a_migrated_store_keeps_its_rows_their_marks_and_its_roles(
+def test_a_migrated_store_keeps_rows_marks_and_roles(
     postgres_server: Server, postgres_database: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     role, other = f"crm_of_{postgres_database}", f"slides_of_{postgres_database}"

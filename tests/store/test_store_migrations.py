@@ -98,7 +98,7 @@ def test_an_older_backup_is_restored_after_it_was_migrated(
         there.check()
 
 
-def test_a_newer_backup_and_a_place_of_an_older_schema_are_refused(
+def test_a_backup_of_another_schema_is_refused(
     place: str, authority: Authority, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = authority.open(allow=["crm.read"])
