@@ -8,6 +8,9 @@ NPM := .npm-servers
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Modules are compiled once, and not by each of the thousands of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test frameworks nightly check docs bench bench-docs fuzz mutants clean
 
 demo: $(VENV)/.demo

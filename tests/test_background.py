@@ -1,8 +1,5 @@
 """Threads, and what a forked child begins anew."""
 
-# What a fork does to private state is seen only there.
-# pyright: reportPrivateUsage=false
-
 import asyncio
 import gc
 import sys

@@ -1,8 +1,5 @@
 """Warnings for the person who runs a service."""
 
-# What a fork does to a private lock is seen only there.
-# pyright: reportPrivateUsage=false
-
 import logging
 
 import pytest

@@ -1,8 +1,5 @@
 """An agent: what it asks for by hand, what it passes on, and how it ends."""
 
-# Which locks a fork can find held is seen only there.
-# pyright: reportPrivateUsage=false
-
 import asyncio
 import pickle
 import signal

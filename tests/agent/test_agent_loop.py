@@ -26,6 +26,7 @@ from capx.authority.remote.client import RemoteAuthority
 from capx.policy.file import FILE
 from capx.tokens.grants import ASK
 from capx.verify.ask import Granted, Pending
+from tests.labs.commands import plain_environment, run_command
 from tests.labs.refunds import BEN, grant, policy, refund
 from tests.labs.waiting import until
 from tests.server.conftest import Served, serving
@@ -45,7 +46,6 @@ NEEDS = (CRM[1], CRM[2], BILLING[1], BILLING[2], BILLING[3])
 NAMED = frozenset(BILLING[2:])
 """What a person has to consent to, where the policy says so."""
 FORESEEN = (CRM[0], BILLING[0])
-APPROVE = (sys.executable, "-m", "capx_cli.main", "requests", "approve")
 STEPS = [(FORESEEN[step % 2] if step % 3 == 0 else NEEDS[step % 5], step) for step in range(50)]
 """The calls, by their actions and arguments."""
 
@@ -99,14 +99,10 @@ class World:
 
     def approve(self, request: str) -> None:
         """Let Ben consent, in a process of his own."""
-        done = subprocess.run(
-            (*APPROVE, request, "--as", BEN.name, "--key-file", str(self.key_file), "--yes"),
-            env={**os.environ, "CAPX_AUTHORITY": self.authority.place},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
+        done = run_command(
+            *("requests", "approve", request, "--as", BEN.name, "--key-file", str(self.key_file), "--yes"),
+            env={**plain_environment(), "CAPX_AUTHORITY": self.authority.place},
             timeout=60,
-            check=False,
         )
         assert done.returncode == 0, done.stderr
 

@@ -231,7 +231,7 @@ def test_a_child_forked_while_an_ask_waits_asks_anew() -> None:
         waiting = pool.submit(queue.run, Ask.of("crm.export"), 0.0)
         assert asked.wait(30)
         # Whatever its threads did: the lock of the parent may have been held.
-        with queue._lock:  # pyright: ignore[reportPrivateUsage] # no caller holds it for long enough
+        with queue._lock:  # no caller holds it for long enough
             assert in_a_child(holds)
         answered.set()
         assert waiting.result(30) == Refused(())

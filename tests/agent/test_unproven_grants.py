@@ -1,8 +1,5 @@
 """What services whose denials are lies can make an agent do: a few requests for each call, and a few asks in all."""
 
-# How much is remembered is seen only there.
-# pyright: reportPrivateUsage=false
-
 import json
 from collections.abc import Callable, Iterator
 from typing import Any

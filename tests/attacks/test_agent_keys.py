@@ -85,7 +85,7 @@ def test_a_key_that_is_named_twice_asks_like_any_other(lab: GrantingLab, family:
 
 def test_an_approver_who_holds_the_agents_key_may_not_consent(lab: GrantingLab) -> None:
     # Bob uses his own key as that of an agent, under a label that is not his name.
-    helper = AgentKey("helper", BOB._signer)  # pyright: ignore[reportPrivateUsage]
+    helper = AgentKey("helper", BOB._signer)
     task = lab.open(agent_key=LEAD.public)
     child = task.bundle.with_key(LEAD).delegate(to="helper", to_key=helper, may_ask=[SEND], now=int(lab.clock.now))
     request = lab.pending(child, SEND).request

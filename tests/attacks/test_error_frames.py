@@ -1,7 +1,5 @@
 """No error of a verifier carries what an attacker could use: in its text, its causes, or variables of its frames."""
 
-# What the walk finds may be anything.
-# pyright: basic
 import asyncio
 import time
 import types

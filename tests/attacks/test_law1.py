@@ -4,9 +4,6 @@ Small cases are enumerated, since random ones miss the block that cures the one 
 enumeration sees is shown by verifiers that are wrong in one way each: it finds every one of them.
 """
 
-# The wrong verifiers are made of pieces of the right one.
-# pyright: reportPrivateUsage=false
-
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product

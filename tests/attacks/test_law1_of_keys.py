@@ -65,7 +65,7 @@ def named_last(token: Capability) -> AgentKey | None:
 
 def allowed_to(lab: Lab, token: Capability, key: AgentKey | None) -> bool:
     # The memory of presentations is not what is tested.
-    lab.verifier._replay = Lab().replay  # pyright: ignore[reportPrivateUsage]
+    lab.verifier._replay = Lab().replay
     return codes(lab.decide(one_more(token, (mark(ToolCall("a.read")),), key).text)) == ()
 
 

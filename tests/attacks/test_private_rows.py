@@ -1,8 +1,5 @@
 """What the answers to a bearer show of rows: nothing of another tenant's, and no value of its own tenant's."""
 
-# What strategies make is not known to type checkers.
-# pyright: basic
-
 import asyncio
 import json
 import threading

@@ -267,7 +267,7 @@ def test_a_receipt_of_another_root_is_equivocation(lab: ProofLab, tmp_path: Path
     first = lab.call(planner, "crm.read")
     lab.authority.flush()
     kept = receipt(lab.authority, first.id)
-    keyring = lab.authority._keyring  # pyright: ignore[reportPrivateUsage] # a thief of the store has the keys, too
+    keyring = lab.authority._keyring  # a thief of the store has the keys, too
     other_history = Authority(SQLiteStore(copied), keyring, policy=lambda: lab.policy, clock=lab.clock)
     try:
         other_history.complete(task.id)

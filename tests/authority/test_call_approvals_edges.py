@@ -166,7 +166,7 @@ def test_a_use_of_one_approval_is_none_of_another(lab: GrantingLab) -> None:
 
 def test_who_asks_at_the_same_time_gets_the_same_request(lab: GrantingLab) -> None:
     answer = pending(lab, demanding(lab))
-    asker, keyring = asker_of(kept(lab, answer)), lab.authority._keyring  # pyright: ignore[reportPrivateUsage]
+    asker, keyring = asker_of(kept(lab, answer)), lab.authority._keyring
     # As for an agent whose read came before the request was made.
     with lab.authority.store.write() as transaction:
         again = call_approvals.answer(transaction, keyring, lab.policy, asker, answer.ask, now=NOW)
@@ -177,7 +177,7 @@ def test_who_asks_at_the_same_time_gets_the_same_request(lab: GrantingLab) -> No
 def test_a_refusal_that_comes_late_is_logged_as_any_other(lab: GrantingLab) -> None:
     bundle = demanding(lab)
     answer = pending(lab, bundle)
-    asker, keyring = asker_of(kept(lab, answer)), lab.authority._keyring  # pyright: ignore[reportPrivateUsage]
+    asker, keyring = asker_of(kept(lab, answer)), lab.authority._keyring
     # As for an agent that had read the policy as it was before.
     nobody = policy(rule("at_open", "billing.*"), principals=people(bob=None))
     with lab.authority.store.write() as transaction:

@@ -460,5 +460,5 @@ def test_a_block_as_long_as_may_be_is_granted(lab: GrantingLab) -> None:
     ],
 )
 def test_only_what_is_read_as_it_is_meant_is_a_block(block: bytes, pieces: int, fits: bool) -> None:
-    unfit = offering.unfit(block, pieces, DEFAULT)  # pyright: ignore[reportPrivateUsage] # no ask makes all of these
+    unfit = offering.unfit(block, pieces, DEFAULT)  # no ask makes all of these
     assert (unfit is None) is fits

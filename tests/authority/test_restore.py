@@ -71,7 +71,7 @@ def test_a_follower_that_has_not_read_the_new_epoch_refuses(
     backup(authority.store, saved)
     late = Service(place)
     assert late.codes(opened.bundle) == []
-    known = late.liveness._view.head  # pyright: ignore[reportPrivateUsage] # what it had read before
+    known = late.liveness._view.head  # what it had read before
     brought_back(saved, place, tmp_path)
     with contextlib.closing(late.store.source()) as source:
         news = source.news(known)

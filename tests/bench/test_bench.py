@@ -1,8 +1,5 @@
 """The benchmark works, tells what it could not measure, and its page says what its numbers say."""
 
-# The exact work is seen only there.
-# pyright: reportPrivateUsage=false
-
 import json
 import subprocess
 import sys

@@ -7,9 +7,6 @@ import pytest
 from capx.crypto.base64url import b64u
 from capx_caveats import Hop, Intent, Presented, chain_caveats
 
-# How bytes are spelled is told nowhere else but in the marks themselves.
-# pyright: reportPrivateUsage=false
-
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 

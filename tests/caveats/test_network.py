@@ -384,7 +384,7 @@ def test_a_misspelled_or_empty_network_is_refused(bad: str) -> None:
 
 def test_a_network_in_a_block_that_is_read_twice_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     checked = list[object]()
-    monkeypatch.setattr("capx_caveats.network._spells_v4", lambda *ends: checked.append(ends))  # pyright: ignore[reportUnknownArgumentType, reportUnknownLambdaType] # of any type
+    monkeypatch.setattr("capx_caveats.network._spells_v4", lambda *ends: checked.append(ends))
     DEFAULT.decode(b'[["where","args.x",["cidr",["3f1b::/16","3f1b::/16"]]],["acme.own"]]')
     assert len(checked) == 1
 

@@ -1,8 +1,5 @@
 """The bound on the work of one call: what each caveat needs, and which calls are refused for it."""
 
-# The exact work is seen only there.
-# pyright: reportPrivateUsage=false
-
 import json
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,11 +1,8 @@
 """The command as a shell runs it: a process of its own, a home of its own, no terminal."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,10 +15,12 @@ from capx_caveats import (
     Call,
     budget,
 )
+from tests.labs.commands import COMMAND, plain_environment, run_command
 from tests.labs.office import Office
 from tests.labs.spent_tokens import use
 
-COMMAND = (sys.executable, "-m", "capx_cli.main")
+if TYPE_CHECKING:
+    import subprocess
 
 
 def first(text: str) -> Capability:
@@ -55,10 +54,7 @@ class Shell:
     def __init__(self, folder: Path) -> None:
         self.command: tuple[str, ...] = COMMAND
         self.home = folder / "home"
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
-        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM", "PYTHONUNBUFFERED"):
-            inherited.pop(name, None)
-        self.env = {**inherited, "CAPX_HOME": str(self.home), "HOME": str(folder)}
+        self.env = {**plain_environment(), "CAPX_HOME": str(self.home), "HOME": str(folder)}
 
     @property
     def unmeasured(self) -> dict[str, str]:
@@ -66,16 +62,8 @@ class Shell:
         return {name: value for name, value in self.env.items() if not name.startswith("COVERAGE")}
 
     def __call__(self, *args: str, token: str | None = None, code: int = 0, **env: str) -> Said:
-        done = subprocess.run(
-            (*self.command, *args),
-            capture_output=True,
-            env={**self.env, **env},
-            timeout=30,
-            check=False,
-            input=None if token is None else token.encode(),
-            stdin=subprocess.DEVNULL if token is None else None,
-        )
-        said = Said(done)
+        given = None if token is None else token.encode()
+        said = Said(run_command(*args, command=self.command, env={**self.env, **env}, given=given))
         assert said.code == code, (args, said.code, said.out, said.err)
         assert "Traceback" not in said.err
         return said

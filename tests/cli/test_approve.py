@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from capx.authority.authority import Authority
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.inbox import as_, asks, opened
 from tests.labs.office import Office
 from tests.labs.processes import ended_with_test

@@ -12,7 +12,8 @@ from capx.authority.requests.verdict import Verdict
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import Call
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.office import Office
 from tests.labs.processes import ended_with_test
 from tests.labs.waiting import until

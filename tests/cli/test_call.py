@@ -30,7 +30,7 @@ class Service(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Service  # pyright: ignore[reportIncompatibleVariableOverride] # ours alone uses it
+    server: Service  # ours alone uses it
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))

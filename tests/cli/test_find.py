@@ -14,7 +14,8 @@ from capx.authority.authority import Authority
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.verify.decision import Denied
 from capx_caveats import Call, allow
-from tests.cli.conftest import COMMAND, Shell, first
+from tests.cli.conftest import Shell, first
+from tests.labs.commands import COMMAND
 from tests.labs.processes import ended_with_test
 from tests.server.conftest import serving
 

@@ -19,7 +19,8 @@ from capx.intents.intent import Intent, SignedIntent, parse_intent
 from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE
 from capx.tokens.bundle import Bundle
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.terminal import on_terminal
 from tests.server.conftest import serving
 

@@ -12,7 +12,8 @@ import pytest
 from capx.authority.home import change_keys
 from capx.crypto.agent_key import AgentKey
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
-from tests.cli.conftest import COMMAND, first
+from tests.cli.conftest import first
+from tests.labs.commands import COMMAND
 from tests.labs.processes import ended_with_test
 from tests.labs.read_only import AS_ANYBODY, obeys_permissions
 

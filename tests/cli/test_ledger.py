@@ -9,7 +9,8 @@ import pytest
 
 from capx.ledger.ledger_file import LedgerFile
 from capx.ledger.note_keys import LedgerKey
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.ledgers import decision, decisions
 from tests.labs.waiting import until
 

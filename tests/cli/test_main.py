@@ -15,9 +15,8 @@ import pytest
 
 from capx_cli.main import COMMANDS, SELDOM
 from capx_cli.main import capx as group
+from tests.labs.commands import COMMAND
 from tests.labs.processes import ended_with_test
-
-COMMAND = (sys.executable, "-m", "capx_cli.main")
 
 
 def commands() -> list[tuple[str, click.Command]]:
@@ -170,7 +169,7 @@ def test_ids_may_begin_with_dashes_mistyped_options_do_nothing(home: Any) -> Non
 def test_a_reader_that_goes_away_is_no_denial(home: Any, args: tuple[str, ...]) -> None:
     process = ended_with_test(
         subprocess.Popen(
-            (sys.executable, "-m", "capx_cli.main", *args),
+            (*COMMAND, *args),
             env=home.unmeasured,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -188,7 +187,7 @@ def test_a_reader_that_goes_away_is_no_denial(home: Any, args: tuple[str, ...]) 
 def test_ctrl_c_ends_quietly(home: Any) -> None:
     process = ended_with_test(
         subprocess.Popen(
-            (sys.executable, "-m", "capx_cli.main", "inspect"),
+            (*COMMAND, "inspect"),
             env=home.unmeasured,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -208,7 +207,7 @@ def test_ctrl_c_while_opening_leaves_a_whole_task_or_none(home: Any) -> None:
     for delay in (0.08, 0.16, 0.24):
         process = ended_with_test(
             subprocess.Popen(
-                (sys.executable, "-m", "capx_cli.main", "task", "open", "--allow", "crm.read"),
+                (*COMMAND, "task", "open", "--allow", "crm.read"),
                 env=home.unmeasured,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -1,4 +1,7 @@
-"""The help of every command has an example, and every example does what it says; every command stands in a page."""
+"""The help of every command has an example, and every example does what it says; every command stands in a page.
+
+Each example starts an interpreter of its own: it shows that its command needs nothing that another one has imported.
+"""
 
 import os
 import re
@@ -21,6 +24,7 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.test_main import commands as all_commands
+from tests.labs.commands import plain_environment, served_commands
 from tests.labs.mcp_home import CHILD
 from tests.labs.serving import served
 from tests.labs.witnesses import Witness
@@ -29,6 +33,8 @@ from tests.project.test_docs import commands as typed
 
 EXAMPLE = re.compile(r"^Example: (?P<typed>.+)$", re.MULTILINE)
 COMMANDS = dict(all_commands())
+OWN_COMMANDS = Path(sys.executable).parent
+"""Where each command has an interpreter of its own."""
 SERVICE = "https://crm.internal"
 """What the examples call the service."""
 
@@ -153,12 +159,12 @@ def example(command: click.Command) -> str:
     return str(found)
 
 
-def shell(script: str, *args: str, folder: Path) -> "subprocess.CompletedProcess[str]":
-    env = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def shell(script: str, *args: str, folder: Path, commands: Path) -> "subprocess.CompletedProcess[str]":
+    """Type a script into a shell; `capx` is the one in the folder `commands`."""
+    path = os.pathsep.join([str(commands), str(OWN_COMMANDS), os.environ["PATH"]])
     return subprocess.run(
         ["bash", "--noprofile", "--norc", "-o", "pipefail", "-c", script, "bash", *args],
-        env={**env, "PATH": path, "HOME": str(folder)},
+        env={**plain_environment(), "PATH": path, "HOME": str(folder)},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -172,7 +178,7 @@ def shell(script: str, *args: str, folder: Path) -> "subprocess.CompletedProcess
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a home, tokens, and a denial in the log."""
     folder = tmp_path_factory.mktemp("prepared")
-    assert shell(BEFORE, folder=folder).returncode == 0
+    assert shell(BEFORE, folder=folder, commands=served_commands()).returncode == 0
     bundle = Bundle.parse((folder / "task.token").read_text().strip())
     with Authority.open_home(folder / "home") as authority:
         received = ToolCall("crm.write")
@@ -181,7 +187,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         last = authority.task_page(limit=1)[-1].id
     for service in ("crm", "slides"):
         LedgerFile(folder / f"{service}.jsonl", LedgerKey.load(folder / f"{service}-ledger.key")).close()
-    done = shell(AFTERWARDS, last, folder=folder)
+    done = shell(AFTERWARDS, last, folder=folder, commands=served_commands())
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -215,7 +221,7 @@ def test_the_example_of_a_command_does_what_it_says(name: str, prepared: Path, s
         # It goes on until somebody ends it, in order, and on a port that nobody has.
         text = f"timeout --signal=INT --preserve-status 5 {text.replace(':8411', ':0')}"
     try:
-        done = shell(GIVEN, text.replace(SERVICE, service), folder=folder)
+        done = shell(GIVEN, text.replace(SERVICE, service), folder=folder, commands=OWN_COMMANDS)
     finally:
         if witness is not None:
             witness.close()

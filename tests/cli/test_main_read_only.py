@@ -3,7 +3,8 @@
 import subprocess
 from pathlib import Path
 
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.read_only import AS_ANYBODY, obeys_permissions, without_writing
 
 VIEWS = [

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from capx.authority.authority import Authority
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.processes import ended_with_test
 
 

@@ -14,7 +14,8 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests.cli.test_mcp import client, said
-from tests.labs.mcp_home import COMMAND, LABS, McpHome
+from tests.labs.commands import COMMAND
+from tests.labs.mcp_home import LABS, McpHome
 from tests.labs.processes import ended_with_test
 from tests.labs.serving_process import reachable
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.labs.mcp_home import COMMAND, TABLE, McpHome
+from tests.labs.commands import COMMAND
+from tests.labs.mcp_home import TABLE, McpHome
 
 pytest.importorskip("mcp", reason="needs the SDK of MCP: pip install mcp")
 

@@ -10,7 +10,8 @@ from typing import IO, Any
 
 import pytest
 
-from tests.labs.mcp_home import CHILD, COMMAND, McpHome
+from tests.labs.commands import COMMAND
+from tests.labs.mcp_home import CHILD, McpHome
 from tests.labs.processes import ended_with_test
 
 

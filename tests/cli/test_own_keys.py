@@ -5,7 +5,8 @@ import subprocess
 from pathlib import Path
 
 from capx.intents.principal_key import PrincipalKey
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 
 
 def test_a_key_without_a_file_named_stands_in_the_home(capx: Shell) -> None:

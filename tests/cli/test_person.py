@@ -31,7 +31,8 @@ from capx.verify.ask import Granted, Pending
 from capx_caveats import Call
 from capx_cli.inbox import WAITING
 from capx_cli.person import PersonOperations
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.following_log import Following
 from tests.labs.inbox import told
 from tests.labs.office import Office

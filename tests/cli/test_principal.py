@@ -9,7 +9,8 @@ import pytest
 from capx.crypto.ed25519 import parse_public
 from capx.intents.principal_key import PrincipalKey
 from capx.policy.file import FILE, read_policy
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.principals import POLICY, write_policy
 from tests.labs.processes import ended_with_test
 

@@ -19,7 +19,8 @@ from capx.store.records import DecisionRecord
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted
 from capx_caveats import Tenant
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.hostile_reports import LABEL, decided, nonce, recordable
 from tests.labs.office import Office
 from tests.labs.processes import ended_with_test

@@ -12,8 +12,9 @@ from capx.authority.authority import Authority
 from capx.store.sqlite.schema import VERSION
 from capx.tokens.binding import ToolCall
 from capx_caveats import Call, Refusal
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
 from tests.labs import next_capx
+from tests.labs.commands import COMMAND
 from tests.labs.postgres import Server
 
 

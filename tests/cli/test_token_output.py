@@ -14,7 +14,8 @@ from capx.authority.authority import Authority
 from capx.tokens.bundle import Bundle
 from capx_cli.failure import Unusable
 from capx_cli.token_output import Output, output_options
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.office import Office
 from tests.labs.small_disk import fill, mount, small_disk
 

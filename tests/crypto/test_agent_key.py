@@ -118,7 +118,7 @@ def test_a_secret_in_the_place_of_a_name_is_not_shown() -> None:
         lambda: parse_public(seed),
         lambda: parse_agent_key(text),
         lambda: parse_agent_key(seed),
-        lambda: KEY.sign(text),  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        lambda: KEY.sign(text),  # type: ignore[arg-type]
     ):
         with pytest.raises(KeyProblem) as refused:
             step()

@@ -178,7 +178,7 @@ def refuse(_: object) -> NoReturn:
 
 def demand_safe(value: Any) -> None:
     if isinstance(value, list):
-        for element in value:  # pyright: ignore[reportUnknownVariableType] # any JSON
+        for element in value:
             demand_safe(element)
     elif isinstance(value, str):
         value.encode()

@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.labs.commands import served_commands
+
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
 SOURCES = ("capx", "cli", "caveats")
@@ -98,12 +100,12 @@ def _help() -> str:
 
 
 def _capx(*args: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "capx_cli.main", *args)
+    return (str(served_commands() / "capx"), *args)
 
 
 def _environment(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name.startswith("COV")}
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(served_commands()), str(Path(sys.executable).parent), os.environ["PATH"]])
     return {
         **kept,
         "HOME": str(home),

@@ -39,7 +39,7 @@ def holding(value: Any) -> list[Any]:
     """The lists and dicts in a value, itself among them."""
     if not isinstance(value, list | dict):
         return []
-    held: list[Any] = [*(value if isinstance(value, list) else value.values())]  # pyright: ignore[reportUnknownMemberType] # of any kind
+    held: list[Any] = [*(value if isinstance(value, list) else value.values())]
     return [value, *(inner for element in held for inner in holding(element))]
 
 

@@ -1,8 +1,5 @@
 """Ended tokens over real HTTP: answered at the head, while the body is still to come."""
 
-# The parts of a verifier are seen only there.
-# pyright: reportPrivateUsage=false
-
 import contextlib
 import socket
 import time

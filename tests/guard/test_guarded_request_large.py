@@ -78,7 +78,7 @@ def client() -> Iterator[httpx.Client]:
         guard = FastAPIGuard(
             Verifier(
                 "crm",
-                lab.verifier("crm")._keys,  # pyright: ignore[reportPrivateUsage] # those of the lab
+                lab.verifier("crm")._keys,  # those of the lab
                 liveness=Deaths(lab.id),
                 replay=Replay.process(clock=lambda: an_hour_ago),
                 recorder=THREADS,

@@ -82,7 +82,7 @@ class Early(BaseModel):
 
 class SecretExtras(BaseModel):
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, SecretStr]  # pyright: ignore[reportIncompatibleVariableOverride] # as documented
+    __pydantic_extra__: dict[str, SecretStr]
 
 
 def test_a_type_that_was_not_there_yet_is_not_trusted() -> None:

@@ -1,8 +1,5 @@
 """What a guard reports of its decisions: a line of the log, a callback, a span; and what it never reports."""
 
-# The parts of a verifier are seen only there.
-# pyright: reportPrivateUsage=false
-
 import asyncio
 import json
 import logging

@@ -113,7 +113,7 @@ class NestedRecord:
 
 class Extras(BaseModel):
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Send | Draft]  # pyright: ignore[reportIncompatibleVariableOverride] # as documented
+    __pydantic_extra__: dict[str, Send | Draft]
 
 
 class Root(RootModel[str]): ...

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import IO, Any
 
-from tests.cli.conftest import COMMAND, Shell
+from tests.cli.conftest import Shell
+from tests.labs.commands import COMMAND
 from tests.labs.processes import ended_with_test
 
 

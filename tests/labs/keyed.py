@@ -50,7 +50,7 @@ def raw_signature(head: bytes, parent: bytes, key: AgentKey) -> str:
 
 def last_digest(token: Capability) -> bytes:
     """d of the last block, worked out anew."""
-    found = digest(b"capx/1/token", token._frame.identifier_bytes)  # pyright: ignore[reportPrivateUsage]
+    found = digest(b"capx/1/token", token._frame.identifier_bytes)
     for block in token.blocks:
         if isinstance(block, bytes):
             found = digest(b"capx/1/block", found, block)

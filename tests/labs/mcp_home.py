@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.labs.commands import COMMAND, plain_environment, served_commands
+
 LABS: Final = Path(__file__).parent
 CHILD: Final = (sys.executable, str(LABS / "mcp_child.py"))
 SERVER: Final = (sys.executable, str(LABS / "mcp_server.py"))
-COMMAND: Final = (sys.executable, "-m", "capx_cli.main")
 
 _POLICY: Final = """
 [audience]
@@ -55,9 +56,10 @@ class McpHome:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("CAPX_", "COV"))}
+        plain = {name: value for name, value in plain_environment().items() if not name.startswith("COV")}
         self.plain = {**plain, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{plain['PATH']}"}
-        env = {**self.plain, "CAPX_HOME": str(folder / "home")}
+        path = f"{served_commands()}{os.pathsep}{self.plain['PATH']}"
+        env = {**self.plain, "PATH": path, "CAPX_HOME": str(folder / "home")}
         subprocess.run(
             ["bash", "-c", _MADE], input=_POLICY, env=env, cwd=folder, check=True, text=True, capture_output=True
         )

@@ -31,5 +31,5 @@ def only(capabilities: list[Capability]) -> Capability:
 def refused(authority: Authority, bundle: Bundle, at: str = "crm") -> list[str]:
     """The reasons why a call of `crm.read` is refused now."""
     received = ToolCall("crm.read")
-    token = bundle.present(at, received, now=int(authority._clock())).text  # pyright: ignore[reportPrivateUsage]
+    token = bundle.present(at, received, now=int(authority._clock())).text
     return [refusal.code for refusal in authority.verifier(at).decide(token, received, Call("crm.read")).refusals]

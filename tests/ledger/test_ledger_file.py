@@ -196,7 +196,7 @@ def test_what_a_crash_left_unsigned_is_signed_first(path: Path) -> None:
     ledger.record(decisions(MOST_UNSIGNED - 1))
     path.write_bytes(path.read_bytes() + b"{")
     # As if this process had gone: another one may write it.
-    ledger._let_go()  # pyright: ignore[reportPrivateUsage]
+    ledger._let_go()
     again = LedgerFile(path, KEY)
     again.close()
     found = report([path])
@@ -228,7 +228,7 @@ def test_a_ledger_of_another_key_is_not_written_to(path: Path) -> None:
     written(path, 5)
     with pytest.raises(StoreProblem, match="no known key of this ledger has signed"):
         LedgerFile(path, OTHER_KEY)
-    other = type(KEY)("capx-ledger/billing", KEY._signer)  # pyright: ignore[reportPrivateUsage]
+    other = type(KEY)("capx-ledger/billing", KEY._signer)
     with pytest.raises(ConfigurationProblem, match="give its own key"):
         LedgerFile(path, other)
 

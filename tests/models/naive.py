@@ -1,7 +1,5 @@
 """A second verifier, straight from docs/spec and its vocabulary.json: naive, slow, of the standard library alone."""
 
-# What JSON holds has no types to be strict about.
-# pyright: basic
 import hmac
 import json
 import re

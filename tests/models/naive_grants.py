@@ -4,8 +4,6 @@ A grant is what its asker's own chain would be at the other audience, if its all
 policy offers, and what was asked. So nothing is inherited here: the asker's caveats are judged where they stand.
 """
 
-# What JSON holds has no types to be strict about.
-# pyright: basic
 import json
 from base64 import urlsafe_b64encode
 from decimal import Decimal

@@ -4,8 +4,6 @@ So it never allows a call that the policy under that intent would not, or that s
 never outlives, out-spends or out-hops its asker; and what the model says is granted, and allowed, is.
 """
 
-# A key is read out of the library here, to be given to the model; and what JSON holds has no types to be strict about.
-# pyright: basic
 import json
 from collections import Counter
 from random import Random

@@ -1,8 +1,5 @@
 """Two verifiers that share no code give the same reasons, whatever the chain, the call and the state."""
 
-# A key and lists are read out of the library here, to be compared or given to the other verifier.
-# pyright: reportPrivateUsage=false
-
 import re
 from typing import Any, get_args
 

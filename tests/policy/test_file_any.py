@@ -36,9 +36,9 @@ VALUE: st.SearchStrategy[Any] = st.recursive(
 
 def toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{quoted(name)} = {toml(one)}" for name, one in value.items()) + "}"  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] # of anything
+        return "{" + ", ".join(f"{quoted(name)} = {toml(one)}" for name, one in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(map(toml, value)) + "]"  # pyright: ignore[reportUnknownArgumentType] # of anything
+        return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, str):
         return quoted(value)
     if isinstance(value, bool):

@@ -85,7 +85,7 @@ def shape(held: Any) -> Any:
     if isinstance(held, Wire):
         return type(held).__name__, [shape(getattr(held, field)) for field in held.__struct_fields__]
     if isinstance(held, tuple):
-        return list(map(shape, held))  # pyright: ignore[reportUnknownArgumentType] # of anything
+        return list(map(shape, held))
     return held
 
 

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from capx.store.lifecycle import diagram
 from capx_cli.main import COMMANDS
+from tests.labs.commands import served_commands
 from tests.labs.postgres import Server, binaries
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -184,7 +185,7 @@ def typed(asked: Iterable[Command], home: Path, server: Server | None = None) ->
             text = DATABASE.sub(lambda url: shlex.quote(server.url(url["name"], url["role"])), text)
         script += f"{text}\nlast=$?; echo '{end}'; (exit $last)\n"
     folder = [str(binaries())] if server is not None else []
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], *folder])
+    path = os.pathsep.join([str(served_commands()), str(Path(sys.executable).parent), os.environ["PATH"], *folder])
     kept = {name: value for name, value in os.environ.items() if name.startswith("COV")}
     folders = home / "tmp"
     folders.mkdir()

@@ -31,7 +31,7 @@ from capx_caveats import (
 )
 from capx_caveats.schema import BEYOND, block_schema
 from capx_cli.main import run
-from capx_cli.name_value import _PREFIXES  # pyright: ignore[reportPrivateUsage] # has no other list
+from capx_cli.name_value import _PREFIXES  # has no other list
 from tests.caveats.test_vocabulary import EVERYTHING, NOT_UNDERSTOOD
 from tests.labs import strategies
 from tests.reference import page
@@ -112,7 +112,7 @@ def test_every_verdict_that_a_constraint_can_give_is_shown() -> None:
 
 
 def passes(block: Any, schema: Draft202012Validator = SCHEMA) -> bool:
-    return schema.is_valid(block)  # pyright: ignore[reportUnknownMemberType] # half typed by its stub
+    return schema.is_valid(block)
 
 
 def why_not(block: Any) -> str | None:
@@ -287,8 +287,8 @@ def test_what_is_malformed_does_not_pass(block: Any) -> None:
 def nodes(form: Any) -> Iterator[tuple[list[Any], int]]:
     """Each place within nested arrays."""
     if isinstance(form, list):
-        for at, part in enumerate(form):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType] # JSON
-            yield form, at  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] # JSON
+        for at, part in enumerate(form):
+            yield form, at
             yield from nodes(part)
 
 

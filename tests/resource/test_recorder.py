@@ -315,7 +315,7 @@ def test_an_error_of_any_kind_ends_no_writer(
 
 def limit_length(store: SQLiteStore, length: int) -> None:
     """Make the store hold rows of up to `length` bytes; SQLite's own limit is a gigabyte."""
-    pool = store._pool  # pyright: ignore[reportPrivateUsage] # a gigabyte is more than a test can write
+    pool = store._pool  # a gigabyte is more than a test can write
     with pool.connection() as connection:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, length)
 

@@ -82,7 +82,7 @@ class Ponderous(set[bytes]):
 
 def test_threads_that_look_at_the_same_instant_are_told_apart() -> None:
     replay = Replay.process(clock=Clock(NOW - 1_000))
-    replay._seen = Ponderous()  # pyright: ignore[reportPrivateUsage] # widens the instant between look and burn
+    replay._seen = Ponderous()  # widens the instant between look and burn
     assert sum(race(20, lambda: replay.burn(b"r" * 16, NOW + 60, NOW))) == 1
 
 

@@ -644,12 +644,12 @@ class Looking(PolledView):
 
 def test_a_thread_waits_for_no_look_unless_it_is_told_to() -> None:
     looking = Looking()
-    looking._look_once()  # pyright: ignore[reportPrivateUsage] # the only look that does not wait
-    other = threading.Thread(target=looking._look_once)  # pyright: ignore[reportPrivateUsage] # the same
+    looking._look_once()  # the only look that does not wait
+    other = threading.Thread(target=looking._look_once)
     other.start()
     while looking.looks < 2:
         time.sleep(0.001)
-    looking._look_once()  # pyright: ignore[reportPrivateUsage] # the same
+    looking._look_once()
     assert looking.looks == 2
     looking.go.set()
     other.join()

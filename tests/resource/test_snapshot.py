@@ -271,7 +271,7 @@ def test_the_pages_of_a_feed_are_a_snapshot_for_a_verifier(saved: Saved) -> None
 def test_a_child_forked_amid_reading_reads_the_file_itself(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
     saved.feed.kill(node(1))
     saved.save()
-    reader = saved.snapshot._reader  # pyright: ignore[reportPrivateUsage] # to fork in the middle of reading
+    reader = saved.snapshot._reader  # to fork in the middle of reading
     take = reader.take
     verdicts: list[bool] = []
 

@@ -2,12 +2,10 @@
 
 import contextlib
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,13 +22,13 @@ from capx.server.waiting.askers import WAITERS, WAITERS_OF_ONE
 from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer, Granted, Pending, Refused
+from tests.labs.commands import COMMAND, plain_environment, run_command
 from tests.labs.inbox import REFUND
 from tests.labs.office import Office
 from tests.labs.waiting import until
 from tests.server.conftest import Served, serving
 
 JSON = "application/json"
-COMMAND = (sys.executable, "-m", "capx_cli.main")
 
 
 @pytest.fixture
@@ -80,12 +78,10 @@ def request_of(operator: RemoteAuthority, bundle: Bundle) -> str:
     return request.id
 
 
-def capx(office: Office, *args: str) -> "subprocess.CompletedProcess[str]":
+def capx(office: Office, *args: str) -> "subprocess.CompletedProcess[bytes]":
     """A command of an operator, in a process of its own."""
-    env = {**os.environ, "CAPX_HOME": str(office.home), "HOME": str(office.home.parent)}
-    return subprocess.run(
-        (*COMMAND, *args), env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
-    )
+    env = {**plain_environment(), "CAPX_HOME": str(office.home), "HOME": str(office.home.parent)}
+    return run_command(*args, env=env, timeout=60)
 
 
 def decide(office: Office, operator: RemoteAuthority, request: str, *, yes: bool = True) -> None:

@@ -127,7 +127,7 @@ def test_strangers_who_ask_for_pages_delay_no_open_stream() -> None:
             waiting.append(asyncio.create_task(feed.page(then, AT)))
             await asyncio.sleep(0)
             async with asyncio.timeout(10):
-                page = await feed._at_once(then)  # pyright: ignore[reportPrivateUsage]
+                page = await feed._at_once(then)
                 assert page.then == then
             authority.complete(authority.open(allow=["crm.read"]).id)
             async with asyncio.timeout(10):

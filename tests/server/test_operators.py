@@ -235,7 +235,7 @@ def test_decisions_are_found_by_what_they_were(both: Both) -> None:
     third = both.decide(opened.bundle, "crm.write", "Acme")
 
     def ids(**query: object) -> list[str]:
-        return [event.facts()["id"] for event in both.operations.find(**query)]  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        return [event.facts()["id"] for event in both.operations.find(**query)]  # type: ignore[arg-type]
 
     assert ids() == [first, second, third]
     assert ids(agent="child") == [second]
@@ -306,7 +306,7 @@ def test_what_cannot_be_meant_is_the_same_error(both: Both) -> None:
     assert "nothing is allowed: name at least one action" in refusals
     for settings in ({"tenant": "\n"}, {"purpose": ""}, {"expires": 1}, {"expires": "1000d"}):
         with pytest.raises(InvalidRequest):
-            both.operations.open(allow=["crm.read"], **settings)  # pyright: ignore[reportArgumentType]
+            both.operations.open(allow=["crm.read"], **settings)
     with pytest.raises(InvalidCaveat, match="is not a time"):
         both.operations.open(allow=["crm.read"], expires="soon")
     assert both.operations.tasks() == []

@@ -1,14 +1,12 @@
 """What an authority does by itself while it is served: end tasks in time, load root keys that changed."""
 
-import os
 import signal
-import subprocess
-import sys
 
 from capx.agent.authority_client import AuthorityClient
 from capx.authority.remote.client import RemoteAuthority
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
+from tests.labs.commands import plain_environment, run_command
 from tests.labs.waiting import until
 from tests.server.conftest import Served
 
@@ -26,11 +24,12 @@ def test_a_task_ends_by_the_clock_without_being_asked(served: Served) -> None:
 
 
 def test_root_keys_that_change_are_taken_anew(served: Served) -> None:
-    env = {**os.environ, "CAPX_HOME": str(served.home), "HOME": str(served.home.parent)}
+    env = {**plain_environment(), "CAPX_HOME": str(served.home), "HOME": str(served.home.parent)}
 
     def keys(*args: str) -> str:
-        command = (sys.executable, "-m", "capx_cli.main", "keys", *args)
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=True).stdout.strip()
+        done = run_command("keys", *args, env=env)
+        assert done.returncode == 0, done
+        return done.stdout.decode().strip()
 
     with RemoteAuthority(served.place) as remote:
         (old,) = remote.kids()

@@ -187,7 +187,7 @@ def test_a_query_and_its_fields_find_the_same(long: Authority) -> None:
     with pytest.raises(InvalidRequest, match="is not a tenant"):
         long.find(denied, tenant="\n")
     with pytest.raises(TypeError, match="colour"):
-        long.find(colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        long.find(colour="red")  # type: ignore[call-arg]
 
 
 def test_each_field_of_a_query_can_be_a_keyword() -> None:

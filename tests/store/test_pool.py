@@ -20,9 +20,9 @@ def store(postgres_store: PostgresStore) -> PostgresStore:
 
 def test_no_more_connections_are_opened_than_the_pool_may(postgres_url: str) -> None:
     store = PostgresStore(postgres_url, patience=0.5)
-    pool = store._pool  # pyright: ignore[reportPrivateUsage]
+    pool = store._pool
     pool.close(for_good=False)
-    pool._most = 2  # pyright: ignore[reportPrivateUsage]
+    pool._most = 2
     pool.begin()
     with store.read(), store.read(), pytest.raises(Unavailable, match="all 2 connections"):
         note(store)

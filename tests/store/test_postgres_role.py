@@ -393,7 +393,7 @@ def test_the_owner_records_for_every_audience(owner: PostgresStore) -> None:
 @pytest.mark.parametrize("how", ["SET ROLE {}", "SET SESSION AUTHORIZATION {}"])
 def test_a_resource_becomes_nobody_else(session: Connection, how: str, role: str) -> None:
     with pytest.raises(errors.InsufficientPrivilege):
-        session.execute(SQL(how).format(Identifier(role)))  # pyright: ignore[reportArgumentType]
+        session.execute(SQL(how).format(Identifier(role)))
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def open_files() -> list[str]:
 
 def limit_pages(store: SQLiteStore, pages: int) -> None:
     """Make the disk full, or roomy, for the connection that the store will use next; never below what it has."""
-    pool = store._pool  # pyright: ignore[reportPrivateUsage] # SQLite's own limit stands in for a full disk
+    pool = store._pool  # SQLite's own limit stands in for a full disk
     with pool.connection() as connection:
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
@@ -248,7 +248,7 @@ def test_knowledge_ages_while_a_deleted_wal_is_held(store: SQLiteStore, path: Pa
 
 @pytest.mark.parametrize("body", [b'{"x":"%s"}' % (b"x" * 60_000), b'{"x":%s%s}' % (b"[" * 3_000, b"]" * 3_000)])
 def test_what_a_store_can_never_hold_is_told_apart(store: SQLiteStore, body: bytes) -> None:
-    pool = store._pool  # pyright: ignore[reportPrivateUsage] # SQLite's limit of a gigabyte, made smaller
+    pool = store._pool  # SQLite's limit of a gigabyte, made smaller
     with pool.connection() as connection:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
     with pytest.raises(Unwritable), store.write() as transaction:

@@ -166,13 +166,13 @@ def test_a_bundle_is_sealed_to_its_own_key_only() -> None:
     with pytest.raises(InvalidRequest, match="could not use them"):
         bundle().sealed(to=SLIDES.public)
     with pytest.raises(KeyProblem, match=r"must be text: pass its public half, key\.public"):
-        bundle().sealed(to=PLANNER)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        bundle().sealed(to=PLANNER)  # type: ignore[arg-type]
     assert bundle().sealed(to=PLANNER.public).startswith("capxseal1_")
 
 
 def test_a_whole_task_is_not_taken_for_its_id() -> None:
     with pytest.raises(InvalidRequest, match=r"is the id of a task, and not a Bundle: pass task\.id"):
-        Bundle.unseal(bundle().sealed(), PLANNER, task=bundle())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        Bundle.unseal(bundle().sealed(), PLANNER, task=bundle())  # type: ignore[arg-type]
 
 
 def test_what_is_wrong_is_known_without_a_check() -> None:

@@ -1,8 +1,5 @@
 """Ended tokens are denied at the head: they burn nothing, and fill neither the log nor the memory."""
 
-# What a fork does to private state is seen only there.
-# pyright: reportPrivateUsage=false
-
 import asyncio
 import logging
 import threading

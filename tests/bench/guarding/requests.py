@@ -91,7 +91,7 @@ def _process_memory() -> Replay:
 def _warm(verifier: Verifier, who: str) -> Verifier:
     if who == FEED:
         # Its memory of presentations is one of this process, too.
-        verifier._replay, verifier._awaited = _process_memory(), None  # pyright: ignore[reportPrivateUsage]
+        verifier._replay, verifier._awaited = _process_memory(), None
     return verifier
 
 

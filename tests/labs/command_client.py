@@ -1,0 +1,65 @@
+"""Ask a command server for a command, in the time that an interpreter without `site` takes to start.
+
+As a program, `capx` in the folder of a server, it is the command: it passes signals on, and ends as the command ends.
+What serves, or writes to a terminal, starts an interpreter of its own. So does what the server refuses to run.
+
+It imports what is built in, and nothing else: `os` and `socket` take longer than all the rest.
+"""
+
+import _signal
+import _socket
+import marshal
+import posix
+import sys
+
+UNLIKE = 256
+"""The answer about a command for which an interpreter would have to start in another environment."""
+REAL = ("serve", "demo", "mcp")
+"""Commands that are servers, or start some."""
+PASSED_ON = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
+
+
+def ask(place: str, args: list[bytes], env: dict[bytes, bytes], folder: bytes, streams: list[int]) -> _socket.socket:
+    """Ask the server at this place; its answer, four bytes, comes when the command has ended."""
+    ignored = [int(number) for number in PASSED_ON if _signal.getsignal(number) is _signal.SIG_IGN]
+    umask = posix.umask(0o077)
+    posix.umask(umask)
+    body = marshal.dumps((args, env, folder, umask, ignored))
+    server = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    server.connect(place)
+    numbers = b"".join(number.to_bytes(4, sys.byteorder) for number in streams)
+    server.sendmsg([len(body).to_bytes(4, "little")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
+    server.sendall(body)
+    return server
+
+
+def how_it_ended(server: _socket.socket) -> int:
+    """Wait for the answer: an exit code, or the number of a signal below zero, or UNLIKE."""
+    answer = server.recv(4, _socket.MSG_WAITALL)
+    if len(answer) < 4:
+        raise ConnectionResetError("the command server has gone")
+    return int.from_bytes(answer, "little", signed=True)
+
+
+def main() -> None:
+    """Be the command."""
+    args = [text.encode(errors="surrogateescape") for text in sys.argv[1:]]
+    place = sys.argv[0].rpartition("/")[0] + "/asked"
+    code = UNLIKE
+    if not any(map(posix.isatty, range(3))) and not (set(sys.argv[1:2]) & set(REAL)):
+        server = ask(place, args, posix.environ, posix.getcwdb(), [0, 1, 2])
+        for number in PASSED_ON:
+            if _signal.getsignal(number) is not _signal.SIG_IGN:
+                _signal.signal(number, lambda received, _: server.send(bytes([received])))
+        code = how_it_ended(server)
+    if code == UNLIKE:
+        interpreter = sys.executable.encode()
+        posix.execve(interpreter, [interpreter, b"-m", b"capx_cli.main", *args], posix.environ)
+    if code < 0:
+        _signal.signal(-code, _signal.SIG_DFL)
+        posix.kill(posix.getpid(), -code)
+    posix._exit(code)
+
+
+if __name__ == "__main__":
+    main()

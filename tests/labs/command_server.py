@@ -1,0 +1,213 @@
+"""A process that has imported all commands, and forks for each one: `python -m tests.labs.command_server PLACE`.
+
+Most of what a command costs is the start of an interpreter. Here that is paid once, and each command is still a process
+of its own: what it changes is gone with it.
+
+Laws:
+
+- The server imports, and calls nothing: a command finds no cache that another one filled. It has no thread.
+- What an interpreter reads as it starts (PYTHON…, LANG, LC_…) cannot be set later. A command with other values than the
+  server's is not run; the answer is UNLIKE, and whoever asked starts an interpreter.
+- A command ends as an interpreter does: threads are waited for, `atexit` runs, and the streams are flushed. But its
+  modules are not taken down, which would take longer than everything else.
+- A command that leaves a thread, a descriptor or a changed environment behind says so, and ends with LEFT.
+- Whoever asks may send signals, a byte each. If they hang up, the command is killed.
+- When the standard input of the server ends, the server kills what runs, and ends.
+
+The commands of one server share the seed of hashes; each interpreter has its own.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import io
+import marshal
+import os
+import pkgutil
+import selectors
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import NoReturn
+
+from tests.labs.command_client import PASSED_ON, UNLIKE
+
+PACKAGES = ("capx_caveats", "capx", "capx_cli")
+FRAMEWORKS = ("capx.agent.langchain", "capx.guard.fastapi", "capx.guard.mcp.server", "capx.testing", "capx_cli.demo")
+"""What no command imports but those that start an interpreter anyway. It would take seconds."""
+AT_START = (b"PYTHON", b"LANG", b"LC_")
+LEFT = 99
+UNFLUSHED = 120
+"""What an interpreter ends with if it cannot write what is left in its streams."""
+Asked = tuple[list[bytes], dict[bytes, bytes], bytes, int, list[int]]
+"""Arguments, environment, folder, umask, and the signals that are ignored."""
+
+
+def import_all() -> None:
+    """Import what commands import. The collector leaves it alone, so that its memory stays shared."""
+    for name in PACKAGES:
+        for module in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
+            if not module.name.startswith(FRAMEWORKS):
+                importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()
+
+
+class CommandServer:
+    """Listens at a place, and runs `main` for each who asks."""
+
+    def __init__(self, place: str, main: Callable[[], object]) -> None:
+        self._main = main
+        self._own = _read_at_start(os.environb)
+        self._running: dict[socket.socket, tuple[int, int]] = {}
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(place)
+        self._listening.listen()
+        self._ready = selectors.DefaultSelector()
+        self._ready.register(0, selectors.EVENT_READ, self._end)
+        self._ready.register(self._listening, selectors.EVENT_READ, self._accept)
+
+    def serve(self) -> NoReturn:
+        """Run commands, until standard input ends."""
+        while True:
+            for key, _ in self._ready.select():
+                key.data()
+
+    def _accept(self) -> None:
+        asker, _ = self._listening.accept()
+        head, streams, _, _ = socket.recv_fds(asker, 4, 3)
+        with asker.makefile("rb") as reading:
+            asked: Asked = marshal.loads(reading.read(int.from_bytes(head, "little")))
+        if _read_at_start(asked[1]) != self._own:
+            _answer(asker, UNLIKE)
+        elif pid := os.fork():
+            ended = os.pidfd_open(pid)
+            self._running[asker] = pid, ended
+            self._ready.register(asker, selectors.EVENT_READ, lambda: self._pass_signal(asker))
+            self._ready.register(ended, selectors.EVENT_READ, lambda: self._tell_end(asker))
+        else:
+            self._close()
+            asker.close()
+            _become(asked, streams)
+            _end_as_interpreter(self._main)
+        for stream in streams:
+            os.close(stream)
+
+    def _pass_signal(self, asker: socket.socket) -> None:
+        if asker in self._running:
+            sent = asker.recv(1)
+            if not sent:
+                self._ready.unregister(asker)
+            os.kill(self._running[asker][0], sent[0] if sent else signal.SIGKILL)
+
+    def _tell_end(self, asker: socket.socket) -> None:
+        pid, ended = self._running.pop(asker)
+        _, status = os.waitpid(pid, 0)
+        self._ready.unregister(ended)
+        os.close(ended)
+        with contextlib.suppress(KeyError):
+            self._ready.unregister(asker)
+        _answer(asker, os.waitstatus_to_exitcode(status))
+
+    def _end(self) -> None:
+        for pid, _ in self._running.values():
+            os.kill(pid, signal.SIGKILL)
+        os._exit(0)
+
+    def _close(self) -> None:
+        """Close what is the server's, in a child."""
+        self._ready.close()
+        self._listening.close()
+        for asker, (_, ended) in self._running.items():
+            asker.close()
+            os.close(ended)
+
+
+def _read_at_start(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    return {name: value for name, value in env.items() if name.startswith(AT_START)}
+
+
+def _answer(asker: socket.socket, code: int) -> None:
+    with asker, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        asker.sendall(code.to_bytes(4, "little", signed=True))
+
+
+def _become(asked: Asked, streams: list[int]) -> None:
+    """Be the process that was asked for, as an interpreter has made it when it calls `main`."""
+    args, env, folder, umask, ignored = asked
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.setpgid(0, 0)
+    os.environb.clear()
+    os.environb.update(env)
+    time.tzset()
+    os.umask(umask)
+    os.chdir(folder)
+    for passed in PASSED_ON:
+        by_default = signal.default_int_handler if passed == signal.SIGINT else signal.SIG_DFL
+        signal.signal(passed, signal.SIG_IGN if passed in ignored else by_default)
+    sys.argv[1:] = map(os.fsdecode, args)
+    sys.path[0] = os.fsdecode(folder)
+    for name, mode in (("stdin", "rb"), ("stdout", "wb"), ("stderr", "wb")):
+        own: io.TextIOWrapper = getattr(sys, name)
+        raw = open(own.fileno(), mode, closefd=False)  # noqa: SIM115 - a descriptor, open as long as the process
+        new = io.TextIOWrapper(raw, own.encoding, own.errors, "\n", line_buffering=own.line_buffering)
+        setattr(sys, name, new)
+        setattr(sys, f"__{name}__", new)
+
+
+def _end_as_interpreter(main: Callable[[], object]) -> NoReturn:
+    before, env = _descriptors(), dict(os.environb)
+    code, interrupted = _run(main)
+    threading._shutdown()  # type: ignore[attr-defined] # what an interpreter calls, and nothing public does
+    atexit._run_exitfuncs()
+    left = [f"thread {each.name}" for each in threading.enumerate() if each is not threading.main_thread()]
+    left += [f"descriptor {number}" for number in _descriptors() - before]
+    left += ["another environment"] if os.environb != env else []
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            code = UNFLUSHED
+    if left:
+        os.write(2, f"left behind: {', '.join(left)}\n".encode())
+        code = LEFT
+    if interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(code)
+
+
+def _run(main: Callable[[], object]) -> tuple[int, bool]:
+    """Return the exit code, and whether the end is that of an interrupt."""
+    try:
+        main()
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return (end.code or 0) & 0xFF, False
+        print(end.code, file=sys.stderr)  # noqa: T201
+        return 1, False
+    except BaseException as error:  # noqa: BLE001 - what an interpreter does with all of them
+        sys.excepthook(type(error), error, error.__traceback__)
+        return 1, isinstance(error, KeyboardInterrupt)
+    return 0, False
+
+
+def _descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208 - quicker, before and after each command
+
+
+if __name__ == "__main__":
+    import_all()
+    from capx_cli.main import main
+
+    # Ctrl-C is for whoever asks.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = CommandServer(sys.argv[1], main)
+    print("up", flush=True)  # noqa: T201
+    server.serve()
