@@ -188,7 +188,8 @@ def run(args: Sequence[str]) -> int:
 
 def _let_go_of_output() -> None:
     """Drop what cannot be written: Python would complain again when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _invoke(args: Sequence[str]) -> int:

@@ -218,8 +218,8 @@ def test_the_example_of_a_command_does_what_it_says(name: str, prepared: Path, s
         (folder / "witness.vkey").write_text(witness.key.note_key.text())
         text = text.replace("https://witness.example", witness.url)
     if name in {"serve", "requests watch", "ledger tail"}:
-        # It goes on until somebody ends it, in order, and on a port that nobody has.
-        text = f"timeout --signal=INT --preserve-status 5 {text.replace(':8411', ':0')}"
+        # It goes on until somebody ends it, in order and once, and on a port that nobody has.
+        text = f"timeout --foreground --signal=INT --preserve-status 5 {text.replace(':8411', ':0')}"
     try:
         done = shell(GIVEN, text.replace(SERVICE, service), folder=folder, commands=OWN_COMMANDS)
     finally:

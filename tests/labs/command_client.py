@@ -14,7 +14,7 @@ import sys
 
 UNLIKE = 256
 """The answer about a command for which an interpreter would have to start in another environment."""
-REAL = ("serve", "demo", "mcp")
+REAL = (["serve"], ["demo"], ["mcp"])
 """Commands that are servers, or start some."""
 PASSED_ON = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 
@@ -41,12 +41,21 @@ def how_it_ended(server: _socket.socket) -> int:
     return int.from_bytes(answer, "little", signed=True)
 
 
+def _is_special(stream: int) -> bool:
+    """Whether it is a terminal, or closed."""
+    try:
+        posix.fstat(stream)
+    except OSError:
+        return True
+    return posix.isatty(stream)
+
+
 def main() -> None:
     """Be the command."""
     args = [text.encode(errors="surrogateescape") for text in sys.argv[1:]]
     place = sys.argv[0].rpartition("/")[0] + "/asked"
     code = UNLIKE
-    if not any(map(posix.isatty, range(3))) and not (set(sys.argv[1:2]) & set(REAL)):
+    if sys.argv[1:2] not in REAL and not any(map(_is_special, range(3))):
         server = ask(place, args, posix.environ, posix.getcwdb(), [0, 1, 2])
         for number in PASSED_ON:
             if _signal.getsignal(number) is not _signal.SIG_IGN:

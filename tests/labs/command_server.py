@@ -10,7 +10,8 @@ Laws:
   server's is not run; the answer is UNLIKE, and whoever asked starts an interpreter.
 - A command ends as an interpreter does: threads are waited for, `atexit` runs, and the streams are flushed. But its
   modules are not taken down, which would take longer than everything else.
-- A command that leaves a thread, a descriptor or a changed environment behind says so, and ends with LEFT.
+- A command that leaves a thread, a descriptor or a changed environment behind says so, and ends with LEFT. It may
+  forget the size of the terminal.
 - Whoever asks may send signals, a byte each. If they hang up, the command is killed.
 - When the standard input of the server ends, the server kills what runs, and ends.
 
@@ -153,26 +154,29 @@ def _become(asked: Asked, streams: list[int]) -> None:
         signal.signal(passed, signal.SIG_IGN if passed in ignored else by_default)
     sys.argv[1:] = map(os.fsdecode, args)
     sys.path[0] = os.fsdecode(folder)
-    for name, mode in (("stdin", "rb"), ("stdout", "wb"), ("stderr", "wb")):
+    for name in ("stdin", "stdout", "stderr"):
         own: io.TextIOWrapper = getattr(sys, name)
-        raw = open(own.fileno(), mode, closefd=False)  # noqa: SIM115 - a descriptor, open as long as the process
-        new = io.TextIOWrapper(raw, own.encoding, own.errors, "\n", line_buffering=own.line_buffering)
+        raw = io.FileIO(own.fileno(), "r" if name == "stdin" else "w", closefd=False)
+        raw.name = f"<{name}>"
+        buffered = io.BufferedReader(raw) if name == "stdin" else io.BufferedWriter(raw)
+        new = io.TextIOWrapper(buffered, own.encoding, own.errors, "\n", line_buffering=own.line_buffering)
         setattr(sys, name, new)
         setattr(sys, f"__{name}__", new)
 
 
 def _end_as_interpreter(main: Callable[[], object]) -> NoReturn:
-    before, env = _descriptors(), dict(os.environb)
+    before, env = _descriptors(), _environment()
     code, interrupted = _run(main)
     threading._shutdown()  # type: ignore[attr-defined] # what an interpreter calls, and nothing public does
     atexit._run_exitfuncs()
     left = [f"thread {each.name}" for each in threading.enumerate() if each is not threading.main_thread()]
     left += [f"descriptor {number}" for number in _descriptors() - before]
-    left += ["another environment"] if os.environb != env else []
+    left += ["another environment"] if _environment() != env else []
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:
+        except (OSError, ValueError) as error:
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
             code = UNFLUSHED
     if left:
         os.write(2, f"left behind: {', '.join(left)}\n".encode())
@@ -198,8 +202,14 @@ def _run(main: Callable[[], object]) -> tuple[int, bool]:
     return 0, False
 
 
+def _environment() -> dict[bytes, bytes]:
+    return {name: value for name, value in os.environb.items() if name not in {b"COLUMNS", b"LINES"}}
+
+
 def _descriptors() -> set[int]:
-    return {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208 - quicker, before and after each command
+    listed = os.listdir("/proc/self/fd")  # noqa: PTH208 - quicker, before and after each command
+    # The list itself was read by one that is closed again.
+    return {int(name) for name in listed if os.path.lexists(f"/proc/self/fd/{name}")}
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def run_command(
     """
     done = None
     if command == COMMAND and not NIGHTLY:
-        done = _served(*args, env=env, cwd=cwd, given=given, timeout=timeout)
+        done = ask_server(served_commands() / "asked", *args, env=env, cwd=cwd, given=given, timeout=timeout)
     return done or subprocess.run(
         (*command, *args),
         capture_output=True,
@@ -81,11 +81,16 @@ def run_command(
     )
 
 
-def _served(
-    *args: str, env: Mapping[str, str], cwd: Path | None, given: bytes | None, timeout: float
+def ask_server(
+    place: Path,
+    *args: str,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    given: bytes | None = None,
+    timeout: float = 30,
 ) -> "subprocess.CompletedProcess[bytes] | None":
-    """Run it by the server, unless it refuses."""
-    place, words = str(served_commands() / "asked"), [*map(os.fsencode, args)]
+    """Have the server at this place run a command to its end; None if it refuses."""
+    words = [*map(os.fsencode, args)]
     variables = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as kept:
@@ -97,7 +102,7 @@ def _served(
             giving.write(given or b"")
             giving.seek(0)
             streams = [each.fileno() for each in (giving, writing, noting)]
-            asked = command_client.ask(place, words, variables, os.fsencode(cwd or Path.cwd()), streams)
+            asked = command_client.ask(str(place), words, variables, os.fsencode(cwd or Path.cwd()), streams)
         kept.callback(asked.close)
         ready = kept.enter_context(selectors.DefaultSelector())
         for each in (out, err, asked):

@@ -31,6 +31,9 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 
+from capx.crypto.base64url import b64u
+from capx.intents.epoch import new_epoch
+from capx.store.log import GENESIS
 from capx.store.postgres.store import PostgresStore
 
 OWNER = "capx_owner"
@@ -38,6 +41,39 @@ OWNER = "capx_owner"
 ADMIN = "postgres"
 """A superuser."""
 _NUMBERS = itertools.count(1)
+_CUT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+    "AND datname = current_database()"
+)
+"""Ends whoever is connected, but the one who says so."""
+_EMPTIED = """
+DO $$ BEGIN
+    EXECUTE (SELECT 'TRUNCATE ' || string_agg(format('capx.%I', tablename), ', ') || ' RESTART IDENTITY'
+             FROM pg_tables WHERE schemaname = 'capx');
+END $$;
+INSERT INTO capx.version VALUES (1, 1);
+INSERT INTO capx.forgotten VALUES (1, 0);
+"""
+"""Leaves the rows of a new store, but for its head."""
+_SHAPE = """
+SELECT md5(string_agg(part, ' ' ORDER BY part)) FROM (
+    SELECT concat(nspname, nspacl, nspowner) FROM pg_namespace WHERE nspname !~ '^pg_'
+    UNION ALL SELECT concat(relname, relkind, relacl, relowner, reloptions, relnatts) FROM pg_class
+        WHERE relnamespace IN ('capx'::regnamespace, 'public'::regnamespace)
+    UNION ALL SELECT concat(attrelid::regclass, attname, atttypid, attnotnull, attacl) FROM pg_attribute
+        JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'capx'::regnamespace
+    UNION ALL SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class c ON c.oid = indrelid
+        WHERE relnamespace = 'capx'::regnamespace
+    UNION ALL SELECT concat(proname, prosrc, proacl, proowner, proconfig) FROM pg_proc
+        WHERE pronamespace IN ('capx'::regnamespace, 'public'::regnamespace)
+    UNION ALL SELECT concat(tgrelid::regclass, tgname, tgenabled, pg_get_triggerdef(t.oid)) FROM pg_trigger t
+        WHERE NOT tgisinternal
+    UNION ALL SELECT concat(conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
+        WHERE connamespace = 'capx'::regnamespace
+    UNION ALL SELECT setconfig::text FROM pg_db_role_setting
+        WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+) AS parts (part)
+"""
 
 
 def binaries() -> Path:
@@ -76,6 +112,8 @@ class Server:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._given_back: list[str] = []
+        self._emptied: list[str] = []
+        self._shape = ""
         self.port = _free_port()
         if self._user is not None:
             os.chown(self.folder, self._user, pwd.getpwuid(self._user).pw_gid)
@@ -179,15 +217,41 @@ class Server:
         """Empty a database for the next one who asks, whoever is connected: to make one takes ten times as long."""
         with closing(self.admin(database)) as connection:
             connection.execute("SET default_transaction_read_only = off")
-            connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
-                "AND datname = current_database()"
-            )
+            connection.execute(_CUT)
             connection.execute("DROP SCHEMA IF EXISTS capx, public CASCADE")
             connection.execute("CREATE SCHEMA public AUTHORIZATION pg_database_owner")
             connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
             connection.execute(SQL("ALTER DATABASE {} RESET ALL").format(Identifier(database)))
         self._given_back.append(database)
+
+    def store(self) -> str:
+        """The name of a database of the owner's that holds an empty store, new or emptied."""
+        if self._emptied:
+            return self._emptied.pop()
+        name = self.database()
+        PostgresStore.create(self.url(name)).close()
+        if not self._shape:
+            with closing(self.admin(name)) as connection:
+                self._shape = _shape(connection)
+        return name
+
+    def give_back_store(self, database: str) -> None:
+        """Empty a store for the next one who asks: it takes a fifth of the time that a new one takes.
+
+        If somebody changed more than rows, such as a right, a function or a setting, nobody gets this store.
+        """
+        with closing(self.admin(database)) as connection:
+            connection.execute("SET default_transaction_read_only = off")
+            connection.execute(_CUT)
+            untouched = _shape(connection) == self._shape
+            if untouched:
+                connection.execute(_EMPTIED, prepare=False)
+                epoch = new_epoch(b64u(os.urandom(16)), int(time.time()))
+                connection.execute("INSERT INTO capx.head VALUES (1, %s, 0, %s, 0, 0)", (epoch, GENESIS))
+        if untouched:
+            self._emptied.append(database)
+        else:
+            self.give_back(database)
 
     @property
     def _data(self) -> Path:
@@ -220,6 +284,11 @@ class Server:
         if self._user is None:
             return {}
         return {"user": self._user, "group": pwd.getpwuid(self._user).pw_gid, "extra_groups": []}
+
+
+def _shape(connection: psycopg.Connection[tuple[Any, ...]]) -> str:
+    """All of a database but its rows: what it has, how it is made, and who may do what."""
+    return str(connection.execute(_SHAPE).fetchone())
 
 
 def _send(what: signal.Signals, *pids: int) -> None:
@@ -276,8 +345,14 @@ def postgres_database(postgres_server: Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: Server, postgres_database: str) -> str:
-    """The URL of a database that holds a new store, for the store's owner."""
-    url = postgres_server.url(postgres_database)
-    PostgresStore.create(url).close()
-    return url
+def postgres_store_name(postgres_server: Server) -> Iterator[str]:
+    """The name of a database in the shared server that holds an empty store."""
+    name = postgres_server.store()
+    yield name
+    postgres_server.give_back_store(name)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Server, postgres_store_name: str) -> str:
+    """The URL of a database that holds an empty store, for the store's owner."""
+    return postgres_server.url(postgres_store_name)

@@ -20,7 +20,7 @@ from capx.ledger.note_keys import LedgerKey
 from capx.resource.connection import PLACES, Connection, connect, connect_from_env
 from capx.resource.feed.client import FeedSource
 from capx.resource.replay import Replay
-from capx.store.factory import create_store
+from capx.store.factory import create_store, open_store
 from capx.store.protocols import Store
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
@@ -55,11 +55,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield made
         made.close()
         return
-    database = shared_server().database()
-    made = create_store(shared_server().url(database))
+    database = shared_server().store()
+    made = open_store(shared_server().url(database))
     yield made
     made.close()
-    shared_server().give_back(database)
+    shared_server().give_back_store(database)
 
 
 @pytest.fixture

@@ -53,8 +53,8 @@ def owner(postgres_url: str) -> Iterator[PostgresStore]:
 
 
 @pytest.fixture
-def roles(postgres_server: Server, postgres_database: str, owner: PostgresStore) -> Iterator[Roles]:
-    made = Roles(postgres_server, postgres_database)
+def roles(postgres_server: Server, postgres_store_name: str, owner: PostgresStore) -> Iterator[Roles]:
+    made = Roles(postgres_server, postgres_store_name)
     yield made
     made.end()
 

@@ -49,10 +49,10 @@ _BODIES = st.lists(st.tuples(_NAMES, _VALUES), max_size=4).map(
 
 
 def test_whatever_a_role_may_record_can_be_restored(
-    postgres_server: Server, postgres_database: str, postgres_url: str, tmp_path: Path
+    postgres_server: Server, postgres_store_name: str, postgres_url: str, tmp_path: Path
 ) -> None:
     now, recorded = int(time.time()), 0
-    roles = Roles(postgres_server, postgres_database)
+    roles = Roles(postgres_server, postgres_store_name)
     owner, crm = PostgresStore(postgres_url), PostgresStore(roles.url(roles.make("crm")))
 
     @settings(max_examples=repeated(3_000), deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
@@ -84,11 +84,11 @@ def test_whatever_a_role_may_record_can_be_restored(
 
 
 def test_what_is_read_at_once_is_what_is_read_field_by_field(
-    postgres_server: Server, postgres_database: str, postgres_url: str
+    postgres_server: Server, postgres_store_name: str, postgres_url: str
 ) -> None:
     plain = "SELECT ids[1], tasks[1], audiences[1] FROM capx.plain_facts(ARRAY[%s::text])"
     PostgresStore(postgres_url).close()
-    with postgres_server.admin(postgres_database) as connection:
+    with postgres_server.admin(postgres_store_name) as connection:
 
         @settings(max_examples=repeated(3_000), deadline=None, database=None)
         @given(body=_BODIES, id_=st.sampled_from(['"a"', '""', "null", "1", '"\\u0061"', '"\\u0000"', "[]", '"[[["']))

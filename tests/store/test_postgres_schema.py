@@ -143,9 +143,9 @@ UNION ALL SELECT 'rights', nspname, nspacl::text FROM pg_namespace WHERE nspname
 
 
 def test_a_migrated_store_keeps_rows_marks_and_roles(
-    postgres_server: Server, postgres_database: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_server: Server, postgres_store_name: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    role, other = f"crm_of_{postgres_database}", f"slides_of_{postgres_database}"
+    role, other = f"crm_of_{postgres_store_name}", f"slides_of_{postgres_store_name}"
     body = b'{"task":"t","audience":"crm","expires":9000000000,"allow":["\\u0000"],"ids":["%s","%s"]}' % (
         b64u(b"i" * 16).encode(),
         b64u(b"c" * 16).encode(),
@@ -160,7 +160,7 @@ def test_a_migrated_store_keeps_rows_marks_and_roles(
         operator.execute(role_sql("crm", role).encode())
         operator.execute(role_sql("slides", other).encode())
         operator.execute(f"REVOKE EXECUTE ON FUNCTION {FOR_RESOURCES[5]} FROM {other}".encode())
-    with contextlib.closing(PostgresStore(postgres_server.url(postgres_database, role))) as crm:
+    with contextlib.closing(PostgresStore(postgres_server.url(postgres_store_name, role))) as crm:
         assert crm.spend(by, spends, now=NOW).totals == (Decimal(1),)
     be_next(monkeypatch)
     assert migrate(postgres_url) == (1, 2)
@@ -170,7 +170,7 @@ def test_a_migrated_store_keeps_rows_marks_and_roles(
         found = reading.minted(b64u(b"c" * 16))
         assert found is not None
         assert found.body == body
-    with contextlib.closing(PostgresStore(postgres_server.url(postgres_database, role))) as crm:
+    with contextlib.closing(PostgresStore(postgres_server.url(postgres_store_name, role))) as crm:
         assert crm.spend(payer(capability=b"c" * 16), spends, now=NOW).totals == (Decimal(2),)
         assert crm.give_back(by, decision="d.1", reason="x", now=NOW) == (Paid(b64u(b"n" * 16), "calls", Decimal(1)),)
     with admin(postgres_server, postgres_url) as operator:

@@ -233,12 +233,12 @@ class Reader:
 
 
 def test_an_identity_column_loses_late_commits_a_counter_not(
-    postgres_server: Server, postgres_url: str, postgres_database: str
+    postgres_server: Server, postgres_url: str, postgres_store_name: str
 ) -> None:
     with (
-        closing(postgres_server.admin(postgres_database)) as first,
-        closing(postgres_server.admin(postgres_database)) as second,
-        closing(postgres_server.admin(postgres_database)) as third,
+        closing(postgres_server.admin(postgres_store_name)) as first,
+        closing(postgres_server.admin(postgres_store_name)) as second,
+        closing(postgres_server.admin(postgres_store_name)) as third,
     ):
         first.execute("CREATE TABLE public.numbered (number bigint GENERATED ALWAYS AS IDENTITY, what text)")
         reader = Reader(third)
