@@ -41,6 +41,7 @@ from capx_caveats import (
     allow,
     encode_block,
 )
+from tests.labs.enumerations import each_case
 
 YES, NO, CANNOT = True, False, None
 
@@ -273,13 +274,13 @@ ABOUT_ABSENCE: dict[AnyConstraint, Judgement] = {
 }
 
 
-@pytest.mark.parametrize(("constraint", "value", "verdict"), CASES, ids=lambda part: repr(part)[:60])
+@each_case(("constraint", "value", "verdict"), CASES)
 def test_a_constraint_says_yes_no_or_cannot_judge(constraint: AnyConstraint, value: Value, verdict: Judgement) -> None:
     assert constraint.judge(value) is verdict
     assert Not(constraint).judge(value) is (None if verdict is None else not verdict)
 
 
-@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=lambda constraint: repr(constraint)[:60])
+@each_case("constraint", CONSTRAINTS)
 def test_only_absent_judges_what_is_missing(constraint: AnyConstraint) -> None:
     if constraint.about_absence:
         assert constraint.judge(MISSING) is not None
@@ -293,7 +294,7 @@ def test_absent_within_others_follows_kleene(constraint: AnyConstraint) -> None:
     assert constraint.judge(MISSING) is ABOUT_ABSENCE[constraint]
 
 
-@pytest.mark.parametrize("constraint", CONSTRAINTS, ids=lambda constraint: repr(constraint)[:60])
+@each_case("constraint", CONSTRAINTS)
 def test_every_constraint_reads_back_and_says_what_it_demands(constraint: AnyConstraint) -> None:
     assert encode_block((allow(action("a.read", x=constraint)),))
     assert constraint.sentence()

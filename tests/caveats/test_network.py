@@ -31,6 +31,7 @@ from capx_caveats import (
     url,
     where,
 )
+from tests.labs.enumerations import each_case
 
 YES, NO, CANNOT = True, False, None
 
@@ -240,13 +241,13 @@ def brief(part: object) -> str:
     return ascii(part)[:60]
 
 
-@pytest.mark.parametrize(("constraint", "value", "verdict"), CASES, ids=brief)
+@each_case(("constraint", "value", "verdict"), CASES, ids=brief)
 def test_a_constraint_says_yes_no_or_cannot_judge(constraint: AnyConstraint, value: Value, verdict: Judgement) -> None:
     assert constraint.judge(value) is verdict
     assert Not(constraint).judge(value) is (None if verdict is None else not verdict)
 
 
-@pytest.mark.parametrize("bad", UNJUDGEABLE_URLS, ids=brief)
+@each_case("bad", UNJUDGEABLE_URLS, ids=brief)
 def test_no_spelling_passes_by_being_denied(bad: str) -> None:
     for denied in (
         url("evil.com"),
@@ -304,7 +305,7 @@ HOSTS_THAT_CANNOT_BE_MEANT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("bad", HOSTS_THAT_CANNOT_BE_MEANT, ids=brief)
+@each_case("bad", HOSTS_THAT_CANNOT_BE_MEANT, ids=brief)
 def test_a_pattern_that_no_host_can_meet_is_not_built(bad: str) -> None:
     for build in (host, url):
         with pytest.raises(InvalidCaveat):

@@ -39,6 +39,7 @@ from capx_caveats import (
     where,
     within,
 )
+from tests.labs.enumerations import each_case
 from tests.labs.own_constraints import Near, Odd
 
 FACTS = Facts(Call("a.read", {"x": 1}, tenant="Acme"), now=1000, age=0.0)
@@ -199,7 +200,7 @@ NOT_UNDERSTOOD = {
 }
 
 
-@pytest.mark.parametrize("block", NOT_UNDERSTOOD.values(), ids=list(NOT_UNDERSTOOD))
+@each_case("block", NOT_UNDERSTOOD.values())
 def test_what_is_not_understood_stands_and_refuses(block: bytes) -> None:
     assert len(block) <= 4096
     (caveat,) = DEFAULT.decode(block)
@@ -209,7 +210,7 @@ def test_what_is_not_understood_stands_and_refuses(block: bytes) -> None:
     assert refusal.code == "not_understood"
 
 
-@pytest.mark.parametrize("block", NOT_UNDERSTOOD.values(), ids=list(NOT_UNDERSTOOD))
+@each_case("block", NOT_UNDERSTOOD.values())
 def test_what_is_not_understood_among_others_is_refused(block: bytes) -> None:
     among = b'[["tenant","Acme"],' + block[1:] if block.startswith(b"[[") else block
     assert any(type(caveat) is NotUnderstood for caveat in DEFAULT.decode(among))

@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from capx.errors import CapxError, ConfigurationProblem, InvalidCaveat, InvalidR
 from capx.guard.asgi.guard import ASGIGuard
 from capx.guard.fastapi.guard import FastAPIGuard
 from capx.tokens.capability import mint
+from tests.labs.enumerations import each_case
 
 CALL = capx.ToolCall("crm.read")
 NO_TIME: list[Any] = [
@@ -103,21 +105,18 @@ def refusal(give: Callable[[], object], *kinds: type[CapxError]) -> str:
     return said
 
 
-@pytest.mark.parametrize("given", NO_TIME, ids=lambda given: type(given).__name__)
-@pytest.mark.parametrize("place", INSTANTS)
+@each_case(("place", "given"), product(INSTANTS, NO_TIME))
 def test_no_instant_that_is_no_time_is_taken(lab: Lab, bundle: capx.Bundle, place: str, given: Any) -> None:
     refusal(lambda: INSTANTS[place](lab, bundle, given), InvalidRequest)
 
 
-@pytest.mark.parametrize("given", NO_TIME, ids=lambda given: type(given).__name__)
-@pytest.mark.parametrize("place", SECONDS)
+@each_case(("place", "given"), product(SECONDS, NO_TIME))
 def test_no_length_that_is_no_time_is_taken(lab: Lab, bundle: capx.Bundle, place: str, given: Any) -> None:
     said = refusal(lambda: SECONDS[place](lab, bundle, given), InvalidRequest)
     assert "must be a number of seconds from 0, such as 30, not " in said
 
 
-@pytest.mark.parametrize("given", NO_TIME, ids=lambda given: type(given).__name__)
-@pytest.mark.parametrize("place", SETTINGS)
+@each_case(("place", "given"), product(SETTINGS, NO_TIME))
 def test_no_setting_that_is_no_time_is_taken(lab: Lab, bundle: capx.Bundle, place: str, given: Any) -> None:
     refusal(lambda: SETTINGS[place](lab, bundle, given), ConfigurationProblem)
 

@@ -17,6 +17,7 @@ from capx.tokens.capability import Capability, Token, mint
 from capx.verify.decision import STATUS
 from capx.verify.verifier import Verifier
 from capx_caveats import DEFAULT, Call, Caveat, Hop, Presented, encode_block
+from tests.labs.enumerations import each_case
 from tests.labs.lab import Deaths
 from tests.models import naive
 from tests.project.vectors import decisions, generate
@@ -100,7 +101,7 @@ def test_every_reason_is_told_by_some_case() -> None:
     assert {code for case in CASES for code in case["expected"]} == STATUS.keys() - {"budget_exhausted"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+@each_case("case", CASES, ids=lambda case: case["name"])
 def test_the_verifier_decides_as_the_specification_does(case: dict[str, Any]) -> None:
     keys = (AudienceKey(kid, case["audience"], bytes.fromhex(key)) for kid, key in case["keys"].items())
     verifier = Verifier(
@@ -117,7 +118,7 @@ def test_the_verifier_decides_as_the_specification_does(case: dict[str, Any]) ->
     assert decision.allowed == (case["expected"] == [])
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+@each_case("case", CASES, ids=lambda case: case["name"])
 def test_the_naive_verifier_decides_as_the_specification_does(case: dict[str, Any]) -> None:
     seen = None if case["seen"] is None else list(map(base64url.unb64u, case["seen"]))
     liveness = known(case)

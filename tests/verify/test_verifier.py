@@ -42,6 +42,7 @@ from capx_caveats import (
     tenant,
     where,
 )
+from tests.labs.enumerations import each_case
 from tests.labs.lab import (
     KEY,
     NONCES,
@@ -78,7 +79,7 @@ STEPS = {
 SUBSETS = list(joined.from_iterable(combinations(STEPS, size) for size in range(len(STEPS) + 1)))
 
 
-@pytest.mark.parametrize("defects", SUBSETS, ids="+".join)
+@each_case("defects", SUBSETS, ids="+".join)
 def test_the_steps_go_in_order_and_the_first_refusal_is_told(defects: tuple[str, ...]) -> None:
     lab = Lab()
     capability = minted(audience="slides" if "audience" in defects else "crm")
