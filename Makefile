@@ -1,4 +1,4 @@
-# make demo | test | frameworks | nightly | check | docs | bench | bench-docs | fuzz | mutants | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
+# make demo | test | quick | frameworks | nightly | check | docs | bench | bench-docs | fuzz | mutants | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 PEERS := $(VENV)-peers
@@ -11,13 +11,18 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Modules are compiled once, and not by each of the thousands of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test frameworks nightly check docs bench bench-docs fuzz mutants clean
+.PHONY: demo test quick frameworks nightly check docs bench bench-docs fuzz mutants clean
 
 demo: $(VENV)/.demo
 	$(BIN)/capx demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+
+# The rooms that need no process, in less than a minute.
+quick: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder tests/caveats tests/crypto tests/tokens \
+		tests/verify tests/intents tests/policy tests/api tests/ledger tests/proof
 
 # Adapters with the oldest versions of their frameworks that they take, a client of mcp 1, and servers and a client of npm.
 # With the newest versions, `make test` runs them.
@@ -29,7 +34,9 @@ frameworks: $(VENV)/.dev $(FLOORS)/.installed $(MCP_1)/.installed $(NPM)/.instal
 		$(BIN)/python -m pytest tests/cli/test_mcp_1_client.py tests/cli/test_mcp_npm.py
 
 # What only repeats (examples, kills, enumerations: tests/labs/counts.py) runs a tenth as often in `make test`, and in full
-# here, with the coverage, which takes long because the tests start many processes; then each fuzz target for NIGHTLY_SECONDS, then all mutants. Some hours on two cores.
+# here. What is marked `nightly` runs here alone: whole runs of the benchmark. Each command of a test starts an interpreter,
+# which in `make test` a server of commands forks (tests/labs/command_server.py). All this with the coverage; then each fuzz
+# target for NIGHTLY_SECONDS, then all mutants. Some hours on two cores.
 NIGHTLY_SECONDS ?= 600
 nightly: $(VENV)/.dev $(VENV)/.mutants
 	NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --cov --cov-report=term

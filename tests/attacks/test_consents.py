@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from capx.authority.requests.verdict import Verdict
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted, Pending
 from capx_caveats import JSON
+from tests.labs.commands import plain_environment, warm_python
 from tests.labs.office import Office
 from tests.labs.postgres import shared_server
 from tests.labs.processes import ended_with_test
@@ -92,20 +94,19 @@ class World:
 
     def race(self, bundle: Bundle, count: int = 16, *, action: str = "billing.refund") -> int:
         """How many calls so many processes are allowed, each of which tries three times."""
-        racers = self._services(bundle, count, action)
+        racers = self._services(warm_python(), bundle, count, action)
         return sum(int(racer.communicate("\n\n", timeout=120)[0]) for racer in racers)
 
-    def _services(self, bundle: Bundle, count: int, action: str) -> "list[subprocess.Popen[str]]":
+    def _services(self, python: str, bundle: Bundle, count: int, action: str) -> "list[subprocess.Popen[str]]":
         """So many processes of the service, ready to try a call three times."""
         audience = action.partition(".")[0]
         key_file = self.office.home.parent / f"{audience}.keys"
         if not key_file.exists():
             self.served.keys(audience).save(key_file)
-        command = (sys.executable, "-c", RACER, self.kind, self.place, str(key_file), bundle.text, action)
-        racers = [
-            ended_with_test(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-            for _ in range(count)
-        ]
+        command = (python, "-c", RACER, self.kind, self.place, str(key_file), bundle.text, action)
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        env = plain_environment()
+        racers = [ended_with_test(subprocess.Popen(command, env=env, **pipes)) for _ in range(count)]
         for racer in racers:
             assert racer.stdout is not None
             assert racer.stdout.readline() == "ready\n"
@@ -113,7 +114,7 @@ class World:
 
     def killed_after_payment(self, bundle: Bundle, *, action: str = "billing.refund") -> int:
         """How many calls a process is allowed that is killed with -9 before it does anything about them."""
-        (service,) = self._services(bundle, 1, action)
+        (service,) = self._services(sys.executable, bundle, 1, action)
         assert service.stdin is not None
         assert service.stdout is not None
         service.stdin.write("\n")

@@ -3,7 +3,6 @@
 import json
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from capx.tokens.bundle import MAX_TOKENS
 from capx.verify.decision import Denied
 from capx_caveats import Allow, Budget, Call, budget, tenant
 from capx_caveats import Intent as IntentMark
+from tests.labs.commands import plain_environment, warm_python
 from tests.labs.postgres import postgres_database, postgres_server, postgres_url
 from tests.labs.timed_authority import Clock
 
@@ -698,10 +698,9 @@ def test_an_intent_opens_as_often_as_it_says_for_16_racers(place: str, tmp_path:
         now = int(time.time())
         intent = signed(authority, max_tasks=7, issued=now, not_after=now + 600)
         file.write_bytes(intent.text())
-        command = (sys.executable, "-c", OPENS, place, str(tmp_path / "root.keys"), str(policy), str(file))
-        racing = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(16)
-        ]
+        command = (warm_python(), "-c", OPENS, place, str(tmp_path / "root.keys"), str(policy), str(file))
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        racing = [subprocess.Popen(command, env=plain_environment(), **pipes) for _ in range(16)]
         try:
             for one in racing:
                 assert one.stdout is not None

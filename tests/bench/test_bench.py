@@ -35,7 +35,7 @@ from tests.bench.page import page
 from tests.bench.peers.routes import BARE_THERE
 from tests.bench.report import DEMANDS, Report, Size, bars, load, save
 from tests.bench.tables import tables
-from tests.labs.counts import NIGHTLY
+from tests.labs.counts import nightly
 from tests.labs.serving import served
 
 QUICK = ["--quick", "--rounds", "2", "--turn", "0.0005", "--dead", "50"]
@@ -100,6 +100,7 @@ def test_a_run_measures_every_operation_and_gives_its_ratios(ran: tuple[Report, 
     assert {size.who for size in found.sizes} == {"capx, held", "capx, presented", "PyJWT", "pymacaroons"}
 
 
+@nightly
 def test_a_long_log_is_measured_beside_an_empty_store(checkout: Path, tmp_path: Path) -> None:
     found, shown = run(checkout, tmp_path / "bench.json", *QUICK, "--only", "grow", "--grow", "0.001")
     assert {row.op for row in found.rows} == {f"{figures.LONG_LOG}{op}" for op in figures.LONG_BARS}
@@ -109,6 +110,7 @@ def test_a_long_log_is_measured_beside_an_empty_store(checkout: Path, tmp_path: 
     assert "≤ 50 ms" in shown
 
 
+@nightly
 def test_an_earlier_commit_has_its_turn_beside_this_one(checkout: Path, tmp_path: Path) -> None:
     demand_a_clone(checkout)
     found, shown = run(checkout, tmp_path / "bench.json", *VERIFY, "--earlier", "HEAD:verify", "--earlier", "HEAD~1")
@@ -119,6 +121,7 @@ def test_an_earlier_commit_has_its_turn_beside_this_one(checkout: Path, tmp_path
         assert f"Beside the earlier commit {one.commit}" in shown
 
 
+@nightly
 def test_the_authority_of_both_commits_has_short_turns(checkout: Path, authority: tuple[Report, str]) -> None:
     demand_a_clone(checkout)
     (one,) = authority[0].earlier
@@ -126,7 +129,7 @@ def test_the_authority_of_both_commits_has_short_turns(checkout: Path, authority
     assert (one.pairs, one.rounds) == (0, 2)
 
 
-@pytest.mark.skipif(not NIGHTLY, reason="whole runs take minutes")
+@nightly
 @pytest.mark.timeout(300)
 def test_what_takes_several_processes_has_whole_runs(checkout: Path, tmp_path: Path) -> None:
     demand_a_clone(checkout)
@@ -136,6 +139,7 @@ def test_what_takes_several_processes_has_whole_runs(checkout: Path, tmp_path: P
     assert (one.pairs, one.rounds) == (1, 2)
 
 
+@nightly
 def test_a_run_measures_approvals_beside_the_same_chain_without(checkout: Path, tmp_path: Path) -> None:
     demand_a_clone(checkout)
     found, shown = run(checkout, tmp_path / "bench.json", *APPROVALS, "--earlier", "HEAD:verify")
@@ -167,6 +171,7 @@ def demand_a_clone(checkout: Path) -> None:
         pytest.skip("this is no clone, so it has no earlier commit")
 
 
+@nightly
 def test_a_commit_that_is_not_there_is_told_the_rest_measured(checkout: Path, tmp_path: Path) -> None:
     found, _ = run(checkout, tmp_path / "bench.json", *VERIFY, "--earlier", "no-such-commit")
     assert found.rows
@@ -237,6 +242,7 @@ def test_a_bar_is_reached_only_where_every_length_reaches_it() -> None:
     assert verdict(tenuo(1, 3.4), tenuo(3, 9)) is False
 
 
+@nightly
 def test_a_run_measures_each_guarded_route_beside_a_bare_one(guard: tuple[Report, str]) -> None:
     found, shown = guard
     guarded = [row for row in found.rows if not row.who.endswith(routes.BARE) and row.who != BARE_THERE]
@@ -253,6 +259,7 @@ def test_a_run_measures_each_guarded_route_beside_a_bare_one(guard: tuple[Report
     assert "Figures of the authority" not in page(found)
 
 
+@nightly
 def test_a_run_measures_the_guarded_route_over_http(guard: tuple[Report, str]) -> None:
     found, shown = guard
     served = {(one.who, one.at): one.values for one in found.figures if one.of == SERVED}
@@ -275,6 +282,7 @@ def test_the_worst_calls_use_the_whole_budget(worst: Worst) -> None:
     assert _exact(Call(ACTION, args), lineage.caveats) > 0.9 * MAX_CALL_WORK
 
 
+@nightly
 def test_a_run_measures_every_figure_of_the_authority(authority: tuple[Report, str]) -> None:
     found, _ = authority
     for aim in AIMS:
@@ -305,6 +313,7 @@ def test_a_run_measures_every_figure_of_the_authority(authority: tuple[Report, s
     assert not bars(found)[0].values
 
 
+@nightly
 def test_what_a_service_and_its_authority_take_is_compared(
     authority: tuple[Report, str],
 ) -> None:
@@ -316,11 +325,13 @@ def test_what_a_service_and_its_authority_take_is_compared(
             assert (figures.TIMES_ALLOWED in one.values) == (one.who != "a call that is allowed")
 
 
+@nightly
 def test_exactly_the_limit_is_spent_while_processes_race(authority: tuple[Report, str]) -> None:
     found, _ = authority
     assert [one.values[figures.OFF] for one in found.figures if one.of == figures.RACE] == [0, 0, 0, 0]
 
 
+@nightly
 def test_what_keeps_things_is_compared_with_bare_commits(authority: tuple[Report, str]) -> None:
     found, _ = authority
     for who in (SQLITE, POSTGRES):
@@ -332,6 +343,7 @@ def test_what_keeps_things_is_compared_with_bare_commits(authority: tuple[Report
             assert (SQLITE in row.ratios) == (who == POSTGRES)
 
 
+@nightly
 def test_mcp_is_measured_without_transport_and_over_both(checkout: Path, tmp_path: Path) -> None:
     found, shown = run(checkout, tmp_path / "bench.json", *MCP)
     assert {row.who for row in found.rows if row.op == GATE} == {PRESENTING, MEMORY, SQLITE}
@@ -357,6 +369,7 @@ def test_more_than_the_bar_of_mcp_is_bold(figure: Figure, told: str) -> None:
     assert f"| 3.00 | 4.00 | {told} |" in page(replace(report(), figures=[figure]))
 
 
+@nightly
 def test_the_page_of_the_authority_holds_its_figures_and_bars(authority: tuple[Report, str]) -> None:
     found, _ = authority
     text = page(found)
@@ -381,6 +394,7 @@ def test_the_page_has_nothing_of_an_authority_not_measured(ran: tuple[Report, st
     assert "## Figures of the authority" not in text
 
 
+@nightly
 def test_a_page_is_made_of_a_whole_run_alone(authority: tuple[Report, str], tmp_path: Path) -> None:
     save(replace(authority[0], quick=False), tmp_path / "bench.json")
     with pytest.raises(SystemExit, match="one of a part"):

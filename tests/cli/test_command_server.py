@@ -23,6 +23,7 @@ SERVES = f"""
 {MAIN}
 from tests.labs.command_server import CommandServer
 server = CommandServer(sys.argv[1], main)
+sys.argv[0] = "program"
 print("up", flush=True)
 server.serve()
 """

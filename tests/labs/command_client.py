@@ -1,7 +1,7 @@
 """Ask a command server for a command, in the time that an interpreter without `site` takes to start.
 
-As a program, `capx` in the folder of a server, it is the command: it passes signals on, and ends as the command ends.
-What serves, or writes to a terminal, starts an interpreter of its own. So does what the server refuses to run.
+As the programs `capx` and `python` in the folder of a server, it is the command: it passes signals on, and ends as the
+command ends. What serves, or writes to a terminal, starts an interpreter of its own. So does what the server refuses.
 
 It imports what is built in, and nothing else: `os` and `socket` take longer than all the rest.
 """
@@ -53,17 +53,18 @@ def _is_special(stream: int) -> bool:
 def main() -> None:
     """Be the command."""
     args = [text.encode(errors="surrogateescape") for text in sys.argv[1:]]
-    place = sys.argv[0].rpartition("/")[0] + "/asked"
+    folder, _, name = sys.argv[0].rpartition("/")
     code = UNLIKE
     if sys.argv[1:2] not in REAL and not any(map(_is_special, range(3))):
-        server = ask(place, args, posix.environ, posix.getcwdb(), [0, 1, 2])
+        server = ask(f"{folder}/asked", args, posix.environ, posix.getcwdb(), [0, 1, 2])
         for number in PASSED_ON:
             if _signal.getsignal(number) is not _signal.SIG_IGN:
                 _signal.signal(number, lambda received, _: server.send(bytes([received])))
         code = how_it_ended(server)
     if code == UNLIKE:
         interpreter = sys.executable.encode()
-        posix.execve(interpreter, [interpreter, b"-m", b"capx_cli.main", *args], posix.environ)
+        module = [] if name == "python" else [b"-m", b"capx_cli.main"]
+        posix.execve(interpreter, [interpreter, *module, *args], posix.environ)
     if code < 0:
         _signal.signal(-code, _signal.SIG_DFL)
         posix.kill(posix.getpid(), -code)

@@ -1,5 +1,7 @@
 """A process that has imported all commands, and forks for each one: `python -m tests.labs.command_server PLACE`.
 
+It runs `-c PROGRAM ARGUMENT …`, too.
+
 Most of what a command costs is the start of an interpreter. Here that is paid once, and each command is still a process
 of its own: what it changes is gone with it.
 
@@ -11,7 +13,7 @@ Laws:
 - A command ends as an interpreter does: threads are waited for, `atexit` runs, and the streams are flushed. But its
   modules are not taken down, which would take longer than everything else.
 - A command that leaves a thread, a descriptor or a changed environment behind says so, and ends with LEFT. It may
-  forget the size of the terminal.
+  forget the size of the terminal. A program may leave what it likes.
 - Whoever asks may send signals, a byte each. If they hang up, the command is killed.
 - When the standard input of the server ends, the server kills what runs, and ends.
 
@@ -178,7 +180,7 @@ def _end_as_interpreter(main: Callable[[], object]) -> NoReturn:
         except (OSError, ValueError) as error:
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             code = UNFLUSHED
-    if left:
+    if left and sys.argv[0] != "-c":
         os.write(2, f"left behind: {', '.join(left)}\n".encode())
         code = LEFT
     if interrupted:
@@ -212,12 +214,21 @@ def _descriptors() -> set[int]:
     return {int(name) for name in listed if os.path.lexists(f"/proc/self/fd/{name}")}
 
 
-if __name__ == "__main__":
-    import_all()
+def run_asked() -> None:
+    """Run a command, or a program as an interpreter does."""
     from capx_cli.main import main
 
+    if sys.argv[1:2] != ["-c"]:
+        main()
+    else:
+        program, sys.argv[:] = sys.argv[2], ["-c", *sys.argv[3:]]
+        exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+
+
+if __name__ == "__main__":
+    import_all()
     # Ctrl-C is for whoever asks.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    server = CommandServer(sys.argv[1], main)
+    server = CommandServer(sys.argv[1], run_asked)
     print("up", flush=True)  # noqa: T201
     server.serve()

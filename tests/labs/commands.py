@@ -1,4 +1,4 @@
-"""Commands as a shell runs them, from a command server: `run_command`, and a `capx` to put on PATH."""
+"""Commands and programs from a command server: `run_command`, a `capx` to put on PATH, and a `python` that is warm."""
 
 import atexit
 import contextlib
@@ -32,9 +32,10 @@ def served_commands() -> Path:
     if NIGHTLY:
         return Path(sys.executable).parent
     folder = Path(tempfile.mkdtemp(prefix="commands-", dir="/tmp"))
-    program = folder / "capx"
-    program.write_text(f"#!{sys.executable} -IS\n{Path(command_client.__file__).read_text('utf-8')}", "utf-8")
-    program.chmod(0o755)
+    for name in ("capx", "python"):
+        program = folder / name
+        program.write_text(f"#!{sys.executable} -IS\n{Path(command_client.__file__).read_text('utf-8')}", "utf-8")
+        program.chmod(0o755)
     server = subprocess.Popen(
         (sys.executable, "-m", "tests.labs.command_server", folder / "asked"),
         cwd=Path(__file__).parents[2],
@@ -51,6 +52,15 @@ def served_commands() -> Path:
 
     atexit.register(end)
     return folder
+
+
+def warm_python() -> str:
+    """A `python` for `-c PROGRAM ARGUMENT …` that has imported capx already, in a plain environment.
+
+    It is for many processes that work at once. It is none for a process that is killed: the program is a process beside
+    it, which ends a moment later.
+    """
+    return sys.executable if NIGHTLY else str(served_commands() / "python")
 
 
 def run_command(

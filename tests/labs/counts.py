@@ -8,11 +8,15 @@ import os
 from collections.abc import Iterable
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 
 NIGHTLY = os.environ.get("NIGHTLY") == "1"
 """Whether everything is repeated in full: `NIGHTLY=1`, as `make nightly` sets it."""
 FEWEST = 10
+nightly = pytest.mark.skipif(not NIGHTLY, reason="it takes long: make nightly runs it")
+"""Marks a test that says nothing of capx itself and takes a quarter of a minute or more, such as of the benchmark."""
 
 
 def repeated(full: int) -> int:

@@ -2,7 +2,6 @@
 
 import contextlib
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -27,6 +26,7 @@ from capx.tokens.bundle import Bundle
 from capx.verify.decision import Decision, Denied
 from capx_caveats import Amount, Call, budget
 from capx_caveats.call import FREE
+from tests.labs.commands import plain_environment, warm_python
 from tests.labs.postgres import shared_server
 from tests.labs.processes import ended_with_test
 from tests.labs.waiting import until
@@ -235,11 +235,10 @@ def test_sixteen_processes_on_the_feed_spend_one_budget_exactly(
     key_file = tmp_path / "crm.key"
     served.keys("crm").save(key_file)
     bundle = remote.open(allow=["crm.read"], caveats=[budget("calls", 100)]).bundle
-    command = (sys.executable, "-c", RACER, str(key_file), served.url, bundle.text)
-    racers = [
-        ended_with_test(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        for _ in range(16)
-    ]
+    command = (warm_python(), "-c", RACER, str(key_file), served.url, bundle.text)
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    env = plain_environment()
+    racers = [ended_with_test(subprocess.Popen(command, env=env, **pipes)) for _ in range(16)]
     for racer in racers:
         assert racer.stdout is not None
         assert racer.stdout.readline() == "ready\n"
