@@ -14,20 +14,21 @@ from capx.ledger.ledger_check import MOST_FAULTS, check_ledger
 from capx.ledger.ledger_lines import Entry, Header, entry_line, note_line, read_line
 from capx.ledger.tree import Frontier
 from capx.store.log import digest
-from tests.labs.counts import repeated
+from tests.labs.counts import NIGHTLY, repeated
 from tests.labs.ledgers import KEY, OTHER_KEY, report, written
 
-ENTRIES = 10_000
+NOTES = 10 if NIGHTLY else 3
+ENTRIES = NOTES * 1_000
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """The lines of a ledger of 10 000 entries."""
+    """The lines of a ledger of thousands of entries."""
     (file,) = written(tmp_path_factory.mktemp("ledger") / "crm.jsonl", ENTRIES)
     lines = file.read_bytes().splitlines(keepends=True)
     found = report([file])
-    assert (found.first, found.last, found.unsigned, found.notes, found.faults) == (1, ENTRIES, 0, 10, ())
-    assert len(lines) == 1 + ENTRIES + 10
+    assert (found.first, found.last, found.unsigned, found.notes, found.faults) == (1, ENTRIES, 0, NOTES, ())
+    assert len(lines) == 1 + ENTRIES + NOTES
     return lines
 
 
