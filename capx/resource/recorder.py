@@ -6,8 +6,9 @@ Laws:
 - Then recording never fails and never waits, so a slow disk does not change a decision.
 - The writer writes decisions in the order in which they were recorded, each once. While the store fails, it keeps them
   and tries again.
-- If a log refuses a decision, the writer writes it without the refused values, then without its reasons, then also
-  without its evidence and the arguments that it shows. Other decisions do not wait for it. No error ends the writer.
+- If a log refuses a decision, the writer leaves out the refused values, then the evidence and the arguments that it
+  shows, and the reasons last: a holder can make the evidence too large for a log, and must not hide with it why they
+  were denied. Other decisions do not wait for it. No error ends the writer.
 """
 
 import atexit
@@ -221,12 +222,12 @@ class StoreRecorder:
 def _forms(decision: Decision) -> Iterator[DecisionRecord]:
     """Give the forms of a decision's event that can be encoded, those that say most first."""
     # A service's own caveat may refuse with a value that is not JSON.
-    without_given = replace(decision, refusals=tuple(replace(refusal, given=UNSET) for refusal in decision.refusals))
-    without_reasons = replace(decision, refusals=())
-    bare = replace(without_reasons, evidence=None, shown_args=None)
-    for each in (decision, without_given, without_reasons, bare):
+    without_given = tuple(replace(refusal, given=UNSET) for refusal in decision.refusals)
+    unproven = replace(decision, evidence=None, shown_args=None)
+    shorter = [(form, reasons) for form in (decision, unproven) for reasons in (decision.refusals, without_given)]
+    for form, reasons in (*shorter, (decision, ()), (unproven, ())):
         with suppress(Exception):
-            yield DecisionRecord(each.id, each.at, json.encode(each.body()))
+            yield DecisionRecord(form.id, form.at, json.encode(replace(form, refusals=reasons).body()))
 
 
 _open_recorders: "weakref.WeakSet[StoreRecorder]" = weakref.WeakSet()

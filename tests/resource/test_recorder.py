@@ -151,8 +151,8 @@ class Strict:
     [
         (b"a value", {"code", "hop", "hop_name", "sentence", "wanted"}),
         (b"is odd", None),
-        (b"chain", None),
-        (b"shown_args", None),
+        (b"chain", {"code", "given", "hop", "hop_name", "sentence", "wanted"}),
+        (b"shown_args", {"code", "given", "hop", "hop_name", "sentence", "wanted"}),
     ],
     ids=["a value", "a reason", "the evidence", "an argument"],
 )
