@@ -160,7 +160,7 @@ class _Reading:
             chain = chains.get(minted.digest)
             where = f"the capability that event {event.position} minted"
             if chain is None:
-                self._findings.words.append(f"{where}: its log has no chain for it")
+                self._findings.contradictions.append(f"{where} has no chain in the log")
             else:
                 faults = [*mint_faults(opened, minted, chain), *answers.mint_faults(event, minted, chain)]
                 self._findings.contradictions += [f"{where} {why}" for why in faults]

@@ -29,7 +29,7 @@ from capx.tokens.approval_caveat import approval
 from capx.tokens.chain_text import ChainText
 from capx_caveats import JSON
 from tests.labs.lab import NOW
-from tests.labs.proving import BOB, CARA, PLANNER, READER, ProofLab, as_values, full_trust, read
+from tests.labs.proving import BOB, CARA, PLANNER, READER, ProofLab, as_values, full_trust, read, told
 
 Path_ = tuple[str | int, ...]
 
@@ -771,3 +771,15 @@ def test_nobody_guesses_arguments_without_the_key(lab: ProofLab) -> None:
     bodies = [msgspec.json.decode(one.body) for one in lab.authority.log() if one.kind == "decision"]
     # Equal arguments have unequal commitments: a table of guesses is of no use.
     assert bodies[0]["args"] != bodies[1]["args"]
+
+
+def test_a_minting_whose_chain_was_left_out_is_a_contradiction(lab: ProofLab) -> None:
+    """Without its chain nobody can see whether a capability fits the task that was opened."""
+    task, _ = lab.short()
+    whole = export(lab.authority, task.id, now=int(lab.clock.now))
+    silent = [
+        (at, kind, {**body, "chain": None} if kind == "capability_minted" else body) for at, kind, body in told(whole)
+    ]
+    assert read(lab.rewritten(whole, *told(whole)), lab.trust()).contradictions == ()
+    contradictions = read(lab.rewritten(whole, *silent), lab.trust()).contradictions
+    assert any("has no chain in the log" in why for why in contradictions)
