@@ -19,7 +19,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
-# The rooms that need no process, in less than a minute.
+# The rooms whose tests start few processes, in less than a minute.
 quick: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder tests/caveats tests/crypto tests/tokens \
 		tests/verify tests/intents tests/policy tests/api tests/ledger tests/proof
@@ -33,10 +33,9 @@ frameworks: $(VENV)/.dev $(FLOORS)/.installed $(MCP_1)/.installed $(NPM)/.instal
 	CAPX_MCP_1_PYTHON=$(CURDIR)/$(MCP_1)/bin/python CAPX_NPM_SERVERS=$(CURDIR)/$(NPM) \
 		$(BIN)/python -m pytest tests/cli/test_mcp_1_client.py tests/cli/test_mcp_npm.py
 
-# What only repeats (examples, kills, enumerations: tests/labs/counts.py) runs a tenth as often in `make test`, and in full
-# here. What is marked `nightly` runs here alone: whole runs of the benchmark. Each command of a test starts an interpreter,
-# which in `make test` a server of commands forks (tests/labs/command_server.py). All this with the coverage; then each fuzz
-# target for NIGHTLY_SECONDS, then all mutants. Some hours on two cores.
+# Everything that `make test` shortens or leaves out (tests/labs/counts.py), with coverage: among it whole runs of the
+# benchmark. Each command of a test starts an interpreter; in `make test`, a server forks it (tests/labs/command_server.py).
+# Then each fuzz target for NIGHTLY_SECONDS, then all mutants. Some hours on two cores.
 NIGHTLY_SECONDS ?= 600
 nightly: $(VENV)/.dev $(VENV)/.mutants
 	NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --cov --cov-report=term

@@ -117,7 +117,7 @@ def demand_id(what: str, typed: str | None) -> None:
     from capx_caveats import is_id
 
     of_decision = what == "decision"
-    # Versions before this one gave decisions ids without `d.`, too.
+    # A program that is not capx may record a decision under an id without `d.`.
     counted = typed.removeprefix("d.") if typed is not None and of_decision else typed
     if counted is None or (len(counted) == _ID_LENGTH and is_id(counted)):
         return

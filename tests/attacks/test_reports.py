@@ -26,7 +26,7 @@ def authority() -> Iterator[Authority]:
 
 
 def body(task: OpenedTask, path: list[str], labels: list[str], **facts: Any) -> dict[str, Any]:
-    """A decision of a resource, as versions before this one report it."""
+    """A decision that a resource reports with a path and no nonces, which nobody can check."""
     return {
         "id": "A" * 21 + "Q",
         "at": 1,

@@ -236,7 +236,7 @@ def test_a_key_is_revoked_beside_nothing_else(authority: Authority) -> None:
         authority.revoke(kid="AAAAAAAAAAA", key=PLANNER.public)
 
 
-def test_what_nobody_gave_is_not_sent_what_is_unknown_refused() -> None:
+def test_a_member_without_a_value_is_not_sent() -> None:
     for whole, empty in ((OpenTask(agent_key=PLANNER.public), OpenTask()), (Revoke(key=PLANNER.public), Revoke())):
         assert decode_body(encode(empty), RequestBody) == RequestBody()
         with pytest.raises(InvalidRequest, match=r"unknown field `(agent_)?key`"):

@@ -1,9 +1,10 @@
-"""Ask a command server for a command, in the time that an interpreter without `site` takes to start.
+"""Ask a command server to run a command. It starts quickly, because it starts Python without `site`.
 
-As the programs `capx` and `python` in the folder of a server, it is the command: it passes signals on, and ends as the
-command ends. What serves, or writes to a terminal, starts an interpreter of its own. So does what the server refuses.
+The programs `capx` and `warm-python` in the folder of a server are this file. Such a program passes signals on to the
+command, and ends with its exit code or its signal. For a server, for a terminal, or if the command server refuses, it
+becomes an interpreter that runs the command.
 
-It imports what is built in, and nothing else: `os` and `socket` take longer than all the rest.
+It imports only modules that are built in: `os` and `socket` take longer to import than all the rest.
 """
 
 import _signal
@@ -12,10 +13,10 @@ import marshal
 import posix
 import sys
 
-UNLIKE = 256
-"""The answer about a command for which an interpreter would have to start in another environment."""
-REAL = (["serve"], ["demo"], ["mcp"])
-"""Commands that are servers, or start some."""
+REFUSED = 256
+"""The answer to a command that needs an interpreter of its own: its environment differs from that of the server."""
+SERVERS = (["serve"], ["demo"], ["mcp"])
+"""Commands that serve, or that start servers: each gets an interpreter of its own."""
 PASSED_ON = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 
 
@@ -34,7 +35,7 @@ def ask(place: str, args: list[bytes], env: dict[bytes, bytes], folder: bytes, s
 
 
 def how_it_ended(server: _socket.socket) -> int:
-    """Wait for the answer: an exit code, or the number of a signal below zero, or UNLIKE."""
+    """Wait for the answer: an exit code, or the number of a signal below zero, or REFUSED."""
     answer = server.recv(4, _socket.MSG_WAITALL)
     if len(answer) < 4:
         raise ConnectionResetError("the command server has gone")
@@ -54,16 +55,16 @@ def main() -> None:
     """Be the command."""
     args = [text.encode(errors="surrogateescape") for text in sys.argv[1:]]
     folder, _, name = sys.argv[0].rpartition("/")
-    code = UNLIKE
-    if sys.argv[1:2] not in REAL and not any(map(_is_special, range(3))):
+    code = REFUSED
+    if sys.argv[1:2] not in SERVERS and not any(map(_is_special, range(3))):
         server = ask(f"{folder}/asked", args, posix.environ, posix.getcwdb(), [0, 1, 2])
         for number in PASSED_ON:
             if _signal.getsignal(number) is not _signal.SIG_IGN:
                 _signal.signal(number, lambda received, _: server.send(bytes([received])))
         code = how_it_ended(server)
-    if code == UNLIKE:
+    if code == REFUSED:
         interpreter = sys.executable.encode()
-        module = [] if name == "python" else [b"-m", b"capx_cli.main"]
+        module = [] if name == "warm-python" else [b"-m", b"capx_cli.main"]
         posix.execve(interpreter, [interpreter, *module, *args], posix.environ)
     if code < 0:
         _signal.signal(-code, _signal.SIG_DFL)

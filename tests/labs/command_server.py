@@ -7,17 +7,17 @@ of its own: what it changes is gone with it.
 
 Laws:
 
-- The server imports, and calls nothing: a command finds no cache that another one filled. It has no thread.
+- The server imports modules, and calls none of their functions: a command finds no cache that another one filled. It
+  has no thread.
 - What an interpreter reads as it starts (PYTHON…, LANG, LC_…) cannot be set later. A command with other values than the
-  server's is not run; the answer is UNLIKE, and whoever asked starts an interpreter.
+  server's is not run; the answer is REFUSED, and whoever asked starts an interpreter.
 - A command ends as an interpreter does: threads are waited for, `atexit` runs, and the streams are flushed. But its
   modules are not taken down, which would take longer than everything else.
-- A command that leaves a thread, a descriptor or a changed environment behind says so, and ends with LEFT. It may
-  forget the size of the terminal. A program may leave what it likes.
+- A command that leaves a thread, a descriptor or a changed environment behind says so, and ends with LEFT, unless it
+  was interrupted. COLUMNS and LINES may change. A program may leave anything behind.
 - Whoever asks may send signals, a byte each. If they hang up, the command is killed.
 - When the standard input of the server ends, the server kills what runs, and ends.
-
-The commands of one server share the seed of hashes; each interpreter has its own.
+- The commands of one server share the seed of hashes. Each interpreter has its own.
 """
 
 import atexit
@@ -37,13 +37,14 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from tests.labs.command_client import PASSED_ON, UNLIKE
+from tests.labs.command_client import PASSED_ON, REFUSED
 
 PACKAGES = ("capx_caveats", "capx", "capx_cli")
 FRAMEWORKS = ("capx.agent.langchain", "capx.guard.fastapi", "capx.guard.mcp.server", "capx.testing", "capx_cli.demo")
 """What no command imports but those that start an interpreter anyway. It would take seconds."""
 AT_START = (b"PYTHON", b"LANG", b"LC_")
 LEFT = 99
+"""What a command ends with that left something behind."""
 UNFLUSHED = 120
 """What an interpreter ends with if it cannot write what is left in its streams."""
 Asked = tuple[list[bytes], dict[bytes, bytes], bytes, int, list[int]]
@@ -86,7 +87,7 @@ class CommandServer:
         with asker.makefile("rb") as reading:
             asked: Asked = marshal.loads(reading.read(int.from_bytes(head, "little")))
         if _read_at_start(asked[1]) != self._own:
-            _answer(asker, UNLIKE)
+            _answer(asker, REFUSED)
         elif pid := os.fork():
             ended = os.pidfd_open(pid)
             self._running[asker] = pid, ended
@@ -145,6 +146,7 @@ def _become(asked: Asked, streams: list[int]) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    # A command that signals its process group must reach neither the server nor another command.
     os.setpgid(0, 0)
     os.environb.clear()
     os.environb.update(env)
@@ -227,7 +229,7 @@ def run_asked() -> None:
 
 if __name__ == "__main__":
     import_all()
-    # Ctrl-C is for whoever asks.
+    # Whoever asks gets a Ctrl-C, and passes it on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = CommandServer(sys.argv[1], run_asked)
     print("up", flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""Commands and programs from a command server: `run_command`, a `capx` to put on PATH, and a `python` that is warm."""
+"""Commands and programs from a command server: `run_command`, a `capx` to put on PATH, and a warm `python`."""
 
 import atexit
 import contextlib
@@ -17,7 +17,7 @@ from tests.labs import command_client
 from tests.labs.counts import NIGHTLY
 
 COMMAND = (sys.executable, "-m", "capx_cli.main")
-"""The command with an interpreter of its own: for signals, terminals, locales, rights, and what /proc shows."""
+"""The command in an interpreter of its own, for tests of signals, terminals, locales, permissions and /proc."""
 
 
 def plain_environment() -> dict[str, str]:
@@ -32,7 +32,7 @@ def served_commands() -> Path:
     if NIGHTLY:
         return Path(sys.executable).parent
     folder = Path(tempfile.mkdtemp(prefix="commands-", dir="/tmp"))
-    for name in ("capx", "python"):
+    for name in ("capx", "warm-python"):
         program = folder / name
         program.write_text(f"#!{sys.executable} -IS\n{Path(command_client.__file__).read_text('utf-8')}", "utf-8")
         program.chmod(0o755)
@@ -57,10 +57,10 @@ def served_commands() -> Path:
 def warm_python() -> str:
     """A `python` for `-c PROGRAM ARGUMENT …` that has imported capx already, in a plain environment.
 
-    It is for many processes that work at once. It is none for a process that is killed: the program is a process beside
-    it, which ends a moment later.
+    It is for many processes that work at once. Do not use it for a process that the test kills: the program runs in
+    another process, which ends a moment later.
     """
-    return sys.executable if NIGHTLY else str(served_commands() / "python")
+    return sys.executable if NIGHTLY else str(served_commands() / "warm-python")
 
 
 def run_command(
@@ -108,10 +108,14 @@ def ask_server(
         said = {out: b"", err: b""}
         for pipe in said:
             kept.callback(os.close, pipe)
-        with tempfile.TemporaryFile() as giving, os.fdopen(to_out, "wb") as writing, os.fdopen(to_err, "wb") as noting:
-            giving.write(given or b"")
-            giving.seek(0)
-            streams = [each.fileno() for each in (giving, writing, noting)]
+        with (
+            tempfile.TemporaryFile() as given_file,
+            os.fdopen(to_out, "wb") as out_end,
+            os.fdopen(to_err, "wb") as err_end,
+        ):
+            given_file.write(given or b"")
+            given_file.seek(0)
+            streams = [each.fileno() for each in (given_file, out_end, err_end)]
             asked = command_client.ask(str(place), words, variables, os.fsencode(cwd or Path.cwd()), streams)
         kept.callback(asked.close)
         ready = kept.enter_context(selectors.DefaultSelector())
@@ -129,4 +133,4 @@ def ask_server(
                 else:
                     ready.unregister(key.fileobj)
         code = command_client.how_it_ended(asked)
-    return None if code == command_client.UNLIKE else subprocess.CompletedProcess(args, code, said[out], said[err])
+    return None if code == command_client.REFUSED else subprocess.CompletedProcess(args, code, said[out], said[err])

@@ -1,4 +1,6 @@
-"""How often tests repeat what only repeats: a tenth of it, ten times at least, and all of it under `make nightly`.
+"""What runs in full under `make nightly` only: what repeats, and tests that are marked `nightly`.
+
+What only repeats runs a tenth as often in `make test`, ten times at least.
 
 A count is repeated where each further round says the same with more confidence: made-up examples, kills at random
 instants, inputs of a fuzzer, cases of a long enumeration. What says something of its own each time is never cut.
@@ -16,7 +18,7 @@ NIGHTLY = os.environ.get("NIGHTLY") == "1"
 """Whether everything is repeated in full: `NIGHTLY=1`, as `make nightly` sets it."""
 FEWEST = 10
 nightly = pytest.mark.skipif(not NIGHTLY, reason="it takes long: make nightly runs it")
-"""Marks a test that says nothing of capx itself and takes a quarter of a minute or more, such as of the benchmark."""
+"""Marks a test that runs the benchmark, and takes 15 seconds or more."""
 
 
 def repeated(full: int) -> int:

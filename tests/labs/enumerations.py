@@ -17,9 +17,10 @@ def each_case(
     """Run a test for each case, as `pytest.mark.parametrize` does, but all in one test, with the same fixtures.
 
     It is for cases that change nothing and take less time than a test costs. All run; those that fail are named, each
-    with what it said, and the first one has its traceback.
+    with what it said, and the first one has its traceback. A case must not skip.
     """
     listed = list(cases)
+    assert listed, "there are no cases"
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         parameters = (names,) if isinstance(names, str) else names
@@ -31,7 +32,7 @@ def each_case(
                 values = (case,) if isinstance(names, str) else case
                 try:
                     test(**fixtures, **dict(zip(parameters, values, strict=True)))
-                except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - whatever it is, the others run, too
+                except (Exception, pytest.fail.Exception, pytest.skip.Exception) as error:  # noqa: BLE001 - the others run
                     failed[f"{number} {'-'.join(map(ids, values))}"] = error
             if failed:
                 said = [f"{case}: {type(error).__name__}: {error}"[:400] for case, error in failed.items()]
@@ -44,5 +45,4 @@ def each_case(
         all_cases.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
         return all_cases
 
-    assert listed
     return decorate

@@ -37,9 +37,9 @@ def be_next(patching: pytest.MonkeyPatch) -> None:
     def of_database(version: int) -> bytes:
         return POSTGRES if version == 2 else database(version)
 
-    for room, step in ((sqlite, of_file), (postgres, of_database)):
-        patching.setattr(room, "VERSION", 2)
-        patching.setattr(room, "step", step)
+    for module, step in ((sqlite, of_file), (postgres, of_database)):
+        patching.setattr(module, "VERSION", 2)
+        patching.setattr(module, "step", step)
 
 
 if __name__ == "__main__":

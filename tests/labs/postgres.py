@@ -34,6 +34,7 @@ from psycopg.sql import SQL, Identifier
 from capx.crypto.base64url import b64u
 from capx.intents.epoch import new_epoch
 from capx.store.log import GENESIS
+from capx.store.postgres.schema import VERSION
 from capx.store.postgres.store import PostgresStore
 
 OWNER = "capx_owner"
@@ -51,14 +52,13 @@ DO $$ BEGIN
     EXECUTE (SELECT 'TRUNCATE ' || string_agg(format('capx.%I', tablename), ', ') || ' RESTART IDENTITY'
              FROM pg_tables WHERE schemaname = 'capx');
 END $$;
-INSERT INTO capx.version VALUES (1, 1);
 INSERT INTO capx.forgotten VALUES (1, 0);
 """
-"""Leaves the rows of a new store, but for its head."""
+"""Leaves the rows of a new store, but for its version and its head."""
 _SHAPE = """
 SELECT md5(string_agg(part, ' ' ORDER BY part)) FROM (
     SELECT concat(nspname, nspacl, nspowner) FROM pg_namespace WHERE nspname !~ '^pg_'
-    UNION ALL SELECT concat(relname, relkind, relacl, relowner, reloptions, relnatts) FROM pg_class
+    UNION ALL SELECT concat(relname, relkind, relacl, relowner, reloptions, relnatts, relrowsecurity) FROM pg_class
         WHERE relnamespace IN ('capx'::regnamespace, 'public'::regnamespace)
     UNION ALL SELECT concat(attrelid::regclass, attname, atttypid, attnotnull, attacl) FROM pg_attribute
         JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'capx'::regnamespace
@@ -70,6 +70,8 @@ SELECT md5(string_agg(part, ' ' ORDER BY part)) FROM (
         WHERE NOT tgisinternal
     UNION ALL SELECT concat(conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
         WHERE connamespace = 'capx'::regnamespace
+    UNION ALL SELECT concat(adrelid::regclass, adnum, pg_get_expr(adbin, adrelid)) FROM pg_attrdef
+    UNION ALL SELECT defaclacl::text FROM pg_default_acl
     UNION ALL SELECT setconfig::text FROM pg_db_role_setting
         WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
 ) AS parts (part)
@@ -247,6 +249,7 @@ class Server:
             if untouched:
                 connection.execute(_EMPTIED, prepare=False)
                 epoch = new_epoch(b64u(os.urandom(16)), int(time.time()))
+                connection.execute("INSERT INTO capx.version VALUES (1, %s)", (VERSION,))
                 connection.execute("INSERT INTO capx.head VALUES (1, %s, 0, %s, 0, 0)", (epoch, GENESIS))
         if untouched:
             self._emptied.append(database)
@@ -287,7 +290,7 @@ class Server:
 
 
 def _shape(connection: psycopg.Connection[tuple[Any, ...]]) -> str:
-    """All of a database but its rows: what it has, how it is made, and who may do what."""
+    """A digest of the schema, the rights and the settings of a database: what tests change besides rows."""
     return str(connection.execute(_SHAPE).fetchone())
 
 
