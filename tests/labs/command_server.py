@@ -85,7 +85,14 @@ class CommandServer:
         asker, _ = self._listening.accept()
         head, streams, _, _ = socket.recv_fds(asker, 4, 3)
         with asker.makefile("rb") as reading:
-            asked: Asked = marshal.loads(reading.read(int.from_bytes(head, "little")))
+            body = reading.read(int.from_bytes(head, "little"))
+        if len(head) < 4 or len(body) < int.from_bytes(head, "little"):
+            # Whoever asked was killed before they had said what for. The next one is answered all the same.
+            asker.close()
+            for stream in streams:
+                os.close(stream)
+            return
+        asked: Asked = marshal.loads(body)
         if _read_at_start(asked[1]) != self._own:
             _answer(asker, REFUSED)
         elif pid := os.fork():

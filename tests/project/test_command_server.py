@@ -4,6 +4,7 @@ A command here is a program in Python, given as its argument: the server runs it
 """
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -114,6 +115,14 @@ def test_commands_run_beside_each_other(place: Path, tmp_path: Path) -> None:
         os._exit(ran(place, tmp_path, begun)[0])
     assert ran(place, tmp_path, goes)[0] == 0
     assert os.waitpid(first, 0)[1] == 0
+
+
+@pytest.mark.parametrize("said", [b"", b"\x05", b"\x05\0\0\0abc"])
+def test_who_is_killed_while_asking_ends_no_server(place: Path, tmp_path: Path, said: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.connect(str(place))
+        asking.sendall(said)
+    assert ran(place, tmp_path, "print(1)") == (0, b"1\n", b"")
 
 
 def test_a_command_that_takes_too_long_is_killed(place: Path, tmp_path: Path) -> None:
