@@ -13,15 +13,17 @@ import marshal
 import posix
 import sys
 
-REFUSED = 256
-"""The answer to a command that needs an interpreter of its own: its environment differs from that of the server."""
+REFUSED = 0
+"""The pid of a command that needs an interpreter of its own: its environment differs from that of the server."""
 SERVERS = (["serve"], ["demo"], ["mcp"])
 """Commands that serve, or that start servers: each gets an interpreter of its own."""
 PASSED_ON = (_signal.SIGINT, _signal.SIGTERM, _signal.SIGHUP)
 
 
-def ask(place: str, args: list[bytes], env: dict[bytes, bytes], folder: bytes, streams: list[int]) -> _socket.socket:
-    """Ask the server at this place; its answer, four bytes, comes when the command has ended."""
+def ask(
+    place: str, args: list[bytes], env: dict[bytes, bytes], folder: bytes, streams: list[int]
+) -> tuple[_socket.socket, int]:
+    """Have the server at this place run a command; gives the connection, and the pid or REFUSED."""
     ignored = [int(number) for number in PASSED_ON if _signal.getsignal(number) is _signal.SIG_IGN]
     umask = posix.umask(0o077)
     posix.umask(umask)
@@ -31,11 +33,11 @@ def ask(place: str, args: list[bytes], env: dict[bytes, bytes], folder: bytes, s
     numbers = b"".join(number.to_bytes(4, sys.byteorder) for number in streams)
     server.sendmsg([len(body).to_bytes(4, "little")], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, numbers)])
     server.sendall(body)
-    return server
+    return server, hear(server)
 
 
-def how_it_ended(server: _socket.socket) -> int:
-    """Wait for the answer: an exit code, or the number of a signal below zero, or REFUSED."""
+def hear(server: _socket.socket) -> int:
+    """Wait for an answer: the pid, and at the end the exit code, or the number of a signal below zero."""
     answer = server.recv(4, _socket.MSG_WAITALL)
     if len(answer) < 4:
         raise ConnectionResetError("the command server has gone")
@@ -55,17 +57,17 @@ def main() -> None:
     """Be the command."""
     args = [text.encode(errors="surrogateescape") for text in sys.argv[1:]]
     folder, _, name = sys.argv[0].rpartition("/")
-    code = REFUSED
+    pid = REFUSED
     if sys.argv[1:2] not in SERVERS and not any(map(_is_special, range(3))):
-        server = ask(f"{folder}/asked", args, posix.environ, posix.getcwdb(), [0, 1, 2])
-        for number in PASSED_ON:
-            if _signal.getsignal(number) is not _signal.SIG_IGN:
-                _signal.signal(number, lambda received, _: server.send(bytes([received])))
-        code = how_it_ended(server)
-    if code == REFUSED:
+        server, pid = ask(f"{folder}/asked", args, posix.environ, posix.getcwdb(), [0, 1, 2])
+    if pid == REFUSED:
         interpreter = sys.executable.encode()
         module = [] if name == "warm-python" else [b"-m", b"capx_cli.main"]
         posix.execve(interpreter, [interpreter, *module, *args], posix.environ)
+    for number in PASSED_ON:
+        if _signal.getsignal(number) is not _signal.SIG_IGN:
+            _signal.signal(number, lambda received, _: posix.kill(pid, received))
+    code = hear(server)
     if code < 0:
         _signal.signal(-code, _signal.SIG_DFL)
         posix.kill(posix.getpid(), -code)

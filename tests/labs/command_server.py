@@ -9,13 +9,14 @@ Laws:
 
 - The server imports modules, and calls none of their functions: a command finds no cache that another one filled. It
   has no thread.
+- The answer is four bytes with the pid of the command, and four with its exit code, or its signal below zero.
 - What an interpreter reads as it starts (PYTHON…, LANG, LC_…) cannot be set later. A command with other values than the
   server's is not run; the answer is REFUSED, and whoever asked starts an interpreter.
 - A command ends as an interpreter does: threads are waited for, `atexit` runs, and the streams are flushed. But its
   modules are not taken down, which would take longer than everything else.
 - A command that leaves a thread, a descriptor or a changed environment behind says so, and ends with LEFT, unless it
   was interrupted. COLUMNS and LINES may change. A program may leave anything behind.
-- Whoever asks may send signals, a byte each. If they hang up, the command is killed.
+- If whoever asked hangs up, the command is killed.
 - When the standard input of the server ends, the server kills what runs, and ends.
 - The commands of one server share the seed of hashes. Each interpreter has its own.
 """
@@ -95,11 +96,13 @@ class CommandServer:
         asked: Asked = marshal.loads(body)
         if _read_at_start(asked[1]) != self._own:
             _answer(asker, REFUSED)
+            asker.close()
         elif pid := os.fork():
             ended = os.pidfd_open(pid)
             self._running[asker] = pid, ended
-            self._ready.register(asker, selectors.EVENT_READ, lambda: self._pass_signal(asker))
+            self._ready.register(asker, selectors.EVENT_READ, lambda: self._kill(asker))
             self._ready.register(ended, selectors.EVENT_READ, lambda: self._tell_end(asker))
+            _answer(asker, pid)
         else:
             self._close()
             asker.close()
@@ -108,12 +111,10 @@ class CommandServer:
         for stream in streams:
             os.close(stream)
 
-    def _pass_signal(self, asker: socket.socket) -> None:
+    def _kill(self, asker: socket.socket) -> None:
         if asker in self._running:
-            sent = asker.recv(1)
-            if not sent:
-                self._ready.unregister(asker)
-            os.kill(self._running[asker][0], sent[0] if sent else signal.SIGKILL)
+            self._ready.unregister(asker)
+            os.kill(self._running[asker][0], signal.SIGKILL)
 
     def _tell_end(self, asker: socket.socket) -> None:
         pid, ended = self._running.pop(asker)
@@ -123,6 +124,7 @@ class CommandServer:
         with contextlib.suppress(KeyError):
             self._ready.unregister(asker)
         _answer(asker, os.waitstatus_to_exitcode(status))
+        asker.close()
 
     def _end(self) -> None:
         for pid, _ in self._running.values():
@@ -142,9 +144,9 @@ def _read_at_start(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     return {name: value for name, value in env.items() if name.startswith(AT_START)}
 
 
-def _answer(asker: socket.socket, code: int) -> None:
-    with asker, contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        asker.sendall(code.to_bytes(4, "little", signed=True))
+def _answer(asker: socket.socket, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        asker.sendall(number.to_bytes(4, "little", signed=True))
 
 
 def _become(asked: Asked, streams: list[int]) -> None:

@@ -1,11 +1,14 @@
 """Commands and programs from a command server: `run_command`, a `capx` to put on PATH, and a warm `python`."""
 
+import _socket
 import atexit
 import contextlib
 import functools
 import os
+import select
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +66,64 @@ def warm_python() -> str:
     return sys.executable if NIGHTLY else str(served_commands() / "warm-python")
 
 
+class ForkedCommand:
+    """A command that a server runs, with what `subprocess.Popen` tells of a process, and does with it, in bytes."""
+
+    def __init__(self, server: _socket.socket, pid: int, out: int, err: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self.stdout = os.fdopen(out, "rb", buffering=0)
+        self.stderr = os.fdopen(err, "rb", buffering=0)
+        self._said = {self.stdout: b"", self.stderr: b""}
+        self._server = server
+
+    def poll(self) -> int | None:
+        if self.returncode is None and select.select([self._server], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not select.select([self._server], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            self.returncode = command_client.hear(self._server)
+            self._server.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float | None = None) -> tuple[bytes, bytes]:
+        """Read until nobody can write any more, as a shell does: that can be later than the end of the command."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with selectors.DefaultSelector() as ready:
+            for each in self._said:
+                if not each.closed:
+                    ready.register(each, selectors.EVENT_READ, each)
+            while ready.get_map():
+                heard = ready.select(deadline and max(0, deadline - time.monotonic()))
+                if not heard:
+                    raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+                for key, _ in heard:
+                    chunk = os.read(key.fd, 65_536)
+                    self._said[key.data] += chunk
+                    if not chunk:
+                        ready.unregister(key.fileobj)
+        self.wait(deadline and max(0, deadline - time.monotonic()))
+        self.close()
+        return self._said[self.stdout], self._said[self.stderr]
+
+    def close(self) -> None:
+        """Read no more. A command that runs is killed, since its server sees who asked hang up."""
+        self.stdout.close()
+        self.stderr.close()
+        self._server.close()
+
+
 def run_command(
     *args: str,
     env: Mapping[str, str],
@@ -76,61 +137,51 @@ def run_command(
     Another command starts an interpreter, and `make nightly` starts one for each. After so many seconds it is killed,
     and `subprocess.TimeoutExpired` is raised.
     """
-    done = None
+    forked = None
     if command == COMMAND and not NIGHTLY:
-        done = ask_server(served_commands() / "asked", *args, env=env, cwd=cwd, given=given, timeout=timeout)
-    return done or subprocess.run(
-        (*command, *args),
-        capture_output=True,
-        cwd=cwd,
-        env=env,
-        timeout=timeout,
-        check=False,
-        input=given,
-        stdin=subprocess.DEVNULL if given is None else None,
+        forked = fork_command(served_commands() / "asked", *args, env=env, cwd=cwd, given=given)
+    if forked is None:
+        return subprocess.run(
+            (*command, *args),
+            capture_output=True,
+            cwd=cwd,
+            env=env,
+            timeout=timeout,
+            check=False,
+            input=given,
+            stdin=subprocess.DEVNULL if given is None else None,
+        )
+    with contextlib.closing(forked):
+        out, err = forked.communicate(timeout)
+    return subprocess.CompletedProcess(args, forked.wait(), out, err)
+
+
+def start_command(
+    *args: str, env: Mapping[str, str], cwd: Path | None = None, command: tuple[str, ...] = COMMAND
+) -> "subprocess.Popen[bytes] | ForkedCommand":
+    """Start `capx` with these arguments and no input. Whoever starts it ends it, and reads what it says to its end."""
+    forked = None
+    if command == COMMAND and not NIGHTLY:
+        forked = fork_command(served_commands() / "asked", *args, env=env, cwd=cwd)
+    return forked or subprocess.Popen(
+        (*command, *args), cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
 
 
-def ask_server(
-    place: Path,
-    *args: str,
-    env: Mapping[str, str],
-    cwd: Path | None = None,
-    given: bytes | None = None,
-    timeout: float = 30,
-) -> "subprocess.CompletedProcess[bytes] | None":
-    """Have the server at this place run a command to its end; None if it refuses."""
+def fork_command(
+    place: Path, *args: str, env: Mapping[str, str], cwd: Path | None = None, given: bytes | None = None
+) -> ForkedCommand | None:
+    """Have the server at this place start a command; None if it refuses."""
     words = [*map(os.fsencode, args)]
     variables = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-    deadline = time.monotonic() + timeout
-    with contextlib.ExitStack() as kept:
-        (out, to_out), (err, to_err) = os.pipe(), os.pipe()
-        said = {out: b"", err: b""}
-        for pipe in said:
-            kept.callback(os.close, pipe)
-        with (
-            tempfile.TemporaryFile() as given_file,
-            os.fdopen(to_out, "wb") as out_end,
-            os.fdopen(to_err, "wb") as err_end,
-        ):
-            given_file.write(given or b"")
-            given_file.seek(0)
-            streams = [each.fileno() for each in (given_file, out_end, err_end)]
-            asked = command_client.ask(str(place), words, variables, os.fsencode(cwd or Path.cwd()), streams)
-        kept.callback(asked.close)
-        ready = kept.enter_context(selectors.DefaultSelector())
-        for each in (out, err, asked):
-            ready.register(each, selectors.EVENT_READ)
-        # Until nobody can write any more, as a shell does: that can be later than the end of the command.
-        while ready.get_map():
-            heard = ready.select(max(0, deadline - time.monotonic()))
-            if not heard:
-                raise subprocess.TimeoutExpired(args, timeout)
-            for key, _ in heard:
-                chunk = os.read(key.fd, 65_536) if key.fd in said else b""
-                if chunk:
-                    said[key.fd] += chunk
-                else:
-                    ready.unregister(key.fileobj)
-        code = command_client.how_it_ended(asked)
-    return None if code == command_client.REFUSED else subprocess.CompletedProcess(args, code, said[out], said[err])
+    (out, to_out), (err, to_err) = os.pipe(), os.pipe()
+    with tempfile.TemporaryFile() as given_file, os.fdopen(to_out, "wb") as out_end, os.fdopen(to_err, "wb") as err_end:
+        given_file.write(given or b"")
+        given_file.seek(0)
+        streams = [each.fileno() for each in (given_file, out_end, err_end)]
+        server, pid = command_client.ask(str(place), words, variables, os.fsencode(cwd or Path.cwd()), streams)
+    forked = ForkedCommand(server, pid, out, err)
+    if pid != command_client.REFUSED:
+        return forked
+    forked.close()
+    return None

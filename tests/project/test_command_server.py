@@ -3,6 +3,7 @@
 A command here is a program in Python, given as its argument: the server runs it, and so does an interpreter.
 """
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -10,11 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.labs.command_server import LEFT
-from tests.labs.commands import ask_server, plain_environment, run_command, served_commands
+from tests.labs.commands import ForkedCommand, fork_command, plain_environment, run_command, served_commands
 from tests.labs.counts import NIGHTLY
 from tests.labs.processes import ended_with_test
 from tests.labs.waiting import until
@@ -75,10 +77,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         server.communicate(timeout=30)
 
 
-def ran(place: Path, folder: Path, *args: str, **env: str) -> "tuple[int, bytes, bytes]":
-    done = ask_server(place, *args, env={**plain_environment(), **env}, cwd=folder, given=b"given")
-    assert done is not None
-    return done.returncode, done.stdout, done.stderr
+def forked(place: Path, *args: str, **options: Any) -> ForkedCommand:
+    command = fork_command(place, *args, **{"env": plain_environment(), **options})
+    assert command is not None
+    return command
+
+
+def ran(place: Path, folder: Path, *args: str, **options: Any) -> tuple[int, bytes, bytes]:
+    command = forked(place, *args, cwd=folder, **options)
+    out, err = command.communicate(timeout=30)
+    return command.wait(), out, err
 
 
 @pytest.mark.parametrize("program", ENDINGS.values(), ids=ENDINGS)
@@ -87,11 +95,10 @@ def test_a_command_ends_as_with_an_interpreter_of_its_own(place: Path, tmp_path:
     args, given = (program, "one", ""), b"given \xff\x00"
     started = (sys.executable, "-c", f"{MAIN}main()", *args)
     own = subprocess.run(started, env=env, cwd=tmp_path, input=given, capture_output=True, timeout=30, check=False)
-    done = ask_server(place, *args, env=env, cwd=tmp_path, given=given)
-    assert done is not None
-    assert (done.returncode, done.stdout) == (own.returncode, own.stdout)
+    code, out, err = ran(place, tmp_path, *args, env=env, given=given)
+    assert (code, out) == (own.returncode, own.stdout)
     # A traceback has other lines above the program.
-    assert done.stderr.splitlines()[-1:] == own.stderr.splitlines()[-1:]
+    assert err.splitlines()[-1:] == own.stderr.splitlines()[-1:]
 
 
 @pytest.mark.parametrize("left", LEFT_BEHIND)
@@ -128,8 +135,8 @@ def test_who_is_killed_while_asking_ends_no_server(place: Path, tmp_path: Path, 
 def test_a_command_that_takes_too_long_is_killed(place: Path, tmp_path: Path) -> None:
     program = "import os, time; from pathlib import Path; Path('pid').write_text(f'{os.getpid()}\\n'); time.sleep(60)"
     begun = time.monotonic()
-    with pytest.raises(subprocess.TimeoutExpired):
-        ask_server(place, program, env=plain_environment(), cwd=tmp_path, timeout=1)
+    with contextlib.closing(forked(place, program, cwd=tmp_path)) as command, pytest.raises(subprocess.TimeoutExpired):
+        command.communicate(timeout=1)
     assert time.monotonic() - begun < 30
     pid = (tmp_path / "pid").read_text().strip()
     until(lambda: not Path(f"/proc/{pid}").exists())
@@ -138,7 +145,7 @@ def test_a_command_that_takes_too_long_is_killed(place: Path, tmp_path: Path) ->
 @pytest.mark.parametrize("variable", ["LC_ALL", "PYTHONIOENCODING", "LANG"])
 def test_a_command_of_another_locale_is_refused_and_started_anew(place: Path, tmp_path: Path, variable: str) -> None:
     env = {**plain_environment(), variable: "latin-1" if variable == "PYTHONIOENCODING" else "C"}
-    assert ask_server(place, "print(1)", env=env, cwd=tmp_path) is None
+    assert fork_command(place, "print(1)", env=env, cwd=tmp_path) is None
     assert run_command("--version", env=env).stdout.startswith(b"capx ")
 
 

@@ -2,12 +2,10 @@
 
 import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import httpx
 import pytest
@@ -16,31 +14,32 @@ from capx.authority.authority import Authority
 from capx.authority.home import create_home
 from capx.authority.remote.client import RemoteAuthority
 from capx.crypto.keys import AudienceKeys
+from tests.labs import commands
+from tests.labs.commands import ForkedCommand, plain_environment, start_command
 
-COMMAND = (sys.executable, "-m", "capx_cli.main", "serve")
+if TYPE_CHECKING:
+    import subprocess
+
+COMMAND = (*commands.COMMAND, "serve")
+"""An interpreter that starts for it. `Served` has its process forked."""
 
 
 class Served:
     """A process that serves the authority of a home."""
 
+    command: ClassVar = commands.COMMAND
+
     def __init__(self, home: Path, *options: str) -> None:
         self.home = home
         self.process = self._started(*options)
 
-    def _started(self, *options: str) -> "subprocess.Popen[str]":
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
-        process = subprocess.Popen(
-            (*COMMAND, "--listen", "127.0.0.1:0", "--json", *options),
-            env={**kept, "CAPX_HOME": str(self.home), "HOME": str(self.home.parent)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def _started(self, *options: str) -> "subprocess.Popen[bytes] | ForkedCommand":
+        env = {**plain_environment(), "CAPX_HOME": str(self.home), "HOME": str(self.home.parent)}
+        process = start_command("serve", "--listen", "127.0.0.1:0", "--json", *options, env=env, command=self.command)
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise AssertionError(process.communicate(timeout=30)[1])
+            raise AssertionError(process.communicate(timeout=30)[1].decode())
         said = json.loads(line)
         self.url: str = said["url"]
         self.socket = Path(said["socket"])
@@ -68,7 +67,7 @@ class Served:
     def ended(self, timeout: float = 20.0) -> tuple[int, str]:
         """The exit code, and what stood on standard error."""
         _, err = self.process.communicate(timeout=timeout)
-        return self.process.returncode, err
+        return self.process.wait(), err.decode()
 
     def stop(self) -> None:
         """End in order, if it runs."""

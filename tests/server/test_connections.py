@@ -25,14 +25,13 @@ from capx.server.net.sockets import Address, listen
 from tests.labs.raw_http import connected
 from tests.labs.serving_process import HEALTHY, aborted, lives, report_begun
 from tests.labs.waiting import until, until_async
-from tests.server import conftest
 from tests.server.conftest import COMMAND, Served, new_home, serving
 
 
 def with_files(monkeypatch: pytest.MonkeyPatch, ulimit: str) -> None:
     """Let what is served have so many files open as the shell's `ulimit` says."""
-    limited = ("sh", "-c", f'ulimit {ulimit} && exec "$@"', "sh", *COMMAND)
-    monkeypatch.setattr(conftest, "COMMAND", limited)
+    limited = ("sh", "-c", f'ulimit {ulimit} && exec "$@"', "sh", *Served.command)
+    monkeypatch.setattr(Served, "command", limited)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system tells nobody what a process has open")

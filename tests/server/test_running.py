@@ -25,7 +25,6 @@ from capx.store.log import check
 from tests.labs.raw_http import connected
 from tests.labs.serving_process import HEALTHY, figure, locked, reachable, report_begun, streams
 from tests.labs.waiting import until
-from tests.server import conftest
 from tests.server.conftest import Served, new_home, serving
 
 
@@ -235,7 +234,7 @@ main()
 
 
 def test_a_network_that_stalls_keeps_no_operator_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conftest, "COMMAND", (sys.executable, "-c", STALLED, "serve"))
+    monkeypatch.setattr(Served, "command", (sys.executable, "-c", STALLED))
     with serving(new_home(tmp_path)) as served, connected(served) as connection:
         connection.sendall(HEALTHY)
         # Its loop is in the request by now, and does nothing else.
