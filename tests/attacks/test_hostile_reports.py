@@ -1,9 +1,7 @@
 """A resource that was taken over reports bombs: incident tools stay quick, and what dies does not change."""
 
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +21,7 @@ from capx.authority.home import create_home
 from capx.authority.opening import OpenedTask
 from capx.crypto.base64url import b64u
 from capx.tokens.chain import nodes, root_node
+from tests.labs.commands import plain_environment, warm_python
 from tests.labs.counts import NIGHTLY, repeated
 from tests.labs.hostile_reports import (
     HOSTILE,
@@ -93,20 +92,27 @@ def commands(task: str) -> list[list[str]]:
     return [*seen, *([*one, "--dry-run"] for one in dry), *killing]
 
 
-# Starts the command itself: a process that a large one starts counts the memory of that one as its own.
+# It forks for the command: a process that a large one starts counts the memory of that one as its own.
 USED = """
 import os, sys
-null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
-_, status, usage = os.wait4(os.posix_spawn(sys.executable, sys.argv[1:], os.environ, file_actions=[null]), 0)
+pid = os.fork()
+if not pid:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    from capx_cli.main import main
+    main()
+_, status, usage = os.wait4(pid, 0)
 print(os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 """
 
 
 def used(home: Path, command: Sequence[str]) -> tuple[float, float]:
     """Run a command in a process of its own, and return its CPU seconds and its memory in MiB."""
-    program = [sys.executable, "-c", USED, sys.executable, "-m", "capx_cli.main", *command]
     ran = subprocess.run(
-        program, env={**os.environ, "CAPX_HOME": str(home)}, capture_output=True, text=True, check=True
+        [warm_python(), "-c", USED, *command],
+        env={**plain_environment(), "CAPX_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     code, seconds, mebibytes = map(float, ran.stdout.split())
     # `why last` may say that the newest denials are nonsense: it does not search behind them without an end.
