@@ -2,8 +2,6 @@
 
 import asyncio
 import random
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,24 +14,33 @@ from capx.store.factory import create_store, open_store
 from capx.tokens.binding import HttpRequest
 from capx.tokens.capability import Capability
 from tests.labs.counts import repeated
+from tests.labs.programs import start_program
 
 AT_ONCE = 16
 CALLS = 120
 KILLS = repeated(100) // 2
 
 
+SERVING = """
+import os, sys
+from tests.labs.guarded_service import main
+# It serves until its input ends, which nobody writes: it is killed.
+sys.stdin = os.fdopen(os.pipe()[0])
+main(*sys.argv[1:])
+"""
+
+
 class Service:
     """The process, and its port."""
 
     def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "tests.labs.guarded_service", *arguments]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = start_program(SERVING, *arguments)
         assert self._process.stdout is not None
         self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.communicate(timeout=30)
 
 
 def calls(capability: Capability, count: int, name: str) -> dict[str, str]:

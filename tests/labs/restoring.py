@@ -5,8 +5,6 @@ Nothing is faked but how long the service has been up.
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +26,7 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.verify.verifier import Verifier
 from capx_caveats import Call
+from tests.labs.programs import start_program
 
 if TYPE_CHECKING:
     from capx.store.protocols import Store
@@ -144,5 +143,6 @@ restore(Path(sys.argv[1]), sys.argv[2])
 
 def killed_at(step: int, saved: Path, path: Path) -> bool:
     """Restore in a process that is killed before its n-th change of files; return whether it got that far."""
-    process = subprocess.run([sys.executable, "-c", RESTORING, saved, path, str(step)], check=False, timeout=60)
+    process = start_program(RESTORING, saved, path, step)
+    process.communicate(timeout=60)
     return process.returncode == -signal.SIGKILL

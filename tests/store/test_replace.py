@@ -24,6 +24,8 @@ from capx.tokens.bundle import Bundle
 
 if TYPE_CHECKING:
     from capx.authority.opening import OpenedTask
+from tests.labs.commands import plain_environment, warm_python
+from tests.labs.programs import start_program
 from tests.labs.restoring import KEYS, LEAKED, RESTORING, Service, killed_at
 
 
@@ -80,6 +82,8 @@ FOLLOWING = """
 import sys
 from capx.tokens.bundle import Bundle
 from capx.crypto.base64url import b64u
+from tests.labs.commands import plain_environment, warm_python
+from tests.labs.programs import start_program
 from tests.labs.restoring import Service
 service = Service(sys.argv[1])
 print("up", flush=True)
@@ -92,8 +96,14 @@ class Elsewhere:
     """A service in a process of its own, for within one process all name a file alike."""
 
     def __init__(self, place: str) -> None:
-        command = [sys.executable, "-c", FOLLOWING, place]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        self.process = subprocess.Popen(
+            [warm_python(), "-c", FOLLOWING, place],
+            env=plain_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
         self.hear()
 
     def hear(self) -> str:
@@ -287,15 +297,12 @@ def test_a_restoration_killed_leaves_the_old_store_or_the_new(place: str, saved:
                 transaction.append("noted", b'{"n":%d}' % number, at=1)
         backup(authority.store, saved)
         later = authority.open(allow=["crm.read"])
-    process = subprocess.Popen(
-        [sys.executable, "-c", RESTORING, str(saved), place], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
+    process = start_program(RESTORING, saved, place)
     assert process.stdout is not None
-    process.stdout.readline()
+    assert process.stdout.readline() == b"begun\n"
     time.sleep(delay)
     process.kill()
-    process.wait(timeout=30)
-    process.stdout.close()
+    process.communicate(timeout=30)
     with Authority(open_store(place), KEYS) as authority:
         kinds = [event.kind for event in authority.log(2_000)]
         # A new second may have begun while the store was replaced: what was issued in it is revoked, too.

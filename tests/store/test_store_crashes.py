@@ -3,8 +3,6 @@
 import json
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from decimal import Decimal
@@ -20,6 +18,7 @@ from capx.store.protocols import Store
 from capx.store.sqlite.store import SQLiteStore
 from tests.labs.counts import repeated
 from tests.labs.postgres import Server
+from tests.labs.programs import start_program
 from tests.labs.store_writes import granted_by
 from tests.labs.writing import AUDIENCES, COST, COUNTER, RETURNED
 
@@ -29,15 +28,22 @@ WRITERS = 4
 Said = list[dict[str, Any]]
 
 
+WRITING = """
+import os, sys
+place, seed, said = sys.argv[1:]
+os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT, 0o600), 1)
+from tests.labs.writing import main
+main(place, int(seed))
+"""
+
+
 class Writer:
     """A process that writes, and what it said was acknowledged."""
 
     def __init__(self, place: str, seed: int, folder: Path) -> None:
         self._said = folder / f"said-{seed}"
-        with self._said.open("wb") as said:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.labs.writing", place, str(seed)], stdout=said
-            )
+        self._said.touch()
+        self._process = start_program(WRITING, place, seed, self._said)
 
     def wait_until_it_writes(self) -> None:
         """Wait for the first thing that it said."""
@@ -50,7 +56,8 @@ class Writer:
     def kill(self) -> None:
         """Kill it, without a chance to tidy up."""
         self._process.send_signal(signal.SIGKILL)
-        assert self._process.wait(10) == -signal.SIGKILL
+        _, said = self._process.communicate(timeout=10)
+        assert self._process.returncode == -signal.SIGKILL, said.decode()
 
     def said(self) -> Said:
         """What was acknowledged."""
