@@ -48,7 +48,7 @@ def test_many_pages_are_heard_as_one(line: Line) -> None:
 def test_who_gets_no_stream_stays_fresh_by_single_pages(
     crowded: tuple[Line, Crowded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capx.resource.feed.client.STREAM_AGAIN", 2.5)
+    monkeypatch.setattr("capx.resource.feed.client.STREAM_AGAIN", 1.5)
     line, crowd = crowded
     line.feed.kill(node(1))
     assert line.follower.age() < 1
@@ -66,7 +66,7 @@ def test_who_gets_no_stream_stays_fresh_by_single_pages(
     # Neither pages nor streams were asked for in a rush.
     assert [headers["accept"] for _, headers in line.app.asked] == ["application/json"] * len(line.app.asked)
     assert len(line.app.asked) <= 1.5 + time.monotonic() - began
-    assert all(later - earlier >= 2.5 for earlier, later in itertools.pairwise(crowd.refused))
+    assert all(later - earlier >= 1.5 for earlier, later in itertools.pairwise(crowd.refused))
     crowd.full.clear()
     assert eventually(lambda: line.app.open == 1)
     assert line.follower.problem is None
