@@ -92,13 +92,16 @@ def test_decisions_of_strangers_keep_no_small_report_out(served: Served) -> None
             header = resource_auth.prove(key, method="POST", target=path, body=body, at=int(time.time()))
             return client.post(path, content=body, headers={"authorization": header}).status_code
 
-        # From the address of the resource. The last byte is withheld.
-        for _ in range(12):
+        def full() -> bool:
+            # From the address of the resource. The last byte is withheld.
             connection = stack.enter_context(connected(served))
             with contextlib.suppress(ConnectionError):
                 connection.sendall(head + b"x" * ((1 << 20) - 1))
-        # The server may not have read all of them yet.
-        until(lambda: reported("/decisions", b"{" + b" " * (1 << 19)) == 503)
+            # One by one, because those whose bodies come together refuse one another, and leave room. The server may
+            # not have read all of them yet.
+            return reported("/decisions", b"{" + b" " * (1 << 19)) == 503
+
+        until(full)
         assert {reported("/sighted", b'{"follower":"crm","deaths":0}') for _ in range(20)} == {200}
         for path in ("/spend", "/give-back", "/sighted"):
             assert reported(path, b"{" + b" " * (SMALL_BODY - 1)) == 400
