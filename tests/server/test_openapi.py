@@ -1,5 +1,6 @@
 """Both faces keep to their own OpenAPI documents, whatever is asked of them (schemathesis)."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -166,20 +167,20 @@ def ask(shared: Served) -> Iterator[Asker]:
     made.close()
 
 
-def without_proofs(face: str) -> dict[str, Any]:
-    """The document, as if nobody had to prove anything: that is done here, and not made up."""
+@functools.cache
+def without_proofs(face: str) -> Any:
+    """The document for schemathesis, as if nobody had to prove anything: that is done here, and not made up."""
     document = deepcopy(DOCUMENTS[face])
     for operations in document["paths"].values():
         for operation in operations.values():
             operation.pop("security", None)
-    return document
+    return schemathesis.openapi.from_dict(document)
 
 
 def walked(ask: Asker, case: tuple[str, str, str], mode: GenerationMode, checks: list[Any]) -> set[int]:
     """The statuses that were answered to many requests."""
     face, method, path = case
-    document: Any = schemathesis.openapi.from_dict(without_proofs(face))
-    operation = document[path][method]
+    operation = without_proofs(face)[path][method]
     statuses: set[int] = set()
 
     @bounded
