@@ -2,6 +2,7 @@
 
 import logging
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,12 +19,19 @@ from tests.server.conftest import Served
 def test_strangers_and_agents_do_not_learn_where_the_store_is(served: Served) -> None:
     with RemoteAuthority(served.place) as remote:
         bundle = remote.open(allow=["crm.read"]).bundle
-        with AuthorityClient(served.url, bundle) as client, locked(served), served.everybody() as stranger:
+        with (
+            AuthorityClient(served.url, bundle) as client,
+            served.everybody() as stranger,
+            ThreadPoolExecutor(1) as pool,
+            locked(served),
+        ):
+            # Both wait for the store until they are refused.
+            answering = pool.submit(stranger.get, "/readyz")
             with pytest.raises(Denied) as denied:
                 client.status()
             assert (denied.value.code, denied.value.status) == ("unavailable", 503)
             assert denied.value.refusals[0].sentence == SENTENCE
-            answer = stranger.get("/readyz")
+            answer = answering.result()
         (served.home / "capx.db").rename(served.home / "away.db")
         with served.everybody() as stranger:
             answers = [answer]
