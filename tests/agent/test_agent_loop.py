@@ -26,7 +26,7 @@ from capx.authority.remote.client import RemoteAuthority
 from capx.policy.file import FILE
 from capx.tokens.grants import ASK
 from capx.verify.ask import Granted, Pending
-from tests.labs.commands import plain_environment, run_command
+from tests.labs.commands import plain_environment, run_command, warm_python
 from tests.labs.refunds import BEN, grant, policy, refund
 from tests.labs.waiting import until
 from tests.server.conftest import Served, serving
@@ -112,10 +112,9 @@ def service(authority: Served, audience: str, folder: Path, *actions: str) -> Ge
     """A service of an audience in a process of its own; gives its origin."""
     keys = folder / f"{audience}.keys"
     authority.keys(audience).save(keys)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CAPX_")}
     process = subprocess.Popen(
-        (sys.executable, "-m", "tests.labs.loop_service", *actions),
-        env={**kept, "CAPX_AUDIENCE": audience, "CAPX_KEY_FILE": str(keys), "CAPX_FEED": authority.url},
+        (warm_python(), "-c", "from tests.labs.loop_service import main; main()", *actions),
+        env={**plain_environment(), "CAPX_AUDIENCE": audience, "CAPX_KEY_FILE": str(keys), "CAPX_FEED": authority.url},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

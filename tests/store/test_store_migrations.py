@@ -2,8 +2,6 @@
 
 import random
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from capx.store.postgres.store import migrate as migrate_database
 from capx.store.records import DecisionRecord
 from capx.store.sqlite.connection import migrate as migrate_file
 from tests.labs.next_capx import be_next
+from tests.labs.programs import start_program
 from tests.labs.restoring import KEYS
 
 DECISIONS = 20_000
@@ -64,12 +63,14 @@ def test_a_killed_migration_is_done_by_the_next(place: str, monkeypatch: pytest.
 
 def _was_killed(place: str, after: float) -> bool:
     """Kill a process so many seconds after it has begun to migrate; it must not have come to its end."""
-    with subprocess.Popen([sys.executable, "-c", MIGRATES, place], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"began\n"
-        time.sleep(after)
-        process.kill()
-        assert process.stdout.read() == b""
+    process = start_program(MIGRATES, place)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"began\n"
+    time.sleep(after)
+    process.kill()
+    said, _ = process.communicate(timeout=30)
+    assert said == b""
+    assert process.returncode is not None
     return process.returncode < 0
 
 
