@@ -17,7 +17,7 @@ from capx.store.log import digest
 from tests.labs.counts import NIGHTLY, repeated
 from tests.labs.ledgers import KEY, OTHER_KEY, report, written
 
-NOTES = 10 if NIGHTLY else 3
+NOTES = 10 if NIGHTLY else 2
 ENTRIES = NOTES * 1_000
 
 
