@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -25,7 +24,8 @@ from capx.store.factory import create_store, is_postgres, open_store
 from capx.store.protocols import Store
 from capx.store.records import DecisionRecord
 from tests.labs.archives import DAY, OldLog
-from tests.labs.counts import repeated
+from tests.labs.commands import COMMAND, plain_environment, start_command
+from tests.labs.counts import NIGHTLY, repeated
 from tests.store.conftest import Places, places, store
 
 __all__ = ["places", "store"]
@@ -342,13 +342,14 @@ def test_a_killed_archiver_loses_nothing_and_goes_on(tmp_path: Path) -> None:
         old = OldLog(create_store(place), folder, tasks=2, each=300)
         keyring = KeyRing(RootKey(secret))
         old.authority.checkpoints.make()
-        args = [sys.executable, "-c", ARCHIVES, place, secret.hex(), str(old.folder), str(int(old.clock.now))]
-        with subprocess.Popen(args, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "began\n"
-            time.sleep((nth * 37 % 101) / 1_000)
-            os.kill(child.pid, signal.SIGKILL)
-            ended += "ended" in child.stdout.read()
+        args = ("-c", ARCHIVES, place, secret.hex(), str(old.folder), str(int(old.clock.now)))
+        child = start_command(*args, env=plain_environment(), command=(sys.executable,) if NIGHTLY else COMMAND)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"began\n"
+        time.sleep((nth * 37 % 101) / 1_000)
+        child.kill()
+        ended += b"ended" in child.stdout.read()
+        child.communicate(timeout=30)
         # Whatever stands in the store or in whole files is all there is.
         with old.store.read() as reading:
             until = archived_until(reading)
