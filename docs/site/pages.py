@@ -69,6 +69,32 @@ def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += below(source[0], page.removesuffix("/README"), named).toctree()
 
 
+def read_titles_only(app: Sphinx, _page: str, _template: str, context: dict[str, Any], _tree: object) -> None:
+    """Make the navigation of a page from titles: else Sphinx copies all headings for each page, and then drops them."""
+    navigation = context["toctree"]
+
+    def quick(**options: Any) -> Any:
+        whole, app.env.tocs = app.env.tocs, _titles(app)
+        try:
+            return navigation(**options)
+        finally:
+            app.env.tocs = whole
+
+    context["toctree"] = quick
+
+
+def _titles(app: Sphinx) -> dict[str, nodes.bullet_list]:
+    """What each page has in the navigation: its title, and the pages below it."""
+    found: dict[str, nodes.bullet_list] = app.env.__dict__.setdefault("capx_titles", {})
+    if not found:
+        for page, contents in app.env.tocs.items():
+            found[page] = contents.deepcopy()
+            for title in found[page].findall(nodes.list_item):
+                below = list(title.findall(addnodes.toctree))
+                title[1:] = [nodes.bullet_list("", *below)] if below else []
+    return found
+
+
 def link_to_source(app: Sphinx, doctree: nodes.document) -> None:
     """Lead a link to a Python file to the page that shows it; show a drawing that nothing here draws as text."""
     page = app.env.docname
@@ -113,5 +139,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", add_navigation)
     # Before Sphinx copies what is left of the links to files.
     app.connect("doctree-read", link_to_source, priority=100)
+    # Before the theme, which asks for the navigation.
+    app.connect("html-page-context", read_titles_only, priority=100)
     app.connect("build-finished", write_files)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
