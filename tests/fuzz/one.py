@@ -26,6 +26,7 @@ TARGETS = (
     "mcp",
     "interop",
 )
+INSTRUMENTED = ["capx", "capx_caveats"]
 WORDS = """
     task intent root hop max_hops call until_completed expires not_before tenant allow where args. "*" budget fresh
     holder sig eq in range prefix path each any all not absent anything glob regex url host cidr contains length fields
@@ -40,7 +41,7 @@ WORDS = """
 def main() -> None:
     """Seed and fuzz."""
     name, folder = sys.argv[1], Path(sys.argv[2])
-    with atheris.instrument_imports(include=["capx", "capx_caveats"]):
+    with atheris.instrument_imports(include=INSTRUMENTED):
         target = importlib.import_module(f"tests.fuzz.{name}_target")
     seeds, grown, words = folder / "seeds", folder / "grown", folder / "words"
     shutil.rmtree(seeds, ignore_errors=True)

@@ -1,7 +1,9 @@
 """Each target holds for a few thousand inputs that are the same each time; `make fuzz` goes on from there."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,20 +29,27 @@ RUNS = {
 """Inputs for each, so that none takes more than some seconds."""
 
 
-def fuzz(checkout: Path, target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tests.fuzz.one", target, *arguments],
-        cwd=checkout,
-        env=plain_environment(),
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
+@pytest.fixture(scope="module")
+def forking(checkout: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A process that fuzzes targets in its children."""
+    command = [sys.executable, "-m", "tests.fuzz.forked"]
+    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+    started = subprocess.Popen(
+        command, cwd=checkout, env=plain_environment(), stdin=pipe, stdout=pipe, stderr=nothing, text=True
     )
+    try:
+        yield started
+        started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert started.returncode == 0
 
 
 @pytest.mark.parametrize(("target", "runs"), RUNS.items())
-def test_a_target_holds(checkout: Path, tmp_path: Path, target: str, runs: int) -> None:
-    ended = fuzz(checkout, target, str(tmp_path), f"-runs={runs}", "-seed=1")
-    assert ended.returncode == 0, ended.stderr[-4000:]
-    assert f"Done {runs} runs" in ended.stderr
+def test_a_target_holds(forking: "subprocess.Popen[str]", tmp_path: Path, target: str, runs: int) -> None:
+    assert forking.stdin is not None
+    assert forking.stdout is not None
+    print(json.dumps([target, str(tmp_path), f"-runs={runs}", "-seed=1"]), file=forking.stdin, flush=True)
+    ended, said = forking.stdout.readline(), (tmp_path / "log").read_text(errors="replace")
+    assert ended == "0\n", said[-4000:]
+    assert f"Done {runs} runs" in said
