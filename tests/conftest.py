@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What recorders that tests left behind have to say when the process ends comes after the summary.
 logging.getLogger("capx").addHandler(logging.NullHandler())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Three workers for two processors: tests that wait for other processes leave a third of their time to others."""
+    return -(-(os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.fixture(autouse=True)
