@@ -22,20 +22,15 @@ from capx_cli.demo.data import SERVICES, written_credits
 from capx_cli.demo.row import Row
 from capx_cli.demo.screen import Screen
 from capx_cli.demo.story import Outcome
+from tests.labs.counts import nightly
 from tests.labs.processes import ended_with_test
 
 DEMO = [sys.executable, "-m", "capx_cli.main", "demo"]
 
-OPEN_ENDED = """
+SABOTAGED = """
 import functools, sys
-from capx_cli.demo import story
+from capx_cli.demo import charter, story
 story.run = functools.partial(story.run, completes=False)
-from capx_cli.main import run
-sys.exit(run(["demo", "--json"]))
-"""
-GENEROUS = """
-import sys
-from capx_cli.demo import charter
 for given, more in {
     "calls = 6": "calls = 7",
     '["warehouse.revenue.read"]': '["warehouse.revenue.read", "crm.export"]',
@@ -48,6 +43,11 @@ from capx_cli.main import run
 sys.exit(run(["demo", "--json"]))
 """
 
+SHOWN = "shown"
+"""The file with what `ps` shows of the processes of a demo, a line each."""
+OF_THE_END = {"services refuse the completed task", "all agents, after the completion", "the graph"}
+"""The rows that a task makes which is not completed."""
+
 
 def result(arguments: list[str], **env: str) -> subprocess.CompletedProcess[str]:
     variables = {**os.environ, "NO_COLOR": "1", **env}
@@ -59,13 +59,34 @@ def row(rows: list[dict[str, Any]], side: str, what: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def differing() -> dict[str, str]:
+    """What happened in the rows that are not as expected, where the policy is wider and the task is not completed."""
+    sabotaged = result([sys.executable, "-c", SABOTAGED])
+    assert sabotaged.returncode == 1, sabotaged.stderr
+    return {row["what"]: row["happened"] for row in json.loads(sabotaged.stdout)["rows"] if not row["ok"]}
+
+
+@pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """One run that leaves its home."""
-    home = tmp_path_factory.mktemp("demo") / "home"
-    done = result([*DEMO, "--json", "--keep", str(home)])
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return json.loads(done.stdout), home
+    """One run that leaves its home, and the arguments of its processes in a file beside it."""
+    folder = tmp_path_factory.mktemp("demo")
+    demo = subprocess.Popen(
+        [*DEMO, "--json", "--keep", str(folder / "home")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "DEMO_TEST": str(folder)},
+    )
+    shown: set[bytes] = set()
+    while demo.poll() is None:
+        for process in _processes(f"DEMO_TEST={folder}"):
+            with suppress(OSError):
+                shown.add(Path(f"/proc/{process}/cmdline").read_bytes())
+        time.sleep(0.1)
+    out, err = demo.communicate()
+    assert (demo.returncode, err) == (0, "")
+    (folder / SHOWN).write_bytes(b"\n".join(shown))
+    return json.loads(out), folder / "home"
 
 
 def test_every_row_happens_as_expected(kept: tuple[dict[str, Any], Path]) -> None:
@@ -120,11 +141,8 @@ def test_one_way_that_is_open_makes_one_row_differ(kept: tuple[dict[str, Any], P
         assert [row.happened for row in untried if not row.ok] == ["not tried"]
 
 
-def test_a_demo_with_a_wider_policy_shows_other_rows_and_fails() -> None:
-    generous = result([sys.executable, "-c", GENEROUS])
-    assert generous.returncode == 1, generous.stderr
-    differing = {row["what"]: row["happened"] for row in json.loads(generous.stdout)["rows"] if not row["ok"]}
-    assert differing == {
+def test_a_demo_with_a_wider_policy_shows_other_rows_and_fails(differing: dict[str, str]) -> None:
+    assert {what: happened for what, happened in differing.items() if what not in OF_THE_END} == {
         "sub-agent exports the CRM": "403 wrong_tenant at no hop",
         "sub-agent has its client ask for that": "refused again",
         "sub-agent asks for crm.export": "granted",
@@ -281,15 +299,8 @@ def test_what_cannot_be_a_folder_keeps_nothing_and_is_told(place: str) -> None:
     assert f"{place} cannot be a new folder for --keep: " in refused.stderr
 
 
-def test_without_the_completion_rows_differ_and_the_demo_fails() -> None:
-    sabotaged = result([sys.executable, "-c", OPEN_ENDED])
-    assert sabotaged.returncode == 1, sabotaged.stderr
-    differing = {row["what"] for row in json.loads(sabotaged.stdout)["rows"] if not row["ok"]}
-    assert differing == {
-        "services refuse the completed task",
-        "all agents, after the completion",
-        "the graph",
-    }
+def test_without_the_completion_rows_differ_and_the_demo_fails(differing: dict[str, str]) -> None:
+    assert differing.keys() >= OF_THE_END
 
 
 def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
@@ -360,7 +371,7 @@ def test_the_screen_shows_the_approval_and_the_refusals() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=nightly), signal.SIGKILL])
 def test_nothing_outlives_a_demo_that_is_interrupted(signum: signal.Signals, tmp_path: Path) -> None:
     mark = f"DEMO_TEST={tmp_path}"
     # Without what measures coverage, which an interrupt may leave waiting for itself.
@@ -402,22 +413,10 @@ def _processes(mark: str) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads the arguments of processes in /proc")
-def test_no_process_of_a_demo_shows_a_token_or_a_key_in_ps(tmp_path: Path) -> None:
-    variables = {**os.environ, "DEMO_TEST": str(tmp_path)}
-    demo = ended_with_test(
-        subprocess.Popen(
-            [*DEMO, "--json", "--keep", str(tmp_path / "home")], stdout=subprocess.PIPE, text=True, env=variables
-        )
-    )
-    shown: set[bytes] = set()
-    while demo.poll() is None:
-        for process in _processes(f"DEMO_TEST={tmp_path}"):
-            with suppress(OSError):
-                shown.add(Path(f"/proc/{process}/cmdline").read_bytes())
-        time.sleep(0.02)
-    demo.communicate()
-    assert demo.returncode == 0
-    keys = [line.split()[-1] for file in tmp_path.rglob("*.key*") for line in file.read_text().splitlines()]
+def test_no_process_of_a_demo_shows_a_token_or_a_key_in_ps(kept: tuple[dict[str, Any], Path]) -> None:
+    _, home = kept
+    shown = (home.parent / SHOWN).read_bytes().splitlines()
+    keys = [line.split()[-1] for file in home.rglob("*.key*") for line in file.read_text().splitlines()]
     assert len(keys) > len(SERVICES)
     assert len(shown) > len(SERVICES), "agents and services have arguments of their own"
     assert not [secret for secret in (*keys, "capx1_") if any(secret.encode() in line for line in shown)]
@@ -464,6 +463,7 @@ def test_an_injected_export_is_refused_as_a_tool_result() -> None:
     assert "--mcp takes neither" in result([*DEMO, "--mcp", "--all"]).stderr
 
 
+@nightly
 def test_the_demo_of_mcp_shows_what_the_model_read() -> None:
     ran = result([*DEMO, "--mcp"])
     assert ran.returncode == 0, ran.stderr
