@@ -58,6 +58,8 @@ def import_all() -> None:
         for module in pkgutil.walk_packages(importlib.import_module(name).__path__, f"{name}."):
             if not module.name.startswith(FRAMEWORKS):
                 importlib.import_module(module.name)
+    # What httpx imports when its first client is made.
+    importlib.import_module("httpcore")
     gc.collect()
     gc.freeze()
 
