@@ -22,7 +22,7 @@ from capx_cli.demo.data import SERVICES, written_credits
 from capx_cli.demo.row import Row
 from capx_cli.demo.screen import Screen
 from capx_cli.demo.story import Outcome
-from tests.labs.counts import nightly
+from tests.labs.demo_server import warm_demos
 from tests.labs.processes import ended_with_test
 
 DEMO = [sys.executable, "-m", "capx_cli.main", "demo"]
@@ -43,6 +43,21 @@ from capx_cli.main import run
 sys.exit(run(["demo", "--json"]))
 """
 
+WITH_FORKED_CHILDREN = """
+import sys
+sys.executable, sys.argv[1:] = sys.argv[1], ["demo"]
+from capx_cli.main import main
+main()
+"""
+OF_MCP = """
+import sys
+from capx_cli.demo import mcp_story
+from capx_cli.main import run
+ran, story = [], mcp_story.run
+mcp_story.run = lambda folder: ran[0] if ran else ran.append(story(folder)) or ran[0]
+sys.exit(run(["demo", "--mcp", "--json"]) or print("=== as text ===") or run(["demo", "--mcp"]))
+"""
+"""One run, told twice."""
 SHOWN = "shown"
 """The file with what `ps` shows of the processes of a demo, a line each."""
 OF_THE_END = {"services refuse the completed task", "all agents, after the completion", "the graph"}
@@ -54,6 +69,11 @@ def result(arguments: list[str], **env: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=variables, check=False)
 
 
+def warm(*arguments: str) -> list[str]:
+    """A demo whose processes are forked from one that has imported what they need."""
+    return [warm_demos(), "-P", "-m", "capx_cli.main", "demo", *arguments]
+
+
 def row(rows: list[dict[str, Any]], side: str, what: str) -> dict[str, Any]:
     return next(row for row in rows if row["side"] == side and row["what"].startswith(what))
 
@@ -61,7 +81,7 @@ def row(rows: list[dict[str, Any]], side: str, what: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def differing() -> dict[str, str]:
     """What happened in the rows that are not as expected, where the policy is wider and the task is not completed."""
-    sabotaged = result([sys.executable, "-c", SABOTAGED])
+    sabotaged = result([warm_demos(), "-c", SABOTAGED])
     assert sabotaged.returncode == 1, sabotaged.stderr
     return {row["what"]: row["happened"] for row in json.loads(sabotaged.stdout)["rows"] if not row["ok"]}
 
@@ -269,7 +289,7 @@ def test_no_bundle_of_an_agent_is_left_in_a_kept_home(kept: tuple[dict[str, Any]
 
 def test_the_commands_that_are_printed_explore_a_kept_home(kept: tuple[dict[str, Any], Path]) -> None:
     answer, home = kept
-    capx = [sys.executable, "-m", "capx_cli.main"]
+    capx = [warm_demos(), "-P", "-m", "capx_cli.main"]
     graph = result([*capx, "graph", answer["task"]], CAPX_HOME=str(home))
     assert graph.returncode == 0, graph.stderr
     assert "proofreader" in graph.stdout
@@ -287,14 +307,14 @@ def test_the_commands_that_are_printed_explore_a_kept_home(kept: tuple[dict[str,
 
 
 def test_a_home_that_holds_something_is_not_written_into(kept: tuple[dict[str, Any], Path]) -> None:
-    refused = result([*DEMO, "--keep", str(kept[1])])
+    refused = result(warm("--keep", str(kept[1])))
     assert refused.returncode == 2
     assert "is not empty" in refused.stderr
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "/dev/null/kept"])
 def test_what_cannot_be_a_folder_keeps_nothing_and_is_told(place: str) -> None:
-    refused = result([*DEMO, "--keep", place])
+    refused = result(warm("--keep", place))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f"{place} cannot be a new folder for --keep: " in refused.stderr
 
@@ -304,7 +324,7 @@ def test_without_the_completion_rows_differ_and_the_demo_fails(differing: dict[s
 
 
 def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
-    shown = result([*DEMO, "--all", "--keep", str(tmp_path / "home")], COLUMNS="48")
+    shown = result(warm("--all", "--keep", str(tmp_path / "home")), COLUMNS="48")
     assert shown.returncode == 0, shown.stderr
     lines = shown.stdout.splitlines()
     assert "\x1b" not in shown.stdout
@@ -322,7 +342,7 @@ def test_who_has_no_capx_on_the_path_is_told_what_to_type() -> None:
         "print(*commands('kept', Outcome([], 0.0, 'T', None, [], {})), sep='\\n')"
     )
     for path, typed in (("/nowhere", ".venv/bin/capx"), (str(Path(sys.executable).parent), "capx")):
-        done = result([sys.executable, "-c", code], PATH=path)
+        done = result([warm_demos(), "-c", code], PATH=path)
         assert done.stdout.splitlines()[0] == f"CAPX_HOME=kept {typed} policy explain", done.stderr
 
 
@@ -371,14 +391,16 @@ def test_the_screen_shows_the_approval_and_the_refusals() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("signum", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=nightly), signal.SIGKILL])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_outlives_a_demo_that_is_interrupted(signum: signal.Signals, tmp_path: Path) -> None:
     mark = f"DEMO_TEST={tmp_path}"
     # Without what measures coverage, which an interrupt may leave waiting for itself.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     variables = {**inherited, "DEMO_TEST": str(tmp_path), "TMPDIR": str(tmp_path)}
+    # The children of a demo that is killed end by themselves, so they are interpreters there.
+    command = DEMO if signum == signal.SIGKILL else [sys.executable, "-c", WITH_FORKED_CHILDREN, warm_demos()]
     demo = ended_with_test(
-        subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
     )
     assert demo.stdout is not None
     for line in demo.stdout:
@@ -452,22 +474,24 @@ def test_a_row_that_differs_is_shown_without_all() -> None:
     assert "execution-scoped: 1 of 2 rows as expected" in short
 
 
-def test_an_injected_export_is_refused_as_a_tool_result() -> None:
-    ran = result([*DEMO, "--mcp", "--json"])
-    assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout)
+@pytest.fixture(scope="module")
+def of_mcp() -> list[str]:
+    """What one run of the demo of MCP said as JSON, and as text."""
+    ran = result([sys.executable, "-c", OF_MCP])
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout.split("=== as text ===\n")
+
+
+def test_an_injected_export_is_refused_as_a_tool_result(of_mcp: list[str]) -> None:
+    told = json.loads(of_mcp[0])
     assert told["ok"] is True
     assert row(told["rows"], "direct", "accounts at the attacker")["happened"] == "40"
     assert row(told["rows"], "guarded", "accounts at the attacker")["happened"] == "0"
     assert "allows only" in row(told["rows"], "guarded", "the export")["happened"]
-    assert "--mcp takes neither" in result([*DEMO, "--mcp", "--all"]).stderr
+    assert "--mcp takes neither" in result(warm("--mcp", "--all")).stderr
 
 
-@nightly
-def test_the_demo_of_mcp_shows_what_the_model_read() -> None:
-    ran = result([*DEMO, "--mcp"])
-    assert ran.returncode == 0, ran.stderr
-    said = " ".join(ran.stdout.split())
+def test_the_demo_of_mcp_shows_what_the_model_read(of_mcp: list[str]) -> None:
+    said = " ".join(of_mcp[1].split())
     assert "Ignore previous instructions" in said
     assert "8 of 8 rows as expected" in said
-    assert ran.stderr == ""
