@@ -17,7 +17,7 @@ Laws:
 - A command that leaves a thread, a descriptor or a changed environment behind says so, and ends with LEFT, unless it
   was interrupted. COLUMNS and LINES may change. A program may leave anything behind.
 - If whoever asked hangs up, the command is killed.
-- When the standard input of the server ends, the server kills what runs, and ends.
+- When the standard input of the server ends, or SIGTERM reaches it, the server kills what runs, and ends.
 - The commands of one server share the seed of hashes. Each interpreter has its own.
 """
 
@@ -79,7 +79,8 @@ class CommandServer:
         self._ready.register(self._listening, selectors.EVENT_READ, self._accept)
 
     def serve(self) -> NoReturn:
-        """Run commands, until standard input ends."""
+        """Run commands, until standard input ends or SIGTERM comes, which `timeout` sends to all that tests started."""
+        signal.signal(signal.SIGTERM, lambda *_: self._end())
         while True:
             for key, _ in self._ready.select():
                 key.data()

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +65,25 @@ LEFT_BEHIND = {
 pytestmark = pytest.mark.skipif(NIGHTLY, reason="make nightly starts an interpreter for each command")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where a server listens that runs programs."""
-    place = tmp_path_factory.mktemp("server") / "asked"
+@contextlib.contextmanager
+def serving(place: Path) -> "Generator[subprocess.Popen[bytes]]":
+    """A server that runs programs, and listens at this place."""
     command = (sys.executable, "-c", SERVES, place)
     with subprocess.Popen(command, env=plain_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == b"up\n"
+        yield server
+        assert server.stdin is not None
+        server.stdin.close()
+        server.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where a server listens that runs programs."""
+    place = tmp_path_factory.mktemp("server") / "asked"
+    with serving(place):
         yield place
-        server.communicate(timeout=30)
 
 
 def forked(place: Path, *args: str, **options: Any) -> ForkedCommand:
@@ -130,6 +139,18 @@ def test_who_is_killed_while_asking_ends_no_server(place: Path, tmp_path: Path, 
         asking.connect(str(place))
         asking.sendall(said)
     assert ran(place, tmp_path, "print(1)") == (0, b"1\n", b"")
+
+
+@pytest.mark.parametrize("how", ["its input ends", "SIGTERM"])
+def test_nothing_outlives_the_server(tmp_path: Path, how: str) -> None:
+    with serving(tmp_path / "asked") as server:
+        command = forked(tmp_path / "asked", "import time; print('up', flush=True); time.sleep(60)", cwd=tmp_path)
+        assert command.stdout.readline() == b"up\n"
+        if how == "SIGTERM":
+            server.terminate()
+            assert server.wait(timeout=30) == 0
+    with contextlib.closing(command), pytest.raises(ConnectionResetError):
+        command.communicate(timeout=30)
 
 
 def test_a_command_that_takes_too_long_is_killed(place: Path, tmp_path: Path) -> None:
