@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from capx_cli.demo.data import SERVICES, written_credits
 from capx_cli.demo.row import Row
 from capx_cli.demo.screen import Screen
 from capx_cli.demo.story import Outcome
+from tests.labs.commands import plain_environment
 from tests.labs.demo_server import warm_demos
 from tests.labs.processes import ended_with_test
 
@@ -65,7 +65,7 @@ OF_THE_END = {"services refuse the completed task", "all agents, after the compl
 
 
 def result(arguments: list[str], **env: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "NO_COLOR": "1", **env}
+    variables = {**plain_environment(), "NO_COLOR": "1", **env}
     return subprocess.run(arguments, capture_output=True, text=True, timeout=60, env=variables, check=False)
 
 
@@ -95,7 +95,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "DEMO_TEST": str(folder)},
+        env={**plain_environment(), "DEMO_TEST": str(folder)},
     )
     shown: set[bytes] = set()
     while demo.poll() is None:
@@ -395,7 +395,7 @@ def test_the_screen_shows_the_approval_and_the_refusals() -> None:
 def test_nothing_outlives_a_demo_that_is_interrupted(signum: signal.Signals, tmp_path: Path) -> None:
     mark = f"DEMO_TEST={tmp_path}"
     # Without what measures coverage, which an interrupt may leave waiting for itself.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    inherited = {name: value for name, value in plain_environment().items() if not name.startswith("COVERAGE")}
     variables = {**inherited, "DEMO_TEST": str(tmp_path), "TMPDIR": str(tmp_path)}
     # The children of a demo that is killed end by themselves, so they are interpreters there.
     command = DEMO if signum == signal.SIGKILL else [sys.executable, "-c", WITH_FORKED_CHILDREN, warm_demos()]

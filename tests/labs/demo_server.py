@@ -18,6 +18,7 @@ from pathlib import Path
 
 from capx_cli import demo
 from tests.labs import command_client, command_server
+from tests.labs.commands import plain_environment
 from tests.labs.counts import NIGHTLY
 
 
@@ -25,7 +26,7 @@ from tests.labs.counts import NIGHTLY
 def warm_demos() -> str:
     """A `python` for `-P -m MODULE` and `-c PROGRAM` which has imported the demo; its children are started by it, too.
 
-    It serves who has the variables of this process for interpreters (PYTHON…, LANG, LC_…).
+    It is for plain environments: in another one, it is an interpreter.
     """
     if NIGHTLY:
         return sys.executable
@@ -37,6 +38,7 @@ def warm_demos() -> str:
     server = subprocess.Popen(
         (sys.executable, "-m", "tests.labs.demo_server", folder / "asked", program),
         cwd=Path(__file__).parents[2],
+        env=plain_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )

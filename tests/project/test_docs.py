@@ -1,6 +1,5 @@
 """README and docs say what is so: their code runs, transcripts are what a terminal shows, links lead somewhere."""
 
-import ast
 import contextlib
 import os
 import re
@@ -12,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from msgspec import Struct
 from capx.store.lifecycle import diagram
 from capx_cli.main import COMMANDS
 from tests.labs.commands import served_commands
+from tests.labs.demo_server import warm_demos
 from tests.labs.postgres import Server, binaries
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -35,6 +36,7 @@ HOME = "/home/ana"
 """What the transcripts call the home folder of whoever types."""
 PORTS = ("8000", "8001", "8443")
 """The ports at which the transcripts serve; the tests take free ones."""
+DEMO = re.compile(r"\bcapx demo\b")
 DATABASE = re.compile(r"postgresql://(?P<role>\w+)@db\.internal/(?P<name>\w+)")
 """The URLs of databases in the transcripts; the tests start a server, over whose socket every role is let in."""
 MASKS = [
@@ -178,7 +180,8 @@ def typed(asked: Iterable[Command], home: Path, server: Server | None = None) ->
     end, ports = "=== end of command ===", dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     script = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n"
     for command in asked:
-        text = command.text
+        # Its two dozen processes are forked.
+        text = DEMO.sub(lambda _: f"{warm_demos()} -P -m capx_cli.main demo", command.text)
         for port, free in ports.items():
             text = text.replace(port, free)
         if server is not None:
@@ -323,18 +326,23 @@ def test_the_readme_is_short_and_shows_two_refusals() -> None:
     assert any("denied" in block.text.lower() for block in blocks(readme, "console"))
 
 
+def constants(of: object) -> Iterator[str]:
+    """The texts that compiled code has."""
+    if isinstance(of, CodeType):
+        of = of.co_consts
+    if isinstance(of, str):
+        yield of
+    elif isinstance(of, tuple | frozenset):
+        for one in of:
+            yield from constants(one)
+
+
 def test_the_failures_an_operator_reads_are_those_the_code_tells() -> None:
     page = (CHECKOUT / "docs" / "reference" / "failures.md").read_text(encoding="utf-8")
     told = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
     assert len(told) > 30
     code = [*(CHECKOUT / "capx").rglob("*.py"), *(CHECKOUT / "cli").rglob("*.py")]
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in code]
-    said = [
-        node.value
-        for tree in trees
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
+    said = [text for path in code for text in constants(compile(path.read_text("utf-8"), path, "exec"))]
     for sentence in told:
         # What differs stands as an ellipsis, and the code's own text around it.
         for part in filter(None, map(str.strip, sentence.split("…"))):
