@@ -1,6 +1,7 @@
 """README and docs say what is so: their code runs, transcripts are what a terminal shows, links lead somewhere."""
 
 import contextlib
+import functools
 import os
 import re
 import shlex
@@ -270,8 +271,11 @@ def rewrite(block: Block, shown: list[str]) -> None:
     block.page.write_text(text.replace(block.text, "\n".join([*lines, ""]), 1), encoding="utf-8")
 
 
-def anchor(title: str) -> str:
-    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+@functools.cache
+def anchors(page: Path) -> set[str]:
+    """What a link may lead to within a page."""
+    titles = HEADING.findall(FENCE.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", [*PAGES, CHECKOUT / "CHANGELOG.md"], ids=names)
@@ -284,8 +288,7 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
         assert linked.is_relative_to(CHECKOUT), target
         assert linked.exists(), target
         if fragment:
-            titles = HEADING.findall(FENCE.sub("", linked.read_text(encoding="utf-8")))
-            assert fragment in map(anchor, titles), found["target"]
+            assert fragment in anchors(linked), found["target"]
 
 
 def test_every_page_is_linked_from_the_index() -> None:
