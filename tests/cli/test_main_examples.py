@@ -1,8 +1,10 @@
 """The help of every command has an example, and every example does what it says; every command stands in a page.
 
-Each example starts an interpreter of its own: it shows that its command needs nothing that another one has imported.
+Each example but that of the demo starts an interpreter of its own: it shows that its command needs nothing that another
+one has imported.
 """
 
+import functools
 import os
 import re
 import shutil
@@ -25,6 +27,7 @@ from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.test_main import commands as all_commands
 from tests.labs.commands import plain_environment, served_commands
+from tests.labs.demo_server import warm_demos
 from tests.labs.mcp_home import CHILD
 from tests.labs.serving import served
 from tests.labs.witnesses import Witness
@@ -220,6 +223,9 @@ def test_the_example_of_a_command_does_what_it_says(name: str, prepared: Path, s
     if name in {"serve", "requests watch", "ledger tail"}:
         # It goes on until somebody ends it, in order and once, and on a port that nobody has.
         text = f"timeout --foreground --signal=INT --preserve-status 5 {text.replace(':8411', ':0')}"
+    if name == "demo":
+        # `tests/cli/test_demo.py` runs it in interpreters, some two dozen.
+        text = text.replace("capx demo", f"{warm_demos()} -P -m capx_cli.main demo")
     try:
         done = shell(GIVEN, text.replace(SERVICE, service), folder=folder, commands=OWN_COMMANDS)
     finally:
@@ -229,6 +235,7 @@ def test_the_example_of_a_command_does_what_it_says(name: str, prepared: Path, s
     assert "Traceback" not in done.stderr
 
 
+@functools.cache
 def transcripts() -> str:
     lines = [command.text for page in PAGES for block in blocks(page, "console") for command in typed(block)]
     return "\n".join(lines)
