@@ -23,8 +23,10 @@ logging.getLogger("capx").addHandler(logging.NullHandler())
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
+def pytest_xdist_auto_num_workers() -> int | None:
     """Three workers for two processors: tests that wait for other processes leave a third of their time to others."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
     return -(-(os.cpu_count() or 1) * 3 // 2)
 
 

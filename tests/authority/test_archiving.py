@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +23,8 @@ from capx.store.factory import create_store, is_postgres, open_store
 from capx.store.protocols import Store
 from capx.store.records import DecisionRecord
 from tests.labs.archives import DAY, OldLog
-from tests.labs.commands import COMMAND, plain_environment, start_command
-from tests.labs.counts import NIGHTLY, repeated
+from tests.labs.commands import start_program
+from tests.labs.counts import repeated
 from tests.store.conftest import Places, places, store
 
 __all__ = ["places", "store"]
@@ -342,14 +341,13 @@ def test_a_killed_archiver_loses_nothing_and_goes_on(tmp_path: Path) -> None:
         old = OldLog(create_store(place), folder, tasks=2, each=300)
         keyring = KeyRing(RootKey(secret))
         old.authority.checkpoints.make()
-        args = ("-c", ARCHIVES, place, secret.hex(), str(old.folder), str(int(old.clock.now)))
-        child = start_command(*args, env=plain_environment(), command=(sys.executable,) if NIGHTLY else COMMAND)
+        child = start_program(ARCHIVES, place, secret.hex(), old.folder, int(old.clock.now))
         assert child.stdout is not None
         assert child.stdout.readline() == b"began\n"
         time.sleep((nth * 37 % 101) / 1_000)
         child.kill()
-        ended += b"ended" in child.stdout.read()
-        child.communicate(timeout=30)
+        said, _ = child.communicate(timeout=30)
+        ended += b"ended" in said
         # Whatever stands in the store or in whole files is all there is.
         with old.store.read() as reading:
             until = archived_until(reading)

@@ -13,8 +13,8 @@ from capx.crypto.keys import KeyRing, RootKey
 from capx.store.factory import create_store, open_store
 from capx.tokens.binding import HttpRequest
 from capx.tokens.capability import Capability
+from tests.labs.commands import start_program
 from tests.labs.counts import repeated
-from tests.labs.programs import start_program
 
 AT_ONCE = 16
 CALLS = 120

@@ -97,6 +97,8 @@ class CommandServer:
                 os.close(stream)
             return
         asked: Asked = marshal.loads(body)
+        # A signal for the command waits until it is handled there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
         if _read_at_start(asked[1]) != self._own:
             _answer(asker, REFUSED)
             asker.close()
@@ -111,6 +113,7 @@ class CommandServer:
             asker.close()
             _become(asked, streams)
             _end_as_interpreter(self._main)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         for stream in streams:
             os.close(stream)
 
@@ -168,6 +171,7 @@ def _become(asked: Asked, streams: list[int]) -> None:
     for passed in PASSED_ON:
         by_default = signal.default_int_handler if passed == signal.SIGINT else signal.SIG_DFL
         signal.signal(passed, signal.SIG_IGN if passed in ignored else by_default)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
     sys.argv[1:] = map(os.fsdecode, args)
     sys.path[0] = os.fsdecode(folder)
     for name in ("stdin", "stdout", "stderr"):
@@ -229,20 +233,30 @@ def _descriptors() -> set[int]:
 
 
 def run_asked() -> None:
-    """Run a command, or a program as an interpreter does."""
+    """Run a command, or a program."""
     from capx_cli.main import main
 
-    if sys.argv[1:2] != ["-c"]:
-        main()
+    if sys.argv[1:2] == ["-c"]:
+        run_program()
     else:
-        program, sys.argv[:] = sys.argv[2], ["-c", *sys.argv[3:]]
-        exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+        main()
+
+
+def run_program() -> None:
+    """Run `-c PROGRAM ARGUMENT …` as an interpreter does."""
+    program, sys.argv[:] = sys.argv[2], ["-c", *sys.argv[3:]]
+    exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+
+
+def serve(main: Callable[[], object]) -> NoReturn:
+    """Serve at the place that the first argument names, and say when it can be asked."""
+    # Whoever asks gets a Ctrl-C, and passes it on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = CommandServer(sys.argv[1], main)
+    print("up", flush=True)  # noqa: T201
+    server.serve()
 
 
 if __name__ == "__main__":
     import_all()
-    # Whoever asks gets a Ctrl-C, and passes it on.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    server = CommandServer(sys.argv[1], run_asked)
-    print("up", flush=True)  # noqa: T201
-    server.serve()
+    serve(run_asked)

@@ -29,18 +29,15 @@ def plain_environment() -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if not name.startswith(told)}, "LC_ALL": "C.UTF-8"}
 
 
-@functools.cache
-def served_commands() -> Path:
-    """The folder with `capx` for PATH: that of this process's command server, which ends with the process."""
-    if NIGHTLY:
-        return Path(sys.executable).parent
+def start_server(module: str) -> Path:
+    """Start a command server that ends with this process; gives the folder with the programs that ask it."""
     folder = Path(tempfile.mkdtemp(prefix="commands-", dir="/tmp"))
     for name in ("capx", "warm-python"):
         program = folder / name
         program.write_text(f"#!{sys.executable} -IS\n{Path(command_client.__file__).read_text('utf-8')}", "utf-8")
         program.chmod(0o755)
     server = subprocess.Popen(
-        (sys.executable, "-m", "tests.labs.command_server", folder / "asked"),
+        (sys.executable, "-m", module, folder / "asked"),
         cwd=Path(__file__).parents[2],
         env=plain_environment(),
         stdin=subprocess.PIPE,
@@ -57,11 +54,17 @@ def served_commands() -> Path:
     return folder
 
 
+@functools.cache
+def served_commands() -> Path:
+    """The folder with `capx` for PATH."""
+    return Path(sys.executable).parent if NIGHTLY else start_server("tests.labs.command_server")
+
+
 def warm_python() -> str:
     """A `python` for `-c PROGRAM ARGUMENT …` that has imported capx already, in a plain environment.
 
-    It is for many processes that work at once. Do not use it for a process that the test kills: the program runs in
-    another process, which ends a moment later.
+    It is for many processes that work at once. A process that the test kills needs `start_program`: here the program
+    runs in another process, which ends a moment later.
     """
     return sys.executable if NIGHTLY else str(served_commands() / "warm-python")
 
@@ -166,6 +169,15 @@ def start_command(
     return forked or subprocess.Popen(
         (*command, *args), cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
+
+
+def start_program(program: str, *args: object) -> "subprocess.Popen[bytes] | ForkedCommand":
+    """Start `python -c PROGRAM ARGUMENT …` without input. Whoever starts it ends it, and reads what it says.
+
+    It is for a process that the test kills: what is killed is the program itself.
+    """
+    python = (sys.executable,) if NIGHTLY else COMMAND
+    return start_command("-c", program, *map(str, args), env=plain_environment(), command=python)
 
 
 def fork_command(

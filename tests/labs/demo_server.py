@@ -4,21 +4,16 @@ What a process costs in a demo is its imports. Here they are paid once. Each pro
 with `-P -m MODULE ARGUMENT …`, with its own environment and pipes.
 """
 
-import atexit
 import functools
 import importlib
 import pkgutil
 import runpy
-import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from capx_cli import demo
-from tests.labs import command_client, command_server
-from tests.labs.commands import plain_environment
+from tests.labs import command_server
+from tests.labs.commands import start_server
 from tests.labs.counts import NIGHTLY
 
 
@@ -30,34 +25,14 @@ def warm_demos() -> str:
     """
     if NIGHTLY:
         return sys.executable
-    folder = Path(tempfile.mkdtemp(prefix="demos-", dir="/tmp"))
-    # The name by which the client knows that it stands for an interpreter.
-    program = folder / "warm-python"
-    program.write_text(f"#!{sys.executable} -IS\n{Path(command_client.__file__).read_text('utf-8')}", "utf-8")
-    program.chmod(0o755)
-    server = subprocess.Popen(
-        (sys.executable, "-m", "tests.labs.demo_server", folder / "asked", program),
-        cwd=Path(__file__).parents[2],
-        env=plain_environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert server.stdout is not None
-    assert server.stdout.read(3) == b"up\n"
-
-    def end() -> None:
-        server.communicate(timeout=30)
-        shutil.rmtree(folder)
-
-    atexit.register(end)
-    return str(program)
+    # By its name, the client knows that it stands for an interpreter.
+    return str(start_server("tests.labs.demo_server") / "warm-python")
 
 
 def run_asked() -> None:
     """Run a program or a module as an interpreter does."""
     if sys.argv[1] == "-c":
-        program, sys.argv[:] = sys.argv[2], ["-c", *sys.argv[3:]]
-        exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+        command_server.run_program()
     else:
         # A demo isolates its processes, and starts modules.
         assert sys.argv[1:3] == ["-P", "-m"], sys.argv
@@ -74,9 +49,6 @@ if __name__ == "__main__":
         if not module.name.startswith("capx_cli.demo.mcp_"):
             importlib.import_module(module.name)
     command_server.import_all()
-    sys.executable = sys.argv[2]
-    # Whoever asks gets a Ctrl-C, and passes it on.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    serving = command_server.CommandServer(sys.argv[1], run_asked)
-    print("up", flush=True)  # noqa: T201
-    serving.serve()
+    # The processes that a demo starts ask this server, too.
+    sys.executable = str(Path(sys.argv[1]).with_name("warm-python"))
+    command_server.serve(run_asked)

@@ -26,7 +26,7 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.verify.verifier import Verifier
 from capx_caveats import Call
-from tests.labs.programs import start_program
+from tests.labs.commands import start_program
 
 if TYPE_CHECKING:
     from capx.store.protocols import Store

@@ -5,6 +5,7 @@ A command here is a program in Python, given as its argument: the server runs it
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -151,6 +152,16 @@ def test_nothing_outlives_the_server(tmp_path: Path, how: str) -> None:
             assert server.wait(timeout=30) == 0
     with contextlib.closing(command), pytest.raises(ConnectionResetError):
         command.communicate(timeout=30)
+
+
+def test_a_signal_that_comes_at_once_ends_its_command_alone(place: Path, tmp_path: Path) -> None:
+    with contextlib.closing(forked(place, "import time; time.sleep(60)", cwd=tmp_path)) as beside:
+        for number in (signal.SIGTERM, signal.SIGHUP) * 20:
+            command = forked(place, "import time; time.sleep(60)", cwd=tmp_path)
+            command.send_signal(number)
+            command.communicate(timeout=30)
+            assert command.wait() == -number
+        assert beside.poll() is None
 
 
 def test_a_command_that_takes_too_long_is_killed(place: Path, tmp_path: Path) -> None:

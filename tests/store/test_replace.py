@@ -21,12 +21,11 @@ from capx.store.records import Head
 from capx.store.sqlite.death_source import SQLiteDeathSource
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.bundle import Bundle
+from tests.labs.commands import plain_environment, start_program, warm_python
+from tests.labs.restoring import KEYS, LEAKED, RESTORING, Service, killed_at
 
 if TYPE_CHECKING:
     from capx.authority.opening import OpenedTask
-from tests.labs.commands import plain_environment, warm_python
-from tests.labs.programs import start_program
-from tests.labs.restoring import KEYS, LEAKED, RESTORING, Service, killed_at
 
 
 def test_a_store_is_no_backup_of_itself(tmp_path: Path) -> None:
@@ -82,8 +81,6 @@ FOLLOWING = """
 import sys
 from capx.tokens.bundle import Bundle
 from capx.crypto.base64url import b64u
-from tests.labs.commands import plain_environment, warm_python
-from tests.labs.programs import start_program
 from tests.labs.restoring import Service
 service = Service(sys.argv[1])
 print("up", flush=True)

@@ -16,9 +16,9 @@ from capx.store.check import check_store
 from capx.store.factory import create_store, open_store
 from capx.store.protocols import Store
 from capx.store.sqlite.store import SQLiteStore
+from tests.labs.commands import start_program
 from tests.labs.counts import repeated
 from tests.labs.postgres import Server
-from tests.labs.programs import start_program
 from tests.labs.store_writes import granted_by
 from tests.labs.writing import AUDIENCES, COST, COUNTER, RETURNED
 

@@ -16,8 +16,8 @@ from capx.store.factory import is_postgres, open_store
 from capx.store.postgres.store import migrate as migrate_database
 from capx.store.records import DecisionRecord
 from capx.store.sqlite.connection import migrate as migrate_file
+from tests.labs.commands import start_program
 from tests.labs.next_capx import be_next
-from tests.labs.programs import start_program
 from tests.labs.restoring import KEYS
 
 DECISIONS = 20_000
