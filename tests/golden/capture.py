@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.labs.commands import served_commands
+from tests.labs.commands import NEW_SECOND, served_commands
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parent.parent
@@ -156,6 +156,8 @@ def _script(session: str) -> str:
             while lines[-1] != here[1]:
                 lines.append(rest.pop(0))
         command = "\n".join(lines)
+        if "capx store restore" in command:
+            script += f"{NEW_SECOND}\n"
         script += (
             f"cat <<'=== shown'\n$ {command}\n=== shown\n{command}\nlast=$?; [ $last = 0 ] || echo \"exit $last\"\n"
         )

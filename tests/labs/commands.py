@@ -21,6 +21,8 @@ from tests.labs.counts import NIGHTLY
 
 COMMAND = (sys.executable, "-m", "capx_cli.main")
 """The command in an interpreter of its own, for tests of signals, terminals, locales, permissions and /proc."""
+NEW_SECOND = "until [[ $(date +%1N) = 0 ]]; do sleep 0.02; done"
+"""Waits in bash until a second begins. A restoration that a second ends kills once more what was issued meanwhile."""
 
 
 def plain_environment() -> dict[str, str]:

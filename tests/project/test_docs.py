@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from capx.store.lifecycle import diagram
 from capx_cli.main import COMMANDS
-from tests.labs.commands import served_commands
+from tests.labs.commands import NEW_SECOND, served_commands
 from tests.labs.demo_server import warm_demos
 from tests.labs.postgres import Server, binaries
 
@@ -38,8 +38,6 @@ HOME = "/home/ana"
 PORTS = ("8000", "8001", "8443")
 """The ports at which the transcripts serve; the tests take free ones."""
 DEMO = re.compile(r"\bcapx demo\b")
-NEW_SECOND = "until [[ $(date +%1N) = 0 ]]; do sleep 0.02; done"
-"""Waits until a second begins. A restoration kills once more, in the log, what was issued if one ends meanwhile."""
 DATABASE = re.compile(r"postgresql://(?P<role>\w+)@db\.internal/(?P<name>\w+)")
 """The URLs of databases in the transcripts; the tests start a server, over whose socket every role is let in."""
 MASKS = [
