@@ -1,4 +1,5 @@
-# make demo | test | quick | frameworks | nightly | check | docs | bench | bench-docs | fuzz | mutants | clean, each with PYTHON=python3.13 (or any other from 3.11 on)
+# make demo | test | quick | frameworks | nightly | check | docs | bench | bench-docs | fuzz | mutants | clean
+# Each takes PYTHON=python3.13, or any other from 3.11 on.
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 PEERS := $(VENV)-peers
@@ -6,7 +7,9 @@ FLOORS := $(VENV)-floors
 MCP_1 := $(VENV)-mcp-1
 NPM := .npm-servers
 BIN := $(VENV)/bin
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python $(PIP_INSTALL)
+PYTEST := -m pytest --numprocesses=auto --dist=loadfile
 
 # Modules are compiled once, and not by each of the thousands of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
@@ -17,11 +20,11 @@ demo: $(VENV)/.demo
 	$(BIN)/capx demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python $(PYTEST) --no-loadscope-reorder
 
 # The rooms whose tests start few processes, in less than a minute.
 quick: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder tests/caveats tests/crypto tests/tokens \
+	$(BIN)/python $(PYTEST) --no-loadscope-reorder tests/caveats tests/crypto tests/tokens \
 		tests/verify tests/intents tests/policy tests/api tests/ledger tests/proof
 
 # Adapters with the oldest versions of their frameworks that they take, a client of mcp 1, and servers and a client of npm.
@@ -38,7 +41,7 @@ frameworks: $(VENV)/.dev $(FLOORS)/.installed $(MCP_1)/.installed $(NPM)/.instal
 # Then each fuzz target for NIGHTLY_SECONDS, then all mutants. Some hours on two cores.
 NIGHTLY_SECONDS ?= 600
 nightly: $(VENV)/.dev $(VENV)/.mutants
-	NIGHTLY=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder --cov --cov-report=term
+	NIGHTLY=1 $(BIN)/python $(PYTEST) --no-loadscope-reorder --cov --cov-report=term
 	$(BIN)/python -m tests.fuzz --seconds $(NIGHTLY_SECONDS)
 	$(BIN)/python -m tests.mutants
 
@@ -96,14 +99,14 @@ $(VENV)/.mutants: $(VENV)/.dev
 
 $(FLOORS)/.installed: pyproject.toml tests/frameworks-floors.txt
 	$(PYTHON) -m venv $(FLOORS)
-	$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(FLOORS)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' -r tests/frameworks-floors.txt
+	$(FLOORS)/bin/python $(PIP_INSTALL) --upgrade pip
+	$(FLOORS)/bin/python $(PIP_INSTALL) --editable '.[dev]' -r tests/frameworks-floors.txt
 	touch $@
 
 $(MCP_1)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(MCP_1)
-	$(MCP_1)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(MCP_1)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[httpx]' 'mcp>=1.24,<2'
+	$(MCP_1)/bin/python $(PIP_INSTALL) --upgrade pip
+	$(MCP_1)/bin/python $(PIP_INSTALL) --editable '.[httpx]' 'mcp>=1.24,<2'
 	touch $@
 
 # Without them their tests are skipped, and say so.
@@ -115,5 +118,5 @@ $(NPM)/.installed:
 $(PEERS)/.installed: tests/bench/peers.txt
 	$(PYTHON) -m venv $(PEERS)
 	@missing=; for peer in $$(grep -v '^#' $<); do \
-		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "$$peer" || missing="$$missing $$peer"; \
+		$(PEERS)/bin/python $(PIP_INSTALL) "$$peer" || missing="$$missing $$peer"; \
 	done; if [ -n "$$missing" ]; then echo "cannot be had:$$missing" >&2; else touch $@; fi

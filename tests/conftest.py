@@ -1,6 +1,7 @@
 """What every test may ask for."""
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ pytest_plugins = ["tests.labs.postgres", "capx.testing", "pytester"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# What recorders that tests left behind have to say when the process ends comes after the summary.
+# Recorders that tests left open log when the process ends, after the summary. Nobody needs these lines.
 logging.getLogger("capx").addHandler(logging.NullHandler())
 
 
@@ -27,7 +28,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
     """Three workers for two processors: tests that wait for other processes leave a third of their time to others."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return -(-(os.cpu_count() or 1) * 3 // 2)
+    return math.ceil(1.5 * (os.cpu_count() or 1))
 
 
 @pytest.fixture(autouse=True)

@@ -24,15 +24,6 @@ from capx.tokens.discharge import Discharge
 Schema = dict[str, Any]
 
 _REF = "#/components/schemas/{name}"
-_PUBLISHED: Final = {
-    "AllowedAction": "Granted",
-    "FeedCursor": "Asked",
-    "FollowerAck": "Sighting",
-    "Impact": "Dying",
-    "Revocation": "Revoked",
-}
-"""Schemas whose class was renamed. Clients are generated from the published names, so these stay."""
-_RENAMED_REFS: Final = {_REF.format(name=name): _REF.format(name=published) for name, published in _PUBLISHED.items()}
 _ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 _ALWAYS: Final = (400, 431, 500, 503)
 _OF_BODIES: Final = (408, 411, 413, 415)
@@ -75,28 +66,27 @@ def document(title: str, about: str, operations: Sequence[AnyOperation]) -> byte
         {
             "openapi": "3.1.0",
             "info": {"title": title, "description": about, "version": _version()},
-            "paths": _published(paths),
+            "paths": _without_indentation(paths),
             "components": {
-                "schemas": _published(components),
+                "schemas": _without_indentation(components),
                 **({"securitySchemes": secured} if secured else {}),
             },
         }
     )
 
 
-def _published(part: Any) -> Any:
-    """A part of the document, with the published names of its schemas, and descriptions without indentation."""
+def _without_indentation(part: Any) -> Any:
+    """A part of the document: msgspec before 0.23 leaves docstrings in descriptions as they stand in the source."""
     if isinstance(part, dict):
         members = cast("dict[str, Any]", part)
-        published = {_PUBLISHED.get(name, name): _published(value) for name, value in members.items()}
-        if isinstance(about := published.get("description"), str):
-            # msgspec before 0.23 leaves docstrings as they stand in the source.
-            published["description"] = inspect.cleandoc(about)
-        return published
+        return {
+            name: inspect.cleandoc(value)
+            if name == "description" and isinstance(value, str)
+            else _without_indentation(value)
+            for name, value in members.items()
+        }
     if isinstance(part, list | tuple):
-        return [_published(one) for one in cast("Sequence[Any]", part)]
-    if isinstance(part, str):
-        return _PUBLISHED.get(part, _RENAMED_REFS.get(part, part))
+        return [_without_indentation(one) for one in cast("Sequence[Any]", part)]
     return part
 
 

@@ -17,7 +17,6 @@ Laws:
 - An event holds ids and facts, never a secret.
 - Only the authority writes these events, and it reads all their fields. Other readers may read some of the fields. The
   store itself writes `given_back`, in the transaction that changes the counters; two of its fields are a resource's.
-- A later version may add a field, only with a default, because it reads what this one wrote. It never removes one.
 - If a person asked for an event over the network, it says who: `by`, or `person` in `revoked`, whose `by` is a node. No
   other event has this member, not even as null.
 """

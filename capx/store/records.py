@@ -140,7 +140,6 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     and as `discharge` what they have signed so far. Its `block` is what its asker's token says, and nothing is minted.
     """
 
-    # The store keeps this as JSON: a new field needs a default, so that older rows can still be read.
     id: str
     task: str
     audience: str

@@ -1,7 +1,7 @@
 """The site of all pages: Sphinx reads the Markdown as it lies in the checkout, and writes pages that need no network.
 
 `make docs` builds it into build/site; open build/site/index.html. The pages have no markup of their own for Sphinx, so
-that a Git host shows the same text: what is different here is made by `pages`, beside this file.
+that a Git host shows the same text: `navigation` and `source_pages`, beside this file, make what is different here.
 """
 
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 project = "capx"
-extensions = ["myst_parser", "pages"]
+extensions = ["myst_parser", "navigation", "source_pages"]
 root_doc = "README"
 include_patterns = ["README.md", "CHANGELOG.md", "docs/**.md"]
 exclude_patterns = [".*", "build", "capx", "caveats", "cli", "dist", "tests"]

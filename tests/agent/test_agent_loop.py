@@ -113,7 +113,7 @@ def service(authority: Served, audience: str, folder: Path, *actions: str) -> Ge
     keys = folder / f"{audience}.keys"
     authority.keys(audience).save(keys)
     process = subprocess.Popen(
-        (warm_python(), "-c", "from tests.labs.loop_service import main; main()", *actions),
+        (warm_python(), "-m", "tests.labs.loop_service", *actions),
         env={**plain_environment(), "CAPX_AUDIENCE": audience, "CAPX_KEY_FILE": str(keys), "CAPX_FEED": authority.url},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

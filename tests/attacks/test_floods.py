@@ -18,7 +18,7 @@ from tests.server.conftest import Served
 
 SECONDS = repeated(60)
 LEAST = SECONDS if NIGHTLY else 3
-# Each of these once made followers learn nothing, and operators wait, until it was over.
+# Each needs no credential, and much work of whoever parses it.
 EVERY_DAY = ("5 400 lines", "tiny chunks", "query")
 # In seconds. Measured: 1.9 and 0.4 on two cores with eight others at work. By day, other tests run meanwhile.
 OLDEST = 5.0 if NIGHTLY else 8.0
@@ -48,7 +48,7 @@ def test_a_flood_for_old_deaths_keeps_nobody_waiting(served: Served, kind: str) 
 
 @pytest.mark.timeout(300)
 def test_a_follower_without_a_stream_outlasts_a_flood(served: Served) -> None:
-    # From the address of the follower. Pages of all deaths, made one after the other, once kept it waiting for good.
+    # From the address of the follower, which waits for its turn among pages of all deaths.
     killed(served, 10_000)
     with streams_taken(served):
         noticed = noticed_during(served, "single pages", max(SECONDS, 12), least=LEAST, new=False)
@@ -70,5 +70,5 @@ def test_a_flood_fills_no_memory(served: Served, kind: str) -> None:
     before = peak()
     with flooded(served, kind, 3):
         time.sleep(3)
-    # A quarter of a MiB for each connection. A head of 5 400 lines took eight times as much.
+    # A quarter of a MiB for each connection. A head of 5 400 lines, kept as its fields, takes eight times as much.
     assert peak() < before + (CONNECTIONS << 18)

@@ -202,7 +202,7 @@ token_of = functools.cache(raw)
 
 @functools.cache
 def presented(blocks: Bytes, call: str) -> str:
-    """A presentation of a chain for a call. It is made once, since each memory of presentations meets it once."""
+    """A presentation of a chain for a call. It is one for all judges: each has a memory of its own for each state."""
     return token_of(*blocks).present(RECEIVED[call], now=NOW).text
 
 

@@ -415,7 +415,7 @@ def test_what_others_do_meanwhile_is_no_lost_state(world: World) -> None:
         lab.granted(world.bundle, QUERY)
 
         def ask() -> None:
-            # Of a hundred asks, some meet such a change.
+            # Some of these asks meet such a change.
             for _ in range(200 if NIGHTLY else 80):
                 try:
                     lab.ask(world.bundle, QUERY)

@@ -15,7 +15,7 @@ from capx_caveats import (
     Call,
     budget,
 )
-from tests.labs.commands import COMMAND, plain_environment, run_command
+from tests.labs.commands import plain_environment, run_command
 from tests.labs.office import Office
 from tests.labs.spent_tokens import use
 
@@ -52,7 +52,7 @@ class Shell:
     """Runs `capx`, or another command, with a temporary home."""
 
     def __init__(self, folder: Path) -> None:
-        self.command: tuple[str, ...] = COMMAND
+        self.command: tuple[str, ...] | None = None
         self.home = folder / "home"
         self.env = {**plain_environment(), "CAPX_HOME": str(self.home), "HOME": str(folder)}
 

@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from rich.console import Console
@@ -21,8 +21,7 @@ from capx_cli.demo.data import SERVICES, written_credits
 from capx_cli.demo.row import Row
 from capx_cli.demo.screen import Screen
 from capx_cli.demo.story import Outcome
-from tests.labs.commands import plain_environment
-from tests.labs.demo_server import warm_demos
+from tests.labs.commands import plain_environment, warm_capx, warm_python
 from tests.labs.processes import ended_with_test
 
 DEMO = [sys.executable, "-m", "capx_cli.main", "demo"]
@@ -53,15 +52,27 @@ OF_MCP = """
 import sys
 from capx_cli.demo import mcp_story
 from capx_cli.main import run
-ran, story = [], mcp_story.run
-mcp_story.run = lambda folder: ran[0] if ran else ran.append(story(folder)) or ran[0]
-sys.exit(run(["demo", "--mcp", "--json"]) or print("=== as text ===") or run(["demo", "--mcp"]))
+run_story, outcomes = mcp_story.run, []
+def run_once(folder):
+    if not outcomes:
+        outcomes.append(run_story(folder))
+    return outcomes[0]
+mcp_story.run = run_once
+code = run(["demo", "--mcp", "--json"])
+print("=== as text ===")
+sys.exit(code or run(["demo", "--mcp"]))
 """
 """One run, told twice."""
-SHOWN = "shown"
-"""The file with what `ps` shows of the processes of a demo, a line each."""
-OF_THE_END = {"services refuse the completed task", "all agents, after the completion", "the graph"}
-"""The rows that a task makes which is not completed."""
+NOT_COMPLETED = {"services refuse the completed task", "all agents, after the completion", "the graph"}
+"""The rows that differ because nobody completes the task."""
+
+
+class Kept(NamedTuple):
+    """What a demo answered, its home, and the arguments of its processes as `ps` shows them."""
+
+    answer: dict[str, Any]
+    home: Path
+    shown: set[bytes]
 
 
 def result(arguments: list[str], **env: str) -> subprocess.CompletedProcess[str]:
@@ -71,7 +82,7 @@ def result(arguments: list[str], **env: str) -> subprocess.CompletedProcess[str]
 
 def warm(*arguments: str) -> list[str]:
     """A demo whose processes are forked from one that has imported what they need."""
-    return [warm_demos(), "-P", "-m", "capx_cli.main", "demo", *arguments]
+    return [*warm_capx(), "demo", *arguments]
 
 
 def row(rows: list[dict[str, Any]], side: str, what: str) -> dict[str, Any]:
@@ -81,21 +92,23 @@ def row(rows: list[dict[str, Any]], side: str, what: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def differing() -> dict[str, str]:
     """What happened in the rows that are not as expected, where the policy is wider and the task is not completed."""
-    sabotaged = result([warm_demos(), "-c", SABOTAGED])
+    sabotaged = result([warm_python(), "-c", SABOTAGED])
     assert sabotaged.returncode == 1, sabotaged.stderr
     return {row["what"]: row["happened"] for row in json.loads(sabotaged.stdout)["rows"] if not row["ok"]}
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """One run that leaves its home, and the arguments of its processes in a file beside it."""
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """One run that leaves its home."""
     folder = tmp_path_factory.mktemp("demo")
-    demo = subprocess.Popen(
-        [*DEMO, "--json", "--keep", str(folder / "home")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**plain_environment(), "DEMO_TEST": str(folder)},
+    demo = ended_with_test(
+        subprocess.Popen(
+            [*DEMO, "--json", "--keep", str(folder / "home")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**plain_environment(), "DEMO_TEST": str(folder)},
+        )
     )
     shown: set[bytes] = set()
     while demo.poll() is None:
@@ -105,28 +118,27 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path
         time.sleep(0.1)
     out, err = demo.communicate()
     assert (demo.returncode, err) == (0, "")
-    (folder / SHOWN).write_bytes(b"\n".join(shown))
-    return json.loads(out), folder / "home"
+    return Kept(json.loads(out), folder / "home", shown)
 
 
-def test_every_row_happens_as_expected(kept: tuple[dict[str, Any], Path]) -> None:
-    answer, _ = kept
+def test_every_row_happens_as_expected(kept: Kept) -> None:
+    answer = kept.answer
     assert answer["ok"]
     assert [row for row in answer["rows"] if not row["ok"]] == []
     assert len(answer["rows"]) == 41
     assert answer["seconds"] < 30
 
 
-def test_the_session_loses_every_record_and_the_execution_none(kept: tuple[dict[str, Any], Path]) -> None:
-    rows = kept[0]["rows"]
+def test_the_session_loses_every_record_and_the_execution_none(kept: Kept) -> None:
+    rows = kept.answer["rows"]
     assert row(rows, "session", "records at the attacker's sink")["happened"] == "40 of 40; 1 request came"
     assert row(rows, "execution", "records at the attacker's sink")["happened"] == "0 of 40; 1 request came"
     for side in ("session", "execution"):
         assert row(rows, side, "the review is finished")["happened"] == "6 of 6 slides, published"
 
 
-def test_every_way_to_the_crm_is_refused_and_says_why(kept: tuple[dict[str, Any], Path]) -> None:
-    rows = kept[0]["rows"]
+def test_every_way_to_the_crm_is_refused_and_says_why(kept: Kept) -> None:
+    rows = kept.answer["rows"]
     for way, why in {
         "has its client ask for that": "the policy offers this to no task of the purpose: crm.export at crm",
         "asks for crm.export": "the policy offers this to no task of the purpose: crm.export at crm",
@@ -146,10 +158,10 @@ def test_every_way_to_the_crm_is_refused_and_says_why(kept: tuple[dict[str, Any]
 
 
 @pytest.mark.parametrize("came", ["granted", "taken", "done", "served"])
-def test_one_way_that_is_open_makes_one_row_differ(kept: tuple[dict[str, Any], Path], came: str) -> None:
+def test_one_way_that_is_open_makes_one_row_differ(kept: Kept, came: str) -> None:
     refused = [
         Try(row["what"].removeprefix("sub-agent "), row["happened"])
-        for row in kept[0]["rows"]
+        for row in kept.answer["rows"]
         if row["note"] and row["what"].startswith("sub-agent ")
     ]
     assert len(refused) == 11
@@ -162,7 +174,7 @@ def test_one_way_that_is_open_makes_one_row_differ(kept: tuple[dict[str, Any], P
 
 
 def test_a_demo_with_a_wider_policy_shows_other_rows_and_fails(differing: dict[str, str]) -> None:
-    assert {what: happened for what, happened in differing.items() if what not in OF_THE_END} == {
+    assert {what: happened for what, happened in differing.items() if what not in NOT_COMPLETED} == {
         "sub-agent exports the CRM": "403 wrong_tenant at no hop",
         "sub-agent has its client ask for that": "refused again",
         "sub-agent asks for crm.export": "granted",
@@ -178,8 +190,8 @@ def test_a_demo_with_a_wider_policy_shows_other_rows_and_fails(differing: dict[s
     }
 
 
-def test_a_kept_home_holds_what_was_asked_for_and_who_agreed(kept: tuple[dict[str, Any], Path]) -> None:
-    answer, home = kept
+def test_a_kept_home_holds_what_was_asked_for_and_who_agreed(kept: Kept) -> None:
+    answer, home, _ = kept
     with Authority.open_home(home) as authority:
         (intent,) = authority.intents()
         assert (intent.principal, intent.opened) == ("ana@our.example", 1)
@@ -194,8 +206,8 @@ def test_a_kept_home_holds_what_was_asked_for_and_who_agreed(kept: tuple[dict[st
     }
 
 
-def test_a_kept_home_holds_the_task_its_end_and_the_denial(kept: tuple[dict[str, Any], Path]) -> None:
-    answer, home = kept
+def test_a_kept_home_holds_the_task_its_end_and_the_denial(kept: Kept) -> None:
+    answer, home, _ = kept
     with Authority.open_home(home) as authority:
         assert authority.task(answer["task"]).state == "completed"
         event = authority.decision(answer["denial"])
@@ -203,8 +215,8 @@ def test_a_kept_home_holds_the_task_its_end_and_the_denial(kept: tuple[dict[str,
         assert event.facts()["action"] == "crm.export"
 
 
-def test_an_approval_serves_one_credit_of_its_amount(kept: tuple[dict[str, Any], Path]) -> None:
-    answer, home = kept
+def test_an_approval_serves_one_credit_of_its_amount(kept: Kept) -> None:
+    answer, home, _ = kept
     inflated = row(answer["rows"], "execution", "the approval of $40, with $400")
     assert inflated["happened"] == "403 argument_refused"
     assert inflated["note"] == 'an approval allows crm.credit only where amount is 40; "amount" is 400'
@@ -217,8 +229,8 @@ def test_an_approval_serves_one_credit_of_its_amount(kept: tuple[dict[str, Any],
     assert row(answer["rows"], "session", "credits in the CRM")["happened"] == "$40, $400, $40"
 
 
-def test_bo_signed_one_credit_of_40_for_the_orchestrator(kept: tuple[dict[str, Any], Path]) -> None:
-    answer, home = kept
+def test_bo_signed_one_credit_of_40_for_the_orchestrator(kept: Kept) -> None:
+    answer, home, _ = kept
     bo = PrincipalKey.load(home / "demo" / "people" / "bo.key")
     with Authority.open_home(home) as authority:
         (asked,) = [one for one in authority.requests(task=answer["task"]) if one.to_approve is not None]
@@ -231,17 +243,19 @@ def test_bo_signed_one_credit_of_40_for_the_orchestrator(kept: tuple[dict[str, A
     assert "allows only crm.credit where amount is 40 and id is 1" in said
 
 
-def test_each_service_was_given_a_key_for_itself_alone(kept: tuple[dict[str, Any], Path]) -> None:
-    _, home = kept
+def test_each_service_was_given_a_key_for_itself_alone(kept: Kept) -> None:
+    home = kept.home
     for service in SERVICES:
         path = home / "demo" / "execution" / f"{service}.keys"
         assert AudienceKeys.load(path).audience == service
         assert [line.split()[0] for line in path.read_text().splitlines()] == ["authority", "audience", "feed"]
 
 
-def test_a_stolen_token_serves_its_thief_in_a_session_only(kept: tuple[dict[str, Any], Path]) -> None:
+def test_a_stolen_token_serves_its_thief_in_a_session_only(kept: Kept) -> None:
     stolen = {
-        (row["side"], row["what"]): row["happened"] for row in kept[0]["rows"] if "uses a stolen token" in row["what"]
+        (row["side"], row["what"]): row["happened"]
+        for row in kept.answer["rows"]
+        if "uses a stolen token" in row["what"]
     }
     assert stolen == {
         ("session", "sub-agent uses a stolen token"): "served",
@@ -250,8 +264,8 @@ def test_a_stolen_token_serves_its_thief_in_a_session_only(kept: tuple[dict[str,
     }
 
 
-def test_what_is_handed_over_opens_for_its_agent_alone(kept: tuple[dict[str, Any], Path]) -> None:
-    answer, home = kept
+def test_what_is_handed_over_opens_for_its_agent_alone(kept: Kept) -> None:
+    answer, home, _ = kept
     names = ("presentation-agent", "notes-agent")
     files = {name: home / "demo" / "execution" / f"{name}.handed" for name in names}
     keys = {name: AgentKey.load(home / "demo" / "execution" / f"{name}.key") for name in names}
@@ -273,23 +287,23 @@ def test_a_hand_over_that_is_not_sealed_shows_a_token() -> None:
     assert rows.shows_a_token("the token of a service account")
 
 
-def test_the_intent_names_the_key_of_the_orchestrator(kept: tuple[dict[str, Any], Path]) -> None:
-    answer, home = kept
+def test_the_intent_names_the_key_of_the_orchestrator(kept: Kept) -> None:
+    answer, home, _ = kept
     public = AgentKey.load(home / "demo" / "orchestrator.key").public
     assert SignedIntent.parse((home / "demo" / "people" / "ana.intent").read_bytes()).intent.agent_key == public
     with Authority.open_home(home) as authority:
         assert authority.task(answer["task"]).holder == public
 
 
-def test_no_bundle_of_an_agent_is_left_in_a_kept_home(kept: tuple[dict[str, Any], Path]) -> None:
-    files = [file for file in kept[1].rglob("*") if file.is_file()]
+def test_no_bundle_of_an_agent_is_left_in_a_kept_home(kept: Kept) -> None:
+    files = [file for file in kept.home.rglob("*") if file.is_file()]
     assert len(files) > len(SERVICES)
     assert not [file for file in files if b"capx1_" in file.read_bytes()]
 
 
-def test_the_commands_that_are_printed_explore_a_kept_home(kept: tuple[dict[str, Any], Path]) -> None:
-    answer, home = kept
-    capx = [warm_demos(), "-P", "-m", "capx_cli.main"]
+def test_the_commands_that_are_printed_explore_a_kept_home(kept: Kept) -> None:
+    answer, home, _ = kept
+    capx = warm_capx()
     graph = result([*capx, "graph", answer["task"]], CAPX_HOME=str(home))
     assert graph.returncode == 0, graph.stderr
     assert "proofreader" in graph.stdout
@@ -306,8 +320,8 @@ def test_the_commands_that_are_printed_explore_a_kept_home(kept: tuple[dict[str,
     assert "crm.credit@crm" in requests.stdout
 
 
-def test_a_home_that_holds_something_is_not_written_into(kept: tuple[dict[str, Any], Path]) -> None:
-    refused = result(warm("--keep", str(kept[1])))
+def test_a_home_that_holds_something_is_not_written_into(kept: Kept) -> None:
+    refused = result(warm("--keep", str(kept.home)))
     assert refused.returncode == 2
     assert "is not empty" in refused.stderr
 
@@ -320,7 +334,7 @@ def test_what_cannot_be_a_folder_keeps_nothing_and_is_told(place: str) -> None:
 
 
 def test_without_the_completion_rows_differ_and_the_demo_fails(differing: dict[str, str]) -> None:
-    assert differing.keys() >= OF_THE_END
+    assert differing.keys() >= NOT_COMPLETED
 
 
 def test_a_narrow_terminal_without_colour_shows_it_all(tmp_path: Path) -> None:
@@ -342,7 +356,7 @@ def test_who_has_no_capx_on_the_path_is_told_what_to_type() -> None:
         "print(*commands('kept', Outcome([], 0.0, 'T', None, [], {})), sep='\\n')"
     )
     for path, typed in (("/nowhere", ".venv/bin/capx"), (str(Path(sys.executable).parent), "capx")):
-        done = result([warm_demos(), "-c", code], PATH=path)
+        done = result([warm_python(), "-c", code], PATH=path)
         assert done.stdout.splitlines()[0] == f"CAPX_HOME=kept {typed} policy explain", done.stderr
 
 
@@ -398,7 +412,7 @@ def test_nothing_outlives_a_demo_that_is_interrupted(signum: signal.Signals, tmp
     inherited = {name: value for name, value in plain_environment().items() if not name.startswith("COVERAGE")}
     variables = {**inherited, "DEMO_TEST": str(tmp_path), "TMPDIR": str(tmp_path)}
     # The children of a demo that is killed end by themselves, so they are interpreters there.
-    command = DEMO if signum == signal.SIGKILL else [sys.executable, "-c", WITH_FORKED_CHILDREN, warm_demos()]
+    command = DEMO if signum == signal.SIGKILL else [sys.executable, "-c", WITH_FORKED_CHILDREN, warm_capx()[0]]
     demo = ended_with_test(
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables)
     )
@@ -435,13 +449,12 @@ def _processes(mark: str) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads the arguments of processes in /proc")
-def test_no_process_of_a_demo_shows_a_token_or_a_key_in_ps(kept: tuple[dict[str, Any], Path]) -> None:
-    _, home = kept
-    shown = (home.parent / SHOWN).read_bytes().splitlines()
+def test_no_process_of_a_demo_shows_a_token_or_a_key_in_ps(kept: Kept) -> None:
+    home = kept.home
     keys = [line.split()[-1] for file in home.rglob("*.key*") for line in file.read_text().splitlines()]
     assert len(keys) > len(SERVICES)
-    assert len(shown) > len(SERVICES), "agents and services have arguments of their own"
-    assert not [secret for secret in (*keys, "capx1_") if any(secret.encode() in line for line in shown)]
+    assert len(kept.shown) > len(SERVICES), "agents and services have arguments of their own"
+    assert not [secret for secret in (*keys, "capx1_") if any(secret.encode() in line for line in kept.shown)]
 
 
 def ended(rows: list[Row], *, every_row: bool) -> str:

@@ -7,6 +7,7 @@ one has imported.
 import functools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,8 +27,7 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.test_main import commands as all_commands
-from tests.labs.commands import plain_environment, served_commands
-from tests.labs.demo_server import warm_demos
+from tests.labs.commands import plain_environment, served_commands, warm_capx
 from tests.labs.mcp_home import CHILD
 from tests.labs.serving import served
 from tests.labs.witnesses import Witness
@@ -150,7 +150,7 @@ case $1 in
     *"witness new"*) rm w.key w.state;;
     *"ledger new-key"*) rm crm-ledger.key;;
     *"proof merge"*) mv plain.proof qbr.proof;;
-    *before-upgrade.db*--dry-run) mv before.db before-upgrade.db;;
+    *monday.db*--dry-run) mv before.db monday.db;;
 esac
 eval "$1"
 """
@@ -224,8 +224,8 @@ def test_the_example_of_a_command_does_what_it_says(name: str, prepared: Path, s
         # It goes on until somebody ends it, in order and once, and on a port that nobody has.
         text = f"timeout --foreground --signal=INT --preserve-status 5 {text.replace(':8411', ':0')}"
     if name == "demo":
-        # `tests/cli/test_demo.py` runs it in interpreters, some two dozen.
-        text = text.replace("capx demo", f"{warm_demos()} -P -m capx_cli.main demo")
+        # Its processes are forked; tests/cli/test_demo.py starts interpreters for them.
+        text = text.replace("capx demo", shlex.join([*warm_capx(), "demo"]))
     try:
         done = shell(GIVEN, text.replace(SERVICE, service), folder=folder, commands=OWN_COMMANDS)
     finally:

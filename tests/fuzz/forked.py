@@ -38,8 +38,7 @@ def fuzz(arguments: list[str]) -> NoReturn:
     log = os.open(Path(arguments[1], "log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for stream, to in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
         os.dup2(to, stream)
-    sys.argv[1:] = arguments
-    one.main()
+    one.main(arguments)
     raise SystemExit
 
 

@@ -38,9 +38,9 @@ WORDS = """
 """What the fuzzer may write besides bytes: tags, and spellings that mean trouble."""
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Seed and fuzz."""
-    name, folder = sys.argv[1], Path(sys.argv[2])
+    name, folder = arguments[0], Path(arguments[1])
     with atheris.instrument_imports(include=INSTRUMENTED):
         target = importlib.import_module(f"tests.fuzz.{name}_target")
     seeds, grown, words = folder / "seeds", folder / "grown", folder / "words"
@@ -50,8 +50,8 @@ def main() -> None:
     _plant(seeds, target.seeds())
     words.write_text("".join(f'"{word.replace(chr(34), chr(92) + chr(34))}"\n' for word in WORDS.split()))
     options = ["-max_len=20000", "-rss_limit_mb=2048", "-timeout=10", "-print_final_stats=1", f"-dict={words}"]
-    inputs = [] if any(not given.startswith("-") for given in sys.argv[3:]) else [str(grown), str(seeds)]
-    atheris.Setup([name, *options, f"-artifact_prefix={folder}/", *sys.argv[3:], *inputs], target.check)
+    inputs = [] if any(not given.startswith("-") for given in arguments[2:]) else [str(grown), str(seeds)]
+    atheris.Setup([name, *options, f"-artifact_prefix={folder}/", *arguments[2:], *inputs], target.check)
     atheris.Fuzz()
 
 
@@ -61,4 +61,4 @@ def _plant(folder: Path, seeds: Iterable[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -33,10 +33,8 @@ RUNS = {
 def forking(checkout: Path) -> Iterator["subprocess.Popen[str]"]:
     """A process that fuzzes targets in its children."""
     command = [sys.executable, "-m", "tests.fuzz.forked"]
-    pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-    started = subprocess.Popen(
-        command, cwd=checkout, env=plain_environment(), stdin=pipe, stdout=pipe, stderr=nothing, text=True
-    )
+    pipe = subprocess.PIPE
+    started = subprocess.Popen(command, cwd=checkout, env=plain_environment(), stdin=pipe, stdout=pipe, text=True)
     try:
         yield started
         started.communicate(timeout=60)

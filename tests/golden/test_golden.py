@@ -19,4 +19,5 @@ def test_every_file_is_captured(captured: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_what_others_rely_on_is_what_it_was(captured: dict[str, str], name: str) -> None:
-    assert captured[name].splitlines() == (HERE / name).read_text("utf-8").splitlines()
+    shown = captured[name].splitlines()
+    assert shown == (HERE / name).read_text("utf-8").splitlines(), "if it is meant: python -m tests.golden"

@@ -1,6 +1,6 @@
 """Ask a command server to run a command. It starts quickly, because it starts Python without `site`.
 
-The programs `capx` and `warm-python` in the folder of a server are this file. Such a program passes signals on to the
+The programs in the folder of a server are this file. Such a program passes signals on to the
 command, and ends with its exit code or its signal. For a server, for a terminal, or if the command server refuses, it
 becomes an interpreter that runs the command.
 
@@ -13,6 +13,8 @@ import marshal
 import posix
 import sys
 
+CAPX, WARM_PYTHON, PLACE = "capx", "warm-python", "asked"
+"""What is in the folder of a server: the programs that ask it, and its socket."""
 REFUSED = 0
 """The pid of a command that needs an interpreter of its own: its environment differs from that of the server."""
 SERVERS = (["serve"], ["demo"], ["mcp"])
@@ -59,10 +61,10 @@ def main() -> None:
     folder, _, name = sys.argv[0].rpartition("/")
     pid = REFUSED
     if sys.argv[1:2] not in SERVERS and not any(map(_is_special, range(3))):
-        server, pid = ask(f"{folder}/asked", args, posix.environ, posix.getcwdb(), [0, 1, 2])
+        server, pid = ask(f"{folder}/{PLACE}", args, posix.environ, posix.getcwdb(), [0, 1, 2])
     if pid == REFUSED:
         interpreter = sys.executable.encode()
-        module = [] if name == "warm-python" else [b"-m", b"capx_cli.main"]
+        module = [] if name == WARM_PYTHON else [b"-m", b"capx_cli.main"]
         posix.execve(interpreter, [interpreter, *module, *args], posix.environ)
     for number in PASSED_ON:
         if _signal.getsignal(number) is not _signal.SIG_IGN:

@@ -1,9 +1,6 @@
 """A process that has imported all commands, and forks for each one: `python -m tests.labs.command_server PLACE`.
 
-It runs `-c PROGRAM ARGUMENT …`, too.
-
-Most of what a command costs is the start of an interpreter. Here that is paid once, and each command is still a process
-of its own: what it changes is gone with it.
+It runs programs, too: `-c PROGRAM ARGUMENT …` and `[-P] -m MODULE ARGUMENT …`.
 
 Laws:
 
@@ -11,12 +8,12 @@ Laws:
   has no thread.
 - The answer is four bytes with the pid of the command, and four with its exit code, or its signal below zero.
 - What an interpreter reads as it starts (PYTHON…, LANG, LC_…) cannot be set later. A command with other values than the
-  server's is not run; the answer is REFUSED, and whoever asked starts an interpreter.
+  server's is not run; the answer is REFUSED, and the client starts an interpreter.
 - A command ends as an interpreter does: threads are waited for, `atexit` runs, and the streams are flushed. But its
   modules are not taken down, which would take longer than everything else.
 - A command that leaves a thread, a descriptor or a changed environment behind says so, and ends with LEFT, unless it
   was interrupted. COLUMNS and LINES may change. A program may leave anything behind.
-- If whoever asked hangs up, the command is killed.
+- If the client hangs up, the command is killed.
 - When the standard input of the server ends, or SIGTERM reaches it, the server kills what runs, and ends.
 - The commands of one server share the seed of hashes. Each interpreter has its own.
 """
@@ -29,6 +26,7 @@ import io
 import marshal
 import os
 import pkgutil
+import runpy
 import selectors
 import signal
 import socket
@@ -48,6 +46,8 @@ LEFT = 99
 """What a command ends with that left something behind."""
 UNFLUSHED = 120
 """What an interpreter ends with if it cannot write what is left in its streams."""
+PYTHON_OPTIONS = (b"-c", b"-m", b"-P")
+"""What a program begins with."""
 Asked = tuple[list[bytes], dict[bytes, bytes], bytes, int, list[int]]
 """Arguments, environment, folder, umask, and the signals that are ignored."""
 
@@ -65,7 +65,7 @@ def import_all() -> None:
 
 
 class CommandServer:
-    """Listens at a place, and runs `main` for each who asks."""
+    """Listens at a place, and runs `main` for each client."""
 
     def __init__(self, place: str, main: Callable[[], object]) -> None:
         self._main = main
@@ -86,51 +86,47 @@ class CommandServer:
                 key.data()
 
     def _accept(self) -> None:
-        asker, _ = self._listening.accept()
-        head, streams, _, _ = socket.recv_fds(asker, 4, 3)
-        with asker.makefile("rb") as reading:
-            body = reading.read(int.from_bytes(head, "little"))
-        if len(head) < 4 or len(body) < int.from_bytes(head, "little"):
-            # Whoever asked was killed before they had said what for. The next one is answered all the same.
-            asker.close()
-            for stream in streams:
-                os.close(stream)
-            return
-        asked: Asked = marshal.loads(body)
-        # A signal for the command waits until it is handled there.
-        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-        if _read_at_start(asked[1]) != self._own:
-            _answer(asker, REFUSED)
-            asker.close()
-        elif pid := os.fork():
-            ended = os.pidfd_open(pid)
-            self._running[asker] = pid, ended
-            self._ready.register(asker, selectors.EVENT_READ, lambda: self._kill(asker))
-            self._ready.register(ended, selectors.EVENT_READ, lambda: self._tell_end(asker))
-            _answer(asker, pid)
+        client, _ = self._listening.accept()
+        asked, streams = _receive(client)
+        if asked is not None and _read_at_start(asked[1]) == self._own:
+            self._fork(client, asked, streams)
         else:
-            self._close()
-            asker.close()
-            _become(asked, streams)
-            _end_as_interpreter(self._main)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+            if asked is not None:
+                _answer(client, REFUSED)
+            client.close()
         for stream in streams:
             os.close(stream)
 
-    def _kill(self, asker: socket.socket) -> None:
-        if asker in self._running:
-            self._ready.unregister(asker)
-            os.kill(self._running[asker][0], signal.SIGKILL)
+    def _fork(self, client: socket.socket, asked: Asked, streams: list[int]) -> None:
+        # A signal for the command waits until it is handled there.
+        signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+        if pid := os.fork():
+            ended = os.pidfd_open(pid)
+            self._running[client] = pid, ended
+            self._ready.register(client, selectors.EVENT_READ, lambda: self._kill(client))
+            self._ready.register(ended, selectors.EVENT_READ, lambda: self._tell_end(client))
+            _answer(client, pid)
+        else:
+            self._close()
+            client.close()
+            _become(asked, streams)
+            _end_as_interpreter(self._main, checked=not set(asked[0][:1]) & set(PYTHON_OPTIONS))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
 
-    def _tell_end(self, asker: socket.socket) -> None:
-        pid, ended = self._running.pop(asker)
+    def _kill(self, client: socket.socket) -> None:
+        if client in self._running:
+            self._ready.unregister(client)
+            os.kill(self._running[client][0], signal.SIGKILL)
+
+    def _tell_end(self, client: socket.socket) -> None:
+        pid, ended = self._running.pop(client)
         _, status = os.waitpid(pid, 0)
         self._ready.unregister(ended)
         os.close(ended)
         with contextlib.suppress(KeyError):
-            self._ready.unregister(asker)
-        _answer(asker, os.waitstatus_to_exitcode(status))
-        asker.close()
+            self._ready.unregister(client)
+        _answer(client, os.waitstatus_to_exitcode(status))
+        client.close()
 
     def _end(self) -> None:
         for pid, _ in self._running.values():
@@ -141,18 +137,32 @@ class CommandServer:
         """Close what is the server's, in a child."""
         self._ready.close()
         self._listening.close()
-        for asker, (_, ended) in self._running.items():
-            asker.close()
+        for client, (_, ended) in self._running.items():
+            client.close()
             os.close(ended)
+
+
+def _receive(client: socket.socket) -> tuple[Asked | None, list[int]]:
+    """What a client asks for, and its streams. It is None if the client was killed before it had said it."""
+    # One that says nothing keeps no other waiting.
+    client.settimeout(10)
+    head, streams, body = b"", list[int](), b""
+    with contextlib.suppress(TimeoutError):
+        head, streams, _, _ = socket.recv_fds(client, 4, 3)
+        with client.makefile("rb") as reading:
+            body = reading.read(int.from_bytes(head, "little"))
+    client.settimeout(None)
+    whole = len(head) == 4 and len(body) == int.from_bytes(head, "little")
+    return (marshal.loads(body) if whole else None), streams
 
 
 def _read_at_start(env: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
     return {name: value for name, value in env.items() if name.startswith(AT_START)}
 
 
-def _answer(asker: socket.socket, number: int) -> None:
+def _answer(client: socket.socket, number: int) -> None:
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        asker.sendall(number.to_bytes(4, "little", signed=True))
+        client.sendall(number.to_bytes(4, "little", signed=True))
 
 
 def _become(asked: Asked, streams: list[int]) -> None:
@@ -184,13 +194,15 @@ def _become(asked: Asked, streams: list[int]) -> None:
         setattr(sys, f"__{name}__", new)
 
 
-def _end_as_interpreter(main: Callable[[], object]) -> NoReturn:
+def _end_as_interpreter(main: Callable[[], object], *, checked: bool) -> NoReturn:
     before, env = _descriptors(), _environment()
     code, interrupted = _run(main)
     threading._shutdown()  # type: ignore[attr-defined] # what an interpreter calls, and nothing public does
     atexit._run_exitfuncs()
     left = [f"thread {each.name}" for each in threading.enumerate() if each is not threading.main_thread()]
-    left += [f"descriptor {number}" for number in _descriptors() - before]
+    if not left and not _is_alone():
+        left.append("a thread that is not Python's")
+    left += [f"descriptor {number}" for number, _ in _descriptors() - before]
     left += ["another environment"] if _environment() != env else []
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -198,7 +210,7 @@ def _end_as_interpreter(main: Callable[[], object]) -> NoReturn:
         except (OSError, ValueError) as error:
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             code = UNFLUSHED
-    if left and sys.argv[0] != "-c":
+    if left and checked:
         os.write(2, f"left behind: {', '.join(left)}\n".encode())
         code = LEFT
     if interrupted:
@@ -222,35 +234,51 @@ def _run(main: Callable[[], object]) -> tuple[int, bool]:
     return 0, False
 
 
+def _is_alone() -> bool:
+    """Whether the process has one thread. One that Python has waited for may take a moment to go."""
+    ends = time.monotonic() + 1
+    while (threads := len(os.listdir("/proc/self/task"))) > 1 and time.monotonic() < ends:  # noqa: PTH208
+        time.sleep(0.01)
+    return threads == 1
+
+
 def _environment() -> dict[bytes, bytes]:
     return {name: value for name, value in os.environb.items() if name not in {b"COLUMNS", b"LINES"}}
 
 
-def _descriptors() -> set[int]:
-    listed = os.listdir("/proc/self/fd")  # noqa: PTH208 - quicker, before and after each command
-    # The list itself was read by one that is closed again.
-    return {int(name) for name in listed if os.path.lexists(f"/proc/self/fd/{name}")}
+def _descriptors() -> set[tuple[str, int]]:
+    """Each descriptor, and the inode that it is open for, but for output: what nobody reads may go to /dev/null."""
+    found = set[tuple[str, int]]()
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - quicker, before and after each command
+        # The list itself was read by one that is closed again.
+        with contextlib.suppress(OSError):
+            inode = os.fstat(int(number)).st_ino
+            found.add((number, 0 if number in {"1", "2"} else inode))
+    return found
 
 
 def run_asked() -> None:
-    """Run a command, or a program."""
+    """Run a command, or a program as an interpreter does."""
+    # Imported here, so that the import of the server alone imports no command.
     from capx_cli.main import main
 
-    if sys.argv[1:2] == ["-c"]:
-        run_program()
-    else:
+    if os.fsencode(sys.argv[1] if sys.argv[1:] else "") not in PYTHON_OPTIONS:
         main()
-
-
-def run_program() -> None:
-    """Run `-c PROGRAM ARGUMENT …` as an interpreter does."""
-    program, sys.argv[:] = sys.argv[2], ["-c", *sys.argv[3:]]
-    exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
+        return
+    if sys.argv[1] == "-P":
+        del sys.argv[1], sys.path[0]
+    option, what, sys.argv[:] = sys.argv[1], sys.argv[2], ["-c", *sys.argv[3:]]
+    if option == "-c":
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        # As in an interpreter, it is there as __main__ alone.
+        sys.modules.pop(what, None)
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
 
 
 def serve(main: Callable[[], object]) -> NoReturn:
     """Serve at the place that the first argument names, and say when it can be asked."""
-    # Whoever asks gets a Ctrl-C, and passes it on.
+    # A client gets a Ctrl-C, and passes it on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server = CommandServer(sys.argv[1], main)
     print("up", flush=True)  # noqa: T201

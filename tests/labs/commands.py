@@ -3,6 +3,7 @@
 import _socket
 import atexit
 import contextlib
+import fcntl
 import functools
 import os
 import select
@@ -13,14 +14,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
+from typing import Self
 
 from tests.labs import command_client
+from tests.labs.command_client import CAPX, PLACE, WARM_PYTHON
 from tests.labs.counts import NIGHTLY
 
 COMMAND = (sys.executable, "-m", "capx_cli.main")
 """The command in an interpreter of its own, for tests of signals, terminals, locales, permissions and /proc."""
+SERVER = "tests.labs.command_server"
 NEW_SECOND = "until [[ $(date +%1N) = 0 ]]; do sleep 0.02; done"
 """Waits in bash until a second begins. A restoration that a second ends kills once more what was issued meanwhile."""
 
@@ -31,15 +35,16 @@ def plain_environment() -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if not name.startswith(told)}, "LC_ALL": "C.UTF-8"}
 
 
+@functools.cache
 def start_server(module: str) -> Path:
     """Start a command server that ends with this process; gives the folder with the programs that ask it."""
     folder = Path(tempfile.mkdtemp(prefix="commands-", dir="/tmp"))
-    for name in ("capx", "warm-python"):
+    for name in (CAPX, WARM_PYTHON):
         program = folder / name
         program.write_text(f"#!{sys.executable} -IS\n{Path(command_client.__file__).read_text('utf-8')}", "utf-8")
         program.chmod(0o755)
     server = subprocess.Popen(
-        (sys.executable, "-m", module, folder / "asked"),
+        (sys.executable, "-m", module, folder / PLACE),
         cwd=Path(__file__).parents[2],
         env=plain_environment(),
         stdin=subprocess.PIPE,
@@ -56,19 +61,23 @@ def start_server(module: str) -> Path:
     return folder
 
 
-@functools.cache
 def served_commands() -> Path:
     """The folder with `capx` for PATH."""
-    return Path(sys.executable).parent if NIGHTLY else start_server("tests.labs.command_server")
+    return Path(sys.executable).parent if NIGHTLY else start_server(SERVER)
 
 
-def warm_python() -> str:
-    """A `python` for `-c PROGRAM ARGUMENT …` that has imported capx already, in a plain environment.
+def warm_python(server: str = SERVER) -> str:
+    """A `python` for `-c PROGRAM` and `-m MODULE` that has imported capx already, in a plain environment.
 
     It is for many processes that work at once. A process that the test kills needs `start_program`: here the program
     runs in another process, which ends a moment later.
     """
-    return sys.executable if NIGHTLY else str(served_commands() / "warm-python")
+    return sys.executable if NIGHTLY else str(start_server(server) / WARM_PYTHON)
+
+
+def warm_capx() -> list[str]:
+    """A command `capx` for demos: the processes that it starts are forked, too."""
+    return [warm_python("tests.labs.demo_server"), "-P", "-m", "capx_cli.main"]
 
 
 class ForkedCommand:
@@ -122,11 +131,20 @@ class ForkedCommand:
         self.close()
         return self._said[self.stdout], self._said[self.stderr]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Read no more. A command that runs is killed, since its server sees who asked hang up."""
         self.stdout.close()
         self.stderr.close()
         self._server.close()
+
+
+Process = subprocess.Popen[bytes] | ForkedCommand
 
 
 def run_command(
@@ -135,51 +153,54 @@ def run_command(
     cwd: Path | None = None,
     given: bytes | None = None,
     timeout: float = 30,
-    command: tuple[str, ...] = COMMAND,
+    command: tuple[str, ...] | None = None,
 ) -> "subprocess.CompletedProcess[bytes]":
-    """Run `capx` with these arguments to its end; `given` is its standard input, by default none.
+    """Run `capx` with these arguments to its end, or another command; `given` is its standard input, by default none.
 
-    Another command starts an interpreter, and `make nightly` starts one for each. After so many seconds it is killed,
-    and `subprocess.TimeoutExpired` is raised.
+    After so many seconds it is killed, and `subprocess.TimeoutExpired` is raised.
     """
-    forked = None
-    if command == COMMAND and not NIGHTLY:
-        forked = fork_command(served_commands() / "asked", *args, env=env, cwd=cwd, given=given)
-    if forked is None:
-        return subprocess.run(
-            (*command, *args),
-            capture_output=True,
-            cwd=cwd,
-            env=env,
-            timeout=timeout,
-            check=False,
-            input=given,
-            stdin=subprocess.DEVNULL if given is None else None,
-        )
-    with contextlib.closing(forked):
-        out, err = forked.communicate(timeout)
-    return subprocess.CompletedProcess(args, forked.wait(), out, err)
+    with start_command(*args, env=env, cwd=cwd, given=given, command=command) as process:
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(args, process.wait(), out, err)
 
 
 def start_command(
-    *args: str, env: Mapping[str, str], cwd: Path | None = None, command: tuple[str, ...] = COMMAND
-) -> "subprocess.Popen[bytes] | ForkedCommand":
-    """Start `capx` with these arguments and no input. Whoever starts it ends it, and reads what it says to its end."""
-    forked = None
-    if command == COMMAND and not NIGHTLY:
-        forked = fork_command(served_commands() / "asked", *args, env=env, cwd=cwd)
-    return forked or subprocess.Popen(
-        (*command, *args), cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    *args: str,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    given: bytes | None = None,
+    command: tuple[str, ...] | None = None,
+) -> Process:
+    """Start `capx` with these arguments, or another command. Whoever starts it ends it, and reads what it says."""
+    if command is None:
+        return _start(args, COMMAND, env, cwd, given)
+    return _start_interpreter((*command, *args), env, cwd, given)
 
 
-def start_program(program: str, *args: object) -> "subprocess.Popen[bytes] | ForkedCommand":
+def start_program(program: str, *args: object) -> Process:
     """Start `python -c PROGRAM ARGUMENT …` without input. Whoever starts it ends it, and reads what it says.
 
     It is for a process that the test kills: what is killed is the program itself.
     """
-    python = (sys.executable,) if NIGHTLY else COMMAND
-    return start_command("-c", program, *map(str, args), env=plain_environment(), command=python)
+    return _start(("-c", program, *map(str, args)), (sys.executable,), plain_environment(), None, None)
+
+
+def _start(
+    args: tuple[str, ...], interpreter: tuple[str, ...], env: Mapping[str, str], cwd: Path | None, given: bytes | None
+) -> Process:
+    """Have the server fork it. If the server refuses, and in `make nightly`, start this interpreter for it."""
+    forked = None if NIGHTLY else fork_command(served_commands() / PLACE, *args, env=env, cwd=cwd, given=given)
+    return forked or _start_interpreter((*interpreter, *args), env, cwd, given)
+
+
+def _start_interpreter(
+    command: tuple[str, ...], env: Mapping[str, str], cwd: Path | None, given: bytes | None
+) -> "subprocess.Popen[bytes]":
+    with _given(given) as stdin:
+        return subprocess.Popen(command, cwd=cwd, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def fork_command(
@@ -189,13 +210,28 @@ def fork_command(
     words = [*map(os.fsencode, args)]
     variables = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
     (out, to_out), (err, to_err) = os.pipe(), os.pipe()
-    with tempfile.TemporaryFile() as given_file, os.fdopen(to_out, "wb") as out_end, os.fdopen(to_err, "wb") as err_end:
-        given_file.write(given or b"")
-        given_file.seek(0)
-        streams = [each.fileno() for each in (given_file, out_end, err_end)]
+    with _given(given) as stdin, os.fdopen(to_out, "wb") as out_end, os.fdopen(to_err, "wb") as err_end:
+        streams = [stdin, *(each.fileno() for each in (out_end, err_end))]
         server, pid = command_client.ask(str(place), words, variables, os.fsencode(cwd or Path.cwd()), streams)
     forked = ForkedCommand(server, pid, out, err)
     if pid != command_client.REFUSED:
         return forked
     forked.close()
     return None
+
+
+@contextlib.contextmanager
+def _given(content: bytes | None) -> Generator[int]:
+    """The standard input of a command, as `subprocess` makes it: a pipe with this content, or /dev/null."""
+    if content is None:
+        reading = os.open(os.devnull, os.O_RDONLY)
+    else:
+        reading, writing = os.pipe()
+        # The pipe has room for all of it, so nobody need write while the command reads.
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, max(len(content), 1))
+        os.write(writing, content)
+        os.close(writing)
+    try:
+        yield reading
+    finally:
+        os.close(reading)

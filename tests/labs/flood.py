@@ -16,6 +16,7 @@ from itertools import count
 CONNECTIONS = 300
 BYTES_PER_SECOND = 1_600_000
 _FIRST = b"GET /healthz HTTP/1.1\r\nhost: x\r\n"
+_MANY_LINES = _FIRST + b"a:\n" * 5_400 + b"\n"
 _number = count()
 
 
@@ -26,7 +27,7 @@ def _next_page(fields: bytes) -> bytes:
 
 KINDS: dict[str, Callable[[], bytes]] = {
     # Within 16 KiB, which h11 takes by itself.
-    "5 400 lines": lambda: _FIRST + b"a:\n" * 5_400 + b"\n",
+    "5 400 lines": lambda: _MANY_LINES,
     # More, in one piece.
     "15 000 lines": lambda: _FIRST + b"a:\r\n" * 15_000 + b"\r\n",
     "as many lines as are taken": lambda: _FIRST + b"a:\r\n" * 98 + b"\r\n",
@@ -35,10 +36,10 @@ KINDS: dict[str, Callable[[], bytes]] = {
         b"POST /x HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 20_000
     ),
     "no HTTP": lambda: b"\0\r\n\r\n",
-    # Each field once took the parser of queries as long as a whole small request.
+    # A parser of queries may take as long for each field as for a whole small request.
     "query": lambda: b"GET /healthz?%b HTTP/1.1\r\nhost: x\r\n\r\n" % (b"%41&" * 5_900),
     "upgrades": lambda: b"GET /x HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
-    "resets": lambda: _FIRST + b"a:\n" * 5_400 + b"\n",
+    "resets": lambda: _MANY_LINES,
     "streams": lambda: _next_page(b"accept: text/event-stream\r\n"),
     "single pages": lambda: _next_page(b""),
 }
@@ -71,7 +72,7 @@ class _Attacker:
                     return
                 assert isinstance(connection, socket.socket)
                 try:
-                    self._turn(connection, mask)
+                    self._read_and_write(connection, mask)
                 except BlockingIOError:
                     pass
                 except OSError:
@@ -92,7 +93,7 @@ class _Attacker:
         self._open[connection] = KINDS[self._kind]()
         self._selector.modify(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
 
-    def _turn(self, connection: socket.socket, mask: int) -> None:
+    def _read_and_write(self, connection: socket.socket, mask: int) -> None:
         if mask & selectors.EVENT_READ:
             answer = connection.recv(1 << 16)
             if not answer:

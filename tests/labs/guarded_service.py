@@ -1,10 +1,9 @@
 """A guarded service as a process of its own: it executes a call by a line in a file, and then answers.
 
-python -m tests.labs.guarded_service KEYS STORE EXECUTED     says its port on standard output
+`main` gets the files of the keys, the store and the executed calls, and says its port on standard output.
 """
 
 import os
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -31,7 +30,3 @@ def main(keys: str, store: str, executed: str) -> None:
             return account
 
         serve(app, say)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

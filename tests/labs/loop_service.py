@@ -1,4 +1,4 @@
-"""A service in a process of its own, on the authority's feed: `python -m tests.labs.loop_service ACTION…`.
+"""A service in a process of its own, on the authority's feed: `python -m tests.labs.loop_service ACTION …`.
 
 POST /ACTION is that action, with `id` as its argument. It tells its port in a line, and ends with its standard input.
 """

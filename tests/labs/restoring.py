@@ -145,4 +145,4 @@ def killed_at(step: int, saved: Path, path: Path) -> bool:
     """Restore in a process that is killed before its n-th change of files; return whether it got that far."""
     process = start_program(RESTORING, saved, path, step)
     process.communicate(timeout=60)
-    return process.returncode == -signal.SIGKILL
+    return process.wait() == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""A process that writes to a store without end, and says what was acknowledged: `python -m tests.labs.writing PLACE`.
+"""A process that writes to a store without end, and says what was acknowledged.
 
 Each line is a JSON object, written when the store has answered and never before. Trouble with the store is waited out.
 """
@@ -7,7 +7,6 @@ import asyncio
 import json
 import os
 import random
-import sys
 import time
 from typing import Any
 
@@ -156,7 +155,3 @@ def main(place: str, seed: int) -> None:
         except (StoreProblem, Unavailable) as problem:
             acknowledge(what="problem", says=str(problem))
             time.sleep(0.02)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))

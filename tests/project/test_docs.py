@@ -20,8 +20,7 @@ from msgspec import Struct
 
 from capx.store.lifecycle import diagram
 from capx_cli.main import COMMANDS
-from tests.labs.commands import NEW_SECOND, served_commands
-from tests.labs.demo_server import warm_demos
+from tests.labs.commands import NEW_SECOND, served_commands, warm_capx
 from tests.labs.postgres import Server, binaries
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -182,7 +181,7 @@ def typed(asked: Iterable[Command], home: Path, server: Server | None = None) ->
     script = "trap 'kill $(jobs -p) 2> /dev/null' EXIT\n"
     for command in asked:
         # Its two dozen processes are forked.
-        text = DEMO.sub(lambda _: f"{warm_demos()} -P -m capx_cli.main demo", command.text)
+        text = DEMO.sub(lambda _: shlex.join([*warm_capx(), "demo"]), command.text)
         if "capx store restore" in text:
             script += f"{NEW_SECOND}\n"
         for port, free in ports.items():

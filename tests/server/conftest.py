@@ -5,7 +5,7 @@ import json
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import httpx
 import pytest
@@ -15,10 +15,7 @@ from capx.authority.home import create_home
 from capx.authority.remote.client import RemoteAuthority
 from capx.crypto.keys import AudienceKeys
 from tests.labs import commands
-from tests.labs.commands import ForkedCommand, plain_environment, start_command
-
-if TYPE_CHECKING:
-    import subprocess
+from tests.labs.commands import Process, plain_environment, start_command
 
 COMMAND = (*commands.COMMAND, "serve")
 """An interpreter that starts for it. `Served` has its process forked."""
@@ -27,13 +24,13 @@ COMMAND = (*commands.COMMAND, "serve")
 class Served:
     """A process that serves the authority of a home."""
 
-    command: ClassVar = commands.COMMAND
+    command: ClassVar[tuple[str, ...] | None] = None
 
     def __init__(self, home: Path, *options: str) -> None:
         self.home = home
         self.process = self._started(*options)
 
-    def _started(self, *options: str) -> "subprocess.Popen[bytes] | ForkedCommand":
+    def _started(self, *options: str) -> Process:
         env = {**plain_environment(), "CAPX_HOME": str(self.home), "HOME": str(self.home.parent)}
         process = start_command("serve", "--listen", "127.0.0.1:0", "--json", *options, env=env, command=self.command)
         assert process.stdout is not None

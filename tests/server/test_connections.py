@@ -30,7 +30,7 @@ from tests.server.conftest import COMMAND, Served, new_home, serving
 
 def with_files(monkeypatch: pytest.MonkeyPatch, ulimit: str) -> None:
     """Let what is served have so many files open as the shell's `ulimit` says."""
-    limited = ("sh", "-c", f'ulimit {ulimit} && exec "$@"', "sh", *Served.command)
+    limited = ("sh", "-c", f'ulimit {ulimit} && exec "$@"', "sh", *COMMAND[:-1])
     monkeypatch.setattr(Served, "command", limited)
 
 

@@ -57,7 +57,7 @@ class Writer:
         """Kill it, without a chance to tidy up."""
         self._process.send_signal(signal.SIGKILL)
         _, said = self._process.communicate(timeout=10)
-        assert self._process.returncode == -signal.SIGKILL, said.decode()
+        assert self._process.wait() == -signal.SIGKILL, said.decode()
 
     def said(self) -> Said:
         """What was acknowledged."""

@@ -44,7 +44,7 @@ def restore(
     another name. Services that follow the store start over by themselves. If the old store has events that neither the
     backup has nor came after it, --dry-run says how many, and only --discard replaces it.
 
-    Example: capx store restore before-upgrade.db --dry-run
+    Example: capx store restore monday.db --dry-run
     """
     from capx.authority.home import demand_keys_of, store_place
     from capx.authority.restore import restore as bring_back
@@ -109,7 +109,7 @@ def _lines(restored: "Restoration") -> "Iterator[Line]":
     what = f"{'restored' if done else 'would restore'} {restored.place} from a backup that reaches position "
     yield f"{what}{restored.backup.position}", screen.GOOD if done else ""
     if restored.replaced is not None:
-        yield f"  the store that was there reached position {restored.replaced.position}"
+        yield f"  the store that it replaces reached position {restored.replaced.position}"
         if restored.parted is not None:
             lost = restored.replaced.position - restored.parted
             yield (

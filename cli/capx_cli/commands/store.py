@@ -157,7 +157,7 @@ def backup(file: Path, as_json: bool) -> None:
 
     FILE is there whole and checked, or not at all. It holds the log, and no key: back up root.keys in another place.
 
-    Example: capx store backup before-upgrade.db
+    Example: capx store backup monday.db
     """
     from capx.store.backup import backup as back_up
 

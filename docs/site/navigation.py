@@ -1,24 +1,18 @@
-"""What the site makes of the pages: their order, pages of the source that they link to, and a first page.
+"""The navigation of the site: the pages in the order of docs/README.md.
 
-The order is that of docs/README.md. A page that this index names, and that is an index itself (a README.md), has the
-pages below it that it links to.
+A page that this index names, and that is an index itself (a README.md), has the pages below it that it links to.
 """
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from docutils import nodes
-from pygments import highlight
-from pygments.formatters.html import HtmlFormatter
-from pygments.lexers import get_lexer_by_name
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
 INDEX = "docs/README"
-SOURCE = "source"
-"""The folder of the site that holds source files, each as a page."""
 _ITEM = re.compile(r"^- \[(?P<title>[^\]]+)\]\((?P<target>[^)]+)\.md\)")
 _LINK = re.compile(r"\]\((?P<target>[\w.-]+)\.md\)")
 
@@ -74,11 +68,8 @@ def read_titles_only(app: Sphinx, _page: str, _template: str, context: dict[str,
     navigation = context["toctree"]
 
     def quick(**options: Any) -> Any:
-        whole, app.env.tocs = app.env.tocs, _titles(app)
-        try:
+        with patch.object(app.env, "tocs", _titles(app)):
             return navigation(**options)
-        finally:
-            app.env.tocs = whole
 
     context["toctree"] = quick
 
@@ -90,56 +81,14 @@ def _titles(app: Sphinx) -> dict[str, nodes.bullet_list]:
         for page, contents in app.env.tocs.items():
             found[page] = contents.deepcopy()
             for title in found[page].findall(nodes.list_item):
-                below = list(title.findall(addnodes.toctree))
-                title[1:] = [nodes.bullet_list("", *below)] if below else []
+                trees = list(title.findall(addnodes.toctree))
+                title[1:] = [nodes.bullet_list("", *trees)] if trees else []
     return found
-
-
-def link_to_source(app: Sphinx, doctree: nodes.document) -> None:
-    """Lead a link to a Python file to the page that shows it; show a drawing that nothing here draws as text."""
-    page = app.env.docname
-    for block in doctree.findall(nodes.literal_block):
-        if block.get("language") == "mermaid":
-            block["language"] = "text"
-    for link in list(doctree.findall(addnodes.download_reference)):
-        if link["reftarget"].endswith(".py"):
-            path, _ = app.env.relfn2path(link["reftarget"], page)
-            uri = app.builder.get_relative_uri(page, f"{SOURCE}/{path}")
-            linked = nodes.reference("", "", *link.children, internal=True, refuri=uri)
-            link.replace_self(linked)
-            _linked(app).add(path)
-
-
-def _linked(app: Sphinx) -> set[str]:
-    """The source files that pages link to."""
-    found: set[str] = app.env.__dict__.setdefault("capx_linked", set())
-    return found
-
-
-def write_files(app: Sphinx, failure: Exception | None) -> None:
-    """Write the source files that are linked to, with line numbers, and let the folder open with the README."""
-    if failure is not None:
-        return
-    folder = Path(app.outdir)
-    for path in sorted(_linked(app)):
-        code = (Path(app.srcdir) / path).read_text(encoding="utf-8")
-        # A page of its own, without the navigation: to work that out takes most of the time of a build.
-        formatter: HtmlFormatter[str] = HtmlFormatter(
-            full=True, title=path, linenos="inline", lineanchors="line", anchorlinenos=True
-        )
-        page = folder / SOURCE / f"{path}.html"
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(highlight(code, get_lexer_by_name("python"), formatter), encoding="utf-8")
-    # The page of the README keeps its own name too, which others link to.
-    shutil.copyfile(folder / f"{app.config.root_doc}.html", folder / "index.html")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect all of it."""
     app.connect("source-read", add_navigation)
-    # Before Sphinx copies what is left of the links to files.
-    app.connect("doctree-read", link_to_source, priority=100)
     # Before the theme, which asks for the navigation.
     app.connect("html-page-context", read_titles_only, priority=100)
-    app.connect("build-finished", write_files)
     return {"parallel_read_safe": False, "parallel_write_safe": True}
