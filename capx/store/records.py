@@ -14,9 +14,6 @@ from capx.store.log import Place
 from capx.tokens.approval_caveat import ApprovalTerms
 from capx.tokens.revocation_key import RevocationKey
 
-# The docstrings of TaskRecord, IntentRecord, RequestRecord, Counter, FollowerAck and Pruned are in the published
-# OpenAPI document of the operators (tests/golden/openapi.operators.json): they change only together with it.
-
 KEPT_BEYOND_TTL = 3_600
 """Seconds for which a death is kept after everything that it covers has expired."""
 

@@ -12,13 +12,10 @@ Laws:
 - What belongs to neither side, such as the commit of one row, is compared too: it says how much is noise.
 """
 
-import io
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,6 +27,7 @@ from msgspec import Struct
 from tests.bench.authority.figures import LAG, P99, REQUESTS, SERVE, Figure
 from tests.bench.link import CHECKOUT
 from tests.bench.measuring import Unmeasurable, count_for, rounded
+from tests.labs.commits import UnknownCommit, environment, unpack
 
 PARTS: Final = ("authority", "verify")
 """What can be compared."""
@@ -88,7 +86,10 @@ def measure_earlier(
 
     `told` is called after each turn of both. A short turn takes about `seconds` for each thing and side.
     """
-    earlier = _unpacked(commit, folder / f"earlier-{commit}")
+    try:
+        earlier = unpack(commit, folder / f"earlier-{commit}")
+    except UnknownCommit as problem:
+        raise Unmeasurable(str(problem)) from None
     found: list[Change] = []
     for part in parts:
         with _Side(earlier, part, lengths) as before, _Side(CHECKOUT, part, lengths) as now:
@@ -145,7 +146,7 @@ class _Side:
             # -P: else the folder of the program would be found before the packages of the side.
             [sys.executable, "-P", str(Path(__file__).with_name("side.py")), part, *map(str, lengths)],
             cwd=side,
-            env=_environment(side),
+            env=environment(side),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -176,21 +177,6 @@ class _Side:
         return json.loads(line)
 
 
-def _unpacked(commit: str, folder: Path) -> Path:
-    archive = subprocess.run(
-        ["git", "-C", str(CHECKOUT), "archive", "--format=tar", commit], check=False, capture_output=True
-    )
-    if archive.returncode:
-        raise Unmeasurable(archive.stderr.decode().strip())
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        tar.extractall(folder, filter="data")
-    return folder
-
-
-def _environment(side: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (side, side / "caveats", side / "cli")))}
-
-
 def _run(side: Path, out: Path, options: list[str]) -> dict[Key, float]:
     """What a revocation, and a request of each kind, takes in one run."""
     program = [
@@ -204,7 +190,7 @@ def _run(side: Path, out: Path, options: list[str]) -> dict[Key, float]:
         str(out),
         *options,
     ]
-    ran = subprocess.run(program, cwd=side, env=_environment(side), check=False, capture_output=True, text=True)
+    ran = subprocess.run(program, cwd=side, env=environment(side), check=False, capture_output=True, text=True)
     if ran.returncode:
         raise Unmeasurable(f"{' '.join(options)} in {side.name}: {ran.stderr[-500:]}")
     run = msgspec.json.decode(out.read_bytes(), type=_Run)

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
+from tests.golden import openapi
 from tests.labs.commands import NEW_SECOND, served_commands
 
 HERE = Path(__file__).parent
@@ -132,7 +132,7 @@ def _run(env: dict[str, str], *command: str, cwd: Path = CHECKOUT) -> str:
 
 
 def _session(folder: Path) -> tuple[str, dict[str, str]]:
-    """The session as a terminal shows it, and the OpenAPI documents of both faces, which it writes into files."""
+    """The session as a terminal shows it, and the operations of the faces. It writes their documents into files."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = str(listening.getsockname()[1])
@@ -142,8 +142,8 @@ def _session(folder: Path) -> tuple[str, dict[str, str]]:
     shown = _run(_environment(folder), "bash", "--noprofile", "--norc", str(folder / "typed"), cwd=folder)
     text = masked(shown.replace(str(folder), "/home/ana").replace(f":{port}", f":{PORT}"))
     return text, {
-        f"openapi.{face}.json": _document((folder / f"openapi.{face}.json").read_text("utf-8").replace(port, PORT))
-        for face in ("operators", "everybody")
+        f"openapi.{face}.txt": openapi.operations(json.loads((folder / f"openapi.{face}.json").read_text("utf-8")))
+        for face in openapi.FACES
     }
 
 
@@ -185,8 +185,3 @@ def masked(text: str) -> str:
 def _in_order(shown: str) -> str:
     command, *lines = shown.split("\n")
     return "\n".join([command, *(sorted(lines) if command.endswith(IN_ANY_ORDER.strip()) else lines)])
-
-
-def _document(text: str) -> str:
-    document: Any = json.loads(text)
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
