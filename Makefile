@@ -54,7 +54,8 @@ check: $(VENV)/.dev
 
 # Open build/site/index.html; it needs no network.
 docs: $(VENV)/.docs
-	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -c docs/site -d build/doctrees . build/site
+	$(BIN)/python -m tests.reference.site build/pages
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env -c docs/site -d build/doctrees build/pages build/site
 
 bench: $(VENV)/.dev $(PEERS)/.installed
 	$(BIN)/python -m tests.bench --peers $(PEERS)/bin/python $(if $(GROW),--grow $(GROW)) $(foreach one,$(EARLIER),--earlier $(one)) $(BENCH)

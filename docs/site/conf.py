@@ -1,4 +1,4 @@
-"""The site of all pages: Sphinx reads the Markdown as it lies in the checkout, and writes pages that need no network.
+"""The site of all pages: Sphinx reads the Markdown of the checkout, and writes pages that need no network.
 
 `make docs` builds it into build/site; open build/site/index.html. The pages have no markup of their own for Sphinx, so
 that a Git host shows the same text: `navigation` and `source_pages`, beside this file, make what is different here.

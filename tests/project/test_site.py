@@ -9,21 +9,22 @@ from typing import Any
 
 import pytest
 
+from tests.reference.links import types_pages
+from tests.reference.site import write_pages
+
 # Some 15 s of work, while other tests run beside it.
 pytestmark = pytest.mark.timeout(600)
-RECIPE = re.compile(r"^docs:.*\n\t\$\(BIN\)/sphinx-build (.+)$", re.MULTILINE)
+RECIPE = re.compile(r"^docs:.*\n.*\n\t\$\(BIN\)/sphinx-build (.+)$", re.MULTILINE)
 LOADED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=\"(?P<url>[^\"]+)\"")
 LINK = re.compile(r"<a\b[^>]*?\bhref=\"(?P<url>[^\"]+)\"")
 NAVIGATION = re.compile(r"<li class=\"toctree-l1[^\"]*\"><a [^>]*href=\"(?P<url>[^\"]+)\"")
 
 
-def build(checkout: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    """What `make docs` runs."""
+def build(checkout: Path, pages: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """What `make docs` runs, for these pages."""
     recipe = RECIPE.search((checkout / "Makefile").read_text("utf-8"))
     assert recipe is not None
-    words = [
-        str(out / word.removeprefix("build/")) if word.startswith("build/") else word for word in recipe[1].split()
-    ]
+    words = recipe[1].replace("build/pages", str(pages)).replace("build/", f"{out}/").split()
     return subprocess.run(
         [sys.executable, "-m", "sphinx", *words], cwd=checkout, capture_output=True, text=True, check=False
     )
@@ -32,7 +33,8 @@ def build(checkout: Path, out: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def site(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
-    done = build(checkout, folder)
+    write_pages(folder / "pages")
+    done = build(checkout, folder / "pages", folder)
     assert (done.returncode, done.stderr) == (0, "")
     return folder / "site"
 
@@ -43,6 +45,7 @@ def html(site: Path) -> list[Path]:
 
 def test_every_page_of_the_checkout_is_a_page_of_the_site(site: Path, checkout: Path) -> None:
     pages = ["README.md", "CHANGELOG.md", *(str(path.relative_to(checkout)) for path in checkout.glob("docs/**/*.md"))]
+    pages += [f"docs/reference/{page}.md" for page in types_pages()]
     assert len(pages) > 80
     assert [
         page for page in pages if not (site / page).with_suffix("").with_name(f"{Path(page).stem}.html").exists()
@@ -116,8 +119,8 @@ def test_a_link_that_leads_nowhere_stops_the_build(checkout: Path, tmp_path: Pat
     (tmp_path / "CHANGELOG.md").write_text("# Changes\n")
     (tmp_path / "docs" / "README.md").write_text("# All\n\n- [Why](why.md): so.\n")
     (tmp_path / "docs" / "why.md").write_text("# Why\n\n## So\n\n[Fine](#so).\n")
-    assert build(tmp_path, tmp_path / "out").returncode == 0
+    assert build(tmp_path, tmp_path, tmp_path / "out").returncode == 0
     (tmp_path / "docs" / "why.md").write_text(f"# Why\n\n## So\n\n{link}\n")
-    done = build(tmp_path, tmp_path / "out")
+    done = build(tmp_path, tmp_path, tmp_path / "out")
     assert done.returncode == 1
     assert "nowhere" in done.stderr

@@ -1,4 +1,7 @@
-"""The reference of the programming interface: an index, a page for each public module, and one of types met there."""
+"""The reference of the programming interface: an index, and a page for each public module.
+
+The site has a page of types for each room, too: types that signatures name, and no module exports.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -7,7 +10,7 @@ from typing import Final
 import griffe
 
 from tests.reference import signatures
-from tests.reference.links import TYPES, Names, Place
+from tests.reference.links import Names, Place, types_pages
 from tests.reference.prose import first_sentence, linked, markdown
 from tests.reference.sources import (
     CHECKOUT,
@@ -25,7 +28,6 @@ from tests.reference.sources import (
     module,
     paths_in,
     public_names,
-    types_met,
 )
 
 _INDEX: Final = """# Programming interface
@@ -38,31 +40,34 @@ callers are meant to catch derive from [`CapxError`](capx_caveats.md#class-capxe
 | module | holds |
 |---|---|
 """
-_TYPES: Final = """# Types that signatures name
+_TYPES: Final = """# Types of {room}
 
-Generated from signatures and docstrings: `python -m tests.reference`. Public functions and classes take, return, hold
-or raise these, and no public module exports them: read about them here, but do not import them from where they are.
-[All modules](README.md).
+Public functions and classes take, return, hold or raise these, and no public module exports them: read about them here,
+but do not import them from where they are. [All modules](README.md).
 """
 _COMMENT: Final = "<!-- generated from signatures and docstrings: edit those, then run python -m tests.reference -->\n"
 
 
-def pages() -> dict[str, str]:
-    """The text of each page, by the name of its file."""
-    found = {f"{path}.md": _module_page(path) for path in MODULES}
-    return {"README.md": _index(), **found, f"{TYPES}.md": _types_page()}
+def pages(*, on_site: bool = False) -> dict[str, str]:
+    """The text of each page, by the name of its file: those of the checkout, or those of the site."""
+    found = {"README": _index(on_site=on_site)}
+    found |= {path: _module_page(path, Names(path, on_site=on_site)) for path in MODULES}
+    if on_site:
+        found |= {page: _types_page(page, types) for page, types in types_pages().items()}
+    return {f"{name}.md": text for name, text in found.items()}
 
 
-def _index() -> str:
+def _index(*, on_site: bool) -> str:
     rows = [f"| [`{path}`]({path}.md) | {_summary(module(path), Names('README'))} |\n" for path in MODULES]
-    met = f"\nTypes that these signatures name, and no module exports: [types]({TYPES}.md).\n"
+    links = ", ".join(f"[`{page.partition('.')[2]}`]({page}.md)" for page in types_pages())
+    where = f"by room: {links}" if on_site else "are pages of the site (`make docs`)"
+    met = f"\nTypes that these signatures name, and no module exports, {where}.\n"
     beside = "The vocabulary with its wire forms: [by example](vocabulary.md).\n"
     return _INDEX + "".join(rows) + met + beside
 
 
-def _module_page(path: str) -> str:
+def _module_page(path: str, names: Names) -> str:
     here = module(path)
-    names = Names(path)
     exported = public_names(path)
     documented = [each.found.path for each in documented_names()[path]]
     rows = [f"| {names.link(each.found.path, each.name)} | {_summary(each.found, names)} |\n" for each in exported]
@@ -76,11 +81,11 @@ def _module_page(path: str) -> str:
     return "\n".join(parts)
 
 
-def _types_page() -> str:
-    names = Names(TYPES)
-    rows = [f"| {names.link(each.found.path, each.name)} | {_summary(each.found, names)} |\n" for each in types_met()]
+def _types_page(page: str, types: list[Name]) -> str:
+    names = Names(page, on_site=True)
+    rows = [f"| {names.link(each.found.path, each.name)} | {_summary(each.found, names)} |\n" for each in types]
     table = "".join(["| name | what it is |\n|---|---|\n", *rows])
-    return "\n".join([_TYPES, table, *(_about(each, names) for each in types_met())])
+    return "\n".join([_TYPES.format(room=page.partition(".")[2]), table, *(_about(each, names) for each in types)])
 
 
 def _without_modules(here: griffe.Module) -> str:
@@ -132,7 +137,7 @@ def _about_class(kind: griffe.Class, names: Names) -> Iterator[str]:
     yield f"## {_title(names.place(kind))}\n"
     yield from _signature(signatures.of_class(kind), kind, names)
     yield from _text(kind, inside)
-    above = [names.link(base.path, base.name) for base in bases(kind) if names.target_of(base.path)]
+    above = [names.link(base.path, base.name) for base in bases(kind) if names.documents(base.path)]
     yield (f"Derives from {', '.join(above)}. " if above else "") + f"Source: {_source(kind)}.\n"
     if statements := is_managed(kind):
         yield f"A context manager, for {' and '.join(f'`{word}`' for word in statements)}.\n"

@@ -11,6 +11,7 @@ from msgspec import Struct
 from tests.reference.sources import (
     MODULES,
     Documented,
+    Name,
     documented_names,
     errors,
     is_alias_of_types,
@@ -20,8 +21,8 @@ from tests.reference.sources import (
     types_met,
 )
 
-TYPES: Final = "types"
-"""The page of types that no module exports."""
+TYPES: Final = "types."
+"""What the pages begin with that are of types which no module exports, one for each room. Only the site has them."""
 
 
 class Place(Struct, frozen=True):
@@ -37,11 +38,19 @@ class Place(Struct, frozen=True):
 
 
 @cache
+def types_pages() -> dict[str, list[Name]]:
+    """The types that no module exports, by the page of their room."""
+    pages: dict[str, list[Name]] = {}
+    for each in types_met():
+        pages.setdefault(TYPES + ".".join(each.found.path.split(".")[:2]), []).append(each)
+    return pages
+
+
+@cache
 def places() -> dict[str, Place]:
     """Where each name is documented, by its dotted path; no page has two headings that make one anchor."""
     found: dict[str, Place] = {}
-    documented = {**documented_names(), TYPES: types_met()}
-    for page, names in documented.items():
+    for page, names in {**documented_names(), **types_pages()}.items():
         for each in names:
             found[each.found.path] = Place(page, f"{kind_of(each.found)}{each.name}")
             if isinstance(each.found, griffe.Class):
@@ -79,15 +88,16 @@ def _by_name() -> dict[str, str]:
 
 
 class Names:
-    """What names mean on one page, and in one class of it."""
+    """What names mean on one page, and in one class of it. On a page of the site, types are links too."""
 
-    def __init__(self, page: str, kind: griffe.Class | None = None) -> None:
+    def __init__(self, page: str, kind: griffe.Class | None = None, *, on_site: bool = False) -> None:
         self._page = page
         self._kind = kind
+        self._on_site = on_site
 
     def within(self, kind: griffe.Class) -> "Names":
         """What they mean in a class of this page."""
-        return Names(self._page, kind)
+        return Names(self._page, kind, on_site=self._on_site)
 
     def target(self, name: str) -> str | None:
         """The target of a link to what a docstring names, if it is documented and not the class at hand."""
@@ -116,13 +126,18 @@ class Names:
         if place is None:
             found = lookup(path)
             place = None if found is None else places().get(found.path)
-        if place is None:
+        if place is None or (place.page.startswith(TYPES) and not self._on_site):
             return None
         return f"#{place.anchor}" if place.page == self._page else f"{place.page}.md#{place.anchor}"
 
     def link(self, path: str, name: str) -> str:
-        """A link to a documented name."""
-        return f"[`{name}`]({self.target_of(path)})"
+        """A documented name: a link, or only a name if it is a type, and this is no page of the site."""
+        target = self.target_of(path)
+        return f"`{name}`" if target is None else f"[`{name}`]({target})"
+
+    def documents(self, path: str) -> bool:
+        """Whether what stands at a dotted path is documented anywhere."""
+        return path in places() or ((found := lookup(path)) is not None and found.path in places())
 
     def links(self, paths: Iterable[str]) -> str:
         """Links to those of these types that are documented, each once."""
