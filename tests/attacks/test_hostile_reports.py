@@ -322,3 +322,15 @@ def test_reports_change_neither_what_dies_nor_whether_it_runs(data: st.DataObjec
             assert dead <= attacked_dead
         else:
             assert keys == attacked_keys
+
+
+@pytest.mark.parametrize("sort", SORTS.values(), ids=SORTS)
+def test_no_sort_of_report_keeps_a_later_honest_one_out(
+    authority: Authority, sort: Callable[..., Iterator[Body]]
+) -> None:
+    tasks, honest = [authority.open(allow=["crm.*"]) for _ in range(2)], nonce()
+    report(authority, tasks, sort, 1_500_000, at=1)
+    capability = an_id()
+    record(authority, decided(tasks[0], [honest], ["honest"], audience="billing", ids=[capability]))
+    found = {one.id: one for one in authority.graph(tasks[0].id).trees[0].node.walk()}[node(tasks[0], honest)]
+    assert (found.labels, [one.id for one in found.capabilities]) == (("honest",), [capability])

@@ -399,3 +399,17 @@ def test_a_store_with_an_archive_is_backed_up_and_restored(tmp_path: Path) -> No
         with copied.read() as reading:
             assert len(list(Archive(old.folder).decisions(reading))) > 990
     old.authority.close()
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(old: OldLog) -> None:
+    old.authority.checkpoints.make()
+    now, file = int(old.clock.now), old.folder / "log-000000000001.jsonl"
+
+    def appears(_: int) -> None:
+        # Another machine knows nothing of the lock of this one.
+        file.write_bytes(b"another")
+
+    archiver = Archiver(old.store, old.authority.keyring, old.folder, clock=lambda: now, progress=appears)
+    with pytest.raises(StoreProblem, match="cannot write the archive"):
+        archiver.run(before=now - 30 * DAY)
+    assert file.read_bytes() == b"another"

@@ -27,6 +27,7 @@ from capx.verify.ask import Granted
 from capx_caveats import JSON, action, anything, budget
 from tests.labs.counts import NIGHTLY
 from tests.labs.granting_lab import ANA, GrantingLab, rule
+from tests.labs.keyed import PLANNER
 from tests.labs.lab import Clock
 from tests.labs.postgres import shared_server
 from tests.labs.tampering import MARKED, Behind, Rows, others
@@ -429,3 +430,24 @@ def test_what_others_do_meanwhile_is_no_lost_state(world: World) -> None:
         for one in asking:
             one.result()
     assert problems == []
+
+
+@pytest.mark.parametrize("column", ["root", "expires", "tenant", "purpose", "principal", "holder"])
+def test_a_changed_task_is_not_minted_for(world: World, column: str) -> None:
+    other = {"expires": 2**40, "holder": PLANNER.public}.get(column, "x")
+    with world.authority() as lab, world.behind() as behind:
+        behind.do(f"UPDATE tasks SET {column} = ? WHERE id = ?", other, world.task)
+        with pytest.raises(ChangedRow, match="does not bear the mark"):
+            lab.authority.mint(world.task, allow=["files.read"])
+
+
+def test_an_end_that_was_taken_back_is_remembered(world: World) -> None:
+    with world.authority() as lab, world.behind() as behind:
+        lab.authority.complete(world.task)
+        with suppress(StoreProblem):
+            lab.open()
+        key = "key" if "key" in behind.columns("deaths") else "name"
+        behind.do(f"DELETE FROM deaths WHERE {key} = ?", world.task)
+        behind.do("UPDATE tasks SET state = 'active', ended = NULL, position = NULL WHERE id = ?", world.task)
+        with pytest.raises(StoreProblem, match="lost the revocation"):
+            lab.authority.mint(world.task, allow=["files.read"])

@@ -5,12 +5,16 @@ import asyncio
 import httpx
 import pytest
 from starlette.requests import Request
+from starlette.types import Message, Receive, Scope
 
 from capx.api.operation import OperationTable
+from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.authority.remote.operations import OPERATIONS
 from capx.errors import InvalidRequest
+from capx.guard.asgi.messages import BODY_SECONDS, read_body
+from capx.server import operation
 from capx.server.app import everybody
 from capx.server.faces import agents
 from capx.server.operation import perform
@@ -84,3 +88,20 @@ def test_no_stranger_makes_the_server_parse_a_long_query(path: str, monkeypatch:
     assert answer.status_code in {400, 401}
     if answer.status_code == 400:
         assert answer.json()["detail"] == "a query may have at most 16 fields and 4096 bytes"
+
+
+def test_a_body_that_never_comes_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read_sooner(scope: Scope, receive: Receive, limit: int, seconds: float = BODY_SECONDS) -> bytes:
+        return await read_body(scope, receive, limit, seconds / 1_000)
+
+    async def never() -> Message:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def refused() -> None:
+        async with asyncio.timeout(1):
+            await operation.whole_body(Request({"type": "http", "headers": []}), never)
+
+    monkeypatch.setattr(operation, "read_body", read_sooner)
+    with pytest.raises(HttpRefusal, match="within 20 s"):
+        asyncio.run(refused())

@@ -8,8 +8,10 @@ import time
 
 import pytest
 
+from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.errors import StoreProblem
+from capx.server.service import Service
 from capx.server.workers import Busy, Shared, Workers
 from tests.labs.serving_process import figure, locked, opened
 from tests.labs.waiting import until
@@ -135,3 +137,20 @@ def test_no_caller_has_more_than_a_quarter_of_the_room() -> None:
     assert [type(one) for one in found[4:]] == [Busy] * 2
     assert other
     assert again
+
+
+def test_the_calls_of_one_person_run_one_after_the_other() -> None:
+    running, most = set[int](), list[int]()
+
+    def work() -> None:
+        running.add(threading.get_ident())
+        time.sleep(0.02)
+        most.append(len(running))
+        running.remove(threading.get_ident())
+
+    async def crowd(service: Service) -> None:
+        await asyncio.gather(*(service.people.run_for("ana", work) for _ in range(4)))
+
+    with Authority.temporary() as authority:
+        asyncio.run(crowd(Service(authority)))
+    assert most == [1, 1, 1, 1]
