@@ -34,7 +34,8 @@ Modules:
     mcp_presenter            presents the requests of an MCP client, and asks for more
     response_peek            the beginning of a response, read without using it up
     authority_client         the authority over HTTP
-    protocols                what an agent calls at an authority, in this process or over HTTP, and at a guard
+    agent_authority          what an agent calls at an authority, in this process or over HTTP
+    protocols                who acts for a holder, and a guard of calls
     env                      how to make an agent from environment variables
 
 `capx.AuthorityClient` needs httpx, so this package does not export it.
@@ -42,5 +43,6 @@ Modules:
 
 from capx.agent.actor import acting
 from capx.agent.agent import Agent
+from capx.agent.agent_authority import AgentAuthority
 
-__all__ = ["Agent", "acting"]
+__all__ = ["Agent", "AgentAuthority", "acting"]

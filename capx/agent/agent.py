@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, Self, TypeVar, Unpack
 
 from capx.agent.actor import run_as
+from capx.agent.agent_authority import AgentAuthority
 from capx.agent.ask_queue import AskQueue
 from capx.agent.next_asks import AskOutcome, NextAsks, is_limited_grant
-from capx.agent.protocols import ActsForHolder, AgentAuthority
+from capx.agent.protocols import ActsForHolder
 from capx.agent.unproven_grants import UnprovenGrants
 from capx.agent.working import Working
 from capx.api.messages.agents import AgentStatus
@@ -342,7 +343,7 @@ class Agent:
     def _ask(self, ask: Ask, wait: float) -> Answer:
         authority = self._demand_authority()
         try:
-            answer = authority.ask(ask.action, audience=ask.audience, args=ask.args, wait=wait, demand=ask.demand)
+            answer = authority.answer(ask, wait)
         except CapxError as error:
             if _is_refusal(error) or isinstance(error, Unavailable):
                 raise

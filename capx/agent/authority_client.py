@@ -16,6 +16,7 @@ import httpx
 from msgspec import UNSET, Struct
 
 from capx.agent import httpx_client
+from capx.agent.agent_authority import AgentAuthority
 from capx.api import remote_text
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.agents import (
@@ -34,15 +35,13 @@ from capx.api.messages.base import encode
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.responses import read_response, unreachable
 from capx.api.tls import reads_certificates
-from capx.crypto.instants import seconds
 from capx.errors import InvalidRequest, StoreProblem
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import Bundle, hops_between
-from capx.tokens.grants import audience_of
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Approved, Ask, Granted, Pending, Refused
 from capx.verify.evaluator import MAX_REPORTED
-from capx_caveats import JSON, SAFE_INTEGER
+from capx_caveats import SAFE_INTEGER
 
 T = TypeVar("T")
 
@@ -61,7 +60,7 @@ _NO_ANSWER: Final = (httpx.HTTPError, httpx.StreamError, OSError)
 """Errors of a request without an answer. A transport of the caller may raise errors that are not httpx's."""
 
 
-class AuthorityClient:
+class AuthorityClient(AgentAuthority):
     """The authority at `url`, an origin such as https://authority.internal:8411, for the holder of the bundle.
 
     The other keywords are those of httpx; `timeout` is for a whole answer, by default 30 seconds. A bundle that is
@@ -104,7 +103,7 @@ class AuthorityClient:
             settings["transport"] = _BorrowedTransport(settings["transport"])
         return httpx.Client(base_url=self.url, **settings)
 
-    def acting_for(self, bundle: Bundle) -> "AuthorityClient":
+    def acting_for(self, bundle: Bundle, /) -> "AuthorityClient":
         """Return a client for the same authority, with the same settings, and another bundle."""
         settings = dict(self._settings)
         if settings.get("transport") is not None:
@@ -112,24 +111,9 @@ class AuthorityClient:
             settings["transport"] = _BorrowedTransport(settings["transport"])
         return AuthorityClient(self.url, bundle, **settings)
 
-    def ask(
-        self,
-        action: str,
-        *,
-        audience: str | None = None,
-        args: Mapping[str, JSON] | None = None,
-        wait: float = 0.0,
-        demand: str | None = None,
-    ) -> Answer:
-        """Ask for an action and return the answer; wait up to `wait` seconds for a person.
-
-        The audience is the first label of the action unless `audience` names another. With `args`, even empty ones, the
-        ask is for these arguments only. With `demand`, the cid of a demand of the bundle, it asks people to approve
-        this one call. Denied if the bundle may not ask for it. While it waits for a person, it also waits for an
-        authority that is away.
-        """
-        ask = Ask.of(action, audience, args, demand)
-        ends = time.monotonic() + seconds("wait", wait)
+    def answer(self, ask: Ask, wait: float) -> Answer:
+        """Return the answer to an ask; wait up to `wait` seconds for a person, and for an authority that is away."""
+        ends = time.monotonic() + wait
         answer = self._answered(ask, wait=0)
         while isinstance(answer, Pending) and (left := ends - time.monotonic()) > 0:
             began = time.monotonic()
@@ -141,24 +125,11 @@ class AuthorityClient:
                 time.sleep(pause)
         return answer
 
-    def statement(
-        self,
-        action: str,
-        *,
-        audience: str | None = None,
-        args: Mapping[str, JSON] | None = None,
-        request: HttpRequest | None = None,
-    ) -> str:
-        """Return a statement that this one call is permitted, for a third party that holds no key: a JWT.
-
-        The audience is the first label of the action unless `audience` names another. `request` is the HTTP request
-        that carries the statement. Denied if the call is not allowed.
-        """
-        call = ToolCall(action, args or {})
-        presented = self._bundle.present(audience_of(action) if audience is None else audience, call)
-        asked = AskStatement(
-            action=action, args=dict(call.args), request=UNSET if request is None else request.digest()
-        )
+    def state(self, audience: str, call: ToolCall, request: HttpRequest | None) -> str:
+        """Return a statement for one call at an audience."""
+        presented = self._bundle.present(audience, call)
+        digest = UNSET if request is None else request.digest()
+        asked = AskStatement(action=call.action, args=dict(call.args), request=digest)
         headers = {"authorization": f"Capx {presented.text}"}
         try:
             answer = self._sent("POST", "/agent/statement", asked, headers, client=self._plain)
@@ -174,7 +145,7 @@ class AuthorityClient:
         """Return the state of the task."""
         return self._answer_to("GET", "/agent/status", None, AgentStatus)
 
-    def revoke(self, child: Bundle) -> Revocation:
+    def revoke(self, child: Bundle, /) -> Revocation:
         """Revoke the child's node, and everything below it; InvalidRequest unless it was delegated from this bundle.
 
         It needs the child's bundle, not only its node, because the bundle shows the hops that lead to the child.

@@ -313,7 +313,10 @@ class Authority(History):
         is pinned to them, or to those that the policy lists. `{}` means a call without arguments. With `demand`, the
         cid of a demand of the token, it asks people to approve this one call. Denied if the bundle may not ask at all.
         """
-        ask = Ask.of(action, audience=audience, args=args, demand=demand)
+        return self.answer_holder(bundle, Ask.of(action, audience=audience, args=args, demand=demand))
+
+    def answer_holder(self, bundle: Bundle, ask: Ask) -> Answer:
+        """`ask`, for an ask that was made already."""
         authentic, _ = present_and_judge(
             self._tool_verifier(AUTHORITY), bundle, ToolCall(ask.own_action, ask.arguments()), now=self._now()
         )
@@ -362,10 +365,13 @@ class Authority(History):
         InvalidRequest if the policy has no `[statement]` for the audience.
         """
         meant = audience_of(action) if audience is None else audience
-        received = ToolCall(action, args or {})
-        verifier = self.statements.verifier(meant)
-        authentic = verifier.authenticate(bundle.present(meant, received, now=self._now()).text)
-        return self.statements.make(authentic, received, None if request is None else request.digest())
+        return self.state_for_holder(bundle, meant, ToolCall(action, args or {}), request)
+
+    def state_for_holder(self, bundle: Bundle, audience: str, call: ToolCall, request: HttpRequest | None) -> str:
+        """`statement`, for a call that was made already."""
+        verifier = self.statements.verifier(audience)
+        authentic = verifier.authenticate(bundle.present(audience, call, now=self._now()).text)
+        return self.statements.make(authentic, call, None if request is None else request.digest())
 
     def approve(self, request_id: str, discharge: Discharge | str) -> RequestRecord:
         """Keep what a person has signed on a request for an approval, and return the request.

@@ -7,16 +7,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+from capx.agent.agent_authority import AgentAuthority
 from capx.api.messages.agents import AgentStatus
 from capx.api.messages.outcomes import Ended, Revocation
-from capx.crypto.instants import seconds
 from capx.store.protocols import Store
 from capx.store.records import TaskRecord
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import Bundle, hops_between
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.admitted import Admitted
-from capx.verify.ask import Answer, Pending
+from capx.verify.ask import Answer, Ask, Pending
 from capx.verify.decision import Denied
 from capx.verify.verifier import Authentic, Verifier
 from capx_caveats import JSON, Call
@@ -34,28 +34,12 @@ class LocalAuthority(Protocol):
         """A verifier of the authority itself."""
         ...
 
-    def ask(
-        self,
-        bundle: Bundle,
-        action: str,
-        *,
-        audience: str | None = None,
-        args: Mapping[str, JSON] | None = None,
-        demand: str | None = None,
-    ) -> Answer:
+    def answer_holder(self, bundle: Bundle, ask: Ask) -> Answer:
         """Answer the ask of the agent that holds this bundle."""
         ...
 
-    def statement(
-        self,
-        bundle: Bundle,
-        action: str,
-        *,
-        audience: str | None = None,
-        args: Mapping[str, JSON] | None = None,
-        request: HttpRequest | None = None,
-    ) -> str:
-        """State that the holder of this bundle may make one call."""
+    def state_for_holder(self, bundle: Bundle, audience: str, call: ToolCall, request: HttpRequest | None) -> str:
+        """State that the holder of this bundle may make one call at an audience."""
         ...
 
     def complete(self, task_id: str) -> Ended:
@@ -71,7 +55,7 @@ class LocalAuthority(Protocol):
         ...
 
 
-class InProcess:
+class InProcess(AgentAuthority):
     """The same as `AuthorityClient`, without HTTP."""
 
     def __init__(self, authority: LocalAuthority, bundle: Bundle) -> None:
@@ -79,32 +63,17 @@ class InProcess:
         self._bundle = bundle
         self._verifier = authority.own_verifier()
 
-    def ask(
-        self,
-        action: str,
-        *,
-        audience: str | None = None,
-        args: Mapping[str, JSON] | None = None,
-        wait: float = 0.0,
-        demand: str | None = None,
-    ) -> Answer:
-        """Ask for more, or for an approval. If a person has to answer, wait for the answer up to `wait` seconds."""
-        ends = time.monotonic() + seconds("wait", wait)
+    def answer(self, ask: Ask, wait: float) -> Answer:
+        """Answer an ask. If a person has to answer, wait for that up to `wait` seconds."""
+        ends = time.monotonic() + wait
         while True:
-            answer = self._authority.ask(self._bundle, action, audience=audience, args=args, demand=demand)
+            answer = self._authority.answer_holder(self._bundle, ask)
             if not isinstance(answer, Pending) or not self._decided(answer, ends):
                 return answer
 
-    def statement(
-        self,
-        action: str,
-        *,
-        audience: str | None = None,
-        args: Mapping[str, JSON] | None = None,
-        request: HttpRequest | None = None,
-    ) -> str:
-        """Return a statement that this one call is permitted, for a third party that holds no key: a JWT."""
-        return self._authority.statement(self._bundle, action, audience=audience, args=args, request=request)
+    def state(self, audience: str, call: ToolCall, request: HttpRequest | None) -> str:
+        """Return a statement for one call at an audience."""
+        return self._authority.state_for_holder(self._bundle, audience, call, request)
 
     def complete(self) -> object:
         """End the task because its work is done."""

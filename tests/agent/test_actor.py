@@ -20,7 +20,7 @@ from capx.authority.opening import OpenedTask
 from capx.errors import CapxError, InvalidRequest, StoreProblem, Unavailable
 from capx.guard.tool import on_loop
 from capx.tokens.bundle import Bundle
-from capx.verify.ask import Answer, Granted, Pending
+from capx.verify.ask import Answer, Ask, Granted, Pending
 from capx.verify.decision import Denied
 from capx_caveats import JSON, where
 from tests.labs.asking_agent import Noting, Tools, consent, noting
@@ -103,20 +103,12 @@ def test_without_a_thread_to_ask_in_a_call_is_unavailable(lab: Authority, task: 
 
 def test_an_authority_that_is_away_for_a_moment_is_waited_for(lab: Authority, task: OpenedTask) -> None:
     class Away(Noting):
-        def ask(
-            self,
-            action: str,
-            *,
-            audience: str | None = None,
-            args: Any = None,
-            wait: float = 0.0,
-            demand: str | None = None,
-        ) -> Answer:
+        def answer(self, ask: Ask, wait: float) -> Answer:
             if len(self.asked) == 1:
-                self.asked.append((action, None))
+                self.asked.append((ask.action, None))
                 consent(lab, lab.requests(task=task.id, pending=True)[0].id)
                 raise StoreProblem("away")
-            return super().ask(action, audience=audience, args=args, wait=wait)
+            return super().answer(ask, wait)
 
     authority = Away(lab, task.bundle)
     assert isinstance(

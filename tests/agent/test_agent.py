@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -17,7 +16,7 @@ from capx.authority.opening import OpenedTask
 from capx.crypto.agent_key import AgentKey
 from capx.errors import InvalidRequest
 from capx.tokens.bundle import Bundle
-from capx.verify.ask import Answer, Granted, Pending, Refused
+from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx.verify.decision import Denied
 from tests.labs.asking_agent import Tools, noting
 from tests.labs.processes import in_a_child
@@ -171,15 +170,7 @@ def test_a_child_forked_while_a_grant_arrives_holds_its_own(lab: Authority, task
         def acting_for(self, bundle: Bundle, /) -> "Granting":
             return Granting(self._authority, bundle)
 
-        def ask(
-            self,
-            action: str,
-            *,
-            audience: str | None = None,
-            args: Any = None,
-            wait: float = 0.0,
-            demand: str | None = None,
-        ) -> Answer:
+        def answer(self, ask: Ask, wait: float) -> Answer:
             return Granted(granted)
 
     def holds() -> bool:

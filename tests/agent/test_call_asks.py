@@ -27,7 +27,7 @@ from capx.policy.policy import Policy
 from capx.resource.replay import Replay
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.bundle import Bundle
-from capx.verify.ask import Answer, Pending
+from capx.verify.ask import Answer, Ask, Pending
 from capx.verify.decision import Denied
 from capx.verify.verifier import Verifier
 from tests.labs.asking_agent import POLICY, Tools, noting
@@ -176,15 +176,7 @@ class Failing(InProcess):
     def acting_for(self, bundle: Bundle, /) -> "Failing":
         return Failing(self._authority, bundle)
 
-    def ask(
-        self,
-        action: str,
-        *,
-        audience: str | None = None,
-        args: object = None,
-        wait: float = 0.0,
-        demand: str | None = None,
-    ) -> Answer:
+    def answer(self, ask: Ask, wait: float) -> Answer:
         raise TimeoutError
 
 

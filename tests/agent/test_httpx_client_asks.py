@@ -103,17 +103,9 @@ def test_a_request_refused_after_its_block_ended_has_not_failed(lab: Authority, 
     decided = threading.Event()
 
     class Slow(Noting):
-        def ask(
-            self,
-            action: str,
-            *,
-            audience: str | None = None,
-            args: Any = None,
-            wait: float = 0.0,
-            demand: str | None = None,
-        ) -> Answer:
-            answer = super().ask(action, audience=audience, args=args, wait=wait)
-            assert args is None or decided.wait(30)
+        def answer(self, ask: Ask, wait: float) -> Answer:
+            answer = super().answer(ask, wait)
+            assert ask.args is None or decided.wait(30)
             return answer
 
     authority = Slow(lab, task.bundle)

@@ -311,7 +311,7 @@ def test_a_task_that_has_ended_is_refused_at_once(lab: Authority) -> None:
 
 def test_an_authority_that_is_away_is_told_to_the_model(lab: Authority) -> None:
     class Away(Noting):
-        def ask(self, *args: Any, **kwargs: Any) -> Any:
+        def answer(self, *args: Any, **kwargs: Any) -> Any:
             raise Unavailable("the authority is away")
 
     task = refund(lab)

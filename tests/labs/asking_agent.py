@@ -18,7 +18,7 @@ from capx.authority.requests.verdict import Verdict
 from capx.guard.asgi.guard import passage
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.tokens.bundle import Bundle
-from capx.verify.ask import Answer
+from capx.verify.ask import Answer, Ask
 from tests.labs.refunds import BEN, grant, policy
 
 if TYPE_CHECKING:
@@ -48,18 +48,10 @@ class Noting(InProcess):
         other.asked, other.open = self.asked, self.open
         return other
 
-    def ask(
-        self,
-        action: str,
-        *,
-        audience: str | None = None,
-        args: Any = None,
-        wait: float = 0.0,
-        demand: str | None = None,
-    ) -> Answer:
-        self.asked.append((f"{action}@{audience}", None if args is None else dict(args)))
+    def answer(self, ask: Ask, wait: float) -> Answer:
+        self.asked.append((f"{ask.action}@{ask.audience}", None if ask.args is None else dict(ask.args)))
         assert self.open.wait(30)
-        return super().ask(action, audience=audience, args=args, wait=wait)
+        return super().answer(ask, wait)
 
 
 def noting(lab: Authority, task: OpenedTask, wait: float = 0.0) -> tuple[Agent, Noting]:
