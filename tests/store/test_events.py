@@ -11,6 +11,7 @@ from capx.store.events import (
     By,
     CapabilityMinted,
     Fact,
+    GivenBack,
     IntentWithdrawn,
     RequestApproved,
     RequestDenied,
@@ -19,6 +20,7 @@ from capx.store.events import (
     TaskEnded,
     TaskOpened,
     TaskWithdrawn,
+    revoked_agent_keys,
 )
 from capx.store.log import START, following
 from capx.store.protocols import Store
@@ -242,3 +244,39 @@ def test_a_fact_is_written_under_its_kind_as_json(store: Store) -> None:
     assert (event.kind, event.at, event.body) == ("request_expired", NOW, b'{"request":"r","task":"t"}')
     with store.read() as reading:
         assert list(reading.events()) == [event]
+
+
+@pytest.mark.parametrize(
+    ("audience", "decision", "presentation", "is_of"),
+    [
+        ("crm", "dec-1", "pay-1", True),
+        ("crm", "dec-1", "pay-2", True),
+        ("crm", "dec-1", None, True),
+        # Another decision about the same presentation.
+        ("crm", "dec-2", "pay-1", True),
+        ("crm", "dec-2", "pay-2", False),
+        ("crm", "dec-2", None, False),
+        ("mail", "dec-1", "pay-1", False),
+    ],
+)
+def test_what_is_given_back_is_of_decisions_that_paid_it(
+    audience: str, decision: str, presentation: str | None, is_of: bool
+) -> None:
+    given = GivenBack(task=None, audience="crm", decision="dec-1", presentation="pay-1", given=(), reason="x")
+    assert given.is_of(audience, decision, presentation) is is_of
+
+
+def test_the_revoked_keys_of_agents_are_found_among_all_revocations(store: Store) -> None:
+    with store.write() as transaction:
+        for fact in (
+            Revoked(id=b64u(ID), by="ed25519:"),
+            Revoked(key=KEY),
+            # No key of an agent, and no revocation, though its text has one.
+            Revoked(key="ed25519:short"),
+            Revoked(kid="k", person=ANA),
+            Revoked(key=KEY, again=True),
+        ):
+            fact.write(transaction, at=NOW)
+        transaction.append("noted", b'{"key":"%s"}' % KEY.encode(), at=NOW)
+    with store.read() as reading:
+        assert list(revoked_agent_keys(reading)) == [KEY, KEY]
