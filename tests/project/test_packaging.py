@@ -89,7 +89,6 @@ WITHOUT = (
     "rich",
     "tomlkit",
     "pymacaroons",
-    "confusable_homoglyphs",
     "httpx",
     "httpx2",
     "requests",
@@ -226,7 +225,6 @@ def test_what_is_installed_by_default_gives_a_command_that_works(wheel: Path) ->
     assert always == {
         *map(canonicalize_name, EMBEDDED),
         "click",
-        "confusable-homoglyphs",
         "pymacaroons",
         "rich",
         "tomlkit",

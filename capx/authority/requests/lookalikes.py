@@ -2,7 +2,7 @@
 
 Laws:
 
-- A character is a look-alike if the confusables of Unicode (UTS 39), or its compatibility form (NFKC), map it to ASCII.
+- A character is a look-alike if the confusables of Unicode (UTS 39) map it, or its compatibility form (NFKC), to ASCII.
   It is marked in a word that also has ASCII letters or digits, or of which more than two in three characters are
   look-alikes. So a word that is plainly in another script is not marked.
 - A mark that is put on an ASCII letter (a combining character) is marked: it can strike out a digit, or move a dot.
@@ -16,10 +16,13 @@ from collections.abc import Iterator
 from typing import Final
 from unicodedata import bidirectional, combining, normalize
 
+from capx.authority.requests.confusables import ASCII_LIKE
+
 _WORD: Final = re.compile(r"[^\s\"'(),;]+")
 _MARKS: Final = "./:@-_?#%&=+"
 """The characters of ASCII, besides letters and digits, whose look-alikes change what a name or an address means."""
 _QUOTES: Final = frozenset("\u02ba\u02ee\u201c\u201d\u201e\u201f\u2033\u2036\u3003\u301d\u301e\uff02")
+_LIKE: Final = {one: like for like, alike in ASCII_LIKE.items() for one in alike}
 _DOTS: Final = frozenset("\u3002\uff61")
 """The other dots of host names (IDNA)."""
 _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
@@ -27,7 +30,6 @@ _RIGHT_TO_LEFT: Final = frozenset({"R", "AL", "AN"})
 
 def remarks(text: str) -> Iterator[str]:
     """Yield a sentence for each word of a text that a person should look at closely."""
-    # Most texts are ASCII, and the data is slow to load.
     if text.isascii():
         return
     for word in dict.fromkeys(_WORD.findall(text)):
@@ -53,15 +55,11 @@ def _ascii(character: str) -> str | None:
     if character in _DOTS:
         return "."
     plain = normalize("NFKC", character)
-    if plain.isascii() and _is_telling(plain):
+    if plain.isascii() and is_telling(plain):
         return plain
-    from confusable_homoglyphs import confusables
-
-    listed = confusables.is_confusable(character) or []
-    likes = [one["c"] for entry in listed for one in entry["homoglyphs"]]
-    return next((one for one in likes if one.isascii() and len(one) == 1 and _is_telling(one)), None)
+    return _LIKE.get(character) or _LIKE.get(plain)
 
 
-def _is_telling(text: str) -> bool:
-    """Whether it changes what a name, a number or an address means."""
+def is_telling(text: str) -> bool:
+    """Whether a text of ASCII changes what a name, a number or an address means."""
     return text.isalnum() or (len(text) == 1 and text in _MARKS)
