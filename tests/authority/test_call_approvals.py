@@ -14,13 +14,13 @@ from capx.store.check import check_store
 from capx.store.records import RequestRecord
 from capx.store.row_check import check_rows
 from capx.tokens.approval_caveat import ApprovalTerms, approval
-from capx.tokens.approval_request import ApprovalRequest
+from capx.tokens.approval_request import ApprovalRequest, CallToApprove
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.discharge import Discharge
 from capx.verify.ask import Approved, Pending, Refused
-from capx.verify.decision import Denied
-from capx_caveats import Call, Expires
+from capx.verify.decision import Decision, Denied
+from capx_caveats import Call, Expires, Refusal
 from tests.labs.approving import fresh_key, put_together
 from tests.labs.granting_lab import BOB, CARA, NOW, GrantingLab, people, policy, rule
 
@@ -455,3 +455,14 @@ def test_an_approval_of_a_call_at_the_authority() -> None:
     found = lab.authority.ask(child, "task.status", audience="authority", args={}, demand=cid(child))
     assert isinstance(found, Approved)
     present_and_judge(own, child.holding(found.discharge, now=NOW), status, now=NOW)
+
+
+def test_a_denial_asks_for_the_call_it_names_when_it_is_told(lab: GrantingLab) -> None:
+    bundle = demanding(lab)
+    decision = Decision(id="d1", at=NOW, allowed=False, audience="billing", refusals=(Refusal("code", "no"),))
+    denied = Denied(decision, approve=CallToApprove("billing", "crm.refund", {"amount": 40}))
+    request = denied.approval_request(bundle, now=NOW + 7)
+    asked = (request.audience, request.action, request.args, request.asked)
+    assert asked == ("billing", "crm.refund", {"amount": 40}, NOW + 7)
+    with pytest.raises(InvalidRequest, match="no approval of a person would change this denial"):
+        Denied(decision).approval_request(bundle)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from capx.store.decision_groups import WINDOW, Group, grouped, newest
+from capx.store.decision_groups import WINDOW, Group, grouped, newest, task_of_call
 from capx.store.decision_query import Query
 from capx.store.log import Event
 
@@ -72,11 +72,11 @@ def test_checks_of_one_presentation_are_not_grouped() -> None:
     assert positions(grouped([event(1, presentation=None), event(2, presentation=None)])) == [[1, 2]]
 
 
-def test_decisions_of_an_older_version_are_not_grouped() -> None:
-    older = [{**BODY, "id": f"d{number}"} for number in (1, 2)]
-    for body in older:
+def test_decisions_without_a_digest_are_not_grouped() -> None:
+    without = [{**BODY, "id": f"d{number}"} for number in (1, 2)]
+    for body in without:
         del body["args_digest"]
-    events = [Event(nth, 0, "decision", msgspec.json.encode(body), bytes(32)) for nth, body in enumerate(older, 1)]
+    events = [Event(nth, 0, "decision", msgspec.json.encode(body), bytes(32)) for nth, body in enumerate(without, 1)]
     assert positions(grouped(events)) == [[1], [2]]
 
 
@@ -246,3 +246,30 @@ def test_the_newest_after_a_position_are_none_before_it() -> None:
     assert positions(newest(lambda after: log[after:], end=3, limit=5, after=1)) == [[2], [3]]
     assert newest(lambda after: log[after:], end=3, limit=5, after=3) == []
     assert newest(lambda after: log[after:], end=3, limit=5, after=99) == []
+
+
+def test_a_decision_about_a_call_names_its_task() -> None:
+    assert task_of_call(event(1, task="T")) == "T"
+    assert task_of_call(event(1, task="T", **ALLOWED)) == "T"
+    assert task_of_call(event(1, task="T", args_digest=None)) is None
+    assert task_of_call(event(1, task="T", kind="revoked")) is None
+    assert task_of_call(Event(1, 0, "decision", b"[]", bytes(32))) is None
+
+
+def test_a_group_has_at_most_a_quarter_of_a_mebibyte() -> None:
+    small = len(event(1, note="").body)
+
+    def of_size(position: int, size: int) -> Event:
+        return event(position, note="x" * (size - 1_000 - small))
+
+    half = 128 << 10
+    assert positions(grouped([of_size(1, half), of_size(2, half)])) == [[1, 2]]
+    assert positions(grouped([of_size(1, half), of_size(2, half + 1)])) == [[1], [2]]
+
+
+def test_what_was_given_takes_no_room_any_more() -> None:
+    # A mebibyte each, every minute: only what waits counts against 16 MiB.
+    large = (event(nth, nth * 2 * WINDOW, args_digest=f"{nth}", note="x" * (1 << 20)) for nth in range(1, 20))
+    denied, allowed = event(20, 40 * WINDOW), event(22, 40 * WINDOW, **ALLOWED)
+    other = event(21, 40 * WINDOW, args_digest="other")
+    assert positions(grouped([*large, denied, other, allowed]))[-2:] == [[21], [20, 22]]

@@ -1,0 +1,94 @@
+"""What people are shown of a request for the approval of one call, of the authority and in a file: every word."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from capx.authority.requests.inquiry import Inquiry, request_sentences
+from capx.tokens.approval_caveat import approval
+from capx.tokens.approval_request import ApprovalRequest
+from capx.tokens.bundle import Bundle
+from capx.verify.ask import Pending
+from capx_caveats import shown_instant
+from tests.labs.granting_lab import BOB, CARA, NOW, GrantingLab, rule
+
+NAMED = {"amount": 40, "to whom": 'a"b'}
+AT, UNTIL = shown_instant(NOW), shown_instant(NOW + 3_600)
+DEFAULTS = "an argument that is not named has the service's default, if there is one"
+LASTS = "an approval is good for the agent that asks and those below it, for 15m at most"
+
+
+@pytest.fixture
+def lab() -> Iterator[GrantingLab]:
+    made = GrantingLab(rule("at_open", "billing.*"))
+    yield made
+    made.authority.close()
+
+
+def demanding(lab: GrantingLab, *by: Any, count: int = 1) -> Bundle:
+    terms = approval(by=[one.public for one in by or (BOB,)], count=count)
+    return lab.open().bundle.delegate(to="clerk", approval=terms, now=NOW)
+
+
+def asked(lab: GrantingLab, bundle: Bundle, args: Any) -> Inquiry:
+    demand = next(iter(bundle)).demands[0].decode()
+    answer = lab.authority.ask(bundle, "billing.refund", args=args, demand=demand)
+    assert isinstance(answer, Pending)
+    return lab.authority.inquiry(answer.request)
+
+
+def document(inquiry: Inquiry) -> ApprovalRequest:
+    return ApprovalRequest.parse(inquiry.request.to_approve or "")
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        ({}, "without arguments"),
+        ({"amount": 40}, "only with amount 40"),
+        (NAMED, 'only with amount 40 and "to whom" "a\\"b"'),
+    ],
+)
+def test_people_see_which_call_they_approve(lab: GrantingLab, args: Any, told: str) -> None:
+    inquiry = asked(lab, demanding(lab), args)
+    task = inquiry.request.task
+    call = f"it wants one call approved: billing.refund at billing, {told}"
+    needs = f"it needs the approval of {BOB.public}"
+    assert inquiry.sentences() == (
+        f'"clerk" asks, in task {task}',
+        'ana wanted work for Acme, in their words "Do the work."',
+        *(call, DEFAULTS, needs, LASTS),
+        f"asked at {AT}, to be answered before {UNTIL} by bob",
+    )
+    file = document(inquiry)
+    assert request_sentences(file, None) == (
+        f"the agent at node {file.node}, or one below it, asks, in task {task}",
+        f"on intent {file.intent}",
+        *(call, DEFAULTS, f"asked at {AT}", needs, LASTS),
+    )
+    without = request_sentences(replace(file, intent=UNSET), None)
+    assert without[1] == "its task was opened on no intent"
+
+
+def test_people_see_who_has_signed_and_what(lab: GrantingLab) -> None:
+    inquiry = asked(lab, demanding(lab, BOB, CARA, count=2), {"amount": 40})
+    file = document(inquiry)
+    needs = f"it needs the approval of 2 of {BOB.public}, {CARA.public}"
+    ends = f"  expires at {shown_instant(NOW + 600)}"
+    allows = "  allows only billing.refund where amount is 40"
+    for uses, said in (
+        (1, "  at most 1 call, shared by everyone below"),
+        (None, "  for any number of calls until it expires"),
+    ):
+        half = BOB.approve(file, uses=uses, now=NOW)
+        told = request_sentences(file, half.text)
+        begin = told.index(needs)
+        assert told[begin + 2] == f"it says that {BOB.public} has signed this approval:"
+        assert sorted(told[begin + 3 :]) == sorted((allows, ends, said))
+        lab.authority.approve(inquiry.request.id, half) if uses else None
+    shown = lab.authority.inquiry(inquiry.request.id).sentences()
+    assert shown[4 : 4 + 3] == (needs, LASTS, f"it says that {BOB.public} has signed this approval:")
+    assert shown[-1] == f"asked at {AT}, to be answered before {UNTIL} by bob or cara"
