@@ -1,11 +1,8 @@
 """Which letters of a text a person is told to look at closely."""
 
-from unicodedata import normalize
-
 import pytest
 
-from capx.authority.requests.lookalikes import is_telling, remarks
-from tests.reference import confusables
+from capx.authority.requests.lookalikes import remarks
 
 
 @pytest.mark.parametrize(
@@ -60,21 +57,3 @@ def test_a_word_is_remarked_upon_once() -> None:
 @pytest.mark.parametrize("word", ["\u05e9\u05dc\u05d5\u05dd", "\u0633\u0644\u0627\u0645", "acme\u05e9", "\u0661\u0662"])
 def test_what_is_written_from_right_to_left_is_told(word: str) -> None:
     assert f'look closely at "{word}": it is written from right to left' in "\n".join(remarks(f"to {word}, 400"))
-
-
-def test_the_table_is_what_its_generator_writes() -> None:
-    """To write it anew: python -m tests.reference.confusables."""
-    assert confusables.FILE.read_text("utf-8") == confusables.text()
-
-
-def test_each_confusable_of_unicode_is_told() -> None:
-    told = 0
-    for character, likes in confusables.UNICODE.items():
-        ascii_ = {one["c"] for one in likes if len(one["c"]) == 1 and one["c"].isascii() and is_telling(one["c"])}
-        if len(character) == 1 and not character.isascii() and ascii_:
-            (remark, *_) = remarks(f"a{character}")
-            plain = normalize("NFKC", character)
-            said = ["is a mark on a letter", *(f"looks like {one}" for one in (*ascii_, plain))]
-            assert any(f"(U+{ord(character):04X}) {one}" in remark for one in said), character
-            told += 1
-    assert told > 500

@@ -266,7 +266,7 @@ def test_what_is_given_back_is_of_decisions_that_paid_it(
     assert given.is_of(audience, decision, presentation) is is_of
 
 
-def test_the_revoked_keys_of_agents_are_found_among_all_revocations(store: Store) -> None:
+def test_the_revoked_keys_of_agents_are_found(store: Store) -> None:
     with store.write() as transaction:
         for fact in (
             Revoked(id=b64u(ID), by="ed25519:"),
