@@ -457,8 +457,10 @@ def test_an_approval_of_a_call_at_the_authority() -> None:
     present_and_judge(own, child.holding(found.discharge, now=NOW), status, now=NOW)
 
 
-def test_a_denial_asks_for_the_call_it_names_when_it_is_told(lab: GrantingLab) -> None:
+def test_a_denial_asks_for_the_call_it_names_when_it_is_told() -> None:
+    lab = GrantingLab(rule("at_open", "billing.*", "crm.*"))
     bundle = demanding(lab)
+    lab.authority.close()
     decision = Decision(id="d1", at=NOW, allowed=False, audience="billing", refusals=(Refusal("code", "no"),))
     denied = Denied(decision, approve=CallToApprove("billing", "crm.refund", {"amount": 40}))
     request = denied.approval_request(bundle, now=NOW + 7)

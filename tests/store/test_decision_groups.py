@@ -273,3 +273,10 @@ def test_what_was_given_takes_no_room_any_more() -> None:
     denied, allowed = event(20, 40 * WINDOW), event(22, 40 * WINDOW, **ALLOWED)
     other = event(21, 40 * WINDOW, args_digest="other")
     assert positions(grouped([*large, denied, other, allowed]))[-2:] == [[21], [20, 22]]
+
+
+def test_the_first_decision_is_sought_a_piece_further_back() -> None:
+    early = (event(nth, 0, "revoked") for nth in range(1, 1_501))
+    late = (event(nth, 200, "revoked") for nth in range(1_504, 2_502))
+    log = [*early, event(1_501), event(1_502, 0, "revoked"), event(1_503, 30, **ALLOWED), *late]
+    assert positions(newest(lambda after: log[after:], end=len(log), limit=999))[0] == [1_501, 1_503]
