@@ -2,12 +2,14 @@
 
 from typing import Final
 
+from tests.bench import ours
+from tests.bench.authority import figures
 from tests.bench.authority.tables import BARS, LONG_LOG
 from tests.bench.report import Report
-from tests.bench.table import Table
+from tests.bench.table import Table, short
 from tests.bench.tables import tables
 
-_HEAD: Final = """# Benchmarks
+_HEAD: Final = """## How this was measured
 
 `python -m tests.bench --write-docs` makes this page from [benchmarks.json](benchmarks.json), which one run of
 `make bench` wrote. Compare only numbers of this page with each other. Another machine has other times, and other
@@ -28,6 +30,13 @@ constrains two arguments, `expires`, `max_hops` and a `where`.
   not this presentation.
 - A **bar** is a ratio that we aim at. If a bar is not reached, no test fails: the measured number is what capx costs.
   The bar stays, and work on speed begins there.
+"""
+
+_OPENING: Final = """\
+The token of capx has three hops. Where no store is named, capx remembers presentations in memory. *Bare* is what the
+work costs without capx: the MACs of the same bytes alone, or the same route without a guard. PyJWT checks one
+signature, the audience and the expiry, but no argument and no revocation. The tables [Verify](#verify), [A guarded
+request](#a-guarded-request) and [Until everybody refuses](#until-everybody-refuses) have more numbers of each.
 """
 
 _VERIFY: Final = """![Time to verify, by hops](plots/verify.svg)
@@ -66,6 +75,7 @@ def page(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     place = "pinned to one core" if report.pinned else "not pinned to a core"
     parts = [
+        *_opening(report),
         _HEAD,
         f"{report.python}, {report.cpu}, {place}; {report.rounds} rounds. Compared with: {versions or 'nobody'}.\n",
     ]
@@ -84,6 +94,30 @@ def page(report: Report) -> str:
         elif table.title == LONG_LOG:
             parts.append("![Time of a step, by decisions in the log](plots/long_log.svg)\n")
     return "\n".join(parts)
+
+
+def _opening(report: Report) -> list[str]:
+    """What users of capx want to know first, of what was measured: of a token with three hops."""
+
+    def us(op: str, at: int, who: str) -> str:
+        row = report.row(op, at, who)
+        return "-" if row is None else f"{short(row.us)} µs"
+
+    def check(who: str) -> list[str]:
+        return [us("verify", 3, who), us("verify", 3, ours.FLOOR), us("verify", 3, "PyJWT")]
+
+    request = [us("request", 1, who) for who in ("in memory", "the same route without a guard", "PyJWT, a dependency")]
+    request[0] += f"; {us('request', 1, 'SQLite')} with a store in SQLite"
+    lag = {one.who: one.values for one in report.figures if (one.of, one.at) == (figures.LAG, 1)}
+    dead = [f"{short(lag[who][figures.P50])} ms with {who}" for who in lag if figures.P50 in lag[who]]
+    rows = [
+        ["check a token whose chain the service has seen before (*warm*)", *check(ours.WARM)],
+        ["check a token whose chain is new to the service (*cold*)", *check(ours.COLD)],
+        ["answer a request to a FastAPI route with a guard", *request],
+        ["deny after a revocation (median, one service)", "; ".join(dead) or "-", "-", "-"],
+    ]
+    lines = [_line(one) for one in (["how long it takes to", "capx", "bare", "PyJWT"], ["---"] * 4, *rows)]
+    return ["# Benchmarks\n", "\n".join([*lines, ""]), _OPENING]
 
 
 def _markdown(table: Table) -> str:
