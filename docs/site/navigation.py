@@ -1,6 +1,7 @@
 """The navigation of the site: the pages in the order of docs/README.md.
 
-A page that this index names, and that is an index itself (a README.md), has the pages below it that it links to.
+A page that this index names, and that is an index itself (a README.md), has the pages below it that it links to. The
+decisions are many: they have a place in the order of the pages, but the navigation shows only their index.
 """
 
 import re
@@ -13,6 +14,8 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 
 INDEX = "docs/README"
+ONE_ENTRY = {"docs/decisions/README"}
+"""Indexes whose pages the navigation does not show."""
 _ITEM = re.compile(r"^- \[(?P<title>[^\]]+)\]\((?P<target>[^)]+)\.md\)")
 _LINK = re.compile(r"\]\((?P<target>[\w.-]+)\.md\)")
 
@@ -82,7 +85,7 @@ def _titles(app: Sphinx) -> dict[str, nodes.bullet_list]:
             found[page] = contents.deepcopy()
             for title in found[page].findall(nodes.list_item):
                 trees = list(title.findall(addnodes.toctree))
-                title[1:] = [nodes.bullet_list("", *trees)] if trees else []
+                title[1:] = [nodes.bullet_list("", *trees)] if trees and page not in ONE_ENTRY else []
     return found
 
 

@@ -60,6 +60,25 @@ def test_the_navigation_has_the_order_of_the_index(site: Path, checkout: Path) -
     assert shown == ["docs/README.html", *(f"docs/{page}.html" for page in pages), "CHANGELOG.html"]
 
 
+@pytest.mark.parametrize(
+    "page", ["index.html", "docs/decisions/README.html", "docs/decisions/0001-nothing-is-recorded-before-the-burn.html"]
+)
+def test_the_decisions_are_one_entry_of_the_navigation(site: Path, page: str) -> None:
+    text = (site / page).read_text("utf-8")
+    (sidebar,) = re.findall(r"<div class=\"sidebar-tree\">.+?</aside>", text, re.DOTALL)
+    shown = re.findall(r"href=\"([^\"#]+)\">([^<]+)</a>", sidebar)
+    assert [title for _, title in shown if title == "Decisions"] == ["Decisions"]
+    assert [url for url, _ in shown if re.search(r"(^|/)\d{4}-", url)] == []
+    # The pages of other indexes are shown.
+    assert any("reference/capx.html" in url for url, _ in shown)
+
+
+def test_a_decision_leads_to_the_next_one(site: Path) -> None:
+    first, second, *_ = sorted((site / "docs" / "decisions").glob("0*.html"))
+    assert re.search(rf"class=\"next-page\" href=\"{re.escape(second.name)}\"", first.read_text("utf-8"))
+    assert 'href="README.html"' in first.read_text("utf-8")
+
+
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:
     for page in html(site):
         for url in LOADED.findall(page.read_text("utf-8")):
