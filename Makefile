@@ -1,4 +1,4 @@
-# make demo | test | quick | frameworks | nightly | check | docs | bench | bench-docs | fuzz | mutants | clean
+# make demo | test | quick | frameworks | nightly | check | generated | docs | bench | bench-docs | fuzz | mutants | clean
 # Each takes PYTHON=python3.13, or any other from 3.11 on.
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
@@ -14,7 +14,7 @@ PYTEST := -m pytest --numprocesses=auto --dist=loadfile
 # Modules are compiled once, and not by each of the thousands of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick frameworks nightly check docs bench bench-docs fuzz mutants clean
+.PHONY: demo test quick frameworks nightly check generated docs bench bench-docs fuzz mutants clean
 
 demo: $(VENV)/.demo
 	$(BIN)/capx demo
@@ -51,6 +51,15 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# All files that programs write and tests compare: the reference, the vectors, the golden files, and the transcripts of
+# the pages. One test for each page, so that they are typed side by side.
+generated: $(VENV)/.dev
+	$(BIN)/python -m tests.reference
+	$(BIN)/python -m tests.project.vectors.generate
+	$(BIN)/python -m tests.project.vectors.decisions
+	$(BIN)/python -m tests.golden
+	REWRITE_TRANSCRIPTS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=load tests/project/test_docs.py -k transcripts
 
 # Open build/site/index.html; it needs no network.
 docs: $(VENV)/.docs
