@@ -8,12 +8,14 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from capx.authority.requests.inquiry import Inquiry, request_sentences
+from capx.crypto.canonical_json import canonical
+from capx.errors import InvalidRequest
 from capx.tokens.approval_caveat import approval
 from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Pending
 from capx_caveats import shown_instant
-from tests.labs.granting_lab import BOB, CARA, NOW, GrantingLab, rule
+from tests.labs.granting_lab import BOB, CARA, NOW, GrantingLab, policy, rule
 
 NAMED = {"amount": 40, "to whom": 'a"b'}
 AT, UNTIL = shown_instant(NOW), shown_instant(NOW + 3_600)
@@ -92,3 +94,23 @@ def test_people_see_who_has_signed_and_what(lab: GrantingLab) -> None:
     shown = lab.authority.inquiry(inquiry.request.id).sentences()
     assert shown[4 : 4 + 3] == (needs, LASTS, f"it says that {BOB.public} has signed this approval:")
     assert shown[-1] == f"asked at {AT}, to be answered before {UNTIL} by bob or cara"
+
+
+OTHERS = {"audience": "mail", "action": "billing.credit", "args": {"amount": 400}, "task": "another", "intent": UNSET}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_nobody_is_shown_another_call_than_the_one_they_sign(lab: GrantingLab, name: str) -> None:
+    inquiry = asked(lab, demanding(lab), {"amount": 40})
+    other = canonical(replace(document(inquiry), **{name: OTHERS[name]}).document()).decode()
+    with pytest.raises(InvalidRequest, match="a text that capx does not write"):
+        Inquiry(replace(inquiry.request, to_approve=other), inquiry.document).sentences()
+
+
+def test_people_see_what_was_wanted_and_by_which_numbers(lab: GrantingLab) -> None:
+    lab.policy = policy(rule("at_open", "billing.*"), tenant=False, names=("account", "year"))
+    opened = lab.open(tenant=UNSET, parameters={"account": "a 7", "year": 2026})
+    bundle = opened.bundle.delegate(to="clerk", approval=approval(by=[BOB.public]), now=NOW)
+    assert asked(lab, bundle, {}).sentences()[1] == (
+        'ana wanted work with account "a 7" and year 2026, in their words "Do the work."'
+    )
