@@ -5,9 +5,7 @@ import sqlite3
 from typing import Any
 
 from capx.authority.authority import Authority
-from capx.store import events
-from capx.store.events import By, Fact, IntentWithdrawn, Revoked, TaskOpened, TaskWithdrawn
-from capx_cli.events import _KINDS  # has no other list
+from capx.store.events import By, IntentWithdrawn, Revoked, TaskOpened, TaskWithdrawn
 from tests.cli.conftest import first
 from tests.labs.terminal import on_terminal
 
@@ -76,17 +74,3 @@ def test_what_cannot_be_read_is_told_and_hides_nothing_else(busy: Any) -> None:
     assert "the log is broken at position 4" in busy("store", "check", code=3).err
     tamper(busy, 2, "[]")
     assert "the log is broken at position 2" in busy("keys", "list", code=3).err
-
-
-def kinds_of(base: type[Fact]) -> set[str]:
-    """The kinds of all events below a class."""
-    own = {base.kind} if "kind" in vars(base) else set[str]()
-    return own.union(*map(kinds_of, base.__subclasses__()))
-
-
-def test_each_event_of_the_authority_is_told_in_words_and_listed() -> None:
-    assert kinds_of(Fact) == set(_KINDS)
-    listed, _, _ = (events.__doc__ or "").partition("\n\nLaws:")
-    rows = re.findall(r"^    (\w+(?:, \w+)*)(?:  |$)", listed, re.MULTILINE)
-    named = {kind for row in rows for kind in row.split(", ")}
-    assert kinds_of(Fact) - named == {"approval_signed", "approval_made"}

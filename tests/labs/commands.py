@@ -3,7 +3,6 @@
 import _socket
 import atexit
 import contextlib
-import fcntl
 import functools
 import os
 import select
@@ -24,6 +23,8 @@ from tests.labs.counts import NIGHTLY
 
 COMMAND = (sys.executable, "-m", "capx_cli.main")
 """The command in an interpreter of its own, for tests of signals, terminals, locales, permissions and /proc."""
+_ROOM = 65_536
+"""What a pipe has room for, in bytes."""
 SERVER = "tests.labs.command_server"
 NEW_SECOND = "until [[ $(date +%1N) = 0 ]]; do sleep 0.02; done"
 """Waits in bash until a second begins. A restoration that a second ends kills once more what was issued meanwhile."""
@@ -227,12 +228,16 @@ def _given(content: bytes | None) -> Generator[int]:
     """The standard input of a command, as `subprocess` makes it: a pipe with this content, or /dev/null."""
     if content is None:
         reading = os.open(os.devnull, os.O_RDONLY)
-    else:
+    elif len(content) <= _ROOM:
         reading, writing = os.pipe()
-        # The pipe has room for all of it, so nobody need write while the command reads.
-        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, max(len(content), 1))
         os.write(writing, content)
         os.close(writing)
+    else:
+        # Nobody writes while the command reads: what has no room in a pipe comes from a file.
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            reading = os.open(file.name, os.O_RDONLY)
     try:
         yield reading
     finally:
