@@ -200,8 +200,6 @@ def _end_as_interpreter(main: Callable[[], object], *, checked: bool) -> NoRetur
     threading._shutdown()  # type: ignore[attr-defined] # what an interpreter calls, and nothing public does
     atexit._run_exitfuncs()
     left = [f"thread {each.name}" for each in threading.enumerate() if each is not threading.main_thread()]
-    if not left and not _is_alone():
-        left.append("a thread that is not Python's")
     left += [f"descriptor {number}" for number, _ in _descriptors() - before]
     left += ["another environment"] if _environment() != env else []
     for stream in (sys.stdout, sys.stderr):
@@ -232,14 +230,6 @@ def _run(main: Callable[[], object]) -> tuple[int, bool]:
         sys.excepthook(type(error), error, error.__traceback__)
         return 1, isinstance(error, KeyboardInterrupt)
     return 0, False
-
-
-def _is_alone() -> bool:
-    """Whether the process has one thread. One that Python has waited for may take a moment to go."""
-    ends = time.monotonic() + 1
-    while (threads := len(os.listdir("/proc/self/task"))) > 1 and time.monotonic() < ends:  # noqa: PTH208
-        time.sleep(0.01)
-    return threads == 1
 
 
 def _environment() -> dict[bytes, bytes]:

@@ -53,7 +53,6 @@ ENDINGS = {
 }
 LEFT_BEHIND = {
     "thread idle": "from threading import *; Thread(target=Event().wait, daemon=True, name='idle').start()",
-    "a thread that is not Python's": "import _thread, time; _thread.start_new_thread(time.sleep, (60,))",
     "descriptor 3": "import os; os.open('/', 0)",
     "descriptor 0": "import os; os.close(0); os.open('/', 0)",
     "another environment": "import os; os.environ['TZ'] = 'UTC'",
