@@ -1,5 +1,5 @@
-# make demo | test | quick | frameworks | nightly | check | generated | docs | bench | bench-docs | fuzz | mutants | clean
-# Each takes PYTHON=python3.13, or any other from 3.11 on.
+# make demo | test | quick | frameworks | nightly | check | generated | docs | bench | bench-docs | fuzz | mutants
+# make clean. Each takes PYTHON=python3.13, or any other from 3.11 on.
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 PEERS := $(VENV)-peers
@@ -52,10 +52,11 @@ check: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-# All files that programs write and tests compare: the reference, the vectors, the golden files, and the transcripts of
-# the pages. One test for each page, so that they are typed side by side.
+# All files that programs write and tests compare: the reference, the table of look-alikes, the vectors, the golden files,
+# and the transcripts of the pages. One test for each page, so that they are typed side by side.
 generated: $(VENV)/.dev
 	$(BIN)/python -m tests.reference
+	$(BIN)/python -m tests.reference.confusables
 	$(BIN)/python -m tests.project.vectors.generate
 	$(BIN)/python -m tests.project.vectors.decisions
 	$(BIN)/python -m tests.golden

@@ -31,8 +31,7 @@ class AgentAuthority(ABC):
 
         The audience is the first label of the action unless `audience` names another. With `args`, even empty ones, the
         ask is for these arguments only. With `demand`, the cid of a demand of the bundle, it asks people to approve
-        this one call. Denied if the bundle may not ask for it. While it waits for a person, it also waits for an
-        authority that is away.
+        this one call. Denied if the bundle may not ask for it.
         """
         return self.answer(Ask.of(action, audience, args, demand), seconds("wait", wait))
 

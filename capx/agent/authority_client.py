@@ -64,8 +64,9 @@ class AuthorityClient(AgentAuthority):
     """The authority at `url`, an origin such as https://authority.internal:8411, for the holder of the bundle.
 
     The other keywords are those of httpx; `timeout` is for a whole answer, by default 30 seconds. A bundle that is
-    bound to a key must hold it (`Bundle.with_key`): the key signs each request. Denied says why the authority does not
-    allow a request; Unavailable says that it cannot be reached. InvalidRequest if it is closed, or lacks the key.
+    bound to a key must hold it (`Bundle.with_key`): the key signs each request. An ask that waits for a person also
+    waits for an authority that is away. Denied says why the authority does not allow a request; Unavailable says that
+    it cannot be reached. InvalidRequest if it is closed, or lacks the key.
     """
 
     def __init__(self, url: str, bundle: Bundle, **client: Any) -> None:

@@ -1,14 +1,14 @@
 """What an ask and a statement are for is read at one place, whoever carries them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from capx.agent.agent_authority import AgentAuthority
-from capx.api.messages.agents import AgentStatus
+from capx.authority.authority import Authority
+from capx.authority.in_process import InProcess
 from capx.errors import InvalidRequest
 from capx.tokens.binding import HttpRequest, ToolCall
-from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer, Ask, Refused
 from capx_caveats import Refusal
 
@@ -16,11 +16,10 @@ REFUSED = Refused((Refusal("not_offered", "no"),))
 REQUEST = HttpRequest(method="POST", target="/charges")
 
 
-class Keeps(AgentAuthority):
+class Keeps(InProcess):
     """An authority that keeps what it is asked."""
 
-    def __init__(self) -> None:
-        self.kept: list[tuple[Any, ...]] = []
+    kept: list[tuple[Any, ...]]
 
     def answer(self, ask: Ask, wait: float) -> Answer:
         self.kept.append((ask, wait))
@@ -30,32 +29,23 @@ class Keeps(AgentAuthority):
         self.kept.append((audience, call, request))
         return "statement"
 
-    def acting_for(self, bundle: Bundle, /) -> "Keeps":
-        raise NotImplementedError
 
-    def complete(self) -> object:
-        raise NotImplementedError
-
-    def status(self) -> AgentStatus:
-        raise NotImplementedError
-
-    def revoke(self, child: Bundle, /) -> object:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        raise NotImplementedError
+@pytest.fixture
+def authority() -> Iterator[Keeps]:
+    with Authority.temporary() as lab:
+        made = Keeps(lab, lab.open(allow=["crm.read"]).bundle)
+        made.kept = []
+        yield made
 
 
-def test_an_ask_is_for_the_audience_that_the_action_names() -> None:
-    authority = Keeps()
+def test_an_ask_is_for_the_audience_that_the_action_names(authority: Keeps) -> None:
     assert authority.ask("crm.read") is REFUSED
     assert authority.ask("crm.read", audience="files", args={}, wait=2) is REFUSED
     asks = (Ask(audience="crm", action="crm.read"), 0.0), (Ask(audience="files", action="crm.read", args={}), 2.0)
     assert authority.kept == [*asks]
 
 
-def test_a_statement_is_for_one_call_with_these_arguments() -> None:
-    authority = Keeps()
+def test_a_statement_is_for_one_call_with_these_arguments(authority: Keeps) -> None:
     assert authority.statement("crm.read") == "statement"
     authority.statement("crm.read", audience="files", args={"id": 7}, request=REQUEST)
     assert authority.kept == [
@@ -67,8 +57,7 @@ def test_a_statement_is_for_one_call_with_these_arguments() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"wait": -1}, {"wait": float("nan")}, {"audience": ""}, {"demand": "no demand"}], ids=str
 )
-def test_an_ask_that_nobody_could_answer_is_sent_to_nobody(wrong: dict[str, Any]) -> None:
-    authority = Keeps()
+def test_an_ask_that_nobody_could_answer_is_sent_to_nobody(authority: Keeps, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest):
         authority.ask("crm.read", **wrong)
     assert authority.kept == []

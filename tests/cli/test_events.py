@@ -5,7 +5,9 @@ import sqlite3
 from typing import Any
 
 from capx.authority.authority import Authority
-from capx.store.events import By, IntentWithdrawn, Revoked, TaskOpened, TaskWithdrawn
+from capx.store import events
+from capx.store.events import By, Fact, IntentWithdrawn, Revoked, TaskOpened, TaskWithdrawn
+from capx_cli.events import _KINDS  # has no other list
 from tests.cli.conftest import first
 from tests.labs.terminal import on_terminal
 
@@ -74,3 +76,8 @@ def test_what_cannot_be_read_is_told_and_hides_nothing_else(busy: Any) -> None:
     assert "the log is broken at position 4" in busy("store", "check", code=3).err
     tamper(busy, 2, "[]")
     assert "the log is broken at position 2" in busy("keys", "list", code=3).err
+
+
+def test_each_event_of_the_authority_is_told_in_words() -> None:
+    facts = [one for one in vars(events).values() if isinstance(one, type) and issubclass(one, Fact)]
+    assert {one.kind for one in facts if "kind" in vars(one)} == set(_KINDS)

@@ -59,7 +59,7 @@ def documents(side: Path, home: Path) -> dict[str, Any]:
     """The documents of the faces, as the packages in this folder serve them."""
     env = {**environment(side), "CAPX_HOME": str(home)}
     capx = (sys.executable, "-P", "-m", "capx_cli.main")
-    subprocess.run((*capx, "init"), env=env, check=True, capture_output=True)
+    subprocess.run((*capx, "init"), env=env, check=True, stdout=subprocess.DEVNULL)
     serve = (*capx, "serve", "--listen", "127.0.0.1:0", "--json")
     with subprocess.Popen(serve, env=env, stdout=subprocess.PIPE) as serving:
         assert serving.stdout is not None

@@ -87,7 +87,7 @@ class CommandServer:
 
     def _accept(self) -> None:
         client, _ = self._listening.accept()
-        asked, streams = _receive(client)
+        asked, streams = receive(client)
         if asked is not None and _read_at_start(asked[1]) == self._own:
             self._fork(client, asked, streams)
         else:
@@ -142,10 +142,9 @@ class CommandServer:
             os.close(ended)
 
 
-def _receive(client: socket.socket) -> tuple[Asked | None, list[int]]:
-    """What a client asks for, and its streams. It is None if the client was killed before it had said it."""
-    # One that says nothing keeps no other waiting.
-    client.settimeout(10)
+def receive(client: socket.socket, patience: float = 10.0) -> tuple[Asked | None, list[int]]:
+    """What a client asks for, and its streams; None if it was killed, or said nothing for so many seconds."""
+    client.settimeout(patience)
     head, streams, body = b"", list[int](), b""
     with contextlib.suppress(TimeoutError):
         head, streams, _, _ = socket.recv_fds(client, 4, 3)

@@ -225,7 +225,7 @@ def fork_command(
 
 @contextlib.contextmanager
 def _given(content: bytes | None) -> Generator[int]:
-    """The standard input of a command, as `subprocess` makes it: a pipe with this content, or /dev/null."""
+    """The standard input of a command, as `subprocess` makes it: /dev/null, or a pipe while that has room."""
     if content is None:
         reading = os.open(os.devnull, os.O_RDONLY)
     elif len(content) <= _ROOM:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.labs.command_server import LEFT
+from tests.labs.command_server import LEFT, receive
 from tests.labs.commands import ForkedCommand, fork_command, plain_environment, run_command, served_commands
 from tests.labs.counts import NIGHTLY
 from tests.labs.processes import ended_with_test
@@ -133,6 +133,14 @@ def test_who_is_killed_while_asking_ends_no_server(place: Path, tmp_path: Path, 
         asking.connect(str(place))
         asking.sendall(said)
     assert ran(place, tmp_path, "print(1)") == (0, b"1\n", b"")
+
+
+@pytest.mark.parametrize("said", [b"", b"\x05\0\0\0abc"])
+def test_who_says_nothing_keeps_no_other_waiting(said: bytes) -> None:
+    asking, asked = socket.socketpair()
+    with asking, asked:
+        asking.sendall(said)
+        assert receive(asked, patience=0.05) == (None, [])
 
 
 @pytest.mark.parametrize("how", ["its input ends", "SIGTERM"])

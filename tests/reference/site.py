@@ -10,17 +10,17 @@ from pathlib import Path
 from tests.reference import interface
 from tests.reference.sources import CHECKOUT
 
-PAGES = ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml")
-SOURCE = ("docs", "capx", "caveats", "cli", "tests")
+FILES = ("README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml")
+FOLDERS = ("docs", "capx", "caveats", "cli", "tests")
 
 
 def write_pages(folder: Path) -> None:
     """Write them all."""
     shutil.rmtree(folder, ignore_errors=True)
-    for name in SOURCE:
+    for name in FOLDERS:
         # Not links: Sphinx goes by where they lead.
         shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in PAGES:
+    for name in FILES:
         shutil.copyfile(CHECKOUT / name, folder / name)
     for name, text in interface.pages(on_site=True).items():
         (folder / "docs" / "reference" / name).write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
 """Characters that look like one of ASCII: the confusables of Unicode (UTS 39), generated.
 
-`python -m tests.reference.confusables` writes this module, and says what it leaves out.
+`python -m tests.reference.confusables` writes this module. tests/reference/confusables.py says what it leaves out.
 """
 
 from typing import Final
