@@ -14,6 +14,7 @@ from capx.authority.uses import EarlierUse
 from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest
 from capx.store.records import RequestRecord
+from capx.tokens.approval_caveat import approval
 from capx.tokens.bundle import Bundle
 from capx_caveats import action, between, budget, expires, max_hops, shown_instant, until_completed, where
 from tests.labs.granting_asks import own
@@ -224,3 +225,15 @@ def test_look_alike_letters_are_marked_where_they_are_shown(lab: GrantingLab) ->
         f'look closely at "\u05e9\u05dc\u05d5\u05dd": {backwards}',
         'look closely at "b\u0435n@acme.example": \u0435 (U+0435) looks like e',
     )
+
+
+def test_people_see_which_approvals_each_call_of_a_grant_needs(lab: GrantingLab) -> None:
+    inquiry = lab.authority.inquiry(waiting(lab))
+    bundle = lab.open().bundle.delegate(to="clerk", approval=approval(by=[BOB.public]), now=NOW)
+    demand = next(iter(bundle)).demands[0].decode("latin-1")
+    carrying = replace(inquiry.request, carried=(demand, "unreadable"))
+    told = [one for one in replace(inquiry, request=carrying).sentences() if one.startswith("each call will need")]
+    assert told == [
+        f"each call will need the approval of {BOB.public}, as the token of the agent demands",
+        "each call will need an approval of people whom nobody can read here, as the token of the agent demands",
+    ]

@@ -7,7 +7,8 @@ import pytest
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from capx.authority.requests.inquiry import Inquiry, request_sentences
+from capx.authority.requests.inquiry import Inquiry, SameAsk, request_sentences
+from capx.authority.uses import EarlierUse
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx.tokens.approval_caveat import approval
@@ -113,4 +114,23 @@ def test_people_see_what_was_wanted_and_by_which_numbers(lab: GrantingLab) -> No
     bundle = opened.bundle.delegate(to="clerk", approval=approval(by=[BOB.public]), now=NOW)
     assert asked(lab, bundle, {}).sentences()[1] == (
         'ana wanted work with account "a 7" and year 2026, in their words "Do the work."'
+    )
+
+
+def test_people_see_a_signature_of_somebody_whom_nobody_demanded(lab: GrantingLab) -> None:
+    both = document(asked(lab, demanding(lab, BOB, CARA), {"amount": 40}))
+    of_cara = CARA.approve(both, now=NOW).text
+    alone = document(asked(lab, demanding(lab), {"amount": 40}))
+    assert "it says that a key that the token does not name has signed this approval:" in request_sentences(
+        alone, of_cara
+    )
+
+
+def test_people_see_what_became_of_the_same_call(lab: GrantingLab) -> None:
+    inquiry = asked(lab, demanding(lab), {"amount": 40})
+    other = SameAsk(request="other", state="granted", labels=("one",), approver=None, at=NOW)
+    told = replace(inquiry, others=(other,), uses=(EarlierUse("d-1", NOW),)).sentences()
+    assert told[-2:] == (
+        f"billing reports that decision d-1 allowed a call with it at {AT}",
+        f'the policy granted the same to "one" at {AT}',
     )

@@ -208,6 +208,13 @@ def test_an_approval_names_people_a_count_and_a_time() -> None:
     assert read().approval is None
 
 
+def test_an_approval_takes_its_bounds_themselves() -> None:
+    assert approval(by=["ana"], count=1, lasts="24h") == ApprovalRule(("ana",), 1, 86_400, principal=False)
+    many = FileContext(KNOWN.audiences, {"finance": 16})
+    found = read(many, approval={"by": ["finance"], "count": 16}).approval
+    assert found == ApprovalRule(("finance",), 16, 900, principal=False)
+
+
 def test_whoever_wanted_the_work_may_confirm_it() -> None:
     assert approval(by=["{intent.principal}"]) == ApprovalRule((), 1, 900, principal=True)
     assert approval(by=["{intent.principal}", "ana"], count=2) == ApprovalRule(("ana",), 2, 900, principal=True)
