@@ -19,6 +19,7 @@ from capx.authority.ending import as_of, known_task
 from capx.authority.graph.graph import Graph
 from capx.authority.graph.impact import read_graph, read_tree
 from capx.authority.requests import request_state
+from capx.authority.requests.answers import GivenAnswer, answers_in
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.request_state import inquire, known_request
 from capx.crypto.instants import seconds
@@ -135,6 +136,14 @@ class History:
             found = [request_state.as_of(reading, one, now) for one in reading.requests(task=task, pending=pending)]
         # Again, because some are `pending` in the store, but have expired by now.
         return [one for one in found if not pending or one.state == "pending"]
+
+    def answers(self, task: str) -> list[GivenAnswer]:
+        """The answers to the requests of a task, in order, each with what was given for it; UnknownTask if none is.
+
+        Those of earlier rounds, too, which the request itself no longer has.
+        """
+        with self.store.read() as reading:
+            return answers_in(reading, known_task(reading, task).id)
 
     def request(self, request_id: str) -> RequestRecord:
         """The request with this id; UnknownRequest if there is none."""

@@ -7,7 +7,6 @@ import msgspec
 from msgspec import Struct
 
 from capx.authority.ending import known_task
-from capx.authority.requests.request_state import signed_inquiry
 from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import KeyRing
@@ -15,7 +14,7 @@ from capx.errors import InvalidRequest
 from capx.ledger.archive import Archive, recorded_decision
 from capx.proof.document import AnsweredRequest, Disclosed, IntentPart, SignedInTask
 from capx.store.protocols import Reading
-from capx.store.records import ATTESTED, RequestRecord
+from capx.store.records import ATTESTED
 from capx.verify.evidence import args_commitment, salt_of
 from capx_caveats import InvalidCaveat
 
@@ -23,11 +22,16 @@ from capx_caveats import InvalidCaveat
 def signed_in_task(reading: Reading, task_id: str) -> SignedInTask:
     """What people have signed in a task; UnknownTask if there is none."""
     task = known_task(reading, task_id)
-    requests = reading.requests(task=task.id)
-    answers = [_answered(reading, one) for one in requests if one.signature is not None and one.signed is not None]
-    documents = [one.to_approve for one in requests if one.to_approve is not None and one.discharge is not None]
-    approvals: list[dict[str, Any]] = [msgspec.json.decode(document) for document in documents]
-    return SignedInTask(_intent(reading, task.intent), tuple(answers), tuple(approvals))
+    answers = reading.answers(task.id)
+    # Each document once: several people sign the same one.
+    documents = dict.fromkeys(one.shown for one in answers if one.signature is None)
+    approvals: list[dict[str, Any]] = list(map(msgspec.json.decode, documents))
+    verdicts = [
+        AnsweredRequest(msgspec.json.decode(one.shown), one.approver, one.yes, one.signed, one.signature)
+        for one in answers
+        if one.signature is not None
+    ]
+    return SignedInTask(_intent(reading, task.intent), tuple(verdicts), tuple(approvals))
 
 
 def _intent(reading: Reading, digest: str | None) -> IntentPart | None:
@@ -38,17 +42,6 @@ def _intent(reading: Reading, digest: str | None) -> IntentPart | None:
     if kept.proof.startswith(ATTESTED):
         return IntentPart(document, attested=kept.proof.removeprefix(ATTESTED))
     return IntentPart(document, signature=kept.proof)
-
-
-def _answered(reading: Reading, request: RequestRecord) -> AnsweredRequest:
-    shown: dict[str, Any] = msgspec.json.decode(canonical(signed_inquiry(reading, request).shown))
-    return AnsweredRequest(
-        shown,
-        request.approver or "",
-        request.state != "denied",
-        request.signed or 0,
-        request.signature or "",
-    )
 
 
 def disclosed(

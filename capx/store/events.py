@@ -96,9 +96,9 @@ class BudgetLimit(Struct, frozen=True):
 class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
     """A capability was minted: its kid, its ids, what it allows in words, its expiry (Unix seconds) and its budgets.
 
-    If it was granted on a request, the event also names the request, the digest of the policy, the path of nodes to the
-    agent that holds it, their labels (`hops`), and the ids of the token that asked (`asker`). `digest` is d of its last
-    block (32 bytes), and `chain` its public bytes, from which all ids follow.
+    If it was granted on a request, the event also names the request and its round, the digest of the policy, the path
+    of nodes to the agent that holds it, their labels (`hops`), and the ids of the token that asked (`asker`). `digest`
+    is d of its last block (32 bytes), and `chain` its public bytes, from which all ids follow.
     """
 
     kind = "capability_minted"
@@ -110,6 +110,7 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
     expires: int
     budgets: tuple[BudgetLimit, ...] = ()
     request: str | None = None
+    round: int | None = None
     policy: str | None = None
     path: tuple[str, ...] = ()
     hops: tuple[str, ...] = ()
@@ -136,7 +137,7 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
 
 
 class RequestMade(Fact, frozen=True, omit_defaults=True):
-    """An agent asked for more, and a person has to answer by `until` (Unix seconds).
+    """An agent asked for more, and a person has to answer by `until` (Unix seconds); `round` is that of the request.
 
     With `call`, it asked people to approve one call. `pinned` says that the request is for certain arguments. The
     arguments themselves are kept with the request and not in the log, because they belong to the task.
@@ -151,6 +152,7 @@ class RequestMade(Fact, frozen=True, omit_defaults=True):
     action: str
     until: int
     approvers: tuple[str, ...]
+    round: int
     pinned: bool = False
     policy: str | None = None
     call: bool = False

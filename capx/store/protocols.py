@@ -39,6 +39,7 @@ from capx.store.records import (
     Pruned,
     RequestCounts,
     RequestRecord,
+    SignedAnswer,
     TaskRecord,
 )
 from capx.store.row_marks import MarkedRow, RowGuard, Table
@@ -251,6 +252,10 @@ class Reading(Protocol):
         """
         ...
 
+    def answers(self, task: str) -> list[SignedAnswer]:
+        """What people have signed in a task, in the order of the log: of requests that were forgotten, too."""
+        ...
+
     def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:
         """For each node (base64url) of a path, how many requests count at it, and how many of them for the audience."""
         ...
@@ -325,6 +330,10 @@ class Writing(Reading, Protocol):
 
     def uncount_requests(self, nodes: Sequence[str]) -> None:
         """Let the requests that count at one of these nodes (base64url) count no more at the nodes above it."""
+        ...
+
+    def keep_answer(self, answer: SignedAnswer) -> None:
+        """Keep what a person has signed; called once for the event of each answer."""
         ...
 
     def keep_grant(self, grant: GrantRecord) -> None:

@@ -13,6 +13,7 @@ from capx.store.lifecycle import FIRST, State
 from capx.store.log import Place
 from capx.tokens.approval_caveat import ApprovalTerms
 from capx.tokens.revocation_key import RevocationKey
+from capx.verify.evidence import ApprovalText
 
 KEPT_BEYOND_TTL = 3_600
 """Seconds for which a death is kept after everything that it covers has expired."""
@@ -209,6 +210,47 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
 
     def text(self) -> str:
         """The request as the store keeps it: JSON."""
+        return msgspec.json.encode(self).decode()
+
+
+class SignedAnswer(Struct, frozen=True, kw_only=True):
+    """An answer that a person has signed, and what they were shown: a row that is never changed, and never forgotten.
+
+    `position` is that of its event in the log, and `at` the time of that event; `signed` is the time that the signature
+    covers (Unix seconds). `round` is the round of the request, `node` and `labels` the agent that asked. `shown` is the
+    canonical JSON of what the person was shown: of an inquiry all that its digest covers, or the document of the
+    request for an approval.
+
+    A verdict has its `signature`. A signature below an approval has the id of the `approval`, and the approval up to
+    this signature as `signatures`; it holds no key, so nobody can present it.
+    """
+
+    position: int
+    task: str
+    request: str
+    round: int
+    node: str
+    labels: tuple[str, ...]
+    approver: str
+    yes: bool
+    at: int
+    signed: int
+    shown: str
+    signature: str | None = None
+    approval: str | None = None
+    signatures: ApprovalText | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "SignedAnswer":
+        """Read an answer from the text that the store kept; Damaged for any other text."""
+        try:
+            return msgspec.json.decode(text, type=cls)
+        # RecursionError: a damaged row may hold JSON that is nested too deep.
+        except (msgspec.MsgspecError, RecursionError):
+            raise Damaged("the store holds an answer that capx did not write: restore it from a backup") from None
+
+    def text(self) -> str:
+        """The answer as the store keeps it: JSON."""
         return msgspec.json.encode(self).decode()
 
 

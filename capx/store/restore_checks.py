@@ -10,6 +10,8 @@ Laws:
 import re
 from collections.abc import Iterator
 
+import msgspec
+
 from capx.crypto.base64url import is_bytes
 from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import is_kid
@@ -73,6 +75,7 @@ def demand_possible(reading: Reading, now: int) -> None:
             minted = max(minted, event.at)
     for nth, task in enumerate(reading.tasks(), 1):
         _demand_task(task, nth, head)
+        _demand_answers(reading, task, head)
     for nth, intent in enumerate(reading.intents(), 1):
         _demand_intent(intent, nth)
     for death in reading.deaths():
@@ -124,6 +127,18 @@ def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
         _demand(where, "is not a position", task.position, _is_count(task.position, head.position))
     else:
         _demand(where, "is the end of an active task", task.ended, task.ended is None and task.position is None)
+
+
+def _demand_answers(reading: Reading, task: TaskRecord, head: Head) -> None:
+    for answer in reading.answers(task.id):
+        where = f"answer {answer.position!a:.20}"
+        _demand(where, "is not a position", answer.position, _is_count(answer.position, head.position))
+        for id_ in (answer.request, answer.node):
+            _demand(where, "is not an id", id_, is_id(id_))
+        for at in (answer.at, answer.signed, answer.round):
+            _demand(where, "is not a number", at, _is_count(at))
+        _demand(where, "is not a name", answer.approver, is_label(answer.approver))
+        _demand(where, "is not JSON", answer.shown, _is_object(answer.shown))
 
 
 def _demand_intent(intent: IntentRecord, nth: int) -> None:
@@ -184,6 +199,13 @@ def _is_agent_key(text: object) -> bool:
     try:
         return isinstance(text, str) and bool(of_public(text))
     except KeyProblem:
+        return False
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(msgspec.json.decode(text), dict)
+    except (msgspec.MsgspecError, RecursionError):
         return False
 
 

@@ -1,16 +1,19 @@
-"""Checks tasks, intents, requests and grants against the log, which says what each of them has to be. It needs no key.
+"""Checks tasks, intents, requests, answers and grants against the log, which says what each of them has to be.
+
+It needs no key.
 
 Laws:
 
 - Each row must be as the events about it leave it. So a row that was made up, changed, removed or put back from before
   is found, unless somebody rewrote the log as well, which `check_store` finds.
 - A request and a grant may be missing if the task has ended: then they may have been forgotten, or not been restored.
+  What people have signed is there for ever.
 - What the log does not say is not checked here: the arguments of a request, its block, and the document of an intent
   beyond its digest. The marks cover these.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import BrokenLog, InvalidRequest, KeyProblem, MalformedToken
@@ -35,14 +38,14 @@ from capx.store.events import (
 from capx.store.lifecycle import FIRST
 from capx.store.log import Event
 from capx.store.protocols import Reading
-from capx.store.records import GrantRecord, IntentRecord, RequestRecord, TaskRecord
+from capx.store.records import GrantRecord, IntentRecord, RequestRecord, SignedAnswer, TaskRecord
 from capx.store.row_marks import Table, changed_row, grant_fields
 from capx.tokens.discharge import Discharge
 from capx.tokens.revocation_key import of_public
 
 
 def check_rows(reading: Reading) -> None:
-    """Check the rows of tasks, intents, requests and grants against the log.
+    """Check the rows of tasks, intents, requests, answers and grants against the log.
 
     BrokenLog names the event whose row is missing or different, ChangedRow a row that no event explains.
     """
@@ -51,6 +54,7 @@ def check_rows(reading: Reading) -> None:
     openings = _check_tasks(reading, tasks)
     _check_intents(reading, openings)
     _check_requests(reading, tasks)
+    _check_answers(reading, tasks)
 
 
 def _check_epoch(reading: Reading) -> None:
@@ -135,6 +139,30 @@ def _check_requests(reading: Reading, tasks: Mapping[str, TaskRecord]) -> None:
             expected = GrantRecord(unb64u(capability), ids, request.kid, request.issued, event.at)
             if grant_fields(expected) != row.fields:
                 raise BrokenLog(event.position, f"the row of the grant {capability} is different")
+
+
+def _check_answers(reading: Reading, tasks: Iterable[str]) -> None:
+    """Check that each answer in the log has its row, and that each row has its answer in the log."""
+    answers = {one.position: one for task in tasks for one in reading.answers(task)}
+    for kind in (RequestApproved, RequestDenied, ApprovalSigned, ApprovalMade):
+        for event in reading.events(kind=kind.kind):
+            answer = answers.pop(event.position, None)
+            if answer is None or not _is_signed_in(event, answer):
+                raise BrokenLog(event.position, "what a person has signed with this answer is missing or different")
+    _demand_none("answers", {str(position) for position in answers})
+
+
+def _is_signed_in(event: Event, answer: SignedAnswer) -> bool:
+    """Whether the row of an answer has what its event says."""
+    kept = (answer.request, answer.task, answer.approver, answer.yes, answer.at)
+    if event.kind in {ApprovalSigned.kind, ApprovalMade.kind}:
+        made = event.read(ApprovalSignature)
+        last = None if answer.signatures is None else answer.signatures.digest
+        said = (made.request, made.task, made.approver, True, event.at)
+        return (*kept, answer.approval, last) == (*said, made.approval, made.digest)
+    given = event.read(RequestAnswered)
+    said = (given.request, given.task, given.approver, event.kind == RequestApproved.kind, event.at)
+    return (*kept, answer.signature) == (*said, given.signature)
 
 
 def _key_ids(request: RequestRecord) -> Iterator[bytes]:

@@ -5,12 +5,12 @@
 
 Laws:
 
-- A mark covers what the authority mints from: a task, an intent, and a request with its state and its consent. A grant
-  has one for `store check`. The end of a task has none: that is a death.
+- A mark covers what the authority mints from: a task, an intent, and a request with its state and its consent. What
+  people have signed has one for proofs, and a grant for `store check`. The end of a task has none: that is a death.
 - No key comes into the store. Whoever reads or writes gives a row guard, which has the keys.
-- With a row guard, `task`, `intent`, `request`, `requests` and `requests_for` give no row whose mark is wrong or
-  missing, and no intent or request that the rest of the store contradicts: an older row has a right mark. The lists of
-  tasks and of intents, and `rooted`, are not checked: nothing is minted from them.
+- With a row guard, `task`, `intent`, `request`, `requests`, `requests_for` and `answers` give no row whose mark is
+  wrong or missing, and no intent or request that the rest of the store contradicts: an older row has a right mark. The
+  lists of tasks and of intents, and `rooted`, are not checked: nothing is minted from them.
 - A transaction marks a row anew only after it has read it with a row guard. `put_mark` alone marks other rows: when a
   key is retired, or a copy adopted.
 """
@@ -24,12 +24,15 @@ from capx.crypto.base64url import b64u
 from capx.crypto.hashing import sized
 from capx.crypto.keys import KID_BYTES
 from capx.errors import StoreProblem
-from capx.store.records import GrantRecord, IntentRecord, RequestRecord, TaskRecord
+from capx.store.records import GrantRecord, IntentRecord, RequestRecord, SignedAnswer, TaskRecord
 from capx.tokens.revocation_key import RevocationKey
 
-Table = Literal["tasks", "intents", "requests", "grants"]
+Table = Literal["tasks", "intents", "requests", "answers", "grants"]
 """A table whose rows have marks."""
-TABLES: Final[tuple[Table, ...]] = ("tasks", "intents", "requests", "grants")
+TABLES: Final[tuple[Table, ...]] = ("tasks", "intents", "requests", "answers", "grants")
+
+ADOPTED: Final[tuple[Table, ...]] = ("tasks", "intents", "answers")
+"""Those of them that a store takes over from a backup."""
 
 MARK_BYTES: Final = KID_BYTES + 32
 
@@ -101,8 +104,8 @@ def intent_fields(intent: IntentRecord) -> bytes:
     return _fields(intent.principal, intent.document, intent.proof, intent.opened, intent.withdrawn)
 
 
-def request_fields(body: str) -> bytes:
-    """The text of a request as the store keeps it, which holds its state and its consent."""
+def body_fields(body: str) -> bytes:
+    """The text of a request or of an answer as the store keeps it, which holds all of it."""
     return _field(body)
 
 
@@ -110,6 +113,12 @@ def demand_columns(request: RequestRecord, *columns: object) -> None:
     """Raise ChangedRow unless the columns beside the text of a request say what the text says."""
     if columns != (request.id, request.task, request.node, request.call, request.state, request.asked):
         raise changed_row("requests", str(columns[0]), "is found by other values than its own")
+
+
+def demand_answer_columns(answer: SignedAnswer, position: int, task: str) -> None:
+    """Raise ChangedRow unless the columns beside the text of an answer say what the text says."""
+    if (answer.position, answer.task) != (position, task):
+        raise changed_row("answers", str(position), "is found by other values than its own")
 
 
 def grant_fields(grant: GrantRecord) -> bytes:

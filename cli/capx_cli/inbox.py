@@ -14,7 +14,10 @@ from capx_cli import intents, phrases, screen, target
 from capx_cli.view import View
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from capx.authority.people.messages import InboxItem
+    from capx.authority.requests.answers import GivenAnswer
     from capx.authority.requests.inquiry import Inquiry
     from capx.store.records import RequestRecord
     from capx_cli.target import Anyone
@@ -117,11 +120,40 @@ def state_phrase(request: "RequestRecord") -> str:
 
 def _by(request: "RequestRecord") -> str:
     """Return who answered a request and when; an empty text if nobody did."""
-    from capx.tokens.wording import label
-
     if request.approver is None or request.answered is None:
         return ""
-    return f" by {label(request.approver)} at {phrases.instant(request.answered)}"
+    return f" {_by_whom(request.approver, request.answered)}"
+
+
+def _by_whom(approver: str, at: int) -> str:
+    from capx.tokens.wording import label
+
+    return f"by {label(approver)} at {phrases.instant(at)}"
+
+
+def answer_phrase(answer: "GivenAnswer") -> str:
+    """Return what was answered to one round of a request, in words."""
+    if answer.approver is None:
+        return "was granted by the policy"
+    said = f"was {'approved' if answer.yes else 'denied'} {_by_whom(answer.approver, answer.at)}"
+    return f"{said}, and granted" if answer.given else said
+
+
+def of_people(answers: "Iterable[GivenAnswer]") -> "list[GivenAnswer]":
+    """Return the answers of people; what the policy granted by itself is left out."""
+    return [one for one in answers if one.approver is not None]
+
+
+def unanswered(requests: "Iterable[RequestRecord]") -> "list[RequestRecord]":
+    """Return the requests of which no answer tells: they wait, or nobody answered in time."""
+    return [one for one in requests if one.state in {"pending", "expired"}]
+
+
+def answer_as_json(answer: "GivenAnswer") -> dict[str, Any]:
+    """Return an answer as JSON values."""
+    facts = phrases.with_instants(answer)
+    labels = facts.pop("labels")
+    return {**facts, "hops": labels}
 
 
 def as_json(request: "RequestRecord") -> dict[str, Any]:

@@ -19,6 +19,7 @@ from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.people.client import PersonClient
 from capx.authority.people.known import UnknownAuthority
 from capx.authority.people.messages import MOST, AuthorityNow, Inbox, OpenedOnIntent, OwnDecision, ShownInquiry
+from capx.authority.requests.answers import GivenAnswer
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.verdict import Verdict
 from capx.errors import InvalidRequest, StoreProblem
@@ -127,6 +128,10 @@ class PersonOperations:
         if task is None:
             raise click.UsageError(f"{self.origin} lists answered requests of one task of yours: give --task TASK")
         return [one for one in self._client.requests(task) if not pending or one.state == "pending"]
+
+    def answers(self, task: str) -> list[GivenAnswer]:
+        """The answers to the requests of a task of the person."""
+        return self._client.answers(task)
 
     def inbox(self) -> Inbox:
         """What asks the person, or is about their work."""

@@ -91,6 +91,7 @@ def test_a_request_is_logged_with_who_asked_for_which_call(lab: GrantingLab) -> 
         ACTION,
         NOW + 3600,
         ("bob",),
+        1,
         pinned=True,
         policy=lab.policy.digest,
         call=True,

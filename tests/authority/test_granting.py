@@ -242,6 +242,7 @@ def test_a_request_is_logged_with_who_asked_for_what(lab: GrantingLab) -> None:
         "mail.send",
         NOW + 1800,
         ("finance",),
+        1,
         policy=lab.policy.digest,
     )
 

@@ -291,6 +291,7 @@ def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, off
     assert f"  intent  {intent}" in why
     assert "  by      what was asked for at run time: request " in why
     told = capx("why", decision.id, "--json").json
-    assert (told["intent"], told["beside"]["granted_as"]["action"]) == (intent, "warehouse.read")
+    (answer,) = told["beside"]["answers"]
+    assert (told["intent"], answer["action"], answer["approver"]) == (intent, "warehouse.read", None)
     capx("task", "withdraw", "last")
     assert f"{pending['billing.refund']}  expired" in capx("requests", "list", "--all").out

@@ -20,7 +20,7 @@ from capx.store.protocols import Reading
 Row = tuple[Any, ...]
 Rows = list[Row]
 
-MARKED = ("tasks", "intents", "requests", "grants")
+MARKED = ("tasks", "intents", "requests", "answers", "grants")
 MINTED_FROM = (*MARKED, "request_nodes", "strengths", "counters", "deaths", "events", "head")
 """The tables that the authority reads when it mints."""
 _OWN = {"nth", "id", "digest", "root", "node", "request", "capability", "counter", "seq", "key", "name", "position"}

@@ -84,7 +84,7 @@ def ask(store: Store, chance: random.Random, now: int) -> None:
         asked=now,
         until=now,
     )
-    made = RequestMade(record.id, record.task, record.path, (), record.audience, record.action, now, ())
+    made = RequestMade(record.id, record.task, record.path, (), record.audience, record.action, now, (), record.round)
     with store.write() as transaction:
         position = made.write(transaction, at=now).position
         transaction.keep_request(record)

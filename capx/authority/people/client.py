@@ -42,6 +42,7 @@ from capx.authority.people.messages import (
 )
 from capx.authority.remote.conversion import time_of
 from capx.authority.remote.messages import EndTask, GiveApproval, IntentDocument, IntentFile
+from capx.authority.requests.answers import GivenAnswer
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.verdict import Verdict
 from capx.errors import InvalidRequest, StoreProblem, UnknownRequest, UnknownTask
@@ -167,6 +168,10 @@ class PersonClient:
     def requests(self, task_id: str) -> list[RequestRecord]:
         """The requests of the agents of a task, the oldest first."""
         return self._connection.call(operations.requests, id=_task_id(task_id))
+
+    def answers(self, task_id: str) -> list[GivenAnswer]:
+        """The answers to the requests of a task, each with what was given for it."""
+        return self._connection.call(operations.answers, id=_task_id(task_id))
 
     def decisions(self, task_id: str, *, limit: int = SHOWN, before: str | None = None) -> OwnDecisions:
         """The newest decisions in a task, the newest first, or those before one."""

@@ -35,6 +35,7 @@ from capx.authority.people.messages import (
 )
 from capx.authority.people.person import Person, not_yours
 from capx.authority.remote.messages import EndTask, GiveApproval
+from capx.authority.requests.answers import GivenAnswer
 from capx.authority.requests.verdict import Verdict
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, SignedIntent
@@ -108,6 +109,12 @@ def graph(authority: Authority, person: Person, *, id: str) -> Graph:
 def requests(authority: Authority, person: Person, *, id: str) -> list[RequestRecord]:
     """List the requests of the agents of a task of the person, oldest first."""
     return own_tasks.requests(authority, person, id)
+
+
+@operation("GET", "/people/tasks/{id}/answers", personal=True, problems=(404,))
+def answers(authority: Authority, person: Person, *, id: str) -> list[GivenAnswer]:
+    """List the answers to the requests of a task of the person, in order, each with what was given for it."""
+    return own_tasks.answers(authority, person, id)
 
 
 @operation("GET", "/people/tasks/{id}/decisions", personal=True, problems=(404,))

@@ -22,6 +22,7 @@ from capx.authority.history import PATIENCE
 from capx.authority.intent_use import WithdrawnIntent
 from capx.authority.people.messages import OwnDecision, OwnDecisions, OwnDecisionsQuery, OwnTasks, OwnTasksQuery
 from capx.authority.people.person import Person, not_yours
+from capx.authority.requests.answers import GivenAnswer, answers_in
 from capx.errors import InvalidRequest, UnknownTask
 from capx.intents.intent import Intent
 from capx.store.log import Event
@@ -115,6 +116,12 @@ def requests(authority: Authority, person: Person, id_: str) -> list[RequestReco
     with authority.store.read() as reading:
         task = own_task(reading, person, id_)
     return authority.requests(task=task.id)
+
+
+def answers(authority: Authority, person: Person, id_: str) -> list[GivenAnswer]:
+    """The answers to the requests in a task of the person, in the order of the log."""
+    with authority.store.read() as reading:
+        return answers_in(reading, own_task(reading, person, id_).id)
 
 
 def withdraw(authority: Authority, person: Person, id_: str, *, dry_run: bool) -> Ended:

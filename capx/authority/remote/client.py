@@ -31,6 +31,7 @@ from capx.authority.opening import OpenedTask
 from capx.authority.remote import conversion, messages, operations, paging
 from capx.authority.remote.messages import PAGE, Events, Happened, LogQuery
 from capx.authority.remote.peer import watch_connecting
+from capx.authority.requests.answers import GivenAnswer
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.verdict import Verdict
 from capx.authority.revoking import target_id
@@ -155,6 +156,10 @@ class RemoteAuthority:
         """The requests of one task or of all, as `Authority.requests`."""
         of_task = None if task is None else _task_id(task)
         return self._call(operations.requests, messages.RequestsQuery(task=of_task, pending=pending))
+
+    def answers(self, task: str) -> list[GivenAnswer]:
+        """The answers to the requests of a task, as `Authority.answers`."""
+        return self._call(operations.answers, id=_task_id(task))
 
     def request(self, request_id: str) -> RequestRecord:
         """The request with this id; UnknownRequest if there is none."""

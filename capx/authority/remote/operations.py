@@ -18,6 +18,7 @@ from capx.authority.opening import OpenedTask
 from capx.authority.remote import messages
 from capx.authority.remote.conversion import decode_caveats, decode_grants
 from capx.authority.remote.messages import Calls, Events, Happened, Minted, Reached
+from capx.authority.requests.answers import GivenAnswer
 from capx.authority.requests.inquiry import Inquiry
 from capx.authority.requests.verdict import Verdict
 from capx.errors import InvalidRequest
@@ -110,6 +111,12 @@ def withdraw_intent(authority: Authority, asked: messages.EndTask, *, id: str) -
 def requests(authority: Authority, asked: messages.RequestsQuery) -> list[RequestRecord]:
     """List the requests of agents, oldest first; with `pending`, only those that wait for a person."""
     return authority.requests(task=asked.task, pending=asked.pending)
+
+
+@operation("GET", "/tasks/{id}/answers", problems=(404,))
+def answers(authority: Authority, *, id: str) -> list[GivenAnswer]:
+    """List the answers to the requests of a task, in order, each with what was given for it."""
+    return authority.answers(id)
 
 
 @operation("GET", "/requests/{id}", problems=(404,))

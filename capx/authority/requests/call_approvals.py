@@ -44,14 +44,16 @@ from capx.errors import InvalidRequest, MalformedToken
 from capx.policy.policy import Policy
 from capx.store.events import ApprovalMade, ApprovalSigned
 from capx.store.protocols import Reading, Writing
-from capx.store.records import RequestRecord
+from capx.store.records import RequestRecord, SignedAnswer
 from capx.tokens.approval import read_approval
 from capx.tokens.approval_caveat import ApprovalCaveat, read_approval_caveat
 from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.approving import read_signed, signatures_in
+from capx.tokens.chain_text import block_text
 from capx.tokens.discharge import Discharge
 from capx.tokens.pins import pinned_entry
 from capx.verify.ask import Answer, Approved, Ask, Refused
+from capx.verify.evidence import ApprovalText
 from capx_caveats import CALLS, DEFAULT, Allow, Entry, Expires, UntilCompleted
 
 WITHIN: Final = 3_600
@@ -141,9 +143,26 @@ def apply_approval(transaction: Writing, policy: Policy, request_id: str, text: 
     for count in range(before + 1, len(signers) + 1):
         fact = ApprovalMade if count == document.caveat.count else ApprovalSigned
         # The statement is the first block, and each signature one more.
-        digest = discharge.digests[count + 1]
-        event = fact(request.id, request.task, signers[count - 1], b64u(discharge.id), b64u(digest))
-        event.write(transaction, at=now)
+        approval, blocks = b64u(discharge.id), tuple(map(block_text, discharge.blocks[: count + 1]))
+        digest, signer = b64u(discharge.digests[count + 1]), signers[count - 1]
+        event = fact(request.id, request.task, signer, approval, digest).write(transaction, at=now)
+        transaction.keep_answer(
+            SignedAnswer(
+                position=event.position,
+                task=request.task,
+                request=request.id,
+                round=request.round,
+                node=request.node,
+                labels=request.labels,
+                approver=signer,
+                yes=True,
+                at=now,
+                signed=document.asked,
+                shown=request.to_approve,
+                approval=approval,
+                signatures=ApprovalText(digest, discharge.cid.decode("ascii"), blocks),
+            )
+        )
     signed = replace(
         request,
         state="granted" if len(signers) == document.caveat.count else "pending",

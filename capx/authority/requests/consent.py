@@ -4,6 +4,7 @@ Laws:
 
 - A consent counts only if the asker is alive, the policy still asks this person for this grant, and the person signed
   what the request shows.
+- What a person has signed is kept with what they were shown, and outlives the request: its next round replaces neither.
 - A denial needs less: everybody who is or was asked may deny a request that waits. It stays denied.
 """
 
@@ -16,12 +17,13 @@ from capx.authority.requests.inheritance import asker_of
 from capx.authority.requests.offering import NotOffered, offer
 from capx.authority.requests.request_state import ask_of, expire, is_overdue, known_request, outcome, signed_inquiry
 from capx.authority.requests.verdict import Verdict
+from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.policy.policy import Policy
 from capx.store.events import RequestApproved, RequestDenied
 from capx.store.protocols import Reading, Writing
-from capx.store.records import RequestRecord
+from capx.store.records import RequestRecord, SignedAnswer
 from capx.tokens.binding import WINDOW_BEFORE
 from capx.verify.ask import Refused
 from capx_caveats import shown_instant
@@ -44,7 +46,8 @@ def apply_verdict(
     if is_overdue(transaction, request, now):
         return expire(transaction, request, now=now)
     approvers = _approvers(transaction, keyring, policy, request, yes=verdict.yes, now=now)
-    demand_answer(transaction, policy, approvers, signed_inquiry(transaction, request), verdict)
+    inquiry = signed_inquiry(transaction, request)
+    demand_answer(transaction, policy, approvers, inquiry, verdict)
     if not now - TIMELY <= verdict.at <= now + WINDOW_BEFORE:
         raise InvalidRequest(
             f"the answer was signed at {shown_instant(verdict.at)}, which is too long ago or in the future: set the "
@@ -52,7 +55,23 @@ def apply_verdict(
         )
     # The record keeps the signature, because a consent is verified again when the grant is minted.
     fact = RequestApproved if verdict.yes else RequestDenied
-    fact(request.id, request.task, verdict.approver, verdict.signature).write(transaction, at=now)
+    event = fact(request.id, request.task, verdict.approver, verdict.signature).write(transaction, at=now)
+    transaction.keep_answer(
+        SignedAnswer(
+            position=event.position,
+            task=request.task,
+            request=request.id,
+            round=request.round,
+            node=request.node,
+            labels=request.labels,
+            approver=verdict.approver,
+            yes=verdict.yes,
+            at=now,
+            signed=verdict.at,
+            shown=canonical(inquiry.shown).decode(),
+            signature=verdict.signature,
+        )
+    )
     decided = replace(
         request,
         state="approved" if verdict.yes else "denied",

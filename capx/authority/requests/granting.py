@@ -257,6 +257,7 @@ def keep_waiting(transaction: Writing, policy: Policy, made: RequestRecord) -> N
         action=made.action,
         until=made.until,
         approvers=made.approvers,
+        round=made.round,
         pinned=made.args is not None,
         policy=policy.digest or None,
         call=made.to_approve is not None,
@@ -285,6 +286,7 @@ def _mint(
     event = replace(
         CapabilityMinted.of(asker.task, capability, allow=allowed, expires=asker.expires),
         request=request.id,
+        round=request.round,
         policy=policy.digest or None,
         path=request.path,
         hops=request.labels,

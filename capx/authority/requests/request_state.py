@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from capx.authority.requests.inheritance import Asker, asked_entry, asker_of
 from capx.authority.requests.inquiry import BudgetLeft, Inquiry, SameAsk
-from capx.authority.uses import earlier_uses
+from capx.authority.uses import MOST_USES_SHOWN, earlier_uses
 from capx.errors import InvalidRequest, UnknownRequest
 from capx.store.events import RequestExpired
 from capx.store.lifecycle import is_final
@@ -51,16 +51,26 @@ def inquire(reading: Reading, request: RequestRecord, *, now: int) -> Inquiry:
     return replace(
         signed_inquiry(reading, request),
         # By any token: an agent narrows its own, and then the same ask is another request.
-        others=tuple(
-            SameAsk(one.id, one.state, one.labels, one.approver, one.answered or one.minted or one.asked)
-            for one in others
-            if one.state != "expired"
+        others=(
+            *_agreed_before(reading, request),
+            *(
+                SameAsk(one.id, one.state, one.labels, one.approver, one.answered or one.minted or one.asked)
+                for one in others
+                if one.state != "expired"
+            ),
         ),
         uses=tuple(earlier_uses(reading, request)),
         budgets=tuple(_budgets_left(reading, request)),
         at=now,
         asker_revoked=_is_revoked(reading, asker_of(request)),
     )
+
+
+def _agreed_before(reading: Reading, request: RequestRecord) -> list[SameAsk]:
+    """Who agreed to earlier rounds of a request: the newest answers, at most MOST_USES_SHOWN."""
+    answers = [] if request.round == 1 else reading.answers(request.task)
+    found = [one for one in answers if one.request == request.id and one.yes and one.round < request.round]
+    return [SameAsk(one.request, "granted", request.labels, one.approver, one.at) for one in found[-MOST_USES_SHOWN:]]
 
 
 def counting_half(reading: Reading, request: RequestRecord, now: int) -> Discharge | None:

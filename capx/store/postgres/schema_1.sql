@@ -87,6 +87,11 @@ CREATE TABLE capx.request_nodes (
 );
 CREATE INDEX request_nodes_of_request ON capx.request_nodes (request, depth);
 CREATE INDEX request_nodes_of_call ON capx.request_nodes (node, call);
+-- What people have signed, by the position of its event; never changed, and never forgotten.
+CREATE TABLE capx.answers (
+    position bigint PRIMARY KEY, task text NOT NULL, body text NOT NULL, mark bytea
+);
+CREATE INDEX answers_of_task ON capx.answers (task, position);
 -- What was granted at run time, and because of which token: `strengths` has the ids of that token.
 CREATE TABLE capx.grants (
     capability bytea PRIMARY KEY, kid text NOT NULL, issued bigint NOT NULL, at bigint NOT NULL, mark bytea

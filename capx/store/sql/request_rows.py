@@ -1,25 +1,26 @@
-"""The rows of a store for intents (what people want), requests (what agents ask for) and grants."""
+"""The rows of a store for intents (what people want), requests (what agents ask for), answers and grants."""
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from msgspec import structs
 
 from capx.crypto.base64url import b64u, unb64u
 from capx.store.events import REQUEST_STATES
-from capx.store.records import GrantRecord, IntentRecord, RequestCounts, RequestRecord
+from capx.store.records import GrantRecord, IntentRecord, RequestCounts, RequestRecord, SignedAnswer
 from capx.store.row_marks import (
     MarkedRow,
     RowGuard,
     Table,
+    body_fields,
     changed_row,
+    demand_answer_columns,
     demand_columns,
     grant_fields,
     intent_fields,
-    request_fields,
 )
 from capx.store.sql.statements import SqlStatements, places
 from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
@@ -43,6 +44,15 @@ _NEWEST = (
 _COLUMNS = "r.id, r.task, r.node, r.call, r.state, r.asked, r.body, r.mark"
 _DEEPEST_OF = "SELECT request, max(depth) FROM capx.request_nodes"
 _COUNTS = "SELECT node, count(*), count(*) FILTER (WHERE audience = ?) FROM capx.request_nodes"
+
+_KEYS: Final[dict[Table, tuple[str, Callable[[str], str | int | bytes]]]] = {
+    "tasks": ("id", str),
+    "intents": ("digest", str),
+    "requests": ("id", str),
+    "answers": ("position", int),
+    "grants": ("capability", unb64u),
+}
+"""The key column of each table with marks, and how it is read from the id of a row."""
 
 RECOUNTED = "ON CONFLICT (node, audience, request) DO UPDATE SET call = excluded.call"
 
@@ -100,7 +110,7 @@ class SqlRequestRows(SqlStatements):
         """The request of a row that has the mark of the authority, and the state that the log says."""
         id_, *columns, body, mark, newest = row
         if self._guard is not None:
-            self._guard.demand(MarkedRow("requests", id_, request_fields(body), mark))
+            self._guard.demand(MarkedRow("requests", id_, body_fields(body), mark))
         request = RequestRecord.parse(body)
         demand_columns(request, id_, *columns)
         if REQUEST_STATES.get(newest) != request.state:
@@ -144,6 +154,18 @@ class SqlRequestRows(SqlStatements):
                 raise changed_row("requests", id_, "is missing")
         found = map(self.request, ids)
         return [one for one in found if one is not None]
+
+    def answers(self, task: str) -> list[SignedAnswer]:
+        query = "SELECT position, body, mark FROM capx.answers WHERE task = ? ORDER BY position"
+        return [self._sound_answer(task, *row) for row in self._rows(query, task)]
+
+    def _sound_answer(self, task: str, position: int, body: str, mark: bytes | None) -> SignedAnswer:
+        """The answer of a row that has the mark of the authority, and is found by its own values."""
+        if self._guard is not None:
+            self._guard.demand(MarkedRow("answers", str(position), body_fields(body), mark))
+        answer = SignedAnswer.parse(body)
+        demand_answer_columns(answer, position, task)
+        return answer
 
     def _counted_at(self, nodes: Sequence[str], calls: Sequence[str]) -> set[str]:
         """The ids of the requests for these calls that count at one of these nodes, and at none below it."""
@@ -196,7 +218,7 @@ class SqlRequestRows(SqlStatements):
         body = request.text()
         self._put_numbered(
             "requests",
-            {**columns, "body": body, "mark": self._mark("requests", request.id, request_fields(body))},
+            {**columns, "body": body, "mark": self._mark("requests", request.id, body_fields(body))},
             "ON CONFLICT (id) DO UPDATE SET call = excluded.call, state = excluded.state, asked = excluded.asked, "
             "body = excluded.body, mark = excluded.mark",
         )
@@ -211,6 +233,11 @@ class SqlRequestRows(SqlStatements):
         held = self._held_in("request_nodes", "node", nodes)
         for request, depth in self._rows_among(f"{_DEEPEST_OF} WHERE node {{among}} GROUP BY request", held):
             self._write("DELETE FROM capx.request_nodes WHERE request = ? AND depth < ?", request, depth)
+
+    def keep_answer(self, answer: SignedAnswer) -> None:
+        body = answer.text()
+        mark = self._mark("answers", str(answer.position), body_fields(body))
+        self._put("answers", (answer.position, answer.task, body, mark))
 
     def keep_grant(self, grant: GrantRecord) -> None:
         mark = self._mark("grants", b64u(grant.capability), grant_fields(grant))
@@ -229,7 +256,9 @@ class SqlRequestRows(SqlStatements):
                 intent = IntentRecord(*columns)
                 yield MarkedRow(table, intent.digest, intent_fields(intent), mark)
         elif table == "requests":
-            yield from self._marked_requests()
+            yield from self._marked_bodies(table, self.nth, "id")
+        elif table == "answers":
+            yield from self._marked_bodies(table, "position", "position")
         else:
             ids = defaultdict[bytes, list[bytes]](list)
             for capability, id_ in self._rows("SELECT capability, id FROM capx.strengths"):
@@ -242,23 +271,24 @@ class SqlRequestRows(SqlStatements):
     @abstractmethod
     def _marked_tasks(self) -> Iterator[MarkedRow]: ...
 
-    def _marked_requests(self) -> Iterator[MarkedRow]:
-        columns, reached = f"{self.nth}, id, body, mark", -1
-        query = f"SELECT {columns} FROM capx.requests WHERE {self.nth} > ? ORDER BY {self.nth} LIMIT ?"  # noqa: S608
-        # By pages: requests are long.
+    def _marked_bodies(self, table: Table, order: str, id_: str) -> Iterator[MarkedRow]:
+        """The rows of a table whose text is in `body`, by pages: the texts are long."""
+        query = f"SELECT {order}, {id_}, body, mark FROM capx.{table} WHERE {order} > ? ORDER BY {order} LIMIT ?"  # noqa: S608
+        reached = -1
         while rows := self._rows(query, reached, _PAGE):
-            for _, id_, body, mark in rows:
-                yield MarkedRow("requests", id_, request_fields(body), mark)
+            for _, found, body, mark in rows:
+                yield MarkedRow(table, str(found), body_fields(body), mark)
             reached = rows[-1][0]
 
     def check_columns(self) -> None:
         for *columns, body in self._rows("SELECT id, task, node, call, state, asked, body FROM capx.requests"):
             demand_columns(RequestRecord.parse(body), *columns)
+        for position, task, body in self._rows("SELECT position, task, body FROM capx.answers"):
+            demand_answer_columns(SignedAnswer.parse(body), position, task)
 
     def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
-        key = {"tasks": "id", "intents": "digest", "requests": "id", "grants": "capability"}[row.table]
-        id_ = unb64u(row.id) if row.table == "grants" else row.id
-        self._write(f"UPDATE capx.{row.table} SET mark = ? WHERE {key} = ?", mark, id_)  # noqa: S608 - a table of ours
+        key, read = _KEYS[row.table]
+        self._write(f"UPDATE capx.{row.table} SET mark = ? WHERE {key} = ?", mark, read(row.id))  # noqa: S608 - a table of ours
 
     def _mark(self, table: Table, id_: str, fields: bytes) -> bytes | None:
         return None if self._guard is None else self._guard.mark(table, id_, fields)

@@ -20,7 +20,7 @@ from capx.store.log import GENESIS, Event, digest, following
 from capx.store.protocols import Reading
 from capx.store.records import Counter, Damaged, Death, FollowerAck, Head, HookCursor, Pruned, TaskRecord
 from capx.store.restore_checks import demand_empty, whole_deaths, whole_log
-from capx.store.row_marks import MarkedRow, task_fields
+from capx.store.row_marks import ADOPTED, MarkedRow, task_fields
 from capx.store.sql.request_rows import SqlRequestRows
 from capx.store.sql.tree_rows import SqlTreeRows
 from capx.tokens.chain import node_below, root_node
@@ -50,6 +50,7 @@ _TAKEN_OVER = (
     "intents",
     "requests",
     "request_nodes",
+    "answers",
     "grants",
     "strengths",
     "deaths",
@@ -426,11 +427,14 @@ class SqlRows(SqlRequestRows, SqlTreeRows):
         self.index_blocks(LAST)
         for task in reading.tasks():
             self.open_task(task)
+            for answer in reading.answers(task.id):
+                self.keep_answer(answer)
         for intent in reading.intents():
             self.keep_intent(intent)
         # As they are: a row that somebody changed in the file must not get a right mark here.
-        for row in (*reading.marked_rows("tasks"), *reading.marked_rows("intents")):
-            self.put_mark(row, row.mark)
+        for table in ADOPTED:
+            for row in reading.marked_rows(table):
+                self.put_mark(row, row.mark)
         self._put_all("deaths", map(self._death_row, whole_deaths(reading)))
         self._put_all("counters", map(self._counter_row, reading.counters()))
         self._change_head(**structs.asdict(reading.head()))

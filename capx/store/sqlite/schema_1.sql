@@ -66,6 +66,11 @@ CREATE TABLE request_nodes (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX request_nodes_of_request ON request_nodes (request, depth);
 CREATE INDEX request_nodes_of_call ON request_nodes (node, call);
+-- What people have signed, by the position of its event; never changed, and never forgotten.
+CREATE TABLE answers (
+    position INTEGER PRIMARY KEY, task TEXT NOT NULL, body TEXT NOT NULL, mark BLOB
+) STRICT;
+CREATE INDEX answers_of_task ON answers (task, position);
 -- What was granted at run time, and because of which token: `strengths` has the ids of that token.
 CREATE TABLE grants (
     capability BLOB PRIMARY KEY, kid TEXT NOT NULL, issued INTEGER NOT NULL, at INTEGER NOT NULL, mark BLOB

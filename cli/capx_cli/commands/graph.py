@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree as Drawn
 
     from capx.authority.graph.graph import Graph, Node, Tree
+    from capx.authority.requests.answers import GivenAnswer
     from capx.store.records import RequestRecord, TaskRecord
 
 _GLANCE = 0.5
@@ -74,11 +76,12 @@ def graph(task_id: str | None, shape: str | None, as_json: bool, limit: int | No
 
 
 class _Read(NamedTuple):
-    """A graph, with its tasks, and the requests of each node that asked."""
+    """A graph, with its tasks, and of each node that asked the requests and the answers."""
 
     graph: "Graph"
     tasks: "Mapping[str, TaskRecord]"
     requests: "Mapping[str, list[RequestRecord]]"
+    answers: "Mapping[str, list[GivenAnswer]]"
 
     def trees(self) -> "list[tuple[Tree, TaskRecord | None]]":
         """Return the trees, each with its task; a task that was opened meanwhile is missing."""
@@ -90,11 +93,14 @@ def _read(authority: "target.Anyone", wanted: str | None, limit: int | None) -> 
 
     graph = authority.graph(wanted) if limit is None else authority.graph(limit=limit)
     tasks = authority.task_page(limit=limit or MOST_TREES) if wanted is None else [authority.task(wanted)]
-    requests: dict[str, list[RequestRecord]] = {}
+    requests = defaultdict[str, list["RequestRecord"]](list)
+    answers = defaultdict[str, list["GivenAnswer"]](list)
     for tree in graph.trees:
         for request in authority.requests(task=tree.task):
-            requests.setdefault(request.node, []).append(request)
-    return _Read(graph, {task.id: task for task in tasks}, requests)
+            requests[request.node].append(request)
+        for answer in authority.answers(tree.task):
+            answers[answer.node].append(answer)
+    return _Read(graph, {task.id: task for task in tasks}, requests, answers)
 
 
 def _write(found: _Read, shape: str) -> None:
@@ -121,6 +127,7 @@ def _as_json(tree: "Tree", task: "TaskRecord | None", found: _Read) -> dict[str,
         node = waiting.pop()
         node["capabilities"] = [phrases.with_instants(held) for held in node["capabilities"]]
         node["requests"] = [inbox.as_json(request) for request in found.requests.get(node["id"], ())]
+        node["answers"] = [inbox.answer_as_json(answer) for answer in found.answers.get(node["id"], ())]
         waiting += node["children"]
     return {
         **said,
@@ -178,10 +185,12 @@ def _grow(above: "Drawn", node: "Node", found: _Read) -> None:
             key = f", held with {capability.holder}" if capability.holder else ""
             line = f"{capability.audience}  capability {capability.id}{how}{key}"
             branch.add(_alive(line, capability.dead, screen.QUIET))
-        for request in found.requests.get(each.id, ()):
-            if request.state != "granted":
-                line = f"request {request.id} for {request.action} at {request.audience} {inbox.state_phrase(request)}"
-                branch.add(screen.text((line, inbox.STYLES[request.state])))
+        for answer in inbox.of_people(found.answers.get(each.id, ())):
+            line = f"request {answer.request} for {answer.action} at {answer.audience} {inbox.answer_phrase(answer)}"
+            branch.add(screen.text((line, screen.GOOD if answer.yes else screen.BAD)))
+        for request in inbox.unanswered(found.requests.get(each.id, ())):
+            line = f"request {request.id} for {request.action} at {request.audience} {inbox.state_phrase(request)}"
+            branch.add(screen.text((line, inbox.STYLES[request.state])))
         waiting.extend((branch, child) for child in reversed(each.children))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from capx.api.messages.outcomes import Ended, Impact
     from capx.authority.opening import OpenedTask
     from capx.authority.people.messages import OpenedOnIntent
+    from capx.authority.requests.answers import GivenAnswer
     from capx.intents.intent import Intent, SignedIntent
     from capx.store.records import RequestRecord, TaskRecord
     from capx.tokens.bundle import Bundle
@@ -282,18 +283,23 @@ def show(task_id: str, as_json: bool) -> None:
         found = authority.task(phrases.task_id(authority, task_id))
         events = authority.minted(found.id)
         minted = None if events is None else [phrases.with_instants(event.facts()) for event in events]
-        requests = authority.requests(task=found.id)
+        requests, answers = authority.requests(task=found.id), authority.answers(found.id)
     if as_json:
-        screen.as_json(
-            {**phrases.with_instants(found), "minted": minted, "requests": list(map(inbox.as_json, requests))}
-        )
+        asked = {
+            "requests": list(map(inbox.as_json, requests)),
+            "answers": list(map(inbox.answer_as_json, answers)),
+        }
+        screen.as_json({**phrases.with_instants(found), "minted": minted, **asked})
         return
     screen.say(f"task {found.id}", screen.STRONG)
-    say_named(_said(found, minted or (), requests))
+    say_named(_said(found, minted or (), requests, answers))
 
 
 def _said(
-    found: "TaskRecord", minted: "Iterable[dict[str, Any]]", requests: "Iterable[RequestRecord]"
+    found: "TaskRecord",
+    minted: "Iterable[dict[str, Any]]",
+    requests: "Iterable[RequestRecord]",
+    answers: "Iterable[GivenAnswer]",
 ) -> "Iterator[tuple[str, str]]":
     """Return what is shown of a task, as names and sentences."""
     facts = phrases.with_instants(found)
@@ -311,10 +317,12 @@ def _said(
         granted = one.get("request") is not None
         how, to = ("granted", f", to {phrases.holder(one.get('hops', ()))}") if granted else ("minted", "")
         yield how, f"{one['ids'][-1]} at {one['audience']}{to}: {'; '.join(phrases.done(one['allow']))}"
-    for request in requests:
-        if request.state != "granted":
-            wanted = f"{request.action} at {request.audience}, by {phrases.holder(request.labels)}"
-            yield "asked", f"{request.id} for {wanted}: {inbox.state_phrase(request)}"
+    for answer in inbox.of_people(answers):
+        wanted = f"{answer.action} at {answer.audience}, by {phrases.holder(answer.labels)}"
+        yield "asked", f"{answer.request} for {wanted}: {inbox.answer_phrase(answer)}"
+    for request in inbox.unanswered(requests):
+        wanted = f"{request.action} at {request.audience}, by {phrases.holder(request.labels)}"
+        yield "asked", f"{request.id} for {wanted}: {inbox.state_phrase(request)}"
 
 
 def _ends_a_task(command: "Callable[..., None]") -> "Callable[..., None]":

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from capx.authority.requests.answers import GivenAnswer
     from capx.store.decision_groups import Group
     from capx.store.log import Event
-    from capx.store.records import RequestRecord
 
     Neighbours = dict[str, list[tuple[Event, Decided]]]
     """The neighbours of a decision, by relation; each with the event that holds it."""
@@ -89,15 +89,14 @@ def why(decision: str, receipt: bool, archive_folder: "Path | None", task_id: st
         around = list(_around(authority, event))
         group = _group(around, event)
         beside = _beside(around, group, event, decided)
-        request = _granted_as(authority, decided)
+        answers = _agreed(authority, decided)
         returned = _returned(around, decided)
     if as_json:
-        granted = None if request is None else inbox.as_json(request)
         back = None if returned is None else event_as_json(returned)
-        beside_it = {**_as_json(beside), "granted_as": granted, "given_back": back}
+        beside_it = {**_as_json(beside), "answers": list(map(inbox.answer_as_json, answers)), "given_back": back}
         screen.as_json({**decision_as_json(event), "same_call": ids(group), "beside": beside_it})
     else:
-        _show(event, decided, beside, request, returned)
+        _show(event, decided, beside, answers, returned)
 
 
 def _explain_elsewhere(decision: str, task_id: str | None, as_json: bool) -> None:
@@ -112,13 +111,13 @@ def _explain_elsewhere(decision: str, task_id: str | None, as_json: bool) -> Non
         if event is None or decided is None:
             missing = "no call that was denied" if decision == "last" else f"no decision {decision!r:.80}"
             raise click.UsageError(f"your task has {missing}; it may still arrive")
-        request = _granted_as(me, decided)
+        answers = _agreed(me, decided)
     if as_json:
         facts = decision_as_json(event)
         del facts["position"]
-        screen.as_json({**facts, "granted_as": None if request is None else inbox.as_json(request)})
+        screen.as_json({**facts, "answers": list(map(inbox.answer_as_json, answers))})
     else:
-        _show(event, decided, {}, request, None)
+        _show(event, decided, {}, answers, None)
 
 
 def _is_meant(decided: Decided, typed: str) -> bool:
@@ -212,16 +211,18 @@ def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
             yield event, decided
 
 
-def _granted_as(authority: "target.Anyone", decided: "Decided") -> "RequestRecord | None":
-    """Return the request by which the capability was granted at run time; None if it was not."""
+def _agreed(authority: "target.Anyone", decided: "Decided") -> "list[GivenAnswer]":
+    """Return the answers that gave what the call was made with: a grant at run time, and approvals."""
     from capx.errors import InvalidRequest
 
     try:
-        requests = [] if decided.task is None else authority.requests(task=decided.task)
+        answers = [] if decided.task is None else authority.answers(decided.task)
     except InvalidRequest:
         # A resource may name a task that does not exist.
-        return None
-    return next((one for one in requests if one.capability is not None and one.capability in decided.ids), None)
+        return []
+    # An approval counts at its own id.
+    used = {*decided.ids, *(one.counter for one in decided.spent)}
+    return [one for one in answers if not used.isdisjoint(one.given)]
 
 
 def _returned(around: "Iterable[Event]", about: Decided) -> "Event | None":
@@ -240,12 +241,12 @@ def _show(
     event: "Event",
     decision: Decided,
     beside: "Neighbours",
-    request: "RequestRecord | None",
+    answers: "Iterable[GivenAnswer]",
     returned: "Event | None",
 ) -> None:
     style = f"bold {screen.GOOD if decision.outcome == 'allowed' else screen.BAD}"
     screen.say(f"{decision.outcome.upper()}  {decision.wanted}", style)
-    say_named(_said(event, decision, request, returned))
+    say_named(_said(event, decision, answers, returned))
     for reason in decision.reasons:
         phrases.said_reason(reason)
     for name, others in beside.items():
@@ -254,7 +255,7 @@ def _show(
 
 
 def _said(
-    event: "Event", decision: Decided, request: "RequestRecord | None", returned: "Event | None"
+    event: "Event", decision: Decided, answers: "Iterable[GivenAnswer]", returned: "Event | None"
 ) -> "Iterator[tuple[str, str]]":
     """Return what is shown of a decision, as names and sentences."""
     from capx.store.events import GivenBack
@@ -269,8 +270,8 @@ def _said(
     yield "task", decision.task or "-"
     if decision.intent is not None:
         yield "intent", decision.intent
-    if request is not None:
-        yield "by", f"what was asked for at run time: request {request.id} {inbox.state_phrase(request)}"
+    for answer in answers:
+        yield "by", f"what was asked for at run time: request {answer.request} {inbox.answer_phrase(answer)}"
     yield "tenant", decision.tenant or "-"
     for one in decision.spent:
         yield "spent", one.sentence
