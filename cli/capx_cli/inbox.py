@@ -135,8 +135,12 @@ def answer_phrase(answer: "GivenAnswer") -> str:
     """Return what was answered to one round of a request, in words."""
     if answer.approver is None:
         return "was granted by the policy"
-    said = f"was {'approved' if answer.yes else 'denied'} {_by_whom(answer.approver, answer.at)}"
-    return f"{said}, and granted" if answer.given else said
+    by = _by_whom(answer.approver, answer.at)
+    if not answer.yes:
+        return f"was denied {by}"
+    if answer.approval is not None:
+        return f"was signed {by}: approval {answer.approval}"
+    return f"was approved {by}, and {'granted' if answer.given else 'is granted when its agent asks again'}"
 
 
 def of_people(answers: "Iterable[GivenAnswer]") -> "list[GivenAnswer]":

@@ -144,7 +144,7 @@ def test_each_signature_below_an_approval_stays(lab: GrantingLab) -> None:
     )
     given = approved(lab, bundle, BOB, CARA)
     (one, two) = lab.authority.answers(task.id)
-    assert (one.approver, two.approver, one.given, two.given) == ("bob", "cara", (given,), (given,))
+    assert (one.approver, two.approver, one.approval, two.approval) == ("bob", "cara", given, given)
     assert (one.action, one.audience, one.node) == ("crm.read", "crm", b64u(bundle.node or b""))
     lab.clock.now += 901
     waits = lab.authority.ask(bundle, "crm.read", args=ARGS, demand=next(iter(bundle)).demands[0].decode())

@@ -23,12 +23,11 @@ from capx_caveats import DEFAULT, Allow
 
 
 class GivenAnswer(Struct, frozen=True, kw_only=True):
-    """An answer to one round of a request, and the ids of what its agent was given for it.
+    """An answer to one round of a request, and what its agent was given for it.
 
     `approver` is the person; None if the policy granted it, and nobody was asked. `at` is when that was (Unix seconds).
-    `node` and `labels` are the agent that asked. `given` has the ids of each capability that was granted for this
-    answer, or the id of the approval that was signed: by these it can be revoked. `action` is None if the log shows
-    none.
+    `node` and `labels` are the agent that asked. `action` is None if the log shows none. `given` are the ids of the
+    capabilities that were granted for this answer. If it signs the approval of a call, `approval` is the id of that.
     """
 
     request: str
@@ -41,6 +40,7 @@ class GivenAnswer(Struct, frozen=True, kw_only=True):
     yes: bool
     at: int
     given: tuple[str, ...] = ()
+    approval: str | None = None
 
 
 def answers_in(reading: Reading, task: str) -> list[GivenAnswer]:
@@ -97,7 +97,8 @@ def _by_person(signed: SignedAnswer, given: tuple[str, ...]) -> GivenAnswer:
         approver=signed.approver,
         yes=signed.yes,
         at=signed.at,
-        given=given if signed.approval is None else (signed.approval,),
+        given=given,
+        approval=signed.approval,
     )
 
 

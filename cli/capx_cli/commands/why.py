@@ -222,7 +222,7 @@ def _agreed(authority: "target.Anyone", decided: "Decided") -> "list[GivenAnswer
         return []
     # An approval counts at its own id.
     used = {*decided.ids, *(one.counter for one in decided.spent)}
-    return [one for one in answers if not used.isdisjoint(one.given)]
+    return [one for one in answers if one.approval in used or not used.isdisjoint(one.given)]
 
 
 def _returned(around: "Iterable[Event]", about: Decided) -> "Event | None":
