@@ -40,6 +40,7 @@ from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import Bundle, hops_between
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.ask import Answer, Approved, Ask, Granted, Pending, Refused
+from capx.verify.decision import Denied
 from capx.verify.evaluator import MAX_REPORTED
 from capx_caveats import SAFE_INTEGER
 
@@ -187,13 +188,22 @@ class AuthorityClient(AgentAuthority):
         return Granted(granted)
 
     def _ask_once(self, ask: Ask, wait: int) -> Answered:
+        """Send an ask, presented with the capabilities for the authority in turn, until one may ask for it."""
         prefer = {"prefer": f"wait={wait}"} if wait else {}
         kind = cast("type[Answered]", Answered)
-        if ask.demand is None:
-            sent = self._sent("POST", "/agent/ask", AskMore.of(ask), prefer, longer=wait)
-        else:
-            sent = self._sent("POST", "/agent/approval", AskApproval.of(ask), prefer, longer=wait)
-        return read_response(sent, kind, self.url)
+        path, message = (
+            ("/agent/ask", AskMore.of(ask)) if ask.demand is None else ("/agent/approval", AskApproval.of(ask))
+        )
+        call = ToolCall(ask.own_action, ask.arguments())
+        denials: list[Denied] = []
+        for capability in self._bundle.candidates(AUTHORITY, call):
+            headers = {"authorization": f"Capx {self._bundle.present_capability(capability, call).text}", **prefer}
+            sent = self._sent("POST", path, message, headers, longer=wait, client=self._plain)
+            try:
+                return read_response(sent, kind, self.url)
+            except Denied as denied:
+                denials.append(denied)
+        raise denials[0]
 
     def _answer_to(self, method: str, path: str, message: Struct | None, kind: type[T]) -> T:
         try:

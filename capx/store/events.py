@@ -35,6 +35,7 @@ from capx.store.protocols import Reading, Writing
 from capx.tokens.capability import Capability
 from capx.tokens.chain_text import ChainText
 from capx.tokens.revocation_key import RevocationKey, of_instant, of_kid, of_public
+from capx.verify.evidence import AskEvidence
 from capx.verify.meter import Paid
 from capx_caveats import Budget
 
@@ -97,8 +98,9 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
     """A capability was minted: its kid, its ids, what it allows in words, its expiry (Unix seconds) and its budgets.
 
     If it was granted on a request, the event also names the request and its round, the digest of the policy, the path
-    of nodes to the agent that holds it, their labels (`hops`), and the ids of the token that asked (`asker`). `digest`
-    is d of its last block (32 bytes), and `chain` its public bytes, from which all ids follow.
+    of nodes to the agent that holds it, their labels (`hops`), and the ids of the token that asked (`asker`); `ask` is
+    the evidence of who asked. `digest` is d of its last block (32 bytes), and `chain` its public bytes, from which all
+    ids follow.
     """
 
     kind = "capability_minted"
@@ -117,6 +119,7 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
     asker: tuple[str, ...] = ()
     digest: str | None = None
     chain: ChainText | None = None
+    ask: AskEvidence | None = None
 
     @classmethod
     def of(cls, task: str, capability: Capability, *, allow: tuple[str, ...], expires: int) -> "CapabilityMinted":
@@ -140,7 +143,8 @@ class RequestMade(Fact, frozen=True, omit_defaults=True):
     """An agent asked for more, and a person has to answer by `until` (Unix seconds); `round` is that of the request.
 
     With `call`, it asked people to approve one call. `pinned` says that the request is for certain arguments. The
-    arguments themselves are kept with the request and not in the log, because they belong to the task.
+    arguments themselves are kept with the request and not in the log, because they belong to the task. `ask` is the
+    evidence of who asked.
     """
 
     kind = "request_made"
@@ -156,6 +160,7 @@ class RequestMade(Fact, frozen=True, omit_defaults=True):
     pinned: bool = False
     policy: str | None = None
     call: bool = False
+    ask: AskEvidence | None = None
 
 
 class RequestAnswered(Fact, frozen=True):

@@ -25,6 +25,7 @@ from typing import Protocol
 from capx.store.lifecycle import State
 from capx.store.log import Event
 from capx.store.records import (
+    AskedArguments,
     Burn,
     CheckpointRecord,
     Counter,
@@ -256,6 +257,10 @@ class Reading(Protocol):
         """What people have signed in a task, in the order of the log: of requests that were forgotten, too."""
         ...
 
+    def asks(self, task: str) -> list[AskedArguments]:
+        """What agents have asked for in a task, in the order of the log: for requests that were forgotten, too."""
+        ...
+
     def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:
         """For each node (base64url) of a path, how many requests count at it, and how many of them for the audience."""
         ...
@@ -334,6 +339,10 @@ class Writing(Reading, Protocol):
 
     def keep_answer(self, answer: SignedAnswer) -> None:
         """Keep what a person has signed; called once for the event of each answer."""
+        ...
+
+    def keep_ask(self, asked: AskedArguments) -> None:
+        """Keep what an agent has asked for; called once for the event of each ask."""
         ...
 
     def keep_grant(self, grant: GrantRecord) -> None:

@@ -254,6 +254,18 @@ class SignedAnswer(Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(self).decode()
 
 
+class AskedArguments(Struct, frozen=True):
+    """The arguments of the call that asked, as canonical JSON, and the salt of the commitment to them (32 bytes).
+
+    `position` is that of the event to which the ask led, whose evidence has the commitment.
+    """
+
+    position: int
+    task: str
+    salt: bytes
+    args: str
+
+
 class _Document(Struct, frozen=True):
     cid: str
 

@@ -76,6 +76,7 @@ def demand_possible(reading: Reading, now: int) -> None:
     for nth, task in enumerate(reading.tasks(), 1):
         _demand_task(task, nth, head)
         _demand_answers(reading, task, head)
+        _demand_asks(reading, task, head)
     for nth, intent in enumerate(reading.intents(), 1):
         _demand_intent(intent, nth)
     for death in reading.deaths():
@@ -139,6 +140,14 @@ def _demand_answers(reading: Reading, task: TaskRecord, head: Head) -> None:
             _demand(where, "is not a number", at, _is_count(at))
         _demand(where, "is not a name", answer.approver, is_label(answer.approver))
         _demand(where, "is not JSON", answer.shown, _is_object(answer.shown))
+
+
+def _demand_asks(reading: Reading, task: TaskRecord, head: Head) -> None:
+    for asked in reading.asks(task.id):
+        where = f"ask {asked.position!a:.20}"
+        _demand(where, "is not a position", asked.position, _is_count(asked.position, head.position))
+        _demand(where, "is not a salt", asked.salt, _is_raw(asked.salt, 32))
+        _demand(where, "is not JSON", asked.args, _is_object(asked.args))
 
 
 def _demand_intent(intent: IntentRecord, nth: int) -> None:

@@ -7,7 +7,7 @@ Laws:
 - Each row must be as the events about it leave it. So a row that was made up, changed, removed or put back from before
   is found, unless somebody rewrote the log as well, which `check_store` finds.
 - A request and a grant may be missing if the task has ended: then they may have been forgotten, or not been restored.
-  What people have signed is there for ever.
+  What people have signed, and what agents have asked for, is there for ever.
 - What the log does not say is not checked here: the arguments of a request, its block, and the document of an intent
   beyond its digest. The marks cover these.
 """
@@ -39,9 +39,10 @@ from capx.store.lifecycle import FIRST
 from capx.store.log import Event
 from capx.store.protocols import Reading
 from capx.store.records import GrantRecord, IntentRecord, RequestRecord, SignedAnswer, TaskRecord
-from capx.store.row_marks import Table, changed_row, grant_fields
+from capx.store.row_marks import changed_row, grant_fields
 from capx.tokens.discharge import Discharge
 from capx.tokens.revocation_key import of_public
+from capx.verify.evidence import args_commitment
 
 
 def check_rows(reading: Reading) -> None:
@@ -55,6 +56,7 @@ def check_rows(reading: Reading) -> None:
     _check_intents(reading, openings)
     _check_requests(reading, tasks)
     _check_answers(reading, tasks)
+    _check_asks(reading, tasks)
 
 
 def _check_epoch(reading: Reading) -> None:
@@ -152,6 +154,23 @@ def _check_answers(reading: Reading, tasks: Iterable[str]) -> None:
     _demand_none("answers", {str(position) for position in answers})
 
 
+def _check_asks(reading: Reading, tasks: Iterable[str]) -> None:
+    """Check that the arguments of each ask are there, and are those that its event commits to."""
+    asks = {one.position: one for task in tasks for one in reading.asks(task)}
+    said: list[tuple[Event, RequestMade | CapabilityMinted]] = [
+        *((event, event.read(RequestMade)) for event in reading.events(kind=RequestMade.kind)),
+        *((event, event.read(CapabilityMinted)) for event in reading.events(kind=CapabilityMinted.kind)),
+    ]
+    for event, fact in said:
+        if fact.ask is None:
+            continue
+        asked = asks.pop(event.position, None)
+        committed = None if asked is None else args_commitment(asked.salt, asked.args.encode())
+        if asked is None or (asked.task, committed) != (fact.task, fact.ask.args):
+            raise BrokenLog(event.position, "what the agent has asked for is missing or different")
+    _demand_none("asks", {str(position) for position in asks})
+
+
 def _is_signed_in(event: Event, answer: SignedAnswer) -> bool:
     """Whether the row of an answer has what its event says."""
     kept = (answer.request, answer.task, answer.approver, answer.yes, answer.at)
@@ -221,6 +240,6 @@ def _demand_forgotten(event: Event, tasks: Mapping[str, TaskRecord], fault: str)
         raise BrokenLog(event.position, fault)
 
 
-def _demand_none(table: Table, unexplained: Set[str]) -> None:
+def _demand_none(table: str, unexplained: Set[str]) -> None:
     for id_ in sorted(unexplained):
         raise changed_row(table, id_, "was written by no event of the log")

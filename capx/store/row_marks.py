@@ -83,7 +83,7 @@ class RowGuard(Protocol):
         ...
 
 
-def changed_row(table: Table, id_: str, fault: str, *, marked: IntentRecord | None = None) -> ChangedRow:
+def changed_row(table: str, id_: str, fault: str, *, marked: IntentRecord | None = None) -> ChangedRow:
     """The error for a row that somebody changed."""
     error = ChangedRow(
         f"the row {id_:.60} of the table {table} {fault}, so nothing is minted from it: somebody changed the store "

@@ -1,4 +1,4 @@
-"""What a decision says so that others can check it later: the chain, the arguments, and the holder's signature.
+"""What a decision or an ask leaves so that others can check it later: chain, arguments, and the holder's signature.
 
     digest      d of what was held                             32 bytes
     chain       its identifier and blocks, when this verifier first meets it (capx.tokens.chain_text)
@@ -8,6 +8,9 @@
     stated      true if the authority has judged in the stead of the audience, for a statement
 
     salt        HMAC(mac key of the audience, "capx/1/salt" || H("capx/1/salt", id of the decision))
+
+Of an ask, the event to which it led says the same: `after`, d of the minted capability that the chain goes on from, and
+the blocks behind it; `presented`; and `args`, of the call that asked. Its salt is random, and the store keeps it.
 
 Laws:
 
@@ -62,6 +65,18 @@ class ApprovalText(Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     digest: str
     cid: str | None = None
     blocks: tuple[BlockText, ...] = ()
+
+
+class AskEvidence(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An ask: whose chain asked, the presentation that its holder's key has signed, and a commitment to what it asked.
+
+    `after` is d of the last block that the authority minted, and `blocks` are those that agents have added since.
+    """
+
+    after: str
+    args: str
+    blocks: tuple[BlockText, ...] = ()
+    presented: BlockText | None = None
 
 
 class Evidence(Struct, frozen=True, omit_defaults=True):

@@ -98,6 +98,14 @@ class Authentic(Struct, frozen=True):
     def __repr__(self) -> str:
         return f"Authentic({self.frame!r})"
 
+    @property
+    def shown(self) -> ShownToken:
+        """The public bytes of the token, and of the presentation: without its signature, which is worth a call."""
+        frame, is_presented = self.frame, self.read.mark is not None
+        blocks = frame.blocks[:-1] if is_presented else frame.blocks
+        presented = frame.blocks[-1] if is_presented else None
+        return ShownToken(frame.identifier.kid, frame.identifier_bytes, blocks, presented, self.discharges)
+
 
 class _Approved(Struct, frozen=True):
     """The lineage of a chain with the approvals that were matched with it."""
@@ -441,7 +449,7 @@ class Verifier:
             action,
             payment,
             own=found.read.own,
-            token=_shown(found),
+            token=found.shown,
             approvals=found.read.approvals,
         )
         now = self._evaluator.now()
@@ -489,14 +497,6 @@ class Verifier:
         except Exception as error:  # noqa: BLE001 # as above
             return _unburnt(error)
         return None if new else _REPLAYED
-
-
-def _shown(found: Authentic) -> ShownToken:
-    """The public bytes of a token: without its signature, which is worth a call."""
-    frame, is_presented = found.frame, found.read.mark is not None
-    blocks = frame.blocks[:-1] if is_presented else frame.blocks
-    presented = frame.blocks[-1] if is_presented else None
-    return ShownToken(frame.identifier.kid, frame.identifier_bytes, blocks, presented, found.discharges)
 
 
 def _names(record: Iterable[str]) -> tuple[str, ...]:

@@ -14,6 +14,10 @@ from capx.authority.authority import Authority
 from capx.authority.home import create_home
 from capx.authority.remote.client import RemoteAuthority
 from capx.crypto.keys import AudienceKeys
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.grants import ASK
+from capx_caveats import InvalidCaveat
 from tests.labs import commands
 from tests.labs.commands import Process, plain_environment, start_command
 
@@ -92,6 +96,15 @@ def serving(home: Path, *options: str) -> Generator[Served]:
         yield served
     finally:
         served.stop()
+
+
+def presented_ask(bundle: Bundle, body: bytes, action: str = ASK) -> str:
+    """The header of an ask with this body; of a body that is no ask, one for an ask of nothing."""
+    try:
+        args = json.loads(body)
+        return bundle.present("authority", ToolCall(action, args if isinstance(args, dict) else {})).authorization
+    except (ValueError, RecursionError, InvalidCaveat):
+        return bundle.present("authority", ToolCall(action)).authorization
 
 
 def new_home(folder: Path, store: str | None = None) -> Path:

@@ -19,14 +19,13 @@ from capx.authority.remote.client import RemoteAuthority
 from capx.authority.requests.verdict import Verdict
 from capx.errors import Unavailable
 from capx.server.waiting.askers import WAITERS, WAITERS_OF_ONE
-from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Answer, Granted, Pending, Refused
 from tests.labs.commands import COMMAND, plain_environment, run_command
 from tests.labs.inbox import REFUND
 from tests.labs.office import Office
 from tests.labs.waiting import until
-from tests.server.conftest import Served, serving
+from tests.server.conftest import Served, presented_ask, serving
 
 JSON = "application/json"
 
@@ -92,13 +91,12 @@ def decide(office: Office, operator: RemoteAuthority, request: str, *, yes: bool
 def asking(served: Served, bundle: Bundle, wait: int = 20) -> Generator[socket.socket]:
     """A connection over which was asked, and nothing answered yet."""
     body = b'{"audience":"billing","action":"billing.refund","args":{"amount":20}}'
-    received = HttpRequest(method="POST", target="/agent/ask", content_type=JSON, body=body)
     host, port = served.url.split("://")[1].split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         head = (
             f"POST /agent/ask HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\ncontent-length: {len(body)}\r\n"
             f"prefer: wait={wait}\r\nconnection: close\r\n"
-            f"authorization: {bundle.present('authority', received).authorization}\r\n\r\n"
+            f"authorization: {presented_ask(bundle, body)}\r\n\r\n"
         )
         connection.sendall(head.encode() + body)
         yield connection

@@ -16,7 +16,6 @@ from capx.authority.requests.verdict import Verdict
 from capx.errors import ConfigurationProblem, InvalidRequest, UnknownRequest, UnknownTask
 from capx.server.faces.asks import preferred_wait
 from capx.server.faces.redaction import SENTENCE
-from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx.verify.ask import Granted, Pending, Refused
@@ -24,7 +23,7 @@ from capx.verify.decision import Denied
 from capx_caveats import action
 from tests.labs.inbox import REFUND
 from tests.labs.office import Office
-from tests.server.conftest import Served, serving
+from tests.server.conftest import Served, presented_ask, serving
 
 JSON = "application/json"
 
@@ -53,12 +52,9 @@ def task(office: Office, operator: RemoteAuthority) -> OpenedTask:
 
 def asked(served: Served, bundle: Bundle, body: bytes, **headers: str) -> httpx.Response:
     """What is answered to an ask, as anybody may send it."""
-    received = HttpRequest(method="POST", target="/agent/ask", content_type=JSON, body=body)
-    presented = bundle.present("authority", received).authorization
+    sent = {"content-type": JSON, "authorization": presented_ask(bundle, body), **headers}
     with served.everybody() as client:
-        return client.post(
-            "/agent/ask", content=body, headers={"content-type": JSON, "authorization": presented, **headers}
-        )
+        return client.post("/agent/ask", content=body, headers=sent)
 
 
 def verdict(office: Office, operator: RemoteAuthority, request: str) -> Verdict:
@@ -290,8 +286,7 @@ def test_a_stranger_asks_for_nothing_and_learns_nothing(
 
 def test_a_presentation_for_another_body_asks_for_nothing(served: Served, task: OpenedTask) -> None:
     body = b'{"audience":"warehouse","action":"warehouse.a"}'
-    received = HttpRequest(method="POST", target="/agent/ask", content_type=JSON, body=body)
-    headers = {"content-type": JSON, "authorization": task.bundle.present("authority", received).authorization}
+    headers = {"content-type": JSON, "authorization": presented_ask(task.bundle, body)}
     with served.everybody() as client:
         other = client.post("/agent/ask", content=body.replace(b".a", b".b"), headers=headers)
         once = client.post("/agent/ask", content=body, headers=headers)

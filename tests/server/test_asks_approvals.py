@@ -15,16 +15,17 @@ from capx.intents.principal_key import PrincipalKey
 from capx.resource.connection import connect
 from capx.resource.replay import Replay
 from capx.tokens.approval_request import ApprovalRequest
-from capx.tokens.binding import HttpRequest, ToolCall
+from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.discharge import Discharge
+from capx.tokens.grants import ASK_APPROVAL
 from capx.tokens.wire import MAX_CREDENTIAL
 from capx.verify.ask import Approved, Pending
 from capx.verify.decision import Denied
 from capx_caveats import Call
 from tests.labs.office import Office
 from tests.labs.waiting import until
-from tests.server.conftest import Served, serving
+from tests.server.conftest import Served, presented_ask, serving
 
 READ, ARGS = "crm.accounts.read", {"id": 7}
 JSON = "application/json"
@@ -163,8 +164,7 @@ def test_who_may_not_ask_for_approvals_is_denied(
     [(b"", 400), (b"{}", 400), (b'{"approval":1}', 400), (b"[" * 2000, 400), (b'{"approval":"x","more":1}', 400)],
 )
 def test_what_cannot_be_read_is_told(served: Served, bundle: Bundle, body: bytes, status: int) -> None:
-    received = HttpRequest(method="POST", target="/agent/approval", content_type=JSON, body=body)
-    headers = {"content-type": JSON, "authorization": bundle.present("authority", received).authorization}
+    headers = {"content-type": JSON, "authorization": presented_ask(bundle, body, ASK_APPROVAL)}
     with served.everybody() as client:
         answer = client.post("/agent/approval", content=body, headers=headers)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")

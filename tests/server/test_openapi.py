@@ -28,10 +28,11 @@ from capx.intents.principal_key import PrincipalKey
 from capx.server import openapi
 from capx.server.faces import agents, health, people, resources, statements
 from capx.tokens.binding import HttpRequest, ToolCall
+from capx.tokens.grants import ASK, ASK_APPROVAL
 from capx_caveats import InvalidCaveat
 from tests.labs.counts import repeated
 from tests.labs.stating import POLICY
-from tests.server.conftest import Served
+from tests.server.conftest import Served, presented_ask
 
 Case = Any
 """One made-up request of schemathesis, whose own types are not known in full."""
@@ -103,6 +104,9 @@ def called(body: bytes) -> ToolCall:
     return call
 
 
+_ASKS = {"/agent/ask": ASK, "/agent/approval": ASK_APPROVAL}
+
+
 class Asker:
     """Sends what was made up, proven where the face wants a proof."""
 
@@ -146,6 +150,9 @@ class Asker:
         if path == "/agent/statement":
             bundle = self._remote.open(allow=["partner.quote"]).bundle
             return {"authorization": bundle.present("partner", called(body)).authorization}
+        if path in _ASKS:
+            bundle = self._remote.open(allow=["crm.read"]).bundle
+            return {"authorization": presented_ask(bundle, body, _ASKS[path])}
         if path.startswith("/agent/"):
             received = HttpRequest(method=case.method, target=target, content_type=kind, body=body)
             bundle = self._remote.open(allow=["crm.read"]).bundle

@@ -105,7 +105,7 @@ def answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker,
     expire_requests(transaction, now=now, task=asker.task)
     made = _request(policy, asker, ask, transaction.request(ask.request(asker.ids[-1])), now=now)
     transaction.count_request(made)
-    keep_waiting(transaction, policy, made)
+    keep_waiting(transaction, policy, asker, ask, made)
     return pending_answer(ask, made)
 
 

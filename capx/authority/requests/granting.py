@@ -13,7 +13,8 @@ Laws:
   decided again.
 - A person's denial and a revoked grant are final for the node, even with another token or a newer policy.
 - Asking again returns the same grant, byte for byte.
-- The store keeps, with each grant, the token that asked for it.
+- The store keeps, with each grant, the token that asked for it. The event of a request and of a grant has the evidence
+  of who asked.
 - An ask is decided by a read, for which no writer waits. If it is refused, only that is written. What is to be granted,
   or to wait for a person, is decided again within the transaction that writes it, if anything may have changed: the
   policy, the keys, any death or anything in the task, or if its time has run out.
@@ -26,6 +27,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.authority.requests.approvers import demand_answer, excluded
+from capx.authority.requests.ask_evidence import left_by
 from capx.authority.requests.inheritance import Asker, asker_of
 from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, offer
 from capx.authority.requests.quotas import demand_room
@@ -125,14 +127,14 @@ def answer(
         return decided
     offered, request = decided.offered, decided.offered.request
     if request is not None and decided.agreed:
-        return _mint(transaction, keyring, asker, request, offered, policy=policy, now=now)
+        return _mint(transaction, keyring, asker, request, offered, ask=ask, policy=policy, now=now)
     # The log says that they have expired before it says what takes their room.
     expire_requests(transaction, now=now, task=asker.task)
     made = _request(policy, asker, offered, () if request is None else request.granted, now=now)
     transaction.count_request(made)
     if not offered.needs_consent:
-        return _mint(transaction, keyring, asker, made, offered, policy=policy, now=now)
-    keep_waiting(transaction, policy, made)
+        return _mint(transaction, keyring, asker, made, offered, ask=ask, policy=policy, now=now)
+    keep_waiting(transaction, policy, asker, ask, made)
     return pending_answer(ask, made)
 
 
@@ -246,8 +248,9 @@ def _request(policy: Policy, asker: Asker, offered: Offered, earlier: tuple[str,
     )
 
 
-def keep_waiting(transaction: Writing, policy: Policy, made: RequestRecord) -> None:
-    """Keep a request that waits for people, and write it to the log."""
+def keep_waiting(transaction: Writing, policy: Policy, asker: Asker, ask: Ask, made: RequestRecord) -> None:
+    """Keep a request that waits for people, and write it to the log with the evidence of who asked."""
+    left = left_by(transaction, asker, ask)
     event = RequestMade(
         request=made.id,
         task=made.task,
@@ -261,8 +264,9 @@ def keep_waiting(transaction: Writing, policy: Policy, made: RequestRecord) -> N
         pinned=made.args is not None,
         policy=policy.digest or None,
         call=made.to_approve is not None,
+        ask=left.evidence,
     )
-    event.write(transaction, at=made.asked)
+    left.write(transaction, event, made.task, at=made.asked)
     transaction.keep_request(made)
 
 
@@ -273,9 +277,11 @@ def _mint(
     request: RequestRecord,
     offered: Offered,
     *,
+    ask: Ask,
     policy: Policy,
     now: int,
 ) -> Granted:
+    left = left_by(transaction, asker, ask)
     key, nonce = keyring.active, b64u(os.urandom(16))
     audience_key = key.audience_key(request.audience)
     demand = None if offered.approval is None else _drawn(audience_key, offered.approval)
@@ -291,8 +297,9 @@ def _mint(
         path=request.path,
         hops=request.labels,
         asker=request.ids,
+        ask=left.evidence,
     )
-    event.write(transaction, at=now)
+    left.write(transaction, event, asker.task, at=now)
     minted = replace(
         request,
         state="granted",

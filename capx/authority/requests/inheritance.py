@@ -31,6 +31,7 @@ from capx.tokens.lineage import Lineage, caveats_of, read_lineage, sections_of
 from capx.tokens.revocation_key import RevocationKey, of_key, of_kid
 from capx.verify.approvals import keyed_caveats
 from capx.verify.ask import Ask
+from capx.verify.evidence import ShownToken
 from capx.verify.verifier import Authentic
 from capx_caveats import (
     DEFAULT,
@@ -48,7 +49,6 @@ from capx_caveats import (
     MaxHops,
     NotBefore,
     NotUnderstood,
-    Presented,
     Refusal,
     Root,
     Sig,
@@ -81,8 +81,8 @@ class Asker(Struct, frozen=True, kw_only=True):
     `until` are the tasks that must not have ended. A grant's block is `claims`, then what the policy gives, then
     `inherited`, each caveat as JSON. If there are `refusals`, there can be no grant at all. `pins_all` says that a
     delegator lets it ask only for certain arguments, so a grant is pinned to all that it names, even if the policy
-    would pin fewer. `demands` are the demands for approvals in its token, with their keys; none if it was read from a
-    record, which has no keys.
+    would pin fewer. `demands` are the demands for approvals in its token, with their keys, and `token` are its public
+    bytes; a record has neither.
     """
 
     task: str
@@ -101,6 +101,7 @@ class Asker(Struct, frozen=True, kw_only=True):
     pins_all: bool = False
     keys: tuple[bytes, ...] = ()
     demands: tuple[KeyedCaveat, ...] = ()
+    token: ShownToken | None = None
 
     @property
     def node(self) -> bytes:
@@ -144,10 +145,8 @@ def read_asker(authentic: Authentic, ask: Ask) -> Asker:
 
     The presentation must have been admitted, and the ask must have been allowed as a call.
     """
-    frame = authentic.frame
-    # The last block binds the presentation to this one call. It is not a restriction that a grant inherits.
-    last = caveats_of(frame.blocks[-1], DEFAULT)
-    blocks = frame.blocks[:-1] if last and isinstance(last[0], Presented) else frame.blocks
+    # The presentation binds it to this one call. It is not a restriction that a grant inherits.
+    frame, blocks = authentic.frame, authentic.shown.blocks
     lineage = read_lineage(frame, blocks, DEFAULT, frozenset())
     stated = tuple(_stated(lineage, blocks))
     until = tuple(dict.fromkeys([lineage.task, *(one.task for one in _all(stated, UntilCompleted))]))
@@ -170,6 +169,7 @@ def read_asker(authentic: Authentic, ask: Ask) -> Asker:
         pins_all=ask.demand is not None or not _may_ask_for_any(stated, ask),
         keys=lineage.keys,
         demands=tuple([one for one in carried if one is not None]),
+        token=authentic.shown,
     )
 
 

@@ -40,7 +40,7 @@ from capx.server.operation import (
     whole_body,
 )
 from capx.server.service import Service
-from capx.tokens.binding import HttpRequest
+from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.grants import ASK, ASK_APPROVAL
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Allowed, Denied
@@ -130,8 +130,8 @@ class AgentRoute:
     def _done(self, authentic: Authentic, received: HttpRequest, request: Request) -> Any:
         """Check the call and carry it out. Runs in a thread, because each step may wait for the store."""
         operation, service = self._operation, self._service
-        admitted = service.verifier.admit(authentic, received)
-        args = _arguments(operation, received, request)
+        presented, args = _presented(operation, self._action, received, request)
+        admitted = service.verifier.admit(authentic, presented)
         facts = CallFacts(self._action, args, tenant=admitted.tenant, sent=True)
         allowed = admitted.judge(facts.call(admitted), sent=True)
         own = Own(authentic, admitted, allowed)
@@ -140,6 +140,18 @@ class AgentRoute:
                 raise InvalidRequest("this operation takes no arguments: leave body and query empty")
             return perform(operation, service, service.authority, own)
         return perform(operation, service, service.authority, own, decode(received.body, operation.asks))
+
+
+def _presented(
+    operation: AnyOperation, action: str, received: HttpRequest, request: Request
+) -> tuple[Received, dict[str, Any]]:
+    """What the presentation covers, and the arguments of the call.
+
+    An ask is presented as a call of a tool: so what an agent has signed follows from the ask alone, for each reader of
+    the log.
+    """
+    args = _arguments(operation, received, request)
+    return (ToolCall(action, args) if action in {ASK, ASK_APPROVAL} else received), args
 
 
 def _arguments(operation: AnyOperation, received: HttpRequest, request: Request) -> dict[str, Any]:

@@ -92,6 +92,9 @@ CREATE TABLE capx.answers (
     position bigint PRIMARY KEY, task text NOT NULL, body text NOT NULL, mark bytea
 );
 CREATE INDEX answers_of_task ON capx.answers (task, position);
+-- What agents have asked for, by the position of the event that commits to it; never changed, and never forgotten.
+CREATE TABLE capx.asks (position bigint PRIMARY KEY, task text NOT NULL, salt bytea NOT NULL, args text NOT NULL);
+CREATE INDEX asks_of_task ON capx.asks (task, position);
 -- What was granted at run time, and because of which token: `strengths` has the ids of that token.
 CREATE TABLE capx.grants (
     capability bytea PRIMARY KEY, kid text NOT NULL, issued bigint NOT NULL, at bigint NOT NULL, mark bytea

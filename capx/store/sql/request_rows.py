@@ -10,7 +10,7 @@ from msgspec import structs
 
 from capx.crypto.base64url import b64u, unb64u
 from capx.store.events import REQUEST_STATES
-from capx.store.records import GrantRecord, IntentRecord, RequestCounts, RequestRecord, SignedAnswer
+from capx.store.records import AskedArguments, GrantRecord, IntentRecord, RequestCounts, RequestRecord, SignedAnswer
 from capx.store.row_marks import (
     MarkedRow,
     RowGuard,
@@ -159,6 +159,10 @@ class SqlRequestRows(SqlStatements):
         query = "SELECT position, body, mark FROM capx.answers WHERE task = ? ORDER BY position"
         return [self._sound_answer(task, *row) for row in self._rows(query, task)]
 
+    def asks(self, task: str) -> list[AskedArguments]:
+        query = "SELECT position, task, salt, args FROM capx.asks WHERE task = ? ORDER BY position"
+        return [AskedArguments(*row) for row in self._rows(query, task)]
+
     def _sound_answer(self, task: str, position: int, body: str, mark: bytes | None) -> SignedAnswer:
         """The answer of a row that has the mark of the authority, and is found by its own values."""
         if self._guard is not None:
@@ -238,6 +242,9 @@ class SqlRequestRows(SqlStatements):
         body = answer.text()
         mark = self._mark("answers", str(answer.position), body_fields(body))
         self._put("answers", (answer.position, answer.task, body, mark))
+
+    def keep_ask(self, asked: AskedArguments) -> None:
+        self._put("asks", structs.astuple(asked))
 
     def keep_grant(self, grant: GrantRecord) -> None:
         mark = self._mark("grants", b64u(grant.capability), grant_fields(grant))

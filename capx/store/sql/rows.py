@@ -51,6 +51,7 @@ _TAKEN_OVER = (
     "requests",
     "request_nodes",
     "answers",
+    "asks",
     "grants",
     "strengths",
     "deaths",
@@ -429,6 +430,8 @@ class SqlRows(SqlRequestRows, SqlTreeRows):
             self.open_task(task)
             for answer in reading.answers(task.id):
                 self.keep_answer(answer)
+            for asked in reading.asks(task.id):
+                self.keep_ask(asked)
         for intent in reading.intents():
             self.keep_intent(intent)
         # As they are: a row that somebody changed in the file must not get a right mark here.

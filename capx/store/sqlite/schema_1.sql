@@ -71,6 +71,9 @@ CREATE TABLE answers (
     position INTEGER PRIMARY KEY, task TEXT NOT NULL, body TEXT NOT NULL, mark BLOB
 ) STRICT;
 CREATE INDEX answers_of_task ON answers (task, position);
+-- What agents have asked for, by the position of the event that commits to it; never changed, and never forgotten.
+CREATE TABLE asks (position INTEGER PRIMARY KEY, task TEXT NOT NULL, salt BLOB NOT NULL, args TEXT NOT NULL) STRICT;
+CREATE INDEX asks_of_task ON asks (task, position);
 -- What was granted at run time, and because of which token: `strengths` has the ids of that token.
 CREATE TABLE grants (
     capability BLOB PRIMARY KEY, kid TEXT NOT NULL, issued INTEGER NOT NULL, at INTEGER NOT NULL, mark BLOB

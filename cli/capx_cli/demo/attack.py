@@ -12,12 +12,13 @@ from typing import Any, Final, NamedTuple, cast
 import httpx
 import msgspec
 
-from capx import Agent, AgentKey, Bundle, HttpRequest, Pending, SignedIntent
+from capx import Agent, AgentKey, Bundle, HttpRequest, Pending, SignedIntent, ToolCall
 from capx.agent import httpx_client
 from capx.authority.requests.verdict import Verdict
 from capx.crypto.base64url import b64u, unb64u
 from capx.intents.principal_key import PrincipalKey
 from capx.tokens import chain, wire
+from capx.tokens.grants import ASK
 from capx.tokens.lineage import AUTHORITY
 from capx.tokens.signed_blocks import sign_block
 from capx.verify.ask import Refused
@@ -25,7 +26,7 @@ from capx_caveats import Presented, encode_block
 from capx_cli.demo.data import ACCOUNT
 
 OWN_CLIENT: Final = "has its client ask for that"
-ASKS: Final[Mapping[str, Mapping[str, Any]]] = {
+ASKS: Final[Mapping[str, dict[str, Any]]] = {
     "asks for crm.export": {"audience": "crm", "action": "crm.export"},
     "asks for it, arguments pinned": {"audience": "crm", "action": "crm.export", "args": {}},
     "asks for crm.*": {"audience": "crm", "action": "crm.*"},
@@ -56,9 +57,12 @@ def tries(agent: Agent, authority: str, intent: SignedIntent, export: httpx.Resp
     The client of `Agent.http` has asked once already: it asks by itself when a service denies a call.
     """
     yield Try(OWN_CLIENT, *_own_ask(export))
-    with httpx_client.client({authority: AUTHORITY}, agent.bundle, trust_env=False) as client:
+    with httpx.Client(trust_env=False) as plain:
         for way, ask in ASKS.items():
-            yield Try(way, *_outcome(client.post(f"{authority}/agent/ask", json=ask)))
+            proof = agent.bundle.present(AUTHORITY, ToolCall(ASK, ask)).authorization
+            answer = plain.post(f"{authority}/agent/ask", json=ask, headers={"authorization": proof})
+            yield Try(way, *_outcome(answer))
+    with httpx_client.client({authority: AUTHORITY}, agent.bundle, trust_env=False) as client:
         own = _own_intent(intent)
         opened = client.post(f"{authority}/tasks", json={"intent": msgspec.json.decode(own.text())})
         yield Try(DOOR, *_outcome(opened))

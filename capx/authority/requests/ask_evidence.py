@@ -1,0 +1,55 @@
+"""What an ask leaves, so that a reader of the log can tell who asked: in its event, and in a row of its own.
+
+Laws:
+
+- The event has the chain that asked, the presentation that its holder's key has signed, and a commitment to the call
+  that asked. Nobody can make these for an agent whose key they do not have.
+- They are written in the transaction of the event: a grant without them counts for nothing in a task that is bound to a
+  key.
+- The arguments are not in the log. The store keeps them with their salt, for a proof.
+"""
+
+import os
+
+from msgspec import Struct
+
+from capx.authority.requests.inheritance import Asker
+from capx.crypto.base64url import b64u
+from capx.crypto.canonical_json import canonical
+from capx.store.events import CapabilityMinted, Fact
+from capx.store.protocols import Reading, Writing
+from capx.store.records import AskedArguments
+from capx.tokens.chain_text import block_text
+from capx.verify.ask import Ask
+from capx.verify.evidence import AskEvidence, args_commitment
+
+
+class LeftByAsk(Struct, frozen=True):
+    """What an ask leaves: the evidence for its event, and the arguments with their salt for the row beside it."""
+
+    evidence: AskEvidence
+    salt: bytes
+    args: str
+
+    def write(self, transaction: Writing, fact: Fact, task: str, *, at: int) -> None:
+        """Write the event of an ask, which has the evidence already, and keep its arguments."""
+        position = fact.write(transaction, at=at).position
+        transaction.keep_ask(AskedArguments(position, task, self.salt, self.args))
+
+
+def left_by(reading: Reading, asker: Asker, ask: Ask) -> LeftByAsk:
+    """What the ask of an agent that has just presented its token leaves."""
+    token = asker.token
+    minted = reading.minted(b64u(asker.ids[1]))
+    if token is None or minted is None:
+        raise RuntimeError("only a token that was minted here can ask")
+    known = minted.read(CapabilityMinted)
+    salt, args = os.urandom(32), canonical(ask.arguments())
+    evidence = AskEvidence(
+        after=known.digest or "",
+        args=args_commitment(salt, args),
+        # The ids are one for the identifier, and one for each block.
+        blocks=tuple(map(block_text, token.blocks[len(known.ids) - 1 :])),
+        presented=None if token.presented is None else block_text(token.presented),
+    )
+    return LeftByAsk(evidence, salt, args.decode())
