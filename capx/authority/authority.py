@@ -41,7 +41,7 @@ from capx.authority.opening import (
     open_by_hand,
     open_on_intent,
 )
-from capx.authority.proving import disclosed, signed_in_task
+from capx.authority.proving import disclosed, parts_of_task
 from capx.authority.requests import call_approvals, granting
 from capx.authority.requests.consent import apply_verdict
 from capx.authority.requests.inheritance import Asker, read_asker
@@ -71,7 +71,7 @@ from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, intent_digest
 from capx.ledger.archive import Archive
 from capx.policy.policy import MAX_TTL, NO_POLICY, Policy
-from capx.proof.document import Disclosed, SignedInTask
+from capx.proof.document import Disclosed, PartsOfTask
 from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
 from capx.store.check import check_store
@@ -215,10 +215,10 @@ class Authority(History):
         """Sign an extract of the log, for a proof (capx.proof); `message` has 32 bytes, the signature 64."""
         return self._keyring.log_signers()[0].sign(message)
 
-    def signed_parts(self, task: str) -> SignedInTask:
-        """What people have signed in a task, for a proof; UnknownTask if there is none."""
+    def proof_parts(self, task: str) -> PartsOfTask:
+        """What people have signed in a task, and agents asked for, for a proof; UnknownTask if there is none."""
         with self.store.read() as reading:
-            return signed_in_task(reading, task)
+            return parts_of_task(reading, task)
 
     def disclosure(self, decision: str, args: Mapping[str, Any], *, archive: Archive | None = None) -> Disclosed:
         """The arguments of a recorded decision with their salt, for a proof.

@@ -12,15 +12,15 @@ from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.ledger.archive import Archive, recorded_decision
-from capx.proof.document import AnsweredRequest, Disclosed, IntentPart, SignedInTask
+from capx.proof.document import AnsweredRequest, AskedPart, Disclosed, IntentPart, PartsOfTask
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED
 from capx.verify.evidence import args_commitment, salt_of
 from capx_caveats import InvalidCaveat
 
 
-def signed_in_task(reading: Reading, task_id: str) -> SignedInTask:
-    """What people have signed in a task; UnknownTask if there is none."""
+def parts_of_task(reading: Reading, task_id: str) -> PartsOfTask:
+    """What people have signed in a task, and what agents have asked for; UnknownTask if there is none."""
     task = known_task(reading, task_id)
     answers = reading.answers(task.id)
     # Each document once: several people sign the same one.
@@ -31,7 +31,8 @@ def signed_in_task(reading: Reading, task_id: str) -> SignedInTask:
         for one in answers
         if one.signature is not None
     ]
-    return SignedInTask(_intent(reading, task.intent), tuple(verdicts), tuple(approvals))
+    asked = [AskedPart(one.position, b64u(one.salt), msgspec.json.decode(one.args)) for one in reading.asks(task.id)]
+    return PartsOfTask(_intent(reading, task.intent), tuple(verdicts), tuple(approvals), tuple(asked))
 
 
 def _intent(reading: Reading, digest: str | None) -> IntentPart | None:

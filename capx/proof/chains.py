@@ -47,7 +47,14 @@ class ProvenChain(Struct, frozen=True, dict=True):
     def read(cls, text: ChainText) -> "ProvenChain":
         """Read a chain; BadChain if it is none."""
         try:
-            identifier, blocks = text.read()
+            return cls.of(*text.read())
+        except MalformedToken as error:
+            raise BadChain(str(error)) from None
+
+    @classmethod
+    def of(cls, identifier: bytes, blocks: tuple[Block, ...]) -> "ProvenChain":
+        """The chain with these bytes; BadChain if it is none."""
+        try:
             frame = wire.Frame(wire.Identifier.decode(identifier), identifier, blocks, bytes(32), b"")
             lineage = read_lineage(frame, blocks, DEFAULT, frozenset())
         except MalformedToken as error:
@@ -57,6 +64,13 @@ class ProvenChain(Struct, frozen=True, dict=True):
         checks = () if lineage.signed is None else lineage.signed.checks
         unsigned = tuple([refusal.sentence for refusal in map(refusal_of, checks) if refusal is not None])
         return cls(frame.identifier, blocks, digests(identifier, blocks), lineage, unsigned)
+
+    def extended(self, blocks: Iterable[BlockText]) -> "ProvenChain":
+        """The chain with these blocks behind its own; BadChain if it is none."""
+        try:
+            return self.of(self.identifier.encode(), (*self.blocks, *map(read_block, blocks)))
+        except MalformedToken as error:
+            raise BadChain(str(error)) from None
 
     @property
     def digest(self) -> bytes:

@@ -56,6 +56,7 @@ class DecisionReader:
         self._disclosed = _by_decision(proof.disclosed)
         self._used_disclosures: set[str] = set()
         self.contradictions: list[str] = []
+        self.gaps: list[str] = []
         self.unshown = 0
         """How many approvals came with calls, and what their signers were shown is not in the proof."""
 
@@ -77,6 +78,8 @@ class DecisionReader:
             for why in self._bare_faults(recorded):
                 self._tell(recorded, why)
         disclosed = self._disclosure(recorded, presentation)
+        if self._opened.holder is not None and recorded.is_allowed and presentation is None:
+            self.gaps.append(f"who made the call of {recorded.name}: somebody else's could stand there")
         return Decided(
             id=recorded.id,
             at=recorded.at,
@@ -141,8 +144,6 @@ class DecisionReader:
     def _bare_faults(self, recorded: Recorded) -> Iterator[str]:
         """What of an allowed call without a chain is not what the task was opened with."""
         opened = self._opened
-        if opened.holder is not None:
-            yield "was allowed, and shows no chain, although the task is bound to a key"
         for name in ("root", "tenant", "intent"):
             if getattr(recorded, name) != getattr(opened, name):
                 yield f"was allowed, and says another {name} than the task was opened with"

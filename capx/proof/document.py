@@ -4,7 +4,7 @@
      "sources":[{"of":T,"at":AT,"note":NOTE,"events":[{"position","at","kind","body","before","path"},…],"sig":SIG},…],
      "intent":{"document":{…},"signature":SIG} or {"document":{…},"attested":NAME},
      "requests":[{"shown":{…},"approver","yes","at","signature"},…], "approvals":[{…},…],
-     "disclosed":[{"decision","salt","args"},…]}
+     "asked":[{"position","salt","args"},…], "disclosed":[{"decision","salt","args"},…]}
 
 `body` is the very text that the log has, `before` the hash of the event before, and `path` the hashes from the event up
 to the root in the note. All hashes and signatures are base64url.
@@ -81,12 +81,21 @@ class AnsweredRequest(Struct, frozen=True, forbid_unknown_fields=True):
     signature: Signature
 
 
-class SignedInTask(Struct, frozen=True):
-    """The intent of a task, the answers to its requests, and what approvers of calls were shown."""
+class AskedPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """The arguments of a call that asked, and the salt of the commitment to them in the event at this position."""
+
+    position: Annotated[int, Meta(ge=1, le=SAFE_INTEGER)]
+    salt: Hash
+    args: dict[str, Any]
+
+
+class PartsOfTask(Struct, frozen=True):
+    """What is beside the log of a task: its intent, answers, what approvers of calls were shown, and asks."""
 
     intent: IntentPart | None
     requests: tuple[AnsweredRequest, ...]
     approvals: tuple[dict[str, Any], ...]
+    asked: tuple[AskedPart, ...] = ()
 
 
 class Disclosed(Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,6 +115,7 @@ class Proof(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     intent: IntentPart | None = None
     requests: tuple[AnsweredRequest, ...] = ()
     approvals: tuple[dict[str, Any], ...] = ()
+    asked: tuple[AskedPart, ...] = ()
     disclosed: tuple[Disclosed, ...] = ()
 
     @classmethod
@@ -117,7 +127,9 @@ class Proof(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         if proof.capx_proof != 1:
             raise InvalidRequest(f"this proof has version {proof.capx_proof!a:.20}, and this capx reads 1: upgrade it")
         try:
-            canonical(msgspec.to_builtins([proof.intent, proof.requests, proof.approvals, proof.disclosed]))
+            canonical(
+                msgspec.to_builtins([proof.intent, proof.requests, proof.approvals, proof.asked, proof.disclosed])
+            )
         except InvalidCaveat as error:
             raise InvalidRequest(f"this proof holds a value that JSON between systems cannot hold: {error}") from None
         return proof

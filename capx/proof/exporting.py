@@ -17,7 +17,7 @@ from capx.ledger.checkpoint import Checkpoint
 from capx.ledger.note import BadNote, Note
 from capx.ledger.stored_tree import StoredTree
 from capx.proof.approvals import documents_in, shown_in
-from capx.proof.document import LARGEST, Disclosed, Proof, SignedInTask, Source
+from capx.proof.document import LARGEST, Disclosed, PartsOfTask, Proof, Source
 from capx.proof.extract import extract_log, shown_event
 from capx.proof.receipts import LARGEST as LARGEST_RECEIPT
 from capx.proof.receipts import Receipt
@@ -39,8 +39,8 @@ class LogOwner(Protocol):
         """Sign an extract of the log (a message of 32 bytes) with a key that signs checkpoints: 64 bytes."""
         ...
 
-    def signed_parts(self, task: str) -> SignedInTask:
-        """What people have signed in a task; UnknownTask if there is none."""
+    def proof_parts(self, task: str) -> PartsOfTask:
+        """What people have signed in a task, and what agents have asked for; UnknownTask if there is none."""
         ...
 
     def disclosure(self, decision: str, args: Mapping[str, Any], *, archive: Archive | None = None) -> Disclosed:
@@ -63,19 +63,20 @@ def export(
     have the proof will read them. `archive` is needed if decisions of that time have left the store. UnknownTask if
     there is no such task.
     """
-    signed = owner.signed_parts(task)
+    beside = owner.proof_parts(task)
     record = owner.sign_checkpoint()
     at = int(time.time()) if now is None else now
     with owner.store.read() as reading:
         source = extract_log(reading, record, task, sign=owner.sign_extract, at=at, archive=archive)
     disclosed = tuple([owner.disclosure(id_, args, archive=archive) for id_, args in (disclose or {}).items()])
-    proof = merge(Proof(1, task, (source,), signed.intent, signed.requests, disclosed=disclosed), *parts)
+    own = Proof(1, task, (source,), beside.intent, beside.requests, asked=beside.asked, disclosed=disclosed)
+    proof = merge(own, *parts)
     recorded = list(_recorded(proof.sources))
     known = {one.id for one in recorded}
     if unknown := [one.decision for one in proof.disclosed if one.decision not in known]:
         raise InvalidRequest(f"the task has no decision {unknown[0]!a:.80}: capx find --task shows its decisions")
     shown = shown_in(recorded)
-    documents = [document for document in signed.approvals if not shown.isdisjoint(documents_in([document]))]
+    documents = [document for document in beside.approvals if not shown.isdisjoint(documents_in([document]))]
     proof = replace(proof, approvals=tuple(documents))
     if (size := len(proof.dump())) > LARGEST:
         raise InvalidRequest(f"this proof would have {size >> 20} MiB, and nobody reads more than {LARGEST >> 20}")
@@ -105,7 +106,7 @@ def merge(proof: Proof, *parts: Proof) -> Proof:
     for part in parts:
         if part.task != proof.task:
             raise InvalidRequest(f"this part is of task {part.task!a:.80}, and the proof of {proof.task!a:.80}")
-        if part.intent is not None or part.requests or part.approvals:
+        if part.intent is not None or part.requests or part.approvals or part.asked:
             raise InvalidRequest("this is a whole proof: only the parts of resources can be added to one")
         known = set(map(_origin, proof.sources))
         if again := known.intersection(map(_origin, part.sources)):

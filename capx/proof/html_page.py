@@ -40,6 +40,7 @@ dd{margin:0}
 .bad{border-left-color:var(--bad)}
 .banner{padding:.6rem .9rem;border:2px solid;border-radius:4px;font-weight:600}
 .consistent{color:var(--good)}
+.incomplete{color:#9a6700}
 .contradicted{color:var(--bad)}
 .claimed{border:1px dashed;border-radius:3px;padding:0 .3rem;font-size:.8em;opacity:.75}
 .tree ul{border-left:2px solid var(--line);padding-left:.8rem;margin-left:.3rem}
@@ -59,6 +60,7 @@ _POLICY: Final = (
 )
 _BANNERS: Final = {
     "contradicted": "Contradicted: parts of this proof cannot be true together",
+    "incomplete": "Incomplete: nothing contradicts, but something could hide behind what is missing",
     "consistent": "Consistent: nothing was altered since it was signed, and nothing contradicts",
 }
 _FIRST: Final = "first agent"
@@ -103,7 +105,8 @@ def _main(report: Report) -> Iterator[ET.Element]:
     yield _element("p", _BANNERS[report.result], class_=f"banner {report.result}")
     yield from _section("What does not fit", _list(report.contradictions), shown=bool(report.contradictions))
     yield from _section("Receipts", _list(report.receipts), shown=bool(report.receipts))
-    yield from _section("What is missing", _list(report.missing), shown=bool(report.missing))
+    yield from _section("What is missing, and what could hide behind it", _list(report.gaps), shown=bool(report.gaps))
+    yield from _section("What would show more", _list(report.missing), shown=bool(report.missing))
     yield from _section("The task", _facts(_task(report)))
     yield from _section("Whose intent", _intent(report))
     yield from _section("Who acted", _graph(report.nodes))

@@ -118,8 +118,8 @@ class Answers:
         """Return the answers in the log; ProofBroken for one in the proof that the log does not have."""
         for event in events:
             if event.kind == RequestMade.kind:
-                request = event.read(RequestMade).request
-                self._rounds.setdefault(request, []).append(_Round(event.position, event.at))
+                made = event.read(RequestMade)
+                self._rounds.setdefault(made.request, []).append(_Round(event.position, event.at, made.round))
             if event.kind in _ANSWERS:
                 yield self._answer(event, event.read(RequestAnswered))
         if self._unused:
@@ -131,7 +131,7 @@ class Answers:
         shown = None
         if part is None:
             who = f"{said.approver!a:.130} to request {said.request}"
-            self._findings.missing.append(f"what {who} has signed: the log has only that it was a {_word(yes)}")
+            self._findings.gaps.append(f"what {who} has signed: the log has only that it was a {_word(yes)}")
             answer = Answered(said.request, said.approver, yes, event.at, is_signed=False)
         else:
             shown = self._signed(part, said, yes)
@@ -181,7 +181,10 @@ class Answers:
         last = rounds[max(bisect_left(rounds, event.position, key=_asked) - 1, 0)]
         if last.agreed is None or last.agreed > event.position:
             yield f"was asked of people in request {minted.request}, and nobody had agreed"
-        elif (shown := last.shown) is not None and (chain.blocks[0], chain.identifier.audience) != (
+            return
+        if minted.round != last.number:
+            yield f"is of another round of request {minted.request} than people had agreed to"
+        if (shown := last.shown) is not None and (chain.blocks[0], chain.identifier.audience) != (
             shown.block.encode(),
             shown.audience,
         ):
@@ -189,10 +192,11 @@ class Answers:
 
 
 class _Round(Struct):
-    """One asking of people: its position and time, the position of the yes to it, and what the person was shown."""
+    """One asking of people: its position, time and round, the position of the yes to it, and what was shown."""
 
     asked: int
     at: int
+    number: int
     agreed: int | None = None
     shown: "_Shown | None" = None
 

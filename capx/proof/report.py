@@ -21,13 +21,14 @@ NOT_SHOWN: Final = (
 class Findings(Struct):
     """What a reading has found so far, in sentences.
 
-    `signed` is what signatures show, `words` whose word the rest is, `missing` what would show more, `contradictions`
-    what cannot be true together.
+    `signed` is what signatures show, `words` whose word the rest is, `missing` what would show more, `gaps` what is
+    missing and could hide something, `contradictions` what cannot be true together.
     """
 
     signed: list[str] = field(default_factory=list[str])
     words: list[str] = field(default_factory=list[str])
     missing: list[str] = field(default_factory=list[str])
+    gaps: list[str] = field(default_factory=list[str])
     contradictions: list[str] = field(default_factory=list[str])
 
 
@@ -174,8 +175,9 @@ class ProvenEnd(Struct, frozen=True):
 class Report(Struct, frozen=True):
     """What a proof shows. `signed` and `words` say in sentences what signatures show, and what is somebody's word.
 
-    `missing` says what is not in the proof and would show more. `contradictions` are sentences, too: if there is one,
-    somebody has not told the truth, or a part is missing. `receipts` says of each receipt whether it fits.
+    `missing` says what is not in the proof and would show more. `gaps` says what is missing, and what could hide behind
+    it: with one of them, the proof is incomplete, and accuses nobody. `contradictions` are sentences, too: if there is
+    one, somebody has not told the truth. `receipts` says of each receipt whether it fits.
     """
 
     task: str
@@ -197,14 +199,17 @@ class Report(Struct, frozen=True):
     signed: tuple[str, ...]
     words: tuple[str, ...]
     missing: tuple[str, ...]
+    gaps: tuple[str, ...]
     receipts: tuple[str, ...]
     contradictions: tuple[str, ...]
     not_shown: tuple[str, ...] = NOT_SHOWN
 
     @property
-    def result(self) -> Literal["consistent", "contradicted"]:
-        """Whether something in it contradicts; a proof that was altered has no report."""
-        return "contradicted" if self.contradictions else "consistent"
+    def result(self) -> Literal["consistent", "incomplete", "contradicted"]:
+        """Whether all fits together and nothing could hide; a proof that was altered has no report."""
+        if self.contradictions:
+            return "contradicted"
+        return "incomplete" if self.gaps else "consistent"
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON values; sources without their events."""

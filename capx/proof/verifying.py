@@ -16,6 +16,7 @@ from typing import Final
 
 from capx.crypto.base64url import b64u
 from capx.errors import BrokenLog
+from capx.proof.asks import AskReader
 from capx.proof.calls import overspent
 from capx.proof.chains import Chains
 from capx.proof.conflicts import in_one_log, log_conflicts, mint_faults, misdated, presented_twice
@@ -97,6 +98,7 @@ class _Reading:
             )
         answers = Answers(opened, self._proof.requests, self._trust, findings, self._clock_tolerance)
         answered = tuple(answers.read(events))
+        AskReader(opened, chains, self._proof.asked, findings, self._clock_tolerance).read(events)
         granted = tuple(self._granted(opened, chains, answers))
         reader = DecisionReader(self._proof, chains, self._trust, opened, self._clock_tolerance)
         decisions = tuple([reader.read(one) for one in logged])
@@ -107,7 +109,7 @@ class _Reading:
             *self._conflicts(opened_event, logged, chains),
         ]
         self._say(opened, decisions, granted, unreadable=unreadable, unshown=reader.unshown)
-        findings.missing += in_one_log(logged, self._sources)
+        findings.gaps += [*reader.gaps, *in_one_log(logged, self._sources)]
         said = [said_of(one, self._sources, self._proof.task, opened_event.position) for one in kept]
         findings.contradictions += [one.contradiction for one in said if one.contradiction is not None]
         return Report(
@@ -130,6 +132,7 @@ class _Reading:
             signed=tuple(findings.signed),
             words=tuple(findings.words),
             missing=tuple(findings.missing),
+            gaps=tuple(findings.gaps),
             receipts=tuple([one.sentence for one in said]),
             contradictions=tuple(dict.fromkeys(findings.contradictions)),
         )

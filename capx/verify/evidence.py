@@ -71,10 +71,12 @@ class AskEvidence(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     """An ask: whose chain asked, the presentation that its holder's key has signed, and a commitment to what it asked.
 
     `after` is d of the last block that the authority minted, and `blocks` are those that agents have added since.
+    `names` are the names of those arguments of the ask that count, if the policy lists them.
     """
 
     after: str
     args: str
+    names: tuple[str, ...] | None = None
     blocks: tuple[BlockText, ...] = ()
     presented: BlockText | None = None
 

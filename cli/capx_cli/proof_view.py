@@ -47,7 +47,8 @@ def say_findings(report: "Report") -> None:
         ("Signed", report.signed),
         ("Somebody's word", report.words),
         ("Not shown", report.not_shown),
-        ("Missing", report.missing),
+        ("Would show more", report.missing),
+        ("Missing, and something could hide behind it", report.gaps),
         ("Receipts", report.receipts),
     ):
         if lines:
@@ -58,15 +59,19 @@ def say_findings(report: "Report") -> None:
 
 
 def say_contradictions(report: "Report") -> None:
-    """Show what does not fit, or that all fits."""
+    """Show what does not fit, what could hide, or that all fits."""
     for line in report.contradictions:
         screen.say(f"CONTRADICTION: {line}", screen.BAD)
     if report.contradictions:
         count = len(report.contradictions)
         screen.say(f"task {report.task}: contradicted, {count} contradiction{'s' * (count > 1)}", screen.LOUD)
         return
-    lacks = f"; {len(report.missing)} missing" if report.missing else ""
-    screen.say(f"task {report.task}: consistent, unaltered since it was signed{lacks}", screen.GOOD)
+    if report.gaps:
+        count = len(report.gaps)
+        missing = f"{count} part{'s' * (count > 1)} missing"
+        screen.say(f"task {report.task}: incomplete, {missing}; nothing contradicts", "bold yellow")
+        return
+    screen.say(f"task {report.task}: consistent, unaltered since it was signed", screen.GOOD)
 
 
 def say_story(report: "Report") -> None:

@@ -526,7 +526,7 @@ def test_nonsense_of_one_resource_breaks_no_proof(lab: ProofLab) -> None:
     lab.authority.flush()
     honest = [event.facts() for event in lab.authority.log() if event.kind == "decision"]
     used = next(one["approvals"][0] for one in honest if "approvals" in one)
-    shown = next(iter(lab.authority.signed_parts(task.id).approvals))
+    shown = next(iter(lab.authority.proof_parts(task.id).approvals))
     common = {"task": task.id, "audience": "slides", "outcome": "denied", "at": NOW}
     hostile: list[bytes] = [
         msgspec.json.encode(common | {"id": decided.id}),

@@ -75,7 +75,7 @@ def test_a_retry_takes_no_consent_away(lab: GrantingLab) -> None:
     task = lab.open()
     request, granted = consented(lab, task.bundle)
     assert lab.codes(granted, PAY, ARGS) == ()
-    before = lab.authority.signed_parts(task.id)
+    before = lab.authority.proof_parts(task.id).requests
     assert lab.pending(task.bundle, PAY, ARGS).request == request
     assert lab.authority.request(request).approver is None, "the request waits for its second round"
     (answer,) = lab.authority.answers(task.id)
@@ -91,8 +91,8 @@ def test_a_retry_takes_no_consent_away(lab: GrantingLab) -> None:
         at=int(lab.clock.now),
         given=ids(granted),
     )
-    assert lab.authority.signed_parts(task.id) == before
-    assert len(before.requests) == 1
+    assert lab.authority.proof_parts(task.id).requests == before
+    assert len(before) == 1
 
 
 def test_each_round_keeps_who_answered_it(lab: GrantingLab) -> None:
@@ -110,7 +110,7 @@ def test_each_round_keeps_who_answered_it(lab: GrantingLab) -> None:
         ("bob", False, 3, ()),
     ]
     assert [one.split(" granted")[0] for one in told_before] == ["bob", "cara"]
-    signed = lab.authority.signed_parts(task.id).requests
+    signed = lab.authority.proof_parts(task.id).requests
     assert [(one.approver, one.yes) for one in signed] == [("bob", True), ("cara", True), ("bob", False)]
 
 
@@ -150,10 +150,10 @@ def test_each_signature_below_an_approval_stays(lab: GrantingLab) -> None:
     waits = lab.authority.ask(bundle, "crm.read", args=ARGS, demand=next(iter(bundle)).demands[0].decode())
     assert isinstance(waits, Pending), "the approval has ended, and its next round waits"
     assert lab.authority.answers(task.id) == [one, two]
-    assert len(lab.authority.signed_parts(task.id).approvals) == 1, "both have signed one document"
+    assert len(lab.authority.proof_parts(task.id).approvals) == 1, "both have signed one document"
     approved(lab, bundle, BOB, CARA)
     assert [answer.round for answer in lab.authority.answers(task.id)] == [1, 1, 2, 2]
-    assert len(lab.authority.signed_parts(task.id).approvals) == 2
+    assert len(lab.authority.proof_parts(task.id).approvals) == 2
 
 
 def approved(lab: GrantingLab, bundle: Bundle, *people: Any) -> str:
@@ -184,7 +184,7 @@ def test_what_was_signed_outlives_the_request(lab: GrantingLab) -> None:
     assert lab.authority.prune().requests == 1
     assert lab.authority.requests(task=task.id) == []
     assert told(lab, task.id) == [("bob", True, 1, ids(granted))]
-    (signed,) = lab.authority.signed_parts(task.id).requests
+    (signed,) = lab.authority.proof_parts(task.id).requests
     assert signed.approver == "bob"
     lab.authority.check()
 
@@ -195,14 +195,14 @@ def test_what_was_signed_is_in_a_backup_and_restored(place: str, lab: GrantingLa
     _, granted = consented(lab, task.bundle)
     assert lab.codes(granted, PAY, ARGS) == ()
     lab.pending(task.bundle, PAY, ARGS)
-    before = lab.authority.answers(task.id), lab.authority.signed_parts(task.id)
+    before = lab.authority.answers(task.id), lab.authority.proof_parts(task.id)
     saved = tmp_path / "saved.db"
     backup(lab.authority.store, saved)
     lab.authority.close()
     restore(saved, place, keep=tmp_path / "kept.db")
     later = opened(place)
     with later.authority:
-        assert (later.authority.answers(task.id), later.authority.signed_parts(task.id)) == before
+        assert (later.authority.answers(task.id), later.authority.proof_parts(task.id)) == before
         later.authority.check()
 
 

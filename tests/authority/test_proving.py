@@ -18,15 +18,15 @@ def lab(tmp_path: Path) -> Iterator[ProofLab]:
 
 def test_what_people_signed_is_there(lab: ProofLab) -> None:
     task, planner = lab.started()
-    signed = lab.authority.signed_parts(task.id)
+    signed = lab.authority.proof_parts(task.id)
     assert signed.intent is not None
     assert signed.intent.document["principal"] == "ana"
     assert (signed.requests, signed.approvals) == ((), ())
     lab.decide(lab.pending(planner, "billing.refund", {"amount": 40}).request)
-    (answer,) = lab.authority.signed_parts(task.id).requests
+    (answer,) = lab.authority.proof_parts(task.id).requests
     assert (answer.approver, answer.yes) == ("bob", True)
     with pytest.raises(UnknownTask):
-        lab.authority.signed_parts("A" * 22)
+        lab.authority.proof_parts("A" * 22)
 
 
 def test_a_disclosure_is_of_what_was_decided(lab: ProofLab) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from capx.authority.authority import Authority
+from capx.crypto.agent_key import AgentKey
 from capx.ledger.ledger_file import LedgerFile
 from capx.ledger.note_keys import LedgerKey
 from capx.resource.recorder import StoreRecorder
@@ -42,7 +43,7 @@ def proven(home: Shell, tmp_path: Path) -> Proven:
 
 def test_a_proof_is_verified_elsewhere(proven: Proven) -> None:
     said = proven.verify()
-    assert f"task {proven.task}: consistent, unaltered since it was signed; 2 missing" in said.out
+    assert f"task {proven.task}: consistent, unaltered since it was signed" in said.out
     assert "nobody's intent is behind it" in said.out
     facts = proven.verify("--json").json
     assert facts["result"] == "consistent"
@@ -72,10 +73,29 @@ def test_a_trust_file_that_is_none_is_refused(proven: Proven) -> None:
     assert "cannot read the trust file" in proven.verify(code=3).err
 
 
-def test_what_is_missing_counts_only_if_wanted(proven: Proven) -> None:
-    assert "Missing:\n  an intent: an operator opened the task by hand" in proven.verify().out
-    proven.verify("--strict", code=1)
-    proven.elsewhere("proof", "show", str(proven.file), "--trust", str(proven.trust), "--strict", code=1)
+def test_what_would_show_more_is_listed_and_is_no_error(proven: Proven) -> None:
+    assert "Would show more:\n  an intent: an operator opened the task by hand" in proven.verify().out
+
+
+def test_what_could_hide_has_an_exit_code_of_its_own(home: Shell, tmp_path: Path) -> None:
+    key = AgentKey.generate("agent")
+    with Authority.open_home(home.home) as authority:
+        task = authority.open(allow=["crm.read"], agent_key=key.public)
+        call = ToolCall("crm.read", {"id": 7})
+        verifier = authority.verifier("crm", evidence=False)
+        bundle = task.bundle.with_key(key)
+        assert verifier.decide(bundle.present("crm", call).text, call, Call("crm.read", {"id": 7})).allowed
+    proven = Proven(home, tmp_path)
+    home("proof", "export", task.id, "--out", str(proven.file))
+    said = proven.verify(code=4)
+    assert "somebody else's could stand there" in said.out
+    assert said.out.endswith(f"task {task.id}: incomplete, 1 part missing; nothing contradicts\n")
+    assert proven.verify("--json", code=4).json["result"] == "incomplete"
+    page = tmp_path / "page.html"
+    shown = ("proof", "show", str(proven.file), "--trust", str(proven.trust))
+    assert "somebody else's could stand there" in proven.elsewhere(*shown, code=4).out
+    proven.elsewhere(*shown, "--html", str(page), code=4)
+    assert "Incomplete: nothing contradicts" in page.read_text()
 
 
 def test_an_older_proof_is_not_replaced_by_mistake(proven: Proven) -> None:

@@ -30,7 +30,8 @@ def test_an_answer_is_shown_with_what_was_asked(told: Told) -> None:
 def test_an_answer_that_is_left_out_is_the_word_of_the_log(told: Told) -> None:
     report = read(replace(told.proof, requests=()), told.trust)
     assert [one.is_signed for one in report.answers] == [False]
-    assert any("what 'bob' to request" in one for one in report.missing)
+    assert any("what 'bob' to request" in one for one in report.gaps)
+    assert report.result == "incomplete"
 
 
 def test_a_no_is_in_the_proof_as_a_yes_is(lab: ProofLab) -> None:

@@ -37,8 +37,11 @@ class LeftByAsk(Struct, frozen=True):
         transaction.keep_ask(AskedArguments(position, task, self.salt, self.args))
 
 
-def left_by(reading: Reading, asker: Asker, ask: Ask) -> LeftByAsk:
-    """What the ask of an agent that has just presented its token leaves."""
+def left_by(reading: Reading, asker: Asker, ask: Ask, names: tuple[str, ...] | None = None) -> LeftByAsk:
+    """What the ask of an agent that has just presented its token leaves.
+
+    `names` are those of its arguments that count, if the policy lists them.
+    """
     token = asker.token
     minted = reading.minted(b64u(asker.ids[1]))
     if token is None or minted is None:
@@ -48,6 +51,7 @@ def left_by(reading: Reading, asker: Asker, ask: Ask) -> LeftByAsk:
     evidence = AskEvidence(
         after=known.digest or "",
         args=args_commitment(salt, args),
+        names=names,
         # The ids are one for the identifier, and one for each block.
         blocks=tuple(map(block_text, token.blocks[len(known.ids) - 1 :])),
         presented=None if token.presented is None else block_text(token.presented),

@@ -134,7 +134,7 @@ def answer(
     transaction.count_request(made)
     if not offered.needs_consent:
         return _mint(transaction, keyring, asker, made, offered, ask=ask, policy=policy, now=now)
-    keep_waiting(transaction, policy, asker, ask, made)
+    keep_waiting(transaction, policy, asker, ask, made, names=offered.names)
     return pending_answer(ask, made)
 
 
@@ -248,9 +248,20 @@ def _request(policy: Policy, asker: Asker, offered: Offered, earlier: tuple[str,
     )
 
 
-def keep_waiting(transaction: Writing, policy: Policy, asker: Asker, ask: Ask, made: RequestRecord) -> None:
-    """Keep a request that waits for people, and write it to the log with the evidence of who asked."""
-    left = left_by(transaction, asker, ask)
+def keep_waiting(
+    transaction: Writing,
+    policy: Policy,
+    asker: Asker,
+    ask: Ask,
+    made: RequestRecord,
+    *,
+    names: tuple[str, ...] | None = None,
+) -> None:
+    """Keep a request that waits for people, and write it to the log with the evidence of who asked.
+
+    `names` are those of the arguments that count, if the policy lists them.
+    """
+    left = left_by(transaction, asker, ask, names)
     event = RequestMade(
         request=made.id,
         task=made.task,
@@ -281,7 +292,7 @@ def _mint(
     policy: Policy,
     now: int,
 ) -> Granted:
-    left = left_by(transaction, asker, ask)
+    left = left_by(transaction, asker, ask, offered.names)
     key, nonce = keyring.active, b64u(os.urandom(16))
     audience_key = key.audience_key(request.audience)
     demand = None if offered.approval is None else _drawn(audience_key, offered.approval)

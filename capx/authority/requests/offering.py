@@ -96,16 +96,17 @@ def ask_refusal(code: str, why: str = "") -> Refusal:
 class Offered(Struct, frozen=True):
     """The rule and the offer that decide, the intent of the task, and the block of the grant as JSON text.
 
-    `ask` has the arguments to which the grant is pinned: by these the request is known. `all_args` are all arguments of
-    the ask (canonical JSON), if the policy lists those to pin. `round` counts the grants of the request, from 1 on: the
-    next one begins when the uses of the last are used up. `request` is the request as the store has it, if the ask was
-    made before. The offer holds `until` this time (Unix seconds), if nothing else changes. `approval` says whose
-    approval each call will need, if the policy demands one; `carried` are the cids of the demands that the token of the
-    asker has.
+    `ask` has the arguments to which the grant is pinned: by these the request is known. If the policy lists those to
+    pin, `names` are their names, and `all_args` all arguments of the ask (canonical JSON). `round` counts the grants of
+    the request, from 1 on: the next one begins when the uses of the last are used up. `request` is the request as the
+    store has it, if the ask was made before. The offer holds `until` this time (Unix seconds), if nothing else changes.
+    `approval` says whose approval each call will need, if the policy demands one; `carried` are the cids of the demands
+    that the token of the asker has.
     """
 
     match: Match
     ask: Ask
+    names: tuple[str, ...] | None
     all_args: str | None
     intent: Intent
     round: int
@@ -151,6 +152,7 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     return Offered(
         match=match,
         ask=pinned,
+        names=names,
         all_args=all_args,
         intent=intent,
         round=round_,

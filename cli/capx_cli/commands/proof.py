@@ -11,13 +11,14 @@ import click
 
 from capx_cli import completion, phrases, proof_view, screen, target
 from capx_cli.arguments import Command, out_option, repeatable, with_options
-from capx_cli.failure import DENIED, DONE, Unusable, contents
+from capx_cli.failure import DENIED, DONE, INCOMPLETE, Unusable, contents
 from capx_cli.view import json_option
 
 if TYPE_CHECKING:
     from capx.proof import Proof, Receipt, Report, Trust
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_CODES = {"consistent": DONE, "incomplete": INCOMPLETE, "contradicted": DENIED}
 _RECEIPT = b"c2sp.org/tlog-proof@v1\n"
 
 
@@ -180,7 +181,6 @@ def _verify_options(command: Command) -> Command:
             metavar="SECONDS",
             help="By how much clocks may differ. Default: 30.",
         ),
-        click.option("--strict", is_flag=True, help="Exit with 1 also if something is missing, such as a signature."),
         json_option,
     )
 
@@ -188,14 +188,12 @@ def _verify_options(command: Command) -> Command:
 @proof.command(short_help="Verify a proof, or a receipt, with public keys alone.")
 @click.argument("file", type=_FILE)
 @_verify_options
-def verify(
-    *, file: Path, trust_file: Path, receipts: tuple[Path, ...], strict: bool, as_json: bool, **tolerances: int
-) -> int:
+def verify(*, file: Path, trust_file: Path, receipts: tuple[Path, ...], as_json: bool, **tolerances: int) -> int:
     """Verify the proof in FILE, or a receipt of capx why --receipt, and say what is signed and what is somebody's word.
 
     It reads no store, no secret and no network. Exits with 1 if the proof was altered, or contradicts itself or a
-    receipt that somebody has kept; with 3 if a file cannot be read. What is missing is listed, and is no error: with
-    --strict it is, and the exit code is 1.
+    receipt that somebody has kept; with 4 if it is incomplete: nothing contradicts, but something could hide behind
+    what is missing; with 3 if a file cannot be read.
 
     Example: capx proof verify qbr.proof --trust trust.keys
     """
@@ -216,7 +214,7 @@ def verify(
         screen.as_json(report.as_json())
     else:
         proof_view.say_findings(report)
-    return DENIED if report.contradictions or (strict and report.missing) else DONE
+    return _CODES[report.result]
 
 
 @proof.command(short_help="Show everything that a proof shows, as text or as one HTML page.")
@@ -229,7 +227,6 @@ def show(
     file: Path,
     trust_file: Path,
     receipts: tuple[Path, ...],
-    strict: bool,
     as_json: bool,
     html: Path | None,
     replace: bool,
@@ -259,7 +256,7 @@ def show(
     else:
         screen.say(f"wrote {html}", screen.GOOD)
         proof_view.say_contradictions(report)
-    return DENIED if report.contradictions or (strict and report.missing) else DONE
+    return _CODES[report.result]
 
 
 def _report(file: Path, trusted: "Trust", receipts: Sequence[Path], tolerances: dict[str, int]) -> "Report":
