@@ -94,8 +94,10 @@ curl --silent http://127.0.0.1:8000/readyz; echo
 curl --silent http://127.0.0.1:8000/metrics | grep '# TYPE'
 curl --silent http://127.0.0.1:8000/feed | sed 's/ [^ ]*$//'; echo
 capx call http://127.0.0.1:8000/agent/status --audience authority --token-file task.token
-capx call http://127.0.0.1:8000/agent/ask --audience authority --token-file task.token --data '{"audience": "billing", "action": "billing.refund", "args": {"amount": 30}}'
-capx call http://127.0.0.1:8000/agent/ask --audience authority --token-file task.token --data '{"audience": "hr", "action": "hr.read"}'
+capx present --action grant.request --audience authority --arg audience=billing --arg action=billing.refund --arg 'args:={"amount": 30}' --token-file task.token > asked.txt
+curl --silent http://127.0.0.1:8000/agent/ask --header "Authorization: Capx $(cat asked.txt)" --json '{"audience": "billing", "action": "billing.refund", "args": {"amount": 30}}'; echo
+capx present --action grant.request --audience authority --arg audience=hr --arg action=hr.read --token-file task.token > asked.txt
+curl --silent http://127.0.0.1:8000/agent/ask --header "Authorization: Capx $(cat asked.txt)" --json '{"audience": "hr", "action": "hr.read"}'; echo
 capx call http://127.0.0.1:8000/agent/revoke --audience authority --token-file sub.token --data '{}'
 capx task list --json
 capx task show last --json

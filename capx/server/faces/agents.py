@@ -61,14 +61,14 @@ class Own(Struct, frozen=True):
 
 @operation("POST", "/agent/ask", action=ASK, answers=Answered)
 def agent_ask(authority: Authority, own: Own, asked: AskMore) -> asks.AnsweredAsk:
-    """Ask for more. With `Prefer: wait=SECONDS`, the answer waits for a person, for at most 25 s."""
+    """Ask for more, presented as the tool call `grant.request`. `Prefer: wait=SECONDS` waits up to 25 s for a person."""
     ask = asked.ask()
     return asks.answer(authority, read_asker(own.authentic, ask), ask)
 
 
 @operation("POST", "/agent/approval", action=ASK_APPROVAL, answers=Answered)
 def agent_approval(authority: Authority, own: Own, asked: AskApproval) -> asks.AnsweredAsk:
-    """Ask people to approve one call. With `Prefer: wait=SECONDS`, the answer waits for them, for at most 25 s."""
+    """Ask people to approve one call, presented as the tool call `approval.request`. `Prefer: wait=SECONDS` waits."""
     ask = asked.ask()
     return asks.answer(authority, read_asker(own.authentic, ask), ask)
 
