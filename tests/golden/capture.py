@@ -40,6 +40,7 @@ TIMES = (
 )
 EVENT_HASH = re.compile(r'("hash": ?)"[\w-]{43}"')
 NONCES = re.compile(r'("nonces": ?\[)"[^\]]*')
+CALL_NONCE = re.compile(r'(\["call","tool","[^"]+",\w+,")[\w-]{16}'.replace('"', r'\\*"'))
 HOP_NONCE = re.compile(r'(\["hop","[\w-]+",")[\w-]{11}'.replace('"', r'\\*"'))
 POSITIONS = (
     (re.compile(r'(\\?"(?:position|reached|end)\\?": ?)\d+'), r"\1POSITION"),
@@ -166,7 +167,7 @@ def _script(session: str) -> str:
 
 def masked(text: str) -> str:
     """A text without what differs from run to run."""
-    text = HOP_NONCE.sub(r"\1NONCE", text)
+    text = CALL_NONCE.sub(r"\1NONCE", HOP_NONCE.sub(r"\1NONCE", text))
     text = NONCES.sub(r'\1"NONCES"', EVENT_HASH.sub(r'\1"HASH"', text))
     for label, pattern in MASKS:
         seen = dict.fromkeys(pattern.findall(text))
