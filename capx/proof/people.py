@@ -36,14 +36,15 @@ def intent_of(opened: TaskOpened, part: IntentPart | None, trust: Trust, finding
         findings.missing.append("an intent: an operator opened the task by hand")
         return None
     if part is None:
-        raise ProofBroken("the intent that the task was opened on is missing")
+        findings.gaps.append("the intent that the task was opened on: another one could stand behind its digest")
+        return None
     if (part.signature is None) == (part.attested is None):
         raise ProofBroken("an intent has either a signature or the name of who attested it")
     try:
         intent = parse_intent(canonical(part.document))
     except (InvalidRequest, InvalidCaveat) as error:
         raise ProofBroken(f"the document of the intent is none: {error}") from None
-    if intent.digest != opened.intent or intent.principal != opened.principal:
+    if intent.digest != opened.intent:
         raise ProofBroken("the document of the intent is not the one that the task was opened on")
     if part.attested != opened.attested:
         raise ProofBroken(
@@ -74,7 +75,7 @@ def intent_of(opened: TaskOpened, part: IntentPart | None, trust: Trust, finding
 
 def intent_faults(intent: ProvenIntent, opened: TaskOpened, *, at: int, origin: str, tolerance: int) -> Iterator[str]:
     """Say what of a task that was opened at `at` (Unix seconds) is not what its intent says."""
-    for name in ("tenant", "purpose", "agent"):
+    for name in ("principal", "tenant", "purpose", "agent"):
         if getattr(intent, name) != getattr(opened, name):
             yield f"the task was opened for another {name} than its intent says"
     if intent.agent_key is not None and intent.agent_key != opened.holder:
@@ -129,6 +130,10 @@ class Answers:
         yes = event.kind == RequestApproved.kind
         part = self._unused.pop((said.approver, said.signature), None)
         shown = None
+        if said.request not in self._rounds:
+            self._findings.contradictions.append(
+                f"{said.approver!a:.130} has answered request {said.request}, which nobody had made"
+            )
         if part is None:
             who = f"{said.approver!a:.130} to request {said.request}"
             self._findings.gaps.append(f"what {who} has signed: the log has only that it was a {_word(yes)}")

@@ -1,6 +1,10 @@
 """The decisions in the logs of a proof, each with all logs that have it.
 
-Law: the copy of the authority comes first, and only the first copy is read. Copies that differ contradict each other.
+Laws:
+
+- The copy of the authority comes first, and only the first copy is read. Copies that differ contradict each other.
+- A decision that a resource has reported and nobody can read contradicts that resource, and takes nothing from what
+  others show. One that the owner of a log has written breaks the proof.
 """
 
 from collections import defaultdict
@@ -9,9 +13,11 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct
 
+from capx.proof.document import ProofBroken
 from capx.proof.sources import CheckedSource
 from capx.store.log import Event
 from capx.tokens.chain_text import BlockText, ChainText
+from capx.tokens.lineage import AUTHORITY
 from capx.verify.evidence import ApprovalText
 
 DECISION: Final = "decision"
@@ -69,20 +75,44 @@ class LoggedDecision(Struct, frozen=True):
     logs: tuple[InLog, ...]
 
 
-def decisions_in(sources: Sequence[CheckedSource]) -> tuple[list[LoggedDecision], int]:
-    """The decisions that can be read, in the order of their logs, and how many cannot be read."""
+class _Named(Struct):
+    audience: Any = None
+
+
+class Unreadable(Struct, frozen=True):
+    """A decision that cannot be read, in the authority's log: the audience that reported it, if it names one."""
+
+    position: int
+    audience: str | None
+
+
+def decisions_in(sources: Sequence[CheckedSource]) -> tuple[list[LoggedDecision], list[Unreadable]]:
+    """The decisions that can be read, in the order of their logs, and those that cannot be read.
+
+    ProofBroken if the owner of a log has written one there that cannot be read.
+    """
     logs: defaultdict[tuple[str, str], list[InLog]] = defaultdict(list)
     read: dict[tuple[str, str], Recorded] = {}
-    unreadable = 0
+    unreadable: list[Unreadable] = []
     for source in sources:
         for event in source.events:
             if event.kind != DECISION:
                 continue
             recorded = event.read_if(Recorded)
             if recorded is None:
-                unreadable += 1
+                unreadable.append(_unreadable(event, source))
                 continue
             name = recorded.audience, recorded.id
             read.setdefault(name, recorded)
             logs[name].append(InLog(source.origin, source.is_authority, event))
     return [LoggedDecision(read[name], tuple(found)) for name, found in logs.items()], unreadable
+
+
+def _unreadable(event: Event, source: CheckedSource) -> Unreadable:
+    named = event.read_if(_Named)
+    audience = named.audience if named is not None and isinstance(named.audience, str) else None
+    if not source.is_authority or audience == AUTHORITY:
+        raise ProofBroken(
+            f"the decision of event {event.position} of {source.origin} cannot be read: its owner wrote it"
+        )
+    return Unreadable(event.position, audience)

@@ -10,6 +10,7 @@ Laws:
 - Nothing here reads a store, a secret or the network.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,7 @@ from capx.proof.extent import belongs
 from capx.proof.nodes import nodes_in
 from capx.proof.people import Answers, intent_faults, intent_of
 from capx.proof.receipts import CheckedReceipt, Receipt, check_receipt, said_of
-from capx.proof.recorded import LoggedDecision, decisions_in
+from capx.proof.recorded import LoggedDecision, Unreadable, decisions_in
 from capx.proof.report import Decided, Findings, Granted, RefusedAsk, Report
 from capx.proof.sources import CheckedSource, check_sources
 from capx.proof.trust import Trust
@@ -107,8 +108,9 @@ class _Reading:
             *chains.faults,
             *reader.contradictions,
             *self._conflicts(opened_event, logged, chains),
+            *_unread(unreadable),
         ]
-        self._say(opened, decisions, granted, unreadable=unreadable, unshown=reader.unshown)
+        self._say(opened, decisions, granted, unshown=reader.unshown)
         findings.gaps += [*reader.gaps, *in_one_log(logged, self._sources)]
         said = [said_of(one, self._sources, self._proof.task, opened_event.position) for one in kept]
         findings.contradictions += [one.contradiction for one in said if one.contradiction is not None]
@@ -214,7 +216,6 @@ class _Reading:
         decisions: Sequence[Decided],
         granted: Sequence[Granted],
         *,
-        unreadable: int,
         unshown: int,
     ) -> None:
         signed, words, missing = self._findings.signed, self._findings.words, self._findings.missing
@@ -248,10 +249,19 @@ class _Reading:
             words.append(f"of the authority: what its policy says; the log has the digest {opened.policy}")
         if opened.holder is None:
             words.append("of whoever held a token: who they were. The task is bound to no key")
-        if unreadable:
-            words.append(f"{unreadable} decisions cannot be read: a resource wrote them otherwise than capx does")
         if unshown:
             missing.append(f"what the signers of {unshown} approvals were shown; the approvals themselves are here")
+
+
+def _unread(unreadable: Iterable[Unreadable]) -> Iterator[str]:
+    """Say of each audience how many of its decisions cannot be read: a resource may report very many."""
+    found = defaultdict[str | None, list[int]](list)
+    for one in unreadable:
+        found[one.audience].append(one.position)
+    for audience, positions in found.items():
+        who = "a resource that does not name itself" if audience is None else f"the resource {audience!a:.130}"
+        count = f"{len(positions)} decision{'s' * (len(positions) > 1)}"
+        yield f"{who} has reported {count} that nobody can read, the first in event {positions[0]}"
 
 
 def _refused_in(events: Iterable[Event]) -> Iterator[RefusedAsk]:

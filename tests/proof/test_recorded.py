@@ -1,8 +1,10 @@
-"""Decisions are read once, from the authority's copy if it has one; what cannot be read is counted."""
+"""Decisions are read once, from the authority's copy if it has one; what cannot be read is told of its resource."""
 
 import msgspec
+import pytest
 
-from capx.proof.recorded import decisions_in
+from capx.proof.document import ProofBroken
+from capx.proof.recorded import Unreadable, decisions_in
 from capx.proof.sources import CheckedSource
 from capx.store.log import Event
 
@@ -19,7 +21,7 @@ def body(**changed: object) -> dict[str, object]:
 def test_the_copy_of_the_authority_is_read() -> None:
     own = source("capx/A", body(outcome="denied"), is_authority=True)
     found, unreadable = decisions_in([own, source("capx-ledger/crm/R", body())])
-    assert unreadable == 0
+    assert unreadable == []
     (one,) = found
     assert one.recorded.outcome == "denied"
     assert not one.recorded.is_allowed
@@ -31,7 +33,28 @@ def test_one_id_at_two_audiences_is_two_decisions() -> None:
     assert [one.recorded.name for one in found] == ["decision d.1 of crm", "decision d.1 of hr"]
 
 
-def test_what_is_no_decision_is_counted() -> None:
-    hostile: list[dict[str, object]] = [{}, body(outcome="Allowed"), body(hops=7), body(approvals=[{"x": 1}])]
-    found, unreadable = decisions_in([source("capx/A", *hostile, body(), is_authority=True)])
-    assert (len(found), unreadable) == (1, 4)
+HOSTILE: list[dict[str, object]] = [
+    {"audience": 7},
+    body(outcome="Allowed"),
+    body(hops=7),
+    body(approvals=[{"x": 1}]),
+    body(at="1"),
+    body(at=1.0),
+    {"id": "d.1", "at": 1, "audience": "crm"},
+    {"at": 1, "outcome": "allowed", "audience": "crm"},
+]
+
+
+def test_what_is_no_decision_is_told_of_its_resource() -> None:
+    found, unreadable = decisions_in([source("capx/A", *HOSTILE, body(), is_authority=True)])
+    assert len(found) == 1
+    assert unreadable == [Unreadable(1, None), *(Unreadable(nth, "crm") for nth in range(2, len(HOSTILE) + 1))]
+
+
+@pytest.mark.parametrize("nth", range(len(HOSTILE)))
+def test_what_the_owner_of_a_log_wrote_breaks_the_proof(nth: int) -> None:
+    with pytest.raises(ProofBroken, match="its owner wrote it"):
+        decisions_in([source("capx-ledger/crm/R", HOSTILE[nth])])
+    own = {**HOSTILE[nth], "audience": "authority"}
+    with pytest.raises(ProofBroken, match="event 1 of capx/A"):
+        decisions_in([source("capx/A", own, is_authority=True)])

@@ -1,4 +1,4 @@
-"""Writes docs/reference, the vocabulary, two JSON Schemas and the modules: `python -m tests.reference`."""
+"""Writes docs/reference, the vocabulary, three JSON Schemas and the modules: `python -m tests.reference`."""
 
 import json
 from functools import cache
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from capx.proof.document import proof_schema
+from capx.store.events import events_schema
 from tests.reference import interface
 from tests.reference.page import SCHEMA, page
 
@@ -15,7 +16,7 @@ FOLDER: Final = Path(__file__).resolve().parent.parent.parent / "docs" / "refere
 @cache
 def files() -> dict[str, str]:
     """The text of each file, by its name."""
-    schemas = {"block.schema.json": SCHEMA, "proof.schema.json": proof_schema()}
+    schemas = {"block.schema.json": SCHEMA, "proof.schema.json": proof_schema(), "events.schema.json": events_schema()}
     texts = {name: f"{json.dumps(schema, indent=2, ensure_ascii=False)}\n" for name, schema in schemas.items()}
     return {**texts, "vocabulary.md": page(), **interface.pages()}
 

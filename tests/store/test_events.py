@@ -1,11 +1,17 @@
 """Events are kept byte by byte, and found by position, task, kind and id."""
 
+import re
+from pathlib import Path
+
 import pytest
+from jsonschema import Draft202012Validator
 
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import RootKey
 from capx.errors import StoreProblem
+from capx.store import events
 from capx.store.events import (
+    FACTS,
     TASK_ENDS,
     BudgetLimit,
     By,
@@ -20,6 +26,7 @@ from capx.store.events import (
     TaskEnded,
     TaskOpened,
     TaskWithdrawn,
+    events_schema,
     revoked_agent_keys,
 )
 from capx.store.log import START, following
@@ -28,6 +35,7 @@ from capx.store.records import DecisionRecord, Unwritable
 from capx.tokens.capability import mint
 from capx.tokens.revocation_key import RevocationKey, of_public
 from capx_caveats import allow, budget
+from tests.labs.proving import ProofLab
 from tests.labs.store_writes import decision, note, verified
 from tests.store.conftest import Places
 
@@ -280,3 +288,34 @@ def test_the_revoked_keys_of_agents_are_found(store: Store) -> None:
         transaction.append("noted", b'{"key":"%s"}' % KEY.encode(), at=NOW)
     with store.read() as reading:
         assert list(revoked_agent_keys(reading)) == [KEY, KEY]
+
+
+def test_each_kind_of_event_has_its_schema_and_its_row_in_the_page(checkout: Path) -> None:
+    page = (checkout / "docs" / "spec" / "events.md").read_text("utf-8")
+    first = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    rows = {kind for cell in first for kind in re.findall(r"`(\w+)`", cell)}
+    schema = events_schema()
+    Draft202012Validator.check_schema(schema)
+    assert rows == {*schema["properties"], "decision"}
+    named = set(re.findall(r"`(\w+)`", page)) | {"ask"}
+    for kind, of in schema["properties"].items():
+        members = set(schema["$defs"][of["$ref"].rsplit("/", 1)[1]]["properties"])
+        assert members <= named, (kind, members - named)
+
+
+def test_what_happens_has_the_form_of_the_schema(tmp_path: Path) -> None:
+    lab = ProofLab(tmp_path)
+    schema = events_schema()
+    lab.whole()
+    kinds = set[str]()
+    for event in lab.authority.log():
+        if event.kind != "decision":
+            Draft202012Validator({"$defs": schema["$defs"], **schema["properties"][event.kind]}).validate(event.facts())
+            kinds.add(event.kind)
+    lab.close()
+    assert len(kinds) > 6
+
+
+def test_all_events_are_facts() -> None:
+    classes = [one for one in vars(events).values() if isinstance(one, type) and issubclass(one, Fact)]
+    assert {one for one in classes if hasattr(one, "kind")} == set(FACTS)

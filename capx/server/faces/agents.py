@@ -61,7 +61,7 @@ class Own(Struct, frozen=True):
 
 @operation("POST", "/agent/ask", action=ASK, answers=Answered)
 def agent_ask(authority: Authority, own: Own, asked: AskMore) -> asks.AnsweredAsk:
-    """Ask for more, presented as the tool call `grant.request`. `Prefer: wait=SECONDS` waits up to 25 s for a person."""
+    """Ask for more, presented as the tool call `grant.request`. With `Prefer: wait=SECONDS`, it waits for a person."""
     ask = asked.ask()
     return asks.answer(authority, read_asker(own.authentic, ask), ask)
 
