@@ -20,11 +20,11 @@ from rich.table import Table as Drawn
 from tests.bench import approvals
 from tests.bench.asgi_requests import REQUEST
 from tests.bench.authority.figures import TASK
-from tests.bench.link import CHECKOUT
 from tests.bench.page import page
 from tests.bench.report import Report, load, save
 from tests.bench.session import run
 from tests.bench.tables import tables
+from tests.labs.commits import CHECKOUT
 
 DOCS: Final = CHECKOUT / "docs"
 

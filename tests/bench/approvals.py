@@ -16,7 +16,7 @@ from capx.verify.protocols import Liveness
 from tests.bench import ours, workload
 from tests.bench.measuring import Contender, Run
 from tests.bench.report import Report
-from tests.bench.table import NONE, TIMES, Table, short, spread
+from tests.bench.table import NONE, Table, beside, bold, by_length, names, short
 
 OP: Final = "approvals"
 LENGTHS: Final = (1, 8)
@@ -60,7 +60,9 @@ def contenders(hops: int, root: RootKey, liveness: Liveness) -> list[Contender]:
         COLD_WITHOUT: verify(bearer, tuple, warm=False),
         COLD: verify(one, lambda: [by_one], warm=False),
     }
-    return [Contender(OP, hops, who, run) for who, run in runs.items()]
+    # Each beside the same chain without a demand.
+    to = {who: {base: (OP, hops, base)} for who, base in BASES.items()}
+    return [Contender(OP, hops, who, run, to.get(who, {})) for who, run in runs.items()]
 
 
 def approved(capability: Capability, *people: PrincipalKey) -> Discharge:
@@ -83,23 +85,12 @@ def approved(capability: Capability, *people: PrincipalKey) -> Discharge:
     return found
 
 
-def against(all_of_them: list[Contender]) -> Callable[[Contender], Mapping[str, Contender]]:
-    """To the same chain without a demand."""
-    by = {(one.at, one.who): one for one in all_of_them}
-
-    def bases(one: Contender) -> Mapping[str, Contender]:
-        base = BASES.get(one.who)
-        return {} if base is None else {base: by[one.at, base]}
-
-    return bases
-
-
 def table(report: Report) -> Table:
     """Each contender, and how much longer it takes than without a demand; no rows if none was measured."""
     ats = report.ats(OP)
     rows: list[list[str]] = []
-    for who in dict.fromkeys(row.who for row in report.rows if row.op == OP):
-        rows.append([who, NONE, *(_cell(report, at, who) for at in ats)])
+    for who in names(report.of(OP)):
+        rows.append([who, NONE, *(beside(report.row(OP, at, who), BASES.get(who, "")) for at in ats)])
         if who in BASES:
             most = MOST_MORE.get(who, math.inf)
             bar = NONE if who not in MOST_MORE else f"≤ {most:g} µs"
@@ -113,17 +104,9 @@ def table(report: Report) -> Table:
         "which takes what a meter takes. *More* is the difference in µs, and in checks of one signature. It is made of "
         "the lower quartiles. The bars are for a machine on which a check takes about 60 µs. **Bold** is beyond the "
         "bar.",
-        ["", "bar", *(f"L = {at}" for at in ats)],
+        by_length(ats, "bar"),
         rows,
     )
-
-
-def _cell(report: Report, at: int, who: str) -> str:
-    row = report.row(OP, at, who)
-    if row is None:
-        return NONE
-    ratio = row.ratios.get(BASES.get(who, ""))
-    return f"{short(row.us)} {spread(row)}" + ("" if ratio is None else f" {short(ratio)}{TIMES}")
 
 
 def _more(report: Report, at: int, who: str, most: float) -> str:
@@ -133,4 +116,4 @@ def _more(report: Report, at: int, who: str, most: float) -> str:
     # As for signed tokens: what else runs on the machine shows least in the lower quartiles.
     more = row.quartiles[0] - base.quartiles[0]
     told = f"{short(more)} µs, {short(more / check.quartiles[0])} checks"
-    return told if more <= most else f"**{told}**"
+    return bold(told, is_good=more <= most)

@@ -12,22 +12,21 @@ Laws:
 - What belongs to neither side, such as the commit of one row, is compared too: it says how much is noise.
 """
 
-import json
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Struct
 
+from tests.bench.authority.child import Child
 from tests.bench.authority.figures import LAG, P99, REQUESTS, SERVE, Figure
-from tests.bench.link import CHECKOUT
 from tests.bench.measuring import Unmeasurable, count_for, rounded
-from tests.labs.commits import UnknownCommit, environment, unpack
+from tests.labs.commits import CHECKOUT, UnknownCommit, environment, unpack
 
 PARTS: Final = ("authority", "verify")
 """What can be compared."""
@@ -96,12 +95,11 @@ def measure_earlier(
             counts = {key: count_for(partial(now.run, key), seconds) for key in now.able if key in before.able}
             turns: list[Turn] = []
             for nth in range(rounds):
-                turns.append(
-                    {
-                        key: _in_turn(nth, partial(before.run, key, count), partial(now.run, key, count))
-                        for key, count in counts.items()
-                    }
-                )
+                runs = {
+                    key: (partial(before.run, key, count), partial(now.run, key, count))
+                    for key, count in counts.items()
+                }
+                turns.append({key: _in_turn(nth, *both) for key, both in runs.items()})
                 told()
         found += changes(turns)
     if "authority" in parts:
@@ -138,64 +136,32 @@ def changes(turns: Sequence[Turn]) -> list[Change]:
     return found
 
 
-class _Side:
+class _Side(Child):
     """A process that does a part of the benchmark as one of the commits does."""
 
     def __init__(self, side: Path, part: str, lengths: Sequence[int]) -> None:
-        self._process = subprocess.Popen(
-            # -P: else the folder of the program would be found before the packages of the side.
-            [sys.executable, "-P", str(Path(__file__).with_name("side.py")), part, *map(str, lengths)],
-            cwd=side,
-            env=environment(side),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.able: list[Key] = [(op, who, at) for op, who, at in self._answer()]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+        # -P: else the folder of the program would be found before the packages of the side.
+        program = [sys.executable, "-P", str(Path(__file__).with_name("side.py")), part, *map(str, lengths)]
+        self._start("one of both", program, cwd=side, env=environment(side), stderr=subprocess.PIPE)
+        self.able: list[Key] = [(op, who, at) for op, who, at in self.hear()]
 
     def run(self, key: Key, count: int) -> float:
         """The seconds that it takes to do this so often."""
-        asking = self._process.stdin
-        assert asking is not None
-        asking.write(json.dumps([*key, count]) + "\n")
-        asking.flush()
-        return float(self._answer())
+        return float(self.ask([*key, count]))
 
-    def _answer(self) -> Any:
-        answering = self._process.stdout
-        assert answering is not None
-        line = answering.readline()
-        if not line:
-            raise Unmeasurable(f"one of both ended: {self._process.communicate()[1][-500:]}")
-        return json.loads(line)
+    def _ended(self) -> Unmeasurable:
+        return Unmeasurable(f"one of both ended: {self._process.communicate()[1][-500:]}")
 
 
 def _run(side: Path, out: Path, options: list[str]) -> dict[Key, float]:
     """What a revocation, and a request of each kind, takes in one run."""
-    program = [
-        sys.executable,
-        "-m",
-        "tests.bench",
-        "--quick",
-        "--peers",
-        f"{out}.no-peers",
-        "--out",
-        str(out),
-        *options,
-    ]
+    peers = ["--peers", f"{out}.no-peers"]
+    program = [sys.executable, "-m", "tests.bench", "--quick", *peers, "--out", str(out), *options]
     ran = subprocess.run(program, cwd=side, env=environment(side), check=False, capture_output=True, text=True)
     if ran.returncode:
         raise Unmeasurable(f"{' '.join(options)} in {side.name}: {ran.stderr[-500:]}")
-    run = msgspec.json.decode(out.read_bytes(), type=_Run)
     taken: dict[Key, float] = {}
-    for one in run.figures:
+    for one in msgspec.json.decode(out.read_bytes(), type=_Run).figures:
         if one.of == LAG:
             taken[one.of, one.who, one.at] = one.values[P99]
         elif one.of == SERVE:

@@ -1,9 +1,8 @@
 """How verifying grows: with the caveats of a block, and with the dead, in the store that services use."""
 
-import secrets
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -11,11 +10,11 @@ from capx import RootKey, StoreLiveness
 from capx.store.sqlite.store import SQLiteStore
 from capx.verify.protocols import Liveness
 from tests.bench import ours, workload
+from tests.bench.authority.places import bury
 from tests.bench.measuring import Contender
 
 CAVEATS: Final = (5, 10, 20, 40)
 """Caveats in each of three hops."""
-_HOPS: Final = 3
 
 
 def by_caveats(liveness: Liveness) -> list[Contender]:
@@ -24,12 +23,8 @@ def by_caveats(liveness: Liveness) -> list[Contender]:
     contenders: list[Contender] = []
     for caveats in CAVEATS:
         more = [workload.WHERE] * (caveats - CAVEATS[0])
-        bench = ours.Bench(workload.chain_of(_HOPS, root, now, *more), root, liveness)
-        contenders += [
-            Contender("caveats", caveats, ours.FLOOR, bench.floor),
-            Contender("caveats", caveats, ours.COLD, bench.verify(bench.verifier(warm=False))),
-            Contender("caveats", caveats, ours.WARM, bench.verify(bench.verifier(warm=True))),
-        ]
+        bench = ours.Bench(workload.chain_of(3, root, now, *more), root, liveness)
+        contenders += _verifications("caveats", caveats, CAVEATS[0], bench)
     return contenders
 
 
@@ -39,26 +34,20 @@ def by_deaths(folder: Path, dead: int) -> Generator[list[Contender]]:
     root, now = RootKey.generate(), int(time.time())
     capability = workload.chain_of(8, root, now)
     contenders: list[Contender] = []
-    views: list[StoreLiveness] = []
-    for count in (0, dead):
-        view = StoreLiveness(_cemetery(folder / f"{count}-dead.db", count, now))
-        views.append(view)
-        bench = ours.Bench(capability, root, view)
-        contenders += [
-            Contender("deaths", count, ours.COLD, bench.verify(bench.verifier(warm=False))),
-            Contender("deaths", count, ours.WARM, bench.verify(bench.verifier(warm=True))),
-        ]
-    yield contenders
-    for view in views:
-        view.close()
+    with ExitStack() as stack:
+        for count in (0, dead):
+            path = folder / f"{count}-dead.db"
+            SQLiteStore.create(path).close()
+            bury(path, count, now)
+            view = stack.enter_context(closing(StoreLiveness(path)))
+            found = _verifications("deaths", count, 0, ours.Bench(capability, root, view))
+            contenders += [one for one in found if one.who != ours.FLOOR]
+        yield contenders
 
 
-def _cemetery(path: Path, count: int, now: int) -> Path:
-    """A store in which so many have died that nobody here descends from."""
-    store = SQLiteStore.create(path)
-    with store.write() as writing:
-        position = writing.append("note", b"{}", at=now).position
-        for _ in range(count):
-            writing.kill(secrets.token_bytes(16), "revoked", at=now, position=position)
-    store.close()
-    return path
+def _verifications(op: str, at: int, least: int, bench: ours.Bench) -> list[Contender]:
+    """Each beside the same where there is least, and beside the floor where there is as much."""
+    return [
+        Contender(op, at, who, run, {str(least): (op, least, who), ours.FLOOR: (op, at, ours.FLOOR)})
+        for who, run in bench.verifications().items()
+    ]

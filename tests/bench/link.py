@@ -1,41 +1,26 @@
 """A process of the peers' environment, asked over a pipe: it waits while others have their turn."""
 
-import json
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from capx.tokens import wire
-from tests.bench.measuring import Contender, Unmeasurable
+from tests.bench.asgi_requests import BARE
+from tests.bench.authority.child import Child
+from tests.bench.measuring import Contender, Run, Unmeasurable
+from tests.bench.peers.routes import BARE_THERE
 
-CHECKOUT: Final = Path(__file__).resolve().parent.parent.parent
 _SAME_BYTES: Final = ("verify", "pymacaroons")
 
 
-class Peers:
+class Peers(Child):
     """The peers that are installed beside this Python."""
 
     def __init__(self, python: Path) -> None:
-        self._process = subprocess.Popen(
-            [python, "-m", "tests.bench.peers"],
-            cwd=CHECKOUT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        about = self._ask(do="about")
+        super().__init__("tests.bench.peers", python, do="about")
+        about = self.hear()
         self.versions: dict[str, str] = about["versions"]
         self.missing: dict[str, str] = about["missing"]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.communicate()
 
     def contenders(
         self, work: Mapping[str, object], texts: Callable[[int], list[str]]
@@ -47,7 +32,14 @@ class Peers:
         told = self._ask(do="prepare", **work)
         at = work["hops"]
         assert isinstance(at, int)
-        contenders = [self._contender(op, at, who, texts) for op, who in told["contenders"]]
+
+        def more(count: int) -> dict[str, object]:
+            return {"texts": [text.removeprefix(wire.PREFIX) for text in texts(count)]}
+
+        contenders = [
+            Contender(op, at, who, self._run(op, who, more if (op, who) == _SAME_BYTES else _no_more))
+            for op, who in told["contenders"]
+        ]
         return contenders, told["sizes"], told["missing"]
 
     def routes(self) -> tuple[list[Contender], dict[str, str]]:
@@ -56,30 +48,22 @@ class Peers:
         made: list[Contender] = []
         for op, who in told["contenders"]:
             name, at = op.split()
-            one = self._contender(op, int(at), who, lambda _: [])
-            made.append(Contender(name, one.at, who, one.run))
+            to = {BARE: (name, int(at), BARE_THERE)}
+            made.append(Contender(name, int(at), who, self._run(op, who, _no_more), to))
         return made, told["missing"]
 
-    def _contender(self, op: str, at: int, who: str, texts: Callable[[int], list[str]]) -> Contender:
+    def _run(self, op: str, who: str, more: Callable[[int], Mapping[str, object]]) -> Run:
         def run(count: int) -> float:
-            more = (
-                {"texts": [text.removeprefix(wire.PREFIX) for text in texts(count)]} if (op, who) == _SAME_BYTES else {}
-            )
-            answer = self._ask(do="run", op=op, who=who, count=count, **more)
+            answer = self._ask(do="run", op=op, who=who, count=count, **more(count))
             if "refused" in answer:
                 raise Unmeasurable(answer["refused"])
             return float(answer["seconds"])
 
-        return Contender(op, at, who, run)
+        return run
 
     def _ask(self, **question: object) -> dict[str, Any]:
-        asking, answering = self._process.stdin, self._process.stdout
-        assert asking is not None
-        assert answering is not None
-        asking.write(json.dumps(question) + "\n")
-        asking.flush()
-        line = answering.readline()
-        if not line:
-            raise Unmeasurable(f"the peers' process ended with {self._process.wait()}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return dict(self.ask(question))
+
+
+def _no_more(_: int) -> dict[str, object]:
+    return {}

@@ -24,13 +24,26 @@ class Unmeasurable(Exception):
     """A contender cannot do this work, and says why."""
 
 
+Key = tuple[str, int, str]
+"""An operation, with so many hops, caveats or dead ids, and who does it."""
+
+
 class Contender(Struct, frozen=True):
-    """What is timed: `who` does `op`, with `at` hops, caveats or dead ids."""
+    """What is timed: `who` does `op`, with `at` hops, caveats or dead ids.
+
+    `to` says what it is compared with, if that is measured too, by the name of the ratio.
+    """
 
     op: str
     at: int
     who: str
     run: Run
+    to: Mapping[str, Key] = {}
+
+    @property
+    def key(self) -> Key:
+        """What tells it from others."""
+        return self.op, self.at, self.who
 
 
 class Row(Struct, frozen=True):
@@ -43,10 +56,6 @@ class Row(Struct, frozen=True):
     quartiles: tuple[float, float]
     count: int
     ratios: dict[str, float]
-
-
-Against = Callable[[Contender], Mapping[str, Contender]]
-"""What a contender is compared with, by the name of the ratio."""
 
 
 def pinned() -> bool:
@@ -76,31 +85,27 @@ def on_cores(allowed: set[int]) -> Generator[None]:
 
 
 def measure(
-    contenders: Sequence[Contender],
-    against: Against,
-    *,
-    rounds: int,
-    seconds: float,
-    told: Callable[[], None] = lambda: None,
+    contenders: Sequence[Contender], *, rounds: int, seconds: float, told: Callable[[], None] = lambda: None
 ) -> tuple[list[Row], dict[str, str]]:
     """The rows, and what could not be measured with its reason.
 
     A turn is as many repetitions as take about `seconds`. `told` is called after each round.
     """
-    counts: dict[Contender, int] = {}
+    counts: dict[Key, int] = {}
     missing: dict[str, str] = {}
     for each in contenders:
         try:
-            counts[each] = count_for(each.run, seconds)
+            counts[each.key] = count_for(each.run, seconds)
         except Unmeasurable as reason:
             missing[f"{each.who}: {each.op} at {each.at}"] = str(reason)
-    taken: dict[Contender, list[float]] = {each: [] for each in counts}
+    able = [each for each in contenders if each.key in counts]
+    taken: dict[Key, list[float]] = {key: [] for key in counts}
     for _ in range(rounds):
-        for each, count in counts.items():
-            taken[each].append(each.run(count) / count * 1e6)
+        for each in able:
+            count = counts[each.key]
+            taken[each.key].append(each.run(count) / count * 1e6)
         told()
-    rows = [_row(each, taken, against(each), counts[each]) for each in counts]
-    return rows, missing
+    return [_row(each, taken, counts[each.key]) for each in able], missing
 
 
 def count_for(run: Run, seconds: float) -> int:
@@ -112,17 +117,15 @@ def count_for(run: Run, seconds: float) -> int:
     return max(1, min(MAX_COUNT, int(count * seconds / max(taken, 1e-9))))
 
 
-def _row(
-    one: Contender, taken: Mapping[Contender, Sequence[float]], against: Mapping[str, Contender], count: int
-) -> Row:
-    micros = taken[one]
-    low, middle, high = statistics.quantiles(micros, n=4, method="inclusive")
+def _row(one: Contender, taken: Mapping[Key, Sequence[float]], count: int) -> Row:
+    micros = taken[one.key]
+    low, middle, high = map(rounded, statistics.quantiles(micros, n=4, method="inclusive"))
     ratios = {
         name: rounded(statistics.median(a / b for a, b in zip(micros, taken[other], strict=True)))
-        for name, other in against.items()
-        if other in taken
+        for name, other in one.to.items()
+        if other in taken and other != one.key
     }
-    return Row(one.op, one.at, one.who, rounded(middle), (rounded(low), rounded(high)), count, ratios)
+    return Row(one.op, one.at, one.who, middle, (low, high), count, ratios)
 
 
 def rounded(number: float) -> float:

@@ -105,6 +105,14 @@ class Bench:
         frames = map(wire.decode, self.texts(count))
         return each(one, ((frame.identifier_bytes, _first_party(frame), frame.signature) for frame in frames))
 
+    def verifications(self) -> dict[str, Run]:
+        """The floor, and verification by a verifier that remembers nothing and by one that remembers the prefix."""
+        return {
+            FLOOR: self.floor,
+            COLD: self.verify(self.verifier(warm=False)),
+            WARM: self.verify(self.verifier(warm=True)),
+        }
+
     def _presented(self, count: int, arguments: dict[str, int]) -> list[tuple[str, ToolCall, Call]]:
         return [
             (text, workload.received(arguments), workload.executed(arguments)) for text in self.texts(count, arguments)
@@ -132,16 +140,13 @@ def contenders(bench: Bench, store: Store) -> list[Contender]:
         ("decode", CAVEATS_TOO): lambda: Capability.parse(capability.text),
     }
     runs: dict[tuple[str, str], Run] = {
-        ("verify", FLOOR): bench.floor,
-        ("verify", COLD): bench.verify(bench.verifier(warm=False)),
-        ("verify", WARM): bench.verify(bench.verifier(warm=True)),
+        **{("verify", who): run for who, run in bench.verifications().items()},
         ("verify", COLD_STORED): stored(warm=False),
         ("verify", WARM_STORED): stored(warm=True),
         ("deny", COLD): bench.deny(bench.verifier(warm=False)),
         ("deny", WARM): bench.deny(bench.verifier(warm=True)),
     }
-    for named, step in steps.items():
-        runs[named] = partial(_if_it_fits, step)
+    runs |= {named: partial(_if_it_fits, step) for named, step in steps.items()}
     return [Contender(op, at, who, run) for (op, who), run in runs.items()]
 
 
@@ -150,12 +155,8 @@ def signed_contenders(hops: int, root: RootKey, liveness: Liveness) -> list[Cont
     # Each hop and the presentation.
     if hops + 1 > MAX_SIGNATURES:
         raise Unmeasurable(f"a token has at most {MAX_SIGNATURES} signatures")
-    bench = Bench(workload.signed_chain_of(hops, root, int(time.time())), root, liveness)
-    runs: dict[str, Run] = {
-        SIGNED_COLD: bench.verify(bench.verifier(warm=False)),
-        SIGNED_WARM: bench.verify(bench.verifier(warm=True)),
-        CHECK: signature_check(),
-    }
+    found = Bench(workload.signed_chain_of(hops, root, int(time.time())), root, liveness).verifications()
+    runs = {SIGNED_COLD: found[COLD], SIGNED_WARM: found[WARM], CHECK: signature_check()}
     return [Contender("verify", hops, who, run) for who, run in runs.items()]
 
 
@@ -185,10 +186,7 @@ def for_peers(bench: Bench) -> dict[str, object]:
 
 def sizes(bench: Bench) -> dict[str, int]:
     """Characters of text held, and sent to a resource."""
-    return {
-        "capx, held": len(bench.capability.text),
-        "capx, presented": len(bench.texts(1)[0]),
-    }
+    return {"capx, held": len(bench.capability.text), "capx, presented": len(bench.texts(1)[0])}
 
 
 def _if_it_fits(step: Step, count: int) -> float:

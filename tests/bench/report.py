@@ -1,6 +1,5 @@
 """What a run found, and what it says of the bars: how quick verification must be, as ratios within one run."""
 
-import math
 import platform
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from tests.bench import ours, startup
-from tests.bench.authority.figures import Figure
+from tests.bench.authority.figures import Figure, Limit
 from tests.bench.earlier import Earlier
 from tests.bench.measuring import Row
 
@@ -44,20 +43,21 @@ class Report(Struct, frozen=True, kw_only=True):
         """What that contender took, if it was measured."""
         return next((row for row in self.rows if (row.op, row.at, row.who) == (op, at, who)), None)
 
+    def of(self, op: str) -> list[Row]:
+        """All that were measured of an operation."""
+        return [row for row in self.rows if row.op == op]
+
     def ats(self, op: str) -> list[int]:
         """The lengths, or amounts, at which an operation was measured."""
-        return sorted({row.at for row in self.rows if row.op == op})
+        return sorted({row.at for row in self.of(op)})
 
 
-class Demand(Struct, frozen=True, kw_only=True):
+class Demand(Limit, frozen=True, kw_only=True):
     """How a contender must compare with another, wherever both were measured or at one length only."""
 
-    what: str
     op: str
     who: str
     to: str
-    at_most: float | None = None
-    at_least: float | None = None
     at: int | None = None
 
 
@@ -89,19 +89,9 @@ class Bar(Struct, frozen=True):
     values: dict[str, float]
 
     @property
-    def limit(self) -> str:
-        """The demand, as people write it."""
-        least, most = self.demand.at_least, self.demand.at_most
-        return f"≥ {least:g}" if least is not None else f"≤ {most:g}"
-
-    @property
     def reached(self) -> bool | None:
         """Whether all are; None if nothing was measured."""
-        if not self.values:
-            return None
-        least = self.demand.at_least if self.demand.at_least is not None else -math.inf
-        most = self.demand.at_most if self.demand.at_most is not None else math.inf
-        return all(least <= value <= most for value in self.values.values())
+        return self.demand.are_within(self.values.values())
 
 
 def bars(report: Report) -> list[Bar]:

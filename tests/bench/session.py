@@ -3,12 +3,11 @@
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -19,17 +18,16 @@ from tests.bench import approvals, growth, ours, startup, workload
 from tests.bench.asgi_requests import REQUEST
 from tests.bench.authority.part import AuthorityPart
 from tests.bench.earlier import Earlier, measure_earlier, parts_of
+from tests.bench.findings import Findings
 from tests.bench.guarding import requests, routes
-from tests.bench.guarding.serving import CONNECTIONS, SERVED, measure_served
+from tests.bench.guarding.serving import measure_served
 from tests.bench.link import Peers
 from tests.bench.mcp import gate as mcp_gate
 from tests.bench.mcp.http import HTTP, measure_http
-from tests.bench.mcp.stdio import STDIO, WARM, measure_stdio
-from tests.bench.measuring import Against, Contender, Row, Unmeasurable, cores, measure, on_cores, pinned
+from tests.bench.mcp.stdio import STDIO, measure_stdio
+from tests.bench.mcp.way import WARM
+from tests.bench.measuring import Unmeasurable, cores, on_cores, pinned
 from tests.bench.report import Report, Size, machine
-
-if TYPE_CHECKING:
-    from tests.bench.authority.figures import Figure
 
 _ROUNDS_OF_A_RUN: Final = 2
 """Of a quick run beside another commit, in which only figures count."""
@@ -38,95 +36,88 @@ _REVOCATIONS: Final = 100
 _TURNS: Final = 31
 """The least turns in which verification is compared with others, however few rounds all else has."""
 _BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM, ours.SIGNED_WARM, ours.CHECK)
+"""What is compared with all that do the same."""
 
 
 class Session:
-    """A run as it goes on: what was found so far."""
+    """The parts of a run that capx does in this process, on one core."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path, progress: Progress) -> None:
-        self._options = options
+    def __init__(self, found: Findings, folder: Path) -> None:
+        self._found = found
+        self._options = found.options
         self._folder = folder
-        self._progress = progress
         self._store = SQLiteStore.create(folder / "capx.db")
         self._view = StoreLiveness(folder / "capx.db")
-        self.rows: list[Row] = []
         self.sizes: list[Size] = []
-        self.figures: list[Figure] = []
-        self.missing: dict[str, str] = {}
         self.earlier: list[Earlier] = []
 
-    def hops(self, asked: int, peers: Peers | None) -> None:
+    def verify(self, peers: Peers | None) -> None:
+        """Tokens and their verification, how it grows, and how processes start."""
+        for hops in self._options.hops:
+            self._hops(hops, peers)
+        self._found.in_turn("caveats", growth.by_caveats(self._view))
+        with growth.by_deaths(self._folder, self._options.dead) as contenders:
+            self._found.in_turn("dead ids", contenders)
+        self._found.in_turn(startup.OP, startup.contenders())
+
+    def _hops(self, asked: int, peers: Peers | None) -> None:
         """Everything about a chain of one length."""
         root, now = RootKey.generate(), int(time.time())
-        capability = workload.chain_of(asked, root, now)
-        bench = ours.Bench(capability, root, self._view)
-        if bench.hops < asked:
-            self.missing[f"capx at {asked} hops"] = (
-                f"only {bench.hops} fit into {wire.MAX_TEXT} characters, which is the length measured instead"
+        bench = ours.Bench(workload.chain_of(asked, root, now), root, self._view)
+        at, missing = bench.hops, self._found.missing
+        if at < asked:
+            missing[f"capx at {asked} hops"] = (
+                f"only {at} fit into {wire.MAX_TEXT} characters, which is the length measured instead"
             )
         contenders, sizes = ours.contenders(bench, self._store), ours.sizes(bench)
         try:
-            contenders += ours.signed_contenders(bench.hops, root, self._view)
+            contenders += ours.signed_contenders(at, root, self._view)
         except Unmeasurable as reason:
-            self.missing[f"capx, signed, at {bench.hops} hops"] = str(reason)
+            missing[f"capx, signed, at {at} hops"] = str(reason)
         if peers is not None:
             theirs, their_sizes, unable = peers.contenders(ours.for_peers(bench), bench.texts)
             contenders, sizes = contenders + theirs, sizes | their_sizes
-            self.missing |= {f"{who} at {bench.hops} hops": why for who, why in unable.items()}
-        self.sizes += [Size(bench.hops, who, characters) for who, characters in sizes.items()]
-        if any(row.op == "mint" for row in self.rows):
-            contenders = [one for one in contenders if one.op != "mint"]
-        self.measure(f"{bench.hops} hops", contenders, _to_bases(contenders), self._turns)
-
-    def growth(self) -> None:
-        """Caveats and deaths."""
-        contenders = growth.by_caveats(self._view)
-        self.measure("caveats", contenders, _to_least(contenders))
-        with growth.by_deaths(self._folder, self._options.dead) as contenders:
-            self.measure("dead ids", contenders, _to_least(contenders))
+            missing |= {f"{who} at {at} hops": why for who, why in unable.items()}
+        self.sizes += [Size(at, who, characters) for who, characters in sizes.items()]
+        is_minted = any(row.op == "mint" for row in self._found.rows)
+        compared = [
+            replace(one, to={who: (one.op, at, who) for who in _BASES})
+            for one in contenders
+            if not (is_minted and one.op == "mint")
+        ]
+        self._found.in_turn(f"{at} hops", compared, self._turns)
 
     def approvals(self) -> None:
         """The same calls with approvals and without."""
         for hops in approvals.LENGTHS:
             contenders = approvals.contenders(hops, RootKey.generate(), self._view)
-            self.measure(f"approvals, {hops} hops", contenders, approvals.against(contenders), self._turns)
+            self._found.in_turn(f"approvals, {hops} hops", contenders, self._turns)
 
     def guard(self, peers: Peers | None) -> None:
         """Routes behind a guard."""
-        with requests.guarded_requests(self._folder / "requests") as own:
-            contenders = own
+        with requests.guarded_requests(self._folder / "requests") as all_of_them:
             if peers is not None:
                 theirs, unable = peers.routes()
-                contenders = [*own, *theirs]
-                self.missing |= {f"{who}: {REQUEST}": why for who, why in unable.items()}
-            self.measure("a request", contenders, requests.against(contenders))
+                all_of_them.extend(theirs)
+                self._found.missing |= {f"{who}: {REQUEST}": why for who, why in unable.items()}
+            self._found.in_turn("a request", all_of_them)
         made = routes.Routes(self._store, self._view)
         for contenders in routes.holding(made):
-            self.measure(contenders[0].who, contenders, routes.against(contenders))
+            self._found.in_turn(contenders[0].who, contenders)
         with routes.large_bodies(made) as contenders:
-            self.measure(routes.LARGE, contenders, routes.against(contenders))
+            self._found.in_turn(routes.LARGE, contenders)
 
     def mcp_gate(self) -> None:
         """Tool calls of MCP, without any transport."""
         with mcp_gate.gate_contenders(self._folder / "mcp gate") as contenders:
-            self.measure(mcp_gate.GATE, contenders, mcp_gate.against(contenders))
+            self._found.in_turn(mcp_gate.GATE, contenders)
 
     def mcp_served(self) -> None:
         """Tool calls of MCP, over both transports."""
         calls = 40 if self._options.quick else 400
         for what, measured in ((STDIO, measure_stdio), (HTTP, measure_http)):
-            task = self._progress.add_task(what, total=WARM + calls)
-            told = partial(self._progress.update, task, advance=1, refresh=True)
-            self.figures += measured(self._folder / what, calls, told)
-
-    def served(self, peers: Path | None) -> None:
-        """The guarded route behind uvicorn."""
-        rounds, seconds = (2, 0.1) if self._options.quick else (8, 0.5)
-        task = self._progress.add_task(SERVED, total=len(CONNECTIONS) * (1 + rounds))
-        told = partial(self._progress.update, task, advance=1, refresh=True)
-        figures, missing = measure_served(self._folder / SERVED, peers, rounds, seconds, told)
-        self.figures += figures
-        self.missing |= missing
+            told = self._found.told(what, WARM + calls)
+            self._found.figures += measured(self._folder / what, calls, told)
 
     def beside(self, asked: str) -> None:
         """The same in an earlier commit."""
@@ -135,9 +126,7 @@ class Session:
         # An approval is a part of verification, which must not cost more for tokens that demand none.
         only = "verify" if given.only == "approvals" else given.only
         parts = [part for part in wanted if only in {None, part}]
-        rounds = self._turns
-        turns = (given.pairs if "authority" in parts else 0) + rounds * len(parts)
-        task = self._progress.add_task(f"beside {commit}", total=turns)
+        turns = (given.pairs if "authority" in parts else 0) + self._turns * len(parts)
         try:
             self.earlier.append(
                 measure_earlier(
@@ -146,22 +135,14 @@ class Session:
                     [f"--rounds={_ROUNDS_OF_A_RUN}", f"--revocations={min(given.revocations, _REVOCATIONS)}"],
                     self._folder,
                     pairs=given.pairs,
-                    rounds=rounds,
+                    rounds=self._turns,
                     seconds=given.turn,
                     lengths=given.hops,
-                    told=partial(self._progress.update, task, advance=1, refresh=True),
+                    told=self._found.told(f"beside {commit}", turns),
                 )
             )
         except Unmeasurable as reason:
-            self.missing[f"beside {commit}"] = str(reason)
-
-    def start(self) -> None:
-        """Processes."""
-        contenders = startup.contenders()
-        bare = contenders[0]
-        to_bare = {bare.who: bare}
-        nothing: dict[str, Contender] = {}
-        self.measure("start", contenders, lambda one: nothing if one is bare else to_bare)
+            self._found.missing[f"beside {commit}"] = str(reason)
 
     def close(self) -> None:
         """Let go of the store."""
@@ -174,75 +155,40 @@ class Session:
         rounds: int = self._options.rounds
         return rounds if self._options.quick else max(rounds, _TURNS)
 
-    def measure(self, what: str, contenders: list[Contender], against: Against, rounds: int = 0) -> None:
-        """Time them in so many rounds, or as many as were asked for, and keep what was found."""
-        rounds = rounds or self._options.rounds
-        task = self._progress.add_task(what, total=rounds)
-        rows, missing = measure(
-            contenders,
-            against,
-            rounds=rounds,
-            seconds=self._options.turn,
-            told=partial(self._progress.update, task, advance=1, refresh=True),
-        )
-        self.rows += rows
-        self.missing |= missing
-
-
-def _to_bases(contenders: list[Contender]) -> Against:
-    """To each of the bases that do the same."""
-
-    def against(one: Contender) -> Mapping[str, Contender]:
-        return {
-            other.who: other for other in contenders if other.op == one.op and other.who in _BASES and other is not one
-        }
-
-    return against
-
-
-def _to_least(contenders: list[Contender]) -> Against:
-    """To the same contender where there is least, and to the floor where there is as much."""
-    least = min(one.at for one in contenders)
-
-    def against(one: Contender) -> Mapping[str, Contender]:
-        found: dict[str, Contender] = {}
-        for other in contenders:
-            if other.who == one.who and other.at == least and other is not one:
-                found[str(least)] = other
-            elif other.who == ours.FLOOR and other.at == one.at and other is not one:
-                found[ours.FLOOR] = other
-        return found
-
-    return against
-
 
 def run(options: argparse.Namespace, console: Console) -> Report:
     """Measure everything, or the part that was asked for."""
     on_all_cores = cores()
     columns = (TextColumn("{task.description:>13}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+
+    def wants(*parts: str) -> bool:
+        return options.only in {None, *parts}
+
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         # No thread draws it: its work would count as that of whoever has a turn.
         progress = stack.enter_context(Progress(*columns, console=console, auto_refresh=False))
-        authority = None
-        if options.only in {None, "authority", "grow"}:
-            authority = AuthorityPart(options, folder, progress, stack)
-            if options.only != "grow":
+        found = Findings(options, progress)
+        file_system = ""
+        if wants("authority", "grow"):
+            authority = AuthorityPart(found, folder, stack)
+            file_system = authority.file_system
+            if wants("authority"):
                 authority.run()
-            if options.grow is not None and options.only in {None, "grow"}:
+            if options.grow is not None and wants("grow"):
                 authority.grow()
         on_one_core = pinned()
-        session = stack.enter_context(closing(Session(options, folder, progress)))
-        peers = _peers(session, options, stack) if options.only in {None, "verify", "guard"} else None
-        if options.only in {None, "verify"}:
-            _verify(session, options, peers)
-        if options.only in {None, "approvals"}:
+        session = stack.enter_context(closing(Session(found, folder)))
+        peers = _peers(found, stack) if wants("verify", "guard") else None
+        if wants("verify"):
+            session.verify(peers)
+        if wants("approvals"):
             session.approvals()
-        if options.only in {None, "guard"}:
+        if wants("guard"):
             session.guard(peers)
             with on_cores(on_all_cores):
-                session.served(options.peers if peers is not None else None)
-        if options.only in {None, "mcp"}:
+                measure_served(found, folder / "served", options.peers if peers is not None else None)
+        if wants("mcp"):
             session.mcp_gate()
             with on_cores(on_all_cores):
                 session.mcp_served()
@@ -250,7 +196,7 @@ def run(options: argparse.Namespace, console: Console) -> Report:
             for asked in options.earlier:
                 session.beside(asked)
         if options.only is not None:
-            session.missing["everything else"] = f"left out by --only {options.only}"
+            found.missing["everything else"] = f"left out by --only {options.only}"
         python, cpu = machine()
         return Report(
             python=python,
@@ -259,29 +205,22 @@ def run(options: argparse.Namespace, console: Console) -> Report:
             rounds=options.rounds,
             quick=options.quick,
             versions={} if peers is None else peers.versions,
-            missing=session.missing | ({} if authority is None else authority.missing),
-            rows=session.rows + ([] if authority is None else authority.rows),
+            missing=found.missing,
+            rows=found.rows,
             sizes=session.sizes,
-            figures=session.figures + ([] if authority is None else authority.figures),
-            file_system="" if authority is None else authority.file_system,
+            figures=found.figures,
+            file_system=file_system,
             cores=len(on_all_cores),
             earlier=session.earlier,
         )
 
 
-def _peers(session: Session, options: argparse.Namespace, stack: ExitStack) -> Peers | None:
+def _peers(found: Findings, stack: ExitStack) -> Peers | None:
     """The other libraries, if they are installed."""
-    if not options.peers.exists():
-        session.missing["peers"] = "their environment was not made: `make bench` makes it"
+    python: Path = found.options.peers
+    if not python.exists():
+        found.missing["peers"] = "their environment was not made: `make bench` makes it"
         return None
-    peers = stack.enter_context(Peers(options.peers))
-    session.missing |= peers.missing
+    peers = stack.enter_context(Peers(python))
+    found.missing |= peers.missing
     return peers
-
-
-def _verify(session: Session, options: argparse.Namespace, peers: Peers | None) -> None:
-    """Measure tokens and their verification."""
-    for hops in options.hops:
-        session.hops(hops, peers)
-    session.growth()
-    session.start()

@@ -1,5 +1,6 @@
 """A table as text, and how its numbers are written."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
@@ -19,9 +20,46 @@ class Table(Struct, frozen=True):
     rows: list[list[str]]
 
 
-def spread(row: Row, of: int = 1) -> str:
-    """The quartiles, in parentheses."""
-    return f"({short(row.quartiles[0] / of)}-{short(row.quartiles[1] / of)})"
+def timed(row: Row, of: int = 1) -> str:
+    """What it took, with quartiles in parentheses: in µs, or in as many of them as are one."""
+    return f"{short(row.us / of)} ({short(row.quartiles[0] / of)}-{short(row.quartiles[1] / of)})"
+
+
+def milliseconds(row: Row) -> str:
+    """What it took, in ms."""
+    return timed(row, 1000)
+
+
+def times(row: Row, to: str) -> str:
+    """How many times as long it took as what is called `to`."""
+    return f"{short(row.ratios[to])}{TIMES}" if to in row.ratios else NONE
+
+
+def beside(row: Row | None, to: str) -> str:
+    """What it took, and how many times as long as what is called `to`, if it was compared."""
+    if row is None:
+        return NONE
+    return f"{timed(row)} {times(row, to)}" if to in row.ratios else timed(row)
+
+
+def bold(text: str, *, is_good: bool) -> str:
+    """A value that is beyond its bar is bold."""
+    return text if is_good else f"**{text}**"
+
+
+def verdict(reached: bool | None) -> str:
+    """Whether a bar is reached, in words."""
+    return {True: "reached", False: "**not reached**", None: "not measured"}[reached]
+
+
+def names(rows: Iterable[Row]) -> list[str]:
+    """Those who have a row, each once."""
+    return list(dict.fromkeys(row.who for row in rows))
+
+
+def by_length(ats: Iterable[int], *before: str) -> list[str]:
+    """The head of a table with a column for each length."""
+    return ["", *before, *(f"L = {at}" for at in ats)]
 
 
 def short(number: float) -> str:

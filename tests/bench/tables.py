@@ -1,7 +1,7 @@
 """A report as tables: the same on a terminal and on the page."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from tests.bench import approvals, ours, startup
@@ -10,14 +10,23 @@ from tests.bench.earlier import Earlier
 from tests.bench.guarding import tables as of_the_guard
 from tests.bench.mcp import tables as of_mcp
 from tests.bench.measuring import Row
-from tests.bench.report import Bar, Report, bars
-from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
+from tests.bench.report import Report, bars
+from tests.bench.table import (
+    NONE,
+    TIMES,
+    Table,
+    beside,
+    bold,
+    by_length,
+    milliseconds,
+    names,
+    short,
+    spaced,
+    times,
+    verdict,
+)
 
 EARLIER: Final = "Beside the earlier commit"
-_MOST_CHECKS: Final = 1.4
-"""What a signature may cost at most, in checks of one."""
-_MOST_GROWTH: Final = 1.3
-_LEAST_QUICKER: Final = 1.5
 _OPERATIONS: Final = {
     "mint": (ours.CAPX, "From nothing to the text of the authority's block. This is the same at any L."),
     "attenuate": (ours.CAPX, "Append one more `where` to a chain of L hops, to its text. PyJWT cannot do this."),
@@ -59,15 +68,16 @@ _OPERATIONS: Final = {
 
 def tables(report: Report) -> list[Table]:
     """All of a report."""
-    found = [_bars(bars(report))] if any(row.op == "start" for row in report.rows) else []
+    found = [_bars(report)] if any(row.op == startup.OP for row in report.rows) else []
     for op, (base, note) in _OPERATIONS.items():
-        if rows := [row for row in report.rows if row.op == op]:
-            found.append(_times(report, rows, op, base, note))
-        if rows and op == "verify":
-            found += [_beside_capx(report, rows), _signed(report)]
-    found += [approvals.table(report), _sizes(report)]
-    found += [_growth(report, "caveats", "caveats a hop"), _growth(report, "deaths", "dead ids")]
+        found.append(_times(report, op, base, note))
+        if op == "verify":
+            found += [_beside_capx(report), _signed(report)]
     found += [
+        approvals.table(report),
+        _sizes(report),
+        _growth(report, "caveats", "caveats a hop"),
+        _growth(report, "deaths", "dead ids"),
         _starts(report),
         *of_the_guard.tables(report),
         *of_mcp.tables(report),
@@ -77,66 +87,54 @@ def tables(report: Report) -> list[Table]:
     return [table for table in found if table.rows]
 
 
-def _bars(all_bars: list[Bar]) -> Table:
-    words = {True: "reached", False: "**not reached**", None: "not measured"}
-    rows = [
-        [
-            bar.demand.what,
-            bar.limit,
-            ", ".join(f"{place}: {short(value)}".removeprefix(": ") for place, value in bar.values.items()) or NONE,
-            words[bar.reached],
-        ]
-        for bar in all_bars
-    ]
+def _bars(report: Report) -> Table:
     note = (
         "Each row is the ratio of two times. The bar says what it must be, at most (≤) or at least (≥), wherever it "
         "is measured. The times are those of a verification, except in the last two rows; for other libraries, from "
         "the text on."
     )
+    rows: list[list[str]] = []
+    for bar in bars(report):
+        told = [f"{place}: {short(value)}".removeprefix(": ") for place, value in bar.values.items()]
+        rows.append([bar.demand.what, bar.demand.limit, ", ".join(told) or NONE, verdict(bar.reached)])
     return Table("Bars", note, ["", "bar", "measured", ""], rows)
 
 
-def _times(report: Report, rows: list[Row], op: str, base: str, note: str) -> Table:
+def _times(report: Report, op: str, base: str, note: str) -> Table:
     ats = report.ats(op)
-    names = list(dict.fromkeys(row.who for row in rows))
+    who = names(report.of(op))
     return Table(
         op.capitalize(),
-        f"{note} The factor ({TIMES}) compares with *{base}*." if len(names) > 1 else note,
-        ["", *([f"L = {at}" for at in ats] if ats != [0] else ["µs"])],
-        [[who, *(_cell(report.row(op, at, who), base) for at in ats)] for who in names],
+        f"{note} The factor ({TIMES}) compares with *{base}*." if len(who) > 1 else note,
+        by_length(ats) if ats != [0] else ["", "µs"],
+        [[one, *(beside(report.row(op, at, one), base) for at in ats)] for one in who],
     )
 
 
-def _beside_capx(report: Report, rows: list[Row]) -> Table:
+def _beside_capx(report: Report) -> Table:
     ats = report.ats("verify")
-    names = list(dict.fromkeys(row.who for row in rows if not row.who.startswith(("capx", ours.FLOOR, ours.CHECK))))
+    others = [who for who in names(report.of("verify")) if not who.startswith(("capx", ours.FLOOR, ours.CHECK))]
 
     def cell(row: Row | None) -> str:
-        if row is None:
-            return NONE
-        return f"{short(row.ratios[ours.COLD])}{TIMES}, {short(row.ratios[ours.WARM])}{TIMES}"
+        return NONE if row is None else f"{times(row, ours.COLD)}, {times(row, ours.WARM)}"
 
     return Table(
         "Verify, beside capx",
         "How many times as long as capx takes, first cold, then with a warm prefix.",
-        ["", *(f"L = {at}" for at in ats)],
-        [[who, *(cell(report.row("verify", at, who)) for at in ats)] for who in names],
+        by_length(ats),
+        [[who, *(cell(report.row("verify", at, who)) for at in ats)] for who in others],
     )
 
 
 def _signed(report: Report) -> Table:
     ats = [at for at in report.ats("verify") if report.row("verify", at, ours.SIGNED_WARM) is not None]
 
-    def times(who: str) -> list[str]:
-        return [NONE, *(_cell(report.row("verify", at, who), "") for at in ats)]
+    def taken(who: str) -> list[str]:
+        return [who, NONE, *(beside(report.row("verify", at, who), "") for at in ats)]
 
-    def told(bar: str, values: Sequence[float | None], good: Callable[[float], bool]) -> list[str]:
-        shown = [NONE if one is None else short(one) if good(one) else f"**{short(one)}**" for one in values]
-        return [bar, *shown]
-
-    def ratio(at: int, who: str, to: str) -> float | None:
-        row = report.row("verify", at, who)
-        return None if row is None else row.ratios.get(to)
+    def told(what: str, bar: str, value: Callable[[int], float | None], good: Callable[[float], bool]) -> list[str]:
+        values = map(value, ats)
+        return [what, bar, *(NONE if one is None else bold(short(one), is_good=good(one)) for one in values)]
 
     # What else runs on the machine slows code in Python more than a check: hence the lower quartiles.
     def least(at: int, who: str) -> float:
@@ -144,14 +142,12 @@ def _signed(report: Report) -> Table:
         return math.nan if row is None else row.quartiles[0]
 
     def more(at: int, signed: str, bearer: str, checks: int) -> float | None:
-        times = (least(at, signed) - least(at, bearer)) / least(at, ours.CHECK) / checks
-        return None if math.isnan(times) else times
+        found = (least(at, signed) - least(at, bearer)) / least(at, ours.CHECK) / checks
+        return None if math.isnan(found) else found
 
-    def few(value: float) -> bool:
-        return value <= _MOST_CHECKS
-
-    def flat(value: float) -> bool:
-        return value <= _MOST_GROWTH
+    def tenuo(at: int) -> float | None:
+        row = report.row("verify", at, "tenuo, held")
+        return None if row is None else row.ratios.get(ours.SIGNED_WARM)
 
     return Table(
         "Signed tokens",
@@ -160,31 +156,30 @@ def _signed(report: Report) -> Table:
         "one signature. With a warm prefix only the presentation is checked. Cold, each hop is checked as well, and "
         "the number is that for each signature. These numbers and *warm, to L = 1* are made of the lower quartiles. "
         "**Bold** is beyond the bar.",
-        ["", "bar", *(f"L = {at}" for at in ats)],
+        by_length(ats, "bar"),
         [
-            [ours.CHECK, *times(ours.CHECK)],
-            [ours.SIGNED_WARM, *times(ours.SIGNED_WARM)],
-            [
+            taken(ours.CHECK),
+            taken(ours.SIGNED_WARM),
+            told(
                 "warm, more than a bearer's",
-                *told("≤ 1.4", [more(at, ours.SIGNED_WARM, ours.WARM, 1) for at in ats], few),
-            ],
-            [
+                "≤ 1.4",
+                lambda at: more(at, ours.SIGNED_WARM, ours.WARM, 1),
+                lambda checks: checks <= 1.4,
+            ),
+            told(
                 "warm, to L = 1",
-                *told("≤ 1.3", [least(at, ours.SIGNED_WARM) / least(ats[0], ours.SIGNED_WARM) for at in ats], flat),
-            ],
-            [ours.SIGNED_COLD, *times(ours.SIGNED_COLD)],
-            [
+                "≤ 1.3",
+                lambda at: least(at, ours.SIGNED_WARM) / least(ats[0], ours.SIGNED_WARM),
+                lambda growth: growth <= 1.3,
+            ),
+            taken(ours.SIGNED_COLD),
+            told(
                 "cold, more than a bearer's",
-                *told("≤ 1.4", [more(at, ours.SIGNED_COLD, ours.COLD, at + 1) for at in ats], few),
-            ],
-            [
-                "tenuo, held, to capx, signed, warm",
-                *told(
-                    "≥ 1.5 at 8",
-                    [ratio(at, "tenuo, held", ours.SIGNED_WARM) for at in ats],
-                    lambda value: value >= _LEAST_QUICKER,
-                ),
-            ],
+                "≤ 1.4",
+                lambda at: more(at, ours.SIGNED_COLD, ours.COLD, at + 1),
+                lambda checks: checks <= 1.4,
+            ),
+            told("tenuo, held, to capx, signed, warm", "≥ 1.5 at 8", tenuo, lambda quicker: quicker >= 1.5),
         ]
         if ats
         else [],
@@ -197,14 +192,14 @@ def _sizes(report: Report) -> Table:
     return Table(
         "Size",
         "Characters of the text that is sent to a resource; for capx, of the text that is held too.",
-        ["", *(f"L = {at}" for at in ats)],
+        by_length(ats),
         [[who, *(by.get((at, who), NONE) for at in ats)] for who in dict.fromkeys(size.who for size in report.sizes)],
     )
 
 
 def _growth(report: Report, op: str, unit: str) -> Table:
     ats = report.ats(op)
-    names = dict.fromkeys(row.who for row in report.rows if row.op == op)
+    least = str(ats[0]) if ats else "0"
     note = {
         "caveats": (
             "The chain has three hops. Five caveats are those of every other table; each further one is a `where`."
@@ -216,26 +211,18 @@ def _growth(report: Report, op: str, unit: str) -> Table:
     }[op]
     return Table(
         f"Growth with {unit}",
-        f"{note} The factor ({TIMES}) compares with {ats[0] if ats else 0}.",
+        f"{note} The factor ({TIMES}) compares with {least}.",
         ["", *(f"{spaced(at)} {unit}" for at in ats)],
-        [[who, *(_cell(report.row(op, at, who), str(ats[0])) for at in ats)] for who in names],
+        [[who, *(beside(report.row(op, at, who), least) for at in ats)] for who in names(report.of(op))],
     )
 
 
 def _starts(report: Report) -> Table:
-    rows = [row for row in report.rows if row.op == "start"]
     return Table(
         "Start",
         "The processor time that a process takes, from its start to its end.",
         ["", "ms", f"times {startup.BARE}"],
-        [
-            [
-                row.who,
-                f"{short(row.us / 1000)} {spread(row, 1000)}",
-                short(row.ratios.get(startup.BARE, 1.0)),
-            ]
-            for row in rows
-        ],
+        [[row.who, milliseconds(row), short(row.ratios.get(startup.BARE, 1.0))] for row in report.of(startup.OP)],
     )
 
 
@@ -258,10 +245,3 @@ def _earlier(earlier: Earlier) -> Table:
             for one in earlier.changes
         ],
     )
-
-
-def _cell(row: Row | None, base: str) -> str:
-    if row is None:
-        return NONE
-    ratio = f" {short(row.ratios[base])}{TIMES}" if base in row.ratios else ""
-    return f"{short(row.us)} {spread(row)}{ratio}"

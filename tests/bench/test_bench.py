@@ -211,7 +211,7 @@ def test_a_ratio_is_the_median_within_rounds_despite_drift() -> None:
         return Contender("op", 0, who, lambda count: next(machine) * seconds * count)
 
     slow, quick = taking("slow", 3), taking("quick", 1)
-    rows, _ = measure([slow, quick], lambda one: {"quick": quick} if one is slow else {}, rounds=4, seconds=0)
+    rows, _ = measure([replace(slow, to={"quick": quick.key}), quick], rounds=4, seconds=0)
     assert [row.ratios for row in rows] == [{"quick": 3.0}, {}]
     assert rows[0].us == 9e6
 
@@ -222,7 +222,6 @@ def test_what_a_contender_refuses_is_told_and_the_others_go_on() -> None:
 
     rows, missing = measure(
         [Contender("op", 3, "peer", refuses), Contender("op", 3, "capx", lambda count: count * 1e-6)],
-        lambda _: {},
         rounds=2,
         seconds=0,
     )
@@ -245,13 +244,13 @@ def test_a_bar_is_reached_only_where_every_length_reaches_it() -> None:
 @nightly
 def test_a_run_measures_each_guarded_route_beside_a_bare_one(guard: tuple[Report, str]) -> None:
     found, shown = guard
-    guarded = [row for row in found.rows if not row.who.endswith(routes.BARE) and row.who != BARE_THERE]
+    guarded = [row for row in found.rows if not row.who.endswith(BARE) and row.who != BARE_THERE]
     requests = [row for row in guarded if row.op == REQUEST]
     assert {row.who for row in requests} >= {MEMORY, RECORDED, SQLITE, FEED}
     assert {row.at for row in requests} == {1, CROWD}
     assert {row.who for row in guarded if row.op == routes.HOLD} == {worst.name for worst in WORST}
     assert len([row for row in guarded if row.op == routes.LARGE]) == 6
-    assert all(row.ratios[routes.BARE] > 1 for row in guarded)
+    assert all(row.ratios[BARE] > 1 for row in guarded)
     others = [row for row in found.rows if row.op != REQUEST]
     assert len(others) == 2 * len([row for row in guarded if row.op != REQUEST])
     assert "What one request may hold up" in shown

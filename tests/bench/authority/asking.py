@@ -5,19 +5,20 @@ process is all of it: the presentation of the ask, its verification, the answer,
 """
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
 from typing import Final
 
 from capx import Authority, Bundle
 from capx.policy.file import read_policy
 from capx.verify.ask import Granted
 from tests.bench.authority.figures import AGAIN, NEW
+from tests.bench.authority.keeping import kept
 from tests.bench.authority.places import Places
 from tests.bench.measuring import Contender, Run
-from tests.bench.timing import Step, each
+from tests.bench.timing import each
 from tests.labs.refunds import Opening, grant, policy, refund
 
 AT_OPEN: Final = "crm.tickets.read"
@@ -46,33 +47,22 @@ def asks(places: Places) -> Generator[list[Contender]]:
     with ExitStack() as stack:
         contenders: list[Contender] = []
         for who in places.stores:
-            place = stack.enter_context(places.authority(who, policy=read_policy(POLICY)))
-            assert isinstance(place.authority, Authority)
-            authority = place.authority
+            authority = stack.enter_context(places.local(who, policy=read_policy(POLICY)))
+            again = next(new_asks(authority))
             contenders += [
-                Contender(NEW, 1, who, _timed(authority, partial(_new, authority))),
-                Contender(AGAIN, 1, who, _timed(authority, partial(_again, authority, next(new_asks(authority))))),
+                kept(NEW, 1, who, _timed(authority, partial(islice, new_asks(authority)))),
+                kept(AGAIN, 1, who, _timed(authority, partial(repeat, again))),
             ]
         yield contenders
 
 
-def _timed(authority: Authority, steps: Callable[[int], list[Step]]) -> Run:
-    return lambda count: each(_done, [*steps(count), authority.flush], time.perf_counter)
+def _timed(authority: Authority, asks: Callable[[int], Iterable[Asking]]) -> Run:
+    def ask(asking: Asking | None) -> None:
+        if asking is None:
+            authority.flush()
+            return
+        bundle, action = asking
+        answer = authority.ask(bundle, action)
+        assert isinstance(answer, Granted), answer
 
-
-def _done(step: Step) -> None:
-    step()
-
-
-def _new(authority: Authority, count: int) -> list[Step]:
-    return [partial(_ask, authority, asking) for asking in islice(new_asks(authority), count)]
-
-
-def _again(authority: Authority, asking: Asking, count: int) -> list[Step]:
-    return [partial(_ask, authority, asking)] * count
-
-
-def _ask(authority: Authority, asking: Asking) -> None:
-    bundle, action = asking
-    answer = authority.ask(bundle, action)
-    assert isinstance(answer, Granted), answer
+    return lambda count: each(ask, [*asks(count), None], time.perf_counter)

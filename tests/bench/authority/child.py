@@ -8,37 +8,34 @@ Law: it ends when its input does, and is ended by whoever started it.
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.bench.link import CHECKOUT
 from tests.bench.measuring import Unmeasurable
+from tests.labs.commits import CHECKOUT
 
 _TO_END: Final = 10.0
 
 
 class Child:
-    """A module that runs as a process of this Python, or of another one."""
+    """A module, or a program, that runs as a process of this Python, or of another one."""
 
     def __init__(self, module: str, python: Path | str = sys.executable, **settings: object) -> None:
-        self._module = module
-        self._process = subprocess.Popen(
-            [python, "-m", module],
-            cwd=CHECKOUT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._start(module, [python, "-m", module])
         self.tell(settings)
+
+    def _start(self, name: str, command: Sequence[Path | str], **process: Any) -> None:
+        self._name = name
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **({"cwd": CHECKOUT} | process)
+        )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self._process.communicate(timeout=_TO_END)
         except subprocess.TimeoutExpired:
@@ -65,11 +62,23 @@ class Child:
             case {"problem": problem}:
                 raise Unmeasurable(str(problem))
             case _:
-                pass
-        return said
+                return said
+
+    def ask(self, value: object) -> Any:
+        """What it answers."""
+        self.tell(value)
+        return self.hear()
 
     def _ended(self) -> Unmeasurable:
-        return Unmeasurable(f"{self._module} ended with {self._process.wait()}")
+        return Unmeasurable(f"{self._name} ended with {self._process.wait()}")
+
+
+def started(stack: ExitStack, count: int, module: str, **settings: Any) -> list[Child]:
+    """So many processes of a module, each of which has said that it is ready."""
+    children = [stack.enter_context(Child(module, **settings)) for _ in range(count)]
+    for child in children:
+        child.hear()
+    return children
 
 
 def heard() -> Iterator[Any]:

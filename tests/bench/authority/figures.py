@@ -4,12 +4,13 @@ A value's name says its unit. What the figures have to reach stands in the desig
 of rows are read from the rows.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
 
-from tests.bench.measuring import Row
+from tests.bench.measuring import Row, rounded
 
 SQLITE: Final = "SQLite"
 POSTGRES: Final = "PostgreSQL"
@@ -73,27 +74,41 @@ class Figure(Struct, frozen=True):
     values: dict[str, float]
 
 
-class Aim(Struct, frozen=True, kw_only=True):
-    """What a figure has to reach, wherever it was measured."""
+def figure(of: str, who: str, at: int, values: Mapping[str, float]) -> Figure:
+    """A figure with as many digits as are no noise."""
+    return Figure(of, who, at, {name: rounded(value) for name, value in values.items()})
+
+
+class Limit(Struct, frozen=True, kw_only=True):
+    """What something has to reach."""
 
     what: str
-    of: str
-    who: str
-    value: str
     at_most: float | None = None
     at_least: float | None = None
 
     @property
     def limit(self) -> str:
-        """The aim, as people write it."""
+        """The limit, as people write it."""
         return f"≥ {self.at_least:g}" if self.at_least is not None else f"≤ {self.at_most:g}"
+
+    def are_within(self, values: Iterable[float]) -> bool | None:
+        """Whether all are; None if nothing was measured."""
+        measured = list(values)
+        least = -math.inf if self.at_least is None else self.at_least
+        most = math.inf if self.at_most is None else self.at_most
+        return all(least <= one <= most for one in measured) if measured else None
+
+
+class Aim(Limit, frozen=True, kw_only=True):
+    """What a figure has to reach, wherever it was measured."""
+
+    of: str
+    who: str
+    value: str
 
     def reached(self, values: Mapping[int, float]) -> bool | None:
         """Whether all are; None if nothing was measured."""
-        if not values:
-            return None
-        least, most = self.at_least, self.at_most
-        return all((least is None or least <= one) and (most is None or one <= most) for one in values.values())
+        return self.are_within(values.values())
 
 
 _RATE: Final = "tasks/s"
@@ -124,3 +139,9 @@ def percentile(sorted_values: Sequence[float], of_a_hundred: float) -> float:
     """The least value that so many of a hundred do not exceed; no value is made up between two."""
     place = -(-len(sorted_values) * of_a_hundred // 100)
     return sorted_values[max(0, int(place) - 1)]
+
+
+def latencies(seconds: Iterable[float]) -> dict[str, float]:
+    """The usual ones of a hundred, and the longest, in milliseconds."""
+    ordered = sorted(one * 1000 for one in seconds)
+    return {P50: percentile(ordered, 50), P99: percentile(ordered, 99), WORST: ordered[-1]}

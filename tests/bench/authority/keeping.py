@@ -19,7 +19,7 @@ from tests.bench.authority.bare import bare
 from tests.bench.authority.figures import BARE, COMMIT, COMMITS, COMMITS_AT_OPEN, GRANTS, SQLITE, TASK
 from tests.bench.authority.places import Places
 from tests.bench.authority.size import decisions
-from tests.bench.measuring import Against, Contender, Run
+from tests.bench.measuring import Contender, Run
 from tests.bench.timing import Step, each
 from tests.labs.payers import payer
 
@@ -35,14 +35,12 @@ def tasks(places: Places) -> Generator[list[Contender]]:
     with ExitStack() as stack:
         contenders: list[Contender] = []
         for who in places.stores:
-            authority = stack.enter_context(places.authority(who)).authority
-            assert isinstance(authority, Authority)
+            authority = stack.enter_context(places.local(who))
             plain = stack.enter_context(closing(bare(places.new_bare(who))))
             contenders += [
-                Contender(TASK, COMMITS, who, _timed(_granted_while_it_runs(authority))),
-                Contender(TASK, COMMITS, f"{who}, {BARE}", _timed(_commits(plain, COMMITS))),
-                Contender(TASK, COMMITS_AT_OPEN, who, _timed(_granted_at_open(authority))),
-                Contender(TASK, COMMITS_AT_OPEN, f"{who}, {BARE}", _timed(_commits(plain, COMMITS_AT_OPEN))),
+                kept(TASK, at, name, timed(step))
+                for at, granted in ((COMMITS, _granted_while_it_runs), (COMMITS_AT_OPEN, _granted_at_open))
+                for name, step in ((who, granted(authority)), (f"{who}, {BARE}", _commits(plain, at)))
             ]
         yield contenders
 
@@ -62,25 +60,18 @@ def resources(places: Places) -> Generator[list[Contender]]:
                 ("spend", 1): _spend(store),
                 (COMMIT, 1): _commits(plain, 1),
             }
-            contenders += [Contender(op, at, who, _timed(step)) for (op, at), step in steps.items()]
+            contenders += [kept(op, at, who, timed(step)) for (op, at), step in steps.items()]
         yield contenders
 
 
-def against(contenders: list[Contender]) -> Against:
-    """What each is compared with: the bare commits of its store, and what SQLite takes for the same."""
-    by = {(one.op, one.at, one.who): one for one in contenders}
-
-    def found(one: Contender) -> dict[str, Contender]:
-        others = {
-            BARE: by.get((TASK, one.at, f"{one.who}, {BARE}") if one.op == TASK else (COMMIT, 1, one.who)),
-            SQLITE: by.get((one.op, one.at, SQLITE)),
-        }
-        return {name: other for name, other in others.items() if other is not None and other is not one}
-
-    return found
+def kept(op: str, at: int, who: str, run: Run) -> Contender:
+    """A contender beside the bare commits of its store, and beside what SQLite takes for the same."""
+    commits = (TASK, at, f"{who}, {BARE}") if op == TASK else (COMMIT, 1, who)
+    return Contender(op, at, who, run, {BARE: commits, SQLITE: (op, at, SQLITE)})
 
 
-def _timed(step: Step) -> Run:
+def timed(step: Step) -> Run:
+    """A step by the clock on the wall: a disk is waited for, and PostgreSQL works in other processes."""
     return lambda count: each(lambda _: step(), range(count), time.perf_counter)
 
 

@@ -11,11 +11,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
-from tests.bench.authority.child import Child
-from tests.bench.authority.figures import LAG, P50, P99, WORST, Figure, percentile
+from tests.bench.authority.child import started
+from tests.bench.authority.figures import LAG, Figure, figure, latencies
 from tests.bench.authority.follower import ACTION
 from tests.bench.authority.places import AUDIENCE, Place
-from tests.bench.measuring import rounded
 
 _MOST_MOMENTS: Final = 0.05
 _REFUSED: Final = "refused"
@@ -27,12 +26,7 @@ def measure_lag(place: Place, followers: int, revocations: int, told: Callable[[
     bundle = place.authority.open(allow=[f"{ACTION}@{AUDIENCE}"]).bundle
     lags: list[float] = []
     with ExitStack() as stack:
-        children = [
-            stack.enter_context(Child("tests.bench.authority.follower", **place.source.settings()))
-            for _ in range(followers)
-        ]
-        for child in children:
-            child.hear()
+        children = started(stack, followers, "tests.bench.authority.follower", **place.source.settings())
         for number in range(revocations):
             doomed = bundle.delegate(to=f"agent-{number}", allow=[ACTION])
             (capability,) = (one for one in doomed if one.audience == AUDIENCE)
@@ -45,6 +39,4 @@ def measure_lag(place: Place, followers: int, revocations: int, told: Callable[[
             returned = time.monotonic()
             lags.append(max(child.hear()[_REFUSED] for child in children) - returned)
             told()
-    lags.sort()
-    found = {P50: percentile(lags, 50), P99: percentile(lags, 99), WORST: lags[-1]}
-    return Figure(LAG, place.source.who, followers, {name: rounded(lag * 1000) for name, lag in found.items()})
+    return figure(LAG, place.source.who, followers, latencies(lags))

@@ -6,15 +6,18 @@ Bytes go out as they are; of an answer its status and length are read, and nothi
 
 import asyncio
 import re
+import statistics
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Self
 
 from msgspec import Struct
 
+from tests.bench.authority.figures import GENERATOR, P50, P99, REQUESTS, SERVE, Figure, figure, latencies
+from tests.bench.findings import Findings
 from tests.bench.measuring import Unmeasurable
 
+CONNECTIONS: Final = (1, 16)
 Target = tuple[str, int] | str
 """Host and port, or the path of a socket."""
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
@@ -29,6 +32,60 @@ class Load(Struct, frozen=True):
     seconds: float
     computed: float
 
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.latencies) / self.seconds
+
+
+class Endpoint(Struct, frozen=True):
+    """What is asked, where, and what it is compared with; `ready` is done before a turn of so many seconds."""
+
+    who: str
+    target: Target
+    request: Callable[[], bytes]
+    to: str | None = None
+    ready: Callable[[float], None] = lambda seconds: None
+
+
+def measure_load(found: Findings, of: str, endpoints: Sequence[Endpoint], times: str) -> list[Figure]:
+    """Each endpoint in turn with each number of connections; `times` names the ratio to what it is compared with."""
+    rounds, seconds = (2, 0.1) if found.options.quick else (8, 0.5)
+    told = found.told(of, len(CONNECTIONS) * (1 + rounds))
+    loads: dict[tuple[str, int], list[Load]] = {}
+    able = list(endpoints)
+    for connections in CONNECTIONS:
+        # The first round warms up, and does not count.
+        for counts in (False, *[True] * rounds):
+            for one in list(able):
+                try:
+                    one.ready(seconds)
+                    load = drive(one.target, one.request, connections=connections, seconds=seconds)
+                except Unmeasurable as reason:
+                    found.missing[f"{one.who}: {of}"] = str(reason)
+                    able.remove(one)
+                else:
+                    loads.setdefault((one.who, connections), []).extend([load] * counts)
+            told()
+    names = {one.who for one in able}
+    figures: list[Figure] = []
+    for at in CONNECTIONS:
+        for one in able:
+            values = _values(loads[one.who, at])
+            if of == SERVE:
+                values[GENERATOR] = 100 * statistics.median(load.computed / load.seconds for load in loads[one.who, at])
+            if one.to in names:
+                # Within a round, so that a machine that gets slower does not count.
+                pairs = zip(loads[one.who, at], loads[one.to, at], strict=True)
+                values[times] = statistics.median(bare.rate / mine.rate for mine, bare in pairs)
+            figures.append(figure(of, one.who, at, values))
+    return figures
+
+
+def _values(loads: list[Load]) -> dict[str, float]:
+    of_all = latencies(latency for load in loads for latency in load.latencies)
+    return {REQUESTS: statistics.median(load.rate for load in loads), P50: of_all[P50], P99: of_all[P99]}
+
 
 def drive(target: Target, request: Callable[[], bytes], *, connections: int, seconds: float) -> Load:
     """Ask for so long over so many connections; Unmeasurable for an answer that is none of success."""
@@ -41,9 +98,9 @@ async def _drive(target: Target, request: Callable[[], bytes], connections: int,
     async with asyncio.timeout(_TO_CONNECT):
         for one in made:
             if isinstance(target, str):
-                await loop.create_unix_connection(partial(_itself, one), target)
+                await loop.create_unix_connection(one.itself, target)
             else:
-                await loop.create_connection(partial(_itself, one), *target)
+                await loop.create_connection(one.itself, *target)
     try:
         began, computed = time.perf_counter(), time.process_time()
         for one in made:
@@ -59,10 +116,6 @@ async def _drive(target: Target, request: Callable[[], bytes], connections: int,
     return Load([latency for one in made for latency in one.latencies], took, computed)
 
 
-def _itself(one: "_Connection") -> "_Connection":
-    return one
-
-
 class _Connection(asyncio.Protocol):
     """One connection: asks, reads the answer, asks again."""
 
@@ -75,6 +128,10 @@ class _Connection(asyncio.Protocol):
         self._read = bytearray()
         self._whole = 0
         self._transport: asyncio.WriteTransport | None = None
+
+    def itself(self) -> Self:
+        """What asyncio asks for: the protocol of a connection."""
+        return self
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.WriteTransport)

@@ -18,9 +18,10 @@ from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, TaskRecord
 from capx.verify.decision import decision_id
 from tests.bench.authority.figures import LONG, LONG_BARS, LONG_LOG
+from tests.bench.authority.keeping import timed
 from tests.bench.authority.places import Places
-from tests.bench.measuring import Against, Contender, Run
-from tests.bench.timing import Step, each
+from tests.bench.measuring import Contender
+from tests.bench.timing import Step
 
 DECISIONS: Final = 1_000_000
 OF_A_TASK: Final = 10
@@ -44,22 +45,13 @@ def long_logs(places: Places, share: float) -> Generator[list[Contender]]:
                 place = stack.enter_context(places.authority(who))
                 assert isinstance(place.authority, Authority)
                 _fill(place.authority.store, count // OF_A_TASK)
-                steps = _steps(place.authority, place.source.address).items()
-                contenders += [Contender(f"{LONG_LOG}{op}", count, who, _timed(step)) for op, step in steps]
+                steps = {f"{LONG_LOG}{op}": step for op, step in _steps(place.authority, place.source.address).items()}
+                contenders += [
+                    Contender(op, count, who, timed(step), {LONG: (op, 0, who)}) for op, step in steps.items()
+                ]
         # What was written just now goes to the disk before the clock starts, and not meanwhile.
         os.sync()
         yield contenders
-
-
-def against(contenders: list[Contender]) -> Against:
-    """Each is compared with the same on the empty store."""
-    by = {(one.op, one.who): one for one in contenders if one.at == 0}
-    return lambda one: {} if one.at == 0 else {LONG: by[one.op, one.who]}
-
-
-def _timed(step: Step) -> Run:
-    # The clock on the wall: PostgreSQL works in other processes.
-    return lambda times: each(lambda _: step(), range(times), time.perf_counter)
 
 
 def _steps(authority: Authority, address: str) -> dict[str, Step]:

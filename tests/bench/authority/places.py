@@ -62,23 +62,21 @@ class Places:
 
     def new(self, who: str) -> str:
         """Where there is a store that is new, and empty."""
-        if who == SQLITE:
-            address = str(self.folder / f"{next(_NUMBERS)}.db")
-        else:
-            assert self._server is not None
-            address = self._server.url(self._server.database())
+        address = self._address(who)
         create_store(address).close()
         return address
 
     def new_bare(self, who: str) -> str:
         """Where there is the table of a bare store."""
-        if who == SQLITE:
-            address = str(self.folder / f"bare-{next(_NUMBERS)}.db")
-        else:
-            assert self._server is not None
-            address = self._server.url(self._server.database())
+        address = self._address(who)
         make_bare(address)
         return address
+
+    def _address(self, who: str) -> str:
+        if who == SQLITE:
+            return str(self.folder / f"{next(_NUMBERS)}.db")
+        assert self._server is not None
+        return self._server.url(self._server.database())
 
     @contextmanager
     def authority(self, who: str, **settings: Any) -> Generator[Place]:
@@ -86,6 +84,13 @@ class Places:
         address = self.new(who)
         with Authority(open_store(address), KeyRing(RootKey.generate()), **settings) as authority:
             yield Place(authority, Source(who, address, self._exported(authority.keyring)))
+
+    @contextmanager
+    def local(self, who: str, **settings: Any) -> Generator[Authority]:
+        """The authority of such a place, which is one of this process."""
+        with self.authority(who, **settings) as place:
+            assert isinstance(place.authority, Authority)
+            yield place.authority
 
     @contextmanager
     def served(self, fill: Callable[[Path], object] = lambda store: None, policy: str = "") -> Generator[Place]:

@@ -5,19 +5,18 @@ In each round every store has its turn, and after it a bare table whose row they
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
 from capx.store.factory import open_store
 from tests.bench.authority.bare import bare
-from tests.bench.authority.child import Child
-from tests.bench.authority.figures import BUSY, OFF, RACE, SPENDS, TIMES_BARE, WINNERS, Figure
+from tests.bench.authority.child import started
+from tests.bench.authority.figures import BUSY, OFF, RACE, SPENDS, TIMES_BARE, WINNERS, Figure, figure
 from tests.bench.authority.places import Places
 from tests.bench.authority.spender import COUNTER
-from tests.bench.measuring import rounded
 
 
 class _Ran(Struct, frozen=True):
@@ -29,50 +28,40 @@ class _Ran(Struct, frozen=True):
     busy: int
 
 
-def measure_races(
-    places: Places, racers: Sequence[int], limit: int, rounds: int, told: Callable[[], None]
-) -> list[Figure]:
-    """Each store with so many processes."""
-    figures: list[Figure] = []
-    for count in racers:
-        rates: dict[str, list[float]] = {who: [] for who in places.stores}
-        times: dict[str, list[float]] = {who: [] for who in places.stores}
-        off, busy = dict.fromkeys(places.stores, 0), dict.fromkeys(places.stores, 0)
-        winners = dict.fromkeys(places.stores, count)
-        for _ in range(rounds):
-            for who in places.stores:
-                ran, beyond = _of_store(places, who, count, limit)
-                rates[who].append(ran.rate)
-                times[who].append(_of_bare(places, who, count, limit) / ran.rate)
-                off[who] = max(off[who], beyond)
-                busy[who] += ran.busy
-                winners[who] = min(winners[who], ran.winners)
-            told()
-        figures += [
-            Figure(
-                RACE,
-                who,
-                count,
-                {
-                    SPENDS: rounded(statistics.median(rates[who])),
-                    TIMES_BARE: rounded(statistics.median(times[who])),
-                    WINNERS: winners[who],
-                    BUSY: busy[who],
-                    OFF: off[who],
-                },
-            )
-            for who in places.stores
-        ]
-    return figures
+def measure_races(places: Places, count: int, limit: int, rounds: int, told: Callable[[], None]) -> Iterator[Figure]:
+    """Each store with so many processes; `told` is called after each round."""
+    found: dict[str, list[dict[str, float]]] = {who: [] for who in places.stores}
+    for _ in range(rounds):
+        for who, rows in found.items():
+            rows.append(_of_store(places, who, count, limit))
+        told()
+    for who, rows in found.items():
+        yield figure(RACE, who, count, {name: of(row[name] for row in rows) for name, of in _OF_ROUNDS.items()})
 
 
-def _of_store(places: Places, who: str, count: int, limit: int) -> tuple["_Ran", int]:
+_OF_ROUNDS: Final[dict[str, Callable[[Iterable[float]], float]]] = {
+    SPENDS: statistics.median,
+    TIMES_BARE: statistics.median,
+    WINNERS: min,
+    BUSY: sum,
+    OFF: max,
+}
+"""What is told of a value's rounds."""
+
+
+def _of_store(places: Places, who: str, count: int, limit: int) -> dict[str, float]:
     """How it went, and by how many what was spent, or what the counter holds, is not the limit."""
     address = places.new(who)
     ran = _race(address, count, limit, is_bare=False)
     with closing(open_store(address)) as store:
         (spent,) = store.spent([COUNTER])
-    return ran, max(abs(ran.done - limit), abs(int(spent) - limit))
+    return {
+        SPENDS: ran.rate,
+        TIMES_BARE: _of_bare(places, who, count, limit) / ran.rate,
+        WINNERS: ran.winners,
+        BUSY: ran.busy,
+        OFF: max(abs(ran.done - limit), abs(int(spent) - limit)),
+    }
 
 
 def _of_bare(places: Places, who: str, count: int, limit: int) -> float:
@@ -86,12 +75,7 @@ def _of_bare(places: Places, who: str, count: int, limit: int) -> float:
 
 def _race(address: str, count: int, limit: int, *, is_bare: bool) -> _Ran:
     with ExitStack() as stack:
-        children = [
-            stack.enter_context(Child("tests.bench.authority.spender", address=address, limit=limit, bare=is_bare))
-            for _ in range(count)
-        ]
-        for child in children:
-            child.hear()
+        children = started(stack, count, "tests.bench.authority.spender", address=address, limit=limit, bare=is_bare)
         began = time.monotonic()
         for child in children:
             child.tell("go")

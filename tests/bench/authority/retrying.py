@@ -19,16 +19,16 @@ from capx.authority.remote.client import RemoteAuthority
 from capx.authority.requests.verdict import Verdict
 from tests.bench.authority.asking import AT_OPEN, BY_CONSENT, ON_REQUEST, POLICY
 from tests.bench.authority.child import Child
-from tests.bench.authority.figures import P50, P99, RETRY, TIMES_ALLOWED, WORST, Figure, percentile
+from tests.bench.authority.figures import RETRY, TIMES_ALLOWED, Figure, figure, latencies
 from tests.bench.authority.places import AUDIENCE, Places
-from tests.bench.measuring import Unmeasurable, rounded
+from tests.bench.measuring import Unmeasurable
 from tests.labs.refunds import BEN, refund
+from tests.labs.waiting import until
 
 ALLOWED: Final = "a call that is allowed"
 GRANTED: Final = "refused, granted on request, made again"
 CONSENTED: Final = "from a person's consent to success"
 _PATIENCE: Final = 10.0
-_LOOKS_EVERY: Final = 0.005
 _LEAST_MOMENT, _MOST_MOMENTS = 0.03, 0.06
 
 
@@ -74,18 +74,15 @@ def _call(client: httpx.Client, action: str) -> float:
 
 def _verdict(authority: RemoteAuthority, task: str) -> Verdict:
     """The consent of a person to what is asked for in a task, once it is."""
-    until = time.monotonic() + _PATIENCE
-    while not (found := authority.requests(task=task, pending=True)):
-        if time.monotonic() > until:
-            raise Unmeasurable("nothing was asked for")
-        time.sleep(_LOOKS_EVERY)
+    try:
+        found = until(lambda: authority.requests(task=task, pending=True), _PATIENCE)
+    except AssertionError:
+        raise Unmeasurable("nothing was asked for") from None
     return Verdict.sign(authority.inquiry(found[0].id), BEN, yes=True, at=int(time.time()))
 
 
 def _figure(what: str, took: list[float], allowed: list[float]) -> Figure:
-    ordered = sorted(took)
-    found = {P50: percentile(ordered, 50), P99: percentile(ordered, 99), WORST: ordered[-1]}
-    values = {name: seconds * 1000 for name, seconds in found.items()}
+    values = latencies(took)
     if what != ALLOWED:
         values[TIMES_ALLOWED] = statistics.median(one / other for one, other in zip(took, allowed, strict=True))
-    return Figure(RETRY, what, len(took), {name: rounded(value) for name, value in values.items()})
+    return figure(RETRY, what, len(took), values)

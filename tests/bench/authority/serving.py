@@ -4,7 +4,6 @@ The generator keeps to the last core, and both servers to the others, if there a
 """
 
 import json
-import statistics
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -13,7 +12,6 @@ from itertools import islice
 from typing import Final
 
 import httpx
-from msgspec import Struct
 
 from capx import Bundle
 from capx.authority.remote.client import RemoteAuthority
@@ -21,23 +19,14 @@ from capx.tokens.binding import HttpRequest
 from capx.tokens.lineage import AUTHORITY
 from tests.bench.authority.asking import POLICY, Asking, new_asks
 from tests.bench.authority.child import Child
-from tests.bench.authority.figures import (
-    GENERATOR,
-    P50,
-    P99,
-    REQUESTS,
-    SERVE,
-    TIMES_FRAMEWORK,
-    Figure,
-    percentile,
-)
+from tests.bench.authority.figures import SERVE, TIMES_FRAMEWORK, Figure
 from tests.bench.authority.keeping import GRANTED
-from tests.bench.authority.load import Load, Target, drive
+from tests.bench.authority.load import Endpoint, measure_load
 from tests.bench.authority.places import AUDIENCE, Places, bury
-from tests.bench.measuring import Unmeasurable, cores, on_cores, rounded
+from tests.bench.findings import Findings
+from tests.bench.measuring import Unmeasurable, cores, on_cores
 from tests.bench.table import spaced
 
-CONNECTIONS: Final = (1, 16)
 PAGE: Final = 10_000
 """Deaths in the page that is full."""
 _ASK: Final = "/agent/ask"
@@ -49,52 +38,12 @@ _PLENTY: Final = 3_000
 """Asks that are made ready for a turn."""
 
 
-class Endpoint(Struct, frozen=True):
-    """What is asked, where, and what it is compared with; `ready` is done before each turn."""
-
-    who: str
-    target: Target
-    request: Callable[[], bytes]
-    to: str | None = None
-    ready: Callable[[], None] = lambda: None
-
-
-def measure_serve(places: Places, *, rounds: int, seconds: float, dead: int, told: Callable[[], None]) -> list[Figure]:
-    """Each endpoint with each number of connections; `told` is called after each round."""
+def measure_serve(found: Findings, places: Places) -> list[Figure]:
+    """Each endpoint with each number of connections."""
     mine = {max(cores())}
-    figures: list[Figure] = []
-    with on_cores(cores() - mine or mine), _endpoints(places, min(dead, PAGE)) as endpoints, on_cores(mine):
-        for connections in CONNECTIONS:
-            loads: dict[str, list[Load]] = {one.who: [] for one in endpoints}
-            # The first round warms up, and does not count.
-            for counts in (False, *[True] * rounds):
-                for one in endpoints:
-                    one.ready()
-                    load = drive(one.target, one.request, connections=connections, seconds=seconds)
-                    if counts:
-                        loads[one.who].append(load)
-                told()
-            figures += [_figure(one, connections, loads) for one in endpoints]
-    return figures
-
-
-def _figure(one: Endpoint, connections: int, loads: dict[str, list[Load]]) -> Figure:
-    mine = loads[one.who]
-    latencies = sorted(latency for load in mine for latency in load.latencies)
-    found = {
-        REQUESTS: statistics.median(map(_rate, mine)),
-        P50: percentile(latencies, 50) * 1000,
-        P99: percentile(latencies, 99) * 1000,
-        GENERATOR: 100 * statistics.median(load.computed / load.seconds for load in mine),
-    }
-    if one.to is not None:
-        times = (_rate(bare) / _rate(load) for load, bare in zip(mine, loads[one.to], strict=True))
-        found[TIMES_FRAMEWORK] = statistics.median(times)
-    return Figure(SERVE, one.who, connections, {name: rounded(value) for name, value in found.items()})
-
-
-def _rate(load: Load) -> float:
-    return len(load.latencies) / load.seconds
+    dead = min(found.options.dead, PAGE)
+    with on_cores(cores() - mine or mine), _endpoints(places, dead) as endpoints, on_cores(mine):
+        return measure_load(found, SERVE, endpoints, TIMES_FRAMEWORK)
 
 
 @contextmanager
@@ -141,7 +90,7 @@ class _NewAsks:
         self._coming = new_asks(authority)
         self._ready: deque[Asking] = deque()
 
-    def ready(self) -> None:
+    def ready(self, _: float) -> None:
         self._ready.extend(islice(self._coming, _PLENTY - len(self._ready)))
 
     def next(self) -> bytes:

@@ -19,9 +19,8 @@ from capx.tokens.lineage import unverified_lineage
 from capx.verify.args_digest import args_digest
 from capx.verify.decision import Decision, decision_id
 from tests.bench import workload
-from tests.bench.authority.figures import INDEXES, ROW, SIZE, SQLITE, Figure
+from tests.bench.authority.figures import INDEXES, ROW, SIZE, SQLITE, Figure, figure
 from tests.bench.authority.places import Places
-from tests.bench.measuring import rounded
 
 _BATCH: Final = 500
 _HOPS: Final = 3
@@ -52,9 +51,8 @@ def decisions() -> Iterator[DecisionRecord]:
         yield DecisionRecord(id_, now, before + id_.encode() + after)
 
 
-def measure_sizes(places: Places, count: int, told: Callable[[], None]) -> list[Figure]:
+def measure_sizes(places: Places, count: int, told: Callable[[], None]) -> Iterator[Figure]:
     """What so many decisions add to each store: to the table of the log, and to its indexes."""
-    found: list[Figure] = []
     for who in places.stores:
         address = places.new(who)
         sizes = _in_sqlite if who == SQLITE else _in_postgres
@@ -63,11 +61,10 @@ def measure_sizes(places: Places, count: int, told: Callable[[], None]) -> list[
             made = islice(decisions(), count)
             while batch := list(islice(made, _BATCH)):
                 store.record(batch)
-        full = sizes(address)
-        values = {ROW: (full[0] - table) / count, INDEXES: (full[1] - indexes) / count}
-        found.append(Figure(SIZE, who, count, {name: rounded(value) for name, value in values.items()}))
+        full_table, full_indexes = sizes(address)
+        values = {ROW: (full_table - table) / count, INDEXES: (full_indexes - indexes) / count}
+        yield figure(SIZE, who, count, values)
         told()
-    return found
 
 
 def _in_sqlite(path: str) -> tuple[int, int]:
@@ -90,9 +87,6 @@ def _in_postgres(address: str) -> tuple[int, int]:
     import psycopg
 
     with psycopg.connect(address) as connection:
-        row = connection.execute(
-            "SELECT pg_table_size('capx.events'), pg_indexes_size('capx.events')",
-        ).fetchone()
-    if row is None:
-        raise AssertionError("a store without a log")
+        row = connection.execute("SELECT pg_table_size('capx.events'), pg_indexes_size('capx.events')").fetchone()
+    assert row is not None
     return row[0], row[1]

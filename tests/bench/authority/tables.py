@@ -5,10 +5,10 @@ from typing import Final
 
 from tests.bench.authority import figures as f
 from tests.bench.authority.follower import PACE
-from tests.bench.authority.serving import CONNECTIONS
+from tests.bench.authority.load import CONNECTIONS
 from tests.bench.measuring import Row
 from tests.bench.report import Report
-from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
+from tests.bench.table import NONE, TIMES, Table, milliseconds, short, spaced, timed, times, verdict
 
 BARS: Final = "Figures of the authority"
 LONG_LOG: Final = "A long log"
@@ -23,8 +23,8 @@ def tables(report: Report) -> list[Table]:
         _bars(report),
         _long_log(report),
         _tasks(rows),
-        _keeping(rows),
-        _asking(rows),
+        _beside_commits("What resources ask of a store", _KEEPING, rows, f.KEEPING),
+        _beside_commits("What agents ask of an authority", _ASKING, rows, f.ASKING),
         _figures(report, f.LAG, "Until everybody refuses", "followers", _LAG),
         _figures(report, f.RACE, "One budget", "processes", _RACE),
         _figures(report, f.SIZE, "A decision in the log", "decisions", _SIZE),
@@ -72,13 +72,12 @@ _RETRY: Final = (
 
 
 def _bars(report: Report) -> Table:
-    words = {True: "reached", False: "**not reached**", None: "not measured"}
     rows: list[list[str]] = []
     for aim in f.AIMS:
         found = f.values(aim, report.rows, report.figures)
         unit = {f.LAG: " following", f.RACE: " racing", f.VIEW: " dead", f.SIZE: " decisions"}.get(aim.of)
         told = [f"{spaced(at)}{unit}: {_told(value)}" if unit else _told(value) for at, value in found.items()]
-        rows.append([aim.what, aim.limit, ", ".join(told) or NONE, words[aim.reached(found)]])
+        rows.append([aim.what, aim.limit, ", ".join(told) or NONE, verdict(aim.reached(found))])
     return Table(BARS, "What the authority should reach on one machine.", ["", "bar", "measured", ""], rows)
 
 
@@ -93,7 +92,7 @@ def _long_log(report: Report) -> Table:
         "in the newest ones. `record` writes 100 decisions. Times are in ms, with quartiles in parentheses.",
         ["", "", "ms", f"times {f.LONG}", "bar", ""],
         [
-            [row.who, _long_op(row), _milliseconds(row), _ratio(row, f.LONG), *_long_bar(row)]
+            [row.who, _long_op(row), milliseconds(row), times(row, f.LONG), *_long_bar(row)]
             for row in sorted(rows, key=lambda row: (row.who != f.SQLITE, list(f.LONG_BARS).index(_long_op(row))))
         ],
     )
@@ -107,7 +106,7 @@ def _long_bar(row: Row) -> tuple[str, str]:
     most = f.LONG_BARS[_long_op(row)]
     reached = row.us / 1000 <= f.FOUND_MS if most is None else row.ratios[f.LONG] <= most
     shown = f"≤ {f.FOUND_MS} ms" if most is None else f"≤ {most:g}{TIMES}"
-    return shown, "reached" if reached else "**not reached**"
+    return shown, verdict(reached)
 
 
 def _tasks(rows: Sequence[Row]) -> Table:
@@ -119,29 +118,23 @@ def _tasks(rows: Sequence[Row]) -> Table:
         "parentheses. The last column compares with the same number of durable commits of one row each.",
         ["", "", "tasks/s", "ms", f"times {f.BARE}"],
         [
-            [row.who, names[row.at], short(1e6 / row.us), _milliseconds(row), _ratio(row, f.BARE)]
+            [row.who, names[row.at], short(1e6 / row.us), milliseconds(row), times(row, f.BARE)]
             for row in rows
             if row.op == f.TASK
         ],
     )
 
 
-def _keeping(rows: Sequence[Row]) -> Table:
-    note = (
-        "One at a time over one connection, by the clock on the wall. Times are in µs, with quartiles in parentheses. "
-        "SQLite forces spending to the disk, and leaves burning and recording to the operating system. PostgreSQL "
-        "forces all of them. *commit* is the bare commit of one row, forced."
-    )
-    return _beside_commits("What resources ask of a store", note, rows, f.KEEPING)
-
-
-def _asking(rows: Sequence[Row]) -> Table:
-    note = (
-        "Agents ask an authority for more while a task runs, in one process on one core, timed as above. Each ask is "
-        "presented, verified, burnt, answered and recorded. Something new is granted in one transaction. If the same "
-        "is asked again, the answer is read. The bare commit is the one above."
-    )
-    return _beside_commits("What agents ask of an authority", note, rows, f.ASKING)
+_KEEPING: Final = (
+    "One at a time over one connection, by the clock on the wall. Times are in µs, with quartiles in parentheses. "
+    "SQLite forces spending to the disk, and leaves burning and recording to the operating system. PostgreSQL "
+    "forces all of them. *commit* is the bare commit of one row, forced."
+)
+_ASKING: Final = (
+    "Agents ask an authority for more while a task runs, in one process on one core, timed as above. Each ask is "
+    "presented, verified, burnt, answered and recorded. Something new is granted in one transaction. If the same "
+    "is asked again, the answer is read. The bare commit is the one above."
+)
 
 
 def _beside_commits(title: str, note: str, rows: Sequence[Row], ops: Sequence[str]) -> Table:
@@ -154,9 +147,9 @@ def _beside_commits(title: str, note: str, rows: Sequence[Row], ops: Sequence[st
                 row.who,
                 row.op if row.op != "record" else f"record, {row.at} at once",
                 short(row.at * 1e6 / row.us),
-                f"{short(row.us)} {spread(row)}",
-                _ratio(row, f.BARE),
-                _ratio(row, f.SQLITE),
+                timed(row),
+                times(row, f.BARE),
+                times(row, f.SQLITE),
             ]
             for row in sorted((row for row in rows if row.op in ops), key=lambda row: (ops.index(row.op), row.at))
         ],
@@ -180,11 +173,3 @@ def _figures(report: Report, of: str, title: str, unit: str, note: str) -> Table
 def _told(value: float) -> str:
     """A number, without digits behind the point where it is whole."""
     return spaced(int(value)) if value == int(value) else short(value)
-
-
-def _milliseconds(row: Row) -> str:
-    return f"{short(row.us / 1000)} {spread(row, 1000)}"
-
-
-def _ratio(row: Row, to: str) -> str:
-    return f"{short(row.ratios[to])}{TIMES}" if to in row.ratios else NONE

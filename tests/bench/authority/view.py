@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.authority.child import Child, heard, say
-from tests.bench.authority.figures import MEGABYTES, PEAK, SECONDS, VIEW, Figure
+from tests.bench.authority.figures import MEGABYTES, PEAK, SECONDS, VIEW, Figure, figure
 from tests.bench.authority.source import Source
-from tests.bench.measuring import Unmeasurable, rounded
+from tests.bench.measuring import Unmeasurable
 
 _PATIENCE: Final = 120.0
 _PRIVATE: Final = ("Private_Clean", "Private_Dirty")
@@ -28,7 +28,7 @@ def measure_views(sources: Sequence[Source], dead: int, rounds: int, told: Calla
             found[source.who].append(_read(source, dead))
         told()
     return [
-        Figure(VIEW, who, dead, {name: rounded(statistics.median(one[name] for one in each)) for name in each[0]})
+        figure(VIEW, who, dead, {name: statistics.median(one[name] for one in each) for name in each[0]})
         for who, each in found.items()
     ]
 
@@ -40,7 +40,7 @@ def _read(source: Source, dead: int) -> dict[str, float]:
         said = child.hear()
     if said.pop("dead") != dead:
         raise Unmeasurable(f"the view of {source.who} does not hold the {dead} dead")
-    return {name: float(value) for name, value in said.items()}
+    return dict(said)
 
 
 def _of_memory(file: str, *names: str) -> float:

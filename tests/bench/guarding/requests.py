@@ -5,8 +5,8 @@ that of the processor, in all threads of this process. What waits to be written 
 """
 
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,16 +17,17 @@ from capx.crypto.keys import AudienceKeys
 from capx.guard.fastapi import FastAPIGuard
 from capx.resource.connection import connect
 from capx.resource.recorder import StoreRecorder
-from capx.resource.replay import Replay
 from capx.resource.revocations import StoreLiveness
+from capx.store.factory import open_store
 from capx.tokens.binding import HttpRequest
 from capx.verify.verifier import Verifier
 from capx_caveats import action, anything
 from tests.bench.asgi_requests import BARE, HOPS, PATH, PATTERN, QUERY, REQUEST, App, answered
 from tests.bench.authority.figures import FEED, POSTGRES, SQLITE
 from tests.bench.authority.places import AUDIENCE, Places
+from tests.bench.authority.source import remembering
 from tests.bench.measuring import Contender, Run
-from tests.bench.peers.routes import BARE_THERE, PYJWT, TENUO
+from tests.labs.waiting import eventually
 
 ACTION: Final = "crm.accounts.read"
 MEMORY, RECORDED = "in memory", "recorded"
@@ -42,13 +43,17 @@ def guarded_requests(folder: Path) -> Generator[list[Contender]]:
     folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
         places = Places(folder, stack)
-        contenders = [Contender(REQUEST, at, BARE, _bare(at)) for at in (1, CROWD)]
+        bare = route(None)
+        contenders = [Contender(REQUEST, at, BARE, _asking(bare, dict, at, lambda: None)) for at in (1, CROWD)]
         for who in (MEMORY, RECORDED, *places.stores, FEED):
             place = stack.enter_context(places.served() if who == FEED else places.authority(store_of(who)))
             keys = AudienceKeys.load(place.source.keys)
             made, flush = verifier(stack, who, keys, place.source.address)
-            app, capability = route(FastAPIGuard(made)), capability_of(place.authority)
-            contenders += [Contender(REQUEST, at, who, _guarded(app, capability, at, flush)) for at in (1, CROWD)]
+            app, head = route(FastAPIGuard(made)), presenting(capability_of(place.authority))
+            contenders += [
+                Contender(REQUEST, at, who, _asking(app, head, at, flush), {BARE: (REQUEST, at, BARE)})
+                for at in (1, CROWD)
+            ]
         yield contenders
 
 
@@ -60,39 +65,20 @@ def store_of(who: str) -> str:
 def verifier(stack: ExitStack, who: str, keys: AudienceKeys, place: str) -> tuple[Verifier, Callable[[], object]]:
     """A verifier, and what writes the decisions that it left waiting."""
     if who in {SQLITE, POSTGRES, FEED}:
-        connection = connect(keys, feed=place) if who == FEED else connect(keys, store=place)
-        stack.callback(connection.close)
-        recorder = connection.recorder
-        assert isinstance(recorder, StoreRecorder)
-        started = time.time() + 10
-        while connection.liveness.age() > _AN_HOUR and time.time() < started:
-            time.sleep(0.01)
-        return _warm(connection.verifier(), who), recorder.flush
-    liveness = StoreLiveness(Path(place))
-    stack.callback(liveness.close)
-    settings: dict[str, Any] = {"liveness": liveness, "replay": _process_memory()}
+        connection = stack.enter_context(
+            closing(connect(keys, feed=place) if who == FEED else connect(keys, store=place))
+        )
+        assert isinstance(connection.recorder, StoreRecorder)
+        eventually(lambda: connection.liveness.age() <= _AN_HOUR, within=10)
+        # A feed's memory of presentations is one of this process, too.
+        settings: dict[str, Any] = {"replay": remembering()} if who == FEED else {}
+        return connection.verifier(**settings), connection.recorder.flush
+    liveness = stack.enter_context(closing(StoreLiveness(Path(place))))
+    settings = {"liveness": liveness, "replay": remembering()}
     if who == MEMORY:
         return Verifier(AUDIENCE, keys, **settings), lambda: None
-    from capx.store.factory import open_store
-
-    store = open_store(place)
-    stack.callback(store.close)
-    kept = StoreRecorder(store)
-    stack.callback(kept.close)
-    return Verifier(AUDIENCE, keys, recorder=kept, **settings), kept.flush
-
-
-def _process_memory() -> Replay:
-    # A memory of this process refuses what may have been presented before it was there.
-    began = time.time() - _AN_HOUR
-    return Replay.process(10_000_000, clock=lambda: began)
-
-
-def _warm(verifier: Verifier, who: str) -> Verifier:
-    if who == FEED:
-        # Its memory of presentations is one of this process, too.
-        verifier._replay, verifier._awaited = _process_memory(), None
-    return verifier
+    recorder = stack.enter_context(closing(StoreRecorder(stack.enter_context(closing(open_store(place))))))
+    return Verifier(AUDIENCE, keys, recorder=recorder, **settings), recorder.flush
 
 
 def route(guard: FastAPIGuard | None) -> App:
@@ -119,34 +105,18 @@ def capability_of(authority: Authority | RemoteAuthority) -> Capability:
     return capability
 
 
-def _bare(at_once: int) -> Run:
-    app = route(None)
-    head: dict[str, str] = {}
-    return lambda count: answered(app, [head] * max(count, at_once), at_once) * count / max(count, at_once)
+def presenting(capability: Capability) -> Callable[[], dict[str, str]]:
+    """What makes the headers of one more request."""
+    sent = HttpRequest(method="GET", target=f"{PATH}?{QUERY}")
+    return lambda: {"authorization": capability.present(sent).authorization}
 
 
-def _guarded(app: App, capability: Capability, at_once: int, flush: Callable[[], object]) -> Run:
-    def head() -> dict[str, str]:
-        sent = HttpRequest(method="GET", target=f"{PATH}?{QUERY}")
-        return {"authorization": capability.present(sent).authorization}
-
+def _asking(app: App, head: Callable[[], dict[str, str]], at_once: int, flush: Callable[[], object]) -> Run:
     def run(count: int) -> float:
         requests = max(count, at_once)
-        heads = [head() for _ in range(requests)]
-        taken = answered(app, heads, at_once)
+        taken = answered(app, [head() for _ in range(requests)], at_once)
         began = time.process_time()
         flush()
         return (taken + time.process_time() - began) * count / requests
 
     return run
-
-
-def against(contenders: list[Contender]) -> Callable[[Contender], Mapping[str, Contender]]:
-    """Each to the bare route of its own environment, with as many requests at once."""
-    bare = {(one.at, one.who): one for one in contenders if one.who in {BARE, BARE_THERE}}
-
-    def to(one: Contender) -> Mapping[str, Contender]:
-        found = bare.get((one.at, BARE_THERE if one.who in {PYJWT, TENUO} else BARE))
-        return {} if found is None or one.who in {BARE, BARE_THERE} else {BARE: found}
-
-    return to

@@ -5,7 +5,6 @@ that a call may cost: the processor time of all threads, because each holds the 
 waits for an answer to a large body: by the clock on the wall, over HTTP.
 """
 
-import asyncio
 import http.client
 import json
 import random
@@ -18,22 +17,21 @@ from fastapi import Body, FastAPI
 from pydantic import BaseModel, ConfigDict
 
 from capx import AudienceKeys, RootKey, Verifier
-from capx.guard.asgi.messages import App, Message
 from capx.guard.fastapi import FastAPIGuard
 from capx.resource.recorder import StoreRecorder
-from capx.resource.replay import Replay
 from capx.store.protocols import Store
 from capx.tokens.binding import HttpRequest
 from capx.tokens.capability import Capability
 from capx.verify.protocols import Liveness
 from capx_caveats import JSON
+from tests.bench.asgi_requests import BARE, App, answered
+from tests.bench.authority.source import remembering
 from tests.bench.guarding.worst import ACTION, AUDIENCE, FREE, HOPS, WORST, Worst
 from tests.bench.measuring import Contender, Run
 from tests.labs.serving import served
 
 HOLD: Final = "hold"
 LARGE: Final = "large body"
-BARE: Final = "the same route without a guard"
 MOST_MS: Final = 50.0
 """The most milliseconds for which one request may hold the event loop."""
 MOST_TIMES: Final = 3.0
@@ -66,19 +64,22 @@ class Routes:
 
     def __init__(self, store: Store, liveness: Liveness) -> None:
         self._root = RootKey.generate()
-        an_hour_ago = time.time() - 3600
         self._guard = FastAPIGuard(
             Verifier(
                 AUDIENCE,
                 AudienceKeys(AUDIENCE, [self._root.audience_key(AUDIENCE)]),
                 liveness=liveness,
-                replay=Replay.process(10_000_000, clock=lambda: an_hour_ago),
+                replay=remembering(),
                 recorder=StoreRecorder(store, 100_000),
                 cache_size=0,
             )
         )
 
-    def app(self, kind: Any, *, guarded: bool) -> App:
+    def both(self, kind: Any, capability: Capability) -> list[tuple[App, Capability | None]]:
+        """The guarded application, with what is presented to it, and the bare one."""
+        return [(self._app(kind, guarded=True), capability), (self._app(kind, guarded=False), None)]
+
+    def _app(self, kind: Any, *, guarded: bool) -> App:
         """Return an application with one route, whose body is an object: `data` of this kind, or any members."""
         app = FastAPI(openapi_url=None)
         if guarded:
@@ -109,57 +110,26 @@ def holding(routes: Routes) -> Generator[list[Contender]]:
         args = worst.largest(capability)
         body = json.dumps(args, separators=(",", ":")).encode()
         kind = Members if "data" not in args else Any
-        hops = len(capability.hops)
         yield [
-            Contender(HOLD, hops, worst.name, _held(routes.app(kind, guarded=True), body, capability)),
-            Contender(HOLD, hops, f"{worst.name}, {BARE}", _held(routes.app(kind, guarded=False), body, None)),
+            _beside_bare(HOLD, len(capability.hops), worst.name, _held(app, body, held), held)
+            for app, held in routes.both(kind, capability)
         ]
+
+
+def _beside_bare(op: str, at: int, name: str, run: Run, capability: Capability | None) -> Contender:
+    bare = f"{name}, {BARE}"
+    return Contender(op, at, bare if capability is None else name, run, {BARE: (op, at, bare)})
 
 
 def _held(app: App, body: bytes, capability: Capability | None) -> Run:
     """Serve requests on an event loop of this thread, each with a fresh presentation."""
+    sent = {"content-type": _JSON, "content-length": str(len(body))}
 
     def run(count: int) -> float:
-        scopes = [_scope(body, capability) for _ in range(count)]
-        return asyncio.run(_serve(app, scopes, body))
+        heads = [{**sent, **_presented(body, capability)} for _ in range(count)]
+        return answered(app, heads, 1, target=("POST", _PATH, ""), body=body, statuses=(200, 403))
 
     return run
-
-
-async def _serve(app: App, scopes: list[dict[str, Any]], body: bytes) -> float:
-    taken = 0.0
-    for scope in scopes:
-        answers: list[Message] = []
-
-        async def receive() -> Message:
-            return {"type": "http.request", "body": body}
-
-        async def send(message: Message, answers: list[Message] = answers) -> None:
-            answers.append(message)
-
-        began = time.process_time()
-        await app(scope, receive, send)
-        taken += time.process_time() - began
-        if answers[0]["status"] not in {200, 403}:
-            raise AssertionError(f"answered {answers}")
-    return taken
-
-
-def _scope(body: bytes, capability: Capability | None) -> dict[str, Any]:
-    head = {"content-type": _JSON, "content-length": str(len(body)), **_presented(body, capability)}
-    return {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": _PATH,
-        "raw_path": _PATH.encode(),
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(name.lower().encode(), value.encode()) for name, value in head.items()],
-        "server": ("127.0.0.1", 80),
-        "client": ("127.0.0.1", 1),
-    }
 
 
 def _presented(body: bytes, capability: Capability | None) -> dict[str, str]:
@@ -191,9 +161,9 @@ def large_bodies(routes: Routes) -> Generator[list[Contender]]:
     with ExitStack() as stack:
         for name, (kind, value) in _bodies().items():
             body = json.dumps(value, separators=(",", ":")).encode()
-            for who, held in ((name, capability), (f"{name}, {BARE}", None)):
-                origin = stack.enter_context(served(routes.app(kind, guarded=held is not None)))
-                contenders.append(Contender(LARGE, len(body), who, _answered(origin, body, held)))
+            for app, held in routes.both(kind, capability):
+                run = _answered(stack.enter_context(served(app)), body, held)
+                contenders.append(_beside_bare(LARGE, len(body), name, run, held))
         yield contenders
 
 
@@ -217,14 +187,3 @@ def _answered(origin: str, body: bytes, capability: Capability | None) -> Run:
         return taken
 
     return run
-
-
-def against(contenders: list[Contender]) -> Callable[[Contender], Mapping[str, Contender]]:
-    """Each guarded route to the bare one."""
-    by_name = {one.who: one for one in contenders}
-
-    def to(one: Contender) -> Mapping[str, Contender]:
-        bare = by_name.get(f"{one.who}, {BARE}")
-        return {} if bare is None else {BARE: bare}
-
-    return to

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 
-from tests.bench.asgi_requests import HOPS, REQUEST
+from tests.bench.asgi_requests import BARE, HOPS, REQUEST
 from tests.bench.authority.figures import P50, P99, REQUESTS
 from tests.bench.guarding.requests import CROWD, TIMES_BARE
-from tests.bench.guarding.routes import BARE, HOLD, LARGE, MOST_MS, MOST_TIMES
+from tests.bench.guarding.routes import HOLD, LARGE, MOST_MS, MOST_TIMES
 from tests.bench.guarding.serving import SERVED
 from tests.bench.guarding.serving import TIMES as TIMES_SERVED
 from tests.bench.measuring import Row
 from tests.bench.report import Report
-from tests.bench.table import NONE, TIMES, Table, short, spaced, spread
+from tests.bench.table import NONE, TIMES, Table, bold, milliseconds, short, spaced, timed
 
 
 def tables(report: Report) -> list[Table]:
     """All of them; one without rows if its part was not measured."""
-    hold, large = ([row for row in report.rows if row.op == op and not row.who.endswith(BARE)] for op in (HOLD, LARGE))
+    hold, large = ([row for row in report.of(op) if not row.who.endswith(BARE)] for op in (HOLD, LARGE))
     return [
         _requests(report),
         _served(report),
@@ -26,7 +26,15 @@ def tables(report: Report) -> list[Table]:
             "many hops as the table says, and the call is the largest that is judged at all: together they use the "
             f"whole budget, each in another way. At most {MOST_MS:g} ms are allowed; **more** is bold.",
             ["", "hops", "ms", "ms without a guard"],
-            [[row.who, str(row.at), _bold(row.us / 1000, MOST_MS, _ms(row)), _bare_ms(report, row)] for row in hold],
+            [
+                [
+                    row.who,
+                    str(row.at),
+                    bold(milliseconds(row), is_good=row.us / 1000 <= MOST_MS),
+                    _bare_ms(report, row),
+                ]
+                for row in hold
+            ],
         ),
         Table(
             "A large body",
@@ -38,9 +46,9 @@ def tables(report: Report) -> list[Table]:
                 [
                     row.who,
                     spaced(row.at),
-                    _ms(row),
+                    milliseconds(row),
                     _bare_ms(report, row),
-                    _bold(row.ratios[BARE], MOST_TIMES, f"{short(row.ratios[BARE])}{TIMES}"),
+                    _within(row.ratios[BARE], MOST_TIMES),
                 ]
                 for row in large
             ],
@@ -49,7 +57,7 @@ def tables(report: Report) -> list[Table]:
 
 
 def _requests(report: Report) -> Table:
-    rows = [row for row in report.rows if row.op == REQUEST]
+    rows = report.of(REQUEST)
     crowd = {row.who: row for row in rows if row.at == CROWD}
     return Table(
         "A guarded request",
@@ -89,10 +97,7 @@ def _served(report: Report) -> Table:
 def _times(who: str, at: int, values: Mapping[str, float]) -> str:
     if TIMES_SERVED not in values:
         return NONE
-    times = values[TIMES_SERVED]
-    most = TIMES_BARE.get(who) if at == CROWD else None
-    told = f"{short(times)}{TIMES}"
-    return told if most is None else _bold(times, most, told)
+    return _within(values[TIMES_SERVED], TIMES_BARE.get(who) if at == CROWD else None)
 
 
 def _request(row: Row, crowd: Row | None) -> list[str]:
@@ -104,21 +109,13 @@ def _request(row: Row, crowd: Row | None) -> list[str]:
 def _request_cells(row: Row | None, most: float | None) -> list[str]:
     if row is None:
         return [NONE, NONE]
-    times = row.ratios.get(BARE)
-    if times is None:
-        return [f"{short(row.us)} {spread(row)}", NONE]
-    told = f"{short(times)}{TIMES}"
-    return [f"{short(row.us)} {spread(row)}", told if most is None else _bold(times, most, told)]
+    return [timed(row), _within(row.ratios[BARE], most) if BARE in row.ratios else NONE]
+
+
+def _within(ratio: float, most: float | None) -> str:
+    return bold(f"{short(ratio)}{TIMES}", is_good=most is None or ratio <= most)
 
 
 def _bare_ms(report: Report, row: Row) -> str:
     bare = report.row(row.op, row.at, f"{row.who}, {BARE}")
-    return "" if bare is None else _ms(bare)
-
-
-def _ms(row: Row) -> str:
-    return f"{short(row.us / 1000)} {spread(row, 1000)}"
-
-
-def _bold(value: float, most: float, text: str) -> str:
-    return text if value <= most else f"**{text}**"
+    return "" if bare is None else milliseconds(bare)

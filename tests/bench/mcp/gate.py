@@ -6,8 +6,9 @@ that of the processor, in all threads of this process.
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from tests.bench.authority.places import AUDIENCE, Places
 from tests.bench.guarding.requests import MEMORY, verifier
 from tests.bench.mcp.http_server import ACTION, ECHO
 from tests.bench.measuring import Contender, Run
+from tests.bench.timing import repeated
 
 GATE: Final = "a tool call of MCP"
 PRESENTING: Final = "presenting"
@@ -38,31 +40,16 @@ def gate_contenders(folder: Path) -> Generator[list[Contender]]:
         place = stack.enter_context(Places(folder, stack).authority(SQLITE))
         bundle = place.authority.open(allow=[f"{ACTION}@{AUDIENCE}"], expires="1h").bundle
         keys = AudienceKeys.load(place.source.keys)
-        found = [Contender(GATE, 1, PRESENTING, _presenting(bundle))]
+        found = [Contender(GATE, 1, PRESENTING, partial(repeated, lambda: _shown(bundle)))]
         for who in (MEMORY, SQLITE):
             made, flush = verifier(stack, who, keys, place.source.address)
-            found.append(Contender(GATE, 1, who, _entering(made, bundle, flush)))
+            run = _entering(made, bundle, flush)
+            found.append(Contender(GATE, 1, who, run, {PRESENTING: (GATE, 1, PRESENTING)}))
         yield found
-
-
-def against(contenders: list[Contender]) -> Callable[[Contender], Mapping[str, Contender]]:
-    """Each to the presenting."""
-    presenting = {one.who: one for one in contenders if one.who == PRESENTING}
-    return lambda one: {} if one.who == PRESENTING else presenting
 
 
 def _shown(bundle: Bundle) -> Object:
     return with_own(_CALL, OwnMeta(bundle.present(AUDIENCE, bound_request(CALL, _CALL)).text))
-
-
-def _presenting(bundle: Bundle) -> Run:
-    def run(count: int) -> float:
-        began = time.process_time()
-        for _ in range(count):
-            _shown(bundle)
-        return time.process_time() - began
-
-    return run
 
 
 def _entering(made: Verifier, bundle: Bundle, flush: Callable[[], object]) -> Run:

@@ -6,25 +6,23 @@ its presentation before the clock runs.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from mcp import Client
-from msgspec import Struct
 
 from capx.agent.mcp_client import present
 from capx.api.mcp_messages import CALL, PRESENTATION, bound_request
 from capx.tokens.bundle import Bundle
 from tests.bench.authority.child import Child
-from tests.bench.authority.figures import P50, P99, SQLITE, Figure, percentile
+from tests.bench.authority.figures import SQLITE, Figure
 from tests.bench.authority.places import AUDIENCE, Places
 from tests.bench.guarding.requests import MEMORY
 from tests.bench.mcp.http_server import ACTION, BARE, ECHO
-from tests.bench.mcp.stdio import WARM
-from tests.bench.measuring import rounded
+from tests.bench.mcp.way import Way, in_turn
 
 HTTP: Final = "MCP over HTTP"
 PRESENTED: Final = f"{SQLITE}, and presented"
@@ -32,16 +30,6 @@ TIMES: Final = "times unguarded"
 MOST_TIMES: Final = 1.3
 """How many times as long as at the unguarded server a call may take at the guarded one."""
 _CALL: Final[dict[str, Any]] = {"name": ECHO, "arguments": {"message": "hello"}}
-
-Call = Callable[[], Awaitable[float]]
-
-
-class Way(Struct, frozen=True):
-    """A server and its client, and the milliseconds that each call took."""
-
-    name: str
-    call: Call
-    times: list[float]
 
 
 def measure_http(folder: Path, calls: int, told: Callable[[], None]) -> list[Figure]:
@@ -62,16 +50,11 @@ async def _measured(folder: Path, calls: int, told: Callable[[], None]) -> list[
                 child = stack.enter_context(Child("tests.bench.mcp.http_server", who=who, **settings))
                 client = await clients.enter_async_context(Client(child.hear()))
                 await client.list_tools(meta=_shown(bundle, "tools/list", {}))
-                ways.append(Way(name, _call(name, client, bundle), []))
-            for _ in range(WARM + calls):
-                for way in ways:
-                    way.times.append(await way.call())
-                told()
-    bare = ways[0].times[WARM:]
-    return [_figure(way, bare) for way in ways]
+                ways.append(_way(name, client, bundle))
+            return await in_turn(HTTP, ways, calls, told, lambda mine, bare: (TIMES, median(mine) / median(bare)))
 
 
-def _call(name: str, client: Client, bundle: Bundle) -> Call:
+def _way(name: str, client: Client, bundle: Bundle) -> Way:
     if name == PRESENTED:
         present(client.session, AUDIENCE, bundle)
 
@@ -83,16 +66,8 @@ def _call(name: str, client: Client, bundle: Bundle) -> Call:
         assert not result.is_error, result
         return taken * 1_000
 
-    return call
+    return Way(name, call)
 
 
 def _shown(bundle: Bundle, method: str, params: dict[str, Any]) -> Any:
     return {PRESENTATION: bundle.present(AUDIENCE, bound_request(method, params)).text}
-
-
-def _figure(way: Way, bare: Sequence[float]) -> Figure:
-    mine = way.times[WARM:]
-    found = {P50: median(mine), P99: percentile(sorted(mine), 99)}
-    if way.name != BARE:
-        found[TIMES] = found[P50] / median(bare)
-    return Figure(HTTP, way.name, 1, {name: rounded(value) for name, value in found.items()})

@@ -5,7 +5,7 @@ from tests.bench.mcp.gate import GATE
 from tests.bench.mcp.http import HTTP, MOST_TIMES, PRESENTED, TIMES
 from tests.bench.mcp.stdio import ADDED, BOTH, MOST_ADDED, STDIO
 from tests.bench.report import Report
-from tests.bench.table import NONE, Table, short, spread
+from tests.bench.table import NONE, Table, bold, short, timed
 
 
 def tables(report: Report) -> list[Table]:
@@ -17,7 +17,7 @@ def tables(report: Report) -> list[Table]:
             "gate, from its `_meta` to its answer. The token has one hop. What waits to be written is written before "
             "the clock stops.",
             ["", "µs"],
-            [[row.who, f"{short(row.us)} {spread(row)}"] for row in report.rows if row.op == GATE],
+            [[row.who, timed(row)] for row in report.of(GATE)],
         ),
         Table(
             "MCP over standard input and output",
@@ -45,6 +45,6 @@ def _of(report: Report, what: str) -> list[Figure]:
 def _row(one: Figure, name: str, most: float | None) -> list[str]:
     value = one.values.get(name)
     told = NONE if value is None else short(value)
-    is_over = value is not None and most is not None and value > most
     bar = NONE if value is None or most is None else f"≤ {most:g}"
-    return [one.who, short(one.values[P50]), short(one.values[P99]), f"**{told}**" if is_over else told, bar]
+    is_good = value is None or most is None or value <= most
+    return [one.who, short(one.values[P50]), short(one.values[P99]), bold(told, is_good=is_good), bar]
