@@ -1,15 +1,21 @@
 """A load generator: connections that each ask again once they are answered (a closed loop), over TCP or a Unix socket.
 
+Law: each connection has a thread; requests are made by one thread at a time.
+
 It is the tests' own, since each request to the authority must be presented anew, and since some go over a Unix socket.
 Bytes go out as they are; of an answer its status and length are read, and nothing else.
 """
 
-import asyncio
 import re
+import socket
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Self
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from itertools import chain
+from threading import Lock
+from typing import Final
 
 from msgspec import Struct
 
@@ -21,8 +27,10 @@ CONNECTIONS: Final = (1, 16)
 Target = tuple[str, int] | str
 """Host and port, or the path of a socket."""
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE)
-_STATUS: Final = slice(9, 12)
-_TO_CONNECT: Final = 10.0
+_STATUS: Final = len("HTTP/1.1 ")
+_PATIENCE: Final = 10.0
+"""Seconds for an answer."""
+_PIECE: Final = 65_536
 
 
 class Load(Struct, frozen=True):
@@ -89,98 +97,58 @@ def _values(loads: list[Load]) -> dict[str, float]:
 
 def drive(target: Target, request: Callable[[], bytes], *, connections: int, seconds: float) -> Load:
     """Ask for so long over so many connections; Unmeasurable for an answer that is none of success."""
-    return asyncio.run(_drive(target, request, connections, seconds))
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_connected(target)) for _ in range(connections)]
+        threads = stack.enter_context(ThreadPoolExecutor(connections))
+        making = Lock()
 
+        def made() -> bytes:
+            with making:
+                return request()
 
-async def _drive(target: Target, request: Callable[[], bytes], connections: int, seconds: float) -> Load:
-    loop = asyncio.get_running_loop()
-    made = [_Connection(request, loop.create_future()) for _ in range(connections)]
-    async with asyncio.timeout(_TO_CONNECT):
-        for one in made:
-            if isinstance(target, str):
-                await loop.create_unix_connection(one.itself, target)
-            else:
-                await loop.create_connection(one.itself, *target)
-    try:
         began, computed = time.perf_counter(), time.process_time()
-        for one in made:
-            one.begin(began + seconds)
-        async with asyncio.timeout(seconds + _TO_CONNECT):
-            await asyncio.gather(*(one.done for one in made))
-        took, computed = time.perf_counter() - began, time.process_time() - computed
-    finally:
-        for one in made:
-            one.close()
-        # Transports are closed in the next turn of the loop.
-        await asyncio.sleep(0)
-    return Load([latency for one in made for latency in one.latencies], took, computed)
+        asking = [threads.submit(_ask, one, made, began + seconds) for one in opened]
+        try:
+            taken = [one.result() for one in asking]
+        except OSError as error:
+            raise Unmeasurable(f"the connection was lost: {error}") from None
+        return Load(list(chain(*taken)), time.perf_counter() - began, time.process_time() - computed)
 
 
-class _Connection(asyncio.Protocol):
-    """One connection: asks, reads the answer, asks again."""
+def _connected(target: Target) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX if isinstance(target, str) else socket.AF_INET)
+    made.settimeout(_PATIENCE)
+    made.connect(target)
+    return made
 
-    def __init__(self, request: Callable[[], bytes], done: "asyncio.Future[None]") -> None:
-        self.latencies: list[float] = []
-        self.done = done
-        self._request = request
-        self._until = 0.0
-        self._asked = 0.0
-        self._read = bytearray()
-        self._whole = 0
-        self._transport: asyncio.WriteTransport | None = None
 
-    def itself(self) -> Self:
-        """What asyncio asks for: the protocol of a connection."""
-        return self
+def _ask(connection: socket.socket, request: Callable[[], bytes], until: float) -> list[float]:
+    """Ask over one connection until then; gives the seconds until each answer."""
+    latencies: list[float] = []
+    now = 0.0
+    while now < until:
+        asks = request()
+        asked = time.perf_counter()
+        connection.sendall(asks)
+        _read(connection)
+        now = time.perf_counter()
+        latencies.append(now - asked)
+    return latencies
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
 
-    def begin(self, until: float) -> None:
-        """Ask until then."""
-        self._until = until
-        self._ask()
+def _read(connection: socket.socket) -> None:
+    """Read one answer; Unmeasurable if it is none of success."""
+    said = bytearray()
+    while (head := said.find(b"\r\n\r\n")) < 0:
+        said += _piece(connection)
+    length = _LENGTH.search(said, 0, head + 2)
+    if not said.startswith(b"2", _STATUS) or length is None:
+        raise Unmeasurable(f"answered {bytes(said[:200])!r}")
+    while len(said) < head + 4 + int(length[1]):
+        said += _piece(connection)
 
-    def close(self) -> None:
-        """Leave, whatever came of it."""
-        if not self.done.cancel() and not self.done.cancelled():
-            # Of several that failed, one is told of.
-            self.done.exception()
-        if self._transport is not None:
-            self._transport.abort()
 
-    def data_received(self, data: bytes) -> None:
-        if self.done.done():
-            return
-        self._read += data
-        if not self._whole and (head := self._read.find(b"\r\n\r\n")) >= 0:
-            status, length = bytes(self._read[_STATUS]), _LENGTH.search(self._read, 0, head + 2)
-            if not status.startswith(b"2") or length is None:
-                self._fail(f"answered {bytes(self._read[:200])!r}")
-                return
-            self._whole = head + 4 + int(length[1])
-        if self._whole and len(self._read) >= self._whole:
-            now = time.perf_counter()
-            self.latencies.append(now - self._asked)
-            self._read.clear()
-            self._whole = 0
-            if now < self._until:
-                self._ask()
-            else:
-                self.done.set_result(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and not isinstance(exc, OSError) and not self.done.done():
-            self.done.set_exception(exc)
-        self._fail(f"the connection was lost: {exc}")
-
-    def _ask(self) -> None:
-        assert self._transport is not None
-        asked = self._request()
-        self._asked = time.perf_counter()
-        self._transport.write(asked)
-
-    def _fail(self, why: str) -> None:
-        if not self.done.done():
-            self.done.set_exception(Unmeasurable(why))
+def _piece(connection: socket.socket) -> bytes:
+    if not (piece := connection.recv(_PIECE)):
+        raise ConnectionError("the server closed it")
+    return piece
