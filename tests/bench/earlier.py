@@ -25,11 +25,15 @@ from msgspec import Struct
 
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import LAG, P99, REQUESTS, SERVE, Figure
+from tests.bench.findings import Findings
 from tests.bench.measuring import Unmeasurable, count_for, rounded
 from tests.labs.commits import CHECKOUT, UnknownCommit, environment, unpack
 
 PARTS: Final = ("authority", "verify")
 """What can be compared."""
+_ROUNDS_OF_A_RUN: Final = 2
+_REVOCATIONS: Final = 100
+"""The most in a quick run of both: enough for the p99 of one of them not to be the worst."""
 
 
 class Change(Struct, frozen=True):
@@ -54,12 +58,6 @@ class Earlier(Struct, frozen=True):
     changes: list[Change]
 
 
-def parts_of(asked: str) -> tuple[str, tuple[str, ...]]:
-    """The commit and the parts that COMMIT or COMMIT:PART asks for."""
-    commit, _, part = asked.partition(":")
-    return commit, (part,) if part else PARTS
-
-
 class _Run(Struct):
     """What is read of a report, which an earlier commit may have written."""
 
@@ -69,30 +67,23 @@ class _Run(Struct):
 Key = tuple[str, str, int]
 
 
-def measure_earlier(
-    commit: str,
-    parts: Sequence[str],
-    options: list[str],
-    folder: Path,
-    *,
-    pairs: int,
-    rounds: int,
-    seconds: float,
-    lengths: Sequence[int],
-    told: Callable[[], None],
-) -> Earlier:
-    """Run these parts in both commits in turn; Unmeasurable if one cannot run.
-
-    `told` is called after each turn of both. A short turn takes about `seconds` for each thing and side.
-    """
+def measure_earlier(found: Findings, folder: Path, asked: str, rounds: int) -> Earlier:
+    """Run the parts that COMMIT or COMMIT:PART asks for in both commits in turn; Unmeasurable if one cannot run."""
+    given = found.options
+    commit, _, part = asked.partition(":")
+    # An approval is a part of verification, which must not cost more for tokens that demand none.
+    only = "verify" if given.only == "approvals" else given.only
+    parts = [one for one in ([part] if part else PARTS) if only in {None, one}]
+    pairs = given.pairs if "authority" in parts else 0
+    told = found.told(f"beside {commit}", pairs + rounds * len(parts))
     try:
         earlier = unpack(commit, folder / f"earlier-{commit}")
     except UnknownCommit as problem:
         raise Unmeasurable(str(problem)) from None
-    found: list[Change] = []
-    for part in parts:
-        with _Side(earlier, part, lengths) as before, _Side(CHECKOUT, part, lengths) as now:
-            counts = {key: count_for(partial(now.run, key), seconds) for key in now.able if key in before.able}
+    changed: list[Change] = []
+    for one in parts:
+        with _Side(earlier, one, given.hops) as before, _Side(CHECKOUT, one, given.hops) as now:
+            counts = {key: count_for(partial(now.run, key), given.turn) for key in now.able if key in before.able}
             turns: list[Turn] = []
             for nth in range(rounds):
                 runs = {
@@ -101,16 +92,14 @@ def measure_earlier(
                 }
                 turns.append({key: _in_turn(nth, *both) for key, both in runs.items()})
                 told()
-        found += changes(turns)
-    if "authority" in parts:
-        run = partial(_run, out=folder / "run.json", options=["--only", "authority", *options])
-        turns = []
-        for nth in range(pairs):
-            taken, takes = _in_turn(nth, partial(run, earlier), partial(run, CHECKOUT))
-            turns.append({key: (taken[key], takes[key]) for key in takes if key in taken})
-            told()
-        found += changes(turns)
-    return Earlier(commit, pairs if "authority" in parts else 0, rounds if parts else 0, found)
+        changed += changes(turns)
+    run = partial(_run, out=folder / "run.json", revocations=min(given.revocations, _REVOCATIONS))
+    turns = []
+    for nth in range(pairs):
+        taken, takes = _in_turn(nth, partial(run, earlier), partial(run, CHECKOUT))
+        turns.append({key: (taken[key], takes[key]) for key in takes if key in taken})
+        told()
+    return Earlier(commit, pairs, rounds if parts else 0, changed + changes(turns))
 
 
 Turn = Mapping[Key, tuple[float, float]]
@@ -153,10 +142,11 @@ class _Side(Child):
         return Unmeasurable(f"one of both ended: {self._process.communicate()[1][-500:]}")
 
 
-def _run(side: Path, out: Path, options: list[str]) -> dict[Key, float]:
+def _run(side: Path, out: Path, revocations: int) -> dict[Key, float]:
     """What a revocation, and a request of each kind, takes in one run."""
-    peers = ["--peers", f"{out}.no-peers"]
-    program = [sys.executable, "-m", "tests.bench", "--quick", *peers, "--out", str(out), *options]
+    # Only figures count, so what is timed in rounds has few.
+    options = ["--only=authority", f"--rounds={_ROUNDS_OF_A_RUN}", f"--revocations={revocations}"]
+    program = [sys.executable, "-m", "tests.bench", "--quick", f"--peers={out}.no-peers", f"--out={out}", *options]
     ran = subprocess.run(program, cwd=side, env=environment(side), check=False, capture_output=True, text=True)
     if ran.returncode:
         raise Unmeasurable(f"{' '.join(options)} in {side.name}: {ran.stderr[-500:]}")

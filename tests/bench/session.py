@@ -16,8 +16,9 @@ from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import wire
 from tests.bench import approvals, growth, ours, startup, workload
 from tests.bench.asgi_requests import REQUEST
-from tests.bench.authority.part import AuthorityPart
-from tests.bench.earlier import Earlier, measure_earlier, parts_of
+from tests.bench.authority.part import file_system, measure_authority, measure_growth
+from tests.bench.authority.places import Places
+from tests.bench.earlier import Earlier, measure_earlier
 from tests.bench.findings import Findings
 from tests.bench.guarding import requests, routes
 from tests.bench.guarding.serving import measure_served
@@ -29,10 +30,6 @@ from tests.bench.mcp.way import WARM
 from tests.bench.measuring import Unmeasurable, cores, on_cores, pinned
 from tests.bench.report import Report, Size, machine
 
-_ROUNDS_OF_A_RUN: Final = 2
-"""Of a quick run beside another commit, in which only figures count."""
-_REVOCATIONS: Final = 100
-"""The most in such a run: enough for the p99 of one of them not to be the worst."""
 _TURNS: Final = 31
 """The least turns in which verification is compared with others, however few rounds all else has."""
 _BASES: Final = (ours.FLOOR, ours.CAPX, ours.COLD, ours.WARM, ours.SIGNED_WARM, ours.CHECK)
@@ -121,28 +118,10 @@ class Session:
 
     def beside(self, asked: str) -> None:
         """The same in an earlier commit."""
-        given = self._options
-        commit, wanted = parts_of(asked)
-        # An approval is a part of verification, which must not cost more for tokens that demand none.
-        only = "verify" if given.only == "approvals" else given.only
-        parts = [part for part in wanted if only in {None, part}]
-        turns = (given.pairs if "authority" in parts else 0) + self._turns * len(parts)
         try:
-            self.earlier.append(
-                measure_earlier(
-                    commit,
-                    parts,
-                    [f"--rounds={_ROUNDS_OF_A_RUN}", f"--revocations={min(given.revocations, _REVOCATIONS)}"],
-                    self._folder,
-                    pairs=given.pairs,
-                    rounds=self._turns,
-                    seconds=given.turn,
-                    lengths=given.hops,
-                    told=self._found.told(f"beside {commit}", turns),
-                )
-            )
+            self.earlier.append(measure_earlier(self._found, self._folder, asked, self._turns))
         except Unmeasurable as reason:
-            self._found.missing[f"beside {commit}"] = str(reason)
+            self._found.missing[f"beside {asked.partition(':')[0]}"] = str(reason)
 
     def close(self) -> None:
         """Let go of the store."""
@@ -169,14 +148,15 @@ def run(options: argparse.Namespace, console: Console) -> Report:
         # No thread draws it: its work would count as that of whoever has a turn.
         progress = stack.enter_context(Progress(*columns, console=console, auto_refresh=False))
         found = Findings(options, progress)
-        file_system = ""
+        on = ""
         if wants("authority", "grow"):
-            authority = AuthorityPart(found, folder, stack)
-            file_system = authority.file_system
+            places = Places(folder, stack)
+            found.missing |= places.missing
+            on = file_system(found, places)
             if wants("authority"):
-                authority.run()
+                measure_authority(found, places)
             if options.grow is not None and wants("grow"):
-                authority.grow()
+                measure_growth(found, places)
         on_one_core = pinned()
         session = stack.enter_context(closing(Session(found, folder)))
         peers = _peers(found, stack) if wants("verify", "guard") else None
@@ -209,7 +189,7 @@ def run(options: argparse.Namespace, console: Console) -> Report:
             rows=found.rows,
             sizes=session.sizes,
             figures=found.figures,
-            file_system=file_system,
+            file_system=on,
             cores=len(on_all_cores),
             earlier=session.earlier,
         )

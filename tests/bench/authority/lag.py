@@ -7,21 +7,29 @@ chance decides, it is revoked. What counts is the follower that refuses last. Be
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final
 
 from tests.bench.authority.child import started
-from tests.bench.authority.figures import LAG, Figure, figure, latencies
+from tests.bench.authority.figures import FEED, LAG, Figure, figure, latencies
 from tests.bench.authority.follower import ACTION
-from tests.bench.authority.places import AUDIENCE, Place
+from tests.bench.authority.places import AUDIENCE, Place, Places
+from tests.bench.findings import Findings
 
 _MOST_MOMENTS: Final = 0.05
 _REFUSED: Final = "refused"
 
 
-def measure_lag(place: Place, followers: int, revocations: int, told: Callable[[], None]) -> Figure:
-    """The lag with so many followers; `told` is called after each revocation."""
+def measure_lags(found: Findings, places: Places, who: str) -> Iterator[Figure]:
+    """The lag behind this store or feed, with each number of followers."""
+    revocations: int = found.options.revocations
+    with places.served() if who == FEED else places.authority(who) as place:
+        for followers in found.options.followers:
+            yield _lag(place, followers, revocations, found.told(f"{who}, {followers}", revocations))
+
+
+def _lag(place: Place, followers: int, revocations: int, told: Callable[[], None]) -> Figure:
     chance = random.Random(followers)
     bundle = place.authority.open(allow=[f"{ACTION}@{AUDIENCE}"]).bundle
     lags: list[float] = []

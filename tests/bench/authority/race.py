@@ -17,6 +17,9 @@ from tests.bench.authority.child import started
 from tests.bench.authority.figures import BUSY, OFF, RACE, SPENDS, TIMES_BARE, WINNERS, Figure, figure
 from tests.bench.authority.places import Places
 from tests.bench.authority.spender import COUNTER
+from tests.bench.findings import Findings
+
+_RACERS: Final = (1, 16)
 
 
 class _Ran(Struct, frozen=True):
@@ -28,15 +31,18 @@ class _Ran(Struct, frozen=True):
     busy: int
 
 
-def measure_races(places: Places, count: int, limit: int, rounds: int, told: Callable[[], None]) -> Iterator[Figure]:
-    """Each store with so many processes; `told` is called after each round."""
-    found: dict[str, list[dict[str, float]]] = {who: [] for who in places.stores}
-    for _ in range(rounds):
-        for who, rows in found.items():
-            rows.append(_of_store(places, who, count, limit))
-        told()
-    for who, rows in found.items():
-        yield figure(RACE, who, count, {name: of(row[name] for row in rows) for name, of in _OF_ROUNDS.items()})
+def measure_races(found: Findings, places: Places) -> Iterator[Figure]:
+    """Each store, with one process and with many."""
+    rounds = 1 if found.options.quick else 3
+    told = found.told(RACE, len(_RACERS) * rounds)
+    for count in _RACERS:
+        ran: dict[str, list[dict[str, float]]] = {who: [] for who in places.stores}
+        for _ in range(rounds):
+            for who, rows in ran.items():
+                rows.append(_of_store(places, who, count, found.options.spends))
+            told()
+        for who, rows in ran.items():
+            yield figure(RACE, who, count, {name: of(row[name] for row in rows) for name, of in _OF_ROUNDS.items()})
 
 
 _OF_ROUNDS: Final[dict[str, Callable[[Iterable[float]], float]]] = {

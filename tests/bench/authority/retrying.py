@@ -8,7 +8,6 @@ when it goes out to the authority until the call has succeeded. Service and auth
 import random
 import statistics
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -21,6 +20,7 @@ from tests.bench.authority.asking import AT_OPEN, BY_CONSENT, ON_REQUEST, POLICY
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import RETRY, TIMES_ALLOWED, Figure, figure, latencies
 from tests.bench.authority.places import AUDIENCE, Places
+from tests.bench.findings import Findings
 from tests.bench.measuring import Unmeasurable
 from tests.labs.refunds import BEN, refund
 from tests.labs.waiting import until
@@ -32,9 +32,10 @@ _PATIENCE: Final = 10.0
 _LEAST_MOMENT, _MOST_MOMENTS = 0.03, 0.06
 
 
-def measure_retries(places: Places, agents: int, told: Callable[[], None]) -> list[Figure]:
-    """The three of them, by so many agents; `told` is called after each."""
-    chance = random.Random(agents)
+def measure_retries(found: Findings, places: Places) -> list[Figure]:
+    """The three of them, by as many agents as were asked for."""
+    agents: int = found.options.agents
+    told, chance = found.told(RETRY, agents), random.Random(agents)
     took: dict[str, list[float]] = {ALLOWED: [], GRANTED: [], CONSENTED: []}
     with places.served(policy=POLICY) as place, ThreadPoolExecutor(1) as waiting:
         assert isinstance(place.authority, RemoteAuthority)

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from typing import Final
@@ -21,6 +21,7 @@ from capx.verify.decision import Decision, decision_id
 from tests.bench import workload
 from tests.bench.authority.figures import INDEXES, ROW, SIZE, SQLITE, Figure, figure
 from tests.bench.authority.places import Places
+from tests.bench.findings import Findings
 
 _BATCH: Final = 500
 _HOPS: Final = 3
@@ -51,8 +52,10 @@ def decisions() -> Iterator[DecisionRecord]:
         yield DecisionRecord(id_, now, before + id_.encode() + after)
 
 
-def measure_sizes(places: Places, count: int, told: Callable[[], None]) -> Iterator[Figure]:
-    """What so many decisions add to each store: to the table of the log, and to its indexes."""
+def measure_sizes(found: Findings, places: Places) -> Iterator[Figure]:
+    """What many decisions add to each store: to the table of the log, and to its indexes."""
+    count = 2_000 if found.options.quick else 100_000
+    told = found.told(SIZE, len(places.stores))
     for who in places.stores:
         address = places.new(who)
         sizes = _in_sqlite if who == SQLITE else _in_postgres

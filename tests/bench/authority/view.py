@@ -7,30 +7,60 @@ Memory is what is this process's alone (USS), and at most, while the view was re
 import gc
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from capx.store.factory import open_store
+from capx.store.sqlite.store import SQLiteStore
 from tests.bench.authority.child import Child, heard, say
-from tests.bench.authority.figures import MEGABYTES, PEAK, SECONDS, VIEW, Figure, figure
+from tests.bench.authority.figures import MEGABYTES, PEAK, POSTGRES, SECONDS, SQLITE, VIEW, Figure, figure
+from tests.bench.authority.places import Places, bury
 from tests.bench.authority.source import Source
+from tests.bench.findings import Findings
 from tests.bench.measuring import Unmeasurable
 
 _PATIENCE: Final = 120.0
 _PRIVATE: Final = ("Private_Clean", "Private_Dirty")
 
 
-def measure_views(sources: Sequence[Source], dead: int, rounds: int, told: Callable[[], None]) -> list[Figure]:
-    """The view of each source, in that many fresh processes in turn; medians."""
-    found: dict[str, list[dict[str, float]]] = {source.who: [] for source in sources}
-    for _ in range(rounds):
-        for source in sources:
-            found[source.who].append(_read(source, dead))
-        told()
-    return [
-        figure(VIEW, who, dead, {name: statistics.median(one[name] for one in each) for name in each[0]})
-        for who, each in found.items()
-    ]
+def measure_views(found: Findings, places: Places) -> Iterator[Figure]:
+    """The view of each source, in some fresh processes in turn; medians."""
+    dead, rounds = found.options.dead, 1 if found.options.quick else 3
+    told = found.told(VIEW, rounds)
+    with _sources(places, dead) as sources:
+        read: dict[str, list[dict[str, float]]] = {source.who: [] for source in sources}
+        for _ in range(rounds):
+            for source in sources:
+                read[source.who].append(_read(source, dead))
+            told()
+    for who, each in read.items():
+        yield figure(VIEW, who, dead, {name: statistics.median(one[name] for one in each) for name in each[0]})
+
+
+@contextmanager
+def _sources(places: Places, dead: int) -> Generator[list[Source]]:
+    """A store in a file that holds the dead, a database that took them over, and the file served."""
+    files: list[Path] = []
+
+    def fill(store: Path) -> None:
+        bury(store, dead, int(time.time()))
+        files.append(store)
+
+    with places.served(fill) as served:
+        sources = [Source(SQLITE, str(files[0]), served.source.keys)]
+        if POSTGRES in places.stores:
+            address = places.new(POSTGRES)
+            with (
+                closing(SQLiteStore(files[0])) as old,
+                closing(open_store(address)) as new,
+                old.read() as reading,
+                new.write() as writing,
+            ):
+                writing.adopt(reading)
+            sources.append(Source(POSTGRES, address, served.source.keys))
+        yield [*sources, served.source]
 
 
 def _read(source: Source, dead: int) -> dict[str, float]:
