@@ -38,31 +38,19 @@ def about() -> dict[str, Any]:
 
 
 def prepared(asked: Asked) -> tuple[Runs, dict[str, Any]]:
-    """All runs at one length, and what is told of them."""
+    """All runs at one length, or of a guarded route, and what is told of them."""
     runs: Runs = {}
     sizes: dict[str, int] = {}
     missing: dict[str, str] = {}
-    for name in about()["versions"]:
+    for name in MADE if asked["do"] == "routes" else about()["versions"]:
         try:
-            peer = PEERS[name](asked)
+            peer = Peer(runs_of(name), {}) if name in MADE else PEERS[name](asked)
         except Exception as reason:  # noqa: BLE001 # whatever a peer raises at this length is what is told of it
             missing[name] = f"{type(reason).__name__}: {reason}"
         else:
             runs |= peer.runs
             sizes |= peer.sizes
     return runs, {"contenders": list(runs), "sizes": sizes, "missing": missing}
-
-
-def routes() -> tuple[Runs, dict[str, Any]]:
-    """All runs of a guarded route."""
-    runs: Runs = {}
-    missing: dict[str, str] = {}
-    for name in MADE:
-        try:
-            runs |= runs_of(name)
-        except Exception as reason:  # noqa: BLE001 # as above
-            missing[name] = f"{type(reason).__name__}: {reason}"
-    return runs, {"contenders": list(runs), "missing": missing}
 
 
 def answers(questions: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -73,7 +61,7 @@ def answers(questions: Iterator[str]) -> Iterator[dict[str, Any]]:
         if asked["do"] == "about":
             yield about()
         elif asked["do"] in {"prepare", "routes"}:
-            runs, told = routes() if asked["do"] == "routes" else prepared(asked)
+            runs, told = prepared(asked)
             yield told
         else:
             try:

@@ -33,15 +33,7 @@ def jwt_dependency() -> Made:
     async def claims(authorization: str = header) -> Any:
         return library.decode(authorization.partition(" ")[2], public, algorithms=["EdDSA"], audience="crm")
 
-    app: Any = fastapi.FastAPI(openapi_url=None)
-    checked = fastapi.Depends(claims)
-
-    async def read(account: str, limit: int, told: Any = checked) -> dict[str, Any]:
-        del told
-        return {"account": account, "limit": limit}
-
-    app.get(PATTERN)(read)
-    return app, lambda: {"authorization": f"Bearer {text}"}
+    return _behind(fastapi.Depends(claims)), lambda: {"authorization": f"Bearer {text}"}
 
 
 def tenuo_guard() -> Made:
@@ -54,16 +46,8 @@ def tenuo_guard() -> Made:
     for holder, to in itertools.pairwise(holders):
         chain.append(chain[-1].attenuate(anything, holder, ttl_seconds=1800, holder=to.public_key))
     text = core.encode_warrant_stack(chain)
-    app: Any = fastapi.FastAPI(openapi_url=None)
+    app = _behind(fastapi.Depends(guards.TenuoGuard(_TOOL)))
     guards.configure_tenuo(app, trusted_issuers=[root.public_key])
-
-    checked = fastapi.Depends(guards.TenuoGuard(_TOOL))
-
-    async def read(account: str, limit: int, context: Any = checked) -> dict[str, Any]:
-        del context
-        return {"account": account, "limit": limit}
-
-    app.get(PATTERN)(read)
 
     def head() -> dict[str, str]:
         proof = b64encode(bytes(chain[-1].sign(holders[-1], _TOOL, _ARGUMENTS, int(time.time())))).decode()
@@ -74,14 +58,18 @@ def tenuo_guard() -> Made:
 
 def bare() -> Made:
     """The route alone: what the others there are compared with."""
-    fastapi = importlib.import_module("fastapi")
-    app: Any = fastapi.FastAPI(openapi_url=None)
+    return _behind(), dict
+
+
+def _behind(*checked: Any) -> Any:
+    """An application whose route has these dependencies."""
+    app: Any = importlib.import_module("fastapi").FastAPI(openapi_url=None)
 
     async def read(account: str, limit: int) -> dict[str, Any]:
         return {"account": account, "limit": limit}
 
-    app.get(PATTERN)(read)
-    return app, dict
+    app.get(PATTERN, dependencies=checked)(read)
+    return app
 
 
 MADE: Final[dict[str, Callable[[], Made]]] = {BARE_THERE: bare, PYJWT: jwt_dependency, TENUO: tenuo_guard}
