@@ -23,6 +23,7 @@ from capx.tokens.signed_blocks import MAX_SIGNATURES
 from capx.verify.protocols import Liveness
 from capx_caveats import Call
 from tests.bench import workload
+from tests.bench.authority.source import remembering
 from tests.bench.measuring import Contender, Run, Unmeasurable
 from tests.bench.timing import Step, each, repeated
 
@@ -58,12 +59,11 @@ class Bench:
 
     def verifier(self, *, warm: bool, replay: Replay | None = None) -> Verifier:
         """One whose cache holds prefixes, or nothing."""
-        an_hour_ago = time.time() - 3600
         return Verifier(
             workload.AUDIENCE,
             self._keys,
             liveness=self._liveness,
-            replay=replay or Replay.process(10_000_000, clock=lambda: an_hour_ago),
+            replay=replay or remembering(),
             cache_size=1024 if warm else 0,
         )
 

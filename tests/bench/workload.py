@@ -4,6 +4,7 @@ Each hop's block holds a hop, an `allow` of two entries of which one constrains 
 and a `where`. The authority's block holds what every authority's block does.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from capx import AgentKey, Capability, MalformedToken, RootKey, ToolCall, action, between, expires, max_hops, where
@@ -66,6 +67,20 @@ def signed_chain_of(hops: int, root: RootKey, now: int) -> Capability:
     return capability
 
 
+def delegated(
+    capability: Capability, hops: int, entries: Sequence[Entry | str], caveats: Callable[[int], Sequence[Appendable]]
+) -> Capability:
+    """The capability with so many hops more, or with as many as its text has room for."""
+    for hop in range(hops):
+        try:
+            capability = capability.delegate(to=f"agent-{hop}", allow=entries, caveats=caveats(hop))
+        except MalformedToken as full:
+            if full.code != "too_large":
+                raise
+            break
+    return capability
+
+
 def chain_of(hops: int, root: RootKey, now: int, *more: Appendable, demand: ApprovalTerms | None = None) -> Capability:
     """A capability with that many hops, or with as many as its text has room for; `more` stands in every block.
 
@@ -74,11 +89,4 @@ def chain_of(hops: int, root: RootKey, now: int, *more: Appendable, demand: Appr
     capability = mint(root.audience_key(AUDIENCE), authority(now), now=now)
     if demand is not None:
         capability = capability.demanding(demand)
-    for hop in range(hops):
-        try:
-            capability = capability.delegate(to=f"agent-{hop}", allow=ENTRIES, caveats=of_a_hop(hop, *more))
-        except MalformedToken as full:
-            if full.code != "too_large":
-                raise
-            break
-    return capability
+    return delegated(capability, hops, ENTRIES, lambda hop: of_a_hop(hop, *more))

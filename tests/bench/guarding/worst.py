@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from capx import RootKey
-from capx.errors import MalformedToken
 from capx.tokens.capability import Capability, mint
 from capx.tokens.lineage import unverified_lineage
 from capx_caveats import (
@@ -35,6 +34,7 @@ from capx_caveats import (
     where,
     within,
 )
+from tests.bench.workload import delegated
 
 AUDIENCE: Final = "crm"
 ACTION: Final = "crm.x"
@@ -56,14 +56,7 @@ class Worst:
     def capability(self, root: RootKey, hops: int = HOPS) -> Capability:
         """Return a capability with this restriction in each of so many hops, or in as many as fit."""
         capability = mint(root.audience_key(AUDIENCE), _authority(), now=int(time.time()))
-        for at in range(hops):
-            try:
-                capability = capability.delegate(to=f"agent-{at}", allow=[ACTION], caveats=self._hop(at))
-            except MalformedToken as full:
-                if full.code != "too_large":
-                    raise
-                break
-        return capability
+        return delegated(capability, hops, [ACTION], self._hop)
 
     def largest(self, capability: Capability) -> dict[str, JSON]:
         """Return the arguments of the largest call that is judged at all."""
