@@ -12,7 +12,7 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table as Drawn
@@ -50,20 +50,20 @@ def write_docs(report: Report, peers: Path) -> None:
     subprocess.run(plots, check=True, cwd=CHECKOUT)
 
 
-_SIZES: Final[dict[str, tuple[object, object]]] = {
-    "rounds": (31, 5),
-    "turn": (0.03, 0.005),
-    "dead": (1_000_000, 10_000),
-    "followers": ([1, 4, 16], [1, 4, 16]),
-    "revocations": (200, 10),
-    "spends": (1_000, 100),
-    "agents": (200, 5),
-}
-"""How much is measured, usually and quickly."""
-
-
 def _numbers(text: str) -> list[int]:
     return [int(each) for each in text.split(",")]
+
+
+_SIZES: Final[dict[str, tuple[Any, Any, str]]] = {
+    "rounds": (31, 5, "rounds that count"),
+    "turn": (0.03, 0.005, "seconds that a contender has in a round"),
+    "dead": (1_000_000, 10_000, "dead ids"),
+    "followers": ([1, 4, 16], [1, 4, 16], "processes that follow at once"),
+    "revocations": (200, 10, "revocations that each of them must see"),
+    "spends": (1_000, 100, "what racing processes spend"),
+    "agents": (200, 5, "agents that are refused, ask, and try again"),
+}
+"""How much is measured, usually and quickly."""
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
@@ -85,14 +85,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--pairs", type=int, default=5, help="quick runs of the authority in an earlier commit (default 5)"
     )
-    parser.add_argument("--rounds", type=int, help="rounds that count (default 31)")
-    parser.add_argument("--turn", type=float, help="seconds that a contender has in a round (default 0.03)")
-    parser.add_argument("--dead", type=int, help="dead ids (default 1 000 000)")
     parser.add_argument("--hops", type=_numbers, default=[1, 3, 8, 32])
-    parser.add_argument("--followers", type=_numbers, help="processes that follow at once (default 1,4,16)")
-    parser.add_argument("--revocations", type=int, help="revocations that each of them must see (default 200)")
-    parser.add_argument("--spends", type=int, help="what racing processes spend (default 1 000)")
-    parser.add_argument("--agents", type=int, help="agents that are refused, ask, and try again (default 200)")
+    for name, (usual, _, what) in _SIZES.items():
+        kind = _numbers if isinstance(usual, list) else type(usual)
+        parser.add_argument(f"--{name}", type=kind, help=f"{what} (default {usual})")
     parser.add_argument(
         "--peers",
         type=Path,
@@ -102,7 +98,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=CHECKOUT / "build" / "bench.json", help="where the rows go")
     parser.add_argument("--write-docs", action="store_true", help="measure nothing; make the page from --out")
     options = parser.parse_args(arguments)
-    for name, (usual, quick) in _SIZES.items():
+    for name, (usual, quick, _) in _SIZES.items():
         if getattr(options, name) is None:
             setattr(options, name, quick if options.quick else usual)
     return options
