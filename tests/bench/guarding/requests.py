@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
+from msgspec.structs import replace
 
 from capx import Authority, Capability, RemoteAuthority
 from capx.crypto.keys import AudienceKeys
@@ -25,7 +26,7 @@ from capx_caveats import action, anything
 from tests.bench.asgi_requests import BARE, HOPS, PATH, PATTERN, QUERY, REQUEST, App, answered
 from tests.bench.authority.figures import FEED, POSTGRES, SQLITE
 from tests.bench.authority.places import AUDIENCE, Places
-from tests.bench.authority.source import remembering
+from tests.bench.authority.source import Source, remembering
 from tests.bench.measuring import Contender, Run
 from tests.labs.waiting import eventually
 
@@ -47,8 +48,7 @@ def guarded_requests(folder: Path) -> Generator[list[Contender]]:
         contenders = [Contender(REQUEST, at, BARE, _asking(bare, dict, at, lambda: None)) for at in (1, CROWD)]
         for who in (MEMORY, RECORDED, *places.stores, FEED):
             place = stack.enter_context(places.served() if who == FEED else places.authority(store_of(who)))
-            keys = AudienceKeys.load(place.source.keys)
-            made, flush = verifier(stack, who, keys, place.source.address)
+            made, flush = verifier(stack, replace(place.source, who=who))
             app, head = route(FastAPIGuard(made)), presenting(capability_of(place.authority))
             contenders += [
                 Contender(REQUEST, at, who, _asking(app, head, at, flush), {BARE: (REQUEST, at, BARE)})
@@ -62,8 +62,9 @@ def store_of(who: str) -> str:
     return who if who == POSTGRES else SQLITE
 
 
-def verifier(stack: ExitStack, who: str, keys: AudienceKeys, place: str) -> tuple[Verifier, Callable[[], object]]:
-    """A verifier, and what writes the decisions that it left waiting."""
+def verifier(stack: ExitStack, source: Source) -> tuple[Verifier, Callable[[], object]]:
+    """A verifier in the way that `who` of the source says, and what writes the decisions that it left waiting."""
+    who, place, keys = source.who, source.address, AudienceKeys.load(source.keys)
     if who in {SQLITE, POSTGRES, FEED}:
         connection = stack.enter_context(
             closing(connect(keys, feed=place) if who == FEED else connect(keys, store=place))

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from msgspec.structs import replace
+
 from tests.bench.asgi_requests import BARE, PATH, QUERY
 from tests.bench.authority.child import Child
 from tests.bench.authority.figures import FEED
@@ -46,7 +48,7 @@ def _ours(stack: ExitStack, places: Places) -> list[Endpoint]:
     made: list[Endpoint] = []
     for who in (BARE, MEMORY, RECORDED, *places.stores, FEED):
         place = stack.enter_context(places.served() if who == FEED else places.authority(store_of(who)))
-        settings = {"who": who, "keys": str(place.source.keys), "place": place.source.address}
+        settings = replace(place.source, who=who).settings()
         child = stack.enter_context(Child("tests.bench.guarding.service", **settings))
         head = dict if who == BARE else presenting(capability_of(place.authority))
         made.append(_service(who, child, partial(_heads, head), BARE))

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from capx.api.jsonrpc import Object
 from capx.api.mcp_messages import CALL, OwnMeta, bound_request, with_own
-from capx.crypto.keys import AudienceKeys
 from capx.guard.mcp.gate import Gate
 from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.tokens.bundle import Bundle
@@ -39,10 +40,9 @@ def gate_contenders(folder: Path) -> Generator[list[Contender]]:
     with ExitStack() as stack:
         place = stack.enter_context(Places(folder, stack).authority(SQLITE))
         bundle = place.authority.open(allow=[f"{ACTION}@{AUDIENCE}"], expires="1h").bundle
-        keys = AudienceKeys.load(place.source.keys)
         found = [Contender(GATE, 1, PRESENTING, partial(repeated, lambda: _shown(bundle)))]
         for who in (MEMORY, SQLITE):
-            made, flush = verifier(stack, who, keys, place.source.address)
+            made, flush = verifier(stack, replace(place.source, who=who))
             run = _entering(made, bundle, flush)
             found.append(Contender(GATE, 1, who, run, {PRESENTING: (GATE, 1, PRESENTING)}))
         yield found

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, Final
 
 from mcp import Client
+from msgspec.structs import replace
 
 from capx.agent.mcp_client import present
 from capx.api.mcp_messages import CALL, PRESENTATION, bound_request
@@ -42,12 +43,11 @@ async def _measured(folder: Path, calls: int, told: Callable[[], None]) -> list[
     with ExitStack() as stack:
         place = stack.enter_context(Places(folder, ExitStack()).authority(SQLITE))
         bundle = place.authority.open(allow=[f"{ACTION}@{AUDIENCE}"], expires="1h").bundle
-        settings = {"keys": str(place.source.keys), "place": place.source.address}
         async with AsyncExitStack() as clients:
             ways: list[Way] = []
             for name in (BARE, MEMORY, SQLITE, PRESENTED):
-                who = name.partition(",")[0]
-                child = stack.enter_context(Child("tests.bench.mcp.http_server", who=who, **settings))
+                settings = replace(place.source, who=name.partition(",")[0]).settings()
+                child = stack.enter_context(Child("tests.bench.mcp.http_server", **settings))
                 client = await clients.enter_async_context(Client(child.hear()))
                 await client.list_tools(meta=_shown(bundle, "tools/list", {}))
                 ways.append(_way(name, client, bundle))

@@ -5,14 +5,13 @@ Its first line of input names the guard, the key file and the store. It says its
 
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Final
 
 from mcp.server import MCPServer
 
-from capx.crypto.keys import AudienceKeys
 from capx.guard.mcp.server import MCPGuard
 from tests.bench.authority.child import heard, say
+from tests.bench.authority.source import Source
 from tests.bench.guarding.requests import verifier
 from tests.labs.serving import served
 
@@ -23,19 +22,17 @@ BARE: Final = "unguarded"
 
 def main() -> None:
     """Serve."""
-    told = next(heard())
+    source = Source.told(next(heard()))
     with ExitStack() as stack:
         server = MCPServer("files", log_level="ERROR")
 
         async def echo(message: str) -> str:
             return message
 
-        if told["who"] == BARE:
+        if source.who == BARE:
             server.add_tool(echo, name=ECHO)
         else:
-            keys = AudienceKeys.load(Path(told["keys"]))
-            made, _ = verifier(stack, told["who"], keys, told["place"])
-            guard = MCPGuard(made)
+            guard = MCPGuard(verifier(stack, source)[0])
             server.add_tool(guard.tool(ACTION)(echo), name=ECHO)
             guard.protect(server)
         app: Any = server.streamable_http_app(json_response=True)
