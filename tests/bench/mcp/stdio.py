@@ -5,7 +5,6 @@ client has made its presentation before the clock runs.
 """
 
 import asyncio
-import json
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -14,10 +13,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-import msgspec
-
 from capx.api.mcp_messages import CALL, OwnMeta, bound_request, with_own
 from capx.tokens.bundle import Bundle
+from tests.bench.authority.child import Child
 from tests.bench.authority.figures import Figure
 from tests.bench.mcp.way import Way, in_turn
 from tests.labs.mcp_home import CHILD, McpHome
@@ -41,18 +39,16 @@ _NEWS: Final = 6
 """The seconds that a guard on a feed waits before it trusts its memory."""
 
 
-class _Server:
+class _Server(Child):
     """A server behind some proxies, and a client that calls its echo."""
 
     def __init__(self, command: Sequence[str], env: dict[str, str], presents: Bundle | None = None) -> None:
         self._presents = presents
-        self._process = subprocess.Popen(
-            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        self._start("a server of MCP", command, env=env, stderr=subprocess.DEVNULL)
         self._next = 0
         opened = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"}}
         self._asked("initialize", opened)
-        self._write({"method": "notifications/initialized"})
+        self.tell({"jsonrpc": "2.0", "method": "notifications/initialized"})
 
     async def call(self) -> float:
         """Call once; gives the milliseconds that it took."""
@@ -66,21 +62,11 @@ class _Server:
 
     def _asked(self, method: str, params: dict[str, Any]) -> Any:
         self._next += 1
-        self._write({"id": self._next, "method": method, "params": params})
-        assert self._process.stdout is not None
+        self.tell({"jsonrpc": "2.0", "id": self._next, "method": method, "params": params})
         while True:
-            answer = json.loads(self._process.stdout.readline())
+            answer = self.hear()
             if answer.get("id") == self._next and "method" not in answer:
                 return answer
-
-    def _write(self, message: dict[str, Any]) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(msgspec.json.encode({"jsonrpc": "2.0", **message}) + b"\n")
-        self._process.stdin.flush()
-
-    def close(self) -> None:
-        """End the client, and so everything behind it."""
-        self._process.communicate(timeout=30)
 
 
 def measure_stdio(folder: Path, calls: int, told: Callable[[], None]) -> list[Figure]:
@@ -101,7 +87,7 @@ def measure_stdio(folder: Path, calls: int, told: Callable[[], None]) -> list[Fi
             BOTH: _Server(home.present(guarded), presents),
         }
         for server in behind.values():
-            stack.callback(server.close)
+            stack.enter_context(server)
         time.sleep(_NEWS)
         ways = [Way(name, server.call) for name, server in behind.items()]
         return asyncio.run(in_turn(STDIO, ways, calls, told, _added))
