@@ -54,7 +54,7 @@ def resources(places: Places) -> Generator[list[Contender]]:
             store = stack.enter_context(closing(open_store(places.new(who))))
             plain = stack.enter_context(closing(bare(places.new_bare(who))))
             steps = {
-                ("burn", 1): _burn(store),
+                ("burn", 1): burning(store),
                 ("record", 1): _record(store, 1),
                 ("record", BATCH): _record(store, BATCH),
                 ("spend", 1): _spend(store),
@@ -97,7 +97,9 @@ def _commits(connection: Any, count: int) -> Step:
     return step
 
 
-def _burn(store: Store) -> Step:
+def burning(store: Store) -> Step:
+    """One more presentation, which is new."""
+
     def step() -> None:
         now = int(time.time())
         if not store.burn(os.urandom(16), until=now + 60, now=now).new:

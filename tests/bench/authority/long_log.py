@@ -18,7 +18,7 @@ from capx.store.protocols import Store
 from capx.store.records import DecisionRecord, TaskRecord
 from capx.verify.decision import decision_id
 from tests.bench.authority.figures import LONG, LONG_BARS, LONG_LOG
-from tests.bench.authority.keeping import timed
+from tests.bench.authority.keeping import burning, timed
 from tests.bench.authority.places import Places
 from tests.bench.measuring import Contender
 from tests.bench.timing import Step
@@ -63,10 +63,6 @@ def _steps(authority: Authority, address: str) -> dict[str, Step]:
         tasks = [b64u(os.urandom(16)) for _ in range(10)]
         authority.store.record([_decision(task, nth) for task in tasks for nth in range(OF_A_TASK)])
 
-    def burn() -> None:
-        now = int(time.time())
-        authority.store.burn(os.urandom(16), until=now + 60, now=now)
-
     def follow() -> None:
         with closing(StoreLiveness(address)) as view:
             if view.age() > 1:
@@ -84,7 +80,7 @@ def _steps(authority: Authority, address: str) -> dict[str, Step]:
         "graph": lambda: authority.graph(task),
         "open": lambda: authority.open(allow=["crm.read"]),
         "record": record,
-        "burn": burn,
+        "burn": burning(authority.store),
         "start of a follower": follow,
     }
     assert steps.keys() == LONG_BARS.keys()

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from typing import Any, Final
 
-from msgspec import Struct
-
 from capx.store.factory import open_store
 from tests.bench.authority.bare import bare
 from tests.bench.authority.child import started
@@ -20,15 +18,6 @@ from tests.bench.authority.spender import COUNTER
 from tests.bench.findings import Findings
 
 _RACERS: Final = (1, 16)
-
-
-class _Ran(Struct, frozen=True):
-    """Spends a second, how many there were, of how many processes, and how often a store said that it is busy."""
-
-    rate: float
-    done: int
-    winners: int
-    busy: int
 
 
 def measure_races(found: Findings, places: Places) -> Iterator[Figure]:
@@ -58,15 +47,15 @@ _OF_ROUNDS: Final[dict[str, Callable[[Iterable[float]], float]]] = {
 def _of_store(places: Places, who: str, count: int, limit: int) -> dict[str, float]:
     """How it went, and by how many what was spent, or what the counter holds, is not the limit."""
     address = places.new(who)
-    ran = _race(address, count, limit, is_bare=False)
+    rate, done, busy = _race(address, count, limit, is_bare=False)
     with closing(open_store(address)) as store:
         (spent,) = store.spent([COUNTER])
     return {
-        SPENDS: ran.rate,
-        TIMES_BARE: _of_bare(places, who, count, limit) / ran.rate,
-        WINNERS: ran.winners,
-        BUSY: ran.busy,
-        OFF: max(abs(ran.done - limit), abs(int(spent) - limit)),
+        SPENDS: rate,
+        TIMES_BARE: _of_bare(places, who, count, limit) / rate,
+        WINNERS: sum(one > 0 for one in done),
+        BUSY: busy,
+        OFF: max(abs(sum(done) - limit), abs(int(spent) - limit)),
     }
 
 
@@ -74,18 +63,19 @@ def _of_bare(places: Places, who: str, count: int, limit: int) -> float:
     address = places.new_bare(who)
     with closing(bare(address)) as connection:
         connection.execute("INSERT INTO bare VALUES (0)")
-    ran = _race(address, count, limit, is_bare=True)
-    assert ran.done == limit
-    return ran.rate
+    rate, done, _ = _race(address, count, limit, is_bare=True)
+    assert sum(done) == limit
+    return rate
 
 
-def _race(address: str, count: int, limit: int, *, is_bare: bool) -> _Ran:
+def _race(address: str, count: int, limit: int, *, is_bare: bool) -> tuple[float, list[int], int]:
+    """Spends a second, how many each process did, and how often the store said that it is busy."""
     with ExitStack() as stack:
         children = started(stack, count, "tests.bench.authority.spender", address=address, limit=limit, bare=is_bare)
         began = time.monotonic()
         for child in children:
             child.tell("go")
         said: list[dict[str, Any]] = [child.hear() for child in children]
-    done = sum(one["done"] for one in said)
+    done: list[int] = [one["done"] for one in said]
     took = max(one["last"] for one in said) - began
-    return _Ran(done / took, done, sum(one["done"] > 0 for one in said), sum(one["busy"] for one in said))
+    return sum(done) / took, done, sum(one["busy"] for one in said)
