@@ -132,22 +132,23 @@ def _signed(report: Report) -> Table:
     def taken(who: str) -> list[str]:
         return [who, NONE, *(beside(report.row("verify", at, who), "") for at in ats)]
 
-    def told(what: str, bar: str, value: Callable[[int], float | None], good: Callable[[float], bool]) -> list[str]:
+    def told(what: str, most: float, value: Callable[[int], float]) -> list[str]:
         values = map(value, ats)
-        return [what, bar, *(NONE if one is None else bold(short(one), is_good=good(one)) for one in values)]
+        cells = [NONE if math.isnan(one) else bold(short(one), is_good=one <= most) for one in values]
+        return [what, f"≤ {most:g}", *cells]
 
     # What else runs on the machine slows code in Python more than a check: hence the lower quartiles.
     def least(at: int, who: str) -> float:
         row = report.row("verify", at, who)
         return math.nan if row is None else row.quartiles[0]
 
-    def more(at: int, signed: str, bearer: str, checks: int) -> float | None:
-        found = (least(at, signed) - least(at, bearer)) / least(at, ours.CHECK) / checks
-        return None if math.isnan(found) else found
+    def more(at: int, signed: str, bearer: str, checks: int) -> float:
+        return (least(at, signed) - least(at, bearer)) / least(at, ours.CHECK) / checks
 
-    def tenuo(at: int) -> float | None:
+    def tenuo(at: int) -> str:
         row = report.row("verify", at, "tenuo, held")
-        return None if row is None else row.ratios.get(ours.SIGNED_WARM)
+        ratio = None if row is None else row.ratios.get(ours.SIGNED_WARM)
+        return NONE if ratio is None else bold(short(ratio), is_good=ratio >= 1.5)
 
     return Table(
         "Signed tokens",
@@ -160,26 +161,11 @@ def _signed(report: Report) -> Table:
         [
             taken(ours.CHECK),
             taken(ours.SIGNED_WARM),
-            told(
-                "warm, more than a bearer's",
-                "≤ 1.4",
-                lambda at: more(at, ours.SIGNED_WARM, ours.WARM, 1),
-                lambda checks: checks <= 1.4,
-            ),
-            told(
-                "warm, to L = 1",
-                "≤ 1.3",
-                lambda at: least(at, ours.SIGNED_WARM) / least(ats[0], ours.SIGNED_WARM),
-                lambda growth: growth <= 1.3,
-            ),
+            told("warm, more than a bearer's", 1.4, lambda at: more(at, ours.SIGNED_WARM, ours.WARM, 1)),
+            told("warm, to L = 1", 1.3, lambda at: least(at, ours.SIGNED_WARM) / least(ats[0], ours.SIGNED_WARM)),
             taken(ours.SIGNED_COLD),
-            told(
-                "cold, more than a bearer's",
-                "≤ 1.4",
-                lambda at: more(at, ours.SIGNED_COLD, ours.COLD, at + 1),
-                lambda checks: checks <= 1.4,
-            ),
-            told("tenuo, held, to capx, signed, warm", "≥ 1.5 at 8", tenuo, lambda quicker: quicker >= 1.5),
+            told("cold, more than a bearer's", 1.4, lambda at: more(at, ours.SIGNED_COLD, ours.COLD, at + 1)),
+            ["tenuo, held, to capx, signed, warm", "≥ 1.5 at 8", *map(tenuo, ats)],
         ]
         if ats
         else [],
