@@ -15,7 +15,8 @@ import httpx
 
 from capx import Bundle
 from capx.authority.remote.client import RemoteAuthority
-from capx.tokens.binding import HttpRequest
+from capx.tokens.binding import HttpRequest, Received, ToolCall
+from capx.tokens.grants import ASK
 from capx.tokens.lineage import AUTHORITY
 from tests.bench.authority.asking import POLICY, Asking, new_asks
 from tests.bench.authority.child import Child
@@ -97,27 +98,27 @@ class _NewAsks:
         return _asked(self._ready.popleft() if self._ready else next(self._coming))
 
 
-def _ask(asking: Asking) -> tuple[Bundle, HttpRequest]:
+def _ask(asking: Asking) -> tuple[Bundle, ToolCall, bytes]:
     bundle, action = asking
-    body = json.dumps({"audience": AUDIENCE, "action": action}).encode()
-    return bundle, HttpRequest(method="POST", target=_ASK, content_type=_JSON, body=body)
+    args = {"audience": AUDIENCE, "action": action}
+    return bundle, ToolCall(ASK, args), json.dumps(args).encode()
 
 
 def _asked(asking: Asking, target: str = _ASK) -> bytes:
-    bundle, received = _ask(asking)
-    return _post(target, received.body, _presented(bundle, received))
+    bundle, call, body = _ask(asking)
+    return _post(target, body, _presented(bundle, call))
 
 
 def _size_of_an_answer(url: str, asking: Asking) -> int:
-    bundle, received = _ask(asking)
-    headers = {"authorization": bundle.present(AUTHORITY, received).authorization, "content-type": _JSON}
-    answer = httpx.post(f"{url}{_ASK}", content=received.body, headers=headers, trust_env=False)
+    bundle, call, body = _ask(asking)
+    headers = {"authorization": bundle.present(AUTHORITY, call).authorization, "content-type": _JSON}
+    answer = httpx.post(f"{url}{_ASK}", content=body, headers=headers, trust_env=False)
     if answer.json().get("answer") != "granted":
         raise Unmeasurable(f"an ask was answered {answer.text:.200}")
     return len(answer.content)
 
 
-def _presented(bundle: Bundle, received: HttpRequest) -> str:
+def _presented(bundle: Bundle, received: Received) -> str:
     return f"Authorization: {bundle.present(AUTHORITY, received).authorization}\r\n"
 
 
