@@ -105,7 +105,7 @@ def test_what_keeps_a_store_keeps_consents(consented: Consented, tmp_path: Path)
     capx("store", "check")
     consented.demand_told("and granted")
     capx("store", "backup", str(tmp_path / "saved.db"))
-    capx("store", "restore", str(tmp_path / "saved.db"))
+    capx("store", "restore", str(tmp_path / "saved.db"), "--yes")
     capx("store", "check")
     consented.demand_told("and granted")
 

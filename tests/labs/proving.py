@@ -39,9 +39,9 @@ Told = tuple[int, str, dict[str, Any]]
 class ProofLab(GrantingLab):
     """An authority whose tasks are done by agents with keys, and what its readers trust."""
 
-    def __init__(self, folder: Path, *, uses: int | None = None) -> None:
+    def __init__(self, folder: Path, *, uses: int | None = None, **kept: Any) -> None:
         consent = rule("ask", "billing.*") if uses is None else rule("ask", "billing.*", uses=uses)
-        super().__init__(rule("at_open", "crm.*", "slides.*"), consent)
+        super().__init__(rule("at_open", "crm.*", "slides.*"), consent, **kept)
         self.folder = folder
         self.ledger_key = LedgerKey.generate("capx-ledger/slides")
         self.witness = WitnessKey.generate("witness.example")

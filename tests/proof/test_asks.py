@@ -13,9 +13,11 @@ from capx.authority.requests.inheritance import read_asker
 from capx.authority.row_guard import replace_marks
 from capx.crypto.agent_key import AgentKey
 from capx.crypto.base64url import b64u
-from capx.crypto.keys import RootKey
+from capx.crypto.keys import KeyRing, RootKey
+from capx.ledger.archive import Archive
 from capx.proof import Proof, export
 from capx.proof.document import ProofBroken
+from capx.store.factory import create_store, open_store
 from capx.tokens.approval_caveat import approval
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
@@ -125,6 +127,34 @@ def test_an_agent_that_waited_asked_when_its_request_was_made(lab: ProofLab) -> 
     lab.decide(waits.request)
     assert isinstance(lab.authority.answer_asker(asker, ask), Granted)
     assert result(lab, task.id) == "consistent"
+
+
+def test_asked_again_after_a_restart_it_is_consistent(tmp_path: Path) -> None:
+    place = str(tmp_path / "capx.db")
+    create_store(place).close()
+    keys = KeyRing(RootKey(bytes(range(32))))
+    first = ProofLab(tmp_path, uses=1, store=open_store(place), keyring=keys)
+    task, planner = first.started()
+    waits = first.pending(planner, REFUND, ARGS)
+    first.close()
+    again = ProofLab(tmp_path, uses=1, store=open_store(place), keyring=keys)
+    assert again.pending(planner, REFUND, ARGS).request == waits.request
+    again.decide(waits.request)
+    lost = again.granted(planner, REFUND, ARGS)
+    assert again.granted(planner, REFUND, ARGS) == lost, "the answer got lost, and the agent asked once more"
+    again.authority.complete(task.id)
+    for _ in range(300):
+        again.authority.open(allow=["crm.read"])
+    before = exported(again, task.id)
+    again.clock.now += 400 * 86_400
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    assert again.authority.archive(folder).decisions
+    again.authority.prune()
+    proof = export(again.authority, task.id, archive=Archive(folder), now=int(again.clock.now))
+    assert read(before, again.trust()).result == "consistent"
+    assert read(proof, again.trust()).result == "consistent"
+    again.close()
 
 
 def test_the_asks_of_bearers_are_the_word_of_the_authority(lab: ProofLab) -> None:
