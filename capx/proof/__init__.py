@@ -11,7 +11,7 @@
     # Elsewhere, with public keys alone:
     trust = proof.Trust(authorities=frozenset({origin}), logs=(key,))
     report = proof.verify(made, trust)
-    assert report.contradictions == ()
+    assert report.result == "consistent"
 
 Modules:
 
@@ -27,6 +27,7 @@ Modules:
     decisions     what each decision says, and what of it does not fit
     approvals     what people agreed to of calls
     people        what people signed: the intent, and answers to requests
+    asks          who asked for what was granted at run time
     calls         calls that could not have been allowed by their chains, arguments, budgets
     conflicts     what cannot be true together in mintings, times and logs
     ends          when authority ended, and what was allowed after it

@@ -290,7 +290,7 @@ def test_the_revoked_keys_of_agents_are_found(store: Store) -> None:
         assert list(revoked_agent_keys(reading)) == [KEY, KEY]
 
 
-def test_each_kind_of_event_has_its_schema_and_its_row_in_the_page(checkout: Path) -> None:
+def test_each_kind_of_event_has_a_schema_and_a_row(checkout: Path) -> None:
     page = (checkout / "docs" / "spec" / "events.md").read_text("utf-8")
     first = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     rows = {kind for cell in first for kind in re.findall(r"`(\w+)`", cell)}
