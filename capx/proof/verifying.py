@@ -32,7 +32,7 @@ from capx.proof.recorded import LoggedDecision, Unreadable, decisions_in
 from capx.proof.report import Decided, Findings, Granted, RefusedAsk, Report
 from capx.proof.sources import CheckedSource, check_sources
 from capx.proof.trust import Trust
-from capx.store.events import AskRefused, CapabilityMinted, TaskOpened
+from capx.store.events import FACTS, AskRefused, CapabilityMinted, Fact, TaskOpened
 from capx.store.log import Event
 from capx.tokens.chain import root_node
 from capx_caveats import shown_instant
@@ -41,6 +41,8 @@ STALENESS: Final = 30
 """Seconds for which a resource may not have heard of the end of authority, by default."""
 CLOCKS_APART: Final = 30
 """Seconds by which two clocks may differ, by default."""
+
+_KINDS: Final[dict[str, type[Fact]]] = {fact.kind: fact for fact in FACTS}
 
 
 def verify(
@@ -89,6 +91,7 @@ class _Reading:
         findings, events = self._findings, self._own.events
         opened_event, opened = self._opened()
         self._demand_extent(opened_event)
+        self._demand_readable()
         intent = intent_of(opened, self._proof.intent, self._trust, findings)
         logged, unreadable = decisions_in(self._sources)
         chains = Chains(self._sources, logged)
@@ -156,6 +159,12 @@ class _Reading:
             for event in source.events:
                 if not belongs(event, self._proof.task, opened.position if source.is_authority else None):
                     raise ProofBroken(f"event {event.position} of {source.origin} is not of this task")
+
+    def _demand_readable(self) -> None:
+        """BrokenLog for an event of the authority itself that cannot be read, of whatever kind."""
+        for event in self._own.events:
+            if (fact := _KINDS.get(event.kind)) is not None:
+                event.read(fact)
 
     def _granted(self, opened: TaskOpened, chains: Chains, answers: Answers) -> Iterator[Granted]:
         for event in self._own.events:
