@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.middleware.gzip import GZipMiddleware
 
+from capx.agent.agent import Agent
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.guard.asgi.guard import ASGIGuard
@@ -23,6 +24,12 @@ def lab() -> Iterator[Authority]:
 @pytest.fixture
 def task(lab: Authority) -> OpenedTask:
     return refund(lab)
+
+
+@pytest.fixture
+def agent(lab: Authority, task: OpenedTask) -> Agent:
+    """One that does not wait for people."""
+    return Agent(task.bundle, authority=lab, wait=0)
 
 
 @pytest.fixture(scope="module")

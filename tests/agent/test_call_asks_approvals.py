@@ -26,7 +26,7 @@ from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.discharge import Discharge
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
-from tests.labs.refunds import ANA, BEN, grant, policy, refund
+from tests.labs.refunds import ANA, BEN, grant, policy
 from tests.labs.serving import served
 from tests.labs.waiting import until
 
@@ -38,11 +38,6 @@ BY_BEN: ApprovalTerms = capx.approval(by=[BEN.public])
 def lab() -> Iterator[Authority]:
     with Authority.temporary(policy=read_policy(POLICY)) as authority:
         yield authority
-
-
-@pytest.fixture
-def task(lab: Authority) -> OpenedTask:
-    return refund(lab)
 
 
 @pytest.fixture

@@ -13,17 +13,11 @@ import pytest
 from capx.agent.actor import acting, bundle_of, caller_scope, current_actor
 from capx.agent.agent import Agent
 from capx.agent.framework import Roster, delegated_to, model_text
-from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import ConfigurationProblem, InvalidRequest, Unavailable
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
 from tests.labs.asking_agent import Tools
-
-
-@pytest.fixture
-def agent(lab: Authority, task: OpenedTask) -> Agent:
-    return Agent(task.bundle, authority=lab, wait=0)
 
 
 def hops() -> tuple[str, ...]:

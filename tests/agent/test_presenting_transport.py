@@ -12,8 +12,6 @@ from capx.agent import httpx2_client, httpx_client
 from capx.agent.actor import acting
 from capx.agent.agent import Agent
 from capx.agent.httpx_client import ASK_EXTENSION, Redirected
-from capx.authority.authority import Authority
-from capx.authority.opening import OpenedTask
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.verify.ask import Pending, Refused
@@ -52,11 +50,6 @@ Clients = Any
 @pytest.fixture(params=[httpx_client, httpx2_client], ids=["httpx", "httpx2"])
 def clients(request: pytest.FixtureRequest) -> Clients:
     return request.param
-
-
-@pytest.fixture
-def agent(lab: Authority, task: OpenedTask) -> Agent:
-    return Agent(task.bundle, authority=lab, wait=0)
 
 
 def test_a_client_is_one_of_its_library(agent: Agent) -> None:

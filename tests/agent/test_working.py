@@ -15,11 +15,6 @@ from capx.verify.decision import Denied
 from tests.labs.asking_agent import Tools
 
 
-@pytest.fixture
-def agent(lab: Authority, task: OpenedTask) -> Agent:
-    return Agent(task.bundle, authority=lab, wait=0)
-
-
 def test_the_task_ends_with_the_block(lab: Authority, task: OpenedTask, agent: Agent, tools: Tools) -> None:
     with agent.working() as working:
         assert working is agent

@@ -14,7 +14,6 @@ import trustme
 
 from capx.agent.authority_client import AuthorityClient
 from capx.api.deadline import SINGLE, seconds_of, whole_response
-from capx.authority.authority import Authority
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import StoreProblem
 from capx.resource.report_client import ResourceClient
@@ -22,12 +21,6 @@ from capx.tokens.bundle import Bundle
 from tests.labs.hostile_answers import answer, at_url
 
 Answering = Callable[[], Iterable[bytes]]
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Iterator[Bundle]:
-    with Authority.temporary() as authority:
-        yield authority.open(allow=["crm.read"]).bundle
 
 
 def dripped(head: bytes, drop: bytes, seconds: float) -> Iterator[bytes]:

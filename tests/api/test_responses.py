@@ -8,18 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from capx.agent.authority_client import AuthorityClient
-from capx.authority.authority import Authority
 from capx.errors import StoreProblem
 from capx.tokens.bundle import Bundle
 from tests.labs.hostile_answers import answer, at_url
 
 Answering = Callable[[], Iterable[bytes]]
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Iterator[Bundle]:
-    with Authority.temporary() as authority:
-        yield authority.open(allow=["crm.read"]).bundle
 
 
 def endless() -> Iterator[bytes]:

@@ -3,16 +3,15 @@
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
 from capx.agent.authority_client import AuthorityClient
 from capx.api.relay.http_exchange import http_client
-from capx.authority.authority import Authority
 from capx.authority.people.client import PersonClient
 from capx.errors import ConfigurationProblem, Unavailable
 from capx.intents.principal_key import PrincipalKey
@@ -21,11 +20,8 @@ from capx.server.notify.webhook import Webhook
 from capx.tokens.bundle import Bundle
 from tests.labs.hostile_answers import answer, at_url
 
-
-@pytest.fixture(scope="module")
-def bundle() -> Iterator[Bundle]:
-    with Authority.temporary() as authority:
-        yield authority.open(allow=["crm.read"]).bundle
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from capx.tokens.bundle import Bundle
 from capx.verify.ask import Ask
 from capx.verify.decision import Denied
 from capx_caveats import action, expires, fresh, one_of, shown_instant, where
+from tests.labs.granting_asks import first
 from tests.labs.granting_lab import BOB, CARA, GrantingLab, people, policy, rule
 from tests.labs.lab import NOW, appended
 from tests.labs.strategies import spelled
@@ -31,11 +32,6 @@ def lab() -> Iterator[GrantingLab]:
     made = GrantingLab(*RULES)
     with made.authority:
         yield made
-
-
-def first(lab: GrantingLab) -> Bundle:
-    """What a first agent asks with."""
-    return Bundle([one for one in lab.open().bundle if one.audience == "authority"])
 
 
 def shown(lab: GrantingLab, request: str) -> tuple[str, ...]:

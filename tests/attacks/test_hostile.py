@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,6 @@ def at_place(folder: Path, says: Answering) -> Generator[RemoteAuthority]:
         listening.bind(str(folder / "a.sock"))
         with standing(listening, says), RemoteAuthority(f"unix:{folder}/a.sock") as remote:
             yield remote
-
-
-@pytest.fixture(scope="module")
-def bundle() -> Iterator[Bundle]:
-    with Authority.temporary() as authority:
-        yield authority.open(allow=["crm.read"]).bundle
 
 
 DEEP = b"[" * 100_000 + b"]" * 100_000

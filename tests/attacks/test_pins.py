@@ -14,6 +14,7 @@ from capx.tokens.grants import ask_entries
 from capx.verify.ask import Granted, Pending, Refused
 from capx.verify.decision import Denied
 from capx_caveats import action, allow, anything, between, one_of
+from tests.labs.granting_asks import first
 from tests.labs.granting_lab import BOB, CARA, GrantingLab, policy, rule
 from tests.labs.own_constraints import Odd
 
@@ -31,11 +32,6 @@ def lab() -> Iterator[GrantingLab]:
 def lists(lab: GrantingLab, *names: str, uses: int | None = 1, **more: Any) -> None:
     """From now on a consent to a mail is pinned to these arguments."""
     lab.policy = policy(rule("ask", SEND, pinned=names, uses=uses, **more))
-
-
-def first(lab: GrantingLab) -> Bundle:
-    """What a first agent asks with."""
-    return Bundle([one for one in lab.open().bundle if one.audience == "authority"])
 
 
 def agreed(lab: GrantingLab, bundle: Bundle, action: str, args: dict[str, Any]) -> Capability:

@@ -1,7 +1,5 @@
 """Who may answer a request: whom the policy names, and nobody for themselves."""
 
-from collections.abc import Iterator
-
 import pytest
 from msgspec.structs import replace
 
@@ -9,14 +7,9 @@ from capx.intents.principal_key import PrincipalKey
 from capx.policy.policy import Principal
 from tests.labs.granting_asks import own
 from tests.labs.granting_lab import ANA, BOB, CARA, GrantingLab, people, policy, rule
-from tests.labs.verdicts import RULES, SEND, also_in_finance, called, not_taken, waiting
+from tests.labs.verdicts import RULES, SEND, also_in_finance, called, lab, not_taken, waiting
 
-
-@pytest.fixture
-def lab() -> Iterator[GrantingLab]:
-    made = GrantingLab(*RULES)
-    with made.authority:
-        yield made
+__all__ = ["lab"]
 
 
 def test_approvers_are_groups_or_people(lab: GrantingLab) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
@@ -31,12 +31,6 @@ from tests.labs.lab import appended
 
 READ = ToolCall("crm.read")
 NOW = int(time.time())
-
-
-@pytest.fixture
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
 
 
 @pytest.fixture

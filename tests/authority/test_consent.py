@@ -1,6 +1,5 @@
 """An answer counts once, while it is fresh, for the request that it names and as the policy stands."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,14 +12,9 @@ from capx_caveats import action, budget, max_hops, shown_instant, where
 from tests.labs.granting_asks import DEATHS, QUERY, Asking, die, own
 from tests.labs.granting_lab import BOB, CARA, GrantingLab, people, policy, rule
 from tests.labs.lab import NOW
-from tests.labs.verdicts import RULES, SEND, not_taken, waiting
+from tests.labs.verdicts import RULES, SEND, lab, not_taken, waiting
 
-
-@pytest.fixture
-def lab() -> Iterator[GrantingLab]:
-    made = GrantingLab(*RULES)
-    with made.authority:
-        yield made
+__all__ = ["lab"]
 
 
 # For what an answer counts.

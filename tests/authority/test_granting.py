@@ -1,7 +1,6 @@
 """Who asks is granted what they may have, the same to everyone who may have it, and nothing once they are dead."""
 
 import threading
-from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -29,20 +28,16 @@ from capx_caveats import (
     fresh,
     shown_instant,
 )
-from tests.labs.granting_asks import DEATHS, RULES, Asking, admitted_asker, denied_anyhow, die, own
+from tests.labs.granting_asks import DEATHS, RULES, Asking, admitted_asker, denied_anyhow, die, lab, own
 from tests.labs.granting_lab import GrantingLab, people, policy, rule
 from tests.labs.lab import NOW
 from tests.labs.strategies import spelled
 
+__all__ = ["lab"]
+
+
 Event = TypeVar("Event", AskRefused, CapabilityMinted, RequestMade)
 READ, QUERY = "crm.read", "warehouse.query"
-
-
-@pytest.fixture
-def lab() -> Iterator[GrantingLab]:
-    made = GrantingLab(*RULES)
-    with made.authority:
-        yield made
 
 
 def decided(lab: GrantingLab, asker: Asker, ask: Ask) -> object:

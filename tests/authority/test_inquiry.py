@@ -1,7 +1,6 @@
 """What people are shown of a request, and what they sign of it."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -21,14 +20,9 @@ from tests.labs.granting_asks import own
 from tests.labs.granting_lab import BOB, GrantingLab, people, policy, rule
 from tests.labs.lab import NOW, appended
 from tests.labs.strategies import spelled
-from tests.labs.verdicts import RULES, SEND, waiting
+from tests.labs.verdicts import SEND, lab, waiting
 
-
-@pytest.fixture
-def lab() -> Iterator[GrantingLab]:
-    made = GrantingLab(*RULES)
-    with made.authority:
-        yield made
+__all__ = ["lab"]
 
 
 def test_people_see_who_asks_for_what_and_within_which_bounds(lab: GrantingLab) -> None:

@@ -1,6 +1,5 @@
 """What the policy offers to an ask: within its rules, and within every restriction of the asker."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -47,21 +46,17 @@ from capx_caveats import (
     where,
 )
 from capx_caveats.vocabulary import MAX_BRACKETS
-from tests.labs.granting_asks import RULES, denied, denied_anyhow, own
+from tests.labs.granting_asks import RULES, denied, denied_anyhow, lab, own
 from tests.labs.granting_lab import ANA, BOB, GrantingLab, offer, people, policy, rule
 from tests.labs.lab import NOW, appended
 from tests.labs.lab import codes as codes_of
 from tests.labs.strategies import spelled
 from tests.models.test_grants_model import OWN
 
+__all__ = ["lab"]
+
+
 READ, QUERY = "crm.read", "warehouse.query"
-
-
-@pytest.fixture
-def lab() -> Iterator[GrantingLab]:
-    made = GrantingLab(*RULES)
-    with made.authority:
-        yield made
 
 
 # What is given, and how.

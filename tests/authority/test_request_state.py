@@ -1,7 +1,5 @@
 """A request is asked, answered, fetched, and ends by itself."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from capx.authority.requests.quotas import MOST_WAITING
@@ -11,18 +9,14 @@ from capx_caveats import (
     action,
     expires,
 )
-from tests.labs.granting_asks import RULES, own
+from tests.labs.granting_asks import lab, own
 from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.lab import NOW
 
+__all__ = ["lab"]
+
+
 READ, QUERY = "crm.read", "warehouse.query"
-
-
-@pytest.fixture
-def lab() -> Iterator[GrantingLab]:
-    made = GrantingLab(*RULES)
-    with made.authority:
-        yield made
 
 
 def test_a_consent_is_fetched_by_asking_again_a_denial_stays(lab: GrantingLab) -> None:

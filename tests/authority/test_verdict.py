@@ -1,20 +1,13 @@
 """Whose answer to a request counts, and until when."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from capx.store.events import RequestApproved, RequestDenied
 from tests.labs.granting_lab import GrantingLab
 from tests.labs.lab import NOW
-from tests.labs.verdicts import RULES, waiting
+from tests.labs.verdicts import lab, waiting
 
-
-@pytest.fixture
-def lab() -> Iterator[GrantingLab]:
-    made = GrantingLab(*RULES)
-    with made.authority:
-        yield made
+__all__ = ["lab"]
 
 
 @pytest.mark.parametrize("yes", [True, False])

@@ -98,12 +98,6 @@ TABLE = {"id": "id", "amount": "body.amount", "currency": "body.currency", "stre
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
-@pytest.fixture(scope="module")
 def guard(lab: Authority) -> FastAPIGuard:
     return FastAPIGuard(lab.verifier("crm"))
 

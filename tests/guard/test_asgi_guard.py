@@ -50,12 +50,6 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
-@pytest.fixture(scope="module")
 def capability(lab: Authority) -> Capability:
     (only,) = lab.open(allow=["crm.*"]).bundle.delegate(to="agent", allow=[ACTION])
     return only

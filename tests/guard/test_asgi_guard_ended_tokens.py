@@ -30,12 +30,6 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body"})
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
 @pytest.fixture(scope="module", params=["h11", "httptools"])
 def origin(lab: Authority, request: pytest.FixtureRequest) -> Iterator[str]:
     with served(ASGIGuard(application, lab.verifier("crm")), lifespan="off", http=request.param) as url:

@@ -51,12 +51,6 @@ def fastapi(lab: Authority) -> App:
     return app
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
 @pytest.fixture(scope="module", params=[any_asgi, fastapi])
 def guarded(lab: Authority, request: pytest.FixtureRequest) -> App:
     make: Guarded = request.param

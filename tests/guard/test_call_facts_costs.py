@@ -31,12 +31,6 @@ from tests.labs.serving import served
 T = TypeVar("T")
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
 def spent(lab: Authority) -> list[tuple[str, Decimal]]:
     """The units and totals of the counters, in order."""
     return [(counter.unit, counter.spent) for counter in lab.counters()]

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -75,12 +74,6 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
     passage(scope).judge("crm.echo", {})
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
 
 
 def test_a_guard_over_http_counts_what_it_answers(lab: Authority, registry: CollectorRegistry) -> None:

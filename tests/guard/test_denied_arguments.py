@@ -66,12 +66,6 @@ class Tree(BaseModel):
     inner: "Tree | None" = None
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
 def named_endpoints(app: FastAPI, guard: FastAPIGuard) -> None:
     """Add the endpoints whose denials name arguments."""
 

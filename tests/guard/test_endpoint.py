@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -177,12 +177,6 @@ def more_than_a_list(sent: list[int]) -> Any:
 
 def spelt_alike(sent: Any) -> Any:
     return {Path("/etc"): 1, "/etc": sent}
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
 
 
 @pytest.fixture(scope="module")

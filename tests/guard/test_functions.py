@@ -20,12 +20,6 @@ from tests.labs.mcp_calls import call, held
 from tests.labs.mcp_servers import SomeServer, as_sdk, send_presented, some_server, taking
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
 def guarded(lab: Authority, sdk: str = "mcp") -> tuple[SomeServer, MCPGuard]:
     return some_server(sdk), MCPGuard(lab.verifier("files"))
 

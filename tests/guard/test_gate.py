@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
@@ -27,12 +27,6 @@ LISTS = ("tools/list", "prompts/list", "resources/list", "resources/templates/li
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
 
 
 @pytest.fixture

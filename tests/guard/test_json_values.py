@@ -34,12 +34,6 @@ from capx_caveats import absent, action, fields
 from tests.labs.counts import repeated
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
 @attrs.define
 class Account:
     name: str

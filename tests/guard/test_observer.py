@@ -63,12 +63,6 @@ class Seen(list[Decision]):
         return [(decision.outcome, decision.id) for decision in self]
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
 @pytest.fixture
 def seen() -> Seen:
     return Seen()

@@ -1,7 +1,6 @@
 """Guarded servers of real SDKs, attacked over real transports: MCPServer and FastMCP, both versions of the protocol."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,6 @@ from capx.guard.mcp.server import GRANTED, MCPGuard
 from capx_caveats import action, anything, between, not_in, one_of
 from tests.labs.mcp_calls import call, held
 from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, as_sdk, at, code_of, send, send_presented, some_server
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
 
 
 @pytest.fixture(params=KINDS)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import mcp_types as types
@@ -22,12 +22,6 @@ from capx_caveats import action, between, not_in, one_of
 from tests.labs.lab import Records
 from tests.labs.mcp_calls import call, held
 from tests.labs.mcp_servers import KINDS, MCPLab, as_sdk, at, code_of, send_presented
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
 
 
 @pytest.fixture(params=KINDS)

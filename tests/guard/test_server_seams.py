@@ -1,7 +1,6 @@
 """What a guard finds at a server, and servers that it does not protect because it would guard only half of them."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import fastmcp
@@ -16,12 +15,6 @@ from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx_caveats import action, one_of
 from tests.labs.mcp_calls import call, held
 from tests.labs.mcp_servers import SomeServer, as_sdk, send_presented, some_server
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
 
 
 def guarded(lab: Authority, sdk: str = "mcp") -> tuple[SomeServer, MCPGuard]:

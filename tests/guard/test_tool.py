@@ -28,12 +28,6 @@ from capx.verify.verifier import Verifier
 from capx_caveats import JSON, action, between, budget, each, where
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
 def code_of(refused: pytest.ExceptionInfo[Denied]) -> str:
     return refused.value.code
 

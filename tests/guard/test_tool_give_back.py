@@ -25,12 +25,6 @@ from tests.labs.serving import served
 AWAY = "the bank was away"
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
 def spent(lab: Authority, task: str) -> dict[str, Decimal]:
     return {counter.unit: counter.spent for counter in lab.counters([task])}
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -24,12 +23,6 @@ class Context:
 
     def __init__(self) -> None:
         self.said: list[str] = []
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
 
 
 def test_the_function_gets_the_very_object(lab: Authority) -> None:

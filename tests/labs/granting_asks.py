@@ -1,5 +1,6 @@
 """Rules under which agents ask, and every way in which an asker can die; the authority is real, its clock a test's."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -34,9 +35,21 @@ RULES = (
 )
 
 
+@pytest.fixture
+def lab() -> Iterator[GrantingLab]:
+    made = GrantingLab(*RULES)
+    with made.authority:
+        yield made
+
+
 def own(bundle: Bundle) -> Bundle:
     """The capability of a bundle at the authority itself."""
     return Bundle(one for one in bundle if one.audience == "authority")
+
+
+def first(lab: GrantingLab) -> Bundle:
+    """What a first agent asks with."""
+    return own(lab.open().bundle)
 
 
 def admitted_asker(lab: GrantingLab, bundle: Bundle) -> Asker:

@@ -1,5 +1,6 @@
 """A request that waits for people, and keys that are called like somebody else's."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +24,13 @@ RULES = (
     rule("ask", SEND),
     rule("ask", action("billing.refund", amount=between(0, 500)), budgets=[budget("refunds", 2)]),
 )
+
+
+@pytest.fixture
+def lab() -> Iterator[GrantingLab]:
+    made = GrantingLab(*RULES)
+    with made.authority:
+        yield made
 
 
 def waiting(lab: GrantingLab, *, label: str = "sub", **said: Any) -> str:
