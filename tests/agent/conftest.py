@@ -10,7 +10,10 @@ from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.guard.asgi.guard import ASGIGuard
 from capx.policy.file import read_policy
-from tests.labs.asking_agent import POLICY, Liar, Tools, billing, crm
+from capx.tokens.bundle import Bundle
+from tests.labs.asking_agent import POLICY, Liar, Tools, billing
+from tests.labs.asking_agent import crm as asked_crm
+from tests.labs.noting_services import echo, received, unguarded
 from tests.labs.refunds import refund
 from tests.labs.serving import served
 
@@ -51,7 +54,7 @@ def refunds(lab: Authority) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def origin(lab: Authority) -> Iterator[str]:
-    with served(GZipMiddleware(ASGIGuard(crm, lab.verifier("crm")), minimum_size=1), lifespan="off") as found:
+    with served(GZipMiddleware(ASGIGuard(asked_crm, lab.verifier("crm")), minimum_size=1), lifespan="off") as found:
         yield found
 
 
@@ -60,3 +63,29 @@ def liars() -> Iterator[tuple[Liar, str]]:
     liar = Liar()
     with served(liar, lifespan="off") as found:
         yield liar, found
+
+
+@pytest.fixture(autouse=True)
+def nothing_received() -> None:
+    """The services that note requests have none at the beginning of a test."""
+    received.clear()
+
+
+@pytest.fixture(scope="module")
+def bundle(lab: Authority) -> Bundle:
+    """It may do what the guarded service that notes requests does."""
+    return lab.open(allow=["crm.echo", "slides.write"]).bundle
+
+
+@pytest.fixture(scope="module")
+def crm(lab: Authority) -> Iterator[str]:
+    """The guarded service that notes requests."""
+    with served(ASGIGuard(echo, lab.verifier("crm")), lifespan="off") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[str]:
+    """The service that notes requests and has no guard."""
+    with served(unguarded, lifespan="off") as found:
+        yield found

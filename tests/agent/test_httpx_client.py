@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -18,55 +18,8 @@ from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.tokens import wire
 from capx.tokens.bundle import Bundle
 from capx_caveats import budget, where
+from tests.labs.noting_services import received
 from tests.labs.serving import served
-
-received: list[tuple[str, dict[str, str]]] = []
-
-
-async def unguarded(scope: Scope, receive: Receive, send: Send) -> None:
-    """Note what comes in; `/to/URL` redirects there."""
-    received.append((scope["path"], {name.decode(): value.decode() for name, value in scope["headers"]}))
-    location = scope["query_string"] if scope["path"] == "/to" else b""
-    headers = [(b"location", location)] if location else []
-    await send({"type": "http.response.start", "status": 307 if location else 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"noted"})
-
-
-async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    body = (await receive())["body"]
-    status = 403 if scope["path"] == "/forbidden" else 200
-    passage(scope).judge("crm.echo", {}, attributes={"region": "US"})
-    received.append((scope["path"], {}))
-    await send({"type": "http.response.start", "status": status, "headers": []})
-    await send({"type": "http.response.body", "body": body})
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    received.clear()
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Authority]:
-    with Authority.temporary() as authority:
-        yield authority
-
-
-@pytest.fixture(scope="module")
-def bundle(lab: Authority) -> Bundle:
-    return lab.open(allow=["crm.echo", "slides.write"]).bundle
-
-
-@pytest.fixture(scope="module")
-def crm(lab: Authority) -> Iterator[str]:
-    with served(ASGIGuard(echo, lab.verifier("crm")), lifespan="off") as origin:
-        yield origin
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[str]:
-    with served(unguarded, lifespan="off") as origin:
-        yield origin
 
 
 def test_each_request_is_presented_anew(crm: str, bundle: Bundle) -> None:

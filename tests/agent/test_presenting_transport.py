@@ -1,7 +1,7 @@
 """What presents is the same with httpx and with httpx2: where tokens go, and where they never do."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,35 +13,10 @@ from capx.agent.actor import acting
 from capx.agent.agent import Agent
 from capx.agent.httpx_client import ASK_EXTENSION, Redirected
 from capx.errors import InvalidRequest
-from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.verify.ask import Pending, Refused
 from capx.verify.decision import Denied
 from tests.labs.asking_agent import Liar
-from tests.labs.serving import served
-
-received: list[tuple[str, dict[str, str]]] = []
-
-
-async def unguarded(scope: Scope, receive: Receive, send: Send) -> None:
-    """Note what comes in; `/to?URL` redirects there."""
-    del receive
-    received.append((scope["path"], {name.decode(): value.decode() for name, value in scope["headers"]}))
-    location = scope["query_string"] if scope["path"] == "/to" else b""
-    headers = [(b"location", location)] if location else []
-    await send({"type": "http.response.start", "status": 307 if location else 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"noted"})
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[str]:
-    with served(unguarded, lifespan="off") as found:
-        yield found
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    received.clear()
-
+from tests.labs.noting_services import received
 
 # Of either library; their classes have the same names.
 Clients = Any

@@ -6,7 +6,6 @@ import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,60 +17,14 @@ from capx.agent.requests_adapter import CapxAdapter, Redirected, session
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import InvalidRequest, Unavailable
-from capx.guard.asgi.guard import ASGIGuard, passage
 from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Pending
 from capx.verify.decision import Denied
 from capx_caveats import where
 from tests.labs.asking_agent import Liar, noting
+from tests.labs.noting_services import received
 from tests.labs.serving import served
-
-received: list[tuple[str, dict[str, str]]] = []
-
-
-async def unguarded(scope: Scope, receive: Receive, send: Send) -> None:
-    """Note what comes in; `/to?URL` redirects there."""
-    del receive
-    headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-    received.append((scope["path"], headers))
-    location = scope["query_string"] if scope["path"] == "/to" else b""
-    status = 307 if location else 200
-    await send(
-        {"type": "http.response.start", "status": status, "headers": [(b"location", location)] if location else []}
-    )
-    await send({"type": "http.response.body", "body": b"noted"})
-
-
-async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    body = (await receive())["body"]
-    status = 403 if scope["path"] == "/forbidden" else 200
-    passage(scope).judge("crm.echo", {}, attributes={"region": "US"})
-    received.append((scope["path"], {}))
-    await send({"type": "http.response.start", "status": status, "headers": [(b"set-cookie", b"a=b")]})
-    await send({"type": "http.response.body", "body": body})
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> None:
-    received.clear()
-
-
-@pytest.fixture(scope="module")
-def bundle(lab: Authority) -> Bundle:
-    return lab.open(allow=["crm.echo", "slides.write"]).bundle
-
-
-@pytest.fixture(scope="module")
-def crm(lab: Authority) -> Iterator[str]:
-    with served(ASGIGuard(echo, lab.verifier("crm")), lifespan="off") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def elsewhere() -> Iterator[str]:
-    with served(unguarded, lifespan="off") as found:
-        yield found
 
 
 def test_each_request_is_presented_anew(crm: str, bundle: Bundle) -> None:
