@@ -1,8 +1,9 @@
 """The command as a shell runs it: a process of its own, a home of its own, no terminal."""
 
 import json
+import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,10 @@ from capx_caveats import (
     Call,
     budget,
 )
-from tests.labs.commands import plain_environment, run_command
+from tests.labs.commands import COMMAND, plain_environment, run_command
 from tests.labs.office import Office
+from tests.labs.processes import ended_with_test
 from tests.labs.spent_tokens import use
-
-if TYPE_CHECKING:
-    import subprocess
 
 
 def first(text: str) -> Capability:
@@ -67,6 +66,19 @@ class Shell:
         assert said.code == code, (args, said.code, said.out, said.err)
         assert "Traceback" not in said.err
         return said
+
+    def start(self, *args: str, stdin: int | None = subprocess.DEVNULL) -> "subprocess.Popen[str]":
+        """Start `capx` in an interpreter of its own, which ends with its test: for what is interrupted or not read."""
+        return ended_with_test(
+            subprocess.Popen(
+                (*COMMAND, *args),
+                env=self.unmeasured,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+            )
+        )
 
     def decide(self, token: str, action: str, tenant: str | None = None, **args: Any) -> Decision:
         """Present a token to a resource that records its decision in this home."""

@@ -13,9 +13,7 @@ from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx_caveats import Call
 from tests.cli.conftest import Shell
-from tests.labs.commands import COMMAND
 from tests.labs.office import Office
-from tests.labs.processes import ended_with_test
 from tests.labs.waiting import until
 from tests.server.conftest import serving
 
@@ -175,18 +173,12 @@ def test_no_token_on_the_command_line_and_none_that_is_none(capx: Shell, bundle:
     assert "no token was given" in capx("ask", "crm.read", code=3).err
 
 
-def asking(capx: Shell, bundle: Bundle, *args: str) -> "subprocess.Popen[bytes]":
-    process = ended_with_test(
-        subprocess.Popen(
-            (*COMMAND, "ask", "billing.refund", *TWENTY, "--wait", "60s", "--token-file", "-", *args),
-            env=capx.unmeasured,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+def asking(capx: Shell, bundle: Bundle, *args: str) -> "subprocess.Popen[str]":
+    process = capx.start(
+        "ask", "billing.refund", *TWENTY, "--wait", "60s", "--token-file", "-", *args, stdin=subprocess.PIPE
     )
     assert process.stdin is not None
-    process.stdin.write(bundle.text.encode())
+    process.stdin.write(bundle.text)
     process.stdin.close()
     process.stdin = None
     return process
@@ -211,7 +203,7 @@ def test_who_waits_is_told_when_a_person_has_answered(
         decide(office, yes=yes)
         out, err = process.communicate(timeout=30)
     assert process.returncode == (0 if yes else 1), err
-    assert (b"billing" in err, out.startswith(bundle.text.encode()) and out.count(b"\n") == 1) == (yes, yes)
+    assert ("billing" in err, out.startswith(bundle.text) and out.count("\n") == 1) == (yes, yes)
 
 
 def test_an_authority_that_serves_is_asked_by_its_url(capx: Shell, office: Office, bundle: Bundle) -> None:

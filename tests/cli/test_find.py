@@ -245,16 +245,12 @@ def test_what_cannot_be_meant_and_what_is_not_there_is_one_line(home: Any, tmp_p
 
 def test_decisions_made_meanwhile_do_not_break_the_list(busy: Any) -> None:
     fill(busy, 1_500)
-    finding = ended_with_test(
-        subprocess.Popen(
-            (*COMMAND, "find", "--limit", "9999"), env=busy.unmeasured, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
-        )
-    )
+    finding = busy.start("find", "--limit", "9999")
     assert finding.stdout is not None
-    assert LINE.fullmatch(finding.stdout.readline().decode().rstrip("\n"))
+    assert LINE.fullmatch(finding.stdout.readline().rstrip("\n"))
     token = busy("task", "open", "--allow", "crm.read").token
     assert busy.decide(token, "crm.read").allowed
-    rest = finding.stdout.read().decode().splitlines()
+    rest = finding.stdout.read().splitlines()
     finding.stdout.close()
     assert finding.wait(timeout=60) == 0
     assert len(rest) in {1_503, 1_504}
@@ -264,20 +260,12 @@ def test_decisions_made_meanwhile_do_not_break_the_list(busy: Any) -> None:
 def test_a_reader_that_leaves_is_no_failure_ctrl_c_ends_at_once(busy: Any) -> None:
     fill(busy, 1_500)
     for args in (("find", "--limit", "all"), ("log", "--json", "--limit", "all")):
-        finding = ended_with_test(
-            subprocess.Popen(
-                (*COMMAND, *args),
-                env=busy.unmeasured,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        )
+        finding = busy.start(*args)
         assert finding.stdout is not None
         assert finding.stderr is not None
         finding.stdout.readline()
         finding.stdout.close()
-        assert finding.stderr.read() == b""
+        assert finding.stderr.read() == ""
         finding.stderr.close()
         assert finding.wait(timeout=60) == 141
     reading, writing = os.pipe()

@@ -14,7 +14,6 @@ from capx.crypto.agent_key import AgentKey
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from tests.cli.conftest import first
 from tests.labs.commands import COMMAND
-from tests.labs.processes import ended_with_test
 from tests.labs.read_only import AS_ANYBODY, obeys_permissions
 
 
@@ -24,18 +23,6 @@ def ring(home: Any) -> KeyRing:
 
 def listed(home: Any) -> dict[str, tuple[str, int]]:
     return {each["kid"]: (each["state"], each["live_tasks"]) for each in home("keys", "list", "--json").json}
-
-
-def run(home: Any, *args: str) -> "subprocess.Popen[bytes]":
-    return ended_with_test(
-        subprocess.Popen(
-            (*COMMAND, *args),
-            env=home.unmeasured,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    )
 
 
 def test_a_rotation_refuses_nothing_until_the_old_key_is_retired(home: Any, tmp_path: Path) -> None:
@@ -149,20 +136,20 @@ def test_without_a_home_or_its_keys_it_is_said_what_to_do(capx: Any) -> None:
 
 
 def test_keys_added_by_many_processes_at_once_are_all_kept(home: Any) -> None:
-    processes = [run(home, "keys", "add") for _ in range(8)]
+    processes = [home.start("keys", "add") for _ in range(8)]
     kids: set[str] = set()
     for process in processes:
         out, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        kids.add(out.decode().strip())
+        kids.add(out.strip())
     assert len(kids) == 8
     assert kids < set(ring(home).kids)
     assert len(ring(home).kids) == 9
 
 
 def test_whoever_works_meanwhile_never_meets_half_a_key_file(home: Any) -> None:
-    changing = [run(home, "keys", "add") for _ in range(3)]
-    changing += [run(home, "keys", "activate", ring(home).kids[-1]) for _ in range(2)]
+    changing = [home.start("keys", "add") for _ in range(3)]
+    changing += [home.start("keys", "activate", ring(home).kids[-1]) for _ in range(2)]
     for _ in range(4):
         token = home("task", "open", "--allow", "crm.read").token
         home("verify", "--action", "crm.read", token=token)
@@ -176,7 +163,7 @@ def test_whoever_works_meanwhile_never_meets_half_a_key_file(home: Any) -> None:
 def test_a_change_that_is_killed_leaves_the_keys_before_or_after(home: Any, end: signal.Signals) -> None:
     (first,) = ring(home).kids
     for delay in (0.05, 0.1, 0.15, 0.2, 0.3):
-        process = run(home, "keys", "add")
+        process = home.start("keys", "add")
         time.sleep(delay)
         process.send_signal(end)
         process.communicate(timeout=60)

@@ -16,7 +16,6 @@ import pytest
 from capx_cli.main import COMMANDS, SELDOM
 from capx_cli.main import capx as group
 from tests.labs.commands import COMMAND
-from tests.labs.processes import ended_with_test
 
 
 def commands() -> list[tuple[str, click.Command]]:
@@ -167,53 +166,29 @@ def test_ids_may_begin_with_dashes_mistyped_options_do_nothing(home: Any) -> Non
 
 @pytest.mark.parametrize("args", [("--help",), ("task", "--help"), ("task", "list", "--json")])
 def test_a_reader_that_goes_away_is_no_denial(home: Any, args: tuple[str, ...]) -> None:
-    process = ended_with_test(
-        subprocess.Popen(
-            (*COMMAND, *args),
-            env=home.unmeasured,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    )
+    process = home.start(*args)
     assert process.stdout is not None
     process.stdout.close()
     assert process.stderr is not None
-    assert process.stderr.read() == b""
+    assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=30) == 141
 
 
 def test_ctrl_c_ends_quietly(home: Any) -> None:
-    process = ended_with_test(
-        subprocess.Popen(
-            (*COMMAND, "inspect"),
-            env=home.unmeasured,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-    )
+    process = home.start("inspect", stdin=subprocess.PIPE)
     assert process.stderr is not None
-    assert process.stderr.readline() == "waiting for a token on standard input …\n".encode()
+    assert process.stderr.readline() == "waiting for a token on standard input …\n"
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (130, b"")
-    assert b"capx: interrupted" in err
-    assert b"Traceback" not in err
+    assert (process.returncode, out) == (130, "")
+    assert "capx: interrupted" in err
+    assert "Traceback" not in err
 
 
 def test_ctrl_c_while_opening_leaves_a_whole_task_or_none(home: Any) -> None:
     for delay in (0.08, 0.16, 0.24):
-        process = ended_with_test(
-            subprocess.Popen(
-                (*COMMAND, "task", "open", "--allow", "crm.read"),
-                env=home.unmeasured,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        )
+        process = home.start("task", "open", "--allow", "crm.read")
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

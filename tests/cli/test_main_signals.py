@@ -42,15 +42,7 @@ def test_a_backup_that_is_told_to_end_leaves_no_draft(home: Shell, signum: int, 
 
 
 def test_who_follows_the_log_ends_quietly(home: Shell) -> None:
-    process = ended_with_test(
-        subprocess.Popen(
-            (*COMMAND, "log", "--follow", "--json"),
-            env=home.unmeasured,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    )
+    process = home.start("log", "--follow", "--json")
     assert process.stdout is not None
     while not select.select([process.stdout], [], [], 0.2)[0]:
         assert process.poll() is None

@@ -20,10 +20,8 @@ from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted
 from capx_caveats import Tenant
 from tests.cli.conftest import Shell
-from tests.labs.commands import COMMAND
 from tests.labs.hostile_reports import LABEL, decided, nonce, recordable
 from tests.labs.office import Office
-from tests.labs.processes import ended_with_test
 from tests.labs.spent_tokens import flat
 
 
@@ -171,11 +169,7 @@ def test_waiting_ends_when_every_follower_has_seen_it(home: Shell) -> None:
     assert "every follower has seen it" in home("revoke", "last", "--wait").out
     opened(home)
     sight(home, "crm-1", 1)
-    process = ended_with_test(
-        subprocess.Popen(
-            (*COMMAND, "revoke", "last", "--wait", "30"), env=home.unmeasured, stdout=subprocess.PIPE, text=True
-        )
-    )
+    process = home.start("revoke", "last", "--wait", "30")
     assert process.stdout is not None
     assert "is revoked, at position" in process.stdout.readline()
     assert process.poll() is None
@@ -200,15 +194,7 @@ def test_followers_that_have_not_seen_it_are_named(home: Shell) -> None:
 def test_ctrl_c_while_waiting_leaves_what_was_said(home: Shell) -> None:
     opened(home)
     sight(home, "crm-1", 0)
-    process = ended_with_test(
-        subprocess.Popen(
-            (*COMMAND, "revoke", "last", "--wait"),
-            env=home.unmeasured,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    )
+    process = home.start("revoke", "last", "--wait")
     assert process.stdout is not None
     assert "is revoked, at position" in process.stdout.readline()
     process.send_signal(2)
@@ -221,15 +207,7 @@ def waiting(home: Shell, *args: str) -> "subprocess.Popen[str]":
     """`capx revoke --wait --json` that has revoked, and waits for a follower that says nothing any more."""
     opened(home)
     sight(home, "crm-1", 0)
-    process = ended_with_test(
-        subprocess.Popen(
-            (*COMMAND, "revoke", "last", "--wait", "--json", *args),
-            env=home.unmeasured,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-    )
+    process = home.start("revoke", "last", "--wait", "--json", *args)
     with Authority.open_home(home.home) as authority:
         while next(authority.newest_first()).kind != "revoked":
             assert process.poll() is None
@@ -281,14 +259,7 @@ def test_the_log_says_how_many_nodes_one_command_revoked(home: Shell) -> None:
 @contextmanager
 def serving(home: Shell) -> Generator[str]:
     """The place at which the authority of this home serves."""
-    process = ended_with_test(
-        subprocess.Popen(
-            (*COMMAND, "serve", "--listen", "127.0.0.1:0", "--json"),
-            env=home.unmeasured,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-    )
+    process = home.start("serve", "--listen", "127.0.0.1:0", "--json")
     try:
         assert process.stdout is not None
         yield f"unix:{json.loads(process.stdout.readline())['socket']}"
