@@ -7,16 +7,13 @@ from msgspec import Meta
 
 from capx_caveats import (
     DEFAULT,
-    MISSING,
     AnyConstraint,
     Caveat,
     ChainCaveat,
     Eq,
     Expires,
-    Facts,
     InvalidCaveat,
     NotUnderstood,
-    Refusal,
     Task,
     Tenant,
     UntilCompleted,
@@ -33,20 +30,9 @@ from capx_caveats import (
     not_,
     where,
 )
-from tests.labs.own_constraints import Near, Odd
+from tests.labs.own_constraints import Near, Odd, Region
 
 GOOD = b'[["expires",5]]'
-
-
-class Region(Caveat, frozen=True, tag="acme.region"):
-    name: str
-
-    def refusal(self, facts: Facts) -> Refusal | None:
-        given = facts.call.attributes.get("region", MISSING)
-        return None if given == self.name else Refusal("attribute_missing", f"is for region {self.name}")
-
-    def sentence(self) -> str:
-        return f"region is {self.name}"
 
 
 # A service's own

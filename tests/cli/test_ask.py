@@ -174,9 +174,8 @@ def test_no_token_on_the_command_line_and_none_that_is_none(capx: Shell, bundle:
 
 
 def asking(capx: Shell, bundle: Bundle, *args: str) -> "subprocess.Popen[str]":
-    process = capx.start(
-        "ask", "billing.refund", *TWENTY, "--wait", "60s", "--token-file", "-", *args, stdin=subprocess.PIPE
-    )
+    waiting = ("--wait", "60s", "--token-file", "-", *args)
+    process = capx.start("ask", "billing.refund", *TWENTY, *waiting, stdin=subprocess.PIPE)
     assert process.stdin is not None
     process.stdin.write(bundle.text)
     process.stdin.close()

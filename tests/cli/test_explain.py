@@ -9,15 +9,13 @@ from capx.tokens.bundle import Bundle
 from capx.tokens.chain import extend
 from capx_caveats import (
     Budget,
-    Caveat,
     Constraint,
-    Facts,
     Fresh,
     Judgement,
-    Refusal,
     Value,
     action,
 )
+from tests.labs.own_constraints import Region
 
 WARNING = "NOTHING WAS VERIFIED"
 
@@ -70,15 +68,6 @@ def test_what_only_the_resource_knows_is_left_open(home: Any, slides: str) -> No
 
 
 def test_a_services_own_caveat_is_not_said_to_refuse(home: Any, slides: str) -> None:
-    class Region(Caveat, frozen=True, tag="acme.region"):
-        name: str
-
-        def refusal(self, facts: Facts) -> Refusal | None:
-            return None
-
-        def sentence(self) -> str:
-            return f"region {self.name}"
-
     token = Bundle.parse(slides).attenuate(Region("eu")).text
     call = ("--action", "slides.write", "--arg", "deck=deck-42")
     said = home("explain", *call, token=token).out

@@ -3,12 +3,11 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +22,9 @@ from tests.cli.conftest import Shell
 from tests.labs.hostile_reports import LABEL, decided, nonce, recordable
 from tests.labs.office import Office
 from tests.labs.spent_tokens import flat
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 def opened(home: Shell, *options: str) -> Bundle:

@@ -1,13 +1,30 @@
-"""Two constraints of a service's own, as its vocabulary would add them."""
+"""A caveat and two constraints of a service's own, as its vocabulary would add them."""
 
 from capx_caveats import (
+    MISSING,
     AnyConstraint,
+    Caveat,
     Constraint,
+    Facts,
     InvalidCaveat,
     Judgement,
     Natural,
+    Refusal,
     Value,
 )
+
+
+class Region(Caveat, frozen=True, tag="acme.region"):
+    """The call's region is this one."""
+
+    name: str
+
+    def refusal(self, facts: Facts) -> Refusal | None:
+        given = facts.call.attributes.get("region", MISSING)
+        return None if given == self.name else Refusal("wrong_region", f"is for region {self.name}")
+
+    def sentence(self) -> str:
+        return f"region is {self.name}"
 
 
 class Odd(Constraint, frozen=True, tag="acme.odd"):

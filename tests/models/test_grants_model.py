@@ -22,10 +22,11 @@ from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx.verify.ask import Granted, Pending, Refused
 from capx.verify.decision import Denied
-from capx_caveats import DEFAULT, Allow, Call, Caveat, Entry, Facts, Refusal, budget
+from capx_caveats import DEFAULT, Allow, Call, Entry, budget
 from tests.labs.counts import repeated
 from tests.labs.granting_lab import GrantingLab, policy, rule
 from tests.labs.lab import NOW, Clock, appended, codes
+from tests.labs.own_constraints import Region
 from tests.labs.strategies import spelled
 from tests.models import naive
 from tests.models.naive_grants import ASK, Chain, Grant, Kept
@@ -33,20 +34,6 @@ from tests.models.naive_grants import ASK, Chain, Grant, Kept
 OTHER, SOON = "another task", 60
 """In caveats: the id of a task that may end, and seconds from when the task was opened."""
 NONCES = ("AgICAgICAgI", "AwMDAwMDAwM", "BAQEBAQEBAQ")
-
-
-class Region(Caveat, frozen=True, tag="acme.region"):
-    """A caveat of a service's own, which the authority does not know."""
-
-    name: str
-
-    def refusal(self, facts: Facts) -> Refusal | None:
-        if facts.call.attributes.get("region") == self.name:
-            return None
-        return Refusal("wrong_region", f"is for {self.name}")
-
-    def sentence(self) -> str:
-        return f"in {self.name}"
 
 
 OWN = DEFAULT.extended(Region)

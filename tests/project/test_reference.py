@@ -17,13 +17,11 @@ from capx_caveats import (
     Caveat,
     Constraint,
     Eq,
-    Facts,
     InvalidCaveat,
     Judgement,
     NotUnderstood,
     Number,
     Range,
-    Refusal,
     Value,
     builders,
     encode_block,
@@ -34,6 +32,7 @@ from capx_cli.main import run
 from capx_cli.name_value import _PREFIXES  # has no other list
 from tests.caveats.test_vocabulary import EVERYTHING, NOT_UNDERSTOOD
 from tests.labs import strategies
+from tests.labs.own_constraints import Region
 from tests.reference import page
 from tests.reference.__main__ import FOLDER, files
 from tests.reference.examples import CAVEATS, CONSTRAINTS, REFUSED, Example
@@ -315,18 +314,6 @@ def test_the_schema_refuses_only_what_is_not_understood(block: Any) -> None:
 
 
 # A service's own
-
-
-class Region(Caveat, frozen=True, tag="acme.region"):
-    """The call's region is this one."""
-
-    name: str
-
-    def refusal(self, facts: Facts) -> Refusal | None:
-        return None
-
-    def sentence(self) -> str:
-        return f"region is {self.name}"
 
 
 class Near(Constraint, frozen=True, tag="acme.near"):

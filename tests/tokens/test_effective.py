@@ -15,7 +15,6 @@ from capx_caveats import (
     Absent,
     Allow,
     Anything,
-    Caveat,
     Constraint,
     Entry,
     Eq,
@@ -47,6 +46,7 @@ from capx_caveats import (
 )
 from tests.labs.entries import LEAVES, grant, hop
 from tests.labs.lab import appended, minted, raw
+from tests.labs.own_constraints import Region
 
 NOW = 1_800_000_000
 KEY = RootKey(bytes(range(32))).audience_key("crm")
@@ -249,12 +249,6 @@ def test_a_reason_for_nothing_names_all_that_it_is_about(token: Capability, name
 
 
 def test_what_is_not_understood_is_named_with_its_hop() -> None:
-    class Region(Caveat, frozen=True, tag="acme.region"):
-        name: str
-
-        def sentence(self) -> str:
-            return f"region {self.name}"
-
     token = hop(grant(), "a", caveats=(Region("eu"),))
     left = effective(token, NOW)
     assert left.why_nothing == ()

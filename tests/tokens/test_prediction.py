@@ -13,10 +13,8 @@ from capx_caveats import (
     Caveat,
     Constraint,
     Expires,
-    Facts,
     Fresh,
     Judgement,
-    Refusal,
     Value,
     action,
     allow,
@@ -25,18 +23,9 @@ from capx_caveats import (
     where,
 )
 from tests.labs.lab import NOW, Lab, appended, minted
+from tests.labs.own_constraints import Region
 
 CALL = Call("a.read", {"x": 2}, tenant=None)
-
-
-class Region(Caveat, frozen=True, tag="acme.region"):
-    name: str
-
-    def refusal(self, facts: Facts) -> Refusal | None:
-        return None if facts.call.attributes.get("region") == self.name else Refusal("wrong_region", "elsewhere")
-
-    def sentence(self) -> str:
-        return f"region {self.name}"
 
 
 class Even(Constraint, frozen=True, tag="acme.even"):

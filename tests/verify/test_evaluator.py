@@ -51,6 +51,7 @@ from capx_caveats import (
     where,
 )
 from tests.labs.lab import KEY, NONCES, NOW, ROOT_KEY, Lab, appended, codes, codes_of, holding, minted
+from tests.labs.own_constraints import Region
 
 READ = ToolCall("a.read")
 CALL = Call("a.read")
@@ -311,7 +312,7 @@ def test_a_constraint_that_answers_oddly_is_refused_everywhere(answer: Any) -> N
 
 
 def test_an_own_caveat_that_fails_to_be_read_refuses() -> None:
-    class Region(Caveat, frozen=True, tag="acme.region"):
+    class EuropeanRegion(Caveat, frozen=True, tag="acme.region"):
         name: str
 
         def __post_init__(self) -> None:
@@ -323,7 +324,7 @@ def test_an_own_caveat_that_fails_to_be_read_refuses() -> None:
         def sentence(self) -> str:
             return self.name
 
-    lab = Lab(vocabulary=DEFAULT.extended(Region))
+    lab = Lab(vocabulary=DEFAULT.extended(EuropeanRegion))
     assert lab.codes(appended(minted(), b'[["acme.region","eu"]]')) == ()
     assert lab.codes(appended(minted(), b'[["acme.region","us"]]')) == ("not_understood",)
 
@@ -395,17 +396,8 @@ def test_an_allowlist_not_understood_is_refused() -> None:
 
 
 def test_a_newer_versions_tag_is_refused_at_an_older_one() -> None:
-    class Region(Caveat, frozen=True, tag="acme.region"):
-        name: str
-
-        def refusal(self, facts: Facts) -> Refusal | None:
-            return None
-
-        def sentence(self) -> str:
-            return f"in {self.name}"
-
     child = minted().attenuate(Region("eu"))
-    assert Lab(vocabulary=DEFAULT.extended(Region)).codes(child) == ()
+    assert Lab(vocabulary=DEFAULT.extended(Region)).codes(child, attributes={"region": "eu"}) == ()
     assert Lab().codes(child) == ("not_understood",)
     for block in (
         b'[["expires",%d,"newer"]]' % (NOW + 9),
