@@ -22,10 +22,16 @@ from fastapi.responses import StreamingResponse
 from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.guard.fastapi import GRANTED, Check, FastAPIGuard, SyncCheck
+from capx.tokens.binding import Received
+from capx.verify.admitted import Admitted
 from capx.verify.decision import Allowed, Denied
+from capx.verify.verifier import Verifier
 from capx_caveats import Entry
+from tests.labs.meters import meter
 from tests.labs.orders import REGIONS, ROWS, Agent, Order, noted
 from tests.labs.serving import served
+
+__all__ = ["meter"]
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +186,17 @@ def agent(lab: Authority, origin: str) -> Iterator[Agent]:
 def stranger(origin: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=origin) as client:
         yield client
+
+
+@pytest.fixture
+def admitted_calls(monkeypatch: pytest.MonkeyPatch) -> list[Received]:
+    """What verifiers were asked to admit, in this order."""
+    asked: list[Received] = []
+    admit = Verifier.admit
+
+    def noted(verifier: Verifier, token: str, call: Received) -> Admitted:
+        asked.append(call)
+        return admit(verifier, token, call)
+
+    monkeypatch.setattr(Verifier, "admit", noted)
+    return asked

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -21,11 +20,10 @@ from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.guard.current import current_allowed
 from capx.guard.fastapi import GRANTED, Check, FastAPIGuard, SyncCheck
 from capx.guard.tool import ToolGuard
-from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.bundle import Bundle
 from capx.verify.decision import Allowed, Denied, reason
-from capx.verify.meter import Payer, Spend, Tally
 from capx_caveats import action, between, budget, where
+from tests.labs.meters import NotingMeter
 from tests.labs.serving import served
 
 T = TypeVar("T")
@@ -232,37 +230,16 @@ def test_racing_tools_never_overspend(lab: Authority) -> None:
     assert len(ran) == 5
 
 
-class Watched(SQLiteStore):
-    """A store that tells when something is about to be spent from it."""
-
-    def __init__(self, path: Path | str) -> None:
-        super().__init__(path, busy_seconds=2)
-        self.spending = threading.Event()
-
-    def spend(self, payer: Payer, spends: Any, *, now: int) -> Tally:
-        assert all(isinstance(one, Spend) for one in spends)
-        self.spending.set()
-        return super().spend(payer, spends, now=now)
-
-
-@pytest.fixture
-def meter(tmp_path: Path) -> Iterator[Watched]:
-    SQLiteStore.create(tmp_path / "meter.db").close()
-    store = Watched(tmp_path / "meter.db")
-    yield store
-    store.close()
-
-
-async def while_it_waits(meter: Watched, acting_on: Any) -> Any:
+async def while_it_waits(meter: NotingMeter, acting_on: Any) -> Any:
     """What comes of something that spends, where nothing can be spent until the event loop has run on."""
     with meter.write():
         waiting = asyncio.ensure_future(acting_on)
-        while not (meter.spending.is_set() or waiting.done()):
+        while not (meter.payers or waiting.done()):
             await asyncio.sleep(0.001)
     return await waiting
 
 
-def test_an_async_tool_does_not_hold_up_the_event_loop(lab: Authority, meter: Watched) -> None:
+def test_an_async_tool_does_not_hold_up_the_event_loop(lab: Authority, meter: NotingMeter) -> None:
     guard = ToolGuard(lambda audience: lab.verifier(audience, meter=meter))
 
     @guard.tool("pay.out")
@@ -278,7 +255,7 @@ def test_an_async_tool_does_not_hold_up_the_event_loop(lab: Authority, meter: Wa
 
 
 @pytest.mark.parametrize("gone", ["closed", "deleted"])
-def test_store_gone_and_nothing_runs(lab: Authority, meter: Watched, gone: str) -> None:
+def test_store_gone_and_nothing_runs(lab: Authority, meter: NotingMeter, gone: str) -> None:
     if gone == "closed":
         meter.close()
     else:
@@ -393,7 +370,7 @@ def test_no_meter_is_told_of_a_row_too(lab: Authority) -> None:
 
 
 @pytest.mark.parametrize("path", ["/sync?price=1", "/async", "/plain/1", "/row/1"])
-def test_store_gone_and_no_endpoint_answers(lab: Authority, meter: Watched, path: str) -> None:
+def test_store_gone_and_no_endpoint_answers(lab: Authority, meter: NotingMeter, path: str) -> None:
     meter.close()
     app = shop(FastAPIGuard(lab.verifier("crm", meter=meter)))
     with served(app) as origin, client(lab, origin, "5") as agent:
@@ -402,7 +379,7 @@ def test_store_gone_and_no_endpoint_answers(lab: Authority, meter: Watched, path
 
 
 @pytest.mark.parametrize("path", ["/async", "/row/1"])
-def test_an_endpoint_does_not_hold_up_the_event_loop(lab: Authority, meter: Watched, path: str) -> None:
+def test_an_endpoint_does_not_hold_up_the_event_loop(lab: Authority, meter: NotingMeter, path: str) -> None:
     app = shop(FastAPIGuard(lab.verifier("crm", meter=meter)))
     bundle = lab.open(tenant="Acme", allow=["crm.pay"], caveats=[budget("eur", "10")]).bundle
 
@@ -412,7 +389,7 @@ def test_an_endpoint_does_not_hold_up_the_event_loop(lab: Authority, meter: Watc
             {"http://crm": "crm"}, bundle, transport=inside, base_url="http://crm"
         ) as agent:
             answer = await while_it_waits(meter, agent.get(path))
-            return meter.spending.is_set(), answer.status_code
+            return bool(meter.payers), answer.status_code
 
     assert asyncio.run(act()) == (True, 200)
 

@@ -4,9 +4,8 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,15 +16,12 @@ from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import GRANTED, Tenancy
 from capx.guard.current import current_allowed
 from capx.guard.tool import ToolGuard, on_loop
-from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import Received, ToolCall
 from capx.tokens.bundle import Bundle
-from capx.verify.admitted import Admitted
 from capx.verify.ask import Ask
 from capx.verify.decision import Denied
-from capx.verify.meter import Payer, Spend, Tally
-from capx.verify.verifier import Verifier
 from capx_caveats import JSON, action, between, budget, each, where
+from tests.labs.meters import NotingMeter
 
 
 def code_of(refused: pytest.ExceptionInfo[Denied]) -> str:
@@ -272,22 +268,14 @@ def test_of_two_that_rule_a_call_out_the_newest_explains_it(lab: Authority) -> N
     assert "7" in str(refused.value.refusals[0].wanted)
 
 
-def test_a_presentation_covers_what_the_caller_gave(lab: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    received: list[Received] = []
-    admit = Verifier.admit
-
-    def noted(verifier: Verifier, token: str, call: Received) -> Admitted:
-        received.append(call)
-        return admit(verifier, token, call)
-
+def test_a_presentation_covers_what_the_caller_gave(lab: Authority, admitted_calls: list[Received]) -> None:
     @lab.tool("slides.write")
     def write(deck: str, page: int = 1) -> int:
         return page
 
-    monkeypatch.setattr(Verifier, "admit", noted)
     with acting(lab.open(allow=["slides.write"]).bundle):
         write("deck-42")
-    assert received == [ToolCall("slides.write", {"deck": "deck-42"})]
+    assert admitted_calls == [ToolCall("slides.write", {"deck": "deck-42"})]
 
 
 @pytest.mark.parametrize("name", ["crm.export", "crm.delete"])
@@ -569,28 +557,8 @@ def test_a_decision_is_gone_when_its_tool_has_returned(lab: Authority) -> None:
 # What the guard does with a call
 
 
-class Spent(SQLiteStore):
-    """A store that notes the threads in which something is spent from it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.threads: list[threading.Thread] = []
-
-    def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
-        self.threads.append(threading.current_thread())
-        return super().spend(payer, spends, now=now)
-
-
-@pytest.fixture
-def meter(tmp_path: Path) -> Iterator[Spent]:
-    SQLiteStore.create(tmp_path / "meter.db").close()
-    store = Spent(tmp_path / "meter.db")
-    yield store
-    store.close()
-
-
 @pytest.mark.parametrize("is_async", [False, True])
-def test_only_an_async_tool_is_judged_in_another_thread(lab: Authority, meter: Spent, *, is_async: bool) -> None:
+def test_only_an_async_tool_is_judged_in_another_thread(lab: Authority, meter: NotingMeter, *, is_async: bool) -> None:
     guard = ToolGuard(lambda audience: lab.verifier(audience, meter=meter))
 
     @guard.tool("crm.export")

@@ -12,9 +12,7 @@ from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.current import current_allowed
 from capx.guard.tool import on_loop
 from capx.tokens.binding import Received, ToolCall
-from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied
-from capx.verify.verifier import Verifier
 from capx_caveats import action
 
 
@@ -45,24 +43,16 @@ def test_the_function_gets_the_very_object(lab: Authority) -> None:
             read(8, given)
 
 
-def test_no_presentation_and_no_caveat_sees_it(lab: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    received: list[Received] = []
-    admit = Verifier.admit
-
-    def noted(verifier: Verifier, token: str, call: Received) -> Admitted:
-        received.append(call)
-        return admit(verifier, token, call)
-
+def test_no_presentation_and_no_caveat_sees_it(lab: Authority, admitted_calls: list[Received]) -> None:
     @lab.tool("crm.read", injected=("state", "context"))
     def read(account: int, state: dict[str, str] | None = None, context: Context | None = None) -> Any:
         allowed = current_allowed()
         return allowed and (dict(allowed.call.args), dict(allowed.call.defaults))
 
-    monkeypatch.setattr(Verifier, "admit", noted)
     with acting(lab.open(allow=[action("crm.read", account=7)]).bundle):
         # JSON or not, given or not.
         assert read(7, {"a": "b"}) == read(7) == ({"account": 7}, {})
-    assert received == [ToolCall("crm.read", {"account": 7})] * 2
+    assert admitted_calls == [ToolCall("crm.read", {"account": 7})] * 2
 
 
 def test_a_parameter_that_is_not_named_is_an_argument(lab: Authority) -> None:

@@ -7,6 +7,9 @@ import pytest
 
 from capx.store.sqlite.store import SQLiteStore
 from tests.labs.lab import Lab
+from tests.labs.meters import meter
+
+__all__ = ["meter"]
 
 
 @pytest.fixture

@@ -3,10 +3,9 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from itertools import chain as joined
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,13 +15,12 @@ from capx.crypto import base64url
 from capx.crypto.keys import AudienceKey, AudienceKeys, RootKey
 from capx.errors import ConfigurationProblem, Unavailable
 from capx.resource.replay import ProcessReplay, Replay
-from capx.store.sqlite.store import SQLiteStore
 from capx.tokens import chain, wire
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.capability import Capability
 from capx.verify import verifier
 from capx.verify.decision import Denied
-from capx.verify.meter import Payer, Spend, Tally
+from capx.verify.meter import Payer
 from capx.verify.verifier import Verifier
 from capx_caveats import (
     Call,
@@ -58,6 +56,7 @@ from tests.labs.lab import (
     raw,
     spoiled,
 )
+from tests.labs.meters import NotingMeter
 
 READ = ToolCall("a.read")
 CALL = Call("a.read")
@@ -559,27 +558,7 @@ def test_a_denial_of_a_stranger_is_not_recorded() -> None:
     assert lab.records.decisions == []
 
 
-class Noting(SQLiteStore):
-    """A store that notes what pays."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.payers: list[Payer] = []
-
-    def spend(self, payer: Payer, spends: Sequence[Spend], *, now: int) -> Tally:
-        self.payers.append(payer)
-        return super().spend(payer, spends, now=now)
-
-
-@pytest.fixture
-def meter(tmp_path: Path) -> Iterator[Noting]:
-    SQLiteStore.create(tmp_path / "meter.db").close()
-    store = Noting(tmp_path / "meter.db")
-    yield store
-    store.close()
-
-
-def test_a_presentation_pays_under_its_id(meter: Noting) -> None:
+def test_a_presentation_pays_under_its_id(meter: NotingMeter) -> None:
     lab = Lab(meter=meter)
     capability = minted(budget("calls", 2))
     presentation = capability.attenuate(max_hops(3)).present(READ, now=NOW)
@@ -591,7 +570,7 @@ def test_a_presentation_pays_under_its_id(meter: Noting) -> None:
     assert payer.admission != payer.presentation
 
 
-def test_a_bare_token_pays_anew_for_each_admission(meter: Noting) -> None:
+def test_a_bare_token_pays_anew_for_each_admission(meter: NotingMeter) -> None:
     lab = Lab(meter=meter, bearer=True)
     capability = minted(budget("calls", 2))
     text = capability.attenuate(max_hops(3)).text
