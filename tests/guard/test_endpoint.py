@@ -28,13 +28,12 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as checked_dataclass
 from typing_extensions import TypeAliasType, TypedDict
 
-from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.fastapi import FastAPIGuard
 from capx.verify.decision import Allowed
 from capx_caveats import Entry, action, fields
-from tests.labs.serving import served
+from tests.labs.orders import client_of
 
 LOOSE = ConfigDict(extra="allow")
 
@@ -198,10 +197,7 @@ def answer(lab: Authority, kind: Any, sent: Any, allow: str | Entry = "crm.x") -
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
     app.post("/x")(guard.action("crm.x")(taking(Annotated[kind, Body(embed=True)])))
-    with (
-        served(app) as origin,
-        httpx_client.client({origin: "crm"}, lab.open(allow=[allow]).bundle, base_url=origin) as client,
-    ):
+    with client_of(app, lab.open(allow=[allow]).bundle) as client:
         return client.post("/x", json={"x": sent})
 
 
@@ -272,7 +268,7 @@ def test_bytes_are_judged_by_what_args_says_of_them(lab: Authority) -> None:
 
     app.post("/x")(guard.action("crm.x", args=its_text)(taking(Annotated[bytes, Body(embed=True)])))
     task = lab.open(allow=[action("crm.x", x="ours")])
-    with served(app) as origin, httpx_client.client({origin: "crm"}, task.bundle, base_url=origin) as client:
+    with client_of(app, task.bundle) as client:
         assert client.post("/x", json={"x": "ours"}).json() == "ours"
         assert client.post("/x", json={"x": "secret"}).status_code == 403
 

@@ -26,7 +26,7 @@ from capx.guard.fastapi import Check, FastAPIGuard
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import Denied
 from capx_caveats import DEFAULT, Caveat, Facts, Refusal, absent, action, between
-from tests.labs.orders import Agent, asked, bare, ran, refusal, started
+from tests.labs.orders import Agent, asked, bare, client_of, ran, refusal, started
 from tests.labs.serving import served
 
 
@@ -173,10 +173,7 @@ def test_a_decorator_that_answers_from_a_cache_is_withheld(lab: Authority) -> No
         return 42
 
     app.get("/x")(cached)
-    with (
-        served(app) as origin,
-        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
-    ):
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
         assert refusal(client.get("/x")) == (500, "withheld")
 
 
@@ -190,10 +187,7 @@ def test_middleware_that_answers_from_a_cache_is_withheld(lab: Authority) -> Non
     app.add_middleware(Caching)
     guard.protect(app)
     app.get("/x")(guard.action("crm.x")(lambda: "x"))
-    with (
-        served(app) as origin,
-        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
-    ):
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
         assert refusal(client.get("/x")) == (500, "withheld")
 
 
@@ -213,7 +207,7 @@ def test_the_refusal_survives_middleware_and_handlers_of_errors(lab: Authority) 
 
     app.get("/x")(guard.action("crm.x")(with_a_default))
     task = lab.open(allow=[action("crm.x", n=2)])
-    with served(app) as origin, httpx_client.client({origin: "crm"}, task.bundle, base_url=origin) as client:
+    with client_of(app, task.bundle) as client:
         response = client.get("/x")
     assert refusal(response) == (500, "withheld")
 
@@ -240,10 +234,7 @@ def test_an_error_before_the_verdict_is_kept_from_debug_pages(
     app.get("/x")(failing)
     sub.get("/x")(failing)
     app.mount("/sub", sub)
-    with (
-        served(app) as origin,
-        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
-    ):
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
         for path in ("/x", "/sub/x"):
             caplog.clear()
             assert refusal(client.get(path)) == (500, "withheld")
@@ -288,7 +279,7 @@ def test_background_tasks_of_a_refused_call_do_not_run(lab: Authority, *, middle
 
     ran.clear()
     task = lab.open(tenant="Acme", allow=["crm.x"])
-    with served(app) as origin, httpx_client.client({origin: "crm"}, task.bundle, base_url=origin) as client:
+    with client_of(app, task.bundle) as client:
         assert refusal(client.get("/x/Globex")) == (500, "withheld")
         assert client.get("/x/Acme").json() == "secret"
     assert ran == ["Acme"]
@@ -316,7 +307,7 @@ def test_a_tenant_or_attribute_of_the_bearers_making_is_refused(lab: Authority) 
         return tenant
 
     task = lab.open(tenant="Acme", allow=["crm.x"])
-    with served(app) as origin, httpx_client.client({origin: "crm"}, task.bundle, base_url=origin) as client:
+    with client_of(app, task.bundle) as client:
         assert client.get("/x/Acme").json() == "Acme"
         for path in ("/x/%00", "/x/" + "x" * 200, "/row/%00"):
             response = client.get(path)
@@ -336,10 +327,7 @@ def test_an_argument_that_is_no_json_is_refused(lab: Authority) -> None:
     def odd(pattern: re.Pattern[str]) -> str:
         return "secret"
 
-    with (
-        served(app) as origin,
-        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
-    ):
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
         assert refusal(client.get("/x?pattern=a")) == (403, "argument_refused")
 
 
@@ -374,10 +362,7 @@ def test_the_environment_describes_a_guard(lab: Authority, tmp_path: Path, monke
     app = FastAPI(openapi_url=None)
     guard.protect(app)
     app.get("/x")(guard.action("crm.x")(lambda: "x"))
-    with (
-        served(app) as origin,
-        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
-    ):
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
         assert client.get("/x").json() == "x"
 
 
@@ -403,6 +388,6 @@ def test_a_guard_of_the_environment_may_know_own_caveats(
         guard.protect(app)
         app.get("/x")(guard.action("crm.x")(lambda: "x"))
         bundle = lab.open(allow=["crm.x"]).bundle.attenuate(OnWeekdays())
-        with served(app) as origin, httpx_client.client({origin: "crm"}, bundle, base_url=origin) as client:
+        with client_of(app, bundle) as client:
             statuses.append(client.get("/x").status_code)
     assert statuses == [403, 200]

@@ -10,7 +10,6 @@ import pytest
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict
 
-from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.guard.fastapi import Check, FastAPIGuard
 from capx.guard.guarded_request import SMALL_BODY
@@ -18,8 +17,7 @@ from capx.resource.replay import Replay
 from capx.verify.decision import Decision
 from capx.verify.verifier import Verifier
 from tests.labs.lab import Deaths, Records
-from tests.labs.orders import refusal
-from tests.labs.serving import served
+from tests.labs.orders import client_of, refusal
 
 FRAME = len('{"text":""}')
 
@@ -124,7 +122,7 @@ def client() -> Iterator[httpx.Client]:
             pytest.fail("it ran")
 
         bundle = lab.open(tenant="Acme", allow=["crm.state", "crm.derive", "crm.defer"]).bundle
-        with served(app) as origin, httpx_client.client({origin: "crm"}, bundle, base_url=origin) as client:
+        with client_of(app, bundle) as client:
             yield client
 
 

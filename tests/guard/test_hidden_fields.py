@@ -9,13 +9,11 @@ from fastapi import (
 )
 from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, model_serializer
 
-from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.guard.fastapi import FastAPIGuard
 from capx.guard.fastapi.hidden_fields import hidden_fields
 from capx.verify.decision import Allowed
-from tests.labs.orders import refusal
-from tests.labs.serving import served
+from tests.labs.orders import client_of, refusal
 
 
 class Leaf(BaseModel):
@@ -46,10 +44,7 @@ def test_fields_that_a_model_does_not_write_are_judged(lab: Authority) -> None:
         return dict(allowed.call.args)
 
     sent = {"tree": {"leaves": [{"hidden": 7, "where": "/etc"}], "more": 1}}
-    with (
-        served(app) as origin,
-        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
-    ):
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
         assert client.post("/x", json=sent).json() == sent
 
 
@@ -68,10 +63,7 @@ def test_a_member_posing_as_a_field_of_another_name_is_refused(lab: Authority) -
     def paid(o: Annotated[Loose, Body(embed=True)]) -> int:
         return o.amount
 
-    with (
-        served(app) as origin,
-        httpx_client.client({origin: "crm"}, lab.open(allow=["crm.x"]).bundle, base_url=origin) as client,
-    ):
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
         assert client.post("/x", json={"o": {"amt": 7}}).json() == 7
         assert refusal(client.post("/x", json={"o": {"amt": 7, "amount": 1}})) == (403, "argument_refused")
 

@@ -1,7 +1,8 @@
 """A small FastAPI application with orders, and the functions with which tests start it and call it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -11,7 +12,10 @@ from fastapi import (
 )
 from pydantic import BaseModel
 
+from capx.agent import httpx_client
 from capx.guard.asgi.messages import Message
+from capx.tokens.bundle import Bundle
+from tests.labs.serving import served
 
 ROWS = {1: "Acme", 2: "Other"}
 REGIONS = {1: "EU", 2: "EU", 3: "US"}
@@ -90,3 +94,10 @@ def _run(app: FastAPI, scope: dict[str, Any]) -> list[Message]:
 
     asyncio.run(asyncio.wait_for(app(scope, receive, send), 5))
     return told
+
+
+@contextmanager
+def client_of(app: FastAPI, bundle: Bundle) -> Generator[httpx.Client]:
+    """A client of an application that is served, which presents this bundle to it."""
+    with served(app) as origin, httpx_client.client({origin: "crm"}, bundle, base_url=origin) as client:
+        yield client
