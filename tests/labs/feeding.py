@@ -3,7 +3,6 @@
 import asyncio
 import math
 import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from capx.resource.feed.reader import PageReader
 from capx.resource.revocations import View
 from capx.store.records import Head, News
 from capx.store.sqlite.store import SQLiteStore
+from tests.labs.copies import copied
 
 NOW = 1_800_000_000
 KEY = RootKey(bytes(range(32)))
@@ -75,13 +75,8 @@ class Feed:
 
     def copied(self, path: Path) -> "Feed":
         """The same store once more, as it is now."""
-        source, target = sqlite3.connect(self.store.path), sqlite3.connect(path)
-        source.backup(target)
-        source.close()
-        target.close()
-        path.chmod(0o600)
         copy = Feed.__new__(Feed)
-        copy.store, copy.signer = SQLiteStore(path), self.signer
+        copy.store, copy.signer = SQLiteStore(copied(self.store.path, path)), self.signer
         return copy
 
     def close(self) -> None:

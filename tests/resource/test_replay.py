@@ -1,6 +1,5 @@
 """The memory of presentations."""
 
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ import pytest
 from capx.errors import Unavailable
 from capx.resource.replay import Replay
 from capx.store.sqlite.store import SQLiteStore
+from tests.labs.copies import copied, without_wal
 
 NOW = 1_800_000_000
 
@@ -222,18 +222,11 @@ class Swapped:
             transaction.append("noted", body, at=NOW)
 
     def copy(self) -> Path:
-        copy = self.path.with_name("copy.db")
-        source, target = sqlite3.connect(self.path), sqlite3.connect(copy)
-        source.backup(target)
-        source.close()
-        target.close()
-        copy.chmod(0o600)
-        return copy
+        return copied(self.path, self.path.with_name("copy.db"))
 
     def put(self, copy: Path) -> None:
         copy.replace(self.path)
-        for suffix in ("-wal", "-shm"):
-            self.path.with_name(f"capx.db{suffix}").unlink(missing_ok=True)
+        without_wal(self.path)
 
 
 @pytest.fixture
@@ -289,16 +282,29 @@ def test_a_store_that_grows_between_burns_is_the_same(swapped: Swapped) -> None:
         swapped.note()
 
 
-def test_an_old_presentation_is_refused_after_a_lost_burn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def losing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Replay, Callable[[], None]]]:
+    """The memory of a new store, and what brings its file back to before the first presentation."""
     path = tmp_path / "capx.db"
     SQLiteStore.create(path).close()
     copy = path.read_bytes()
-    store = SQLiteStore(path)
-    replay = Replay.store(store)
+    stores = [SQLiteStore(path)]
+    replay = Replay.store(stores[0])
+
+    def lose() -> None:
+        stores.pop().close()
+        path.write_bytes(copy)
+        stores.append(SQLiteStore(path))
+        monkeypatch.setattr(replay, "_store", stores[0])
+
+    yield replay, lose
+    stores.pop().close()
+
+
+def test_an_old_presentation_is_refused_after_a_lost_burn(losing: tuple[Replay, Callable[[], None]]) -> None:
+    replay, lose = losing
     assert replay.burn(b"lost".ljust(16), 1060, 1000)
-    store.close()
-    path.write_bytes(copy)
-    monkeypatch.setattr(replay, "_store", SQLiteStore(path))
+    lose()
     with pytest.raises(Unavailable):
         replay.burn(b"lost".ljust(16), 1060, 1001)
     assert replay.burn(b"fresh".ljust(16), 1081, 1021)
@@ -306,16 +312,10 @@ def test_an_old_presentation_is_refused_after_a_lost_burn(tmp_path: Path, monkey
         replay.burn(b"lost".ljust(16), 1060, 1012)
 
 
-def test_the_witness_of_a_lost_burn_has_the_longest_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "capx.db"
-    SQLiteStore.create(path).close()
-    copy = path.read_bytes()
-    store = SQLiteStore(path)
-    replay = Replay.store(store)
+def test_the_witness_of_a_lost_burn_has_the_longest_window(losing: tuple[Replay, Callable[[], None]]) -> None:
+    replay, lose = losing
     assert replay.burn(b"lost".ljust(16), 1060, 1000)
     assert replay.burn(b"old".ljust(16), 1002, 1001)
-    store.close()
-    path.write_bytes(copy)
-    monkeypatch.setattr(replay, "_store", SQLiteStore(path))
+    lose()
     with pytest.raises(Unavailable):
         replay.burn(b"lost".ljust(16), 1060, 1030)

@@ -19,6 +19,7 @@ from capx.resource.revocations import PolledView, StoreLiveness, View
 from capx.store.records import Head, News
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.revocation_key import of_instant, of_kid
+from tests.labs.copies import copied, without_wal
 from tests.labs.processes import in_a_child
 
 NOW = 1_800_000_000
@@ -55,13 +56,7 @@ class Place:
         return self.liveness.age()
 
     def snapshot(self, name: str) -> Path:
-        copy = self.path.with_name(name)
-        source, target = sqlite3.connect(self.path), sqlite3.connect(copy)
-        source.backup(target)
-        source.close()
-        target.close()
-        copy.chmod(0o600)
-        return copy
+        return copied(self.path, self.path.with_name(name))
 
     def killed_since_a_copy(self) -> Path:
         """The store as it was before its last death; that death is known to whoever follows."""
@@ -72,8 +67,7 @@ class Place:
         return older
 
     def without_wal(self) -> None:
-        for suffix in ("-wal", "-shm"):
-            self.path.with_name(f"capx.db{suffix}").unlink(missing_ok=True)
+        without_wal(self.path)
 
     def close(self) -> None:
         self.liveness.close()
