@@ -6,8 +6,7 @@ from typing import Any, get_args
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from capx.crypto.base64url import unb64u
-from capx.tokens.binding import HttpRequest, McpRequest, Received, ToolCall
+from capx.tokens.binding import Received, ToolCall
 from capx.tokens.capability import Capability
 from capx.tokens.chain import Block
 from capx.tokens.revocation_key import of_instant, of_kid
@@ -16,6 +15,7 @@ from capx_caveats import Call as Stated
 from tests.labs import strategies
 from tests.labs.counts import repeated
 from tests.labs.lab import KEY, NOW, ROOT_KEY, Lab, appended, codes, minted, raw
+from tests.labs.received_calls import as_received
 from tests.labs.strategies import Call, State
 from tests.models import naive
 
@@ -43,15 +43,6 @@ def told_twice(
     keys = {KEY.kid: ROOT_KEY.audience_key(audience)._secret}
     world: dict[str, Any] = {"now": state.now, "deaths": deaths or {}, "age": state.age}
     return [said, naive.codes(token, audience, keys, received, call.facts(), **world)]
-
-
-def as_received(received: dict[str, Any]) -> Received:
-    if received["profile"] == "tool":
-        return ToolCall(received["action"], received["args"])
-    if received["profile"] == "mcp":
-        return McpRequest(method=received["method"], params=received["params"])
-    parts = {name: value for name, value in received.items() if name not in {"profile", "body"}}
-    return HttpRequest(**parts, body=unb64u(received["body"]))
 
 
 def as_sent(call: Call) -> dict[str, Any]:

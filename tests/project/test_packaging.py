@@ -38,12 +38,16 @@ def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("installed")
+def installed_into(folder: Path, wheel: Path) -> Path:
+    """The folder, which holds the wheel now, and none of what it needs."""
     options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--no-compile")
     run(sys.executable, "-m", "pip", "install", *options, "--target", str(folder), str(wheel), cwd=folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return installed_into(tmp_path_factory.mktemp("installed"), wheel)
 
 
 def python(installed: Path, program: str) -> str:
@@ -118,9 +122,7 @@ def needed(names: Iterable[str]) -> set[str]:
 @pytest.fixture(scope="module")
 def embedded(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel and its four libraries, and no other distribution."""
-    folder = tmp_path_factory.mktemp("embedded")
-    options = ("--quiet", "--disable-pip-version-check", "--no-deps", "--no-index", "--no-compile")
-    run(sys.executable, "-m", "pip", "install", *options, "--target", str(folder), str(wheel), cwd=folder)
+    folder = installed_into(tmp_path_factory.mktemp("embedded"), wheel)
     for name in needed(EMBEDDED):
         tops = {file.parts[0] for file in metadata.files(name) or () if file.parts[0] != ".."}
         for top in tops:

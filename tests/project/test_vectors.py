@@ -12,13 +12,14 @@ from capx.crypto.keys import AudienceKey, AudienceKeys, RootKey
 from capx.errors import Unavailable
 from capx.resource.replay import Replay
 from capx.tokens import wire
-from capx.tokens.binding import HttpRequest, McpRequest, Received, ToolCall
+from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.capability import Capability, Token, mint
 from capx.verify.decision import STATUS
 from capx.verify.verifier import Verifier
 from capx_caveats import DEFAULT, Call, Caveat, Hop, Presented, encode_block
 from tests.labs.enumerations import each_case
 from tests.labs.lab import Deaths
+from tests.labs.received_calls import as_received
 from tests.models import naive
 from tests.project.vectors import decisions, generate
 
@@ -157,15 +158,6 @@ def known(case: dict[str, Any]) -> Deaths:
     deaths.deaths.update({f"issued:{at}": code for at, code in case["deaths"].get("issued", {}).items()})
     deaths.years = math.inf if case["age"] is None else case["age"]
     return deaths
-
-
-def as_received(received: dict[str, Any]) -> Received:
-    if received["profile"] == "tool":
-        return ToolCall(received["action"], received["args"])
-    if received["profile"] == "mcp":
-        return McpRequest(method=received["method"], params=received["params"])
-    parts = {name: value for name, value in received.items() if name not in {"profile", "body"}}
-    return HttpRequest(**parts, body=base64url.unb64u(received["body"]))
 
 
 class Memory(Replay):
