@@ -12,6 +12,7 @@ import pytest
 from capx.store.factory import create_store, is_postgres, open_store
 from capx.store.postgres.store import PostgresStore
 from capx.store.protocols import Store
+from capx.store.sqlite.store import SQLiteStore
 from tests.labs.postgres import OWNER, Server, postgres_database, postgres_server, postgres_url, shared_server
 from tests.labs.postgres_cuts import SECRET
 from tests.labs.restoring import authority, place, saved, service
@@ -103,6 +104,20 @@ def of_kind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
             return made.create()
 
         yield make
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The file of a store in SQLite."""
+    return tmp_path / "capx.db"
+
+
+@pytest.fixture
+def sqlite_store(path: Path) -> Iterator[SQLiteStore]:
+    """A store in a file of its own."""
+    made = SQLiteStore.create(path)
+    yield made
+    made.close()
 
 
 @pytest.fixture

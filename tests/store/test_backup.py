@@ -60,13 +60,18 @@ backup(store, Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("delay", [0.0, 0.02, 0.06, 0.15])
-def test_a_backup_that_is_cut_short_leaves_none(tmp_path: Path, saved: Path, how: signal.Signals, delay: float) -> None:
-    path = tmp_path / "capx.db"
+def store_of_many_events(folder: Path) -> Path:
+    path = folder / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority, authority.store.write() as transaction:
         for number in range(3_000):
             transaction.append("noted", b'{"n":%d}' % number, at=1)
+    return path
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.06, 0.15])
+def test_a_backup_that_is_cut_short_leaves_none(tmp_path: Path, saved: Path, how: signal.Signals, delay: float) -> None:
+    path = store_of_many_events(tmp_path)
     # Without what measures coverage, which an interrupt may leave waiting for itself.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     process = subprocess.Popen(
@@ -89,10 +94,7 @@ def test_a_backup_that_is_cut_short_leaves_none(tmp_path: Path, saved: Path, how
 
 
 def test_a_disk_that_is_full_leaves_no_backup(tmp_path: Path, saved: Path) -> None:
-    path = tmp_path / "capx.db"
-    with Authority(SQLiteStore.create(path), KEYS) as authority, authority.store.write() as transaction:
-        for number in range(3_000):
-            transaction.append("noted", b'{"n":%d}' % number, at=1)
+    path = store_of_many_events(tmp_path)
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n{WRITING}"
     done = subprocess.run(
         [sys.executable, "-c", f"import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n{limited}", path, saved],

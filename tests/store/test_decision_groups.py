@@ -2,7 +2,7 @@
 
 import random
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -182,6 +182,17 @@ def long(chance: random.Random, count: int) -> list[Event]:
     return log
 
 
+def reading(log: list[Event]) -> tuple[Callable[[int], Iterator[Event]], list[int]]:
+    """What reads a log from a position, and the positions that it was read from."""
+    read: list[int] = []
+
+    def events(after: int) -> Iterator[Event]:
+        read.append(after)
+        return iter(log[after:])
+
+    return events, read
+
+
 @pytest.mark.parametrize("limit", [1, 7, 40, 10_000])
 @pytest.mark.parametrize("denied", [False, True])
 def test_the_newest_are_the_last_of_all(limit: int, denied: bool) -> None:
@@ -193,12 +204,7 @@ def test_the_newest_are_the_last_of_all(limit: int, denied: bool) -> None:
 
     every = [group for group in grouped(log) if keep(group)]
     assert list(grouped(log, keep)) == every
-    read: list[int] = []
-
-    def events(after: int) -> Iterator[Event]:
-        read.append(after)
-        return iter(log[after:])
-
+    events, read = reading(log)
     found = newest(events, end=len(log), limit=limit, keep=keep)
     assert positions(found) == positions(every[-limit:])
     assert read[0] == 4_000
@@ -216,12 +222,7 @@ def test_of_the_newest_none_lacks_its_first_decision() -> None:
 
 def test_what_is_left_of_a_log_is_read_with_the_last_piece() -> None:
     log = [event(position, kind="noted") for position in range(1, 1_801)]
-    read: list[int] = []
-
-    def events(after: int) -> Iterator[Event]:
-        read.append(after)
-        return iter(log[after:])
-
+    events, read = reading(log)
     assert newest(events, end=len(log), limit=1, keep=lambda group: group.last.position == 1)[0].last.position == 1
     assert read == [0]
 

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,21 +22,12 @@ from capx.store.sqlite.store import SQLiteStore
 from tests.labs.counts import repeated
 from tests.labs.payers import payer
 from tests.labs.processes import in_a_child
-from tests.labs.store_writes import note, verified
-
-NOW = 1_800_000_000
+from tests.labs.store_writes import NOW, note, verified
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "capx.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SQLiteStore]:
-    made = SQLiteStore.create(path)
-    yield made
-    made.close()
+def store(sqlite_store: SQLiteStore) -> SQLiteStore:
+    return sqlite_store
 
 
 def open_files() -> list[str]:
@@ -219,12 +209,18 @@ def test_a_wal_deleted_under_a_connection_is_a_store_problem(
         SQLiteStore(path)
 
 
-def test_a_death_beside_a_deleted_wal_is_read_or_knowledge_ages(path: Path) -> None:
-    SQLiteStore.create(path).close()
+def liveness_without_wal(path: Path) -> StoreLiveness:
+    """What follows a store, and was up to date when the files beside it were deleted."""
     liveness = StoreLiveness(path, poll=0)
     assert liveness.age() < 10
     for suffix in ("-wal", "-shm"):
         path.with_name(f"capx.db{suffix}").unlink()
+    return liveness
+
+
+def test_a_death_beside_a_deleted_wal_is_read_or_knowledge_ages(path: Path) -> None:
+    SQLiteStore.create(path).close()
+    liveness = liveness_without_wal(path)
     process = writer(path, 1)
     go(process)
     process.communicate(timeout=30)
@@ -235,10 +231,7 @@ def test_a_death_beside_a_deleted_wal_is_read_or_knowledge_ages(path: Path) -> N
 
 def test_knowledge_ages_while_a_deleted_wal_is_held(store: SQLiteStore, path: Path) -> None:
     note(store)
-    liveness = StoreLiveness(path, poll=0)
-    assert liveness.age() < 10
-    for suffix in ("-wal", "-shm"):
-        path.with_name(f"capx.db{suffix}").unlink()
+    liveness = liveness_without_wal(path)
     before = liveness.age()
     time.sleep(0.02)
     assert liveness.age() >= before + 0.02

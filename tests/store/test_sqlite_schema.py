@@ -1,7 +1,6 @@
 """Older stores are migrated; newer and strange ones are refused."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -17,23 +16,15 @@ from capx.tokens.chain import root_node
 from capx.verify.meter import Paid, Spend
 from tests.labs.next_capx import be_next
 from tests.labs.payers import payer
-from tests.labs.store_writes import decision, kill, note, verified
+from tests.labs.store_writes import NOW, decision, kill, note, verified
 
-NOW = 1_800_000_000
 TASK = TaskRecord("task-1", "root-1", NOW, NOW + 60, tenant="Acme", principal="ana", intent="digest-1")
 INTENT = IntentRecord("digest-1", "ana", "{}", "signature", 1)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "capx.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SQLiteStore]:
-    made = SQLiteStore.create(path)
-    yield made
-    made.close()
+def store(sqlite_store: SQLiteStore) -> SQLiteStore:
+    return sqlite_store
 
 
 def dump(path: Path) -> list[str]:
