@@ -141,7 +141,9 @@ def test_a_file_that_is_missing_or_changed_is_told(old: OldLog, tmp_path: Path) 
     assert len(archived_ids(old)) > 990
 
 
-def test_a_run_that_was_killed_goes_on_from_whole_files_only(old: OldLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def killed_run(old: OldLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that ends when its file is written and nothing is taken out of the log yet."""
+
     def killed(*_: object) -> int:
         raise KeyboardInterrupt
 
@@ -149,6 +151,10 @@ def test_a_run_that_was_killed_goes_on_from_whole_files_only(old: OldLog, monkey
         patched.setattr(Archiver, "_take_out", killed)
         with pytest.raises(KeyboardInterrupt):
             old.authority.archive(old.folder)
+
+
+def test_a_run_that_was_killed_goes_on_from_whole_files_only(old: OldLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_run(old, monkeypatch)
     (file,) = old.folder.iterdir()
     data, before = file.read_bytes(), old.here()
     assert before == set(old.ids)
@@ -163,13 +169,7 @@ def test_a_run_that_was_killed_goes_on_from_whole_files_only(old: OldLog, monkey
 
 
 def test_a_killed_run_goes_on_after_its_key_is_retired(old: OldLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: object) -> int:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Archiver, "_take_out", killed)
-        with pytest.raises(KeyboardInterrupt):
-            old.authority.archive(old.folder)
+    killed_run(old, monkeypatch)
     fresh, signed_with = RootKey.generate(), old.authority.keyring
     keyring = signed_with.added(fresh).activated(fresh.kid).retired(signed_with.active.kid)
     with old.store.read() as reading:

@@ -89,12 +89,18 @@ def test_a_denial_that_its_call_outlived_does_not_count(authority: Authority) ->
     }
 
 
+def used_family(authority: Authority, bundle: Bundle) -> tuple[Bundle, Bundle, Bundle]:
+    """The children left and right of a bundle, and below, the child of left; each has called once."""
+    left, right = (bundle.delegate(to=name) for name in ("left", "right"))
+    below = left.delegate(to="below")
+    for held in (left, right, below):
+        use(authority, held)
+    return left, right, below
+
+
 def test_below_a_dead_node_all_is_dead_and_siblings_live(authority: Authority) -> None:
     opened = authority.open(allow=["crm.*"])
-    left, right = (opened.bundle.delegate(to=name) for name in ("left", "right"))
-    below = left.delegate(to="below")
-    for bundle in (left, right, below):
-        use(authority, bundle)
+    left, *_ = used_family(authority, opened.bundle)
     assert left.node is not None
     authority.revoke(b64u(left.node))
     graph = drawn(authority)
@@ -120,10 +126,7 @@ def test_a_revoked_capability_is_marked_and_its_node_lives(authority: Authority)
 
 def test_a_dry_run_names_exactly_the_subtree(authority: Authority) -> None:
     opened = authority.open(allow=["crm.*"])
-    left, right = (opened.bundle.delegate(to=name) for name in ("left", "right"))
-    below = left.delegate(to="below")
-    for bundle in (left, right, below):
-        use(authority, bundle)
+    left, _, below = used_family(authority, opened.bundle)
     assert authority.flush()
     assert left.node is not None
     assert below.node is not None

@@ -83,11 +83,6 @@ allow = ["crm.accounts.read"]
 """
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a store can be made, or is."""

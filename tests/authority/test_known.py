@@ -37,20 +37,19 @@ def test_nothing_is_trusted_that_the_place_does_not_say(tmp_path: Path) -> None:
     assert not (tmp_path / "known").exists()
 
 
-def test_another_authority_at_a_known_place_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "authority", "says"),
+    [
+        pytest.param(HERE, TWO, f"you know {ONE} there", id="another authority at a known place"),
+        pytest.param(THERE, ONE, f"which you know at {HERE}", id="a known authority at another place"),
+    ],
+)
+def test_what_differs_from_what_is_known_is_refused(tmp_path: Path, place: str, authority: str, says: str) -> None:
     known = KnownAuthorities(tmp_path / "known")
     known.demand(HERE, ONE, trust=ONE)
-    for trust in (None, TWO):
-        with pytest.raises(OtherAuthority, match=f"you know {ONE} there"):
-            known.demand(HERE, TWO, trust=trust)
-
-
-def test_a_known_authority_at_another_place_is_refused(tmp_path: Path) -> None:
-    known = KnownAuthorities(tmp_path / "known")
-    known.demand(HERE, ONE, trust=ONE)
-    for trust in (None, ONE):
-        with pytest.raises(OtherAuthority, match=f"which you know at {HERE}"):
-            known.demand(THERE, ONE, trust=trust)
+    for trust in (None, authority):
+        with pytest.raises(OtherAuthority, match=says):
+            known.demand(place, authority, trust=trust)
 
 
 def test_another_authority_than_the_trusted_one_is_refused(tmp_path: Path) -> None:
