@@ -98,15 +98,13 @@ def problem(
 
 
 LIST: dict[str, Any] = {"method": "POST", "path": "/accounts/EU?limit=5", "json": {"note": "x"}}
+LISTED = {"audience": "crm", "action": "crm.accounts.list", "args": {"region": "EU", "limit": 5, "note": "x"}}
+"""What to ask for, if the call of LIST is refused."""
 
 
 def test_path_query_and_body_are_asked_for_and_no_header(lab: Authority, origin: str) -> None:
     refused = problem(lab, origin, **LIST, allowed=action("crm.accounts.list", region="US"))
-    assert refused["ask"] == {
-        "audience": "crm",
-        "action": "crm.accounts.list",
-        "args": {"region": "EU", "limit": 5, "note": "x"},
-    }
+    assert refused["ask"] == LISTED
     refused = problem(
         lab, origin, "POST", "/accounts/EU", allow(action("crm.accounts.list", limit=5)), json={"note": "x"}
     )
@@ -115,11 +113,7 @@ def test_path_query_and_body_are_asked_for_and_no_header(lab: Authority, origin:
 
 def test_a_denied_action_is_asked_for_with_arguments(lab: Authority, origin: str) -> None:
     refused = problem(lab, origin, **LIST, allowed="crm.rows.read")
-    assert refused["ask"] == {
-        "audience": "crm",
-        "action": "crm.accounts.list",
-        "args": {"region": "EU", "limit": 5, "note": "x"},
-    }
+    assert refused["ask"] == LISTED
 
 
 def test_what_args_derives_is_not_told(lab: Authority, origin: str) -> None:

@@ -27,6 +27,7 @@ from capx.store.log import digest
 from capx.store.records import DecisionRecord
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.approval_caveat import approval
+from capx.tokens.bundle import Bundle
 from capx.tokens.chain_text import ChainText
 from capx_caveats import JSON
 from tests.labs.lab import NOW
@@ -358,11 +359,17 @@ def test_what_differs_from_the_chain_is_told(lab: ProofLab, change: dict[str, An
     assert any(says in why for why in found), found
 
 
-def test_a_chain_that_no_log_shows_is_told(lab: ProofLab) -> None:
+def slide_of_a_reader(lab: ProofLab) -> tuple[OpenedTask, dict[str, Any]]:
+    """A task, and the only decision in the ledger, which is about a reader below its planner."""
     task, planner = lab.started()
     lab.slide(planner.delegate(to="reader", to_key=READER, now=NOW).with_key(READER))
     (event,) = lab.ledger_part(task.id).sources[0].events
     body = msgspec.json.decode(event.body)
+    return task, body
+
+
+def test_a_chain_that_no_log_shows_is_told(lab: ProofLab) -> None:
+    task, body = slide_of_a_reader(lab)
     del body["chain"]
     (why,) = lab.contradictions(task, body)
     assert why.endswith("is about a chain that no log here shows")
@@ -380,10 +387,7 @@ def test_a_chain_that_nobody_minted_is_told(lab: ProofLab) -> None:
 
 
 def test_a_hop_that_its_delegator_did_not_sign_is_told(lab: ProofLab) -> None:
-    task, planner = lab.started()
-    lab.slide(planner.delegate(to="reader", to_key=READER, now=NOW).with_key(READER))
-    (event,) = lab.ledger_part(task.id).sources[0].events
-    body = msgspec.json.decode(event.body)
+    task, body = slide_of_a_reader(lab)
     assert lab.contradictions(task, body) == []
     block = body["chain"]["blocks"][-1]
     at = block.index('["sig","') + 8
@@ -507,13 +511,18 @@ def test_one_approval_is_for_one_action_and_one_demand(lab: ProofLab) -> None:
     assert any("was allowed without the approvals that its chain demands" in why for why in found), found
 
 
-def test_a_call_after_the_end_of_its_approval_is_told(lab: ProofLab) -> None:
-    task, planner = lab.started()
+def approved_read(lab: ProofLab, planner: Bundle) -> None:
+    """A call of a reader below the planner, which Cara approved."""
     reader = planner.delegate(to="r", to_key=READER, allow=["crm.*"], approval=approval(by=[CARA.public]), now=NOW)
     reader = reader.with_key(READER)
     held = reader.holding(lab.approved(reader, "crm.read", {"id": 2}), now=NOW)
     lab.call(held, "crm.read", {"id": 2})
     lab.authority.flush()
+
+
+def test_a_call_after_the_end_of_its_approval_is_told(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    approved_read(lab, planner)
     lab.authority.revoke(key=CARA.public)
     body = next(
         event.facts() for event in lab.authority.log() if event.kind == "decision" and b'"approvals"' in event.body
@@ -528,11 +537,7 @@ def test_a_call_after_the_end_of_its_approval_is_told(lab: ProofLab) -> None:
 def test_nonsense_of_one_resource_breaks_no_proof(lab: ProofLab) -> None:
     task, planner = lab.started()
     decided = lab.call(planner, "crm.read", {"id": 1})
-    reader = planner.delegate(to="r", to_key=READER, allow=["crm.*"], approval=approval(by=[CARA.public]), now=NOW)
-    reader = reader.with_key(READER)
-    held = reader.holding(lab.approved(reader, "crm.read", {"id": 2}), now=NOW)
-    lab.call(held, "crm.read", {"id": 2})
-    lab.authority.flush()
+    approved_read(lab, planner)
     honest = [event.facts() for event in lab.authority.log() if event.kind == "decision"]
     used = next(one["approvals"][0] for one in honest if "approvals" in one)
     shown = next(iter(lab.authority.proof_parts(task.id).approvals))
