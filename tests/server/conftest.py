@@ -20,6 +20,7 @@ from capx.tokens.grants import ASK
 from capx_caveats import InvalidCaveat
 from tests.labs import commands
 from tests.labs.commands import Process, plain_environment, start_command
+from tests.labs.office import Office
 
 COMMAND = (*commands.COMMAND, "serve")
 """An interpreter that starts for it. `Served` has its process forked."""
@@ -129,4 +130,23 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.fixture
 def remote(served: Served) -> Iterator[RemoteAuthority]:
     with RemoteAuthority(served.place) as authority:
+        yield authority
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
+    return Office(tmp_path_factory.mktemp("office"))
+
+
+@pytest.fixture(scope="module")
+def served_office(office: Office) -> Iterator[Served]:
+    """The authority of the office, served for all tests of a module."""
+    with serving(office.home) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def operator(served_office: Served) -> Iterator[RemoteAuthority]:
+    """Whoever opens tasks in the office."""
+    with RemoteAuthority(served_office.place) as authority:
         yield authority

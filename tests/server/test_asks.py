@@ -2,7 +2,6 @@
 
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,32 +27,15 @@ from tests.server.conftest import Served, presented_ask, serving
 JSON = "application/json"
 
 
-@pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
-    return Office(tmp_path_factory.mktemp("office"))
-
-
-@pytest.fixture(scope="module")
-def served(office: Office) -> Iterator[Served]:
-    with serving(office.home) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def operator(served: Served) -> Iterator[RemoteAuthority]:
-    with RemoteAuthority(served.place) as authority:
-        yield authority
-
-
 @pytest.fixture
 def task(office: Office, operator: RemoteAuthority) -> OpenedTask:
     return operator.open(office.signed(operator))
 
 
-def asked(served: Served, bundle: Bundle, body: bytes, **headers: str) -> httpx.Response:
+def asked(served_office: Served, bundle: Bundle, body: bytes, **headers: str) -> httpx.Response:
     """What is answered to an ask, as anybody may send it."""
     sent = {"content-type": JSON, "authorization": presented_ask(bundle, body), **headers}
-    with served.everybody() as client:
+    with served_office.everybody() as client:
         return client.post("/agent/ask", content=body, headers=sent)
 
 
@@ -62,23 +44,23 @@ def verdict(office: Office, operator: RemoteAuthority, request: str) -> Verdict:
     return Verdict.sign(operator.inquiry(request), office.ben, yes=True, at=int(time.time()))
 
 
-def test_an_ask_is_granted_pending_or_refused(served: Served, task: OpenedTask) -> None:
-    granted = asked(served, task.bundle, b'{"audience":"warehouse","action":"warehouse.stock.read"}')
+def test_an_ask_is_granted_pending_or_refused(served_office: Served, task: OpenedTask) -> None:
+    granted = asked(served_office, task.bundle, b'{"audience":"warehouse","action":"warehouse.stock.read"}')
     assert (granted.status_code, granted.headers["cache-control"]) == (200, "no-store")
     assert set(granted.json()) == {"answer", "capability"}
     capability = Capability.parse(granted.json()["capability"])
     assert (granted.json()["answer"], capability.audience, capability.task) == ("granted", "warehouse", task.id)
     pending = asked(
-        served, task.bundle, b'{"audience":"billing","action":"billing.refund","args":{"amount":20}}'
+        served_office, task.bundle, b'{"audience":"billing","action":"billing.refund","args":{"amount":20}}'
     ).json()
     assert (pending["answer"], pending["approvers"]) == ("pending", ["finance"])
     assert set(pending) == {"answer", "request", "until", "approvers"}
-    refused = asked(served, task.bundle, b'{"audience":"crm","action":"crm.accounts.delete"}').json()
+    refused = asked(served_office, task.bundle, b'{"audience":"crm","action":"crm.accounts.delete"}').json()
     assert (refused["answer"], [reason["code"] for reason in refused["reasons"]]) == ("refused", ["not_offered"])
 
 
-def test_a_client_gets_the_answers_of_the_authoritys_process(served: Served, task: OpenedTask) -> None:
-    with AuthorityClient(served.url, task.bundle) as client:
+def test_a_client_gets_the_answers_of_the_authoritys_process(served_office: Served, task: OpenedTask) -> None:
+    with AuthorityClient(served_office.url, task.bundle) as client:
         granted = client.ask("warehouse.stock.read")
         assert isinstance(granted, Granted)
         fuller = task.bundle.holding(granted.capability)
@@ -95,20 +77,20 @@ def test_a_client_gets_the_answers_of_the_authoritys_process(served: Served, tas
             assert isinstance(refused, Refused)
 
 
-def test_the_same_ask_has_one_answer(served: Served, operator: RemoteAuthority, task: OpenedTask) -> None:
+def test_the_same_ask_has_one_answer(served_office: Served, operator: RemoteAuthority, task: OpenedTask) -> None:
     bodies = [
         b'{"audience":"warehouse","action":"warehouse.a","args":{"x":1,"y":2}}',
         b' {"action":"warehouse.a" ,"args":{"y":2,"x":1.0},"audience":"warehouse"}',
     ]
-    answers = [asked(served, task.bundle, body).json() for body in (*bodies, *bodies)]
+    answers = [asked(served_office, task.bundle, body).json() for body in (*bodies, *bodies)]
     assert all(answer == answers[0] for answer in answers)
     assert len(operator.requests(task=task.id)) == 1
 
 
 def test_what_a_person_agreed_to_is_granted_to_the_next_ask(
-    served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask
+    served_office: Served, office: Office, operator: RemoteAuthority, task: OpenedTask
 ) -> None:
-    with AuthorityClient(served.url, task.bundle) as client:
+    with AuthorityClient(served_office.url, task.bundle) as client:
         pending = client.ask("billing.refund", args=REFUND)
         assert isinstance(pending, Pending)
         assert [one.id for one in operator.requests(task=task.id, pending=True)] == [pending.request]
@@ -120,16 +102,16 @@ def test_what_a_person_agreed_to_is_granted_to_the_next_ask(
         assert operator.request(pending.request).state == "granted"
 
 
-def test_why_an_ask_is_denied_is_told_to_whoever_asks(served: Served, task: OpenedTask) -> None:
+def test_why_an_ask_is_denied_is_told_to_whoever_asks(served_office: Served, task: OpenedTask) -> None:
     child = task.bundle.delegate(to="child", may_ask=[action("billing.refund", args={"ticket": "T-1"})])
-    with AuthorityClient(served.url, child) as client:
+    with AuthorityClient(served_office.url, child) as client:
         assert isinstance(client.ask("billing.refund", args={"ticket": "T-1"}), Pending)
         with pytest.raises(Denied) as denied:
             client.ask("billing.refund", args={"ticket": "T-2"})
     assert denied.value.code == "argument_refused"
     assert (denied.value.refusals[0].hop, denied.value.refusals[0].hop_name) == (1, "child")
     without = task.bundle.delegate(to="other", allow=["task.status"])
-    with AuthorityClient(served.url, without) as client, pytest.raises(Denied) as denied:
+    with AuthorityClient(served_office.url, without) as client, pytest.raises(Denied) as denied:
         client.ask("warehouse.stock.read")
     assert denied.value.code == "action_not_allowed"
 
@@ -172,9 +154,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
 def test_what_cannot_be_meant_is_asked_of_nobody(
-    served: Served, operator: RemoteAuthority, task: OpenedTask, body: bytes
+    served_office: Served, operator: RemoteAuthority, task: OpenedTask, body: bytes
 ) -> None:
-    response = asked(served, task.bundle, body)
+    response = asked(served_office, task.bundle, body)
     # What the chain does not allow is refused before it is read as anything.
     assert response.status_code in ({413} if len(body) > 1 << 20 else {400, 403}), response.text[:300]
     assert response.headers["content-type"] == "application/problem+json"
@@ -196,10 +178,12 @@ def test_what_cannot_be_meant_is_asked_of_nobody(
     ],
     ids=["long", "many", "nested", "beyond-2-53", "object", "null", "nameless"],
 )
-def test_arguments_that_no_grant_can_be_pinned_to_get_none(served: Served, task: OpenedTask, args: bytes) -> None:
+def test_arguments_that_no_grant_can_be_pinned_to_get_none(
+    served_office: Served, task: OpenedTask, args: bytes
+) -> None:
     body = b'{"audience":"warehouse","action":"warehouse.a","args":%s}' % args
     began = time.monotonic()
-    response = asked(served, task.bundle, body)
+    response = asked(served_office, task.bundle, body)
     assert time.monotonic() - began < 5
     said = response.json()
     if response.status_code == 200 and said["answer"] == "granted":
@@ -213,10 +197,13 @@ def test_arguments_that_no_grant_can_be_pinned_to_get_none(served: Served, task:
 @pytest.mark.parametrize(
     "prefer", ["wait=1e9", "wait=-1", "wait=", "wait", "wait=0", "respond-async", "wait=99999999999", "wait=1.5", ""]
 )
-def test_a_preference_that_is_none_holds_nothing_back(served: Served, task: OpenedTask, prefer: str) -> None:
+def test_a_preference_that_is_none_holds_nothing_back(served_office: Served, task: OpenedTask, prefer: str) -> None:
     began = time.monotonic()
     response = asked(
-        served, task.bundle, b'{"audience":"billing","action":"billing.refund","args":{"amount":20}}', prefer=prefer
+        served_office,
+        task.bundle,
+        b'{"audience":"billing","action":"billing.refund","args":{"amount":20}}',
+        prefer=prefer,
     )
     assert time.monotonic() - began < 5
     assert response.json()["answer"] == "pending"
@@ -245,22 +232,22 @@ def test_how_long_to_wait_is_read_as_the_standard_has_it(headers: tuple[str, ...
     assert preferred_wait(headers) == seconds
 
 
-def test_an_answer_that_is_none_to_wait_for_comes_at_once(served: Served, task: OpenedTask) -> None:
+def test_an_answer_that_is_none_to_wait_for_comes_at_once(served_office: Served, task: OpenedTask) -> None:
     for name in ("warehouse.stock.read", "crm.accounts.delete"):
         body = b'{"audience":"%s","action":"%s"}' % (name.partition(".")[0].encode(), name.encode())
         began = time.monotonic()
-        assert asked(served, task.bundle, body, prefer="wait=20").json()["answer"] in {"granted", "refused"}
+        assert asked(served_office, task.bundle, body, prefer="wait=20").json()["answer"] in {"granted", "refused"}
         assert time.monotonic() - began < 5
 
 
 def test_a_stranger_asks_for_nothing_and_learns_nothing(
-    served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask
+    served_office: Served, office: Office, operator: RemoteAuthority, task: OpenedTask
 ) -> None:
-    with AuthorityClient(served.url, task.bundle) as client:
+    with AuthorityClient(served_office.url, task.bundle) as client:
         pending = client.ask("billing.refund", args={"ticket": "T-4711"})
         assert isinstance(pending, Pending)
     body = b'{"audience":"billing","action":"billing.refund","args":{"ticket":"T-4711"}}'
-    with served.everybody() as client:
+    with served_office.everybody() as client:
         answers = [
             client.post("/agent/ask", content=body, headers={"content-type": JSON, "prefer": "wait=20"}),
             client.post("/agent/ask", content=body, headers={"content-type": JSON, "authorization": "Capx capx1_AAAA"}),
@@ -278,16 +265,16 @@ def test_a_stranger_asks_for_nothing_and_learns_nothing(
             assert word not in answer.text
     # An agent of another task that asks alike asks for itself.
     other = operator.open(office.signed(operator))
-    with AuthorityClient(served.url, other.bundle) as client:
+    with AuthorityClient(served_office.url, other.bundle) as client:
         another = client.ask("billing.refund", args={"ticket": "T-4711"})
         assert isinstance(another, Pending)
         assert another.request != pending.request
 
 
-def test_a_presentation_for_another_body_asks_for_nothing(served: Served, task: OpenedTask) -> None:
+def test_a_presentation_for_another_body_asks_for_nothing(served_office: Served, task: OpenedTask) -> None:
     body = b'{"audience":"warehouse","action":"warehouse.a"}'
     headers = {"content-type": JSON, "authorization": presented_ask(task.bundle, body)}
-    with served.everybody() as client:
+    with served_office.everybody() as client:
         other = client.post("/agent/ask", content=body.replace(b".a", b".b"), headers=headers)
         once = client.post("/agent/ask", content=body, headers=headers)
         again = client.post("/agent/ask", content=body, headers=headers)
@@ -308,15 +295,21 @@ def test_a_presentation_for_another_body_asks_for_nothing(served: Served, task: 
     ],
 )
 def test_why_a_verdict_is_refused_is_told_to_whoever_sent_it(
-    served: Served, office: Office, operator: RemoteAuthority, task: OpenedTask, *, spoil: dict[str, Any], why: str
+    served_office: Served,
+    office: Office,
+    operator: RemoteAuthority,
+    task: OpenedTask,
+    *,
+    spoil: dict[str, Any],
+    why: str,
 ) -> None:
-    with AuthorityClient(served.url, task.bundle) as client:
+    with AuthorityClient(served_office.url, task.bundle) as client:
         pending = client.ask("billing.refund", args=REFUND)
     assert isinstance(pending, Pending)
     good = verdict(office, operator, pending.request)
     said: dict[str, Any] = {"yes": good.yes, "approver": good.approver, "at": good.at, "signature": good.signature}
     path = f"/requests/{pending.request}/verdict"
-    with served.operators() as client:
+    with served_office.operators() as client:
         refused = client.post(path, json={**said, **spoil})
         assert (refused.status_code, refused.json()["code"]) == (400, "invalid_request")
         assert why in refused.json()["detail"]
@@ -326,8 +319,8 @@ def test_why_a_verdict_is_refused_is_told_to_whoever_sent_it(
         operator.answer(good)
 
 
-def test_requests_that_there_are_not_are_not_found(served: Served, operator: RemoteAuthority) -> None:
-    with served.operators() as client:
+def test_requests_that_there_are_not_are_not_found(served_office: Served, operator: RemoteAuthority) -> None:
+    with served_office.operators() as client:
         good = {"yes": True, "approver": "ben", "at": 1, "signature": ""}
         for response in (
             client.get("/requests/nobody"),
@@ -347,7 +340,7 @@ def test_requests_that_there_are_not_are_not_found(served: Served, operator: Rem
 
 
 def test_an_intent_opens_over_http_what_it_opens_in_process(
-    served: Served, office: Office, operator: RemoteAuthority
+    served_office: Served, office: Office, operator: RemoteAuthority
 ) -> None:
     parameters = {"ticket": 'T-1", "', "share": 1.0, "marks": ["a", 2, None]}
     intent = office.signed(operator, max_tasks=2, agent="case-agent", purpose="case", parameters=parameters)
@@ -366,7 +359,7 @@ def test_an_intent_opens_over_http_what_it_opens_in_process(
     with pytest.raises(InvalidRequest, match="the intent names purpose and tenant"):
         operator.open(office.signed(operator), allow=["crm.read"])
     forged = office.eve.sign(intent.intent.message())
-    with served.operators() as client:
+    with served_office.operators() as client:
         document = {"intent": {"intent": intent.intent.document(), "signature": forged}}
         response = client.post("/tasks", json=document)
         assert (response.status_code, response.json()["code"]) == (400, "invalid_request")
@@ -376,7 +369,7 @@ def test_an_intent_opens_over_http_what_it_opens_in_process(
 
 
 def test_a_withdrawn_intent_is_refused_and_its_tasks_end(
-    served: Served, office: Office, operator: RemoteAuthority
+    served_office: Served, office: Office, operator: RemoteAuthority
 ) -> None:
     intent = office.signed(operator, max_tasks=5)
     opened = operator.open(intent)
@@ -385,38 +378,38 @@ def test_a_withdrawn_intent_is_refused_and_its_tasks_end(
     withdrawn = operator.withdraw_intent(intent.intent.digest)
     assert [(end.task, end.end) for end in withdrawn.tasks] == [(opened.id, "withdrawn")]
     assert operator.withdraw_intent(intent.intent).again
-    with AuthorityClient(served.url, opened.bundle) as client, pytest.raises(Denied) as denied:
+    with AuthorityClient(served_office.url, opened.bundle) as client, pytest.raises(Denied) as denied:
         client.ask("warehouse.stock.read")
     assert denied.value.code == "task_withdrawn"
     with pytest.raises(InvalidRequest, match="withdrawn"):
         operator.open(intent)
     with pytest.raises(InvalidRequest, match="is not an intent"):
         operator.withdraw_intent("../tasks")
-    with served.operators() as client:
+    with served_office.operators() as client:
         assert client.post("/intents/nobody/withdraw").json()["code"] == "invalid_request"
 
 
-def test_the_epoch_of_an_authority_is_told_to_operators_alone(served: Served, operator: RemoteAuthority) -> None:
-    with served.operators() as client:
+def test_the_epoch_of_an_authority_is_told_to_operators_alone(served_office: Served, operator: RemoteAuthority) -> None:
+    with served_office.operators() as client:
         assert client.get("/authority").json() == {"epoch": operator.epoch()}
 
 
 def test_a_broken_policy_is_told_to_operators_and_not_to_agents(tmp_path: Path) -> None:
     office = Office(tmp_path)
-    with serving(office.home) as served, RemoteAuthority(served.place) as operator:
+    with serving(office.home) as served_office, RemoteAuthority(served_office.place) as operator:
         opened = operator.open(office.signed(operator))
         whole = office.policy.read_text()
         office.rule(whole.replace("approvers", "aprovers"))
         with pytest.raises(ConfigurationProblem, match="aprovers"):
             operator.open(office.signed(operator))
-        response = asked(served, opened.bundle, b'{"audience":"warehouse","action":"warehouse.a"}')
+        response = asked(served_office, opened.bundle, b'{"audience":"warehouse","action":"warehouse.a"}')
         assert (response.status_code, response.json()["detail"]) == (503, SENTENCE)
         assert "policy" not in response.text
         office.rule(whole)
-        with AuthorityClient(served.url, opened.bundle) as client:
+        with AuthorityClient(served_office.url, opened.bundle) as client:
             assert isinstance(client.ask("warehouse.a"), Granted)
-        served.signal(signal.SIGTERM)
-        _, err = served.ended()
+        served_office.signal(signal.SIGTERM)
+        _, err = served_office.ended()
     assert "aprovers" in err
 
 

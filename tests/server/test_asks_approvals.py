@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -25,27 +24,10 @@ from capx.verify.decision import Denied
 from capx_caveats import Call
 from tests.labs.office import Office
 from tests.labs.waiting import until
-from tests.server.conftest import Served, presented_ask, serving
+from tests.server.conftest import Served, presented_ask
 
 READ, ARGS = "crm.accounts.read", {"id": 7}
 JSON = "application/json"
-
-
-@pytest.fixture(scope="module")
-def office(tmp_path_factory: pytest.TempPathFactory) -> Office:
-    return Office(tmp_path_factory.mktemp("office"))
-
-
-@pytest.fixture(scope="module")
-def served(office: Office) -> Iterator[Served]:
-    with serving(office.home) as served:
-        yield served
-
-
-@pytest.fixture(scope="module")
-def operator(served: Served) -> Iterator[RemoteAuthority]:
-    with RemoteAuthority(served.place) as authority:
-        yield authority
 
 
 @pytest.fixture
@@ -69,9 +51,9 @@ def signed(operator: RemoteAuthority, request: str, key: PrincipalKey) -> Discha
     return key.approve(ApprovalRequest.parse(operator.request(request).to_approve or ""))
 
 
-def allowed(served: Served, bundle: Bundle) -> bool:
+def allowed(served_office: Served, bundle: Bundle) -> bool:
     sent = ToolCall(READ, ARGS)
-    connection = connect(served.keys("crm"), feed=served.url)
+    connection = connect(served_office.keys("crm"), feed=served_office.url)
     until(lambda: connection.liveness.age() < 5)
     verifier = connection.verifier(replay=Replay.process(clock=lambda: time.time() - 1_000))
     decision = verifier.decide(bundle.present("crm", sent).text, sent, Call(READ, ARGS, tenant="Acme"))
@@ -80,23 +62,23 @@ def allowed(served: Served, bundle: Bundle) -> bool:
 
 
 def test_an_approval_is_asked_for_signed_and_fetched(
-    served: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
+    served_office: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
 ) -> None:
-    with AuthorityClient(served.url, bundle) as client:
+    with AuthorityClient(served_office.url, bundle) as client:
         waits = pending(client, bundle)
         assert pending(client, bundle).request == waits.request
         record = operator.approve(waits.request, signed(operator, waits.request, office.ben))
         assert (record.state, record.approver) == ("granted", "ben")
         got = client.ask(READ, args=ARGS, demand=demand(bundle))
     assert isinstance(got, Approved)
-    assert not allowed(served, bundle)
-    assert allowed(served, bundle.holding(got.discharge))
+    assert not allowed(served_office, bundle)
+    assert allowed(served_office, bundle.holding(got.discharge))
 
 
 def test_an_ask_waits_for_the_signature(
-    served: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
+    served_office: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
 ) -> None:
-    with AuthorityClient(served.url, bundle) as client:
+    with AuthorityClient(served_office.url, bundle) as client:
         waits = pending(client, bundle)
 
         def later() -> None:
@@ -113,13 +95,13 @@ def test_an_ask_waits_for_the_signature(
 
 
 def test_who_was_not_asked_cannot_approve(
-    served: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
+    served_office: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
 ) -> None:
-    with AuthorityClient(served.url, bundle) as client:
+    with AuthorityClient(served_office.url, bundle) as client:
         waits = pending(client, bundle)
         with pytest.raises(InvalidRequest, match="this request asks ed25519:"):
             signed(operator, waits.request, office.eve)
-        other = pending_of_another(served, office, operator)
+        other = pending_of_another(served_office, office, operator)
         with pytest.raises(InvalidRequest, match="approval"):
             operator.approve(waits.request, signed(operator, other, office.ben))
         for text in ("", "capxd1_AAAA", "x" * 100, bundle.text):
@@ -128,32 +110,32 @@ def test_who_was_not_asked_cannot_approve(
         assert operator.request(waits.request).state == "pending"
 
 
-def pending_of_another(served: Served, office: Office, operator: RemoteAuthority) -> str:
+def pending_of_another(served_office: Served, office: Office, operator: RemoteAuthority) -> str:
     demanded = capx.approval(by=[office.ben.public])
     other = operator.open(office.signed(operator)).bundle.delegate(to="reader", approval=demanded)
-    with AuthorityClient(served.url, other) as client:
+    with AuthorityClient(served_office.url, other) as client:
         return pending(client, other).request
 
 
 def test_a_request_that_is_unknown_takes_no_approval(
-    served: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
+    served_office: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
 ) -> None:
-    with AuthorityClient(served.url, bundle) as client:
+    with AuthorityClient(served_office.url, bundle) as client:
         discharge = signed(operator, pending(client, bundle).request, office.ben)
     with pytest.raises(UnknownRequest):
         operator.approve("A" * 22, discharge)
 
 
-def test_what_is_no_demand_is_not_asked_for(served: Served, bundle: Bundle) -> None:
-    with AuthorityClient(served.url, bundle) as client, pytest.raises(InvalidRequest):
+def test_what_is_no_demand_is_not_asked_for(served_office: Served, bundle: Bundle) -> None:
+    with AuthorityClient(served_office.url, bundle) as client, pytest.raises(InvalidRequest):
         client.ask(READ, args=ARGS, demand="no demand")
 
 
 def test_who_may_not_ask_for_approvals_is_denied(
-    served: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
+    served_office: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
 ) -> None:
     first = operator.open(office.signed(operator)).bundle
-    with AuthorityClient(served.url, first.delegate(to="reader", allow=["task.status"])) as client:
+    with AuthorityClient(served_office.url, first.delegate(to="reader", allow=["task.status"])) as client:
         with pytest.raises(Denied) as denied:
             client.ask(READ, args=ARGS, demand=demand(bundle))
         assert denied.value.code == "action_not_allowed"
@@ -163,15 +145,15 @@ def test_who_may_not_ask_for_approvals_is_denied(
     ("body", "status"),
     [(b"", 400), (b"{}", 400), (b'{"approval":1}', 400), (b"[" * 2000, 400), (b'{"approval":"x","more":1}', 400)],
 )
-def test_what_cannot_be_read_is_told(served: Served, bundle: Bundle, body: bytes, status: int) -> None:
+def test_what_cannot_be_read_is_told(served_office: Served, bundle: Bundle, body: bytes, status: int) -> None:
     headers = {"content-type": JSON, "authorization": presented_ask(bundle, body, ASK_APPROVAL)}
-    with served.everybody() as client:
+    with served_office.everybody() as client:
         answer = client.post("/agent/approval", content=body, headers=headers)
         assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
 
 
-def test_a_head_has_room_for_approvals_and_no_more(served: Served, bundle: Bundle) -> None:
-    with served.everybody() as client:
+def test_a_head_has_room_for_approvals_and_no_more(served_office: Served, bundle: Bundle) -> None:
+    with served_office.everybody() as client:
         for length, status in ((MAX_CREDENTIAL - 100, {401}), (MAX_CREDENTIAL + 4096, {401, 431})):
             headers = {"content-type": JSON, "authorization": "Capx " + "a" * length}
             try:
@@ -183,9 +165,9 @@ def test_a_head_has_room_for_approvals_and_no_more(served: Served, bundle: Bundl
 
 
 def test_what_lives_no_more_is_not_approved(
-    served: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
+    served_office: Served, office: Office, operator: RemoteAuthority, bundle: Bundle
 ) -> None:
-    with AuthorityClient(served.url, bundle) as client:
+    with AuthorityClient(served_office.url, bundle) as client:
         waits = pending(client, bundle)
         discharge = signed(operator, waits.request, office.ben)
         assert bundle.task
