@@ -43,14 +43,10 @@ def test_a_tool_that_is_refused_asks_and_runs_once(lab: Authority, task: OpenedT
     assert current_actor() is None
 
 
-def test_an_async_tool_does_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+async def test_an_async_tool_does_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     agent, authority = noting(lab, task)
-
-    async def act() -> list[str]:
-        accounts = agent.tool(tools.accounts_async)
-        return [await accounts("Acme"), await accounts("Initech")]
-
-    assert asyncio.run(act()) == ["accounts Acme", "accounts Initech"]
+    accounts = agent.tool(tools.accounts_async)
+    assert [await accounts("Acme"), await accounts("Initech")] == ["accounts Acme", "accounts Initech"]
     assert authority.asked == [("crm.accounts.read@crm", None)]
 
 
@@ -173,16 +169,14 @@ def test_an_agent_that_may_ask_for_nothing_is_refused_as_it_is(lab: Authority, t
     assert refused.value.notes == ()
 
 
-def test_a_plain_tool_in_an_event_loop_waits_for_no_person(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+async def test_a_plain_tool_in_an_event_loop_waits_for_no_person(
+    lab: Authority, task: OpenedTask, tools: Tools
+) -> None:
     agent, _ = noting(lab, task, wait=30)
-
-    async def act() -> float:
-        began = time.monotonic()
-        with pytest.raises(Pending):
-            agent.tool(tools.delete)("Acme")
-        return time.monotonic() - began
-
-    assert asyncio.run(act()) < 10
+    began = time.monotonic()
+    with pytest.raises(Pending):
+        agent.tool(tools.delete)("Acme")
+    assert time.monotonic() - began < 10
 
 
 # Runs that are cancelled while a person decides.

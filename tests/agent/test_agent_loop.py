@@ -228,41 +228,33 @@ def test_a_loop_that_waits_goes_on_when_its_approver_answers(attended: World) ->
     assert sorted({one.action for one in requests}) == sorted(NEEDS)
 
 
-def test_calls_at_once_ask_once_for_each_need(unattended: World) -> None:
+async def test_calls_at_once_ask_once_for_each_need(unattended: World) -> None:
     task = refund(unattended.operators)
-
-    async def act() -> int:
-        async with unattended.agent(task, wait=0) as agent, agent.async_http(trust_env=False, timeout=30) as client:
-            for first in range(0, len(STEPS), 10):
-                steps = STEPS[first : first + 10]
-                answers = await asyncio.gather(*(client.post(unattended.url(*step)) for step in steps))
-                assert [answer.json() for answer in answers] == [number for _, number in steps]
-            return len(agent.bundle)
-
-    assert asyncio.run(act()) == len(task.bundle) + 5
+    async with unattended.agent(task, wait=0) as agent, agent.async_http(trust_env=False, timeout=30) as client:
+        for first in range(0, len(STEPS), 10):
+            steps = STEPS[first : first + 10]
+            answers = await asyncio.gather(*(client.post(unattended.url(*step)) for step in steps))
+            assert [answer.json() for answer in answers] == [number for _, number in steps]
+        assert len(agent.bundle) == len(task.bundle) + 5
     assert sorted(unattended.asked(task)) == sorted(NEEDS)
 
 
-def test_a_waiting_call_that_is_cancelled_loses_nothing(attended: World) -> None:
+async def test_a_waiting_call_that_is_cancelled_loses_nothing(attended: World) -> None:
     task = refund(attended.operators)
-
-    async def act() -> None:
-        async with attended.agent(task, wait=60) as agent, agent.async_http(trust_env=False, timeout=30) as client:
-            refunding = asyncio.create_task(client.post(attended.url("billing.refund", 1)))
-            (request,) = await asyncio.to_thread(until, lambda: attended.waiting(task))
-            began = time.monotonic()
-            refunding.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await refunding
-            assert time.monotonic() - began < 1
-            # The client is as good as it was, and so is the agent.
-            assert (await client.post(attended.url(CRM[1], 2))).json() == 2
-            await asyncio.to_thread(attended.approve, request)
-            await asyncio.to_thread(until, lambda: len(agent.bundle) == len(task.bundle) + 2)
-            assert (await client.post(attended.url("billing.refund", 1))).json() == 1
-        assert sorted(attended.asked(task)) == sorted(("billing.refund", CRM[1]))
-
-    asyncio.run(act())
+    async with attended.agent(task, wait=60) as agent, agent.async_http(trust_env=False, timeout=30) as client:
+        refunding = asyncio.create_task(client.post(attended.url("billing.refund", 1)))
+        (request,) = await asyncio.to_thread(until, lambda: attended.waiting(task))
+        began = time.monotonic()
+        refunding.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await refunding
+        assert time.monotonic() - began < 1
+        # The client is as good as it was, and so is the agent.
+        assert (await client.post(attended.url(CRM[1], 2))).json() == 2
+        await asyncio.to_thread(attended.approve, request)
+        await asyncio.to_thread(until, lambda: len(agent.bundle) == len(task.bundle) + 2)
+        assert (await client.post(attended.url("billing.refund", 1))).json() == 1
+    assert sorted(attended.asked(task)) == sorted(("billing.refund", CRM[1]))
 
 
 def test_what_the_policy_does_not_offer_stays_refused(unattended: World) -> None:
@@ -303,21 +295,17 @@ with Agent.from_env(trust_env=False) as agent, agent.http(trust_env=False, timeo
     assert unattended.asked(task) == ["crm.accounts.read"]
 
 
-def test_an_ask_by_hand_is_held_by_everyone_who_waits(attended: World) -> None:
+async def test_an_ask_by_hand_is_held_by_everyone_who_waits(attended: World) -> None:
     task = refund(attended.operators)
-
-    async def act() -> None:
-        async with attended.agent(task, wait=60) as agent:
-            waiting = [asyncio.create_task(agent.ask_async("billing.refund", args={"id": 7})) for _ in range(5)]
-            (request,) = await asyncio.to_thread(until, lambda: attended.waiting(task))
-            await asyncio.to_thread(attended.approve, request)
-            answers = await asyncio.gather(*waiting)
-            assert all(isinstance(answer, Granted) for answer in answers)
-            assert len(agent.bundle) == len(task.bundle) + 1
-            async with agent.async_http(trust_env=False, timeout=30) as client:
-                assert (await client.post(attended.url("billing.refund", 7))).json() == 7
-                agent.wait = 0
-                with pytest.raises(Pending):
-                    await client.post(attended.url("billing.refund", 8))
-
-    asyncio.run(act())
+    async with attended.agent(task, wait=60) as agent:
+        waiting = [asyncio.create_task(agent.ask_async("billing.refund", args={"id": 7})) for _ in range(5)]
+        (request,) = await asyncio.to_thread(until, lambda: attended.waiting(task))
+        await asyncio.to_thread(attended.approve, request)
+        answers = await asyncio.gather(*waiting)
+        assert all(isinstance(answer, Granted) for answer in answers)
+        assert len(agent.bundle) == len(task.bundle) + 1
+        async with agent.async_http(trust_env=False, timeout=30) as client:
+            assert (await client.post(attended.url("billing.refund", 7))).json() == 7
+            agent.wait = 0
+            with pytest.raises(Pending):
+                await client.post(attended.url("billing.refund", 8))

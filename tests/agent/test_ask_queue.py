@@ -38,74 +38,60 @@ def test_asks_of_threads_at_once_end_in_one_capability(lab: Authority, task: Ope
     assert len(lab.requests(task=task.id)) == 1
 
 
-def test_asks_of_tasks_at_once_end_in_one_capability(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+async def test_asks_of_tasks_at_once_end_in_one_capability(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     agent, authority = noting(lab, task)
     authority.open.clear()
-
-    async def act() -> list[str]:
-        calls = [asyncio.create_task(agent.tool(tools.accounts_async)(str(count))) for count in range(16)]
-        await until_async(lambda: authority.asked)
-        await asyncio.sleep(0)
-        authority.open.set()
-        return await asyncio.gather(*calls)
-
-    assert asyncio.run(act()) == [f"accounts {count}" for count in range(16)]
+    calls = [asyncio.create_task(agent.tool(tools.accounts_async)(str(count))) for count in range(16)]
+    await until_async(lambda: authority.asked)
+    await asyncio.sleep(0)
+    authority.open.set()
+    assert await asyncio.gather(*calls) == [f"accounts {count}" for count in range(16)]
     # Whoever was refused before, and asks after it was answered, asks the same again.
     assert {action for action, _ in authority.asked} == {"crm.accounts.read@crm"}
     assert len(lab.requests(task=task.id)) == 1
     assert len(agent.bundle) == len(task.bundle) + 1
 
 
-def test_who_is_cancelled_leaves_and_later_grants_are_held(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+async def test_who_is_cancelled_leaves_and_later_grants_are_held(
+    lab: Authority, task: OpenedTask, tools: Tools
+) -> None:
     agent, authority = noting(lab, task, wait=30)
-
-    async def act() -> float:
-        deleting = asyncio.create_task(agent.tool(tools.delete_async)("Acme"))
-        await until_async(lambda: lab.requests(task=task.id, pending=True))
-        began = time.monotonic()
-        deleting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await deleting
-        left = time.monotonic() - began
-        assert len(agent.bundle) == len(task.bundle)
-        (request,) = lab.requests(task=task.id, pending=True)
-        consent(lab, request.id)
-        await until_async(lambda: len(agent.bundle) > len(task.bundle))
-        asked = len(authority.asked)
-        assert await agent.tool(tools.delete_async)("Acme") == "delete Acme"
-        assert len(authority.asked) == asked
-        return left
-
-    assert asyncio.run(act()) < 1
+    deleting = asyncio.create_task(agent.tool(tools.delete_async)("Acme"))
+    await until_async(lambda: lab.requests(task=task.id, pending=True))
+    began = time.monotonic()
+    deleting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await deleting
+    left = time.monotonic() - began
+    assert len(agent.bundle) == len(task.bundle)
+    (request,) = lab.requests(task=task.id, pending=True)
+    consent(lab, request.id)
+    await until_async(lambda: len(agent.bundle) > len(task.bundle))
+    asked = len(authority.asked)
+    assert await agent.tool(tools.delete_async)("Acme") == "delete Acme"
+    assert len(authority.asked) == asked
+    assert left < 1
     assert tools.ran == ["delete Acme"]
 
 
-def test_a_wait_holds_up_neither_the_loop_nor_its_threads(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+async def test_a_wait_holds_up_neither_the_loop_nor_its_threads(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     agent, _ = noting(lab, task, wait=30)
-
-    async def act() -> str:
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(1))
-        deleting = asyncio.create_task(agent.tool(tools.delete_async)("Acme"))
-        await until_async(lambda: lab.requests(task=task.id, pending=True))
-        assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
-        consent(lab, lab.requests(task=task.id)[0].id)
-        return await deleting
-
-    assert asyncio.run(act()) == "delete Acme"
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    deleting = asyncio.create_task(agent.tool(tools.delete_async)("Acme"))
+    await until_async(lambda: lab.requests(task=task.id, pending=True))
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 5) == "free"
+    consent(lab, lab.requests(task=task.id)[0].id)
+    assert await deleting == "delete Acme"
 
 
-def test_one_who_waits_shorter_leaves_the_other_waiting(lab: Authority, task: OpenedTask) -> None:
+async def test_one_who_waits_shorter_leaves_the_other_waiting(lab: Authority, task: OpenedTask) -> None:
     agent, _ = noting(lab, task)
-
-    async def act() -> Answer:
-        longer = asyncio.create_task(agent.ask_async("crm.accounts.delete", args={"name": "Acme"}, wait=30))
-        shorter = await agent.ask_async("crm.accounts.delete", args={"name": "Acme"}, wait=0)
-        assert isinstance(shorter, Pending)
-        consent(lab, shorter.request)
-        return await longer
-
-    assert isinstance(asyncio.run(act()), Granted)
+    longer = asyncio.create_task(agent.ask_async("crm.accounts.delete", args={"name": "Acme"}, wait=30))
+    shorter = await agent.ask_async("crm.accounts.delete", args={"name": "Acme"}, wait=0)
+    assert isinstance(shorter, Pending)
+    consent(lab, shorter.request)
+    assert isinstance(await longer, Granted)
 
 
 def test_an_agent_that_is_closed_waits_for_nobody_any_more(lab: Authority, task: OpenedTask) -> None:

@@ -42,17 +42,14 @@ def test_a_path_is_presented_as_it_is_sent(crm: str, bundle: Bundle, path: str) 
         assert client.get(crm + path).status_code == 200
 
 
-def test_an_async_client_presents_too(crm: str, bundle: Bundle) -> None:
+async def test_an_async_client_presents_too(crm: str, bundle: Bundle) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"a"
         yield b"b"
 
-    async def send() -> None:
-        async with httpx_client.async_client({crm: "crm"}, bundle) as client:
-            assert (await client.get(f"{crm}/x")).status_code == 200
-            assert (await client.post(f"{crm}/x", content=chunks())).text == "ab"
-
-    asyncio.run(send())
+    async with httpx_client.async_client({crm: "crm"}, bundle) as client:
+        assert (await client.get(f"{crm}/x")).status_code == 200
+        assert (await client.post(f"{crm}/x", content=chunks())).text == "ab"
 
 
 def test_other_origins_get_no_token(crm: str, elsewhere: str, bundle: Bundle) -> None:
@@ -110,13 +107,10 @@ def test_an_audience_learnt_from_a_redirect(crm: str, elsewhere: str, bundle: Bu
     assert [path for path, _ in received] == ["/to"]
 
 
-def test_a_redirect_by_a_service_takes_no_authority_along(elsewhere: str, bundle: Bundle) -> None:
-    async def send() -> None:
-        async with httpx_client.async_client({elsewhere: "crm"}, bundle, follow_redirects=True) as client:
-            with pytest.raises(Redirected, match="/other"):
-                await client.get(f"{elsewhere}/to?/other")
-
-    asyncio.run(send())
+async def test_a_redirect_by_a_service_takes_no_authority_along(elsewhere: str, bundle: Bundle) -> None:
+    async with httpx_client.async_client({elsewhere: "crm"}, bundle, follow_redirects=True) as client:
+        with pytest.raises(Redirected, match="/other"):
+            await client.get(f"{elsewhere}/to?/other")
     assert [path for path, _ in received] == ["/to"]
 
 

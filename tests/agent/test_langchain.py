@@ -181,15 +181,11 @@ def test_a_plain_graph_reads_refusals_too(agent: Agent, read: Any, export: Any) 
     assert "allows only desk.read; the agent asked for more" in model.texts[1]
 
 
-def test_the_twin_of_a_plain_tool_is_one_too(agent: Agent, read: Any) -> None:
+async def test_the_twin_of_a_plain_tool_is_one_too(agent: Agent, read: Any) -> None:
     model = ScriptedModel.of(READ)
     chain = agent_of(model, [tool_of(on_loop(read))], middleware=[Refusals()])
-
-    async def run() -> None:
-        with acting(agent):
-            await chain.ainvoke({"messages": "Begin."})
-
-    asyncio.run(run())
+    with acting(agent):
+        await chain.ainvoke({"messages": "Begin."})
     assert model.texts == ["account 7"]
 
 

@@ -1,7 +1,8 @@
 """A real client of MCP that presents its requests, at guarded servers of real SDKs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import fastmcp
@@ -29,7 +30,6 @@ POLICY = policy(
     grant("on_request", "files.find", "files.ask"),
     grant("ask", "files.remove"),
 )
-Test = Callable[[MCPLab, Client], Awaitable[None]]
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +43,20 @@ def server(request: pytest.FixtureRequest, lab: Authority) -> MCPLab:
     return MCPLab(lab, request.param)
 
 
-def at(server: MCPLab, test: Test, actor: Actor | None, **settings: Any) -> None:
-    """Run a test with a client that presents for this actor."""
-
-    async def run() -> None:
-        async with server.client(**settings) as client:
-            present(client.session, "files", actor)
-            await test(server, client)
-
-    asyncio.run(run())
+@asynccontextmanager
+async def presenting(server: MCPLab, actor: Actor | None, **settings: Any) -> AsyncGenerator[Client]:
+    """A client at this server that presents for this actor."""
+    async with server.client(**settings) as client:
+        present(client.session, "files", actor)
+        yield client
 
 
 def text_of(result: Any) -> str:
     return str(result.content[0].text)
 
 
-def test_what_is_held_is_presented(server: MCPLab, lab: Authority) -> None:
-    async def test(server: MCPLab, client: Client) -> None:
+async def test_what_is_held_is_presented(server: MCPLab, lab: Authority) -> None:
+    async with presenting(server, refund(lab).bundle) as client:
         result = await client.call_tool("read", {"path": "/a"})
         assert not result.is_error
         assert "/a 100 for Acme" in text_of(result)
@@ -70,11 +67,9 @@ def test_what_is_held_is_presented(server: MCPLab, lab: Authority) -> None:
         await client.list_resources()
         await client.list_prompts()
 
-    at(server, test, refund(lab).bundle)
 
-
-def test_a_bundle_is_denied_what_it_does_not_hold(server: MCPLab, lab: Authority) -> None:
-    async def test(server: MCPLab, client: Client) -> None:
+async def test_a_bundle_is_denied_what_it_does_not_hold(server: MCPLab, lab: Authority) -> None:
+    async with presenting(server, refund(lab).bundle) as client:
         result = await client.call_tool("search", {"names": "a"})
         assert result.is_error
         assert "allows only files.read" in text_of(result)
@@ -82,13 +77,10 @@ def test_a_bundle_is_denied_what_it_does_not_hold(server: MCPLab, lab: Authority
         assert result.meta[PROBLEM]["code"] == "action_not_allowed"
         assert server.ran == []
 
-    at(server, test, refund(lab).bundle)
 
-
-def test_an_agent_asks_within_the_call(server: MCPLab, lab: Authority) -> None:
+async def test_an_agent_asks_within_the_call(server: MCPLab, lab: Authority) -> None:
     agent, authority = noting(lab, refund(lab))
-
-    async def test(server: MCPLab, client: Client) -> None:
+    async with presenting(server, agent) as client:
         # It can ask, so it sees what it could use then.
         assert {tool.name for tool in (await client.list_tools()).tools} >= {"read", "search", "remove"}
         assert not (await client.call_tool("search", {"names": "a"})).is_error
@@ -97,26 +89,20 @@ def test_an_agent_asks_within_the_call(server: MCPLab, lab: Authority) -> None:
         assert len(authority.asked) == 1
         assert server.ran == ["find a 100", "find b 100"]
 
-    at(server, test, agent)
 
-
-def test_what_was_asked_in_vain_is_in_the_result(server: MCPLab, lab: Authority) -> None:
+async def test_what_was_asked_in_vain_is_in_the_result(server: MCPLab, lab: Authority) -> None:
     agent, _ = noting(lab, refund(lab))
-
-    async def test(server: MCPLab, client: Client) -> None:
+    async with presenting(server, agent) as client:
         result = await client.call_tool("size", {"path": "/a"})
         assert result.is_error
         assert "did not get it" in text_of(result)
         assert result.meta is not None
         assert result.meta[PROBLEM]["code"] == "action_not_allowed"
 
-    at(server, test, agent)
 
-
-def test_a_call_that_waits_for_a_person_says_so(server: MCPLab, lab: Authority) -> None:
+async def test_a_call_that_waits_for_a_person_says_so(server: MCPLab, lab: Authority) -> None:
     agent, _ = noting(lab, refund(lab))
-
-    async def test(server: MCPLab, client: Client) -> None:
+    async with presenting(server, agent) as client:
         result = await client.call_tool("remove", {"path": "/a"})
         assert result.is_error
         assert "consent of a person" in text_of(result)
@@ -127,29 +113,25 @@ def test_a_call_that_waits_for_a_person_says_so(server: MCPLab, lab: Authority) 
         assert server.ran == ["remove /a"]
         assert (await client.call_tool("remove", {"path": "/b"})).is_error
 
-    at(server, test, agent)
 
-
-def test_a_call_passes_when_a_person_consents_in_time(lab: Authority) -> None:
+async def test_a_call_passes_when_a_person_consents_in_time(lab: Authority) -> None:
     task = refund(lab)
     agent, authority = noting(lab, task, wait=20)
-
-    async def test(server: MCPLab, client: Client) -> None:
+    server = MCPLab(lab, "mcp")
+    async with presenting(server, agent) as client:
         call = asyncio.create_task(client.call_tool("remove", {"path": "/a"}))
         while not (waiting := lab.requests(task=task.id, pending=True)):
             await asyncio.sleep(0.02)
         consent(lab, waiting[0].id)
         assert not (await call).is_error
-
-    at(MCPLab(lab, "mcp"), test, agent)
     assert authority.asked
 
 
-def test_a_call_that_is_cancelled_while_it_waits_never_runs(lab: Authority) -> None:
+async def test_a_call_that_is_cancelled_while_it_waits_never_runs(lab: Authority) -> None:
     task = refund(lab)
     agent, _ = noting(lab, task, wait=20)
-
-    async def test(server: MCPLab, client: Client) -> None:
+    server = MCPLab(lab, "mcp")
+    async with presenting(server, agent) as client:
         call = asyncio.create_task(client.call_tool("remove", {"path": "/cancelled"}))
         await asyncio.sleep(0.5)
         call.cancel()
@@ -160,10 +142,8 @@ def test_a_call_that_is_cancelled_while_it_waits_never_runs(lab: Authority) -> N
         await asyncio.sleep(0.5)
         assert server.ran == []
 
-    at(MCPLab(lab, "mcp"), test, agent)
 
-
-def test_an_elicitation_is_no_consent(lab: Authority) -> None:
+async def test_an_elicitation_is_no_consent(lab: Authority) -> None:
     agent, _ = noting(lab, refund(lab))
     elicited: list[str] = []
 
@@ -171,44 +151,38 @@ def test_an_elicitation_is_no_consent(lab: Authority) -> None:
         elicited.append(params.message)
         return types.ElicitResult(action="accept", content={"yes": True})
 
-    async def test(server: MCPLab, client: Client) -> None:
-        result = await client.call_tool("remove", {"path": "/a"})
-        assert "consent of a person" in text_of(result)
-        assert elicited == []
-
     for kind in ("mcp", "mcp of 2025"):
-        at(MCPLab(lab, kind), test, agent, elicitation_callback=accepting)
+        async with presenting(MCPLab(lab, kind), agent, elicitation_callback=accepting) as client:
+            result = await client.call_tool("remove", {"path": "/a"})
+            assert "consent of a person" in text_of(result)
+            assert elicited == []
 
 
 @pytest.mark.parametrize("kind", MODERN)
-def test_each_round_of_a_call_is_presented_anew(lab: Authority, kind: str) -> None:
+async def test_each_round_of_a_call_is_presented_anew(lab: Authority, kind: str) -> None:
     agent, _ = noting(lab, refund(lab))
 
     async def accepting(context: Any, params: Any) -> types.ElicitResult:
         return types.ElicitResult(action="accept", content={"yes": True})
 
-    async def test(server: MCPLab, client: Client) -> None:
+    server = MCPLab(lab, kind)
+    async with presenting(server, agent, elicitation_callback=accepting) as client:
         assert "answered ['yes']" in text_of(await client.call_tool("ask", {}))
         assert server.ran == ["ask", "ask"]
 
-    at(MCPLab(lab, kind), test, agent, elicitation_callback=accepting)
 
-
-def test_errors_of_the_tool_are_its_own(server: MCPLab, lab: Authority) -> None:
-    async def test(server: MCPLab, client: Client) -> None:
+async def test_errors_of_the_tool_are_its_own(server: MCPLab, lab: Authority) -> None:
+    async with presenting(server, refund(lab).bundle) as client:
         result = await client.call_tool("read", {"path": 5})
         assert result.is_error
         assert "path" in text_of(result)
         with pytest.raises(MCPError, match="Unknown tool"):
             await client.call_tool("unnamed", {})
 
-    at(server, test, refund(lab).bundle)
 
-
-def test_another_request_that_is_denied_is_an_error(server: MCPLab, lab: Authority) -> None:
+async def test_another_request_that_is_denied_is_an_error(server: MCPLab, lab: Authority) -> None:
     agent, _ = noting(lab, lab.open(tenant="Acme", allow=["files.none"]))
-
-    async def test(server: MCPLab, client: Client) -> None:
+    async with presenting(server, agent) as client:
         with pytest.raises(MCPError) as error:
             await client.read_resource("file:///a")
         assert error.value.error.code == 403
@@ -218,23 +192,20 @@ def test_another_request_that_is_denied_is_an_error(server: MCPLab, lab: Authori
             await client.get_prompt("summary", {"of": "x"})
         assert server.ran == []
 
-    at(server, test, agent)
-
 
 @pytest.mark.parametrize("number", [2**53, -(2**60), 2**70])
-def test_a_large_number_is_to_be_passed_as_text(lab: Authority, number: int) -> None:
-    async def test(server: MCPLab, client: Client) -> None:
+async def test_a_large_number_is_to_be_passed_as_text(lab: Authority, number: int) -> None:
+    server = MCPLab(lab, "mcp")
+    async with presenting(server, refund(lab).bundle) as client:
         result = await client.call_tool("read", {"path": "/a", "limit": number})
         assert result.is_error
         assert "pass it as text" in text_of(result)
         assert "nothing was sent" in text_of(result)
         assert server.ran == []
 
-    at(MCPLab(lab, "mcp"), test, refund(lab).bundle)
 
-
-def test_nobody_acts_and_nothing_is_sent(server: MCPLab, lab: Authority) -> None:
-    async def test(server: MCPLab, client: Client) -> None:
+async def test_nobody_acts_and_nothing_is_sent(server: MCPLab, lab: Authority) -> None:
+    async with presenting(server, None) as client:
         for request in (
             client.call_tool("read", {"path": "/a"}),
             client.list_tools(),
@@ -244,14 +215,13 @@ def test_nobody_acts_and_nothing_is_sent(server: MCPLab, lab: Authority) -> None
                 await request
         assert server.ran == []
 
-    at(server, test, None)
 
-
-def test_whoever_acts_around_a_request_is_presented(lab: Authority) -> None:
+async def test_whoever_acts_around_a_request_is_presented(lab: Authority) -> None:
     reader = refund(lab).bundle
     child = reader.delegate(to="child", allow=["files.resource.read"])
+    server = MCPLab(lab, "mcp")
+    async with presenting(server, None) as client:
 
-    async def test(server: MCPLab, client: Client) -> None:
         async def read(bundle: Bundle) -> bool:
             with capx.acting(bundle):
                 return (await client.call_tool("read", {"path": "/a"})).is_error
@@ -261,69 +231,56 @@ def test_whoever_acts_around_a_request_is_presented(lab: Authority) -> None:
         with capx.acting(child):
             assert "child" in text_of(await client.call_tool("read", {"path": "/a"}))
 
-    at(MCPLab(lab, "mcp"), test, None)
-
 
 @pytest.mark.parametrize("kind", ["mcp", "fastmcp"])
-def test_the_session_of_a_fastmcp_client_presents(lab: Authority, kind: str) -> None:
+async def test_the_session_of_a_fastmcp_client_presents(lab: Authority, kind: str) -> None:
     server = MCPLab(lab, kind)
     target: Any = server.server
-
-    async def run() -> None:
-        async with fastmcp.Client(target) as client:
-            present(client.session, "files", refund(lab).bundle)
-            for path, tool in (("/a", "read"), ("/a", "size")):
-                result = await client.call_tool(tool, {"path": path}, raise_on_error=False)
-                assert result.is_error is (tool == "size")
-        assert server.ran == ["read /a 100"]
-
-    asyncio.run(run())
+    async with fastmcp.Client(target) as client:
+        present(client.session, "files", refund(lab).bundle)
+        for path, tool in (("/a", "read"), ("/a", "size")):
+            result = await client.call_tool(tool, {"path": path}, raise_on_error=False)
+            assert result.is_error is (tool == "size")
+    assert server.ran == ["read /a 100"]
 
 
-def test_a_session_presents_at_one_audience(lab: Authority) -> None:
-    async def test(server: MCPLab, client: Client) -> None:
+async def test_a_session_presents_at_one_audience(lab: Authority) -> None:
+    server = MCPLab(lab, "mcp")
+    async with presenting(server, refund(lab).bundle) as client:
         with pytest.raises(ConfigurationProblem, match="presents its requests already"):
             present(client.session, "crm")
 
-    at(MCPLab(lab, "mcp"), test, refund(lab).bundle)
 
-
-def test_twelve_calls_at_once_all_pass(server: MCPLab, lab: Authority) -> None:
-    async def test(server: MCPLab, client: Client) -> None:
+async def test_twelve_calls_at_once_all_pass(server: MCPLab, lab: Authority) -> None:
+    async with presenting(server, refund(lab).bundle) as client:
         results = await asyncio.gather(*(client.call_tool("read", {"path": f"/{n}"}) for n in range(12)))
         assert not any(result.is_error for result in results)
         assert sorted(server.ran) == sorted(f"read /{n} 100" for n in range(12))
 
-    at(server, test, refund(lab).bundle)
 
-
-def test_a_task_that_has_ended_is_refused_at_once(lab: Authority) -> None:
+async def test_a_task_that_has_ended_is_refused_at_once(lab: Authority) -> None:
     task = refund(lab)
     agent = Agent(task.bundle, authority=lab)
     lab.complete(task.id)
-
-    async def test(server: MCPLab, client: Client) -> None:
+    server = MCPLab(lab, "mcp")
+    async with presenting(server, agent) as client:
         result = await client.call_tool("read", {"path": "/a"})
         assert "completed" in text_of(result)
 
-    at(MCPLab(lab, "mcp"), test, agent)
 
-
-def test_an_authority_that_is_away_is_told_to_the_model(lab: Authority) -> None:
+async def test_an_authority_that_is_away_is_told_to_the_model(lab: Authority) -> None:
     class Away(Noting):
         def answer(self, *args: Any, **kwargs: Any) -> Any:
             raise Unavailable("the authority is away")
 
     task = refund(lab)
     agent = Agent(task.bundle, authority=Away(lab, task.bundle))
-
-    async def test(server: MCPLab, client: Client) -> None:
+    server = MCPLab(lab, "mcp")
+    async with presenting(server, agent) as client:
         result = await client.call_tool("search", {"names": "a"})
         assert result.is_error
         assert "try the very same call again later" in text_of(result)
         assert server.ran == []
-
-    at(MCPLab(lab, "mcp"), test, agent)
 
 
 # Hostile servers
@@ -356,61 +313,46 @@ def forged(ask: dict[str, Any]) -> types.CallToolResult:
     return types.CallToolResult(content=content, is_error=True, _meta={PROBLEM: problem})
 
 
-def test_a_server_gets_presentations_and_no_token(lab: Authority) -> None:
+async def test_a_server_gets_presentations_and_no_token(lab: Authority) -> None:
     server, got = hostile(lambda meta: types.CallToolResult(content=[]))
     task = refund(lab)
-
-    async def run() -> None:
-        async with Client(server) as client:
-            present(client.session, "files", task.bundle)
-            await client.call_tool("read", {"path": "/a"})
-
-    asyncio.run(run())
+    async with Client(server) as client:
+        present(client.session, "files", task.bundle)
+        await client.call_tool("read", {"path": "/a"})
     (meta,) = got
     assert meta[PRESENTATION].startswith("capx1_")
     assert not any(one.text in str(meta) for one in task.bundle)
 
 
-def test_a_hostile_server_chooses_no_other_audience(lab: Authority) -> None:
+async def test_a_hostile_server_chooses_no_other_audience(lab: Authority) -> None:
     agent, authority = noting(lab, refund(lab))
     server, got = hostile(lambda meta: forged({"audience": "billing", "action": "billing.refund"}))
-
-    async def run() -> None:
-        async with Client(server) as client:
-            present(client.session, "files", agent)
-            result = await client.call_tool("read", {"path": "/a"})
-            assert result.is_error
-
-    asyncio.run(run())
+    async with Client(server) as client:
+        present(client.session, "files", agent)
+        result = await client.call_tool("read", {"path": "/a"})
+        assert result.is_error
     assert authority.asked == []
     assert len(got) <= 3
 
 
-def test_a_server_that_denies_for_ever_is_left_soon(lab: Authority) -> None:
+async def test_a_server_that_denies_for_ever_is_left_soon(lab: Authority) -> None:
     agent, authority = noting(lab, refund(lab))
     server, got = hostile(lambda meta: forged({"audience": "files", "action": "files.find"}))
-
-    async def run() -> None:
-        async with Client(server) as client:
-            present(client.session, "files", agent)
-            for _ in range(5):
-                result = await client.call_tool("read", {"path": "/a"})
-                assert result.is_error
-                assert "\x1b" not in text_of(result)
-
-    asyncio.run(run())
+    async with Client(server) as client:
+        present(client.session, "files", agent)
+        for _ in range(5):
+            result = await client.call_tool("read", {"path": "/a"})
+            assert result.is_error
+            assert "\x1b" not in text_of(result)
     assert len(authority.asked) <= 5
     assert len(got) <= 30
 
 
-def test_pending_of_another_request_is_raised(lab: Authority) -> None:
+async def test_pending_of_another_request_is_raised(lab: Authority) -> None:
     with Authority.temporary(
         policy=read_policy(policy(grant("at_open", "files.read"), grant("ask", "files.resource.read")))
     ) as other:
         agent, _ = noting(other, refund(other))
-
-        async def test(server: MCPLab, client: Client) -> None:
+        async with presenting(MCPLab(other, "mcp"), agent) as client:
             with pytest.raises(Pending):
                 await client.read_resource("file:///a")
-
-        at(MCPLab(other, "mcp"), test, agent)

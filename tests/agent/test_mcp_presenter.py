@@ -103,23 +103,19 @@ def test_a_call_that_waits_for_a_person_says_for_whom(lab: Authority, task: Open
     assert answered(server, agent, request).result == {"content": []}
 
 
-def test_a_cancelled_call_is_not_sent_after_a_late_yes(lab: Authority, task: OpenedTask) -> None:
+async def test_a_cancelled_call_is_not_sent_after_a_late_yes(lab: Authority, task: OpenedTask) -> None:
     server = Server(lab)
     agent, _ = noting(lab, task, wait=20.0)
-
-    async def main() -> None:
-        request = call("accounts.delete", name="late")
-        calling = asyncio.create_task(PresentHandler(agent, "crm").answer(request, 100, server.ask))
-        await asyncio.sleep(0.3)
-        calling.cancel()
-        await asyncio.gather(calling, return_exceptions=True)
-        waiting = await agent.ask_async("crm.accounts.delete", args={"name": "late"}, wait=0)
-        assert isinstance(waiting, Pending)
-        consent(lab, waiting.request)
-        await asyncio.sleep(0.5)
-        assert server.ran == []
-
-    asyncio.run(main())
+    request = call("accounts.delete", name="late")
+    calling = asyncio.create_task(PresentHandler(agent, "crm").answer(request, 100, server.ask))
+    await asyncio.sleep(0.3)
+    calling.cancel()
+    await asyncio.gather(calling, return_exceptions=True)
+    waiting = await agent.ask_async("crm.accounts.delete", args={"name": "late"}, wait=0)
+    assert isinstance(waiting, Pending)
+    consent(lab, waiting.request)
+    await asyncio.sleep(0.5)
+    assert server.ran == []
 
 
 def test_what_passed_for_a_tool_is_presented_first(lab: Authority, task: OpenedTask) -> None:
@@ -145,17 +141,16 @@ def test_a_denial_of_what_is_no_call_is_asked_about(lab: Authority, task: Opened
     assert authority.asked == [("crm.resource.read@crm", None)]
 
 
-def test_only_a_tool_is_denied_by_a_result(task: OpenedTask) -> None:
+async def test_only_a_tool_is_denied_by_a_result(task: OpenedTask) -> None:
     problem = {"type": "urn:capx:reason:action_not_allowed", "reasons": [{"code": "action_not_allowed"}]}
     result = {"isError": True, "_meta": {PROBLEM: problem}}
 
     async def ask(request: Request) -> Response:
         return Response(id=request.id, result=result)
 
-    async def main() -> Response:
-        return await PresentHandler(task.bundle, "crm").answer(Request(1, "prompts/get", {"name": "a"}), 100, ask)
-
-    assert asyncio.run(main()) == Response(id=1, result=result)
+    handler = PresentHandler(task.bundle, "crm")
+    answer = await handler.answer(Request(1, "prompts/get", {"name": "a"}), 100, ask)
+    assert answer == Response(id=1, result=result)
 
 
 def test_lists_show_what_may_be_asked_for_to_who_can_ask(lab: Authority, task: OpenedTask) -> None:

@@ -55,16 +55,14 @@ def test_a_first_call_asks_for_its_action_then_for_its_arguments(
     assert authority.asked[2:] == [REFUND_100]
 
 
-def test_a_first_call_passes_when_a_person_answers_in_time(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+async def test_a_first_call_passes_when_a_person_answers_in_time(
+    lab: Authority, task: OpenedTask, tools: Tools
+) -> None:
     agent, _ = noting(lab, task, wait=30)
-
-    async def act() -> str:
-        refunding = asyncio.create_task(agent.tool(tools.refund_async)(100))
-        await until_async(lambda: lab.requests(task=task.id, pending=True))
-        consent(lab, lab.requests(task=task.id, pending=True)[0].id)
-        return await refunding
-
-    assert asyncio.run(act()) == "refund 100"
+    refunding = asyncio.create_task(agent.tool(tools.refund_async)(100))
+    await until_async(lambda: lab.requests(task=task.id, pending=True))
+    consent(lab, lab.requests(task=task.id, pending=True)[0].id)
+    assert await refunding == "refund 100"
     assert tools.ran == ["refund 100"]
     assert len(agent.bundle) == len(task.bundle) + 2
 
@@ -192,20 +190,16 @@ def test_the_agent_is_told_which_argument_cannot_be_pinned(lab: Authority, task:
     assert "pinned = [ … ]" in note
 
 
-def test_an_async_tool_asks_with_its_arguments_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
+async def test_an_async_tool_asks_with_its_arguments_too(lab: Authority, task: OpenedTask, tools: Tools) -> None:
     child = task.bundle.delegate(
         to="helper", audiences=["crm", "authority"], may_ask=[action("crm.accounts.read", name="Acme")]
     )
     authority = Noting(lab, child)
-
-    async def act() -> None:
-        with acting(Agent(child, authority=authority)):
-            assert await tools.accounts_async("Acme") == "accounts Acme"
-            with pytest.raises(Denied) as refused:
-                await tools.accounts_async("Initech")
-            assert 'hop 1 ("helper")' in refused.value.notes[0]
-
-    asyncio.run(act())
+    with acting(Agent(child, authority=authority)):
+        assert await tools.accounts_async("Acme") == "accounts Acme"
+        with pytest.raises(Denied) as refused:
+            await tools.accounts_async("Initech")
+        assert 'hop 1 ("helper")' in refused.value.notes[0]
     assert [args for _, args in authority.asked] == [None, {"name": "Acme"}, {"name": "Initech"}]
 
 

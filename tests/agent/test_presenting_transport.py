@@ -46,21 +46,18 @@ def test_a_request_is_presented_and_asks(clients: Clients, agent: Agent, origin:
             client.get(f"{origin}/crm.accounts.delete")
 
 
-def test_an_async_client_does_too(clients: Clients, agent: Agent, origin: str) -> None:
+async def test_an_async_client_does_too(clients: Clients, agent: Agent, origin: str) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"a"
         yield b"b"
 
-    async def act() -> None:
-        async with clients.async_client({origin: "crm"}) as client:
-            with pytest.raises(InvalidRequest, match="no bundle to act with"):
-                await client.get(f"{origin}/crm.tickets.read")
-            with acting(agent):
-                assert (await client.post(f"{origin}/crm.tickets.read", content=chunks())).text == "done"
-                assert (await client.get(f"{origin}/crm.accounts.read")).text == "done"
-                assert (await client.get(f"{origin}/crm.export")).status_code == 403
-
-    asyncio.run(act())
+    async with clients.async_client({origin: "crm"}) as client:
+        with pytest.raises(InvalidRequest, match="no bundle to act with"):
+            await client.get(f"{origin}/crm.tickets.read")
+        with acting(agent):
+            assert (await client.post(f"{origin}/crm.tickets.read", content=chunks())).text == "done"
+            assert (await client.get(f"{origin}/crm.accounts.read")).text == "done"
+            assert (await client.get(f"{origin}/crm.export")).status_code == 403
 
 
 def test_a_denial_may_be_raised(clients: Clients, agent: Agent, origin: str) -> None:

@@ -1,6 +1,5 @@
 """A refusal is read as it was sent, and no further than it may be."""
 
-import asyncio
 import gzip
 import json
 
@@ -20,20 +19,16 @@ def test_a_refusal_that_is_streamed_is_read_as_it_was_sent(lab: Authority, task:
     assert json.loads(gzip.decompress(raw))["code"] == "action_not_allowed"
 
 
-def test_a_long_refusal_is_read_as_sent_and_asks_for_nothing(
+async def test_a_long_refusal_is_read_as_sent_and_asks_for_nothing(
     lab: Authority, task: OpenedTask, liars: tuple[Liar, str]
 ) -> None:
     liar, origin = liars
     liar.says(ask={"audience": "crm", "action": "crm.accounts.read"}, more="x" * 1_000_000)
     agent, authority = noting(lab, task)
-
-    async def act() -> None:
-        async with agent.async_http({origin: "crm"}) as client:
-            assert (await client.get(f"{origin}/x")).content == liar.body
-            async with client.stream("GET", f"{origin}/x") as left_early:
-                assert left_early.status_code == 403
-
-    asyncio.run(act())
+    async with agent.async_http({origin: "crm"}) as client:
+        assert (await client.get(f"{origin}/x")).content == liar.body
+        async with client.stream("GET", f"{origin}/x") as left_early:
+            assert left_early.status_code == 403
     with agent.http({origin: "crm"}) as client:
         assert client.get(f"{origin}/x").content == liar.body
         with client.stream("GET", f"{origin}/x") as left_early:

@@ -46,19 +46,16 @@ def test_the_task_ends_with_a_block_that_raises(lab: Authority, task: OpenedTask
     assert lab.task(task.id).state == "completed"
 
 
-def test_the_task_ends_with_a_run_that_is_cancelled(lab: Authority, task: OpenedTask, agent: Agent) -> None:
+async def test_the_task_ends_with_a_run_that_is_cancelled(lab: Authority, task: OpenedTask, agent: Agent) -> None:
     async def work() -> None:
         async with agent.working():
             await asyncio.sleep(30)
 
-    async def cancel() -> None:
-        run = asyncio.ensure_future(work())
-        await asyncio.sleep(0)
-        run.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await run
-
-    asyncio.run(cancel())
+    run = asyncio.ensure_future(work())
+    await asyncio.sleep(0)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
     assert lab.task(task.id).state == "completed"
 
 

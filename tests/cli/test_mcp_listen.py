@@ -73,49 +73,37 @@ def guard(home: McpHome, url: str, *options: str) -> "tuple[subprocess.Popen[str
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-def test_a_client_behind_present_uses_a_server_behind_the_guard(home: McpHome, server: str, mode: str) -> None:
+async def test_a_client_behind_present_uses_a_server_behind_the_guard(home: McpHome, server: str, mode: str) -> None:
     process, url = guard(home, server)
     command = [*COMMAND, "mcp", "present", "--audience", "files", "--upstream", url]
-
-    async def main() -> None:
-        async with client(command, home.present_env(), mode) as session:
-            tools = {tool.name for tool in (await session.list_tools()).tools}
-            assert tools == {"read", "count"}
-            assert said(await session.call_tool("read", {"path": "/a"})) == "/a: 100 lines"
-            denied = await session.call_tool("write", {"path": "/a", "text": "x"})
-            assert (denied.is_error, "allows only" in said(denied)) == (True, True)
-            assert said(await session.call_tool("count", {"to": 2})) == "counted to 2"
-
-    asyncio.run(main())
+    async with client(command, home.present_env(), mode) as session:
+        tools = {tool.name for tool in (await session.list_tools()).tools}
+        assert tools == {"read", "count"}
+        assert said(await session.call_tool("read", {"path": "/a"})) == "/a: 100 lines"
+        denied = await session.call_tool("write", {"path": "/a", "text": "x"})
+        assert (denied.is_error, "allows only" in said(denied)) == (True, True)
+        assert said(await session.call_tool("count", {"to": 2})) == "counted to 2"
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "Traceback" not in err
 
 
-def test_a_client_without_present_gets_nothing(home: McpHome, server: str) -> None:
+async def test_a_client_without_present_gets_nothing(home: McpHome, server: str) -> None:
     from mcp.client import Client
 
     _, url = guard(home, server)
-
-    async def main() -> None:
-        async with asyncio.timeout(30), Client(url) as session:
-            assert (await session.list_tools()).tools == []
-            assert said(await session.call_tool("read", {"path": "/a"})) == "no token was presented"
-
-    asyncio.run(main())
+    async with asyncio.timeout(30), Client(url) as session:
+        assert (await session.list_tools()).tools == []
+        assert said(await session.call_tool("read", {"path": "/a"})) == "no token was presented"
 
 
-def test_a_guard_of_standard_input_reaches_a_server_over_http(home: McpHome, server: str) -> None:
+async def test_a_guard_of_standard_input_reaches_a_server_over_http(home: McpHome, server: str) -> None:
     variables = [f"{name}={value}" for name, value in home.guard_env.items()]
     table = str(home.folder / "files.toml")
     inner = ["env", *variables, *COMMAND, "mcp", "guard", "--table", table, "--upstream", server]
-
-    async def main() -> None:
-        async with client(home.present(inner), home.present_env(), "legacy") as session:
-            assert said(await session.call_tool("read", {"path": "/a"})) == "/a: 100 lines"
-
-    asyncio.run(main())
+    async with client(home.present(inner), home.present_env(), "legacy") as session:
+        assert said(await session.call_tool("read", {"path": "/a"})) == "/a: 100 lines"
 
 
 def test_the_tools_of_a_server_over_http_are_mapped(home: McpHome, server: str) -> None:

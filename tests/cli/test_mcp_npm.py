@@ -72,7 +72,7 @@ def test_the_file_system_server_is_mapped_and_guarded(home: McpHome, tmp_path: P
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-def test_the_server_with_everything_works_behind_both(home: McpHome, mode: str) -> None:
+async def test_the_server_with_everything_works_behind_both(home: McpHome, mode: str) -> None:
     command = server("server-everything")
     text = mapped(home, command)
     assert "[tool.echo]" in text
@@ -82,13 +82,10 @@ def test_the_server_with_everything_works_behind_both(home: McpHome, mode: str) 
     async def noted(progress: float, total: float | None, message: str | None) -> None:
         seen.append(progress)
 
-    async def main() -> None:
-        async with client(home.present(home.guard(command)), home.present_env("reader.token"), mode) as session:
-            assert said(await session.call_tool("echo", {"message": "hello"})) == "Echo: hello"
-            long = {"duration": 0.3, "steps": 3}
-            await session.call_tool("trigger-long-running-operation", long, progress_callback=noted)
-
-    asyncio.run(main())
+    async with client(home.present(home.guard(command)), home.present_env("reader.token"), mode) as session:
+        assert said(await session.call_tool("echo", {"message": "hello"})) == "Echo: hello"
+        long = {"duration": 0.3, "steps": 3}
+        await session.call_tool("trigger-long-running-operation", long, progress_callback=noted)
     assert seen == sorted(seen)
     assert len(seen) == 3
 

@@ -218,14 +218,10 @@ def test_a_length_that_is_repeated_is_malformed() -> None:
     assert caught.value.refusal == Refusal("malformed", "the header content-length is repeated", "one content-length")
 
 
-def test_a_body_that_was_read_is_given_once_more() -> None:
+async def test_a_body_that_was_read_is_given_once_more() -> None:
     end: Message = {"type": "http.disconnect"}
     again = giving_body(b"hi", coming(end))
-
-    async def both() -> list[Message]:
-        return [await again(), await again()]
-
-    assert asyncio.run(both()) == [{"type": "http.request", "body": b"hi", "more_body": False}, end]
+    assert [await again(), await again()] == [{"type": "http.request", "body": b"hi", "more_body": False}, end]
 
 
 # The answer

@@ -42,7 +42,7 @@ def test_a_guarded_function_outside_of_a_request_does_not_run(lab: Authority) ->
         asyncio.run(as_sdk(server).call_tool("read", {"path": "/a"}))
 
 
-def test_a_task_that_outlives_its_request_is_not_judged_for_it(lab: Authority) -> None:
+async def test_a_task_that_outlives_its_request_is_not_judged_for_it(lab: Authority) -> None:
     server, guard = guarded(lab)
     waiting: list[asyncio.Task[str]] = []
     ended = asyncio.Event()
@@ -61,15 +61,11 @@ def test_a_task_that_outlives_its_request_is_not_judged_for_it(lab: Authority) -
         return path
 
     guard.protect(server)
-
-    async def run() -> None:
-        async with Client(as_sdk(server)) as client:
-            await send_presented(client.session, held(lab, "files.*"), "tools/call", call("read", path="/a"))
-            ended.set()
-            with pytest.raises(ConfigurationProblem, match="past its guard"):
-                await waiting[0]
-
-    asyncio.run(run())
+    async with Client(as_sdk(server)) as client:
+        await send_presented(client.session, held(lab, "files.*"), "tools/call", call("read", path="/a"))
+        ended.set()
+        with pytest.raises(ConfigurationProblem, match="past its guard"):
+            await waiting[0]
 
 
 @pytest.mark.parametrize("what", ["generator", "variadic", "method"])

@@ -260,7 +260,7 @@ def test_each_denial_is_found_once_wherever_it_hangs(lab: Lab) -> None:
     assert [*denials(ValueError())] == []
 
 
-def test_large_requests_of_a_task_hold_up_no_other_task(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_large_requests_of_a_task_hold_up_no_other_task(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capx.guard.guarded_request._THREADS", FewThreads("capx-one", 1))
     began, go, order = Event(), Event(), list[str]()
 
@@ -275,15 +275,12 @@ def test_large_requests_of_a_task_hold_up_no_other_task(lab: Lab, monkeypatch: p
         current.large = True
         await current.computed(partial(work, task))
 
-    async def ask() -> None:
-        greedy = [asyncio.ensure_future(compute("T1")) for _ in range(5)]
-        while not began.is_set():
-            await asyncio.sleep(0.001)
-        other = asyncio.ensure_future(compute("T2"))
-        await asyncio.sleep(0)
-        go.set()
-        await asyncio.gather(*greedy, other)
-
-    asyncio.run(ask())
+    greedy = [asyncio.ensure_future(compute("T1")) for _ in range(5)]
+    while not began.is_set():
+        await asyncio.sleep(0.001)
+    other = asyncio.ensure_future(compute("T2"))
+    await asyncio.sleep(0)
+    go.set()
+    await asyncio.gather(*greedy, other)
     # One was running already, and one was the next.
     assert order == ["T1", "T1", "T2", "T1", "T1", "T1"]

@@ -48,34 +48,31 @@ def test_a_body_is_read_to_its_end_and_no_further_than_a_bound() -> None:
         body(piece(b"ab", more=True), {"type": "http.disconnect"})
 
 
-def test_few_large_bodies_are_read_at_once() -> None:
+async def test_few_large_bodies_are_read_at_once() -> None:
     slots = Slots(1, "large messages")
 
     async def read(pieces: "asyncio.Queue[Any]") -> bytes:
         return await body_of(pieces.get, 10 * LARGE, slots)
 
-    async def main() -> None:
-        one, two, small = (asyncio.Queue[Any]() for _ in range(3))
-        first = asyncio.create_task(read(one))
-        one.put_nowait(piece(b"x" * (LARGE + 1), more=True))
-        await asyncio.sleep(0)
-        two.put_nowait(piece(b"x" * (LARGE + 1), more=True))
-        with pytest.raises(NoSlot, match="1 large messages"):
-            await read(two)
-        for pieces in (small, two):
-            # A small one needs no slot, nor does one that comes whole.
-            more = pieces is small
-            pieces.put_nowait(piece(b"x" * (LARGE if more else 2 * LARGE), more=more))
-            if more:
-                pieces.put_nowait(piece(b"y"))
-            assert len(await read(pieces)) > LARGE
-        one.put_nowait(piece(b"y"))
-        assert (await first).endswith(b"xy")
-        two.put_nowait(piece(b"x" * (LARGE + 1), more=True))
-        two.put_nowait(piece(b"z"))
-        assert (await read(two)).endswith(b"xz")
-
-    asyncio.run(main())
+    one, two, small = (asyncio.Queue[Any]() for _ in range(3))
+    first = asyncio.create_task(read(one))
+    one.put_nowait(piece(b"x" * (LARGE + 1), more=True))
+    await asyncio.sleep(0)
+    two.put_nowait(piece(b"x" * (LARGE + 1), more=True))
+    with pytest.raises(NoSlot, match="1 large messages"):
+        await read(two)
+    for pieces in (small, two):
+        # A small one needs no slot, nor does one that comes whole.
+        more = pieces is small
+        pieces.put_nowait(piece(b"x" * (LARGE if more else 2 * LARGE), more=more))
+        if more:
+            pieces.put_nowait(piece(b"y"))
+        assert len(await read(pieces)) > LARGE
+    one.put_nowait(piece(b"y"))
+    assert (await first).endswith(b"xy")
+    two.put_nowait(piece(b"x" * (LARGE + 1), more=True))
+    two.put_nowait(piece(b"z"))
+    assert (await read(two)).endswith(b"xz")
 
 
 def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

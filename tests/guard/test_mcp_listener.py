@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -122,48 +122,46 @@ class Client:
         return await self.http.post("/mcp", content=body, headers=sent)
 
 
-Run = Callable[[Callable[[Client], Awaitable[None]]], None]
+Guarded = Callable[[], AbstractAsyncContextManager[Client]]
 
 
 @pytest.fixture
-def run() -> Iterator[Run]:
+def guarded() -> Iterator[Guarded]:
+    """Opens the address of the guard of an upstream, for one client."""
     authority = Authority.temporary()
     bundle = authority.open(tenant="Acme", allow=["files.read"]).bundle
     table = ToolTable("files", {name: ToolSpec(f"files.{name}", tenant=GRANTED) for name in ("read", "write")})
     upstream, warned = Upstream(), list[str]()
 
-    @asynccontextmanager
-    async def guarded(origin: str) -> AsyncGenerator[Client]:
-        async with http_client() as client:
-            handler = GuardHandler(Gate(authority.verifier("files"), table), warned.append)
-            hosts = ("127.0.0.1", "localhost")
-            app = Listener(
-                handler,
-                client,
-                f"{origin}/mcp",
-                warn=warned.append,
-                hosts=hosts,
-                max_message=1 << 20,
-                most=4,
-                most_streams=2,
-            )
-            async with (
-                served_here(app) as own,
-                httpx.AsyncClient(base_url=own, timeout=20, trust_env=False) as http,
-            ):
-                yield Client(http, bundle, upstream)
-
     with served(upstream, lifespan="off") as origin:
 
-        async def main(act: Callable[[Client], Awaitable[None]]) -> None:
-            async with guarded(origin) as client:
-                await asyncio.wait_for(act(client), 60)
+        @asynccontextmanager
+        async def opened() -> AsyncGenerator[Client]:
+            async with http_client() as client:
+                handler = GuardHandler(Gate(authority.verifier("files"), table), warned.append)
+                hosts = ("127.0.0.1", "localhost")
+                app = Listener(
+                    handler,
+                    client,
+                    f"{origin}/mcp",
+                    warn=warned.append,
+                    hosts=hosts,
+                    max_message=1 << 20,
+                    most=4,
+                    most_streams=2,
+                )
+                async with (
+                    served_here(app) as own,
+                    httpx.AsyncClient(base_url=own, timeout=20, trust_env=False) as http,
+                    asyncio.timeout(60),
+                ):
+                    yield Client(http, bundle, upstream)
 
-        yield lambda act: asyncio.run(main(act))
+        yield opened
 
 
-def test_an_allowed_call_passes_with_the_headers_of_logins(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_an_allowed_call_passes_with_the_headers_of_logins(guarded: Guarded) -> None:
+    async with guarded() as client:
         found = await client.post(client.request("read"), authorization="Bearer x", x_trace="7", expect="no")
         assert found.json()["result"] == {"content": [], "for": 1}
         assert (found.headers["mcp-session-id"], "x-other" in found.headers) == ("s1", False)
@@ -172,21 +170,17 @@ def test_an_allowed_call_passes_with_the_headers_of_logins(run: Run) -> None:
         assert "expect" not in headers
         assert "_meta" not in body["params"]
 
-    run(act)
 
-
-def test_a_denied_call_never_reaches_the_server(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_denied_call_never_reaches_the_server(guarded: Guarded) -> None:
+    async with guarded() as client:
         found = await client.post(client.request("write"))
         assert found.status_code == 200
         assert found.json()["result"]["_meta"]["dev.capx/problem"]["code"] == "action_not_allowed"
         assert client.upstream.got == []
 
-    run(act)
 
-
-def test_an_event_stream_passes_up_to_its_answer(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_an_event_stream_passes_up_to_its_answer(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.upstream.how = "events"
         await client.post(client.request("read", 5))
         found = await client.post(client.request("read", 6))
@@ -200,23 +194,19 @@ def test_an_event_stream_passes_up_to_its_answer(run: Run) -> None:
         ]
         assert "\nid:" not in found.text
 
-    run(act)
 
-
-def test_a_list_in_a_stream_is_filtered_too(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_list_in_a_stream_is_filtered_too(guarded: Guarded) -> None:
+    async with guarded() as client:
         for how in ("json", "events"):
             client.upstream.how = how
             found = await client.post(client.request("", method="tools/list"))
             assert '"read"' in found.text
             assert '"write"' not in found.text
 
-    run(act)
-
 
 @pytest.mark.parametrize("how", ["page", "other id", "no answer", "redirect"])
-def test_what_is_no_answer_does_not_pass(run: Run, how: str) -> None:
-    async def act(client: Client) -> None:
+async def test_what_is_no_answer_does_not_pass(guarded: Guarded, how: str) -> None:
+    async with guarded() as client:
         await client.post(client.request("read"))
         client.upstream.how = how
         found = await client.post(client.request("read"))
@@ -224,11 +214,9 @@ def test_what_is_no_answer_does_not_pass(run: Run, how: str) -> None:
         assert "secret" not in found.text
         assert found.status_code == (502 if how == "redirect" else 200)
 
-    run(act)
 
-
-def test_a_demand_for_a_login_passes_without_its_page(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_demand_for_a_login_passes_without_its_page(guarded: Guarded) -> None:
+    async with guarded() as client:
         await client.post(client.request("read"))
         client.upstream.how = "login"
         found = await client.post(client.request("read"))
@@ -236,21 +224,17 @@ def test_a_demand_for_a_login_passes_without_its_page(run: Run) -> None:
         assert "x-other" not in found.headers
         assert "secret" not in found.text
 
-    run(act)
 
-
-def test_no_answer_passes_on_a_stream_of_its_own(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_no_answer_passes_on_a_stream_of_its_own(guarded: Guarded) -> None:
+    async with guarded() as client:
         found = await client.http.get("/mcp", headers={"accept": "text/event-stream", "last-event-id": "3"})
         assert "leaked" not in found.text
         assert "notifications/tools/list_changed" in found.text
         assert "last-event-id" not in client.upstream.got[-1][1]
 
-    run(act)
 
-
-def test_headers_that_repeat_the_message_are_written_anew(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_headers_that_repeat_the_message_are_written_anew(guarded: Guarded) -> None:
+    async with guarded() as client:
         meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
         params: dict[str, Any] = {"name": "read", "arguments": {}}
         shown = client.bundle.present("files", bound_request("tools/call", params)).text
@@ -259,8 +243,6 @@ def test_headers_that_repeat_the_message_are_written_anew(run: Run) -> None:
         _, headers, _ = client.upstream.got[-1]
         assert (headers["mcp-method"], headers["mcp-name"]) == ("tools/call", "read")
         assert "mcp-param-path" not in headers
-
-    run(act)
 
 
 @pytest.mark.parametrize(
@@ -273,28 +255,24 @@ def test_headers_that_repeat_the_message_are_written_anew(run: Run) -> None:
     ],
     ids=["garbage", "batch", "twice", "long"],
 )
-def test_what_cannot_be_read_is_refused(run: Run, body: bytes, status: int, code: int) -> None:
-    async def act(client: Client) -> None:
+async def test_what_cannot_be_read_is_refused(guarded: Guarded, body: bytes, status: int, code: int) -> None:
+    async with guarded() as client:
         found = await client.post(body)
         assert (found.status_code, found.json()["error"]["code"]) == (status, code)
         assert client.upstream.got == []
 
-    run(act)
 
-
-def test_a_call_that_is_sent_as_a_notification_is_refused(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_call_that_is_sent_as_a_notification_is_refused(guarded: Guarded) -> None:
+    async with guarded() as client:
         body = encoded({"method": "tools/call", "params": {"name": "write", "arguments": {}}})
         assert (await client.post(body)).status_code == 400
         assert client.upstream.got == []
         assert (await client.post(encoded({"method": "notifications/initialized"}))).status_code == 202
         assert len(client.upstream.got) == 1
 
-    run(act)
 
-
-def test_an_id_in_use_in_a_session_is_refused(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_an_id_in_use_in_a_session_is_refused(guarded: Guarded) -> None:
+    async with guarded() as client:
         await client.post(client.request("read"))
         client.upstream.hold = 0.5
         first = asyncio.create_task(client.post(client.request("read"), mcp_session_id="s1"))
@@ -306,22 +284,18 @@ def test_an_id_in_use_in_a_session_is_refused(run: Run) -> None:
         assert again.status_code == 400
         assert all("result" in one.json() for one in answers)
 
-    run(act)
 
-
-def test_more_requests_than_may_be_in_flight_are_refused(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_more_requests_than_may_be_in_flight_are_refused(guarded: Guarded) -> None:
+    async with guarded() as client:
         await client.post(client.request("read"))
         client.upstream.hold = 0.5
         posts = [client.post(client.request("read", nth)) for nth in range(6)]
         found = sorted([one.status_code for one in await asyncio.gather(*posts)])
         assert found == [200] * 4 + [503] * 2
 
-    run(act)
 
-
-def test_strangers_do_not_lock_out_who_presents(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_strangers_do_not_lock_out_who_presents(guarded: Guarded) -> None:
+    async with guarded() as client:
         await client.post(client.request("read"))
         client.upstream.hold = 0.5
         # The gate looks at no presentation in an open method, so this one proves nothing.
@@ -335,11 +309,9 @@ def test_strangers_do_not_lock_out_who_presents(run: Run) -> None:
         assert (bare.status_code, bare.json()["id"]) == (503, 9)
         assert "2 requests without a presentation" in bare.json()["error"]["message"]
 
-    run(act)
 
-
-def test_more_large_bodies_than_may_be_read_are_refused(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_more_large_bodies_than_may_be_read_are_refused(guarded: Guarded) -> None:
+    async with guarded() as client:
         whole = asyncio.Event()
 
         async def unfinished() -> AsyncGenerator[bytes]:
@@ -359,11 +331,9 @@ def test_more_large_bodies_than_may_be_read_are_refused(run: Run) -> None:
         whole.set()
         assert 200 in {one.status_code for one in await asyncio.gather(*held)}
 
-    run(act)
 
-
-def test_more_streams_than_may_be_open_are_refused(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_more_streams_than_may_be_open_are_refused(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.upstream.how = "stays open"
         async with client.http.stream("GET", "/mcp") as one:
             async with client.http.stream("GET", "/mcp") as two:
@@ -373,11 +343,9 @@ def test_more_streams_than_may_be_open_are_refused(run: Run) -> None:
             async with client.http.stream("GET", "/mcp") as three:
                 assert three.status_code == 200
 
-    run(act)
 
-
-def test_an_answer_passes_once_to_the_session_that_was_asked(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_an_answer_passes_once_to_the_session_that_was_asked(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.upstream.how = "events"
         await client.post(client.request("read"))
         await client.post(client.request("read"))
@@ -392,42 +360,34 @@ def test_an_answer_passes_once_to_the_session_that_was_asked(run: Run) -> None:
             assert (await client.post(encoded(answer(id, {})), mcp_session_id=session)).status_code == 202
         assert [body["id"] for _, _, body in client.upstream.got[before:]] == [1, "7"]
 
-    run(act)
 
-
-def test_no_answer_passes_to_a_session_that_has_ended(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_no_answer_passes_to_a_session_that_has_ended(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.upstream.how = "asks"
         await client.http.get("/mcp", headers={"mcp-session-id": "s2"})
         await client.http.delete("/mcp", headers={"mcp-session-id": "s2"})
         await client.post(encoded(answer("7", {})), mcp_session_id="s2")
         assert [method for method, _, _ in client.upstream.got] == ["GET", "DELETE"]
 
-    run(act)
-
 
 @pytest.mark.parametrize("kind", ["text/plain", "", "application/x-www-form-urlencoded", "application/jsonx"])
-def test_what_a_page_may_send_unasked_is_refused(run: Run, kind: str) -> None:
-    async def act(client: Client) -> None:
+async def test_what_a_page_may_send_unasked_is_refused(guarded: Guarded, kind: str) -> None:
+    async with guarded() as client:
         found = await client.post(client.request("read"), content_type=kind)
         assert (found.status_code, client.upstream.got) == (415, [])
 
-    run(act)
 
-
-def test_a_page_of_another_host_is_refused(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_page_of_another_host_is_refused(guarded: Guarded) -> None:
+    async with guarded() as client:
         for origin in ("https://evil.example", "null", "http://localhost.evil.example", ""):
             assert (await client.post(client.request("read"), origin=origin)).status_code == 403
             assert (await client.http.get("/mcp", headers={"origin": origin})).status_code == 403
         assert client.upstream.got == []
         assert (await client.post(client.request("read"), origin="http://localhost:6274")).status_code == 200
 
-    run(act)
 
-
-def test_headers_that_are_not_ascii_pass(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_headers_that_are_not_ascii_pass(guarded: Guarded) -> None:
+    async with guarded() as client:
         sent = [(b"x-a", b"\xe9"), (b"content-type", b"application/json")]
         told = encoded({"method": "notifications/initialized"})
         assert (await client.http.post("/mcp", content=told, headers=sent)).status_code == 202
@@ -437,11 +397,9 @@ def test_headers_that_are_not_ascii_pass(run: Run) -> None:
         passed = [headers["x-a"] for _, headers, body in client.upstream.got if body.get("method") != "tools/list"]
         assert passed == ["é"] * 4
 
-    run(act)
 
-
-def test_a_request_whose_client_is_gone_is_ended_at_the_server(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_request_whose_client_is_gone_is_ended_at_the_server(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.upstream.hold = 1
         with pytest.raises(httpx.ReadTimeout):
             # The guard lists the tools for itself now, so the call has not been sent on.
@@ -451,11 +409,9 @@ def test_a_request_whose_client_is_gone_is_ended_at_the_server(run: Run) -> None
         await asyncio.sleep(1.5)
         assert [body["method"] for _, _, body in client.upstream.got] == ["tools/list"]
 
-    run(act)
 
-
-def test_a_request_that_is_cancelled_while_judged_is_not_sent(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_request_that_is_cancelled_while_judged_is_not_sent(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.upstream.hold = 0.5
         calling = asyncio.create_task(client.post(client.request("read"), mcp_session_id="s1"))
         await asyncio.sleep(0.2)
@@ -468,38 +424,29 @@ def test_a_request_that_is_cancelled_while_judged_is_not_sent(run: Run) -> None:
         await asyncio.sleep(0.6)
         assert "tools/call" not in [body.get("method") for _, _, body in client.upstream.got]
 
-    run(act)
 
-
-def test_a_request_for_another_host_is_refused(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_request_for_another_host_is_refused(guarded: Guarded) -> None:
+    async with guarded() as client:
         found = await client.post(client.request("read"), host="evil.example")
         assert (found.status_code, client.upstream.got) == (421, [])
         assert (await client.post(client.request("read"), host="localhost:99")).status_code == 200
 
-    run(act)
 
-
-def test_other_paths_and_methods_are_not_there(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_other_paths_and_methods_are_not_there(guarded: Guarded) -> None:
+    async with guarded() as client:
         assert (await client.http.post("/other", content=client.request("read"))).status_code == 404
         assert (await client.http.put("/mcp", content=b"")).status_code == 405
         assert client.upstream.got == []
         assert (await client.http.delete("/mcp", headers={"mcp-session-id": "s1"})).status_code == 204
         assert client.upstream.got[-1][1]["mcp-session-id"] == "s1"
 
-    run(act)
 
-
-def test_a_server_that_is_away_is_a_bad_gateway(run: Run) -> None:
-    async def act(client: Client) -> None:
-        warned = list[str]()
-        async with http_client() as away:
-            handler = GuardHandler(Gate(Authority.temporary().verifier("files"), ToolTable("files")), warned.append)
-            app = Listener(handler, away, "http://127.0.0.1:1/mcp", warn=warned.append)
-            async with served_here(app) as own, httpx.AsyncClient(base_url=own, trust_env=False) as http:
-                ping = encoded({"id": 1, "method": "ping"})
-                found = await http.post("/mcp", content=ping, headers={"content-type": "application/json"})
-                assert (found.status_code, found.json()["id"]) == (502, 1)
-
-    run(act)
+async def test_a_server_that_is_away_is_a_bad_gateway() -> None:
+    warned = list[str]()
+    async with http_client() as away:
+        handler = GuardHandler(Gate(Authority.temporary().verifier("files"), ToolTable("files")), warned.append)
+        app = Listener(handler, away, "http://127.0.0.1:1/mcp", warn=warned.append)
+        async with served_here(app) as own, httpx.AsyncClient(base_url=own, trust_env=False) as http:
+            ping = encoded({"id": 1, "method": "ping"})
+            found = await http.post("/mcp", content=ping, headers={"content-type": "application/json"})
+            assert (found.status_code, found.json()["id"]) == (502, 1)

@@ -3,10 +3,10 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -34,6 +34,8 @@ class Client:
         self.sent: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.got: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.warned: list[str] = []
+        self.ended = ""
+        """Which side has ended first."""
 
     async def receive(self) -> bytes | None:
         return await self.sent.get()
@@ -75,9 +77,6 @@ def text(answer: dict[str, Any]) -> str:
     return found
 
 
-Run = Callable[[str, Callable[[Client], Awaitable[None]]], str]
-
-
 @asynccontextmanager
 async def relayed(client: Client, gate: Gate, how: str, most: int = 1 << 20) -> AsyncGenerator["asyncio.Task[str]"]:
     server = await Child.start([sys.executable, str(CHILD), how], most=most, patience=5)
@@ -92,24 +91,30 @@ async def relayed(client: Client, gate: Gate, how: str, most: int = 1 << 20) -> 
         await server.close()
 
 
+class Guarded(Protocol):
+    """Opens the guard of a child that behaves in some way, for one client."""
+
+    def __call__(self, how: str = "honest", /) -> AbstractAsyncContextManager[Client]: ...
+
+
 @pytest.fixture
-def run() -> Run:
-    """Runs a client against the guard of a child that behaves in some way; returns which side has ended."""
+def guarded() -> Guarded:
     authority = Authority.temporary()
     bundle = authority.open(tenant="Acme", allow=["files.read"]).bundle
     gate = Gate(authority.verifier("files"), ToolTable("files", TABLE))
 
-    async def main(how: str, act: Callable[[Client], Awaitable[None]]) -> str:
+    @asynccontextmanager
+    async def opened(how: str = "honest", /) -> AsyncGenerator[Client]:
         client = Client(bundle)
-        async with relayed(client, gate, how) as running:
-            await asyncio.wait_for(act(client), 60)
-        return running.result()
+        async with relayed(client, gate, how) as running, asyncio.timeout(60):
+            yield client
+        client.ended = running.result()
 
-    return lambda how, act: asyncio.run(main(how, act))
+    return opened
 
 
-def test_an_allowed_call_reaches_the_server_without_capx(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_an_allowed_call_reaches_the_server_without_capx(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.call(7, "read", path="/a")
         answer = await client.answer()
         assert answer["id"] == 7
@@ -121,42 +126,35 @@ def test_an_allowed_call_reaches_the_server_without_capx(run: Run) -> None:
             "method": "tools/call",
             "params": {"name": "read", "arguments": {"path": "/a"}},
         }
+    assert client.ended == "client"
 
-    assert run("honest", act) == "client"
 
-
-def test_a_denied_call_never_reaches_the_server(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_denied_call_never_reaches_the_server(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.call(1, "write", path="/a")
         answer = await client.answer()
         assert answer["result"]["isError"]
         assert answer["result"]["_meta"]["dev.capx/problem"]["code"] == "action_not_allowed"
         assert [one["method"] for one in await client.seen()] == ["tools/list"]
 
-    run("honest", act)
 
-
-def test_a_hidden_tool_that_is_called_is_unknown(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_hidden_tool_that_is_called_is_unknown(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.call(1, "hidden")
         assert (await client.answer())["error"] == {"code": -32602, "message": "Unknown tool: 'hidden'"}
 
-    run("honest", act)
 
-
-def test_a_list_shows_what_the_token_allows(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_list_shows_what_the_token_allows(guarded: Guarded) -> None:
+    async with guarded() as client:
         shown = client.bundle.present("files", bound_request("tools/list", {}))
         client.say(id=1, method="tools/list", params=with_own({}, OwnMeta(shown.text)))
         assert [tool["name"] for tool in (await client.answer())["result"]["tools"]] == ["read", "slow"]
         client.say(id=2, method="tools/list")
         assert (await client.answer())["result"] == {"tools": []}
 
-    run("honest", act)
 
-
-def test_a_presentation_that_is_replayed_is_refused(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_presentation_that_is_replayed_is_refused(guarded: Guarded) -> None:
+    async with guarded() as client:
         params = {"name": "read", "arguments": {"path": "/a"}}
         shown = client.bundle.present("files", bound_request("tools/call", params))
         for id in (1, 2):
@@ -164,11 +162,9 @@ def test_a_presentation_that_is_replayed_is_refused(run: Run) -> None:
             answer = await client.answer()
         assert answer["result"]["_meta"]["dev.capx/problem"]["code"] == "replayed"
 
-    run("honest", act)
 
-
-def test_an_id_in_use_is_refused_and_its_request_answered(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_an_id_in_use_is_refused_and_its_request_answered(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.call(1, "slow", seconds=0.5)
         client.call(1, "read", path="/a")
         refused, answered = await client.answer(), await client.answer()
@@ -178,21 +174,17 @@ def test_an_id_in_use_is_refused_and_its_request_answered(run: Run) -> None:
         client.call(1, "read", path="/b")
         assert (await client.answer())["id"] == 1
 
-    run("honest", act)
 
-
-def test_the_number_1_and_the_text_1_are_two_ids(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_the_number_1_and_the_text_1_are_two_ids(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.call(1, "slow", seconds=0.2)
         client.call("1", "read", path="/a")
         answers = [await client.answer(), await client.answer()]
         assert [(one["id"], "done" in text(one)) for one in answers] == [(1, True), ("1", False)]
 
-    run("honest", act)
 
-
-def test_a_request_that_is_cancelled_while_judged_is_not_sent(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_request_that_is_cancelled_while_judged_is_not_sent(guarded: Guarded) -> None:
+    async with guarded() as client:
         for nth in range(20):
             client.call(nth, "read", path=f"/{nth}")
             client.say(method="notifications/cancelled", params={"requestId": nth})
@@ -204,11 +196,9 @@ def test_a_request_that_is_cancelled_while_judged_is_not_sent(run: Run) -> None:
         assert called == told
         assert client.got.empty()
 
-    run("honest", act)
 
-
-def test_a_cancelled_request_at_the_server_gets_no_answer(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_cancelled_request_at_the_server_gets_no_answer(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.call(1, "read", path="/first")
         await client.answer()
         client.call(2, "slow", seconds=0.5)
@@ -223,30 +213,24 @@ def test_a_cancelled_request_at_the_server_gets_no_answer(run: Run) -> None:
         assert cancelled["params"] == {"requestId": slow["id"]}
         await client.nothing_more()
 
-    run("honest", act)
-
 
 @pytest.mark.parametrize("id", [5, "1", True, None, [1], {}, 1.5])
-def test_a_cancellation_of_what_is_not_in_flight_stays_here(run: Run, id: object) -> None:
-    async def act(client: Client) -> None:
+async def test_a_cancellation_of_what_is_not_in_flight_stays_here(guarded: Guarded, id: object) -> None:
+    async with guarded() as client:
         client.call(1, "slow", seconds=0.2)
         client.say(method="notifications/cancelled", params={"requestId": id})
         assert (await client.answer())["id"] == 1
         assert [one["method"] for one in await client.seen()] == ["tools/list", "tools/call"]
 
-    run("honest", act)
 
-
-def test_a_call_that_is_sent_as_a_notification_is_dropped(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_call_that_is_sent_as_a_notification_is_dropped(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.say(method="tools/call", params={"name": "write", "arguments": {}})
         client.say(method="notifications/roots/list_changed", params={"_meta": {"dev.capx/asks": True, "a": 1}})
         first, _ = await client.seen()
         assert first["method"] == "notifications/roots/list_changed"
         assert first["params"] == {"_meta": {"a": 1}}
         assert client.warned == ["a notification of the client was dropped: it has the name of a request"]
-
-    run("honest", act)
 
 
 @pytest.mark.parametrize(
@@ -266,28 +250,24 @@ def test_a_call_that_is_sent_as_a_notification_is_dropped(run: Run) -> None:
         (b"7", -32600),
     ],
 )
-def test_what_cannot_be_read_gets_one_error(run: Run, data: bytes, code: int) -> None:
-    async def act(client: Client) -> None:
+async def test_what_cannot_be_read_gets_one_error(guarded: Guarded, data: bytes, code: int) -> None:
+    async with guarded() as client:
         client.raw(data)
         answer = await client.answer()
         assert answer["error"]["code"] == code
         await client.nothing_more()
 
-    run("honest", act)
 
-
-def test_an_unreadable_message_does_not_answer_for_another(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_an_unreadable_message_does_not_answer_for_another(guarded: Guarded) -> None:
+    async with guarded() as client:
         client.call(1, "slow", seconds=0.2)
         client.raw(b'{"jsonrpc":"2.0","id":1,"method":"ping","extra":1}')
         unreadable, answered = await client.answer(), await client.answer()
         assert (unreadable["id"], answered["id"]) == (None, 1)
 
-    run("honest", act)
 
-
-def test_more_requests_than_may_be_in_flight_are_refused(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_more_requests_than_may_be_in_flight_are_refused(guarded: Guarded) -> None:
+    async with guarded() as client:
         for nth in range(10):
             client.call(nth, "slow", seconds=0.05)
         answers = [await client.answer() for _ in range(10)]
@@ -295,34 +275,29 @@ def test_more_requests_than_may_be_in_flight_are_refused(run: Run) -> None:
         assert [one["error"]["code"] for one in refused] == [503, 503]
         assert {one["id"] for one in answers} == set(range(10))
 
-    run("honest", act)
 
-
-def test_a_child_that_dies_ends_what_is_in_flight(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_child_that_dies_ends_what_is_in_flight(guarded: Guarded) -> None:
+    async with guarded("dies") as client:
         for nth in range(3):
             client.call(nth, "read", path="/a")
         answers = [await client.answer() for _ in range(3)]
         assert {one["id"] for one in answers} == {0, 1, 2}
         assert all(one["error"]["code"] == -32603 for one in answers)
+    assert client.ended == "server"
 
-    assert run("dies", act) == "server"
 
-
-def test_garbage_of_a_child_is_dropped(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_garbage_of_a_child_is_dropped(guarded: Guarded) -> None:
+    async with guarded("garbage") as client:
         client.call(1, "write")
         client.call(2, "read", path="/a")
         assert [(await client.answer())["id"] for _ in range(2)] == [1, 2]
         await client.nothing_more()
         assert client.warned
 
-    run("garbage", act)
-
 
 @pytest.mark.parametrize("how", ["twice", "unasked"])
-def test_an_answer_that_nobody_waits_for_is_dropped(run: Run, how: str) -> None:
-    async def act(client: Client) -> None:
+async def test_an_answer_that_nobody_waits_for_is_dropped(guarded: Guarded, how: str) -> None:
+    async with guarded(how) as client:
         for id in (1, 2):
             client.call(id, "read", path="/a")
             answer = await client.answer()
@@ -331,23 +306,19 @@ def test_an_answer_that_nobody_waits_for_is_dropped(run: Run, how: str) -> None:
         await client.nothing_more()
         assert client.warned == ["an answer of the server was dropped: nobody waits for it"]
 
-    run(how, act)
-
 
 @pytest.mark.parametrize("how", ["long", "unreadable"])
-def test_an_answer_that_cannot_pass_fails_its_request(run: Run, how: str) -> None:
-    async def act(client: Client) -> None:
+async def test_an_answer_that_cannot_pass_fails_its_request(guarded: Guarded, how: str) -> None:
+    async with guarded(how) as client:
         client.call(1, "read", path="/a")
         answer = await client.answer()
         assert answer["id"] == 1
         assert "the answer of the server cannot be passed on" in answer["error"]["message"]
         await client.nothing_more()
 
-    run(how, act)
 
-
-def test_what_the_server_asks_reaches_the_client_and_back(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_what_the_server_asks_reaches_the_client_and_back(guarded: Guarded) -> None:
+    async with guarded("asks") as client:
         client.call(1, "read", path="/a")
         asked, said = await client.answer(), await client.answer()
         assert (asked["method"], asked["id"], said["method"]) == ("elicitation/create", 1, "notifications/message")
@@ -358,31 +329,23 @@ def test_what_the_server_asks_reaches_the_client_and_back(run: Run) -> None:
         assert json.loads(text(answer)) == {"action": "accept"}
         assert client.warned == ["an answer of the client was dropped: the server has not asked for it"]
 
-    run("asks", act)
-
 
 @pytest.mark.parametrize("how", ["forges", "forges_result"])
-def test_no_server_can_write_a_denial(run: Run, how: str) -> None:
-    async def act(client: Client) -> None:
+async def test_no_server_can_write_a_denial(guarded: Guarded, how: str) -> None:
+    async with guarded(how) as client:
         client.call(1, "read", path="/a")
         assert "urn:capx" not in json.dumps(await client.answer())
 
-    run(how, act)
 
-
-def test_the_child_gets_no_variable_of_capx(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_child_gets_no_variable_of_capx(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAPX_KEY_FILE", "/nowhere")
-
-    async def act(client: Client) -> None:
+    async with guarded("environment") as client:
         client.call(1, "read", path="/a")
         assert text(await client.answer()) == "[]"
 
-    run("environment", act)
 
-
-def test_a_server_that_never_answers_holds_up_nobody(run: Run) -> None:
-    async def act(client: Client) -> None:
+async def test_a_server_that_never_answers_holds_up_nobody(guarded: Guarded) -> None:
+    async with guarded("silent") as client:
         client.call(1, "read", path="/a")
         await client.nothing_more()
-
-    assert run("silent", act) == "client"
+    assert client.ended == "client"

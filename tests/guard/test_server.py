@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp import Client, ClientSession
+from mcp import Client
 from mcp.server import MCPServer
 
 import capx
@@ -15,7 +15,7 @@ from capx.errors import ConfigurationProblem
 from capx.guard.mcp.server import GRANTED, MCPGuard
 from capx_caveats import action, anything, between, not_in, one_of
 from tests.labs.mcp_calls import call, held
-from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, as_sdk, at, code_of, send, send_presented, some_server
+from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, as_sdk, code_of, send, send_presented, some_server
 
 
 @pytest.fixture(params=KINDS)
@@ -27,10 +27,9 @@ def text_of(answer: dict[str, Any]) -> str:
     return str(answer["content"][0]["text"])
 
 
-def test_an_allowed_call_runs_with_its_defaults(server: MCPLab, lab: Authority) -> None:
+async def test_an_allowed_call_runs_with_its_defaults(server: MCPLab, lab: Authority) -> None:
     reader = held(lab, action("files.read", args={"path": anything(), "limit": between(1, 100)}), "files.find")
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         answer = await send_presented(session, reader, "tools/call", call("read", path="/a"))
         assert "/a 100 for Acme" in text_of(answer)
         assert "dev.capx" not in text_of(answer)
@@ -38,32 +37,24 @@ def test_an_allowed_call_runs_with_its_defaults(server: MCPLab, lab: Authority) 
         assert "7" in text_of(answer)
         assert server.ran == ["read /a 100", "find ['x'] 7"]
 
-    at(server, test)
 
-
-def test_defaults_of_the_function_are_not_the_callers(server: MCPLab, lab: Authority) -> None:
+async def test_defaults_of_the_function_are_not_the_callers(server: MCPLab, lab: Authority) -> None:
     # The grant names one argument. If the caller sent another one, it would have to be named, too.
     pinned = held(lab, action("files.read", args={"path": one_of("/a")}))
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         answer = await send_presented(session, pinned, "tools/call", call("read", path="/a"))
         assert answer["isError"] is False
         answer = await send_presented(session, pinned, "tools/call", call("read", path="/a", limit=100))
         assert code_of(answer) == "argument_not_named"
 
-    at(server, test)
 
-
-def test_a_function_is_judged_with_what_its_server_parsed(server: MCPLab, lab: Authority) -> None:
+async def test_a_function_is_judged_with_what_its_server_parsed(server: MCPLab, lab: Authority) -> None:
     careful = held(lab, action("files.find", args={"names": not_in("secret", ["secret"]), "limit": between(1, 100)}))
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         answer = await send_presented(session, careful, "tools/call", call("search", names='["secret"]'))
         # MCPServer makes an array of this text, FastMCP does not.
         assert answer["isError"] is not server.kind.startswith("fastmcp")
         assert server.ran == (['find ["secret"] 100'] if server.kind.startswith("fastmcp") else [])
-
-    at(server, test)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +70,7 @@ def test_a_function_is_judged_with_what_its_server_parsed(server: MCPLab, lab: A
         ("remove", {"path": "/a"}),
     ],
 )
-def test_what_a_caveat_denies_does_not_run(
+async def test_what_a_caveat_denies_does_not_run(
     server: MCPLab, lab: Authority, tool: str, arguments: dict[str, Any]
 ) -> None:
     few = {"limit": between(1, 100)}
@@ -89,20 +80,16 @@ def test_what_a_caveat_denies_does_not_run(
         action("files.find", args={"names": not_in("secret", ["secret"]), **few}),
         action("files.plain", args={"names": not_in("secret", ["secret"]), **few}),
     )
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         answer = await send_presented(session, capability, "tools/call", call(tool, **arguments))
         assert answer["isError"] is True
         assert "structuredContent" not in answer
         assert server.ran == []
 
-    at(server, test)
 
-
-def test_no_other_call_than_was_presented_runs(server: MCPLab, lab: Authority) -> None:
+async def test_no_other_call_than_was_presented_runs(server: MCPLab, lab: Authority) -> None:
     everything = held(lab, "files.*")
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         text = everything.present(bound_request("tools/call", call("read", path="/a"))).text
         others = [call("read", path="/b"), call("remove", path="/a"), call("read", path="/a", limit=5), call("plain")]
         for other in others:
@@ -112,13 +99,10 @@ def test_no_other_call_than_was_presented_runs(server: MCPLab, lab: Authority) -
         assert server.ran == []
         assert (await send(session, "tools/call", with_own(call("read", path="/a"), OwnMeta(text))))["isError"] is False
 
-    at(server, test)
 
-
-def test_of_twenty_replays_at_once_one_call_runs(server: MCPLab, lab: Authority) -> None:
+async def test_of_twenty_replays_at_once_one_call_runs(server: MCPLab, lab: Authority) -> None:
     reader = held(lab, "files.*")
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         for tool in (call("read", path="/a"), call("search", names="a"), call("plain")):
             server.ran.clear()
             params = with_own(tool, OwnMeta(reader.present(bound_request("tools/call", tool)).text))
@@ -127,13 +111,10 @@ def test_of_twenty_replays_at_once_one_call_runs(server: MCPLab, lab: Authority)
             assert {code_of(one) for one in answers if one["isError"]} == {"replayed"}
             assert len(server.ran) == 1
 
-    at(server, test)
 
-
-def test_tokens_bundles_and_garbage_open_nothing(server: MCPLab, lab: Authority) -> None:
+async def test_tokens_bundles_and_garbage_open_nothing(server: MCPLab, lab: Authority) -> None:
     task = lab.open(tenant="Acme", allow=["files.*"])
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         bare = next(one.text for one in task.bundle if one.audience == "files")
         for text in (bare, task.bundle.text, "capx1_AAAA", "", "Capx " + bare):
             answer = await send(session, "tools/call", {**call("read", path="/a"), "_meta": {PRESENTATION: text}})
@@ -143,11 +124,9 @@ def test_tokens_bundles_and_garbage_open_nothing(server: MCPLab, lab: Authority)
         assert answer["error"]["code"] == -32602
         assert server.ran == []
 
-    at(server, test)
 
-
-def test_who_presents_nothing_learns_what_to_ask_for(server: MCPLab) -> None:
-    async def test(server: MCPLab, session: ClientSession) -> None:
+async def test_who_presents_nothing_learns_what_to_ask_for(server: MCPLab) -> None:
+    async with server.session() as session:
         for method in ("tools/list", "prompts/list", "resources/list", "resources/templates/list"):
             answer = await send(session, method, {})
             assert [value for value in answer.values() if isinstance(value, list)] == [[]]
@@ -160,11 +139,9 @@ def test_who_presents_nothing_learns_what_to_ask_for(server: MCPLab) -> None:
         assert answer["error"]["code"] == 401
         assert server.ran == []
 
-    at(server, test)
 
-
-def test_lists_show_what_the_bearer_may_use(server: MCPLab, lab: Authority) -> None:
-    async def test(server: MCPLab, session: ClientSession) -> None:
+async def test_lists_show_what_the_bearer_may_use(server: MCPLab, lab: Authority) -> None:
+    async with server.session() as session:
         reader = held(lab, "files.read", "files.prompt.summary")
         answer = await send_presented(session, reader, "tools/list", {})
         assert [tool["name"] for tool in answer["tools"]] == ["read"]
@@ -177,29 +154,23 @@ def test_lists_show_what_the_bearer_may_use(server: MCPLab, lab: Authority) -> N
         assert [prompt["name"] for prompt in answer["prompts"]] == ["summary"]
         assert (await send_presented(session, reader, "resources/list", {}))["resources"] == []
 
-    at(server, test)
 
-
-def test_a_tool_that_nobody_named_is_unknown(server: MCPLab, lab: Authority) -> None:
+async def test_a_tool_that_nobody_named_is_unknown(server: MCPLab, lab: Authority) -> None:
     everything = held(lab, "files.*")
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         for name in ("unnamed", "find", "nothing"):
             answer = await send_presented(session, everything, "tools/call", call(name))
             assert (answer["error"]["code"], answer["error"]["message"]) == (-32602, f"Unknown tool: {name!r}")
         assert server.ran == []
 
-    at(server, test)
 
-
-def test_resources_and_prompts_are_judged(server: MCPLab, lab: Authority) -> None:
+async def test_resources_and_prompts_are_judged(server: MCPLab, lab: Authority) -> None:
     mine = held(
         lab,
         action("files.resource.read", args={"uri": one_of("file:///a")}),
         action("files.prompt.summary", args={"of": one_of("x")}),
     )
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         answer = await send_presented(session, mine, "resources/read", {"uri": "file:///a"})
         assert answer["contents"][0]["text"] == "content of a"
         assert (
@@ -212,13 +183,10 @@ def test_resources_and_prompts_are_judged(server: MCPLab, lab: Authority) -> Non
         assert (answer["error"]["code"], code_of(answer)) == (403, "argument_refused")
         assert server.ran == ["file:///a", "summary x"]
 
-    at(server, test)
 
-
-def test_a_denial_that_a_tool_swallows_sticks(server: MCPLab, lab: Authority) -> None:
+async def test_a_denial_that_a_tool_swallows_sticks(server: MCPLab, lab: Authority) -> None:
     tidy = held(lab, "files.tidy")
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         answer = await send_presented(session, tidy, "tools/call", call("tidy", path="/a"))
         assert code_of(answer) == "action_not_allowed"
         assert "secret" not in str(answer)
@@ -226,13 +194,12 @@ def test_a_denial_that_a_tool_swallows_sticks(server: MCPLab, lab: Authority) ->
         both = held(lab, "files.tidy", "files.remove")
         assert (await send_presented(session, both, "tools/call", call("tidy", path="/a")))["isError"] is False
 
-    at(server, test)
 
-
-def test_errors_of_the_server_stay_readable(server: MCPLab, lab: Authority, caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_of_the_server_stay_readable(
+    server: MCPLab, lab: Authority, caplog: pytest.LogCaptureFixture
+) -> None:
     everything = held(lab, "files.*")
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         answer = await send_presented(session, everything, "tools/call", call("crash"))
         assert answer["isError"] is True
         assert "crash" in text_of(answer)
@@ -243,26 +210,20 @@ def test_errors_of_the_server_stay_readable(server: MCPLab, lab: Authority, capl
         assert code_of(answer) == "action_not_allowed"
         assert server.ran == []
 
-    at(server, test)
 
-
-def test_a_result_with_a_schema_and_its_denial_both_pass(server: MCPLab, lab: Authority) -> None:
+async def test_a_result_with_a_schema_and_its_denial_both_pass(server: MCPLab, lab: Authority) -> None:
     careful = held(lab, action("files.size", args={"path": not_in("/secret")}))
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         answer = await send_presented(session, careful, "tools/call", call("size", path="/a"))
         assert answer["structuredContent"] == {"bytes": 2}
         answer = await send_presented(session, careful, "tools/call", call("size", path="/secret"))
         assert code_of(answer) == "argument_refused"
 
-    at(server, test)
-
 
 @pytest.mark.parametrize("number", [2**53, 2**63, -(2**60)])
-def test_a_number_that_no_digest_covers_is_refused(server: MCPLab, lab: Authority, number: int) -> None:
+async def test_a_number_that_no_digest_covers_is_refused(server: MCPLab, lab: Authority, number: int) -> None:
     reader = held(lab, "files.*")
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         text = reader.present(bound_request("tools/call", call("read", path="/a"))).text
         params = with_own(call("read", path="/a", limit=number), OwnMeta(text))
         answer = await send(session, "tools/call", params)
@@ -270,15 +231,12 @@ def test_a_number_that_no_digest_covers_is_refused(server: MCPLab, lab: Authorit
         assert "cannot be presented" in answer["error"]["message"]
         assert server.ran == []
 
-    at(server, test)
-
 
 @pytest.mark.parametrize("kind", MODERN)
-def test_each_round_of_a_call_is_presented_and_pays(lab: Authority, kind: str) -> None:
+async def test_each_round_of_a_call_is_presented_and_pays(lab: Authority, kind: str) -> None:
     server = MCPLab(lab, kind)
     twice = held(lab, "files.ask", caveats=[capx.budget("calls", 2)])
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         first = await send_presented(session, twice, "tools/call", call("ask"))
         assert first["resultType"] == "input_required"
         answers = {"yes": {"action": "accept", "content": {"yes": True}}}
@@ -289,10 +247,8 @@ def test_each_round_of_a_call_is_presented_and_pays(lab: Authority, kind: str) -
         assert code_of(await send_presented(session, twice, "tools/call", call("ask"))) == "budget_exhausted"
         assert server.ran == ["ask", "ask"]
 
-    at(server, test)
 
-
-def test_every_decision_is_reported(lab: Authority) -> None:
+async def test_every_decision_is_reported(lab: Authority) -> None:
     reported: list[Any] = []
     server = some_server("mcp")
     guard = MCPGuard(lab.verifier("files"), on_decision=reported.append)
@@ -303,15 +259,11 @@ def test_every_decision_is_reported(lab: Authority) -> None:
         return path
 
     guard.protect(server)
-
-    async def run() -> None:
-        async with Client(as_sdk(server)) as client:
-            mine = held(lab, action("files.read", args={"path": one_of("/a")}))
-            for path in ("/a", "/b"):
-                await send_presented(client.session, mine, "tools/call", call("read", path=path))
-            await send(client.session, "tools/call", call("read", path="/a"))
-
-    asyncio.run(run())
+    async with Client(as_sdk(server)) as client:
+        mine = held(lab, action("files.read", args={"path": one_of("/a")}))
+        for path in ("/a", "/b"):
+            await send_presented(client.session, mine, "tools/call", call("read", path=path))
+        await send(client.session, "tools/call", call("read", path="/a"))
     assert [(one.action, one.code) for one in reported] == [
         ("files.read", ""),
         ("files.read", "argument_refused"),
@@ -324,7 +276,9 @@ def test_a_guard_is_made_from_the_environment(lab: Authority, monkeypatch: pytes
         MCPGuard.from_env()
 
 
-def test_the_environment_describes_a_guard(lab: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_environment_describes_a_guard(
+    lab: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.export_keys("files").save(tmp_path / "files.keys")
     monkeypatch.setenv("CAPX_AUDIENCE", "files")
     monkeypatch.setenv("CAPX_KEY_FILE", str(tmp_path / "files.keys"))
@@ -339,14 +293,8 @@ def test_the_environment_describes_a_guard(lab: Authority, tmp_path: Path, monke
         return path
 
     guard.protect(server)
-
-    async def run() -> None:
-        async with Client(as_sdk(server)) as client:
-            answer = await send_presented(
-                client.session, held(lab, "files.read"), "tools/call", call("read", path="/a")
-            )
-            assert text_of(answer) == "/a"
-
-    asyncio.run(run())
+    async with Client(as_sdk(server)) as client:
+        answer = await send_presented(client.session, held(lab, "files.read"), "tools/call", call("read", path="/a"))
+        assert text_of(answer) == "/a"
     assert guard.connection is not None
     guard.connection.close()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import mcp_types as types
 import pytest
-from mcp import Client, ClientSession, MCPError
+from mcp import Client, MCPError
 from mcp.server.lowlevel import Server as LowLevelServer
 
 from capx.api.mcp_messages import PROBLEM
@@ -21,7 +21,7 @@ from capx.verify.decision import Decision
 from capx_caveats import action, between, not_in, one_of
 from tests.labs.lab import Records
 from tests.labs.mcp_calls import call, held
-from tests.labs.mcp_servers import KINDS, MCPLab, as_sdk, at, code_of, send_presented
+from tests.labs.mcp_servers import KINDS, MCPLab, as_sdk, code_of, send_presented
 
 
 @pytest.fixture(params=KINDS)
@@ -30,22 +30,20 @@ def server(request: pytest.FixtureRequest, lab: Authority) -> MCPLab:
 
 
 @pytest.mark.parametrize("kind", ["fastmcp", "fastmcp of 2025"])
-def test_nobody_chooses_another_version_of_a_tool(lab: Authority, kind: str) -> None:
-    async def test(server: MCPLab, session: ClientSession) -> None:
+async def test_nobody_chooses_another_version_of_a_tool(lab: Authority, kind: str) -> None:
+    server = MCPLab(lab, kind)
+    async with server.session() as session:
         for tool in (call("plain"), call("read", path="/a")):
             params = {**tool, "_meta": {"fastmcp": {"version": "1"}}}
             answer = await send_presented(session, held(lab, "files.*"), "tools/call", params)
             assert "version" in answer["error"]["message"]
         assert server.ran == []
 
-    at(MCPLab(lab, kind), test)
 
-
-def test_a_tool_that_changes_is_judged_by_what_it_is_now(lab: Authority) -> None:
+async def test_a_tool_that_changes_is_judged_by_what_it_is_now(lab: Authority) -> None:
     server = MCPLab(lab, "mcp")
     mine = held(lab, action("files.plain", args={"limit": between(1, 100)}))
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
+    async with server.session() as session:
         assert (await send_presented(session, mine, "tools/call", call("plain")))["isError"] is False
         as_sdk(server.server).remove_tool("plain")
 
@@ -55,10 +53,8 @@ def test_a_tool_that_changes_is_judged_by_what_it_is_now(lab: Authority) -> None
         as_sdk(server.server).add_tool(plain)
         assert code_of(await send_presented(session, mine, "tools/call", call("plain"))) == "argument_refused"
 
-    at(server, test)
 
-
-def test_a_low_level_server_is_guarded_by_its_table(lab: Authority) -> None:
+async def test_a_low_level_server_is_guarded_by_its_table(lab: Authority) -> None:
     import mcp_types as types
 
     ran: list[str] = []
@@ -73,41 +69,32 @@ def test_a_low_level_server_is_guarded_by_its_table(lab: Authority) -> None:
 
     server: Any = LowLevelServer("files", on_call_tool=call_tool, on_list_tools=list_tools)
     MCPGuard(lab.verifier("files"), ToolTable("files", {"read": ToolSpec("files.read", GRANTED)})).protect(server)
-
-    async def run() -> None:
-        async with Client(as_sdk(server)) as client:
-            mine = held(lab, action("files.read", args={"path": one_of("/a")}))
-            for path, fails in (("/a", False), ("/b", True)):
-                answer = await send_presented(client.session, mine, "tools/call", call("read", path=path))
-                assert answer["isError"] is fails
-
-    asyncio.run(run())
+    async with Client(as_sdk(server)) as client:
+        mine = held(lab, action("files.read", args={"path": one_of("/a")}))
+        for path, fails in (("/a", False), ("/b", True)):
+            answer = await send_presented(client.session, mine, "tools/call", call("read", path=path))
+            assert answer["isError"] is fails
     assert ran == ["read"]
 
 
-def test_a_denial_leaves_no_traceback_in_the_log(
+async def test_a_denial_leaves_no_traceback_in_the_log(
     server: MCPLab, lab: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
     careful = held(lab, action("files.read", args={"path": not_in("/secret")}))
-
-    async def test(server: MCPLab, session: ClientSession) -> None:
-        answer = await send_presented(session, careful, "tools/call", call("read", path="/secret"))
-        assert code_of(answer) == "argument_refused"
-
     with caplog.at_level(logging.INFO):
-        at(server, test)
+        async with server.session() as session:
+            answer = await send_presented(session, careful, "tools/call", call("read", path="/secret"))
+            assert code_of(answer) == "argument_refused"
     assert [record for record in caplog.records if record.exc_info] == []
     assert "capx1_" not in caplog.text
     assert "denied files.read: argument_refused" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["tasks/list", "subscriptions/listen", "completion/complete", "roots/list", "x/y"])
-def test_methods_that_the_guard_does_not_know_are_refused(server: MCPLab, lab: Authority, method: str) -> None:
-    async def test(server: MCPLab, session: ClientSession) -> None:
+async def test_methods_that_the_guard_does_not_know_are_refused(server: MCPLab, lab: Authority, method: str) -> None:
+    async with server.session() as session:
         answer = await send_presented(session, held(lab, "files.*"), method, {})
         assert answer["error"]["code"] in (-32601, -32602)
-
-    at(server, test)
 
 
 class Threads(Records):

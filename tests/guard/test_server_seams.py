@@ -1,6 +1,5 @@
 """What a guard finds at a server, and servers that it does not protect because it would guard only half of them."""
 
-import asyncio
 from typing import Any
 
 import fastmcp
@@ -92,7 +91,7 @@ def test_protect_refuses_a_parameter_that_is_filled_in_silently(lab: Authority) 
         guard.protect(server)
 
 
-def test_a_dependency_that_is_named_is_injected(lab: Authority) -> None:
+async def test_a_dependency_that_is_named_is_injected(lab: Authority) -> None:
     from fastmcp.dependencies import Depends
 
     def secret() -> str:
@@ -107,12 +106,9 @@ def test_a_dependency_that_is_named_is_injected(lab: Authority) -> None:
 
     guard.protect(server)
     pinned = held(lab, action("files.read", args={"path": one_of("/a")}))
-
-    async def run() -> dict[str, Any]:
-        async with fastmcp.Client(as_sdk(server)) as client:
-            return await send_presented(client.session, pinned, "tools/call", call("read", path="/a"))
-
-    assert asyncio.run(run())["content"][0]["text"] == "/a secret"
+    async with fastmcp.Client(as_sdk(server)) as client:
+        answer = await send_presented(client.session, pinned, "tools/call", call("read", path="/a"))
+    assert answer["content"][0]["text"] == "/a secret"
 
 
 def test_one_text_is_no_list_of_injected_names(lab: Authority) -> None:

@@ -62,7 +62,7 @@ def test_an_allowed_call_runs_and_may_be_made_again(lab: Authority) -> None:
         assert write(deck="deck-42", page=2) == ("deck-42", 2)
 
 
-def test_an_async_function_is_guarded_too(lab: Authority) -> None:
+async def test_an_async_function_is_guarded_too(lab: Authority) -> None:
     @lab.tool("slides.write")
     async def write(deck: str) -> str:
         await asyncio.sleep(0)
@@ -72,14 +72,11 @@ def test_an_async_function_is_guarded_too(lab: Authority) -> None:
     async def delete() -> None:
         pytest.fail("it ran")
 
-    async def both() -> None:
-        with acting(lab.open(allow=["slides.write"]).bundle):
-            assert await write("deck-42") == "deck-42"
-            with pytest.raises(Denied) as refused:
-                await delete()
-            assert code_of(refused) == "action_not_allowed"
-
-    asyncio.run(both())
+    with acting(lab.open(allow=["slides.write"]).bundle):
+        assert await write("deck-42") == "deck-42"
+        with pytest.raises(Denied) as refused:
+            await delete()
+        assert code_of(refused) == "action_not_allowed"
 
 
 def test_a_default_is_judged_although_it_was_not_sent(lab: Authority) -> None:
@@ -487,7 +484,7 @@ def test_when_nothing_speaks_of_an_action_the_newest_explains_it(lab: Authority)
     assert code_of(refused) == "action_not_allowed"
 
 
-def test_the_twin_of_a_tool_runs_in_a_thread_under_its_decision(lab: Authority) -> None:
+async def test_the_twin_of_a_tool_runs_in_a_thread_under_its_decision(lab: Authority) -> None:
     seen: list[object] = []
 
     @lab.tool("crm.export")
@@ -495,11 +492,8 @@ def test_the_twin_of_a_tool_runs_in_a_thread_under_its_decision(lab: Authority) 
         seen.extend((threading.current_thread() is threading.main_thread(), current_allowed() is not None))
         return rows
 
-    async def act() -> int:
-        with acting(lab.open(allow=["crm.export"]).bundle):
-            return await on_loop(export)()
-
-    assert asyncio.run(act()) == 3
+    with acting(lab.open(allow=["crm.export"]).bundle):
+        assert await on_loop(export)() == 3
     assert seen == [False, True]
     assert on_loop(export).__name__ == "export"
 
@@ -530,7 +524,7 @@ def test_what_waits_on_the_loop_already_has_no_twin(lab: Authority) -> None:
             on_loop(tool)
 
 
-def test_a_decision_is_gone_when_its_tool_has_returned(lab: Authority) -> None:
+async def test_a_decision_is_gone_when_its_tool_has_returned(lab: Authority) -> None:
     async def later(returned: asyncio.Event) -> None:
         assert current_allowed() is not None
         await returned.wait()
@@ -544,14 +538,10 @@ def test_a_decision_is_gone_when_its_tool_has_returned(lab: Authority) -> None:
         await asyncio.sleep(0)
 
     returned = asyncio.Event()
-
-    async def act() -> None:
-        with acting(lab.open(allow=["crm.export"]).bundle):
-            await export("ann")
-            returned.set()
-            await tasks[0]
-
-    asyncio.run(act())
+    with acting(lab.open(allow=["crm.export"]).bundle):
+        await export("ann")
+        returned.set()
+        await tasks[0]
 
 
 # What the guard does with a call

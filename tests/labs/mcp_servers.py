@@ -1,7 +1,6 @@
 """MCP servers of real SDKs with the same guarded tools, and sessions of real clients at them."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -212,19 +211,6 @@ async def send_presented(
     """Send a request with a presentation of it."""
     own = OwnMeta(capability.present(bound_request(method, params)).text, asks)
     return await send(session, method, with_own(params, own))
-
-
-Test = Callable[["MCPLab", ClientSession], Awaitable[None]]
-
-
-def at(server: "MCPLab", test: Test, **settings: Any) -> None:
-    """Run a test in a session at this server."""
-
-    async def run() -> None:
-        async with server.session(**settings) as session:
-            await test(server, session)
-
-    asyncio.run(run())
 
 
 def code_of(answer: dict[str, Any]) -> str:

@@ -132,31 +132,23 @@ def test_while_another_process_writes_the_loop_goes_on(tmp_path: Path) -> None:
         other.close()
 
 
-def test_a_store_that_fails_fails_for_all_and_then_goes_on(store: Store) -> None:
+async def test_a_store_that_fails_fails_for_all_and_then_goes_on(store: Store) -> None:
     counted, replay = memory(store)
-
-    async def run() -> None:
-        counted.fails = True
-        answers = await burnt(replay, range(3))
-        assert [type(one) for one in answers] == 3 * [Unavailable]
-        counted.fails = False
-        assert await burnt(replay, range(3)) == 3 * [True]
-
-    asyncio.run(run())
+    counted.fails = True
+    answers = await burnt(replay, range(3))
+    assert [type(one) for one in answers] == 3 * [Unavailable]
+    counted.fails = False
+    assert await burnt(replay, range(3)) == 3 * [True]
 
 
-def test_whoever_is_cancelled_has_used_its_presentation(store: Store) -> None:
+async def test_whoever_is_cancelled_has_used_its_presentation(store: Store) -> None:
     _, replay = memory(store)
-
-    async def run() -> None:
-        task = asyncio.create_task(replay.burn_async(an_id(1), UNTIL, NOW))
-        other = asyncio.create_task(replay.burn_async(an_id(2), UNTIL, NOW))
-        await asyncio.sleep(0)
-        task.cancel()
-        assert await other
-        assert not await replay.burn_async(an_id(1), UNTIL, NOW)
-
-    asyncio.run(run())
+    task = asyncio.create_task(replay.burn_async(an_id(1), UNTIL, NOW))
+    other = asyncio.create_task(replay.burn_async(an_id(2), UNTIL, NOW))
+    await asyncio.sleep(0)
+    task.cancel()
+    assert await other
+    assert not await replay.burn_async(an_id(1), UNTIL, NOW)
 
 
 def test_a_copy_of_the_store_is_noticed_by_all_of_a_moment(tmp_path: Path) -> None:
@@ -256,7 +248,7 @@ def test_loops_of_several_processes_burn_each_once(store: Store, place: str) -> 
     assert sum(won) == 400
 
 
-def test_a_failure_of_one_transaction_is_not_that_of_the_next() -> None:
+async def test_a_failure_of_one_transaction_is_not_that_of_the_next() -> None:
     # A future takes no StopIteration.
     failing: list[Exception] = [StopIteration(), RuntimeError("two")]
 
@@ -266,17 +258,14 @@ def test_a_failure_of_one_transaction_is_not_that_of_the_next() -> None:
             raise failing.pop()
         return [True] * len(presented)
 
-    async def run() -> None:
-        queue = BurnQueue(burn_all)
-        for _ in range(2):
-            with pytest.raises(RuntimeError):
-                await queue.burn(Presented(an_id(1), UNTIL, NOW))
-        assert await queue.burn(Presented(an_id(1), UNTIL, NOW))
-
-    asyncio.run(run())
+    queue = BurnQueue(burn_all)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await queue.burn(Presented(an_id(1), UNTIL, NOW))
+    assert await queue.burn(Presented(an_id(1), UNTIL, NOW))
 
 
-def test_every_caller_gets_an_answer_however_a_transaction_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_caller_gets_an_answer_however_a_transaction_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     def burn_all(presented: Sequence[object], wait: bool) -> Sequence[bool] | None:
         return [True] * len(presented) if wait else None
 
@@ -284,23 +273,20 @@ def test_every_caller_gets_an_answer_however_a_transaction_ends(monkeypatch: pyt
         del work
         raise RuntimeError("can't start new thread")
 
-    async def run() -> None:
-        queue = BurnQueue(burn_all)
-        monkeypatch.setattr("capx.resource.burn_queue.in_pool", unstarted)
-        with pytest.raises(RuntimeError, match="new thread"):
-            await queue.burn(Presented(an_id(1), UNTIL, NOW))
-        monkeypatch.undo()
-        before = asyncio.all_tasks()
-        waiting = asyncio.create_task(queue.burn(Presented(an_id(2), UNTIL, NOW)))
-        while not (begun := asyncio.all_tasks() - before - {waiting}):
-            await asyncio.sleep(0)
-        for task in begun:
-            task.cancel()
-        with pytest.raises(Unavailable, match="interrupted"):
-            await waiting
-        assert await queue.burn(Presented(an_id(3), UNTIL, NOW))
-
-    asyncio.run(run())
+    queue = BurnQueue(burn_all)
+    monkeypatch.setattr("capx.resource.burn_queue.in_pool", unstarted)
+    with pytest.raises(RuntimeError, match="new thread"):
+        await queue.burn(Presented(an_id(1), UNTIL, NOW))
+    monkeypatch.undo()
+    before = asyncio.all_tasks()
+    waiting = asyncio.create_task(queue.burn(Presented(an_id(2), UNTIL, NOW)))
+    while not (begun := asyncio.all_tasks() - before - {waiting}):
+        await asyncio.sleep(0)
+    for task in begun:
+        task.cancel()
+    with pytest.raises(Unavailable, match="interrupted"):
+        await waiting
+    assert await queue.burn(Presented(an_id(3), UNTIL, NOW))
 
 
 def test_an_interrupt_within_a_burn_stops_no_later_one() -> None:

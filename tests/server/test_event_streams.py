@@ -30,8 +30,8 @@ AT = "192.0.2.1"
 
 
 def held(ends: threading.Event) -> Callable[[], Coroutine[Any, Any, bool]]:
-    """Work that a thread does until the event."""
-    return lambda: asyncio.to_thread(ends.wait)
+    """Work that a thread does until the event, or for a minute: so long a loop waits for it where the test fails."""
+    return lambda: asyncio.to_thread(ends.wait, 60)
 
 
 @pytest.fixture
@@ -84,10 +84,9 @@ def test_what_breaks_a_line_breaks_no_stream(served: Served) -> None:
     assert (told["facts"], told["hash"]) == ({"a": 1, "b": 2}, b64u(event.hash))
 
 
-def test_strangers_who_ask_for_pages_delay_no_new_stream() -> None:
+async def test_strangers_who_ask_for_pages_delay_no_new_stream() -> None:
     ends = threading.Event()
-
-    async def run(authority: Authority) -> None:
+    with Authority.temporary() as authority:
         service = Service(authority)
         feed = Feed(service)
         waiting: list[asyncio.Task[Any]] = [asyncio.create_task(service.readers.take(AT, held(ends)))]
@@ -99,17 +98,10 @@ def test_strangers_who_ask_for_pages_delay_no_new_stream() -> None:
         ends.set()
         await asyncio.gather(*waiting)
 
-    try:
-        with Authority.temporary() as authority:
-            asyncio.run(run(authority))
-    finally:
-        ends.set()
 
-
-def test_strangers_who_ask_for_pages_delay_no_open_stream() -> None:
+async def test_strangers_who_ask_for_pages_delay_no_open_stream() -> None:
     ends = threading.Event()
-
-    async def run(authority: Authority) -> None:
+    with Authority.temporary() as authority:
         service = Service(authority)
         feed = Feed(service)
         async with service.open():
@@ -139,12 +131,6 @@ def test_strangers_who_ask_for_pages_delay_no_open_stream() -> None:
             await asyncio.gather(*waiting)
             await pieces.aclose()
 
-    try:
-        with Authority.temporary() as authority:
-            asyncio.run(run(authority))
-    finally:
-        ends.set()
-
 
 def with_deaths(count: int) -> Authority:
     """An authority with so many deaths."""
@@ -156,8 +142,8 @@ def with_deaths(count: int) -> Authority:
     return authority
 
 
-def test_a_page_is_short_while_others_wait_for_theirs() -> None:
-    async def run(authority: Authority) -> None:
+async def test_a_page_is_short_while_others_wait_for_theirs() -> None:
+    with with_deaths(2 * SHORT) as authority:
         feed = Feed(Service(authority))
         assert not (await feed.page(FeedCursor(), AT)).has_more
         asked = [FeedCursor(since=since) for since in range(1, 4)]
@@ -165,12 +151,9 @@ def test_a_page_is_short_while_others_wait_for_theirs() -> None:
         assert [page.then.since for page in short] == [SHORT + 1, SHORT + 2]
         assert (last.then.since, last.has_more) == (2 * SHORT, False)
 
-    with with_deaths(2 * SHORT) as authority:
-        asyncio.run(run(authority))
 
-
-def test_a_follower_waits_for_one_page_of_each_stranger() -> None:
-    async def run(authority: Authority) -> None:
+async def test_a_follower_waits_for_one_page_of_each_stranger() -> None:
+    with with_deaths(1_000) as authority:
         service = Service(authority)
         feed = Feed(service)
         strangers = [f"192.0.2.{number}" for number in range(3)]
@@ -186,14 +169,10 @@ def test_a_follower_waits_for_one_page_of_each_stranger() -> None:
         service.stop()
         await asyncio.gather(*(task for tasks in waiting.values() for task in tasks), return_exceptions=True)
 
-    with with_deaths(1_000) as authority:
-        asyncio.run(run(authority))
 
-
-def test_streams_that_wait_for_their_first_page_count() -> None:
+async def test_streams_that_wait_for_their_first_page_count() -> None:
     ends = threading.Event()
-
-    async def run(authority: Authority) -> None:
+    with Authority.temporary() as authority:
         service = Service(authority)
         feed = Feed(service)
         held_up = asyncio.create_task(service.beginners.take(AT, held(ends)))
@@ -208,9 +187,3 @@ def test_streams_that_wait_for_their_first_page_count() -> None:
         await held_up
         await asyncio.gather(other, *waiting, return_exceptions=True)
         assert isinstance(other.result(), StreamingResponse)
-
-    try:
-        with Authority.temporary() as authority:
-            asyncio.run(run(authority))
-    finally:
-        ends.set()

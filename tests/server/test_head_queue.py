@@ -8,61 +8,46 @@ import pytest
 from capx.server.net.head_queue import AT_ONCE, HeadQueue
 
 
-def test_few_begin_in_one_turn_in_their_order() -> None:
+async def test_few_begin_in_one_turn_in_their_order() -> None:
     begun: list[int] = []
     seen: list[int] = []
-
-    async def run() -> None:
-        queue = HeadQueue()
-        for number in range(5 * AT_ONCE):
-            queue.put(lambda number=number: begun.append(number))  # type: ignore[misc]
-        assert begun == []
-        while len(begun) < 5 * AT_ONCE:
-            await asyncio.sleep(0)
-            seen.append(len(begun))
-
-    asyncio.run(run())
+    queue = HeadQueue()
+    for number in range(5 * AT_ONCE):
+        queue.put(lambda number=number: begun.append(number))  # type: ignore[misc]
+    assert begun == []
+    while len(begun) < 5 * AT_ONCE:
+        await asyncio.sleep(0)
+        seen.append(len(begun))
     assert begun == list(range(5 * AT_ONCE))
     assert max(later - before for before, later in zip([0, *seen], seen, strict=False)) == AT_ONCE
 
 
-def test_few_begin_at_once_in_one_turn() -> None:
-    async def run() -> None:
-        queue = HeadQueue()
-        for _ in range(3):
-            assert [queue.may_begin() for _ in range(AT_ONCE + 2)] == [*AT_ONCE * [True], False, False]
-            await asyncio.sleep(0)
-
-    asyncio.run(run())
+async def test_few_begin_at_once_in_one_turn() -> None:
+    queue = HeadQueue()
+    for _ in range(3):
+        assert [queue.may_begin() for _ in range(AT_ONCE + 2)] == [*AT_ONCE * [True], False, False]
+        await asyncio.sleep(0)
 
 
-def test_nobody_begins_before_those_that_wait() -> None:
+async def test_nobody_begins_before_those_that_wait() -> None:
     begun: list[int] = []
-
-    async def run() -> None:
-        queue = HeadQueue()
-        for number in range(2 * AT_ONCE):
-            queue.put(lambda number=number: begun.append(number))  # type: ignore[misc]
-        while len(begun) < 2 * AT_ONCE:
-            before, at_once = len(begun), sum(queue.may_begin() for _ in range(AT_ONCE))
-            assert not at_once or len(begun) >= AT_ONCE
-            await asyncio.sleep(0)
-            # Both kinds together are few in one turn.
-            assert len(begun) - before + at_once <= AT_ONCE
-
-    asyncio.run(run())
+    queue = HeadQueue()
+    for number in range(2 * AT_ONCE):
+        queue.put(lambda number=number: begun.append(number))  # type: ignore[misc]
+    while len(begun) < 2 * AT_ONCE:
+        before, at_once = len(begun), sum(queue.may_begin() for _ in range(AT_ONCE))
+        assert not at_once or len(begun) >= AT_ONCE
+        await asyncio.sleep(0)
+        # Both kinds together are few in one turn.
+        assert len(begun) - before + at_once <= AT_ONCE
 
 
-def test_a_queue_that_was_empty_goes_on() -> None:
+async def test_a_queue_that_was_empty_goes_on() -> None:
     begun: list[str] = []
-
-    async def run() -> None:
-        queue = HeadQueue()
-        for name in "ab":
-            queue.put(lambda name=name: begun.append(name))  # type: ignore[misc]
-            await asyncio.sleep(0.01)
-
-    asyncio.run(run())
+    queue = HeadQueue()
+    for name in "ab":
+        queue.put(lambda name=name: begun.append(name))  # type: ignore[misc]
+        await asyncio.sleep(0.01)
     assert begun == ["a", "b"]
 
 

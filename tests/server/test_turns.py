@@ -34,59 +34,47 @@ async def begun(turns: Turns, done: Done, *names: str) -> list["asyncio.Task[str
     return tasks
 
 
-def test_machines_take_turns() -> None:
-    async def run() -> None:
-        turns, done = Turns(), Done()
-        tasks = await begun(turns, done, "a1", "a2", "a3", "a4", "b1", "b2", "c1")
-        assert (done.names, turns.is_crowded) == (["a1"], True)
-        done.ends.set()
-        assert await asyncio.gather(*tasks) == ["a1", "a2", "a3", "a4", "b1", "b2", "c1"]
-        assert done.names == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
-        assert not turns.is_crowded
-
-    asyncio.run(run())
+async def test_machines_take_turns() -> None:
+    turns, done = Turns(), Done()
+    tasks = await begun(turns, done, "a1", "a2", "a3", "a4", "b1", "b2", "c1")
+    assert (done.names, turns.is_crowded) == (["a1"], True)
+    done.ends.set()
+    assert await asyncio.gather(*tasks) == ["a1", "a2", "a3", "a4", "b1", "b2", "c1"]
+    assert done.names == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
+    assert not turns.is_crowded
 
 
-def test_what_nobody_waits_for_is_left_out() -> None:
-    async def run() -> None:
-        turns, done = Turns(), Done()
-        first, second, third = await begun(turns, done, "a1", "a2", "a3")
-        first.cancel()
-        second.cancel()
-        done.ends.set()
-        assert await third == "a3"
-        # What has begun is finished.
-        assert done.names == ["a1", "a3"]
-
-    asyncio.run(run())
+async def test_what_nobody_waits_for_is_left_out() -> None:
+    turns, done = Turns(), Done()
+    first, second, third = await begun(turns, done, "a1", "a2", "a3")
+    first.cancel()
+    second.cancel()
+    done.ends.set()
+    assert await third == "a3"
+    # What has begun is finished.
+    assert done.names == ["a1", "a3"]
 
 
-def test_a_stop_refuses_what_has_not_begun() -> None:
-    async def run() -> None:
-        turns, done = Turns(), Done()
-        first, *others = await begun(turns, done, "a1", "a2", "b1")
-        turns.stop()
-        for task in others:
-            with pytest.raises(Busy, match="stops"):
-                await task
-        with pytest.raises(Busy):
-            await turns.take("c", done.piece("c1"))
-        done.ends.set()
-        assert (await first, done.names) == ("a1", ["a1"])
-
-    asyncio.run(run())
+async def test_a_stop_refuses_what_has_not_begun() -> None:
+    turns, done = Turns(), Done()
+    first, *others = await begun(turns, done, "a1", "a2", "b1")
+    turns.stop()
+    for task in others:
+        with pytest.raises(Busy, match="stops"):
+            await task
+    with pytest.raises(Busy):
+        await turns.take("c", done.piece("c1"))
+    done.ends.set()
+    assert (await first, done.names) == ("a1", ["a1"])
 
 
-def test_an_error_is_raised_where_it_is_waited_for() -> None:
+async def test_an_error_is_raised_where_it_is_waited_for() -> None:
     async def failing() -> None:
         raise ValueError("no")
 
-    async def run() -> None:
-        turns, done = Turns(), Done()
-        done.ends.set()
-        failed = asyncio.create_task(turns.take("a", failing))
-        assert await turns.take("a", done.piece("a1")) == "a1"
-        with pytest.raises(ValueError, match="no"):
-            await failed
-
-    asyncio.run(run())
+    turns, done = Turns(), Done()
+    done.ends.set()
+    failed = asyncio.create_task(turns.take("a", failing))
+    assert await turns.take("a", done.piece("a1")) == "a1"
+    with pytest.raises(ValueError, match="no"):
+        await failed

@@ -65,42 +65,36 @@ def test_what_has_not_begun_is_left_out_when_its_client_leaves(served: Served) -
         until(lambda: len(remote.tasks()) == 4)
 
 
-def test_calls_that_share_a_result_run_once() -> None:
-    async def run() -> None:
-        shared, ran, ends = Shared(60), list[int](), threading.Event()
+async def test_calls_that_share_a_result_run_once() -> None:
+    shared, ran, ends = Shared(60), list[int](), threading.Event()
 
-        def call() -> int:
-            ends.wait(20)
-            ran.append(1)
-            return len(ran)
+    def call() -> int:
+        ends.wait(20)
+        ran.append(1)
+        return len(ran)
 
-        callers = [asyncio.create_task(shared.run(call)) for _ in range(1_000)]
-        await asyncio.sleep(0)
-        # The others still get it.
-        callers.pop(0).cancel()
-        ends.set()
-        assert set(await asyncio.gather(*callers)) == {1}
-        assert await shared.run(call) == 1
-
-    asyncio.run(run())
+    callers = [asyncio.create_task(shared.run(call)) for _ in range(1_000)]
+    await asyncio.sleep(0)
+    # The others still get it.
+    callers.pop(0).cancel()
+    ends.set()
+    assert set(await asyncio.gather(*callers)) == {1}
+    assert await shared.run(call) == 1
 
 
-def test_an_error_and_an_old_result_are_not_kept() -> None:
-    async def run() -> None:
-        shared = Shared(0)
-        results = iter((StoreProblem("no"), 1, 2))
+async def test_an_error_and_an_old_result_are_not_kept() -> None:
+    shared = Shared(0)
+    results = iter((StoreProblem("no"), 1, 2))
 
-        def call() -> int:
-            found = next(results)
-            if isinstance(found, StoreProblem):
-                raise found
-            return found
+    def call() -> int:
+        found = next(results)
+        if isinstance(found, StoreProblem):
+            raise found
+        return found
 
-        with pytest.raises(StoreProblem):
-            await shared.run(call)
-        assert [await shared.run(call), await shared.run(call)] == [1, 2]
-
-    asyncio.run(run())
+    with pytest.raises(StoreProblem):
+        await shared.run(call)
+    assert [await shared.run(call), await shared.run(call)] == [1, 2]
 
 
 def test_nobody_waits_behind_the_calls_of_another() -> None:

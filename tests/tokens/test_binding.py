@@ -221,17 +221,13 @@ def test_of_a_hundred_racing_threads_one_is_allowed() -> None:
     assert sorted(verdicts) == [(), *[("replayed",)] * 99]
 
 
-def test_of_a_hundred_racing_coroutines_one_is_admitted() -> None:
+async def test_of_a_hundred_racing_coroutines_one_is_admitted() -> None:
     lab = Lab()
     token = lab.present(CAPABILITY)
-
-    async def race() -> int:
-        results = await asyncio.gather(
-            *(lab.verifier.admit_async(token, ToolCall("a.read")) for _ in range(100)), return_exceptions=True
-        )
-        return sum(not isinstance(result, BaseException) for result in results)
-
-    assert asyncio.run(race()) == 1
+    results = await asyncio.gather(
+        *(lab.verifier.admit_async(token, ToolCall("a.read")) for _ in range(100)), return_exceptions=True
+    )
+    assert sum(not isinstance(result, BaseException) for result in results) == 1
 
 
 def test_two_presentations_of_one_call_are_two_calls() -> None:

@@ -67,7 +67,7 @@ def test_an_act_that_hangs_is_waited_for_so_long(monkeypatch: pytest.MonkeyPatch
     never.set()
 
 
-def test_a_cancellation_is_passed_on_after_the_act() -> None:
+async def test_a_cancellation_is_passed_on_after_the_act() -> None:
     begun, go_on = threading.Event(), threading.Event()
     done: list[Any] = []
 
@@ -75,15 +75,12 @@ def test_a_cancellation_is_passed_on_after_the_act() -> None:
         begun.set()
         done.append(go_on.wait(10))
 
-    async def cancel() -> None:
-        ending = asyncio.ensure_future(ClosingAct(act, str, name="capx-end").do_async(None))
-        await asyncio.to_thread(begun.wait, 10)
-        ending.cancel()
-        await asyncio.sleep(0.01)
-        assert not ending.done()
-        go_on.set()
-        with pytest.raises(asyncio.CancelledError):
-            await ending
-
-    asyncio.run(cancel())
+    ending = asyncio.ensure_future(ClosingAct(act, str, name="capx-end").do_async(None))
+    await asyncio.to_thread(begun.wait, 10)
+    ending.cancel()
+    await asyncio.sleep(0.01)
+    assert not ending.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
     assert done == [True]

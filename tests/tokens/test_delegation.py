@@ -51,15 +51,11 @@ def test_a_child_lives_as_long_as_its_block(lab: Authority) -> None:
     assert alive(lab, bundle)
 
 
-def test_an_async_block_revokes_too(lab: Authority) -> None:
+async def test_an_async_block_revokes_too(lab: Authority) -> None:
     bundle = lab.open(allow=["crm.read"]).bundle
-
-    async def act() -> Bundle:
-        async with bundle.delegated(to="a", at=lab) as child:
-            assert alive(lab, child)
-        return child
-
-    assert not alive(lab, asyncio.run(act()))
+    async with bundle.delegated(to="a", at=lab) as child:
+        assert alive(lab, child)
+    assert not alive(lab, child)
 
 
 class Stopped(BaseException):
@@ -155,33 +151,30 @@ class Slow:
         return self._lab.revoke(child)
 
 
-def test_a_cancellation_waits_until_the_child_is_revoked(lab: Authority) -> None:
+async def test_a_cancellation_waits_until_the_child_is_revoked(lab: Authority) -> None:
     slow, children = Slow(lab), list[Bundle]()
 
     async def leave() -> None:
         async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=slow) as child:
             children.append(child)
 
-    async def act() -> bool:
-        leaving = asyncio.ensure_future(leave())
-        while not slow.asked.is_set():
-            await asyncio.sleep(0.001)
-        for _ in range(3):
-            leaving.cancel()
-            await asyncio.sleep(0.001)
-        still_there = not leaving.done()
-        slow.gate.set()
-        with pytest.raises(asyncio.CancelledError):
-            await leaving
-        return still_there
-
-    assert asyncio.run(act())
+    leaving = asyncio.ensure_future(leave())
+    while not slow.asked.is_set():
+        await asyncio.sleep(0.001)
+    for _ in range(3):
+        leaving.cancel()
+        await asyncio.sleep(0.001)
+    still_there = not leaving.done()
+    slow.gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert still_there
     assert slow.thread != threading.get_ident()
     assert slow.name == "capx-revoke"
     assert not alive(lab, children[0])
 
 
-def test_a_cancelled_block_is_revoked_before_it_is_left(lab: Authority) -> None:
+async def test_a_cancelled_block_is_revoked_before_it_is_left(lab: Authority) -> None:
     children = list[Bundle]()
 
     async def wait() -> None:
@@ -189,12 +182,9 @@ def test_a_cancelled_block_is_revoked_before_it_is_left(lab: Authority) -> None:
             children.append(child)
             await asyncio.Event().wait()
 
-    async def act() -> None:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(wait(), 0.01)
-        assert not alive(lab, children[0])
-
-    asyncio.run(act())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(wait(), 0.01)
+    assert not alive(lab, children[0])
 
 
 def test_a_delegation_is_good_for_one_block(lab: Authority) -> None:
@@ -252,22 +242,18 @@ def test_an_exit_that_takes_too_long_says_the_child_may_live(lab: Authority, mon
     silent.over.set()
 
 
-def test_tools_that_hold_every_thread_keep_no_child_alive(lab: Authority) -> None:
+async def test_tools_that_hold_every_thread_keep_no_child_alive(lab: Authority) -> None:
     over = threading.Event()
-
-    async def act() -> Bundle:
-        loop = asyncio.get_running_loop()
-        loop.set_default_executor(ThreadPoolExecutor(1))
-        held = loop.run_in_executor(None, over.wait, 30)
-        async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
-            pass
-        was_alive = alive(lab, child)
-        over.set()
-        await held
-        assert not was_alive
-        return child
-
-    assert not alive(lab, asyncio.run(act()))
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    held = loop.run_in_executor(None, over.wait, 30)
+    async with lab.open(allow=["crm.read"]).bundle.delegated(to="a", at=lab) as child:
+        pass
+    was_alive = alive(lab, child)
+    over.set()
+    await held
+    assert not was_alive
+    assert not alive(lab, child)
 
 
 class Interrupted:
