@@ -731,11 +731,17 @@ def test_who_may_not_approve_a_call_is_told_so(capx: Shell, office: Office, cler
     assert the_request(capx) == request
 
 
-def test_two_people_approve_through_an_authority(capx: Shell, office: Office) -> None:
+def asked_of_two(capx: Shell, office: Office) -> tuple[Bundle, str]:
+    """What a clerk holds, each call of which ben and eve must approve; and the id of the request for one call."""
     both = demand(by=[office.ben.public, office.eve.public], count=2)
     bundle = opened(office).delegate(to="clerk", approval=both)
     capx("ask", *READ, token=bundle.text, code=1)
     request = the_request(capx)
+    return bundle, request
+
+
+def test_two_people_approve_through_an_authority(capx: Shell, office: Office) -> None:
+    bundle, request = asked_of_two(capx, office)
     capx("requests", "approve", request, *as_(office, "ben"), "--yes", "--uses", "3")
     assert the_request(capx) == request
     half = capx("requests", "show", request).out
@@ -795,10 +801,7 @@ def test_an_approval_that_has_expired_is_not_added(parties: Parties) -> None:
 
 
 def test_a_first_signature_that_is_too_old_is_begun_anew(capx: Shell, office: Office) -> None:
-    both = demand(by=[office.ben.public, office.eve.public], count=2)
-    bundle = opened(office).delegate(to="clerk", approval=both)
-    capx("ask", *READ, token=bundle.text, code=1)
-    request = the_request(capx)
+    _, request = asked_of_two(capx, office)
     capx("requests", "approve", request, *as_(office, "ben"), "--yes", "--lasts", "1s")
     time.sleep(1.1)
     said = capx("requests", "approve", request, *as_(office, "eve"), "--yes")

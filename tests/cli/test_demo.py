@@ -466,8 +466,11 @@ def ended(rows: list[Row], *, every_row: bool) -> str:
     return written.getvalue()
 
 
+AS_EXPECTED = Row("execution", "the refused", "9", "9")
+
+
 def test_rows_of_the_execution_side_wait_for_all() -> None:
-    rows = [Row("session", "the stolen", "40", "40"), Row("execution", "the refused", "9", "9")]
+    rows = [Row("session", "the stolen", "40", "40"), AS_EXPECTED]
     short = ended(rows, every_row=False)
     assert "the stolen" in short
     assert "the refused" not in short
@@ -480,7 +483,7 @@ def test_rows_of_the_execution_side_wait_for_all() -> None:
 
 
 def test_a_row_that_differs_is_shown_without_all() -> None:
-    rows = [Row("execution", "the refused", "9", "9"), Row("execution", "the broken", "refused", "granted")]
+    rows = [AS_EXPECTED, Row("execution", "the broken", "refused", "granted")]
     short = ended(rows, every_row=False)
     assert "the broken" in short
     assert "the refused" not in short

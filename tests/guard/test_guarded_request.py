@@ -155,29 +155,33 @@ AS_MISSING: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("is_async", [False, True])
-@pytest.mark.parametrize("code", AS_IT_IS)
-def test_a_denial_for_any_row_is_told_as_it_is(lab: Lab, code: str, *, is_async: bool) -> None:
-    caveats, stated = AS_IT_IS[code]
+def denied_row(
+    lab: Lab, caveats: tuple[Caveat, ...], stated: dict[str, Any], *, is_async: bool
+) -> tuple[GuardedRequest, Denied]:
+    """A request under these caveats, and the denial of a row of which this is stated."""
     current = admitted(lab, *caveats)
     with pytest.raises(Denied) as caught:
         row(current, facts(**stated), is_async=is_async)
-    assert codes(caught.value) == (code,)
-    assert current.denied is caught.value
+    return current, caught.value
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("code", AS_IT_IS)
+def test_a_denial_for_any_row_is_told_as_it_is(lab: Lab, code: str, *, is_async: bool) -> None:
+    current, denied = denied_row(lab, *AS_IT_IS[code], is_async=is_async)
+    assert codes(denied) == (code,)
+    assert current.denied is denied
 
 
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("about", AS_MISSING)
 def test_a_denial_of_this_row_is_told_as_a_missing_one(lab: Lab, about: str, *, is_async: bool) -> None:
-    caveats, stated = AS_MISSING[about]
-    current = admitted(lab, *caveats)
-    with pytest.raises(Denied) as caught:
-        row(current, facts(**stated), is_async=is_async)
-    assert codes(caught.value) == ("wrong_tenant",)
+    current, denied = denied_row(lab, *AS_MISSING[about], is_async=is_async)
+    assert codes(denied) == ("wrong_tenant",)
     # The answer is the same denial, and the log has its real reasons.
-    assert current.denied is caught.value
-    assert lab.records.decisions == [caught.value.decision]
-    assert caught.value.__context__ is None
+    assert current.denied is denied
+    assert lab.records.decisions == [denied.decision]
+    assert denied.__context__ is None
 
 
 def test_a_refused_argument_is_told_of_a_row_too(lab: Lab) -> None:

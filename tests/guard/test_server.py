@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from mcp import Client
-from mcp.server import MCPServer
 
 import capx
 from capx.api.mcp_messages import PRESENTATION, PROBLEM, OwnMeta, bound_request, with_own
@@ -15,7 +14,7 @@ from capx.errors import ConfigurationProblem
 from capx.guard.mcp.server import GRANTED, MCPGuard
 from capx_caveats import action, anything, between, not_in, one_of
 from tests.labs.mcp_calls import call, held
-from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, as_sdk, code_of, send, send_presented, some_server
+from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, SomeServer, as_sdk, code_of, send, send_presented, some_server
 
 
 @pytest.fixture(params=KINDS)
@@ -248,10 +247,8 @@ async def test_each_round_of_a_call_is_presented_and_pays(lab: Authority, kind: 
         assert server.ran == ["ask", "ask"]
 
 
-async def test_every_decision_is_reported(lab: Authority) -> None:
-    reported: list[Any] = []
-    server = some_server("mcp")
-    guard = MCPGuard(lab.verifier("files"), on_decision=reported.append)
+def protect_a_reader(server: SomeServer, guard: MCPGuard) -> None:
+    """Give a server one tool, which answers with the path that it is called with, and guard it."""
 
     @server.tool()
     @guard.tool("files.read", tenant=GRANTED)
@@ -259,6 +256,13 @@ async def test_every_decision_is_reported(lab: Authority) -> None:
         return path
 
     guard.protect(server)
+
+
+async def test_every_decision_is_reported(lab: Authority) -> None:
+    reported: list[Any] = []
+    server = some_server("mcp")
+    guard = MCPGuard(lab.verifier("files"), on_decision=reported.append)
+    protect_a_reader(server, guard)
     async with Client(as_sdk(server)) as client:
         mine = held(lab, action("files.read", args={"path": one_of("/a")}))
         for path in ("/a", "/b"):
@@ -285,14 +289,8 @@ async def test_the_environment_describes_a_guard(
     with pytest.raises(ConfigurationProblem, match="exactly one of CAPX_STORE, CAPX_FEED, CAPX_SNAPSHOT: none"):
         MCPGuard.from_env()
     monkeypatch.setenv("CAPX_STORE", lab.store.place)
-    server, guard = MCPServer("files"), MCPGuard.from_env()
-
-    @server.tool()
-    @guard.tool("files.read", tenant=GRANTED)
-    def read(path: str) -> str:
-        return path
-
-    guard.protect(server)
+    server, guard = some_server("mcp"), MCPGuard.from_env()
+    protect_a_reader(server, guard)
     async with Client(as_sdk(server)) as client:
         answer = await send_presented(client.session, held(lab, "files.read"), "tools/call", call("read", path="/a"))
         assert text_of(answer) == "/a"
