@@ -4,7 +4,6 @@ A key must be canonical and of the subgroup of prime order. A signature is check
 Its S must be below the order of the group, and its R canonical and not of small order.
 """
 
-from functools import cache
 from hashlib import sha512
 
 P = 2**255 - 19
@@ -55,7 +54,6 @@ def is_key(public: bytes) -> bool:
     return point is not None and not same(point, NEUTRAL) and same(times(L, point), NEUTRAL)
 
 
-@cache
 def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
     key, nonce, s = read(public), read(signature[:32]), int.from_bytes(signature[32:], "little")
     if key is None or nonce is None or BASE is None or s >= L or same(times(8, nonce), NEUTRAL):

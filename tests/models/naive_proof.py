@@ -20,6 +20,8 @@ from tests.models import naive, naive_ed25519
 from tests.models.naive import digest, hashed, rfc8785, unb64u
 from tests.models.naive_ed25519 import is_key
 
+# It takes long, and the same few signatures come again and again.
+naive_ed25519.is_signed = cache(naive_ed25519.is_signed)
 STALE, CLOCKS, EARLY, LATE = 30, 30, 5, 60
 HASH, SIG, MOST = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]", "[A-Za-z0-9_-]{85}[AQgw]", 2**53 - 1
 DIGITS = re.compile(HASH)
@@ -189,11 +191,6 @@ def canonical(value: Any) -> bytes:
     return rfc8785(value).encode()
 
 
-@cache
-def is_signed(public: bytes, message: bytes, signature: bytes) -> bool:
-    return naive_ed25519.is_signed(public, message, signature)
-
-
 def base64(text: str) -> bytes:
     found = b64decode(text, validate=True)
     demand(b64encode(found).decode() == text)
@@ -236,10 +233,13 @@ def note(text: str, keys: Any, authorities: Any) -> Any:
         kind, public = keys.get((name, data[:4]), (None, b""))
         if kind == "witness":
             at = int.from_bytes(data[4:12], "big")
-            demand(len(data) == 76 and is_signed(public, f"cosignature/v1\ntime {at}\n{signed}".encode(), data[12:]))
+            demand(
+                len(data) == 76
+                and naive_ed25519.is_signed(public, f"cosignature/v1\ntime {at}\n{signed}".encode(), data[12:])
+            )
             times.append(at)
         elif kind == "log" and (name == origin or (origin not in authorities and origin.startswith(f"{name}/"))):
-            demand(is_signed(public, signed.encode(), data[4:]))
+            demand(naive_ed25519.is_signed(public, signed.encode(), data[4:]))
             signers.add(public)
     demand(signers)
     return origin, int(size), base64(root), signers, times, signed
@@ -344,7 +344,9 @@ def presented(chain: Chain, text: Any) -> Any:
     if signed:
         signature = caveats[1][1]
         good = block.endswith(f',["sig","{signature}"]]'.encode())
-        signed = good and is_signed(chain.keys[-1], hashed(b"capx/1/sig", chain.d[-1], block[:-98]), unb64u(signature))
+        signed = good and naive_ed25519.is_signed(
+            chain.keys[-1], hashed(b"capx/1/sig", chain.d[-1], block[:-98]), unb64u(signature)
+        )
     return digest_text(d[:16]), at, profile, request, bool(signed) and len(caveats) == 2
 
 
@@ -381,7 +383,7 @@ def source(one: Any, task: str, keys: Any, authorities: Any, quorum: int) -> Any
         events.append({**each, "hash": hashes[-1]})
     demand(all(a["position"] < b["position"] for a, b in pairwise(events)))
     message = hashed(b"capx/1/extract", task.encode(), str(one["at"]).encode(), text.encode(), *hashes)
-    demand(any(is_signed(public, message, unb64u(one["sig"])) for public in signers))
+    demand(any(naive_ed25519.is_signed(public, message, unb64u(one["sig"])) for public in signers))
     return {"origin": origin, "size": size, "at": one["at"], "times": times, "events": events}
 
 
@@ -467,7 +469,7 @@ class Reader:
         principal = document["principal"]
         if signature is not None:
             message = hashed(b"capx/1/intent", sha.encode())
-            demand(any(is_signed(key, message, unb64u(signature)) for key in self.keys_of(principal)))
+            demand(any(naive_ed25519.is_signed(key, message, unb64u(signature)) for key in self.keys_of(principal)))
         for name in ("principal", "tenant", "purpose", "agent"):
             self.tell(document.get(name) == opened.get(name), name)
         self.tell(document.get("agent_key") in {None, opened.get("holder")}, "holder")
@@ -500,7 +502,7 @@ class Reader:
                 words = [part["approver"].encode(), b"yes" if yes else b"no", str(part["at"]).encode()]
                 message = hashed(b"capx/1/verdict", sha256(canonical(shown)).digest(), *words)
                 signature = unb64u(part["signature"])
-                demand(any(is_signed(key, message, signature) for key in self.keys_of(said["approver"])))
+                demand(any(naive_ed25519.is_signed(key, message, signature) for key in self.keys_of(said["approver"])))
                 form = {**dict.fromkeys(["task", "action", "audience", "block"], str), "...": 0}
                 demand(of_form(shown, {**form, "intent?": MAYBE, "args?": MAYBE, "labels?": TEXTS}))
                 demand((shown["task"], shown.get("intent")) == (self.opened["task"], self.opened.get("intent")))
