@@ -1,7 +1,7 @@
 """The rows that a store takes and returns, and the errors that distinguish a damaged store from a missing one."""
 
 from decimal import Decimal
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -10,10 +10,12 @@ from capx.crypto.base64url import b64u
 from capx.crypto.hashing import digest
 from capx.errors import StoreProblem
 from capx.store.lifecycle import FIRST, State
-from capx.store.log import Place
+from capx.store.log import Event, Place
 from capx.tokens.approval_caveat import ApprovalTerms
 from capx.tokens.revocation_key import RevocationKey
 from capx.verify.evidence import ApprovalText
+
+T = TypeVar("T")
 
 KEPT_BEYOND_TTL = 3_600
 """Seconds for which a death is kept after everything that it covers has expired."""
@@ -202,11 +204,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     @classmethod
     def parse(cls, text: str) -> "RequestRecord":
         """Read a request from the text that the store kept; Damaged for any other text."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        # RecursionError: a damaged row may hold JSON that is nested too deep.
-        except (msgspec.MsgspecError, RecursionError):
-            raise Damaged("the store holds a request that capx did not write: restore it from a backup") from None
+        return _parsed(text, cls, "a request")
 
     def text(self) -> str:
         """The request as the store keeps it: JSON."""
@@ -241,13 +239,26 @@ class SignedAnswer(Struct, frozen=True, kw_only=True):
     signatures: ApprovalText | None = None
 
     @classmethod
+    def of(cls, request: RequestRecord, event: Event, approver: str, shown: str, *, yes: bool) -> "SignedAnswer":
+        """The answer in this event to a request, without what was signed."""
+        return cls(
+            position=event.position,
+            task=request.task,
+            request=request.id,
+            round=request.round,
+            node=request.node,
+            labels=request.labels,
+            approver=approver,
+            yes=yes,
+            at=event.at,
+            signed=event.at,
+            shown=shown,
+        )
+
+    @classmethod
     def parse(cls, text: str) -> "SignedAnswer":
         """Read an answer from the text that the store kept; Damaged for any other text."""
-        try:
-            return msgspec.json.decode(text, type=cls)
-        # RecursionError: a damaged row may hold JSON that is nested too deep.
-        except (msgspec.MsgspecError, RecursionError):
-            raise Damaged("the store holds an answer that capx did not write: restore it from a backup") from None
+        return _parsed(text, cls, "an answer")
 
     def text(self) -> str:
         """The answer as the store keeps it: JSON."""
@@ -264,6 +275,14 @@ class AskedArguments(Struct, frozen=True):
     task: str
     salt: bytes
     args: str
+
+
+def _parsed(text: str, kind: type[T], what: str) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    # RecursionError: a damaged row may hold JSON that is nested too deep.
+    except (msgspec.MsgspecError, RecursionError):
+        raise Damaged(f"the store holds {what} that capx did not write: restore it from a backup") from None
 
 
 class _Document(Struct, frozen=True):

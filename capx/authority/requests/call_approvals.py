@@ -146,23 +146,9 @@ def apply_approval(transaction: Writing, policy: Policy, request_id: str, text: 
         approval, blocks = b64u(discharge.id), tuple(map(block_text, discharge.blocks[: count + 1]))
         digest, signer = b64u(discharge.digests[count + 1]), signers[count - 1]
         event = fact(request.id, request.task, signer, approval, digest).write(transaction, at=now)
-        transaction.keep_answer(
-            SignedAnswer(
-                position=event.position,
-                task=request.task,
-                request=request.id,
-                round=request.round,
-                node=request.node,
-                labels=request.labels,
-                approver=signer,
-                yes=True,
-                at=now,
-                signed=document.asked,
-                shown=request.to_approve,
-                approval=approval,
-                signatures=ApprovalText(digest, discharge.cid.decode("ascii"), blocks),
-            )
-        )
+        given = SignedAnswer.of(request, event, signer, request.to_approve, yes=True)
+        signatures = ApprovalText(digest, discharge.cid.decode("ascii"), blocks)
+        transaction.keep_answer(replace(given, signed=document.asked, approval=approval, signatures=signatures))
     signed = replace(
         request,
         state="granted" if len(signers) == document.caveat.count else "pending",

@@ -56,22 +56,8 @@ def apply_verdict(
     # The record keeps the signature, because a consent is verified again when the grant is minted.
     fact = RequestApproved if verdict.yes else RequestDenied
     event = fact(request.id, request.task, verdict.approver, verdict.signature).write(transaction, at=now)
-    transaction.keep_answer(
-        SignedAnswer(
-            position=event.position,
-            task=request.task,
-            request=request.id,
-            round=request.round,
-            node=request.node,
-            labels=request.labels,
-            approver=verdict.approver,
-            yes=verdict.yes,
-            at=now,
-            signed=verdict.at,
-            shown=canonical(inquiry.shown).decode(),
-            signature=verdict.signature,
-        )
-    )
+    given = SignedAnswer.of(request, event, verdict.approver, canonical(inquiry.shown).decode(), yes=verdict.yes)
+    transaction.keep_answer(replace(given, signed=verdict.at, signature=verdict.signature))
     decided = replace(
         request,
         state="approved" if verdict.yes else "denied",
