@@ -188,7 +188,10 @@ class AuthorityClient(AgentAuthority):
         return Granted(granted)
 
     def _ask_once(self, ask: Ask, wait: int) -> Answered:
-        """Send an ask, presented with the capabilities for the authority in turn, until one may ask for it."""
+        """Send an ask. Present it with each capability for the authority in turn, until the server accepts one.
+
+        If it accepts none, raises the Denied of the first.
+        """
         prefer = {"prefer": f"wait={wait}"} if wait else {}
         kind = cast("type[Answered]", Answered)
         path, message = (

@@ -8,7 +8,7 @@ Laws:
 - In a task that is bound to a key, only its agents can ask. So a request or a grant whose event does not show who asked
   leaves a gap: the authority could have made up that agent.
 - Evidence that does not fit is a contradiction: nobody writes it by mistake.
-- One presentation is one ask: it may lead to a request and to the grant on it, and to nothing else.
+- One presentation is one ask: it may lead to requests of one round, and to one grant.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,10 +26,11 @@ from capx.store.events import CapabilityMinted, RequestMade, TaskOpened
 from capx.store.log import Event
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, ToolCall
 from capx.tokens.grants import ASK, ASK_APPROVAL
-from capx.tokens.lineage import AUTHORITY, caveats_of
+from capx.tokens.lineage import AUTHORITY
+from capx.tokens.pins import asked_allowlist
 from capx.verify.ask import Ask
 from capx.verify.evidence import AskEvidence, args_commitment
-from capx_caveats import DEFAULT, Allow, InvalidCaveat
+from capx_caveats import Allow, InvalidCaveat
 
 _Fact = RequestMade | CapabilityMinted
 
@@ -75,7 +76,7 @@ class AskReader:
             if asked.fact.ask is None:
                 if self._opened.holder is not None:
                     self._findings.gaps.append(
-                        f"who asked for {asked.where}: the authority could have made up the agent that got it"
+                        f"{asked.where} does not show who asked: the authority could have made up the agent"
                     )
                 continue
             faults = list(self._faults(asked, asked.fact.ask))
@@ -92,7 +93,7 @@ class AskReader:
         base = self._chains.get(evidence.after)
         minted = self._chains.minted.get(evidence.after)
         if base is None or minted is None or minted.request is not None or base.identifier.audience != AUTHORITY:
-            yield "was asked for with a chain that does not go on from what the task was given for the authority"
+            yield "was asked for with a chain that does not continue what the task was opened with for the authority"
             return
         try:
             chain = base.extended(evidence.blocks)
@@ -110,7 +111,7 @@ class AskReader:
         part = self._parts.pop(asked.event.position, None)
         if part is None:
             self._findings.gaps.append(
-                f"what the agent asked for with {asked.where}: the ask of something else could stand there"
+                f"the arguments of the ask behind {asked.where}: it could have asked for something else"
             )
             return None
         if args_commitment(unb64u(part.salt), canonical(part.args)) != evidence.args:
@@ -123,7 +124,7 @@ class AskReader:
             yield f"was asked for with a chain that is not signed as it must be: {why}"
         first = chain.keys[0] if chain.keys else None
         if first != self._opened.holder or chain.lineage.task != self._opened.task:
-            yield "was asked for by an agent that does not come from the first holder of the task"
+            yield "was asked for by an agent that is not below the first holder of the task"
         if asked.event.at >= chain.lineage.expires + self._tolerance:
             yield "was asked for with a chain that had expired"
         if (chain.path, chain.lineage.hops) != (fact.path, fact.hops):
@@ -139,7 +140,7 @@ class AskReader:
         self, asked: _Asked, evidence: AskEvidence, chain: ProvenChain, args: Mapping[str, Any] | None
     ) -> Iterator[str]:
         if evidence.presented is None:
-            yield "was asked for with nothing that the key of its agent has signed"
+            yield "was asked for without a presentation, although the task is bound to a key"
             return
         try:
             found = ProvenPresentation.read(chain, evidence.presented)
@@ -150,11 +151,11 @@ class AskReader:
             yield "was asked for with a presentation that the key of its agent has not signed"
         early = asked.since - WINDOW_AFTER - self._tolerance
         if not early <= found.at <= asked.event.at + WINDOW_BEFORE + self._tolerance:
-            yield "was asked for at another time than its event says"
+            yield "was asked for with a presentation that is too early or too late for its event"
         if args is not None and (found.profile, found.request) != ("tool", _digest(asked.action, args)):
             yield "was presented as another ask than the log commits to"
         if self._is_of_another(found.id, asked.fact):
-            yield "was asked for with the presentation of another ask"
+            yield "was asked for with a presentation that another ask has used"
         self._signed += 1
 
     def _call_faults(
@@ -167,7 +168,7 @@ class AskReader:
             counted = ask if evidence.names is None else ask.only(evidence.names)
             pinned = Allow((ask.entry(evidence.names),)).wire()
         except (TypeError, InvalidRequest, InvalidCaveat):
-            yield "was asked for with a call that is no ask"
+            yield "was asked for with arguments that no ask can have"
             return
         if ask.own_action != asked.action:
             yield "was asked for with a call that is no ask of this kind"
@@ -178,7 +179,7 @@ class AskReader:
         if isinstance(fact, RequestMade):
             if ask.action != fact.action:
                 yield "is for another action than was asked for"
-        elif (grant := self._chains.get(fact.digest)) is not None and _asked_entries(grant) != canonical(pinned):
+        elif (grant := self._chains.get(fact.digest)) is not None and _pinned_in(grant) != canonical(pinned):
             yield "allows something else than was asked for"
 
     def _is_of_another(self, presentation: str, fact: _Fact) -> bool:
@@ -208,10 +209,11 @@ def _asks_in(events: Iterable[Event]) -> Iterator[_Asked]:
                 yield _Asked(event, minted, made.get((minted.request, minted.round), event.at))
 
 
-def _asked_entries(grant: ProvenChain) -> bytes | None:
-    """The allowlist that pins a grant to what was asked for, as JSON: it stands behind that of the policy."""
-    allows = [one for one in caveats_of(grant.blocks[0], DEFAULT) if isinstance(one, Allow)]
-    return canonical(allows[1].wire()) if len(allows) == 2 else None
+def _pinned_in(grant: ProvenChain) -> bytes | None:
+    """What pins a grant to what was asked for, as canonical JSON."""
+    first = grant.blocks[0]
+    asked = asked_allowlist(first) if isinstance(first, bytes) else None
+    return None if asked is None else canonical(asked.wire())
 
 
 def _digest(action: str, args: Mapping[str, Any]) -> str | None:

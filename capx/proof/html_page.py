@@ -60,7 +60,7 @@ _POLICY: Final = (
 )
 _BANNERS: Final = {
     "contradicted": "Contradicted: parts of this proof cannot be true together",
-    "incomplete": "Incomplete: nothing contradicts, but something could hide behind what is missing",
+    "incomplete": "Incomplete: nothing contradicts, but the proof has gaps, where something could hide",
     "consistent": "Consistent: nothing was altered since it was signed, and nothing contradicts",
 }
 _FIRST: Final = "first agent"
@@ -105,8 +105,8 @@ def _main(report: Report) -> Iterator[ET.Element]:
     yield _element("p", _BANNERS[report.result], class_=f"banner {report.result}")
     yield from _section("What does not fit", _list(report.contradictions), shown=bool(report.contradictions))
     yield from _section("Receipts", _list(report.receipts), shown=bool(report.receipts))
-    yield from _section("What is missing, and what could hide behind it", _list(report.gaps), shown=bool(report.gaps))
-    yield from _section("What would show more", _list(report.missing), shown=bool(report.missing))
+    yield from _section("Gaps: something could hide here", _list(report.gaps), shown=bool(report.gaps))
+    yield from _section("What would show more", _list(report.would_show_more), shown=bool(report.would_show_more))
     yield from _section("The task", _facts(_task(report)))
     yield from _section("Whose intent", _intent(report))
     yield from _section("Who acted", _graph(report.nodes))
@@ -139,7 +139,9 @@ def _task(report: Report) -> Iterator[tuple[str, "ET.Element | str"]]:
 def _intent(report: Report) -> ET.Element:
     intent = report.intent
     if intent is None:
-        return _element("p", "Nobody's: an operator opened the task by hand.")
+        of_hand = "Nobody's: an operator opened the task by hand."
+        by_digest = f"Not in this proof; the log has the digest {report.intent_digest}."
+        return _element("p", of_hand if report.intent_digest is None else by_digest)
     facts: list[tuple[str, ET.Element | str]] = [("principal", intent.principal), ("statement", intent.statement)]
     if intent.parameters:
         facts.append(("parameters", _code(_json(intent.parameters))))

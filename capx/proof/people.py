@@ -28,12 +28,15 @@ _ANSWERS = frozenset({RequestApproved.kind, RequestDenied.kind})
 
 
 def intent_of(opened: TaskOpened, part: IntentPart | None, trust: Trust, findings: Findings) -> ProvenIntent | None:
-    """Return the intent that a task was opened on; None if it was opened by hand. ProofBroken if it is another one."""
+    """Return the intent that a task was opened on.
+
+    None if it was opened by hand, or if the proof lacks the document (a gap). ProofBroken if that is another one.
+    """
     if opened.intent is None:
         if part is not None:
             raise ProofBroken("the proof has an intent, and the task was opened on none")
         findings.words.append("the task was opened by hand: nobody's intent is behind it")
-        findings.missing.append("an intent: an operator opened the task by hand")
+        findings.would_show_more.append("an intent: an operator opened the task by hand")
         return None
     if part is None:
         findings.gaps.append("the intent that the task was opened on: another one could stand behind its digest")
@@ -53,7 +56,7 @@ def intent_of(opened: TaskOpened, part: IntentPart | None, trust: Trust, finding
     if part.signature is None:
         vouched = f"attested by {part.attested!a:.130}, which is the word of the authority"
         findings.words.append(f"the intent: {vouched}")
-        findings.missing.append("a signature of the principal below the intent: somebody else has attested it")
+        findings.would_show_more.append("a signature of the principal below the intent: somebody else has attested it")
     else:
         vouched = _signed_by(intent, part.signature, trust)
         findings.signed.append(f"the intent: {vouched}")

@@ -11,10 +11,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct
 
 from capx.proof.document import ProofBroken
 from capx.proof.sources import CheckedSource
+from capx.store.events import FACTS
 from capx.store.log import Event
 from capx.tokens.chain_text import BlockText, ChainText
 from capx.tokens.lineage import AUTHORITY
@@ -73,6 +75,14 @@ class LoggedDecision(Struct, frozen=True):
 
     recorded: Recorded
     logs: tuple[InLog, ...]
+
+
+def events_schema() -> dict[str, Any]:
+    """The JSON Schemas (draft 2020-12) of the bodies of events, by kind: see docs/spec/events.md."""
+    of_kinds = {**{fact.kind: fact for fact in FACTS}, DECISION: Recorded}
+    schemas, shared = msgspec.json.schema_components(of_kinds.values(), ref_template="#/$defs/{name}")
+    kinds = dict(zip(of_kinds, schemas, strict=True))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": shared, "properties": kinds}
 
 
 class _Named(Struct):

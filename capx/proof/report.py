@@ -21,13 +21,13 @@ NOT_SHOWN: Final = (
 class Findings(Struct):
     """What a reading has found so far, in sentences.
 
-    `signed` is what signatures show, `words` whose word the rest is, `missing` what would show more, `gaps` what is
-    missing and could hide something, `contradictions` what cannot be true together.
+    `signed` is what signatures show, `words` whose word the rest is, `would_show_more` what would add a voucher, `gaps`
+    what is not there and could hide something, `contradictions` what cannot be true together.
     """
 
     signed: list[str] = field(default_factory=list[str])
     words: list[str] = field(default_factory=list[str])
-    missing: list[str] = field(default_factory=list[str])
+    would_show_more: list[str] = field(default_factory=list[str])
     gaps: list[str] = field(default_factory=list[str])
     contradictions: list[str] = field(default_factory=list[str])
 
@@ -175,9 +175,11 @@ class ProvenEnd(Struct, frozen=True):
 class Report(Struct, frozen=True):
     """What a proof shows. `signed` and `words` say in sentences what signatures show, and what is somebody's word.
 
-    `missing` says what is not in the proof and would show more. `gaps` says what is missing, and what could hide behind
-    it: with one of them, the proof is incomplete, and accuses nobody. `contradictions` are sentences, too: if there is
-    one, somebody has not told the truth. `receipts` says of each receipt whether it fits.
+    `gaps` are parts that the proof lacks and behind which something could hide: with one, the proof is incomplete. It
+    accuses nobody. `would_show_more` are parts that would add a voucher; without them the result is the same.
+    `contradictions` are sentences, too: if there is one, somebody has not told the truth. `receipts` says of each
+    receipt whether it fits. `intent_digest` is what the log has of the intent; `intent` is None if the task was opened
+    by hand, or if the proof lacks the document.
     """
 
     task: str
@@ -189,6 +191,7 @@ class Report(Struct, frozen=True):
     holder: str | None
     policy: str | None
     intent: ProvenIntent | None
+    intent_digest: str | None
     sources: tuple[CheckedSource, ...]
     granted: tuple[Granted, ...]
     refused: tuple[RefusedAsk, ...]
@@ -198,7 +201,7 @@ class Report(Struct, frozen=True):
     ended: tuple[ProvenEnd, ...]
     signed: tuple[str, ...]
     words: tuple[str, ...]
-    missing: tuple[str, ...]
+    would_show_more: tuple[str, ...]
     gaps: tuple[str, ...]
     receipts: tuple[str, ...]
     contradictions: tuple[str, ...]

@@ -1,12 +1,13 @@
 """Verifies an execution proof with public keys alone.
 
-    sources and paths → one opened task → intent → chains, signatures, decisions → answers, approvals → disclosures
-    → contradictions
+    sources and paths → one opened task → intent → chains → answers → asks → grants → decisions and disclosures
+    → contradictions and gaps
 
 Laws:
 
 - A proof is broken by a wrong signature, hash, path or commitment, by a part that nothing refers to, and by a part that
   stands twice. What was not altered, and cannot be true together, is a contradiction, and is named.
+- A part that is not there breaks nothing: it is a gap, if something could hide behind it.
 - Nothing here reads a store, a secret or the network.
 """
 
@@ -55,7 +56,7 @@ def verify(
 ) -> Report:
     """Work out what a proof shows; ProofBroken if it was altered, InvalidRequest if it is no proof.
 
-    Look at `contradictions` of the report: with one of them, somebody has not told the truth, or a part is missing.
+    Look at `result` of the report: `contradictions` say what cannot be true together, `gaps` what could hide.
     `receipts` are what others have kept of these logs: an event that the proof leaves out is a contradiction.
     `max_staleness` is for how many seconds resources go on without news of an end, and `clock_tolerance` by how many
     seconds clocks may differ.
@@ -127,6 +128,7 @@ class _Reading:
             holder=opened.holder,
             policy=opened.policy,
             intent=intent,
+            intent_digest=opened.intent,
             sources=tuple(self._sources),
             granted=granted,
             refused=tuple(_refused_in(events)),
@@ -136,7 +138,7 @@ class _Reading:
             ended=tuple(ends_in(events, opened)),
             signed=tuple(findings.signed),
             words=tuple(findings.words),
-            missing=tuple(findings.missing),
+            would_show_more=tuple(findings.would_show_more),
             gaps=tuple(findings.gaps),
             receipts=tuple([one.sentence for one in said]),
             contradictions=tuple(dict.fromkeys(findings.contradictions)),
@@ -227,7 +229,7 @@ class _Reading:
         *,
         unshown: int,
     ) -> None:
-        signed, words, missing = self._findings.signed, self._findings.words, self._findings.missing
+        signed, words, more = self._findings.signed, self._findings.words, self._findings.would_show_more
         for source in self._sources:
             of = "the authority" if source.is_authority else "a resource"
             events = f"these {len(source.events)} events are all that it has about the task"
@@ -237,9 +239,7 @@ class _Reading:
                 at = shown_instant(witness.at)
                 signed.append(f"by the witness {witness.name!a:.130}: it had {source.size} events at {at}")
             if not source.witnesses:
-                missing.append(
-                    f"a cosignature below the log {source.origin}: its owner could have written it anew since"
-                )
+                more.append(f"a cosignature below the log {source.origin}: its owner could have written it anew since")
         by_agents = [one for one in decisions if one.agent_signed]
         if by_agents:
             compared = sum(one.compared for one in by_agents)
@@ -259,7 +259,7 @@ class _Reading:
         if opened.holder is None:
             words.append("of whoever held a token: who they were. The task is bound to no key")
         if unshown:
-            missing.append(f"what the signers of {unshown} approvals were shown; the approvals themselves are here")
+            more.append(f"what the signers of {unshown} approvals were shown; the approvals themselves are here")
 
 
 def _unread(unreadable: Iterable[Unreadable]) -> Iterator[str]:

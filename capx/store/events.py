@@ -23,7 +23,7 @@ Laws:
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -376,13 +376,6 @@ FACTS: Final[tuple[type[Fact], ...]] = (
     *(Revoked, GivenBack, Restored, LogArchived),
 )
 """All events but decisions."""
-
-
-def events_schema() -> dict[str, Any]:
-    """The JSON Schemas (draft 2020-12) of the bodies of events, by kind: see docs/spec/events.md."""
-    schemas, shared = msgspec.json.schema_components(FACTS, ref_template="#/$defs/{name}")
-    kinds = {fact.kind: schema for fact, schema in zip(FACTS, schemas, strict=True)}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": shared, "properties": kinds}
 
 
 def archived_until(reading: Reading) -> int:

@@ -253,12 +253,12 @@ class Reading(Protocol):
         """
         ...
 
-    def answers(self, task: str) -> list[SignedAnswer]:
-        """What people have signed in a task, in the order of the log: of requests that were forgotten, too."""
+    def answers(self, task: str | None = None) -> list[SignedAnswer]:
+        """What people have signed in a task or in all, in the order of the log, also of requests that are forgotten."""
         ...
 
-    def asks(self, task: str) -> list[AskedArguments]:
-        """What agents have asked for in a task, in the order of the log: for requests that were forgotten, too."""
+    def asks(self, task: str | None = None) -> list[AskedArguments]:
+        """What agents have asked for in a task or in all, in the order of the log, also in requests now forgotten."""
         ...
 
     def request_counts(self, path: Sequence[str], audience: str) -> list[RequestCounts]:

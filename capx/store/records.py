@@ -214,13 +214,13 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
 class SignedAnswer(Struct, frozen=True, kw_only=True):
     """An answer that a person has signed, and what they were shown: a row that is never changed, and never forgotten.
 
-    `position` is that of its event in the log, and `at` the time of that event; `signed` is the time that the signature
-    covers (Unix seconds). `round` is the round of the request, `node` and `labels` the agent that asked. `shown` is the
-    canonical JSON of what the person was shown: of an inquiry all that its digest covers, or the document of the
-    request for an approval.
+    `position` is that of its event in the log, and `at` the time of that event. `signed` is the time that a verdict
+    covers, or when the approval was asked for (Unix seconds). `round` is the round of the request, `node` and `labels`
+    the agent that asked. `shown` is the canonical JSON of what the person was shown: of an inquiry all that its digest
+    covers, or the document of the request for an approval.
 
-    A verdict has its `signature`. A signature below an approval has the id of the `approval`, and the approval up to
-    this signature as `signatures`; it holds no key, so nobody can present it.
+    A verdict has a `signature`. A signature below an approval has `approval`, the id of the approval, and
+    `approval_text`, its blocks up to this signature. Its MAC is left out, so nobody can present it.
     """
 
     position: int
@@ -236,7 +236,7 @@ class SignedAnswer(Struct, frozen=True, kw_only=True):
     shown: str
     signature: str | None = None
     approval: str | None = None
-    signatures: ApprovalText | None = None
+    approval_text: ApprovalText | None = None
 
     @classmethod
     def of(cls, request: RequestRecord, event: Event, approver: str, shown: str, *, yes: bool) -> "SignedAnswer":

@@ -22,7 +22,17 @@ from capx.store import lifecycle
 from capx.store.events import CapabilityMinted, archived_until
 from capx.store.log import GENESIS, START, Event, check
 from capx.store.protocols import Reading
-from capx.store.records import ATTESTED, Counter, Damaged, Death, Head, IntentRecord, TaskRecord
+from capx.store.records import (
+    ATTESTED,
+    AskedArguments,
+    Counter,
+    Damaged,
+    Death,
+    Head,
+    IntentRecord,
+    SignedAnswer,
+    TaskRecord,
+)
 from capx.tokens.revocation_key import ISSUED, KID, of_public
 from capx_caveats import SAFE_INTEGER, amount, is_id, is_label
 
@@ -75,10 +85,12 @@ def demand_possible(reading: Reading, now: int) -> None:
             minted = max(minted, event.at)
     for nth, task in enumerate(reading.tasks(), 1):
         _demand_task(task, nth, head)
-        _demand_answers(reading, task, head)
-        _demand_asks(reading, task, head)
     for nth, intent in enumerate(reading.intents(), 1):
         _demand_intent(intent, nth)
+    for answer in reading.answers():
+        _demand_answer(answer, head)
+    for asked in reading.asks():
+        _demand_ask(asked, head)
     for death in reading.deaths():
         _demand_death(death, minted)
     for nth, counter in enumerate(reading.counters(), 1):
@@ -130,24 +142,26 @@ def _demand_task(task: TaskRecord, nth: int, head: Head) -> None:
         _demand(where, "is the end of an active task", task.ended, task.ended is None and task.position is None)
 
 
-def _demand_answers(reading: Reading, task: TaskRecord, head: Head) -> None:
-    for answer in reading.answers(task.id):
-        where = f"answer {answer.position!a:.20}"
-        _demand(where, "is not a position", answer.position, _is_count(answer.position, head.position))
-        for id_ in (answer.request, answer.node):
-            _demand(where, "is not an id", id_, is_id(id_))
-        for at in (answer.at, answer.signed, answer.round):
-            _demand(where, "is not a number", at, _is_count(at))
-        _demand(where, "is not a name", answer.approver, is_label(answer.approver))
-        _demand(where, "is not JSON", answer.shown, _is_object(answer.shown))
+def _demand_answer(answer: SignedAnswer, head: Head) -> None:
+    where = f"answer {answer.position!a:.20}"
+    _demand(where, "is not a position", answer.position, _is_count(answer.position, head.position))
+    for id_ in (answer.request, answer.node):
+        _demand(where, "is not an id", id_, is_id(id_))
+    for at in (answer.at, answer.signed):
+        _demand(where, "is not a time", at, _is_count(at))
+    _demand(where, "is not a round", answer.round, _is_count(answer.round) and answer.round > 0)
+    for name in (answer.approver, *answer.labels):
+        _demand(where, "is not a name", name, is_label(name))
+    _demand(where, "is not canonical JSON", answer.shown, _is_canonical(answer.shown))
+    signed = is_bytes(answer.signature, 64) if answer.approval is None else is_bytes(answer.approval, 16)
+    _demand(where, "is not what a person signs", answer.signature or answer.approval, signed)
 
 
-def _demand_asks(reading: Reading, task: TaskRecord, head: Head) -> None:
-    for asked in reading.asks(task.id):
-        where = f"ask {asked.position!a:.20}"
-        _demand(where, "is not a position", asked.position, _is_count(asked.position, head.position))
-        _demand(where, "is not a salt", asked.salt, _is_raw(asked.salt, 32))
-        _demand(where, "is not JSON", asked.args, _is_object(asked.args))
+def _demand_ask(asked: AskedArguments, head: Head) -> None:
+    where = f"ask {asked.position!a:.20}"
+    _demand(where, "is not a position", asked.position, _is_count(asked.position, head.position))
+    _demand(where, "is not a salt", asked.salt, _is_raw(asked.salt, 32))
+    _demand(where, "is not canonical JSON", asked.args, _is_canonical(asked.args))
 
 
 def _demand_intent(intent: IntentRecord, nth: int) -> None:
@@ -211,10 +225,12 @@ def _is_agent_key(text: object) -> bool:
         return False
 
 
-def _is_object(text: str) -> bool:
+def _is_canonical(text: object) -> bool:
+    """Whether this is an object as canonical JSON."""
     try:
-        return isinstance(msgspec.json.decode(text), dict)
-    except (msgspec.MsgspecError, RecursionError):
+        value = msgspec.json.decode(text) if isinstance(text, str) else None
+        return isinstance(value, dict) and canonical(value) == str(text).encode()
+    except (msgspec.MsgspecError, RecursionError, InvalidCaveat):
         return False
 
 

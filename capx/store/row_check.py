@@ -9,11 +9,11 @@ Laws:
 - A request and a grant may be missing if the task has ended: then they may have been forgotten, or not been restored.
   What people have signed, and what agents have asked for, is there for ever.
 - What the log does not say is not checked here: the arguments of a request, its block, and the document of an intent
-  beyond its digest. The marks cover these.
+  beyond its digest, of an answer what was shown, and which node asked. The marks cover these.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import BrokenLog, InvalidRequest, KeyProblem, MalformedToken
@@ -55,8 +55,8 @@ def check_rows(reading: Reading) -> None:
     openings = _check_tasks(reading, tasks)
     _check_intents(reading, openings)
     _check_requests(reading, tasks)
-    _check_answers(reading, tasks)
-    _check_asks(reading, tasks)
+    _check_answers(reading)
+    _check_asks(reading)
 
 
 def _check_epoch(reading: Reading) -> None:
@@ -143,9 +143,9 @@ def _check_requests(reading: Reading, tasks: Mapping[str, TaskRecord]) -> None:
                 raise BrokenLog(event.position, f"the row of the grant {capability} is different")
 
 
-def _check_answers(reading: Reading, tasks: Iterable[str]) -> None:
+def _check_answers(reading: Reading) -> None:
     """Check that each answer in the log has its row, and that each row has its answer in the log."""
-    answers = {one.position: one for task in tasks for one in reading.answers(task)}
+    answers = {one.position: one for one in reading.answers()}
     for kind in (RequestApproved, RequestDenied, ApprovalSigned, ApprovalMade):
         for event in reading.events(kind=kind.kind):
             answer = answers.pop(event.position, None)
@@ -154,9 +154,9 @@ def _check_answers(reading: Reading, tasks: Iterable[str]) -> None:
     _demand_none("answers", {str(position) for position in answers})
 
 
-def _check_asks(reading: Reading, tasks: Iterable[str]) -> None:
+def _check_asks(reading: Reading) -> None:
     """Check that the arguments of each ask are there, and are those that its event commits to."""
-    asks = {one.position: one for task in tasks for one in reading.asks(task)}
+    asks = {one.position: one for one in reading.asks()}
     said: list[tuple[Event, RequestMade | CapabilityMinted]] = [
         *((event, event.read(RequestMade)) for event in reading.events(kind=RequestMade.kind)),
         *((event, event.read(CapabilityMinted)) for event in reading.events(kind=CapabilityMinted.kind)),
@@ -176,7 +176,7 @@ def _is_signed_in(event: Event, answer: SignedAnswer) -> bool:
     kept = (answer.request, answer.task, answer.approver, answer.yes, answer.at)
     if event.kind in {ApprovalSigned.kind, ApprovalMade.kind}:
         made = event.read(ApprovalSignature)
-        last = None if answer.signatures is None else answer.signatures.digest
+        last = None if answer.approval_text is None else answer.approval_text.digest
         said = (made.request, made.task, made.approver, True, event.at)
         return (*kept, answer.approval, last) == (*said, made.approval, made.digest)
     given = event.read(RequestAnswered)
@@ -207,8 +207,10 @@ def _is_left_by(event: Event, request: RequestRecord) -> bool:
         return False
     if event.kind == RequestMade.kind:
         made = event.read(RequestMade)
-        asked = (request.path, request.labels, request.audience, request.action, request.until, request.approvers)
-        return asked == (made.path, made.hops, made.audience, made.action, made.until, made.approvers)
+        who = (request.path, request.labels, request.audience, request.action) == (
+            *(made.path, made.hops, made.audience, made.action),
+        )
+        return who and (request.until, request.approvers, request.round) == (made.until, made.approvers, made.round)
     if event.kind in {RequestApproved.kind, RequestDenied.kind}:
         said = event.read(RequestAnswered)
         return (request.approver, request.signature, request.answered) == (said.approver, said.signature, event.at)
@@ -222,8 +224,8 @@ def _is_left_by(event: Event, request: RequestRecord) -> bool:
         return False
     if not set(minted.ids[1:]) <= set(request.earlier):
         return False
-    grant = (request.audience, request.minted_under, request.minted, request.capability)
-    return grant == (minted.audience, minted.kid, event.at, minted.ids[0])
+    grant = (request.audience, request.minted_under, request.minted, request.capability, request.round)
+    return grant == (minted.audience, minted.kid, event.at, minted.ids[0], minted.round)
 
 
 def _signed(request: RequestRecord) -> str | None:

@@ -5,8 +5,9 @@
 
 Laws:
 
-- A mark covers what the authority mints from: a task, an intent, and a request with its state and its consent. What
-  people have signed has one for proofs, and a grant for `store check`. The end of a task has none: that is a death.
+- A mark covers a task, an intent and a request with its state and its consent, because the authority mints from them;
+  an answer, because proofs show it; and a grant, because `store check` compares it. An ask has none: its event commits
+  to it. The end of a task has none: that is a death.
 - No key comes into the store. Whoever reads or writes gives a row guard, which has the keys.
 - With a row guard, `task`, `intent`, `request`, `requests`, `requests_for` and `answers` give no row whose mark is
   wrong or missing, and no intent or request that the rest of the store contradicts: an older row has a right mark. The
@@ -34,6 +35,7 @@ TABLES: Final[tuple[Table, ...]] = ("tasks", "intents", "requests", "answers", "
 ADOPTED: Final[tuple[Table, ...]] = ("tasks", "intents", "answers")
 """Those of them that a store takes over from a backup."""
 
+_NO_USE: Final = dict.fromkeys(("answers", "asks"), "it is not shown")
 MARK_BYTES: Final = KID_BYTES + 32
 
 
@@ -85,9 +87,10 @@ class RowGuard(Protocol):
 
 def changed_row(table: str, id_: str, fault: str, *, marked: IntentRecord | None = None) -> ChangedRow:
     """The error for a row that somebody changed."""
+    so = _NO_USE.get(table, "nothing is minted from it")
     error = ChangedRow(
-        f"the row {id_:.60} of the table {table} {fault}, so nothing is minted from it: somebody changed the store "
-        "behind capx; run capx store check, then restore the store from a backup"
+        f"the row {id_:.60} of the table {table} {fault}, so {so}: somebody changed the store behind capx; run capx "
+        "store check, then restore the store from a backup"
     )
     error.marked = marked
     return error

@@ -18,10 +18,12 @@ from typing import Any, Final, cast
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx_caveats import (
+    DEFAULT,
     JSON,
     OTHERS,
     Absent,
     AllOf,
+    Allow,
     AnyConstraint,
     Anything,
     Each,
@@ -58,6 +60,15 @@ def pinned_entry(action: str, args: Mapping[str, JSON], names: Iterable[str] | N
         return Entry(action, pairs)
     left_out = tuple(Pair(name, Absent()) for name in names if name not in args)
     return Entry(action, (*pairs, *left_out, Pair(OTHERS, Anything())))
+
+
+def asked_allowlist(block: bytes) -> Allow | None:
+    """The allowlist of a run-time grant that pins it to what was asked for; None if its first block has none.
+
+    It is the second of two: the first one is what the policy offers.
+    """
+    allows = [one for one in DEFAULT.decode(block) if isinstance(one, Allow)]
+    return allows[1] if len(allows) == 2 else None
 
 
 def _pair(name: str, value: JSON) -> Pair:

@@ -9,8 +9,8 @@
 
     salt        HMAC(mac key of the audience, "capx/1/salt" || H("capx/1/salt", id of the decision))
 
-Of an ask, the event to which it led says the same: `after`, d of the minted capability that the chain goes on from, and
-the blocks behind it; `presented`; and `args`, of the call that asked. Its salt is random, and the store keeps it.
+An ask leaves its evidence in the event that it led to: `after` (d of the minted capability), the `blocks` behind it,
+`presented`, and `args` with a random salt, which the store keeps.
 
 Laws:
 

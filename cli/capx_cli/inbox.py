@@ -149,7 +149,7 @@ def of_people(answers: "Iterable[GivenAnswer]") -> "list[GivenAnswer]":
 
 
 def unanswered(requests: "Iterable[RequestRecord]") -> "list[RequestRecord]":
-    """Return the requests of which no answer tells: they wait, or nobody answered in time."""
+    """Return the requests that wait, or that nobody answered in time."""
     return [one for one in requests if one.state in {"pending", "expired"}]
 
 

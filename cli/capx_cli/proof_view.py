@@ -47,8 +47,8 @@ def say_findings(report: "Report") -> None:
         ("Signed", report.signed),
         ("Somebody's word", report.words),
         ("Not shown", report.not_shown),
-        ("Would show more", report.missing),
-        ("Missing, and something could hide behind it", report.gaps),
+        ("Would show more", report.would_show_more),
+        ("Gaps: something could hide here", report.gaps),
         ("Receipts", report.receipts),
     ):
         if lines:
@@ -68,8 +68,8 @@ def say_contradictions(report: "Report") -> None:
         return
     if report.gaps:
         count = len(report.gaps)
-        missing = f"{count} part{'s' * (count > 1)} missing"
-        screen.say(f"task {report.task}: incomplete, {missing}; nothing contradicts", "bold yellow")
+        gaps = f"{count} gap{'s' * (count > 1)}"
+        screen.say(f"task {report.task}: incomplete, {gaps}; nothing contradicts", "bold yellow")
         return
     screen.say(f"task {report.task}: consistent, unaltered since it was signed", screen.GOOD)
 
@@ -107,8 +107,10 @@ def _facts(report: "Report") -> Iterator[tuple[str, str]]:
     yield "tenant", report.tenant or "-"
     yield "purpose", report.purpose or "-"
     yield "opened", phrases.instant(report.opened)
-    if report.intent is None:
+    if report.intent_digest is None:
         yield "intent", "nobody's: an operator opened the task by hand"
+    elif report.intent is None:
+        yield "intent", f"not in this proof; the log has the digest {report.intent_digest}"
     else:
         yield "intent", f"of {report.intent.principal}, {report.intent.vouched}: {report.intent.statement}"
     yield "root", report.root

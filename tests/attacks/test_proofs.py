@@ -134,7 +134,7 @@ def test_each_field_changed_dropped_or_doubled_is_refused(whole: tuple[ProofLab,
             except (ProofBroken, InvalidRequest):
                 continue
             if is_less(path, how):
-                missing = path[0] == "approvals" and report.missing != honest.missing
+                missing = path[0] == "approvals" and report.would_show_more != honest.would_show_more
                 assert missing or path[0] == "disclosed" or report.result == "incomplete", path
             elif not report.contradictions:
                 accepted.append((path, how))
@@ -668,7 +668,7 @@ def test_an_attested_intent_is_never_shown_as_signed(lab: ProofLab) -> None:
     assert report.intent is not None
     assert not report.intent.is_signed
     assert any("attested by" in word for word in report.words)
-    assert any("a signature of the principal" in one for one in report.missing)
+    assert any("a signature of the principal" in one for one in report.would_show_more)
     for name in ("the login of bob", "the CEO"):
         made["intent"]["attested"] = name
         with pytest.raises(ProofBroken, match="the authority's log says otherwise"):

@@ -276,7 +276,7 @@ def test_every_yes_in_the_log_has_its_signature_in_the_proof(
         assert sum(one.yes for one in proof.requests) == agreed
         report = read(proof, lab.trust())
         assert report.contradictions == ()
-        assert not [one for one in report.missing if "has signed" in one]
+        assert not [one for one in report.gaps if "has signed" in one]
     finally:
         lab.close()
 

@@ -89,7 +89,7 @@ def test_what_could_hide_has_an_exit_code_of_its_own(home: Shell, tmp_path: Path
     home("proof", "export", task.id, "--out", str(proven.file))
     said = proven.verify(code=4)
     assert "somebody else's could stand there" in said.out
-    assert said.out.endswith(f"task {task.id}: incomplete, 1 part missing; nothing contradicts\n")
+    assert said.out.endswith(f"task {task.id}: incomplete, 1 gap; nothing contradicts\n")
     assert proven.verify("--json", code=4).json["result"] == "incomplete"
     page = tmp_path / "page.html"
     shown = ("proof", "show", str(proven.file), "--trust", str(proven.trust))

@@ -187,7 +187,7 @@ def test_what_was_asked_for_is_disclosed(lab: ProofLab) -> None:
     proof = exported(lab, task.id)
     report = read(replace(proof, asked=()), lab.trust())
     assert report.result == "incomplete"
-    assert any("the ask of something else could stand there" in why for why in report.gaps)
+    assert any("it could have asked for something else" in why for why in report.gaps)
     (part,) = proof.asked
     for wrong in (
         (replace(part, args={**part.args, "action": "shop.buy"}),),
@@ -239,14 +239,14 @@ def test_an_agent_that_nobody_knows_is_never_consistent(lab: ProofLab) -> None:
     borrowed = (NOW, "capability_minted", {**made_up, "ask": real["ask"], "asker": real["asker"]})
     found = read(lab.rewritten(proof, *events, borrowed), lab.trust())
     assert any("another agent" in why for why in found.contradictions), found.contradictions
-    assert any("the presentation of another ask" in why for why in found.contradictions)
+    assert any("a presentation that another ask has used" in why for why in found.contradictions)
 
 
 EVIDENCE: dict[str, tuple[Change, str]] = {
-    "another chain": (lambda ask: ask.update(after="A" * 43), "does not go on from what the task was given"),
+    "another chain": (lambda ask: ask.update(after="A" * 43), "does not continue what the task was opened with"),
     "a block more": (lambda ask: ask.update(blocks=['[["fresh",5]]']), "has not signed"),
     "no chain at all": (lambda ask: ask.update(blocks=[["a", "b", "c"]]), "cannot be read"),
-    "nothing signed": (lambda ask: ask.pop("presented"), "nothing that the key of its agent has signed"),
+    "nothing signed": (lambda ask: ask.pop("presented"), "without a presentation, although the task is bound"),
     "another presentation": (lambda ask: ask.update(presented='[["fresh",5]]'), "does not count"),
     "other names": (lambda ask: ask.update(names=["note"]), "has another id than the request"),
 }
@@ -304,7 +304,7 @@ def test_an_ask_of_another_time_is_none_of_this_grant(lab: ProofLab) -> None:
     granted(lab, planner)
     proof = exported(lab, task.id)
     late = lab.rewritten(proof, *with_grant(proof, lambda _: None, later=120))
-    assert any("at another time than its event says" in why for why in read(late, lab.trust()).contradictions)
+    assert any("too early or too late for its event" in why for why in read(late, lab.trust()).contradictions)
 
 
 def test_a_grant_is_for_what_was_asked_for(lab: ProofLab) -> None:
@@ -325,4 +325,4 @@ def test_one_presentation_is_one_ask(lab: ProofLab) -> None:
     events = [*told(proof), (NOW, "capability_minted", grant_in(proof))]
     asked = (*proof.asked, replace(proof.asked[0], position=len(events)))
     found = read(lab.rewritten(replace(proof, asked=asked), *events), lab.trust())
-    assert any("the presentation of another ask" in why for why in found.contradictions)
+    assert any("a presentation that another ask has used" in why for why in found.contradictions)

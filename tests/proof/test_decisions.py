@@ -65,5 +65,5 @@ def test_without_evidence_a_decision_is_the_word_of_its_resource(lab: ProofLab) 
 
 def test_an_approval_whose_document_is_gone_says_so(told: Told) -> None:
     report = read(structs.replace(told.proof, approvals=()), told.trust)
-    assert any("what the signers of 1 approvals were shown" in one for one in report.missing)
+    assert any("what the signers of 1 approvals were shown" in one for one in report.would_show_more)
     assert [each.is_shown for one in report.decisions for each in one.approvals] == [False]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from capx.proof.document import proof_schema
-from capx.store.events import events_schema
+from capx.proof.recorded import events_schema
 from tests.reference import interface
 from tests.reference.page import SCHEMA, page
 

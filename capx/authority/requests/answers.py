@@ -2,10 +2,10 @@
 
 Laws:
 
-- A request has one row, which its next round replaces. So what is told of an earlier round comes from the signed
-  answers, and from the events that minted: both are never changed, and never forgotten.
-- A grant belongs to the newest yes, before it, to its request and round. Without one, nobody was asked: the policy
-  granted it.
+- The row of a request holds its newest round only. Earlier rounds are read from the signed answers and from the events
+  that minted. Both are kept for ever.
+- A grant belongs to the newest yes to its request and round that stands before it in the log. If there is none, the
+  policy granted it, and nobody was asked.
 """
 
 from collections import defaultdict
@@ -19,7 +19,7 @@ from capx.errors import MalformedToken
 from capx.store.events import CapabilityMinted
 from capx.store.protocols import Reading
 from capx.store.records import SignedAnswer
-from capx_caveats import DEFAULT, Allow
+from capx.tokens.pins import asked_allowlist
 
 
 class GivenAnswer(Struct, frozen=True, kw_only=True):
@@ -110,14 +110,12 @@ class _Shown(Struct):
 
 
 def _action(minted: CapabilityMinted) -> str | None:
-    """The action that was asked for: the second entry list of the block, behind that of the policy."""
+    """The action that was asked for."""
     if minted.chain is None:
         return None
     try:
         _, (first, *_) = minted.chain.read()
     except MalformedToken:
         return None
-    if not isinstance(first, bytes):
-        return None
-    asked = [one for one in DEFAULT.decode(first) if isinstance(one, Allow)][1:2]
-    return asked[0].entries[0].pattern if asked else None
+    asked = asked_allowlist(first) if isinstance(first, bytes) else None
+    return None if asked is None else asked.entries[0].pattern

@@ -1,11 +1,11 @@
-"""What an ask leaves, so that a reader of the log can tell who asked: in its event, and in a row of its own.
+"""What is recorded of an ask, so that a reader of the log can tell who asked: in its event, and in a row of its own.
 
 Laws:
 
 - The event has the chain that asked, the presentation that its holder's key has signed, and a commitment to the call
   that asked. Nobody can make these for an agent whose key they do not have.
-- They are written in the transaction of the event: a grant without them counts for nothing in a task that is bound to a
-  key.
+- They are written in the transaction of the event. In a task that is bound to a key, a proof of a grant without them is
+  incomplete.
 - The arguments are not in the log. The store keeps them with their salt, for a proof.
 """
 
@@ -24,8 +24,8 @@ from capx.verify.ask import Ask
 from capx.verify.evidence import AskEvidence, args_commitment
 
 
-class LeftByAsk(Struct, frozen=True):
-    """What an ask leaves: the evidence for its event, and the arguments with their salt for the row beside it."""
+class RecordedAsk(Struct, frozen=True):
+    """What is recorded of an ask: the evidence for its event; the arguments and their salt for the row beside it."""
 
     evidence: AskEvidence
     salt: bytes
@@ -37,23 +37,25 @@ class LeftByAsk(Struct, frozen=True):
         transaction.keep_ask(AskedArguments(position, task, self.salt, self.args))
 
 
-def left_by(reading: Reading, asker: Asker, ask: Ask, names: tuple[str, ...] | None = None) -> LeftByAsk:
-    """What the ask of an agent that has just presented its token leaves.
+def record_ask(reading: Reading, asker: Asker, ask: Ask, names: tuple[str, ...] | None = None) -> RecordedAsk:
+    """Make the evidence of an ask for its event, and the row beside it; the agent has just presented its token.
 
     `names` are those of its arguments that count, if the policy lists them.
     """
     token = asker.token
     minted = reading.minted(b64u(asker.ids[1]))
-    if token is None or minted is None:
+    if token is None:
+        raise RuntimeError("an asker that was read from a record has no token")
+    known = None if minted is None else minted.read(CapabilityMinted)
+    if known is None or known.digest is None:
         raise RuntimeError("only a token that was minted here can ask")
-    known = minted.read(CapabilityMinted)
     salt, args = os.urandom(32), canonical(ask.arguments())
     evidence = AskEvidence(
-        after=known.digest or "",
+        after=known.digest,
         args=args_commitment(salt, args),
         names=names,
         # The ids are one for the identifier, and one for each block.
         blocks=tuple(map(block_text, token.blocks[len(known.ids) - 1 :])),
         presented=None if token.presented is None else block_text(token.presented),
     )
-    return LeftByAsk(evidence, salt, args.decode())
+    return RecordedAsk(evidence, salt, args.decode())

@@ -147,8 +147,8 @@ def apply_approval(transaction: Writing, policy: Policy, request_id: str, text: 
         digest, signer = b64u(discharge.digests[count + 1]), signers[count - 1]
         event = fact(request.id, request.task, signer, approval, digest).write(transaction, at=now)
         given = SignedAnswer.of(request, event, signer, request.to_approve, yes=True)
-        signatures = ApprovalText(digest, discharge.cid.decode("ascii"), blocks)
-        transaction.keep_answer(replace(given, signed=document.asked, approval=approval, signatures=signatures))
+        approved = ApprovalText(digest, discharge.cid.decode("ascii"), blocks)
+        transaction.keep_answer(replace(given, signed=document.asked, approval=approval, approval_text=approved))
     signed = replace(
         request,
         state="granted" if len(signers) == document.caveat.count else "pending",

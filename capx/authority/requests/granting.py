@@ -27,7 +27,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.authority.requests.approvers import demand_answer, excluded
-from capx.authority.requests.ask_evidence import left_by
+from capx.authority.requests.ask_evidence import record_ask
 from capx.authority.requests.inheritance import Asker, asker_of
 from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, offer
 from capx.authority.requests.quotas import demand_room
@@ -261,7 +261,7 @@ def keep_waiting(
 
     `names` are those of the arguments that count, if the policy lists them.
     """
-    left = left_by(transaction, asker, ask, names)
+    recorded = record_ask(transaction, asker, ask, names)
     event = RequestMade(
         request=made.id,
         task=made.task,
@@ -275,9 +275,9 @@ def keep_waiting(
         pinned=made.args is not None,
         policy=policy.digest or None,
         call=made.to_approve is not None,
-        ask=left.evidence,
+        ask=recorded.evidence,
     )
-    left.write(transaction, event, made.task, at=made.asked)
+    recorded.write(transaction, event, made.task, at=made.asked)
     transaction.keep_request(made)
 
 
@@ -292,7 +292,7 @@ def _mint(
     policy: Policy,
     now: int,
 ) -> Granted:
-    left = left_by(transaction, asker, ask, offered.names)
+    recorded = record_ask(transaction, asker, ask, offered.names)
     key, nonce = keyring.active, b64u(os.urandom(16))
     audience_key = key.audience_key(request.audience)
     demand = None if offered.approval is None else _drawn(audience_key, offered.approval)
@@ -308,9 +308,9 @@ def _mint(
         path=request.path,
         hops=request.labels,
         asker=request.ids,
-        ask=left.evidence,
+        ask=recorded.evidence,
     )
-    left.write(transaction, event, asker.task, at=now)
+    recorded.write(transaction, event, asker.task, at=now)
     minted = replace(
         request,
         state="granted",

@@ -67,8 +67,8 @@ def inquire(reading: Reading, request: RequestRecord, *, now: int) -> Inquiry:
 
 
 def _agreed_before(reading: Reading, request: RequestRecord) -> list[SameAsk]:
-    """Who agreed to earlier rounds of a request: the newest answers, at most MOST_USES_SHOWN."""
-    answers = [] if request.round == 1 else reading.answers(request.task)
+    """Who agreed to earlier rounds of a request for a grant: the newest answers, at most MOST_USES_SHOWN."""
+    answers = [] if request.round == 1 or request.to_approve is not None else reading.answers(request.task)
     found = [one for one in answers if one.request == request.id and one.yes and one.round < request.round]
     return [SameAsk(one.request, "granted", request.labels, one.approver, one.at) for one in found[-MOST_USES_SHOWN:]]
 

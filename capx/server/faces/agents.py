@@ -3,8 +3,8 @@
 Laws:
 
 - The head is checked first, as in every guard: the MAC is verified before a byte of the body is read.
-- The arguments of the call are what the presentation covers: the body, or the query. They are not interpreted, and
-  nothing is done, before the call is allowed.
+- The presentation covers the arguments of the call: the body or the query; of an ask, the tool call with the body as
+  arguments. They are not interpreted, and nothing is done, before the call is allowed.
 - An operation acts on the task and the node that the presentation proves, and on no other.
 """
 
@@ -61,14 +61,14 @@ class Own(Struct, frozen=True):
 
 @operation("POST", "/agent/ask", action=ASK, answers=Answered)
 def agent_ask(authority: Authority, own: Own, asked: AskMore) -> asks.AnsweredAsk:
-    """Ask for more, presented as the tool call `grant.request`. With `Prefer: wait=SECONDS`, it waits for a person."""
+    """Ask for more. The presentation is of the tool call `grant.request`. `Prefer: wait=SECONDS`: wait 25 s at most."""
     ask = asked.ask()
     return asks.answer(authority, read_asker(own.authentic, ask), ask)
 
 
 @operation("POST", "/agent/approval", action=ASK_APPROVAL, answers=Answered)
 def agent_approval(authority: Authority, own: Own, asked: AskApproval) -> asks.AnsweredAsk:
-    """Ask people to approve one call, presented as the tool call `approval.request`. `Prefer: wait=SECONDS` waits."""
+    """Ask people to approve one call. The presentation is of the tool call `approval.request`; `Prefer` as for asks."""
     ask = asked.ask()
     return asks.answer(authority, read_asker(own.authentic, ask), ask)
 
@@ -147,8 +147,8 @@ def _presented(
 ) -> tuple[Received, dict[str, Any]]:
     """What the presentation covers, and the arguments of the call.
 
-    An ask is presented as a call of a tool: so what an agent has signed follows from the ask alone, for each reader of
-    the log.
+    An ask is presented as a tool call, not as an HTTP request. So a reader of the log can compute what the agent signed
+    from the ask alone.
     """
     args = _arguments(operation, received, request)
     return (ToolCall(action, args) if action in {ASK, ASK_APPROVAL} else received), args

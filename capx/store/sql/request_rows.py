@@ -155,13 +155,16 @@ class SqlRequestRows(SqlStatements):
         found = map(self.request, ids)
         return [one for one in found if one is not None]
 
-    def answers(self, task: str) -> list[SignedAnswer]:
-        query = "SELECT position, body, mark FROM capx.answers WHERE task = ? ORDER BY position"
-        return [self._sound_answer(task, *row) for row in self._rows(query, task)]
+    def answers(self, task: str | None = None) -> list[SignedAnswer]:
+        return [self._sound_answer(*row) for row in self._of_task("answers", "task, position, body, mark", task)]
 
-    def asks(self, task: str) -> list[AskedArguments]:
-        query = "SELECT position, task, salt, args FROM capx.asks WHERE task = ? ORDER BY position"
-        return [AskedArguments(*row) for row in self._rows(query, task)]
+    def asks(self, task: str | None = None) -> list[AskedArguments]:
+        return [AskedArguments(*row) for row in self._of_task("asks", "position, task, salt, args", task)]
+
+    def _of_task(self, table: str, columns: str, task: str | None) -> list[Any]:
+        """The rows of a table about one task, or about all."""
+        which, values = ("", ()) if task is None else (" WHERE task = ?", (task,))
+        return self._rows(f"SELECT {columns} FROM capx.{table}{which} ORDER BY position", *values)  # noqa: S608 - ours
 
     def _sound_answer(self, task: str, position: int, body: str, mark: bytes | None) -> SignedAnswer:
         """The answer of a row that has the mark of the authority, and is found by its own values."""

@@ -428,12 +428,12 @@ class SqlRows(SqlRequestRows, SqlTreeRows):
         self.index_blocks(LAST)
         for task in reading.tasks():
             self.open_task(task)
-            for answer in reading.answers(task.id):
-                self.keep_answer(answer)
-            for asked in reading.asks(task.id):
-                self.keep_ask(asked)
         for intent in reading.intents():
             self.keep_intent(intent)
+        for answer in reading.answers():
+            self.keep_answer(answer)
+        for asked in reading.asks():
+            self.keep_ask(asked)
         # As they are: a row that somebody changed in the file must not get a right mark here.
         for table in ADOPTED:
             for row in reading.marked_rows(table):

@@ -212,7 +212,7 @@ def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
 
 
 def _agreed(authority: "target.Anyone", decided: "Decided") -> "list[GivenAnswer]":
-    """Return the answers that gave what the call was made with: a grant at run time, and approvals."""
+    """Return the answers that led to the grant, and to the approvals, with which the call was made."""
     from capx.errors import InvalidRequest
 
     try:
