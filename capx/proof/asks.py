@@ -30,7 +30,7 @@ from capx.tokens.lineage import AUTHORITY
 from capx.tokens.pins import asked_allowlist
 from capx.verify.ask import Ask
 from capx.verify.evidence import AskEvidence, args_commitment
-from capx_caveats import Allow, InvalidCaveat
+from capx_caveats import Allow, Call, Facts, InvalidCaveat, NotBefore
 
 _Fact = RequestMade | CapabilityMinted
 
@@ -41,6 +41,8 @@ class _Asked(Struct):
     event: Event
     fact: _Fact
     since: int
+    is_of_policy: bool = False
+    """Whether it is a grant for which nobody was asked."""
 
     @property
     def where(self) -> str:
@@ -133,8 +135,15 @@ class AskReader:
             grant = self._chains.get(fact.digest)
             if fact.asker != chain.ids:
                 yield "was asked for with another chain than it says"
-            if grant is not None and (grant.path, grant.keys[-1:]) != (chain.path, chain.keys[-1:]):
+            to = None if grant is None else (grant.path, grant.lineage.hops, grant.keys)
+            if to is not None and to != (chain.path, chain.lineage.hops, chain.keys[-1:]):
                 yield "went to another agent, or to another key, than asked for it"
+            if asked.is_of_policy and fact.ask is not None and fact.ask.names is not None:
+                yield "leaves arguments free, and nobody was asked"
+        for refusal in chain.lineage.standing:
+            yield f"was asked for with a chain that {refusal.sentence}"
+        if any(isinstance(one, NotBefore) and asked.event.at < one.at for one in chain.lineage.caveats):
+            yield "was asked for with a chain that was not valid yet"
 
     def _presentation_faults(
         self, asked: _Asked, evidence: AskEvidence, chain: ProvenChain, args: Mapping[str, Any] | None
@@ -170,6 +179,9 @@ class AskReader:
         except (TypeError, InvalidRequest, InvalidCaveat):
             yield "was asked for with arguments that no ask can have"
             return
+        facts = Facts(Call(asked.action, dict(args)), asked.event.at, 0.0)
+        if any(isinstance(one, Allow) and one.refusal(facts) is not None for one in chain.lineage.caveats):
+            yield "was asked for by an agent that may not ask for it"
         if ask.own_action != asked.action:
             yield "was asked for with a call that is no ask of this kind"
         if ask.audience != fact.audience:
@@ -206,7 +218,8 @@ def _asks_in(events: Iterable[Event]) -> Iterator[_Asked]:
         elif event.kind == CapabilityMinted.kind:
             minted = event.read(CapabilityMinted)
             if minted.request is not None:
-                yield _Asked(event, minted, made.get((minted.request, minted.round), event.at))
+                since = made.get((minted.request, minted.round))
+                yield _Asked(event, minted, event.at if since is None else since, since is None)
 
 
 def _pinned_in(grant: ProvenChain) -> bytes | None:

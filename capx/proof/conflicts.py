@@ -9,9 +9,12 @@ from capx.crypto.ed25519 import public_text
 from capx.proof.chains import BadChain, Chains, ProvenChain, ProvenPresentation
 from capx.proof.recorded import DECISION, LoggedDecision, Recorded
 from capx.proof.sources import CheckedSource
-from capx.store.events import CapabilityMinted, TaskOpened
+from capx.store.events import CapabilityMinted, RequestMade, TaskOpened
 from capx.store.log import Event
 from capx.tokens.binding import OPEN_WINDOWS
+from capx.tokens.lineage import caveats_of
+from capx.tokens.uses_counter import is_uses_counter
+from capx_caveats import DEFAULT, Root, Step
 
 
 def mint_faults(opened: TaskOpened, minted: CapabilityMinted, chain: ProvenChain) -> Iterator[str]:
@@ -30,6 +33,41 @@ def mint_faults(opened: TaskOpened, minted: CapabilityMinted, chain: ProvenChain
         yield "names another first holder than the task"
     if minted.request is not None and (holder is None) != (opened.holder is None):
         yield "was granted without the key that the task demands"
+    if len(lineage.hops) != len(_steps(chain)):
+        yield "has a delegation behind the block that the authority wrote"
+    if minted.request is None and lineage.hops:
+        yield "was minted by hand at the node of an agent that nobody delegated to"
+    if minted.request is None and any(is_uses_counter(one.counter) for one in lineage.allotments):
+        yield "was minted by hand with the uses of a request"
+
+
+def _steps(chain: ProvenChain) -> tuple[Step, ...]:
+    """The path along which a capability was granted."""
+    roots = [one for one in caveats_of(chain.blocks[0], DEFAULT) if isinstance(one, Root)]
+    return roots[0].steps if roots else ()
+
+
+def minted_twice(events: Iterable[Event]) -> Iterator[str]:
+    """Say which grants of a request cannot all have been made: two of one round under one root key, or one too early.
+
+    Asked again, the authority gives the same grant. It makes another one if the root key of the first is gone.
+    """
+    rounds: dict[str, int] = {}
+    made: set[tuple[str, int, str]] = set()
+    for event in events:
+        if event.kind not in {RequestMade.kind, CapabilityMinted.kind}:
+            continue
+        said = event.read(RequestMade) if event.kind == RequestMade.kind else event.read(CapabilityMinted)
+        if said.request is None:
+            continue
+        where, number = f"event {event.position} is about request {said.request}", said.round or 0
+        if not 1 <= number <= rounds.get(said.request, 0) + 1:
+            yield f"{where}, and of a round that cannot follow the one before"
+        rounds[said.request] = max(number, rounds.get(said.request, 0))
+        if isinstance(said, CapabilityMinted):
+            if (said.request, number, said.kid) in made:
+                yield f"{where}, and its round has been granted already under this root key"
+            made.add((said.request, number, said.kid))
 
 
 def misdated(source: CheckedSource, tolerance: int) -> Iterator[str]:

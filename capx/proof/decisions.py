@@ -140,6 +140,8 @@ class DecisionReader:
             yield "is about a chain that does not go on from anything that the authority's log has minted"
         if recorded.is_allowed:
             yield from unlawful(recorded, chain, self._tolerance)
+        elif recorded.key not in {None, *chain.keys[-1:]}:
+            yield "names another key than that of its holder"
 
     def _bare_faults(self, recorded: Recorded) -> Iterator[str]:
         """What of an allowed call without a chain is not what the task was opened with."""
@@ -160,8 +162,8 @@ class DecisionReader:
             return None
         if found.id != recorded.presentation:
             self._tell(recorded, "says another presentation than the one that it shows")
-        if not found.is_signed and recorded.is_allowed:
-            self._tell(recorded, "was allowed, and its presentation is not signed with the key of its holder")
+        if not found.is_signed and (recorded.is_allowed or chain.is_keyed):
+            self._tell(recorded, "has a presentation that is not signed with the key of its holder")
         away = max(found.at - WINDOW_BEFORE - recorded.at, recorded.at - found.at - WINDOW_AFTER)
         if recorded.is_allowed and away > self._tolerance:
             self._tell(recorded, f"is dated {away} s outside the window of its presentation")

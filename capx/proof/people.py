@@ -20,10 +20,20 @@ from capx.proof.chains import ProvenChain
 from capx.proof.document import AnsweredRequest, IntentPart, ProofBroken
 from capx.proof.report import Answered, Findings, ProvenIntent
 from capx.proof.trust import Trust
-from capx.store.events import CapabilityMinted, RequestAnswered, RequestApproved, RequestDenied, RequestMade, TaskOpened
+from capx.store.events import (
+    CapabilityMinted,
+    RequestAnswered,
+    RequestApproved,
+    RequestDenied,
+    RequestExpired,
+    RequestMade,
+    TaskOpened,
+)
 from capx.store.log import Event
 from capx_caveats import InvalidCaveat
 
+_TIMELY = 300
+"""Seconds for which an answer is good after it was signed."""
 _ANSWERS = frozenset({RequestApproved.kind, RequestDenied.kind})
 
 
@@ -123,7 +133,10 @@ class Answers:
         for event in events:
             if event.kind == RequestMade.kind:
                 made = event.read(RequestMade)
-                self._rounds.setdefault(made.request, []).append(_Round(event.position, event.at, made.round))
+                self._rounds.setdefault(made.request, []).append(_Round(event.position, event.at, made.round, made))
+            if event.kind == RequestExpired.kind:
+                for one in self._rounds.get(event.read(RequestExpired).request, [])[-1:]:
+                    one.is_over = True
             if event.kind in _ANSWERS:
                 yield self._answer(event, event.read(RequestAnswered))
         if self._unused:
@@ -157,13 +170,30 @@ class Answers:
             )
             self._findings.contradictions += self._answer_faults(event, said, part.at)
             self._findings.signed.append(f"the {_word(yes)} of {said.approver!a:.130} to {answer.about}")
-        if yes and (rounds := self._rounds.get(said.request)):
-            rounds[-1].agreed, rounds[-1].shown = event.position, shown
+        if rounds := self._rounds.get(said.request):
+            last = rounds[-1]
+            if last.is_over or event.at >= last.made.until + self._tolerance:
+                self._findings.contradictions.append(
+                    f"{said.approver!a:.130} has answered request {said.request}, which was answered or over already"
+                )
+            if shown is not None and not shown.is_of(last.made):
+                self._findings.contradictions.append(
+                    f"{said.approver!a:.130} was shown another request than {said.request} in the log"
+                )
+            if yes and (said.approver == self._opened.principal or (shown and said.approver in shown.excluded)):
+                self._findings.contradictions.append(
+                    f"{said.approver!a:.130} has agreed to request {said.request}, and had requested this work"
+                )
+            last.is_over = True
+            if yes:
+                last.agreed, last.shown = event.position, shown
         return answer
 
     def _answer_faults(self, event: Event, said: RequestAnswered, signed: int) -> Iterator[str]:
         """Say what of the time that a person has signed is not what the log says."""
         who = f"the answer of {said.approver!a:.130} to request {said.request}"
+        if signed + _TIMELY + self._tolerance < event.at:
+            yield f"{who} was signed {event.at - signed} s before the log has it, and is good for {_TIMELY}"
         if signed > event.at + self._tolerance:
             yield f"{who} was signed {signed - event.at} s after the log has it"
         asked = min((one.at for one in self._rounds.get(said.request, ())), default=signed)
@@ -205,6 +235,8 @@ class _Round(Struct):
     asked: int
     at: int
     number: int
+    made: RequestMade
+    is_over: bool = False
     agreed: int | None = None
     shown: "_Shown | None" = None
 
@@ -223,6 +255,15 @@ class _Shown(Struct):
     intent: str | None = None
     args: str | None = None
     labels: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    approvers: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+    until: int = 0
+
+    def is_of(self, made: RequestMade) -> bool:
+        """Whether this is the request that an event made."""
+        who = (self.path, self.labels, self.audience, self.action) == (made.path, made.hops, made.audience, made.action)
+        return who and (self.approvers, self.until) == (made.approvers, made.until)
 
 
 def _word(yes: bool) -> str:

@@ -21,7 +21,7 @@ from capx.errors import BrokenLog
 from capx.proof.asks import AskReader
 from capx.proof.calls import overspent
 from capx.proof.chains import Chains
-from capx.proof.conflicts import in_one_log, log_conflicts, mint_faults, misdated, presented_twice
+from capx.proof.conflicts import in_one_log, log_conflicts, mint_faults, minted_twice, misdated, presented_twice
 from capx.proof.decisions import DecisionReader
 from capx.proof.document import Proof, ProofBroken
 from capx.proof.ends import allowed_after_end, ends_in
@@ -179,6 +179,8 @@ class _Reading:
                 self._findings.contradictions.append(f"{where} has no chain in the log")
             else:
                 faults = [*mint_faults(opened, minted, chain), *answers.mint_faults(event, minted, chain)]
+                if abs(chain.identifier.issued_at - event.at) > self._clock_tolerance:
+                    faults.append("was issued at another time than its event says")
                 self._findings.contradictions += [f"{where} {why}" for why in faults]
             yield Granted(
                 position=event.position,
@@ -196,6 +198,7 @@ class _Reading:
             yield from misdated(source, self._clock_tolerance)
         yield from log_conflicts(logged)
         yield from presented_twice(logged, chains)
+        yield from minted_twice(self._own.events)
         yield from overspent(logged, chains, self._own.events)
         for one in logged:
             if one.recorded.at + self._clock_tolerance < opened.at:

@@ -36,7 +36,7 @@ FORM: dict[str, Any] = {
     "disclosed?": [{"decision": str, "salt": HASH, "args": dict}],
 }
 EVENT = {"position": int, "at": int, "kind": str, "body": str, "before": HASH, "path": [HASH]}
-TEXTS = [str]
+TEXTS, USES = [str], "[A-Za-z0-9_-]{21}u"
 BLOCKS = [(str, [str])]
 CHAIN = {"identifier": str, "blocks": BLOCKS}
 ASK = {"after": str, "args": str, "names?": (TEXTS, None), "blocks?": BLOCKS, "presented?": (str, [str], None)}
@@ -487,7 +487,11 @@ class Reader:
         for event in self.facts:
             kind, said = event["kind"], event["body"]
             if kind == "request_made":
-                self.rounds[said["request"]].append({"event": event, "said": said, "yes": None, "shown": None})
+                made = {"event": event, "said": said, "yes": None, "shown": None, "over": False}
+                self.rounds[said["request"]].append(made)
+            if kind == "request_expired":
+                for one in self.rounds.get(said["request"], [])[-1:]:
+                    one["over"] = True
             if kind not in {"request_approved", "request_denied"}:
                 continue
             yes, rounds = kind == "request_approved", self.rounds.get(said["request"], [])
@@ -504,13 +508,32 @@ class Reader:
                 signature = unb64u(part["signature"])
                 demand(any(naive_ed25519.is_signed(key, message, signature) for key in self.keys_of(said["approver"])))
                 form = {**dict.fromkeys(["task", "action", "audience", "block"], str), "...": 0}
-                demand(of_form(shown, {**form, "intent?": MAYBE, "args?": MAYBE, "labels?": TEXTS}))
+                form |= {"intent?": MAYBE, "args?": MAYBE, "until?": int}
+                demand(
+                    of_form(shown, {**form, **dict.fromkeys(["labels?", "path?", "approvers?", "excluded?"], TEXTS)})
+                )
                 demand((shown["task"], shown.get("intent")) == (self.opened["task"], self.opened.get("intent")))
                 asked = min([one["event"]["at"] for one in rounds], default=part["at"])
                 self.tell(part["at"] <= event["at"] + CLOCKS and part["at"] + CLOCKS >= asked, "answered when")
-            if yes and rounds:
-                rounds[-1] |= {"yes": event["position"], "shown": shown}
+                self.tell(part["at"] + 300 + CLOCKS >= event["at"], "answered when")
+            if rounds:
+                self.answered(rounds[-1], event, yes, shown)
         demand(not unused)
+
+    def answered(self, last: Any, event: Any, yes: bool, shown: Any) -> None:
+        """Compare an answer with the request that was made last."""
+        made, who = last["said"], event["body"]["approver"]
+        self.tell(not last["over"] and event["at"] < made["until"] + CLOCKS, "over already")
+        if shown is not None:
+            seen = [shown.get("path", []), shown.get("labels", []), shown["audience"], shown["action"]]
+            seen += [shown.get("approvers", []), shown.get("until", 0)]
+            told = [made[name] for name in ("path", "hops", "audience", "action", "approvers", "until")]
+            self.tell(seen == told, "shown another request")
+        own = who == self.opened.get("principal") or who in (shown or {}).get("excluded", [])
+        self.tell(not (yes and own), "own work")
+        last["over"] = True
+        if yes:
+            last |= {"yes": event["position"], "shown": shown}
 
     # Tokens.
 
@@ -566,6 +589,12 @@ class Reader:
             self.tell(chain.expires <= opened["expires"], "lives longer")
             self.tell(request is not None or self.holder(chain) == opened.get("holder"), "first holder")
             self.tell(request is None or bool(chain.keys) == (opened.get("holder") is not None), "without a key")
+            steps = [one for root in [chain.claims["root"]] for granted in root[2:] for one in granted]
+            self.tell(len(steps) == len(chain.hops), "a delegation behind")
+            self.tell(request is not None or not chain.hops, "by hand below")
+            uses = any(re.fullmatch(USES, counter) for counter, _ in self.allotted(chain))
+            self.tell(request is not None or not uses, "by hand with uses")
+            self.tell(abs(chain.issued - event["at"]) <= CLOCKS, "issued when")
             before = [one for one in self.rounds.get(request, []) if one["event"]["position"] < event["position"]]
             if rounds := self.rounds.get(request, []):
                 last = before[-1] if before else rounds[0]
@@ -615,6 +644,7 @@ class Reader:
     def asked(self, event: Any, ask: Any, args: Any, since: int) -> Any:
         """Compare one ask with its event; the id of its presentation."""
         said, base = event["body"], self.chains.get(ask["after"])
+        use = said["request"], said.get("round")
         given = self.minted.get(ask["after"])
         if base is None or given is None or given.get("request") is not None or base.audience != "authority":
             self.told.append("another chain")
@@ -634,9 +664,17 @@ class Reader:
         grant = self.chains.get(said.get("digest") or "") if minted else None
         self.tell(not minted or said.get("asker", []) == chain.ids, "another asker")
         if grant is not None:
-            self.tell((grant.path, grant.keys[-1:]) == (chain.path, chain.keys[-1:]), "went to another")
+            to = (grant.path, grant.hops, grant.keys)
+            self.tell(to == (chain.path, chain.hops, chain.keys[-1:]), "went to another")
+        policy = minted and not any(use == (one["request"], one["round"]) for one in self.made_before(event))
+        self.tell(not policy or ask.get("names") is None, "free")
+        begun = all(event["at"] >= one[1] for one in chain.caveats if one[0] == "not_before")
+        self.tell(begun and not chain.over_hops(), "not valid")
         action = "approval.request" if said.get("call") else "grant.request"
         if args is not None:
+            call = {"action": action, "args": args, "attributes": {}, "tenant": None}
+            allows = [one for one in chain.caveats if one[0] == "allow"]
+            self.tell(all(naive.refusal(one, call, event["at"], 0) is None for one in allows), "may not ask")
             self.tell(self.fits(said, ask, args, chain, grant), "another ask")
         if self.opened.get("holder") is None:
             return None
@@ -652,6 +690,11 @@ class Reader:
         self.tell(since - LATE - CLOCKS <= at <= event["at"] + EARLY + CLOCKS, "presented when")
         self.tell(args is None or (profile, request) == ("tool", tool(action, args)), "presented for another")
         return id_
+
+    def made_before(self, event: Any) -> list[Any]:
+        """The requests that were made before an event."""
+        kinds = [one for one in self.facts if one["kind"] == "request_made"]
+        return [one["body"] for one in kinds if one["position"] < event["position"]]
 
     def fits(self, said: Any, ask: Any, args: Any, chain: Chain, grant: Any) -> bool:
         """Whether the call that asked is that of the event, its request and the grant."""
@@ -726,6 +769,8 @@ class Reader:
             self.tell(any(digest_text(one) in self.minted for one in chain.d), "minted nowhere")
             if allowed:
                 self.tell(self.lawful(said, chain), "unlawful")
+            else:
+                self.tell(said.get("key") in {None, *map(key_text, chain.keys[-1:])}, "another key")
             shown = self.presentation(said, chain)
             self.approved(said, chain)
         elif said.get("digest") is not None:
@@ -766,7 +811,7 @@ class Reader:
         id_, at, _, _, signed = found
         allowed = said["outcome"] == "allowed"
         self.tell(id_ == said.get("presentation"), "another presentation")
-        self.tell(signed or not allowed, "presentation unsigned")
+        self.tell(signed or not (allowed or chain.keys), "presentation unsigned")
         away = max(at - EARLY - said["at"], said["at"] - at - LATE)
         self.tell(not allowed or away <= CLOCKS, "outside the window")
         return found
@@ -871,6 +916,7 @@ class Reader:
             tools = any(one["presentation seen"] and one["presentation seen"][2] == "tool" for one in uses)
             self.tell(one_call and not (tools and len({one.get("action") for one in uses}) > 1), "presented twice")
         self.budgets()
+        self.numbers()
         self.ends()
         for name in self.names:
             found = any(one["origin"] == name or one["origin"].startswith(f"{name}/") for one in self.logs)
@@ -909,20 +955,36 @@ class Reader:
         for key, presentations in paid.items():
             self.tell(len(presentations) <= limits[key], "overspent")
 
-    def counters(self, said: Any) -> list[tuple[str, Decimal]]:
-        found = list[tuple[str, Decimal]]()
-        chain = self.chains.get(said.get("digest") or "")
-        for at, block in enumerate(chain.blocks if chain else ()):
+    def numbers(self) -> None:
+        """Rounds follow each other, and one root key grants each once."""
+        rounds, granted = Counter[str](), set[Any]()
+        for event in self.facts:
+            said, minted = event["body"], event["kind"] == "capability_minted"
+            if not (minted or event["kind"] == "request_made") or said.get("request") is None:
+                continue
+            request, number = said["request"], said.get("round") or 0
+            self.tell(1 <= number <= rounds[request] + 1, "round")
+            rounds[request] = max(number, rounds[request])
+            if minted:
+                self.tell((request, number, said["kid"]) not in granted, "granted twice")
+                granted.add((request, number, said["kid"]))
+
+    def allotted(self, chain: Chain) -> list[tuple[str, Any]]:
+        """The counter of each budget of a chain, with the budget."""
+        found = list[tuple[str, Any]]()
+        granted = len(chain.path) - 1 - [one[0] for one in chain.caveats].count("hop")
+        for at, block in enumerate(chain.blocks):
             caveats = naive.read(block)
-            hops = [one[0] for each in chain.blocks[: at + 1] for one in naive.read(each)].count("hop")  # type: ignore[union-attr]
-            granted = len(chain.path) - 1 - [one[0] for one in chain.caveats].count("hop")  # type: ignore[union-attr]
+            hops = [one[0] for each in chain.blocks[: at + 1] for one in naive.read(each)].count("hop")
             own = caveats and caveats[0][0] == "hop"
-            counter = chain.path[granted + hops] if own else chain.ids[at + 1]  # type: ignore[union-attr]
-            found += [
-                (one[3] if len(one) == 4 else counter, Decimal(one[2]))
-                for one in caveats
-                if one[0] == "budget" and one[1] == "calls"
-            ]
+            counter = chain.path[granted + hops] if own else chain.ids[at + 1]
+            found += [(one[3] if len(one) == 4 else counter, one) for one in caveats if one[0] == "budget"]
+        return found
+
+    def counters(self, said: Any) -> list[tuple[str, Decimal]]:
+        chain = self.chains.get(said.get("digest") or "")
+        budgets = [] if chain is None else self.allotted(chain)
+        found = [(counter, Decimal(one[2])) for counter, one in budgets if one[1] == "calls"]
         for each in said.get("approvals", []):
             approval = self.approvals.get(each["digest"])
             if approval is not None:
