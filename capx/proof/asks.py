@@ -21,6 +21,8 @@ from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx.proof.chains import BadChain, Chains, ProvenChain, ProvenPresentation
 from capx.proof.document import AskedPart, ProofBroken
+from capx.proof.people import Answers
+from capx.proof.recorded import LoggedDecision
 from capx.proof.report import Findings
 from capx.store.events import CapabilityMinted, RequestMade, TaskOpened
 from capx.store.log import Event
@@ -59,21 +61,31 @@ class AskReader:
     """Reads the evidence of the asks in one task, and collects what does not fit and what is not there."""
 
     def __init__(
-        self, opened: TaskOpened, chains: Chains, parts: Sequence[AskedPart], findings: Findings, tolerance: int
+        self, opened: TaskOpened, chains: Chains, parts: Sequence[AskedPart], answers: Answers, tolerance: int
     ) -> None:
         self._opened = opened
         self._chains = chains
-        self._findings = findings
+        self._answers = answers
+        self._findings = Findings()
         self._tolerance = tolerance
         self._parts = {one.position: one for one in parts}
         if len(self._parts) < len(parts):
             raise ProofBroken("the proof has what an agent asked for twice")
         self._uses: dict[str, tuple[str | None, int | None]] = {}
         self._granted: set[str] = set()
+        self._actions: dict[str, str] = {}
         self._signed = 0
 
-    def read(self, events: Iterable[Event]) -> None:
+    def told_otherwise(self, decisions: Iterable[LoggedDecision]) -> Iterator[str]:
+        """Say which decisions tell of the presentation of an ask as of another call."""
+        for one in decisions:
+            action = self._actions.get(one.recorded.presentation or "")
+            if action is not None and (one.recorded.audience, one.recorded.action) != (AUTHORITY, action):
+                yield f"{one.recorded.name} tells of the presentation of an ask, and as of another call"
+
+    def read(self, events: Iterable[Event], findings: Findings) -> None:
         """Read all events of asks; ProofBroken for arguments that are not those of an ask in the log."""
+        self._findings = findings
         for asked in _asks_in(events):
             if asked.fact.ask is None:
                 if self._opened.holder is not None:
@@ -163,6 +175,7 @@ class AskReader:
             yield "was asked for with a presentation that is too early or too late for its event"
         if args is not None and (found.profile, found.request) != ("tool", _digest(asked.action, args)):
             yield "was presented as another ask than the log commits to"
+        self._actions[found.id] = asked.action
         if self._is_of_another(found.id, asked.fact):
             yield "was asked for with a presentation that another ask has used"
         self._signed += 1
@@ -191,6 +204,9 @@ class AskReader:
         if isinstance(fact, RequestMade):
             if ask.action != fact.action:
                 yield "is for another action than was asked for"
+            text = None if counted.canonical_args is None else counted.canonical_args.decode()
+            if (shown := self._answers.shown_of(asked.event)) is not None and shown.args != text:
+                yield "was shown to people with other arguments than were asked for"
         elif (grant := self._chains.get(fact.digest)) is not None and _pinned_in(grant) != canonical(pinned):
             yield "allows something else than was asked for"
 

@@ -5,11 +5,21 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
 
+from capx.crypto.base64url import is_bytes, unb64u
 from capx.crypto.ed25519 import public_text
 from capx.proof.chains import BadChain, Chains, ProvenChain, ProvenPresentation
 from capx.proof.recorded import DECISION, LoggedDecision, Recorded
 from capx.proof.sources import CheckedSource
-from capx.store.events import CapabilityMinted, RequestMade, TaskOpened
+from capx.store.events import (
+    TASK_ENDS,
+    ApprovalMade,
+    CapabilityMinted,
+    RequestApproved,
+    RequestDenied,
+    RequestMade,
+    Revoked,
+    TaskOpened,
+)
 from capx.store.log import Event
 from capx.tokens.binding import OPEN_WINDOWS
 from capx.tokens.lineage import caveats_of
@@ -47,6 +57,12 @@ def _steps(chain: ProvenChain) -> tuple[Step, ...]:
     return roots[0].steps if roots else ()
 
 
+_ENDS = frozenset(fact.kind for fact in TASK_ENDS.values())
+_OF_LIVING = frozenset(
+    {CapabilityMinted.kind, *(fact.kind for fact in (RequestMade, RequestApproved, RequestDenied, ApprovalMade))}
+)
+
+
 def minted_twice(events: Iterable[Event]) -> Iterator[str]:
     """Say which grants of a request cannot all have been made: two of one round under one root key, or one too early.
 
@@ -68,6 +84,25 @@ def minted_twice(events: Iterable[Event]) -> Iterator[str]:
             if (said.request, number, said.kid) in made:
                 yield f"{where}, and its round has been granted already under this root key"
             made.add((said.request, number, said.kid))
+
+
+def after_end(events: Iterable[Event], chains: Chains) -> Iterator[str]:
+    """Say what was asked, answered or minted behind the end of the task, or of what it stands on, in the log."""
+    over, dead = False, set[str | bytes | None]()
+    for event in events:
+        where = f"event {event.position}"
+        if event.kind in _ENDS:
+            over = True
+        elif event.kind == Revoked.kind:
+            dead.update(event.read(Revoked).revocation_keys)
+        elif over and event.kind in _OF_LIVING:
+            yield f"{where} stands behind the end of the task"
+        elif event.kind == CapabilityMinted.kind:
+            minted = event.read(CapabilityMinted)
+            chain = chains.get(minted.digest)
+            keys = set() if chain is None else set(chain.lineage.revocation_keys)
+            if not dead.isdisjoint({*keys, *(unb64u(one) for one in minted.asker if is_bytes(one, 16))}):
+                yield f"{where} mints what stands on something that was revoked before"
 
 
 def misdated(source: CheckedSource, tolerance: int) -> Iterator[str]:

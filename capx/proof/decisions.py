@@ -78,7 +78,8 @@ class DecisionReader:
             for why in self._bare_faults(recorded):
                 self._tell(recorded, why)
         disclosed = self._disclosure(recorded, presentation)
-        if self._opened.holder is not None and recorded.is_allowed and presentation is None:
+        shows_nobody = presentation is None and (recorded.is_allowed or chain is not None)
+        if self._opened.holder is not None and shows_nobody:
             self.gaps.append(f"who made the call of {recorded.name}: somebody else's could stand there")
         return Decided(
             id=recorded.id,
@@ -215,6 +216,11 @@ class DecisionReader:
         if recorded.is_allowed:
             for why in self._argument_faults(recorded, found):
                 self._tell(recorded, why)
+        clear = recorded.shown_args or {}
+        if any(
+            name not in disclosed.args or canonical(disclosed.args[name]) != canonical(clear[name]) for name in clear
+        ):
+            self._tell(recorded, "shows other arguments in the clear than those that it commits to")
         return found
 
     def _compared(

@@ -6,6 +6,7 @@ Law: what the proof carries with a signature must be signed by a key that the tr
 import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import Struct, UnsetType
@@ -30,6 +31,7 @@ from capx.store.events import (
     TaskOpened,
 )
 from capx.store.log import Event
+from capx.tokens.chain import ThirdParty
 from capx_caveats import InvalidCaveat
 
 _TIMELY = 300
@@ -200,15 +202,20 @@ class Answers:
         if signed + self._tolerance < asked:
             yield f"{who} was signed {asked - signed} s before anybody had asked"
 
-    def _signed(self, part: AnsweredRequest, said: RequestAnswered, yes: bool) -> "_Shown":
+    def _signed(self, part: AnsweredRequest, said: RequestAnswered, yes: bool) -> "Shown":
         _demand_signed(part, said, yes, self._trust)
         try:
-            shown = msgspec.convert(part.shown, _Shown)
+            shown = msgspec.convert(part.shown, Shown)
         except msgspec.ValidationError as error:
             raise ProofBroken(f"what was shown of request {said.request} cannot be read: {error}") from None
         if (shown.task, shown.intent) != (self._opened.task, self._opened.intent):
             raise ProofBroken(f"{said.approver!a:.130} has answered request {said.request} in another task")
         return shown
+
+    def shown_of(self, made: Event) -> "Shown | None":
+        """What the person who agreed to the request of this event was shown; None if nobody has, or it is not here."""
+        of_request = self._rounds.get(made.read(RequestMade).request, ())
+        return next((one.shown for one in of_request if one.asked == made.position), None)
 
     def mint_faults(self, event: Event, minted: CapabilityMinted, chain: ProvenChain) -> Iterator[str]:
         """Say why a capability that people had to agree to is not what they agreed to."""
@@ -222,6 +229,9 @@ class Answers:
             return
         if minted.round != last.number:
             yield f"is of another round of request {minted.request} than people had agreed to"
+        demands = [one.cid.decode("latin-1") for one in chain.blocks if isinstance(one, ThirdParty)]
+        if last.shown is not None and not last.shown.demands(demands):
+            yield f"does not demand the approvals that were shown in request {minted.request}"
         if (shown := last.shown) is not None and (chain.blocks[0], chain.identifier.audience) != (
             shown.block.encode(),
             shown.audience,
@@ -238,14 +248,14 @@ class _Round(Struct):
     made: RequestMade
     is_over: bool = False
     agreed: int | None = None
-    shown: "_Shown | None" = None
+    shown: "Shown | None" = None
 
 
 def _asked(one: _Round) -> int:
     return one.asked
 
 
-class _Shown(Struct):
+class Shown(Struct):
     """What of an inquiry a report shows; a person has signed all of it."""
 
     task: str
@@ -259,6 +269,13 @@ class _Shown(Struct):
     approvers: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     until: int = 0
+    approval: dict[str, Any] | None = None
+    carried: tuple[str, ...] = ()
+
+    def demands(self, cids: Sequence[str]) -> bool:
+        """Whether these demands for approvals (their cids) are those that the grant would have."""
+        own = cids[: len(cids) - len(self.carried)]
+        return tuple(cids[len(own) :]) == self.carried and len(own) == (self.approval is not None)
 
     def is_of(self, made: RequestMade) -> bool:
         """Whether this is the request that an event made."""

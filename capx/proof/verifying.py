@@ -21,7 +21,15 @@ from capx.errors import BrokenLog
 from capx.proof.asks import AskReader
 from capx.proof.calls import overspent
 from capx.proof.chains import Chains
-from capx.proof.conflicts import in_one_log, log_conflicts, mint_faults, minted_twice, misdated, presented_twice
+from capx.proof.conflicts import (
+    after_end,
+    in_one_log,
+    log_conflicts,
+    mint_faults,
+    minted_twice,
+    misdated,
+    presented_twice,
+)
 from capx.proof.decisions import DecisionReader
 from capx.proof.document import Proof, ProofBroken
 from capx.proof.ends import allowed_after_end, ends_in
@@ -103,7 +111,9 @@ class _Reading:
             )
         answers = Answers(opened, self._proof.requests, self._trust, findings, self._clock_tolerance)
         answered = tuple(answers.read(events))
-        AskReader(opened, chains, self._proof.asked, findings, self._clock_tolerance).read(events)
+        asks = AskReader(opened, chains, self._proof.asked, answers, self._clock_tolerance)
+        asks.read(events, findings)
+        findings.contradictions += asks.told_otherwise(logged)
         granted = tuple(self._granted(opened, chains, answers))
         reader = DecisionReader(self._proof, chains, self._trust, opened, self._clock_tolerance)
         decisions = tuple([reader.read(one) for one in logged])
@@ -199,6 +209,7 @@ class _Reading:
         yield from log_conflicts(logged)
         yield from presented_twice(logged, chains)
         yield from minted_twice(self._own.events)
+        yield from after_end(self._own.events, chains)
         yield from overspent(logged, chains, self._own.events)
         for one in logged:
             if one.recorded.at + self._clock_tolerance < opened.at:
@@ -257,6 +268,8 @@ class _Reading:
         if decisions:
             words.append("of resources: what they decided, and that these calls are those that agents signed")
         words.append(f"of the authority: the {len(granted)} capabilities that it minted, and when events were")
+        if any(event.kind == AskRefused.kind for event in self._own.events):
+            words.append("of the authority: which asks it refused at once, and who had asked")
         if opened.policy is not None:
             words.append(f"of the authority: what its policy says; the log has the digest {opened.policy}")
         if opened.holder is None:

@@ -508,7 +508,7 @@ class Reader:
                 signature = unb64u(part["signature"])
                 demand(any(naive_ed25519.is_signed(key, message, signature) for key in self.keys_of(said["approver"])))
                 form = {**dict.fromkeys(["task", "action", "audience", "block"], str), "...": 0}
-                form |= {"intent?": MAYBE, "args?": MAYBE, "until?": int}
+                form |= {"intent?": MAYBE, "args?": MAYBE, "until?": int, "approval?": (dict, None), "carried?": TEXTS}
                 demand(
                     of_form(shown, {**form, **dict.fromkeys(["labels?", "path?", "approvers?", "excluded?"], TEXTS)})
                 )
@@ -605,6 +605,12 @@ class Reader:
                 if last["shown"] is not None:
                     shown = last["shown"]["block"].encode(), last["shown"]["audience"]
                     self.tell((chain.blocks[0], chain.audience) == shown, "not what was shown")
+                    cids = [one[1].decode("latin-1") for one in chain.blocks if type(one) is tuple]
+                    carried = last["shown"].get("carried", [])
+                    policys = cids[: max(0, len(cids) - len(carried))]
+                    one_more = last["shown"].get("approval") is not None
+                    same = cids[len(policys) :] == carried and len(policys) == one_more
+                    self.tell(same, "other approvals")
 
     def claims(self, chain: Chain) -> bool:
         return all(chain.claim(name) == self.opened.get(name) for name in ("task", "root", "tenant", "intent"))
@@ -615,6 +621,7 @@ class Reader:
         parts = {one["position"]: one for one in self.proof.get("asked", [])}
         demand(len(parts) == len(self.proof.get("asked", [])))
         uses, granted = dict[str, Any](), set[str]()
+        self.actions = dict[Any, str]()
         made = dict[Any, int]()
         for event in self.facts:
             said, kind = event["body"], event["kind"]
@@ -636,6 +643,7 @@ class Reader:
             since = made.get(use, event["at"])
             found = self.asked(event, ask, part and part["args"], since)
             if found is not None:
+                self.actions[found] = "approval.request" if said.get("call") else "grant.request"
                 other = uses.setdefault(found, use) != use or found in granted
                 self.tell(not other, "presented twice")
                 granted |= {found} if kind == "capability_minted" else set()
@@ -713,6 +721,9 @@ class Reader:
         good = digest_text(hashed(label, chain.d[-1][:16], *parts)[:16]) == said["request"]
         good = good and args["audience"] == said["audience"]
         if grant is None:
+            text = None if counted is None else canonical(counted).decode()
+            seen = [one["shown"] for one in self.rounds[said["request"]] if one["said"] is said and one["shown"]]
+            good = good and all(one.get("args") == text for one in seen)
             return good and ("action" not in said or args["action"] == said["action"])
         allows = [one for one in naive.read(grant.blocks[0]) if one[0] == "allow"]
         if len(allows) != 2 or len(allows[1][1]) != 1:
@@ -778,7 +789,7 @@ class Reader:
         elif allowed:
             self.tell(all(said.get(name) == self.opened.get(name) for name in ("root", "tenant", "intent")), "claims")
             self.tell(said["at"] < self.opened["expires"], "after the task")
-        if keyed and allowed and shown is None:
+        if keyed and (allowed or chain is not None) and shown is None:
             self.gaps.append("who called")
         said["presentation seen"] = shown
 
@@ -857,6 +868,9 @@ class Reader:
             if one is None or said.get("args") != digest_text(hashed(b"capx/1/args", unb64u(one["salt"]), args)):
                 continue
             used.add(said["id"])
+            clear = said.get("shown_args") or {}
+            same = all(name in one["args"] and canonical(one["args"][name]) == canonical(clear[name]) for name in clear)
+            self.tell(same, "other arguments in the clear")
             seen, action, filled = said["presentation seen"], said.get("action"), None
             if seen is not None and seen[2] == "tool" and action is not None:
                 few = len(one["args"]) <= 8 and len(args) <= 16 * 1024
@@ -917,7 +931,12 @@ class Reader:
             self.tell(one_call and not (tools and len({one.get("action") for one in uses}) > 1), "presented twice")
         self.budgets()
         self.numbers()
+        self.after_end()
         self.ends()
+        for said, _ in self.decided.values():
+            action = self.actions.get(said.get("presentation"))
+            own = ("authority", action) == (said["audience"], said.get("action"))
+            self.tell(action is None or own, "an ask told otherwise")
         for name in self.names:
             found = any(one["origin"] == name or one["origin"].startswith(f"{name}/") for one in self.logs)
             self.tell(found, "a trusted log is missing")
@@ -954,6 +973,30 @@ class Reader:
                 limits[key] = max(limit, limits.get(key, limit))
         for key, presentations in paid.items():
             self.tell(len(presentations) <= limits[key], "overspent")
+
+    def after_end(self) -> None:
+        """Nothing is asked, answered or minted behind the end of the task, nor minted on what is dead."""
+        over, dead = False, set[Any]()
+        living = {"capability_minted", "request_made", "request_approved", "request_denied", "approval_made"}
+        for event in self.facts:
+            kind, said = event["kind"], event["body"]
+            if kind in {"task_completed", "task_withdrawn", "task_expired"}:
+                over = True
+            elif kind == "revoked":
+                dead |= {f"issued:{one}" if type(one) is int else one for one in killed(kind, said)}
+            elif over and kind in living:
+                self.told.append("behind the end")
+            elif kind == "capability_minted":
+                chain = self.chains.get(said.get("digest") or "")
+                self.tell(dead.isdisjoint([*self.stands_on(chain), *said.get("asker", [])]), "minted on what is dead")
+
+    def stands_on(self, chain: Chain | None) -> list[Any]:
+        """The keys of all deaths that end a chain, except those of instants."""
+        if chain is None:
+            return []
+        until = [one[1] for one in chain.caveats if one[0] == "until_completed"]
+        named = [digest_text(one) for one in chain.key_ids]
+        return [chain.claim("task"), *until, *chain.path, *chain.ids, *named, f"kid:{chain.kid}"]
 
     def numbers(self) -> None:
         """Rounds follow each other, and one root key grants each once."""
@@ -1001,9 +1044,7 @@ class Reader:
             keys, issued = [said.get("task")], self.opening["at"]
             if chain is not None:
                 issued = chain.issued
-                until = [one[1] for one in chain.caveats if one[0] == "until_completed"]
-                named = [digest_text(one) for one in chain.key_ids]
-                keys += [chain.claim("task"), *until, *chain.path, *chain.ids, *named, f"kid:{chain.kid}"]
+                keys += self.stands_on(chain)
             for each in said.get("approvals", []):
                 found = self.approvals.get(each["digest"], {"deaths": []})["deaths"]
                 keys += [one if type(one) is str else digest_text(one) for one in found]
