@@ -33,8 +33,6 @@ An error has its evidence as attributes, and a sentence with which a person can 
 out of another process.
 """
 
-from typing import Any
-
 from capx_caveats import CapxError, InvalidCaveat
 
 __all__ = [
@@ -98,6 +96,3 @@ class BrokenLog(StoreProblem):
         super().__init__(f"the log is broken at position {position}: {why}")
         self.position = position
         self.why = why
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.position, self.why), vars(self)

@@ -1,7 +1,5 @@
 """The error of a client whose service answered with a redirect, which no client follows."""
 
-from typing import Any
-
 from capx.api import remote_text
 from capx.errors import CapxError
 
@@ -15,6 +13,3 @@ class Redirected(CapxError):
             f"the service redirects to {shown}, which this client does not follow: if it is right, call it"
         )
         self.url = url
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.url,), vars(self)

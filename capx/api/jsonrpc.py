@@ -72,9 +72,6 @@ class UnreadableMessage(CapxError):
         self.id = id
         self.answers = answers
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.code, self.id, self.answers), vars(self)
-
     def response(self) -> Response:
         """Return the error response for this message."""
         return failure(self.id, self.code, str(self))

@@ -56,9 +56,6 @@ class NotThere(InvalidRequest):
         super().__init__(message)
         self.code = code
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.code), vars(self)
-
 
 class HttpRefusal(CapxError):
     """The authority does not serve this HTTP request: the status, code and sentence of its answer."""
@@ -67,9 +64,6 @@ class HttpRefusal(CapxError):
         super().__init__(detail)
         self.status = status
         self.code = code
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.status, self.code, str(self)), vars(self)
 
 
 class ProblemResponse(Struct, frozen=True):

@@ -14,7 +14,7 @@ Source: C2SP tlog-witness, add-checkpoint; the answers that it gives numbers of 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -39,9 +39,6 @@ class NotCosigned(CapxError):
         super().__init__(message)
         self.status = status
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.status), vars(self)
-
 
 class OtherSize(NotCosigned):
     """The request does not go on from the last checkpoint that the witness has cosigned, which has `size` entries."""
@@ -49,9 +46,6 @@ class OtherSize(NotCosigned):
     def __init__(self, size: int) -> None:
         super().__init__(f"the last checkpoint here has {size} entries: prove that the log goes on from there", 409)
         self.size = size
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.size,), vars(self)
 
 
 class SplitView(NotCosigned):
@@ -61,9 +55,6 @@ class SplitView(NotCosigned):
         super().__init__("the log has signed two roots for one size: keep both notes, they are evidence", 409)
         self.cosigned = cosigned
         self.shown = shown
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.cosigned, self.shown), vars(self)
 
 
 class AddCheckpoint(Struct, frozen=True):

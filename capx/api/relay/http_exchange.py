@@ -53,9 +53,6 @@ class NotAnswered(CapxError):
         self.status = status
         self.headers = dict(headers or {})
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.status, self.headers), vars(self)
-
 
 def http_client(**settings: Any) -> httpx.AsyncClient:
     """Make a client for the exchanges with one server."""

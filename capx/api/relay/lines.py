@@ -6,7 +6,7 @@ one piece of the stream are kept in memory.
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from capx.api.jsonrpc import Id
 from capx.errors import CapxError
@@ -38,9 +38,6 @@ class TooLong(CapxError):
         self.most = most
         self.head = head
         self.tail = tail
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.most, self.head, self.tail), vars(self)
 
     def answers(self) -> Id | None:
         """Return the id of the request to which the line was a response, if it stands at one of the ends.

@@ -42,9 +42,6 @@ class UnreadableHead(CapxError):
         super().__init__(refusal.sentence)
         self.refusal = refusal
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.refusal,), vars(self)
-
 
 class TooMuch(CapxError):
     """The body is longer than the limit."""

@@ -24,9 +24,6 @@ class Unserved(CapxError):
         super().__init__(message)
         self.code = code
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.code), vars(self)
-
 
 class RequestedCall(Struct, frozen=True):
     """The spec of the call, the name of the tool or the like, and the arguments."""
