@@ -11,19 +11,17 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from capx_cli.arguments import Once
+from capx_cli.arguments import Command, Once
 from capx_cli.failure import Unusable
 from capx_cli.tokens import read_bundle
 
 if TYPE_CHECKING:
     from capx.crypto.agent_key import AgentKey
     from capx.tokens.bundle import Bundle
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _VARIABLE = "CAPX_AGENT_KEY_FILE"
 _WITH = f"with --agent-key-file FILE or {_VARIABLE}"
@@ -50,25 +48,23 @@ class _Public(click.types.StringParamType):
         return value
 
 
-def public_option(name: str, help_text: str) -> Callable[[F], F]:
+def public_option(name: str, help_text: str) -> Callable[[Command], Command]:
     """Return an option that takes the public key of an agent, once."""
-    option: Callable[[F], F] = click.option(name, cls=Once, type=_Public(), metavar="ed25519:…", help=help_text)
-    return option
+    return click.option(name, cls=Once, type=_Public(), metavar="ed25519:…", help=help_text)
 
 
-def key_file_option(what: str) -> Callable[[F], F]:
+def key_file_option(what: str) -> Callable[[Command], Command]:
     """Return `--agent-key-file`; `what` says which key is meant."""
-    option: Callable[[F], F] = click.option(
+    return click.option(
         "--agent-key-file",
         cls=Once,
         type=click.Path(path_type=Path),
         metavar="FILE",
         help=f"{what} Else: {_VARIABLE}.",
     )
-    return option
 
 
-def agent_key_option(command: F) -> F:
+def agent_key_option(command: Command) -> Command:
     """Add `--agent-key-file` to a command that works with a token of an agent."""
     return key_file_option("The key of the agent that holds the token, if the token is bound to one.")(command)
 

@@ -279,6 +279,22 @@ def repeatable(
     return click.option(name, parameter, multiple=True, metavar=metavar, help=f"{help_text} Repeatable.", **settings)
 
 
+def noted(name: str, key: str, **settings: Any) -> Callable[[Command], Command]:
+    """Return an option whose value no command gets: `typed_as(key)` returns it wherever the command needs it."""
+
+    def note(context: click.Context, _: click.Parameter, value: Any) -> None:
+        if value is not None:
+            context.meta[key] = value
+
+    return click.option(name, expose_value=False, callback=note, **settings)
+
+
+def typed_as(key: str) -> Any:
+    """Return the value of the option that was `noted` under this key; None if it was not typed."""
+    context = click.get_current_context(silent=True)
+    return None if context is None else context.meta.get(key)
+
+
 def with_options(command: Command, *options: Callable[[Command], Command]) -> Command:
     """Add options to a command; its help lists them in this order."""
     for option in reversed(options):

@@ -6,15 +6,14 @@ a head that says so. An approval goes to standard output, or to a file that only
 
 import sys
 import time
-from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from capx_cli import intents, own_keys, screen
-from capx_cli.arguments import repeatable, with_options
+from capx_cli.arguments import Command, repeatable, with_options
 from capx_cli.escape import clean
 from capx_cli.failure import DONE, NOTHING, Unusable, contents
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from capx_caveats import Caveat
     from capx_cli.target import Anyone
     from capx_cli.token_output import Output
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 ANY_NUMBER = "any"
 """The value of `--uses` with which an approval is good for any number of calls, until it expires."""
@@ -85,14 +82,14 @@ def _uses(typed: str | None) -> int | None:
     return uses
 
 
-def signing_options(command: F) -> F:
+def signing_options(command: Command) -> Command:
     """Add `--uses`, `--lasts` and `--cosign` to a command, which gets them as one `signing`."""
 
     @wraps(command)
     def collected(**given: Any) -> Any:
         return command(signing=Signing(*(given.pop(name) for name in Signing._fields)), **given)
 
-    added: F = with_options(  # type: ignore[assignment]
+    return with_options(
         collected,
         click.option(
             "--uses",
@@ -112,10 +109,9 @@ def signing_options(command: F) -> F:
             "its time.",
         ),
     )
-    return added
 
 
-def demand_options(command: F) -> F:
+def demand_options(command: Command) -> Command:
     """Add the options with which a token demands approvals; the command gets them as one `approval`."""
 
     @wraps(command)
@@ -124,7 +120,7 @@ def demand_options(command: F) -> F:
     ) -> Any:
         return command(approval=_terms(approval_by, approvals, approval_lasts), **others)
 
-    added: F = with_options(  # type: ignore[assignment]
+    return with_options(
         collected,
         repeatable(
             "--approval-by",
@@ -140,7 +136,6 @@ def demand_options(command: F) -> F:
         ),
         click.option("--approval-lasts", metavar="TIME", help="How long an approval may last. Default: 15m."),
     )
-    return added
 
 
 def _terms(by: tuple[str, ...], count: int | None, lasts: str | None) -> "ApprovalTerms | None":

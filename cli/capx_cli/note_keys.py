@@ -1,17 +1,17 @@
 """The option that names public keys of logs and witnesses: NAME+ID+KEY."""
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
+
+from capx_cli.arguments import Command
 
 if TYPE_CHECKING:
     from capx.ledger.note import NoteKey
 
-F = TypeVar("F", bound=Callable[..., Any])
 
-
-def option(name: str, help_: str, *, required: bool = False) -> Callable[[F], F]:
+def option(name: str, help_: str, *, required: bool = False) -> Callable[[Command], Command]:
     """Return an option with a public key, which may be repeated; an empty text is no key."""
     return click.option(name, metavar="KEY", multiple=True, required=required, help=help_)
 

@@ -7,60 +7,46 @@ would get to know the key, as at an authority elsewhere, it is never looked for 
 """
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from capx_cli.arguments import with_options
+from capx_cli.arguments import Command, noted, typed_as, with_options
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
     from capx.intents.principal_key import PrincipalKey
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 VARIABLE = "CAPX_PERSON_KEY_FILE"
 _FOLDER = "principals"
 _FILE, _AGENT = "capx.key_file", "capx.key_agent"
 
 
-def _kept(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    def keep(context: click.Context, _: click.Parameter, typed: Any) -> None:
-        if typed is not None:
-            context.meta[name] = typed
-
-    return keep
-
-
-def key_options(command: F) -> F:
+def key_options(command: Command) -> Command:
     """Add `--key-file` and `--key-agent`, for commands in which a person signs."""
-    added: F = with_options(  # type: ignore[assignment]
+    return with_options(
         command,
-        click.option(
+        noted(
             "--key-file",
+            _FILE,
             type=click.Path(path_type=Path),
             metavar="FILE",
-            expose_value=False,
-            callback=_kept(_FILE),
             help=f"Your key, as capx principal new made it. Else: {VARIABLE}; then, except for an authority elsewhere, "
             "the key in principals/ of the home.",
         ),
-        click.option(
+        noted(
             "--key-agent",
+            _AGENT,
             metavar="NAME",
-            expose_value=False,
-            callback=_kept(_AGENT),
             help="Instead: your name, for a key in ssh-agent. NAME=ed25519:… says which, if it holds several.",
         ),
     )
-    return added
 
 
 def is_given() -> bool:
     """Whether a key was named on the command line."""
-    return bool(_typed(_FILE) or _typed(_AGENT))
+    return bool(typed_as(_FILE) or typed_as(_AGENT))
 
 
 def chosen(name: str | None) -> "PrincipalKey":
@@ -70,13 +56,13 @@ def chosen(name: str | None) -> "PrincipalKey":
 
 def named(name: str | None) -> "PrincipalKey | None":
     """Return the key that was given by an option or the variable, None if none was; it must be of this person."""
-    agent: str | None = _typed(_AGENT)
+    agent: str | None = typed_as(_AGENT)
     if agent is None:
         file = key_file()
         return None if file is None else load(name, file)
     from capx.intents.principal_key import PrincipalKey
 
-    if _typed(_FILE) is not None:
+    if typed_as(_FILE) is not None:
         raise click.UsageError("give only one of --key-file and --key-agent")
     owner, _, public = agent.partition("=ed25519:")
     key = PrincipalKey.in_ssh_agent(owner, f"ed25519:{public}" if public else None)
@@ -87,20 +73,15 @@ def named(name: str | None) -> "PrincipalKey | None":
 
 def key_file() -> Path | None:
     """Return the file that was given, or that the variable names."""
-    typed: Path | None = _typed(_FILE)
+    typed: Path | None = typed_as(_FILE)
     in_environment = os.environ.get(VARIABLE)
     return typed or (Path(in_environment) if in_environment else None)
 
 
 def beside_key(name: str) -> Path:
     """Return the path of a file beside the key that was given; for one in ssh-agent, in principals/ of the home."""
-    file = None if _typed(_AGENT) else key_file()
+    file = None if typed_as(_AGENT) else key_file()
     return new_file(name).with_name(name) if file is None else file.with_name(name)
-
-
-def _typed(what: str) -> Any:
-    context = click.get_current_context(silent=True)
-    return None if context is None else context.meta.get(what)
 
 
 def new_file(name: str, kind: str = _FOLDER, instead: str = "--key-file") -> Path:

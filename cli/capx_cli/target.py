@@ -11,15 +11,14 @@ that needs root keys or the store itself refuses a place. One that is only for o
 
 import os
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from capx_cli import own_keys
-from capx_cli.arguments import with_options
+from capx_cli.arguments import Command, noted, typed_as, with_options
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
@@ -31,63 +30,46 @@ if TYPE_CHECKING:
     Operations = Authority | RemoteAuthority
     Anyone = Operations | PersonOperations
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _KEY, _TRUST = "capx.authority", "capx.trust"
 _OF_PEOPLE = ("https://", "http://")
 
 
-def _keep(context: click.Context, _: click.Parameter, place: str | None) -> None:
-    if place is not None:
-        context.meta[_KEY] = place
-
-
-def authority_option(command: F) -> F:
+def authority_option(command: Command) -> Command:
     """Add `--authority`, for commands that an authority elsewhere can carry out too."""
-    option: Callable[[F], F] = click.option(
+    return noted(
         "--authority",
+        _KEY,
         metavar="PLACE",
-        expose_value=False,
-        callback=_keep,
         help="The authority that serves operators, such as unix:/run/capx/authority.sock. Else: CAPX_AUTHORITY, the "
         "home; CAPX_AUTHORITY_URL is for agents.",
-    )
-    return option(command)
+    )(command)
 
 
-def _trusted(context: click.Context, _: click.Parameter, id_: str | None) -> None:
-    if id_ is not None:
-        context.meta[_TRUST] = id_
-
-
-def person_options(command: F) -> F:
+def person_options(command: Command) -> Command:
     """Add `--authority` and who a person is, for commands that operators and people can carry out."""
-    added: F = with_options(  # type: ignore[assignment]
+    return with_options(
         command,
-        click.option(
+        noted(
             "--authority",
+            _KEY,
             metavar="PLACE",
-            expose_value=False,
-            callback=_keep,
             help="The authority: unix:/run/capx/authority.sock for operators, or https://capx.example for you alone. "
             "Else: CAPX_AUTHORITY, the home; CAPX_AUTHORITY_URL is for agents.",
         ),
         own_keys.key_options,
-        click.option(
+        noted(
             "--trust",
+            _TRUST,
             metavar="ID",
-            expose_value=False,
-            callback=_trusted,
             help="The id of the authority at https://…, which its operator told you; needed once.",
         ),
     )
-    return added
 
 
 def typed_place() -> str | None:
     """Return what --authority names, if it was given."""
-    context = click.get_current_context(silent=True)
-    return None if context is None else context.meta.get(_KEY)
+    place: str | None = typed_as(_KEY)
+    return place
 
 
 def elsewhere() -> str | None:
@@ -98,7 +80,7 @@ def elsewhere() -> str | None:
 def authority(*, signs: bool = False) -> "Operations":
     """Open the authority that is meant, for an operator; `signs` if a person signs with their key all the same."""
     demand_operator()
-    if _typed_trust() is not None or (own_keys.is_given() and not signs):
+    if typed_as(_TRUST) is not None or (own_keys.is_given() and not signs):
         raise click.UsageError(
             "--key-file, --key-agent and --trust are of a person at an authority elsewhere: name it with "
             "--authority https://…"
@@ -146,7 +128,7 @@ def person(key: "PrincipalKey | None" = None) -> "PersonOperations":
     from capx_cli.person import PersonOperations
 
     key = key or _persons_key(None)
-    return PersonOperations.met(at, key, known=own_keys.beside_key("known"), trust=_typed_trust())
+    return PersonOperations.met(at, key, known=own_keys.beside_key("known"), trust=typed_as(_TRUST))
 
 
 def anyone(key: "PrincipalKey | None" = None) -> "Anyone":
@@ -169,11 +151,6 @@ def _persons_key(name: str | None) -> "PrincipalKey":
             f"{origin()} must know who you are: name your key with --key-file FILE or {own_keys.VARIABLE}"
         )
     return key
-
-
-def _typed_trust() -> str | None:
-    context = click.get_current_context(silent=True)
-    return None if context is None else context.meta.get(_TRUST)
 
 
 def _demand_httpx() -> None:
@@ -205,13 +182,12 @@ def with_variable(message: str) -> str:
     return message
 
 
-def archive_option(command: F) -> F:
+def archive_option(command: Command) -> Command:
     """Add `--archive`: a folder with decisions that have left the store of the home."""
-    option: Callable[[F], F] = click.option(
+    return click.option(
         "--archive",
         "archive_folder",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         metavar="DIR",
         help="The folder of capx store archive: decisions that have left the store. For the home only.",
-    )
-    return option(command)
+    )(command)

@@ -11,18 +11,16 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from capx_cli import screen
-from capx_cli.arguments import out_option, with_options
+from capx_cli.arguments import Command, out_option, with_options
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
     from capx_cli.view import Line
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 SECRET, SEALED = "a secret", "sealed, for one reader"
 """What a file holds, in words."""
@@ -62,10 +60,10 @@ class Output(NamedTuple):
             screen.note(*((line,) if isinstance(line, str) else line))
 
 
-def output_options_for(what: str) -> Callable[[F], F]:
+def output_options_for(what: str) -> Callable[[Command], Command]:
     """Add `--out`, `--replace` and `--json` to a command that makes `what`; it gets them as one `output`."""
 
-    def add(command: F) -> F:
+    def add(command: Command) -> Command:
         @wraps(command)
         def placed(*, out: Path | None, replace: bool, as_json: bool, **others: Any) -> Any:
             if out is None and (replace or as_json):
@@ -74,18 +72,17 @@ def output_options_for(what: str) -> Callable[[F], F]:
                 _demand_writable(out, replace=replace)
             return command(output=Output(out, replace, as_json), **others)
 
-        added: F = with_options(  # type: ignore[assignment]
+        return with_options(
             placed,
             out_option(f"Write {what} to a new file that only you may read, not to standard output (-)."),
             click.option("--replace", is_flag=True, help="Replace FILE as a whole if it exists."),
             click.option("--json", "as_json", is_flag=True, help=f"With --out: write all but {what} as JSON."),
         )
-        return added
 
     return add
 
 
-def output_options(command: F) -> F:
+def output_options(command: Command) -> Command:
     """Add the options of `output_options_for` to a command that makes a token."""
     return output_options_for("the token")(command)
 

@@ -10,22 +10,21 @@ import re
 import select
 import stat
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from capx_cli import screen
+from capx_cli.arguments import Command
 from capx_cli.failure import Unusable
 
 if TYPE_CHECKING:
     from capx.tokens.bundle import Bundle
     from capx.tokens.capability import Token
     from capx.tokens.discharge import Discharge
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _TOKEN = re.compile(r"capx(?:1|d1)_[A-Za-z0-9_-]{16}")
 _APART = re.compile(r"\s,?\s*capx(?:1|d1)_|,\s")
@@ -38,14 +37,13 @@ _PATIENCE = 2.0
 HOW = "pipe it in, or use --token-file FILE, CAPX_TOKEN_FILE or CAPX_TOKEN"
 
 
-def token_option(command: F) -> F:
+def token_option(command: Command) -> Command:
     """Add `--token-file` to a command that works with a token."""
-    option: Callable[[F], F] = click.option(
+    return click.option(
         "--token-file",
         metavar="FILE",
         help="Read the token from FILE (- is standard input). Else: piped input, CAPX_TOKEN_FILE, CAPX_TOKEN.",
-    )
-    return option(command)
+    )(command)
 
 
 def named_file() -> str | None:

@@ -13,9 +13,9 @@ from typing import Any, Generic, TypeVar
 import click
 
 from capx_cli import screen
+from capx_cli.arguments import Command, with_options
 
 T = TypeVar("T")
-F = TypeVar("F", bound=Callable[..., Any])
 Line = str | tuple[str, str]
 """A line for people, with or without its style."""
 
@@ -84,18 +84,14 @@ class Limit(click.IntRange):
         return 0 if value == "all" else super().convert(value, param, ctx)
 
 
-def page_options(unit: str) -> Callable[[F], F]:
+def page_options(unit: str) -> Callable[[Command], Command]:
     """Add --limit, --before and --after; `unit` is what --before and --after name."""
-
-    def added(command: F) -> F:
-        limit: Callable[[F], F] = click.option(
-            "--limit", type=Limit(), metavar="N", help=f"Lines of a page: N, or all; without it, {SHOWN}."
-        )
-        before: Callable[[F], F] = click.option("--before", metavar=unit, help="The page before this one: older ones.")
-        after: Callable[[F], F] = click.option("--after", metavar=unit, help="The page after this one: newer ones.")
-        return limit(before(after(command)))
-
-    return added
+    return lambda command: with_options(
+        command,
+        click.option("--limit", type=Limit(), metavar="N", help=f"Lines of a page: N, or all; without it, {SHOWN}."),
+        click.option("--before", metavar=unit, help="The page before this one: older ones."),
+        click.option("--after", metavar=unit, help="The page after this one: newer ones."),
+    )
 
 
 class Page(Generic[T]):
