@@ -31,7 +31,12 @@ def _spelled(count: int) -> Callable[[str], object]:
 
 
 # Expressions instead of decoding: these texts are in every token, and only their form matters here.
-_NONCE, _PRESENTATION_NONCE, _NODE, _KEY, _DIGEST, _SIGNATURE = map(_spelled, (8, 12, 16, 32, 32, 64))
+_SPELLED = {count: _spelled(count) for count in (8, 12, 16, 32, 64)}
+
+
+def _demand_bytes(text: str, count: int, what: str) -> None:
+    if _SPELLED[count](text) is None:
+        raise InvalidCaveat(f"{what} is {count} bytes in base64url")
 
 
 class ChainCaveat(Caveat, frozen=True):
@@ -60,8 +65,7 @@ class Intent(ChainCaveat, frozen=True, tag="intent"):
     digest: str
 
     def __post_init__(self) -> None:
-        if _DIGEST(self.digest) is None:
-            raise InvalidCaveat("an intent digest is 32 bytes in base64url")
+        _demand_bytes(self.digest, 32, "an intent digest")
 
     def sentence(self) -> str:
         return f"on intent {self.digest}"
@@ -75,8 +79,7 @@ class Step(Wire, frozen=True):
 
     def __post_init__(self) -> None:
         demand_agent(self.to)
-        if _NONCE(self.nonce) is None:
-            raise InvalidCaveat("a hop nonce is 8 bytes in base64url")
+        _demand_bytes(self.nonce, 8, "a hop nonce")
 
 
 class Root(ChainCaveat, frozen=True, tag="root"):
@@ -103,8 +106,7 @@ class Holder(ChainCaveat, frozen=True, tag="holder"):
     key: str
 
     def __post_init__(self) -> None:
-        if _KEY(self.key) is None:
-            raise InvalidCaveat("a public key is 32 bytes in base64url")
+        _demand_bytes(self.key, 32, "a public key")
 
     def sentence(self) -> str:
         return f"bound to the key ed25519:{self.key}"
@@ -119,10 +121,9 @@ class Hop(ChainCaveat, frozen=True, tag="hop"):
 
     def __post_init__(self) -> None:
         demand_agent(self.to)
-        if _NONCE(self.nonce) is None:
-            raise InvalidCaveat("a hop nonce is 8 bytes in base64url")
-        if self.key is not UNSET and _KEY(self.key) is None:
-            raise InvalidCaveat("a public key is 32 bytes in base64url")
+        _demand_bytes(self.nonce, 8, "a hop nonce")
+        if self.key is not UNSET:
+            _demand_bytes(self.key, 32, "a public key")
 
     def sentence(self) -> str:
         return f"delegated to {self.to}{'' if self.key is UNSET else f', whose key is ed25519:{self.key}'}"
@@ -148,10 +149,8 @@ class Presented(ChainCaveat, frozen=True, tag="call"):
     def __post_init__(self) -> None:
         if self.profile not in {"tool", "http", "mcp"}:
             raise InvalidCaveat(f"{self.profile!r:.20} is not a presentation profile: use tool, http or mcp")
-        if _DIGEST(self.digest) is None:
-            raise InvalidCaveat("a call digest is 32 bytes in base64url")
-        if _PRESENTATION_NONCE(self.nonce) is None:
-            raise InvalidCaveat("a presentation nonce is 12 bytes in base64url")
+        _demand_bytes(self.digest, 32, "a call digest")
+        _demand_bytes(self.nonce, 12, "a presentation nonce")
 
     def sentence(self) -> str:
         return f"presented once, for one {self.profile} call"
@@ -163,8 +162,7 @@ class Sig(ChainCaveat, frozen=True, tag="sig"):
     signature: str
 
     def __post_init__(self) -> None:
-        if _SIGNATURE(self.signature) is None:
-            raise InvalidCaveat("a signature is 64 bytes in base64url")
+        _demand_bytes(self.signature, 64, "a signature")
 
     def sentence(self) -> str:
         return "signed"
@@ -183,10 +181,8 @@ class Approved(ChainCaveat, frozen=True, tag="approved"):
 
     def __post_init__(self) -> None:
         demand(is_audience(self.audience), "an audience", self.audience)
-        if _NODE(self.node) is None:
-            raise InvalidCaveat("a node is 16 bytes in base64url")
-        if _DIGEST(self.shown) is None:
-            raise InvalidCaveat("the digest of what was shown is 32 bytes in base64url")
+        _demand_bytes(self.node, 16, "a node")
+        _demand_bytes(self.shown, 32, "the digest of what was shown")
 
     def sentence(self) -> str:
         return f"approved at {shown_instant(self.at)}, for {self.audience}"
@@ -199,8 +195,7 @@ class Signed(ChainCaveat, frozen=True, tag="signed"):
     signature: str
 
     def __post_init__(self) -> None:
-        if _SIGNATURE(self.signature) is None:
-            raise InvalidCaveat("a signature is 64 bytes in base64url")
+        _demand_bytes(self.signature, 64, "a signature")
 
     def sentence(self) -> str:
         return f"signed by approver {self.number}"
