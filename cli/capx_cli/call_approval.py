@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from capx.crypto.base64url import b64u
+from capx.errors import InvalidRequest, MalformedToken
+from capx.tokens.approval_caveat import LASTS, ApprovalCaveat, ApprovalTerms, approval, read_approval_caveat
+from capx.tokens.approval_request import ApprovalRequest
+from capx.tokens.discharge import Discharge
+from capx_caveats import Caveat, Expires, Signed, parse_duration, shown_instant
+from capx_caveats.shown_values import whole
 from capx_cli import intents, own_keys, screen
 from capx_cli.arguments import Command, repeatable, with_options
 from capx_cli.escape import clean
@@ -20,10 +27,6 @@ from capx_cli.failure import DONE, NOTHING, Unusable, contents
 if TYPE_CHECKING:
     from capx.authority.requests.inquiry import Inquiry
     from capx.intents.principal_key import PrincipalKey
-    from capx.tokens.approval_caveat import ApprovalCaveat, ApprovalTerms
-    from capx.tokens.approval_request import ApprovalRequest
-    from capx.tokens.discharge import Discharge
-    from capx_caveats import Caveat
     from capx_cli.target import Anyone
     from capx_cli.token_output import Output
 
@@ -47,13 +50,11 @@ class Signing(NamedTuple):
     lasts: str | None
     cosign: Path | None
 
-    def sign(self, request: "ApprovalRequest", key: "PrincipalKey", other: "Discharge | None") -> "Discharge":
+    def sign(self, request: ApprovalRequest, key: "PrincipalKey", other: Discharge | None) -> Discharge:
         """Return the approval of a request, or that of others with one more signature.
 
         UsageError for options that do not go together.
         """
-        from capx_caveats import parse_duration
-
         if other is None:
             lasts = None if self.lasts is None else parse_duration(self.lasts)
             return key.approve(request, uses=_uses(self.uses), lasts=lasts)
@@ -138,14 +139,11 @@ def demand_options(command: Command) -> Command:
     )
 
 
-def _terms(by: tuple[str, ...], count: int | None, lasts: str | None) -> "ApprovalTerms | None":
+def _terms(by: tuple[str, ...], count: int | None, lasts: str | None) -> ApprovalTerms | None:
     if not by:
         if count is not None or lasts is not None:
             raise click.UsageError("--approvals and --approval-lasts need --approval-by: whose approval is it?")
         return None
-    from capx.errors import InvalidRequest
-    from capx.tokens.approval_caveat import LASTS, approval
-
     try:
         return approval(by=by, count=1 if count is None else count, lasts=LASTS if lasts is None else lasts)
     except InvalidRequest as problem:
@@ -155,36 +153,30 @@ def _terms(by: tuple[str, ...], count: int | None, lasts: str | None) -> "Approv
         raise click.UsageError(said) from None
 
 
-def read_request(file: str) -> "ApprovalRequest":
+def read_request(file: str) -> ApprovalRequest:
     """Return the request for an approval in a file; - is standard input. InvalidRequest names the file."""
     return _request(_bytes(file), file)
 
 
-def read_discharge(file: str) -> "Discharge":
+def read_discharge(file: str) -> Discharge:
     """Return the approval in a file; - is standard input. Unusable names the file."""
     return _discharge(_bytes(file), file)
 
 
-def read(file: str) -> "ApprovalRequest | Discharge":
+def read(file: str) -> ApprovalRequest | Discharge:
     """Return the request or the approval in a file; - is standard input."""
     data = _bytes(file)
     return _request(data, file) if data.lstrip().startswith(b"{") else _discharge(data, file)
 
 
-def _request(data: bytes, file: str) -> "ApprovalRequest":
-    from capx.errors import InvalidRequest
-    from capx.tokens.approval_request import ApprovalRequest
-
+def _request(data: bytes, file: str) -> ApprovalRequest:
     try:
         return ApprovalRequest.parse(data)
     except InvalidRequest as error:
         raise InvalidRequest(str(error) if file == intents.STDIN else f"{file}: {error}") from None
 
 
-def _discharge(data: bytes, file: str) -> "Discharge":
-    from capx.errors import MalformedToken
-    from capx.tokens.discharge import Discharge
-
+def _discharge(data: bytes, file: str) -> Discharge:
     try:
         return Discharge.parse(data.decode("ascii", "replace").strip())
     except MalformedToken as error:
@@ -197,7 +189,7 @@ def _bytes(file: str) -> bytes:
     return contents(Path(file), _MOST + 1)
 
 
-def show_request(request: "ApprovalRequest", other: "Discharge | None" = None, *, on_stderr: bool = False) -> None:
+def show_request(request: ApprovalRequest, other: Discharge | None = None, *, on_stderr: bool = False) -> None:
     """Show a request that came as a file, and what others have signed of it."""
     from capx.authority.requests.inquiry import request_sentences
 
@@ -206,7 +198,7 @@ def show_request(request: "ApprovalRequest", other: "Discharge | None" = None, *
         intents.say(f"  {sentence}", on_stderr=on_stderr)
 
 
-def show_discharge(discharge: "Discharge") -> None:
+def show_discharge(discharge: Discharge) -> None:
     """Show what an approval says of itself, and how it is taken back."""
     found = facts(discharge)
     for block in found["blocks"]:
@@ -217,8 +209,6 @@ def show_discharge(discharge: "Discharge") -> None:
 
 def approve_file(file: str, *, name: str | None, sure: bool, signing: Signing, output: "Output") -> int:
     """Show the request in a file, sign its approval, and write that; return the exit code."""
-    from capx.errors import InvalidRequest
-
     request = read_request(file)
     other = None if signing.cosign is None else read_discharge(str(signing.cosign))
     key = own_keys.chosen(name)
@@ -249,11 +239,9 @@ def deny_file(file: str, *, as_json: bool) -> int:
 
 def sign_online(
     authority: "Anyone", inquiry: "Inquiry", key: "PrincipalKey", signing: Signing
-) -> "tuple[Any, Discharge]":
+) -> tuple[Any, Discharge]:
     """Sign the approval of a request at an authority, and hand it in; return the request and the approval."""
-    from capx.tokens.approval_request import ApprovalRequest
     from capx.tokens.approving import has_expired
-    from capx.tokens.discharge import Discharge
 
     request = inquiry.request
     other = None if request.discharge is None else Discharge.parse(request.discharge)
@@ -264,7 +252,7 @@ def sign_online(
     return authority.approve(request.id, signed), signed
 
 
-def why_not(caveat: "ApprovalCaveat", key: "PrincipalKey") -> str | None:
+def why_not(caveat: ApprovalCaveat, key: "PrincipalKey") -> str | None:
     """Return why this person cannot approve a call with this demand; None if they may."""
     if not key.can_approve_calls:
         return "the approval of a call needs the secret of your key, and ssh-agent keeps it: use a key file"
@@ -279,7 +267,7 @@ def nothing(why: str) -> int:
     return NOTHING
 
 
-def next_step(discharge: "Discharge") -> "tuple[str, str]":
+def next_step(discharge: Discharge) -> tuple[str, str]:
     """Say what an approval still needs, and how to use it."""
     from capx.tokens.held_approvals import missing_signatures
 
@@ -288,18 +276,14 @@ def next_step(discharge: "Discharge") -> "tuple[str, str]":
     return "approved. Next: capx approval add, where the agent has its token", screen.GOOD
 
 
-def facts(discharge: "Discharge") -> "dict[str, Any]":
+def facts(discharge: Discharge) -> dict[str, Any]:
     """Return what an approval says, nothing shortened, as JSON values; never the approval."""
-    from capx.crypto.base64url import b64u
-    from capx.tokens.approval_caveat import read_approval_caveat
     from capx.tokens.held_approvals import missing_signatures
-    from capx_caveats import Expires, Signed, shown_instant
-    from capx_caveats.shown_values import whole
 
     demand = read_approval_caveat(discharge.cid)
     people = () if demand is None else demand.approvers
 
-    def told(caveat: "Caveat") -> str:
+    def told(caveat: Caveat) -> str:
         if isinstance(caveat, Signed) and caveat.number < len(people):
             return f"signed by {people[caveat.number]}"
         return caveat.sentence()

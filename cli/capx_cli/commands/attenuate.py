@@ -1,16 +1,14 @@
 """`capx attenuate`: narrow a token for the same holder."""
 
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import click
 
+from capx.tokens.approval_caveat import ApprovalTerms
+from capx_caveats import allow as allowing
 from capx_cli import arguments, call_approval, phrases, screen
 from capx_cli.token_output import Output, output_options
 from capx_cli.tokens import read_bundle, token_option
-
-if TYPE_CHECKING:
-    from capx.tokens.approval_caveat import ApprovalTerms
 
 
 @click.command(cls=arguments.Ordered)
@@ -23,7 +21,7 @@ def attenuate(
     *,
     allows: arguments.Allows,
     narrowing: arguments.Narrowing,
-    approval: "ApprovalTerms | None",
+    approval: ApprovalTerms | None,
     output: Output,
     token_file: str | None,
 ) -> None:
@@ -33,8 +31,6 @@ def attenuate(
 
     Example: capx attenuate --expires 5m --max-hops 0
     """
-    from capx_caveats import allow as allowing
-
     entries, caveats = allows.entries(), narrowing.caveats()
     if not entries and not caveats and approval is None:
         raise click.UsageError("there is nothing to narrow: give --allow, --expires, --tenant, --max-hops or --where")

@@ -2,17 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from capx.crypto import private_file
+from capx.crypto.keys import AudienceKeys, RootKey
 from capx_cli import agent_keys, completion, phrases, screen, target
 from capx_cli.arguments import out_option
 from capx_cli.failure import Unusable
 from capx_cli.view import View, json_option
-
-if TYPE_CHECKING:
-    from capx.crypto.keys import AudienceKeys
 
 _ITS_KEYS = "changes the root keys, which stay with their authority"
 
@@ -52,8 +50,6 @@ def export(audience: str, out: Path | None, replace: bool, seal_to: str | None) 
         raise click.UsageError("--replace needs --out FILE")
     if out is None and seal_to is None and sys.stdout.isatty():
         raise click.UsageError("a key is a secret and is not written to a terminal: give --out FILE, or use a pipe")
-    from capx.crypto import private_file
-
     with target.home_authority("capx keys export") as authority:
         exported = authority.export_keys(audience, seal_to=seal_to)
     text = None if seal_to is None else _sealed(exported, seal_to)
@@ -72,7 +68,7 @@ def export(audience: str, out: Path | None, replace: bool, seal_to: str | None) 
     screen.note(f"wrote {out}: sealed to {seal_to}, only for {audience}", screen.GOOD)
 
 
-def _sealed(exported: "AudienceKeys", public: str) -> str:
+def _sealed(exported: AudienceKeys, public: str) -> str:
     from capx.crypto.sealed import seal
 
     return f"{seal(exported.dump(), 'keys', public)}\n"
@@ -119,7 +115,6 @@ def add() -> None:
     Example: kid=$(capx keys add)
     """
     from capx.authority.home import change_keys
-    from capx.crypto.keys import RootKey
 
     target.demand_home("capx keys add", _ITS_KEYS)
     key = RootKey.generate()

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from capx.crypto.keys import AudienceKeys
+from capx.errors import InvalidRequest, MalformedToken
+from capx.tokens.bundle import SEALED, Bundle
+from capx_caveats import shown
 from capx_cli import agent_keys, phrases, screen
 from capx_cli.failure import Unusable, contents
 from capx_cli.token_output import Output, output_options_for
@@ -14,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from capx.crypto.agent_key import AgentKey
-    from capx.tokens.bundle import Bundle
     from capx_cli.view import Line
 
 _STDIN = "-"
@@ -88,8 +91,6 @@ def _text(file: str) -> str:
 
 
 def _demand_sealed(text: str, where: str) -> None:
-    from capx.tokens.bundle import SEALED
-
     if not text:
         raise Unusable(f"{where} is empty: there is nothing to open")
     if text.startswith("capx1_"):
@@ -98,10 +99,7 @@ def _demand_sealed(text: str, where: str) -> None:
         raise Unusable(f"{where} is not sealed: a sealed text begins with {SEALED}")
 
 
-def _bundle(text: str, key: "AgentKey", task: str | None) -> "Bundle":
-    from capx.errors import InvalidRequest, MalformedToken
-    from capx.tokens.bundle import Bundle
-
+def _bundle(text: str, key: "AgentKey", task: str | None) -> Bundle:
     try:
         return Bundle.unseal(text, key, task=task)
     except InvalidRequest as error:
@@ -111,10 +109,8 @@ def _bundle(text: str, key: "AgentKey", task: str | None) -> "Bundle":
         raise Unusable(f"{error}; if it is the key file of a resource, give --keys") from None
 
 
-def _told(bundle: "Bundle") -> "Iterator[Line]":
+def _told(bundle: Bundle) -> "Iterator[Line]":
     """Say what was opened, so that a person sees whose work it is."""
-    from capx_caveats import shown
-
     tenant = phrases.left_of(next(iter(bundle))).tenant
     yield from phrases.of_new_token((f"opened a token of task {bundle.task}", screen.GOOD), bundle)
     yield f"  for {'calls without a tenant' if tenant is None else f'tenant {shown(tenant)}'}"
@@ -124,9 +120,6 @@ def _told(bundle: "Bundle") -> "Iterator[Line]":
 
 
 def _open_keys(text: str, key: "AgentKey", output: Output) -> None:
-    from capx.crypto.keys import AudienceKeys
-    from capx.errors import MalformedToken
-
     if output.out is None:
         raise click.UsageError("--keys needs --out FILE: a key is a secret")
     try:

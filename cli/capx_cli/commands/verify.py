@@ -4,7 +4,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import replace
 
+from capx.tokens.binding import ToolCall
+from capx.tokens.bundle import Bundle
+from capx.tokens.capability import Capability, Presentation, Token
+from capx.tokens.lineage import AUTHORITY
+from capx_caveats import Call, shown
 from capx_cli import agent_keys, call_approval, phrases, screen, target
 from capx_cli.calls import judged_call
 from capx_cli.failure import DENIED, DONE
@@ -14,9 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from capx.authority.authority import Authority
-    from capx.tokens.capability import Presentation, Token
     from capx.verify.explanation import Explanation
-    from capx_caveats import Call
     from capx_cli.tokens import Tokens
 
 _OWN = "A service may decide otherwise: this command does not know the service's own caveats."
@@ -27,7 +31,7 @@ _BARE = "A service denies this bare token. Send it a presentation instead: capx 
 @click.command()
 @judged_call(must_hold=False)
 @agent_keys.agent_key_option
-def verify(*, call: "Call", audience: str, tokens: "Tokens", as_json: bool, agent_key_file: "Path | None") -> int:
+def verify(*, call: Call, audience: str, tokens: "Tokens", as_json: bool, agent_key_file: "Path | None") -> int:
     """Judge a token against a call, with the keys and the revocations of this home. Exits with 1 if it is denied.
 
     The command shows every restriction, which hop made it, and whether it denies the call. It uses nothing up, and
@@ -66,9 +70,8 @@ def verify(*, call: "Call", audience: str, tokens: "Tokens", as_json: bool, agen
     return DONE if explanation.allowed else DENIED
 
 
-def _with_approvals(token: "Token", tokens: "Tokens", call: "Call") -> str:
+def _with_approvals(token: Token, tokens: "Tokens", call: Call) -> str:
     """Return the text of a token, with the approvals of its holder that may serve the call."""
-    from capx.tokens.capability import Capability
     from capx.tokens.held_approvals import choose
 
     if not isinstance(token, Capability):
@@ -76,22 +79,16 @@ def _with_approvals(token: "Token", tokens: "Tokens", call: "Call") -> str:
     return token.text_with(choose(token, tokens.approvals, call, int(time.time())))
 
 
-def _presented(tokens: "Tokens", call: "Call", agent_key_file: "Path | None") -> "list[Presentation]":
+def _presented(tokens: "Tokens", call: Call, agent_key_file: "Path | None") -> list[Presentation]:
     """Return the tokens as their holder would present them."""
-    from capx.tokens.binding import ToolCall
-    from capx.tokens.bundle import Bundle
-    from capx.tokens.capability import Capability
-
     capabilities = [token for token in tokens if isinstance(token, Capability)]
     bundle = agent_keys.with_key(Bundle(capabilities, approvals=tokens.approvals), agent_key_file)
     received = ToolCall(call.action, call.args)
     return [bundle.present_capability(capability, received) for capability in bundle]
 
 
-def _explain(authority: "Authority", audience: str, texts: "Mapping[Any, str]", call: "Call") -> "Explanation":
+def _explain(authority: "Authority", audience: str, texts: "Mapping[Any, str]", call: Call) -> "Explanation":
     """Return the decision about the newest capability that allows the call, or only lacks an approval, or any."""
-    from capx.tokens.lineage import AUTHORITY
-
     verifier = authority.own_verifier() if audience == AUTHORITY else authority.verifier(audience)
     held = [text for token, text in texts.items() if token.audience == audience] or list(texts.values())
     explanations = [verifier.explain(text, call) for text in reversed(held)]
@@ -105,8 +102,6 @@ def _only_unapproved(explanation: "Explanation") -> bool:
 
 def _without_a_key(explanation: "Explanation") -> "Explanation":
     """Return the explanation with one more refusal if the token is bound to a key, which is not here to sign."""
-    from msgspec.structs import replace
-
     from capx.tokens.signed_blocks import bare
 
     lineage = explanation.lineage
@@ -114,10 +109,9 @@ def _without_a_key(explanation: "Explanation") -> "Explanation":
     return explanation if unsigned is None else replace(explanation, refusals=(*explanation.refusals, unsigned))
 
 
-def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
+def _show(explanation: "Explanation", audience: str, call: Call) -> None:
     from capx.tokens.wording import whose
     from capx.verify.decision import reason
-    from capx_caveats import shown
 
     tenant = "" if call.tenant is None else f" for tenant {shown(call.tenant)}"
     outcome = "ALLOWED" if explanation.allowed else "DENIED"
@@ -134,7 +128,7 @@ def _show(explanation: "Explanation", audience: str, call: "Call") -> None:
         screen.say(f"  {mark}  {whose(one.hop, one.hop_name)}: {one.sentence}", style)
 
 
-def _as_json(explanation: "Explanation", audience: str, call: "Call") -> dict[str, Any]:
+def _as_json(explanation: "Explanation", audience: str, call: Call) -> dict[str, Any]:
     from capx.verify.decision import reason
 
     return {
