@@ -10,7 +10,7 @@ gives no answer is Unavailable, and never a refusal.
 """
 
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
@@ -24,7 +24,7 @@ from capx.agent.protocols import ActsForHolder
 from capx.agent.unproven_grants import UnprovenGrants
 from capx.agent.working import Working
 from capx.api.messages.agents import AgentStatus
-from capx.background import begin_in_each_process, in_event_loop, run_in_thread, wait_async
+from capx.background import begin_in_each_process, in_event_loop, run_in_thread, wait_async, without_loop
 from capx.crypto.instants import seconds
 from capx.errors import (
     CapxError,
@@ -217,25 +217,22 @@ class Agent:
         Return the outcome; None if there is no authority to ask. Raise Pending if a person has not answered in time,
         and InvalidRequest if the agent is closed.
         """
-        outcome: AskOutcome | None = None
-        for ask in self._asks(wanted):
-            answer: Answer | CapxError
-            try:
-                answer = self._queue.run(ask, self._patience(None))
-            except CapxError as error:
-                answer = error
-            outcome = _outcome(ask, answer)
-            if not outcome.needs_arguments:
-                break
-        return outcome
+
+        async def run(ask: Ask) -> Answer:
+            return self._queue.run(ask, self._patience(None))
+
+        return without_loop(self._sought(wanted, run))
 
     async def seek_async(self, wanted: NextAsks) -> AskOutcome | None:
         """`seek`, for async code."""
+        return await self._sought(wanted, lambda ask: self._queue.run_async(ask, self.wait))
+
+    async def _sought(self, wanted: NextAsks, run: Callable[[Ask], Awaitable[Answer]]) -> AskOutcome | None:
         outcome: AskOutcome | None = None
         for ask in self._asks(wanted):
             answer: Answer | CapxError
             try:
-                answer = await self._queue.run_async(ask, self.wait)
+                answer = await run(ask)
             except CapxError as error:
                 answer = error
             outcome = _outcome(ask, answer)
