@@ -28,27 +28,19 @@ _ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
 _ALWAYS: Final = (400, 431, 500, 503)
 _OF_BODIES: Final = (408, 411, 413, 415)
 _OF_PROOFS: Final = (401, 403)
-_SCHEMES: Final[Schema] = {
-    "presentation": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Authorization",
-        "description": "`Capx PRESENTATION`: the authority capability, presented for this very request; for a "
-        "statement, the capability of its audience, presented for the call in the body.",
-    },
-    "report": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Authorization",
-        "description": f"`{SCHEME} audience=…, kid=…, at=…, mac=…`: a MAC under the audience's key.",
-    },
-    "person": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Authorization",
-        "description": f"`{person_auth.SCHEME} principal=…, at=…, nonce=…, sig=…`: a signature of the person's key.",
-    },
+_PROOFS: Final = {
+    "presentation": "`Capx PRESENTATION`: the authority capability, presented for this very request; for a statement, "
+    "the capability of its audience, presented for the call in the body.",
+    "report": f"`{SCHEME} audience=…, kid=…, at=…, mac=…`: a MAC under the audience's key.",
+    "person": f"`{person_auth.SCHEME} principal=…, at=…, nonce=…, sig=…`: a signature of the person's key.",
 }
+"""What the header Authorization holds, by the name of the scheme."""
+_SECRETS: Final[dict[type, str]] = {
+    Bundle: "Tokens, then approvals, joined by commas: a secret.",
+    Capability: "A token: a secret.",
+    Discharge: "The approval of a call, of no use without the token that demands it.",
+}
+"""What the texts are whose classes msgspec does not know."""
 
 
 def document(title: str, about: str, operations: Sequence[AnyOperation]) -> bytes:
@@ -61,7 +53,11 @@ def document(title: str, about: str, operations: Sequence[AnyOperation]) -> byte
     for one in operations:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, schemas, components)
     proofs = {_proof(one) for one in operations}
-    secured = {name: scheme for name, scheme in _SCHEMES.items() if name in proofs}
+    secured = {
+        name: {"type": "apiKey", "in": "header", "name": "Authorization", "description": said}
+        for name, said in _PROOFS.items()
+        if name in proofs
+    }
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -149,13 +145,9 @@ def _parameter(name: str, form: Schema, hint: Any) -> Schema:
 
 
 def _own(kind: type) -> Schema:
-    if kind is Bundle:
-        return {"type": "string", "description": "Tokens, then approvals, joined by commas: a secret."}
-    if kind is Capability:
-        return {"type": "string", "description": "A token: a secret."}
-    if kind is Discharge:
-        return {"type": "string", "description": "The approval of a call, of no use without the token that demands it."}
-    raise TypeError(f"no schema of {kind}")
+    if kind not in _SECRETS:
+        raise TypeError(f"no schema of {kind}")
+    return {"type": "string", "description": _SECRETS[kind]}
 
 
 def _version() -> str:
