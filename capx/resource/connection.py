@@ -102,43 +102,19 @@ def connect(
     if not (isfinite(max_staleness) and max_staleness > 0):
         # Infinity would let a service that lost its place accept revoked tokens for ever.
         raise ConfigurationProblem(f"max_staleness must be a positive number of seconds, not {max_staleness}")
-    connection = _connected(keys, store=store, feed=feed, snapshot=snapshot, max_staleness=max_staleness, tls=tls)
+    if store is not None:
+        connection = _on_store(keys, store, max_staleness)
+    elif not keys.feed:
+        raise ConfigurationProblem(f"the key file of {keys.audience} has no feed keys: run capx keys export again")
+    elif feed is not None:
+        connection = _on_feed(keys, feed, max_staleness, tls)
+    else:
+        connection = _on_snapshot(keys, snapshot or "", max_staleness)
     if ledger is None:
         return connection
     recorder = StoreRecorder(ledger)
     # The ledger last: the recorder still writes to it.
     return structs.replace(connection, recorder=recorder, closing=(*connection.closing, recorder.close, ledger.close))
-
-
-def _connected(
-    keys: AudienceKeys,
-    *,
-    store: str | None,
-    feed: str | None,
-    snapshot: str | None,
-    max_staleness: float,
-    tls: "ssl.SSLContext | None",
-) -> Connection:
-    if store is not None:
-        return _on_store(keys, store, max_staleness)
-    if not keys.feed:
-        raise ConfigurationProblem(f"the key file of {keys.audience} has no feed keys: run capx keys export again")
-    if feed is not None:
-        return _on_feed(keys, feed, max_staleness, tls)
-    from capx.resource.feed.page import PageOfAnother
-    from capx.resource.feed.snapshot import Snapshot
-
-    liveness = Snapshot(snapshot or "", keys.feed, authority=keys.authority)
-    liveness.age()
-    if isinstance(liveness.problem, PageOfAnother):
-        raise ConfigurationProblem(str(liveness.problem))
-    return Connection(
-        keys=keys,
-        liveness=liveness,
-        replay=Replay.process(),
-        recorder=NO_RECORDER,
-        max_staleness=max_staleness,
-    )
 
 
 def connect_from_env(environ: Mapping[str, str] | None = None) -> Connection:
@@ -242,6 +218,18 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
         max_staleness=max_staleness,
         closing=(follower.close, recorder.close, reports.close, sightings.close, payments.close),
     )
+
+
+def _on_snapshot(keys: AudienceKeys, place: str, max_staleness: float) -> Connection:
+    from capx.resource.feed.page import PageOfAnother
+    from capx.resource.feed.snapshot import Snapshot
+
+    liveness = Snapshot(place, keys.feed, authority=keys.authority)
+    liveness.age()
+    if isinstance(liveness.problem, PageOfAnother):
+        raise ConfigurationProblem(str(liveness.problem))
+    replay = Replay.process()
+    return Connection(keys=keys, liveness=liveness, replay=replay, recorder=NO_RECORDER, max_staleness=max_staleness)
 
 
 def _demand_authority(keys: AudienceKeys, store: "Store") -> None:
