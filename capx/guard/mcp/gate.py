@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from capx.api.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, Object, list_or_empty, object_or_none
@@ -62,41 +63,31 @@ _KNOWN_META: Final = frozenset({"progressToken", "traceparent", "tracestate", "b
 """The members of `_meta` that MCP names, beside those that begin with its own name: progress and traces."""
 
 
-class Entered:
+class Entered(Struct, frozen=True, eq=False):
     """A request that was let in. Send `params` to the server, unless `result` is the answer already."""
 
-    def __init__(
-        self,
-        method: str,
-        params: Object | None = None,
-        *,
-        current: GuardedRequest | None = None,
-        by_function: bool = False,
-        shown: Callable[[Any], Object] | None = None,
-        result: Object | None = None,
-    ) -> None:
-        self.method = method
-        self.params = params
-        self.current = current
-        self.result = result
-        self._by_function = by_function
-        self._shown = shown
-        """Returns what the bearer may see of a page of a list."""
+    method: str
+    params: Object | None = None
+    current: GuardedRequest | None = None
+    by_function: bool = False
+    shown: Callable[[Any], Object] | None = None
+    """Returns what the bearer may see of a page of a list."""
+    result: Object | None = None
 
     def leaving(self, result: Any) -> Any:
         """Return the part of the server's result that the client may see; raises Denied or Unserved if nothing may."""
         current = self.current
         if current is not None and current.denied is not None:
             raise current.denied
-        unjudged = self._by_function and current is not None and current.allowed is None
+        unjudged = self.by_function and current is not None and current.allowed is None
         # An error of validation comes before the function, and the action was screened.
         if unjudged and (object_or_none(result) or {}).get("isError") is not True:
             raise self._withheld("its function did not judge the call")
         if self.method not in LISTS:
             return self._uncached(without_own_in_result(result))
-        if self._shown is None:
+        if self.shown is None:
             raise self._withheld("it was not admitted")
-        return self._shown(result)
+        return self.shown(result)
 
     def _uncached(self, result: Any) -> Any:
         """Return a judged answer so that nobody keeps it for another bearer."""

@@ -21,6 +21,7 @@ from http import HTTPStatus
 from typing import Final
 
 import httpx
+from msgspec import Struct
 
 from capx.api import remote_text
 from capx.api.jsonrpc import (
@@ -158,27 +159,21 @@ class Listener:
             await answer.json(failure(None, INVALID_REQUEST, "this id is in use"), HTTPStatus.BAD_REQUEST)
             return
         exchanged = _Exchange(
-            self._client,
-            self._url,
-            request,
-            answer,
-            headers=sent_on(headers),
+            client=self._client,
+            url=self._url,
+            request=request,
+            answer=answer,
+            sent=sent_on(headers),
             most=self._max_message,
             noted=self._handler.noted,
             asked=self._asked,
         )
-        working = asyncio.create_task(self._answered(exchanged, size))
-        exchanged.task = working
-        leaving = asyncio.create_task(until_gone(receive))
+        exchanged.task = asyncio.create_task(self._answered(exchanged, size))
         if key is not None:
             self._judged[key] = exchanged
         try:
-            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await _unless_gone(exchanged.task, receive)
         finally:
-            # Also when this task is cancelled: nothing may go on for a client that is gone.
-            working.cancel()
-            leaving.cancel()
-            await asyncio.gather(working, leaving, return_exceptions=True)
             if key is not None:
                 del self._judged[key]
         if exchanged.is_cancelled:
@@ -233,19 +228,9 @@ class Listener:
     async def _get(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer) -> None:
         try:
             with self._streams.one():
-                await self._listen(headers, receive, answer)
+                await _unless_gone(asyncio.create_task(self._stream(headers, answer)), receive)
         except NoSlot:
             await answer.status(HTTPStatus.SERVICE_UNAVAILABLE)
-
-    async def _listen(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer) -> None:
-        listening = asyncio.create_task(self._stream(headers, answer))
-        leaving = asyncio.create_task(until_gone(receive))
-        try:
-            await asyncio.wait({listening, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (listening, leaving):
-                task.cancel()
-            await asyncio.gather(listening, leaving, return_exceptions=True)
 
     async def _stream(self, headers: Mapping[str, str], answer: HttpAnswer) -> None:
         """Pass what the server says by itself."""
@@ -286,34 +271,33 @@ class Listener:
             await answer.status(came.status_code, sent_back(came.headers))
 
 
-class _Exchange:
-    """One request of a client, while it is answered."""
+async def _unless_gone(working: "asyncio.Task[None]", receive: Receive) -> None:
+    """Wait for the work, or until the client has left: then it does not go on, nor when this task is cancelled."""
+    leaving = asyncio.create_task(until_gone(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        url: str,
-        request: Request,
-        answer: HttpAnswer,
-        *,
-        headers: Mapping[str, str],
-        most: int,
-        noted: Callable[[Notification], None],
-        asked: ServerRequests,
-    ) -> None:
-        self._client = client
-        self._url = url
-        self._headers = headers
-        self._most = most
-        self.request = request
-        self.answer = answer
-        self.task: asyncio.Task[None] | None = None
-        self.is_sent = False
-        self.is_cancelled = False
-        self.headers: Mapping[str, str] = {}
-        """The headers of the server's answer that go back."""
-        self._noted = noted
-        self._asked = asked
+
+class _Exchange(Struct, kw_only=True, eq=False):
+    """One request of a client, while it is answered; `sent` are the headers that the server gets."""
+
+    client: httpx.AsyncClient
+    url: str
+    request: Request
+    answer: HttpAnswer
+    sent: Mapping[str, str]
+    most: int
+    noted: Callable[[Notification], None]
+    asked: ServerRequests
+    task: asyncio.Task[None] | None = None
+    is_sent: bool = False
+    is_cancelled: bool = False
+    headers: Mapping[str, str] = {}
+    """The headers of the server's answer that go back."""
 
     async def ask(self, request: Request) -> Response:
         """Send the request, or one of the guard's own, whose answer and messages are for the guard alone."""
@@ -322,12 +306,12 @@ class _Exchange:
 
         async def beside(message: Request | Notification) -> None:
             if isinstance(message, Notification):
-                self._noted(message)
+                self.noted(message)
             if is_own:
                 return
             if isinstance(message, Request):
                 # The answer to `initialize` is the first that names the session.
-                self._asked.note(self._headers.get(SESSION) or self.headers.get(SESSION), message.id)
+                self.asked.note(self.sent.get(SESSION) or self.headers.get(SESSION), message.id)
             await self.answer.event(message, self.headers)
 
         def began(headers: Mapping[str, str]) -> None:
@@ -335,5 +319,5 @@ class _Exchange:
                 self.headers = sent_back(headers)
 
         return await exchange(
-            self._client, self._url, request, headers=self._headers, began=began, beside=beside, most=self._most
+            self.client, self.url, request, headers=self.sent, began=began, beside=beside, most=self.most
         )
