@@ -115,7 +115,7 @@ def prove(key: "PrincipalKey", *, origin: str, epoch: str, method: str, target: 
 def demand_origin(origin: str) -> None:
     """Raise InvalidRequest unless this is an origin in its one spelling, with TLS unless it is this machine's."""
     parts = _ORIGIN.fullmatch(origin)
-    if parts is None or parts[3] == _PORTS[parts[1]] or not _is_port(parts[3]):
+    if parts is None or parts[3] == _PORTS[parts[1]] or int(parts[3] or 0) > 65_535:
         raise InvalidRequest(
             f"{origin!r:.80} is no origin: write it like https://capx.example or https://capx.example:8443, in lower "
             "case, without a path and without the usual port"
@@ -139,7 +139,3 @@ def origin_of(url: str) -> str:
         raise InvalidRequest(f"{url!r:.80} is no origin: {scheme}leave out names, path and query")
     demand_origin(origin)
     return origin
-
-
-def _is_port(text: str | None) -> bool:
-    return text is None or int(text) <= 65_535

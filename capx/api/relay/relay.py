@@ -108,7 +108,7 @@ class Relay:
         """Relay until one side ends, and return which one. It closes no side."""
         client = asyncio.create_task(self._from_client())
         server = asyncio.create_task(self._from_server())
-        unread = asyncio.create_task(self._until_unread())
+        unread = asyncio.create_task(self._unread.wait())
         try:
             await asyncio.wait({client, server, unread}, return_when=asyncio.FIRST_COMPLETED)
             if server.done():
@@ -124,10 +124,7 @@ class Relay:
                 task.cancel()
             await asyncio.gather(client, server, unread, *self._tasks, return_exceptions=True)
 
-    async def _until_unread(self) -> None:
-        await self._unread.wait()
-
-    async def _answered(self, *ends: "asyncio.Task[None]") -> None:
+    async def _answered(self, *ends: "asyncio.Task[object]") -> None:
         """Wait for a moment until all requests are answered, or one of the ends is there."""
         until = asyncio.get_running_loop().time() + _MOMENT
         while self._tasks and not any(end.done() for end in ends):
