@@ -10,6 +10,7 @@ import click
 from msgspec import UNSET
 
 from capx.store import events
+from capx.store.decision_groups import Group
 from capx.store.decision_query import Recorded
 from capx.tokens import revocation_key
 from capx.tokens.wording import label
@@ -21,7 +22,6 @@ from capx_cli import phrases, screen
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from capx.store.decision_groups import Group
     from capx.store.log import Event
 
 
@@ -98,14 +98,22 @@ _STYLES = {
 _ARCHIVED = "is in the archive"
 
 
-def say_event(group: "Group") -> None:
+def say_event(group: Group) -> None:
     """Show the last event of a group, of any kind: position, time, kind, and what it is about."""
     event = group.last
     line = f"{event.position:<6}  {shown_instant(event.at)}  {event.kind:17}  {_about(group)}"
     screen.say(line, _STYLES.get(event.kind, ""))
 
 
-def say_decision(group: "Group") -> None:
+def tell_event(event: "Event", as_json: bool) -> None:
+    """Write one event on a line of its own, as JSON or as `say_event` does."""
+    if as_json:
+        screen.as_json_line(event_as_json(event))
+    else:
+        say_event(Group((event,)))
+
+
+def say_decision(group: Group) -> None:
     """Show the last decision of a group: time, outcome, id, who wanted what, and the node that acted."""
     event = group.last
     decision = event.read_if(Decided)
@@ -139,17 +147,17 @@ def decision_as_json(event: "Event") -> dict[str, Any]:
     }
 
 
-def last_as_json(group: "Group") -> dict[str, Any]:
+def last_as_json(group: Group) -> dict[str, Any]:
     """Return the last decision of a group as JSON values."""
     return decision_as_json(group.last)
 
 
-def group_as_json(group: "Group") -> dict[str, Any]:
+def group_as_json(group: Group) -> dict[str, Any]:
     """Return the last decision of a group as JSON values, and the ids of all its decisions."""
     return {**last_as_json(group), "same_call": ids(group)}
 
 
-def ids(group: "Group") -> list[str]:
+def ids(group: Group) -> list[str]:
     """Return the ids of the decisions of a group; none for a decision that cannot be read."""
     return [decided.id for event in group.events if (decided := event.read_if(Decided)) is not None]
 
@@ -161,7 +169,7 @@ def demand_no_decision(typed: str | None) -> None:
         raise click.UsageError(f"{typed} is the id of a decision, not of a node: capx why {typed} names its node")
 
 
-def _about(group: "Group") -> str:
+def _about(group: Group) -> str:
     event = group.last
     if event.kind == "decision":
         decision = event.read_if(Decided)
@@ -171,7 +179,7 @@ def _about(group: "Group") -> str:
     return shown(event.facts()) if kind is None else _SAID[kind](event.read(kind))
 
 
-def _line(decision: Decided, group: "Group") -> str:
+def _line(decision: Decided, group: Group) -> str:
     return decision.line_after(len(group.events) - 1)
 
 

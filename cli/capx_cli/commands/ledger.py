@@ -119,15 +119,17 @@ def tail(file: Path, limit: int, follow: bool, as_json: bool) -> None:
     """
     from collections import deque
 
+    from capx_cli import events
+
     try:
         with file.open("rb") as opened:
             for event in deque(_entries(opened), maxlen=limit):
-                _show(event, as_json)
+                events.tell_event(event, as_json)
             sys.stdout.flush()
             while follow:
                 time.sleep(_GLANCE)
                 for event in _entries(opened):
-                    _show(event, as_json)
+                    events.tell_event(event, as_json)
                 sys.stdout.flush()
     except KeyboardInterrupt:
         return
@@ -157,13 +159,3 @@ def _entries(opened: Any) -> "Iterator[Event]":
             yield Event(found.number, found.at, found.kind, found.body, hash_)
         elif found is None:
             screen.note("a line of this file is none of a ledger: capx ledger verify tells more", screen.BAD)
-
-
-def _show(event: "Event", as_json: bool) -> None:
-    from capx.store.decision_groups import Group
-    from capx_cli import events
-
-    if as_json:
-        screen.as_json_line(events.event_as_json(event))
-    else:
-        events.say_event(Group((event,)))

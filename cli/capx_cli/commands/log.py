@@ -150,12 +150,8 @@ def _follow(begin: _Begin | None, limit: int | None, as_json: bool) -> None:
 
 
 def _say(found: "Iterable[Event]", as_json: bool) -> None:
-    from capx.store.decision_groups import Group
     from capx_cli import events
 
     for event in found:
-        if as_json:
-            screen.as_json_line(events.event_as_json(event))
-        else:
-            events.say_event(Group((event,)))
+        events.tell_event(event, as_json)
     sys.stdout.flush()
