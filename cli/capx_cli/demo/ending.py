@@ -35,11 +35,11 @@ _LIMIT = (
 def show(console: Console, outcome: Outcome, kept: Path | None, *, every_row: bool) -> None:
     """Print the graph, some of the log, and the rows: with `every_row` also those of the execution side as expected."""
     titled(console, "The execution graph, as the authority saw it")
-    _indented(console, _drawn(outcome.tree.node))
+    indented(console, _drawn(outcome.tree.node))
     titled(console, f"The log: {len(outcome.events)} entries, each bound to the one before. Among them")
     for event in outcome.events:
         if _is_shown(event, outcome):
-            _indented(console, _entry(event))
+            indented(console, _entry(event))
     sides = {side: [row for row in outcome.rows if row.side == side] for side in ("session", "execution")}
     for side, rows in sides.items():
         shown = [row for row in rows if every_row or side == "session" or not row.ok]
@@ -50,9 +50,7 @@ def show(console: Console, outcome: Outcome, kept: Path | None, *, every_row: bo
         expected = f"{sum(row.ok for row in sides['execution'])} of {len(sides['execution'])} rows as expected"
         console.print(Text(f"\nexecution-scoped: {expected}. To see each: {_capx()} demo --all"))
     console.print(Text(f"\n{_LIMIT}"))
-    right = sum(row.ok for row in outcome.rows)
-    verdict = f"\n{right} of {len(outcome.rows)} rows as expected, in {outcome.seconds:.1f} s."
-    console.print(Text(verdict, GOOD if right == len(outcome.rows) else BAD))
+    verdict(console, outcome.rows, outcome.seconds)
     if kept is None:
         console.print(Text(f"Next: {_capx()} demo --keep DIR leaves store, keys and log in DIR, to look around in."))
     else:
@@ -88,7 +86,15 @@ def titled(console: Console, title: str) -> None:
     console.print(Text(f"\n{title}", "cyan"))
 
 
-def _indented(console: Console, what: Text | Drawn) -> None:
+def verdict(console: Console, rows: list[Row], seconds: float) -> None:
+    """Print how many rows are as expected."""
+    right = sum(row.ok for row in rows)
+    said = f"\n{right} of {len(rows)} rows as expected, in {seconds:.1f} s."
+    console.print(Text(said, GOOD if right == len(rows) else BAD))
+
+
+def indented(console: Console, what: Text | Drawn | Table) -> None:
+    """Print something with a margin."""
     console.print(Padding(what, (0, 0, 0, 3)))
 
 
@@ -126,9 +132,7 @@ def table(console: Console, rows: list[Row]) -> None:
     """Print rows as a table, or, on a narrow terminal, one by one."""
     if console.width < _NARROW:
         for row in rows:
-            _indented(
-                console, Text.assemble(_mark(row), f" {row.what}: expected {row.expected}; happened {_said(row)}")
-            )
+            indented(console, Text.assemble(_mark(row), f" {row.what}: expected {row.expected}; happened {_said(row)}"))
         return
     table = Table(expand=True, box=ROUNDED, header_style=STRONG)
     for header, ratio in (("what", 5), ("expected", 5), ("happened", 7)):

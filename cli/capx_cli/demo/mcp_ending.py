@@ -4,13 +4,12 @@ Law: it shows only what it was given. Text of the server is shown without effect
 """
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
-from capx_cli.demo.ending import table, titled
+from capx_cli.demo.ending import indented, table, titled, verdict
 from capx_cli.demo.mcp_story import Outcome, Run
 from capx_cli.escape import clean
-from capx_cli.screen import BAD, GOOD, STRONG
+from capx_cli.screen import BAD, STRONG
 
 
 def show(console: Console, outcome: Outcome) -> None:
@@ -19,14 +18,12 @@ def show(console: Console, outcome: Outcome) -> None:
     _show(console, outcome, "direct", outcome.direct)
     titled(console, "The same agent and the same server, with capx mcp guard between them")
     _show(console, outcome, "guarded", outcome.guarded)
-    right = sum(row.ok for row in outcome.rows)
-    verdict = f"\n{right} of {len(outcome.rows)} rows as expected, in {outcome.seconds:.1f} s."
-    console.print(Text(verdict, GOOD if right == len(outcome.rows) else BAD))
+    verdict(console, outcome.rows, outcome.seconds)
     console.print(Text("Next: docs/integrations/mcp-proxy.md guards a server of yours in the same way."))
 
 
 def _show(console: Console, outcome: Outcome, side: str, run: Run) -> None:
     for read in run.read:
         said = Text(clean(read.text), BAD if read.is_error else "")
-        console.print(Padding(Text.assemble((f"{read.tool}  ", STRONG), said), (0, 0, 0, 3)))
+        indented(console, Text.assemble((f"{read.tool}  ", STRONG), said))
     table(console, [row for row in outcome.rows if row.side == side])
