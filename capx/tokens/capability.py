@@ -26,10 +26,9 @@ from capx.tokens import chain, wire
 from capx.tokens.approval_caveat import ApprovalDemanded, ApprovalTerms, KeyedCaveat, read_approval_caveat
 from capx.tokens.binding import Received
 from capx.tokens.chain_text import ChainText
-from capx.tokens.discharge import MAX_DISCHARGES, Discharge
+from capx.tokens.discharge import MAX_DISCHARGES, Discharge, block_caveats
 from capx.tokens.signed_blocks import SigningKey, sign_block
 from capx_caveats import (
-    DEFAULT,
     Allow,
     Appendable,
     Caveat,
@@ -42,7 +41,6 @@ from capx_caveats import (
     Presented,
     Root,
     Task,
-    TooLarge,
     allow,
     encode_block,
     misplaced,
@@ -403,7 +401,4 @@ def _read(block: chain.Block) -> tuple[Caveat, ...]:
         demand = read_approval_caveat(block.cid)
         foreign = NotUnderstood("a third-party caveat", "nobody here can discharge it")
         return (foreign if demand is None else ApprovalDemanded(demand.sentence()),)
-    try:
-        return DEFAULT.decode(block)
-    except TooLarge as error:
-        return (NotUnderstood(f"a block of {len(block)} bytes", str(error)),)
+    return block_caveats(block)

@@ -112,7 +112,7 @@ class Discharge:
     @cached_property
     def caveats(self) -> tuple[tuple[Caveat, ...], ...]:
         """The caveats of each block, as the built-in vocabulary reads them; not verified."""
-        return tuple(map(_caveats, self.blocks))
+        return tuple(map(block_caveats, self.blocks))
 
     def attenuate(self, *caveats: Appendable, now: int | None = None) -> "Discharge":
         """The same discharge, narrowed by one more block; durations count from `now` (Unix seconds).
@@ -234,7 +234,8 @@ def _read(data: bytes) -> tuple[bytes, tuple[bytes, ...], bytes]:
     return cid, tuple(blocks), signature
 
 
-def _caveats(block: bytes) -> tuple[Caveat, ...]:
+def block_caveats(block: bytes) -> tuple[Caveat, ...]:
+    """The caveats of a block of a token or a discharge, as the built-in vocabulary reads them; not verified."""
     try:
         return DEFAULT.decode(block)
     except TooLarge as error:
