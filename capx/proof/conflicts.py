@@ -64,12 +64,13 @@ _OF_LIVING = frozenset(
 
 
 def minted_twice(events: Iterable[Event]) -> Iterator[str]:
-    """Say which grants of a request cannot all have been made: two of one round under one root key, or one too early.
+    """Say which grants of a request cannot all have been made: the same one twice in a round, or one too early.
 
-    Asked again, the authority gives the same grant. It makes another one if the root key of the first is gone.
+    Asked again, the authority gives the same grant. It makes another one if the root key of the first is gone, if the
+    policy makes another block, or if people were asked again.
     """
     rounds: dict[str, int] = {}
-    made: set[tuple[str, int, str]] = set()
+    made = dict[tuple[str, int], tuple[str, object]]()
     for event in events:
         if event.kind not in {RequestMade.kind, CapabilityMinted.kind}:
             continue
@@ -80,10 +81,13 @@ def minted_twice(events: Iterable[Event]) -> Iterator[str]:
         if not 1 <= number <= rounds.get(said.request, 0) + 1:
             yield f"{where}, and of a round that cannot follow the one before"
         rounds[said.request] = max(number, rounds.get(said.request, 0))
-        if isinstance(said, CapabilityMinted):
-            if (said.request, number, said.kid) in made:
-                yield f"{where}, and its round has been granted already under this root key"
-            made.add((said.request, number, said.kid))
+        if isinstance(said, RequestMade):
+            made.pop((said.request, number), None)
+            continue
+        grant = said.kid, None if said.chain is None else said.chain.blocks[:1]
+        if made.get((said.request, number)) == grant:
+            yield f"{where}, and its round has been granted already under this root key"
+        made[said.request, number] = grant
 
 
 def after_end(events: Iterable[Event], chains: Chains) -> Iterator[str]:

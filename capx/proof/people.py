@@ -219,11 +219,12 @@ class Answers:
 
     def mint_faults(self, event: Event, minted: CapabilityMinted, chain: ProvenChain) -> Iterator[str]:
         """Say why a capability that people had to agree to is not what they agreed to."""
-        rounds = self._rounds.get(minted.request or "")
-        if not rounds:
+        rounds = self._rounds.get(minted.request or "", [])
+        before = bisect_left(rounds, event.position, key=_asked)
+        if not before:
             return
         # The last time that it was asked for before this: an agent may ask again, once a consent is used up.
-        last = rounds[max(bisect_left(rounds, event.position, key=_asked) - 1, 0)]
+        last = rounds[before - 1]
         if last.agreed is None or last.agreed > event.position:
             yield f"was asked of people in request {minted.request}, and nobody had agreed"
             return

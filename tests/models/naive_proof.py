@@ -596,8 +596,8 @@ class Reader:
             self.tell(request is not None or not uses, "by hand with uses")
             self.tell(abs(chain.issued - event["at"]) <= CLOCKS, "issued when")
             before = [one for one in self.rounds.get(request, []) if one["event"]["position"] < event["position"]]
-            if rounds := self.rounds.get(request, []):
-                last = before[-1] if before else rounds[0]
+            if before:
+                last = before[-1]
                 if last["yes"] is None or last["yes"] > event["position"]:
                     self.told.append("nobody had agreed")
                     continue
@@ -1000,7 +1000,7 @@ class Reader:
 
     def numbers(self) -> None:
         """Rounds follow each other, and one root key grants each once."""
-        rounds, granted = Counter[str](), set[Any]()
+        rounds, granted = Counter[str](), dict[Any, Any]()
         for event in self.facts:
             said, minted = event["body"], event["kind"] == "capability_minted"
             if not (minted or event["kind"] == "request_made") or said.get("request") is None:
@@ -1008,9 +1008,12 @@ class Reader:
             request, number = said["request"], said.get("round") or 0
             self.tell(1 <= number <= rounds[request] + 1, "round")
             rounds[request] = max(number, rounds[request])
-            if minted:
-                self.tell((request, number, said["kid"]) not in granted, "granted twice")
-                granted.add((request, number, said["kid"]))
+            if not minted:
+                granted.pop((request, number), None)
+                continue
+            grant = said["kid"], None if said.get("chain") is None else said["chain"]["blocks"][:1]
+            self.tell(granted.get((request, number)) != grant, "granted twice")
+            granted[request, number] = grant
 
     def allotted(self, chain: Chain) -> list[tuple[str, Any]]:
         """The counter of each budget of a chain, with the budget."""

@@ -326,3 +326,27 @@ def test_one_presentation_is_one_ask(lab: ProofLab) -> None:
     asked = (*proof.asked, replace(proof.asked[0], position=len(events)))
     found = read(lab.rewritten(replace(proof, asked=asked), *events), lab.trust())
     assert any("a presentation that another ask has used" in why for why in found.contradictions)
+
+
+def test_a_policy_that_changes_makes_no_honest_log_contradict(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    granted(lab, planner)
+    granted(lab, planner, REFUND)
+    for uses in (3, 2):
+        lab.policy = policy(
+            rule("at_open", "crm.*"), rule("ask", "billing.*", uses=uses), rule("on_request", "shop.*", uses=uses)
+        )
+        granted(lab, planner)
+        granted(lab, planner, REFUND)
+    lab.pending(planner, REFUND, {"amount": 50})
+    lab.policy = policy(rule("at_open", "crm.*"), rule("ask", "billing.*"), rule("ask", "shop.*", uses=2))
+    granted(lab, planner)
+    granted(lab, planner, REFUND, {"amount": 50})
+    lab.clock.now += 1_000
+    lab.decide(lab.pending(planner, REFUND, {"amount": 51}).request, yes=False)
+    lab.ask(planner, REFUND, {"amount": 51})
+    lab.clock.now += 1_900
+    waits = lab.ask(planner, REFUND, {"amount": 52})
+    assert isinstance(waits, Pending)
+    lab.authority.complete(task.id)
+    assert result(lab, task.id) == "consistent"
