@@ -35,7 +35,6 @@ TABLES: Final[tuple[Table, ...]] = ("tasks", "intents", "requests", "answers", "
 ADOPTED: Final[tuple[Table, ...]] = ("tasks", "intents", "answers")
 """Those of them that a store takes over from a backup."""
 
-_NO_USE: Final = dict.fromkeys(("answers", "asks"), "it is not shown")
 MARK_BYTES: Final = KID_BYTES + 32
 
 
@@ -87,10 +86,9 @@ class RowGuard(Protocol):
 
 def changed_row(table: str, id_: str, fault: str, *, marked: IntentRecord | None = None) -> ChangedRow:
     """The error for a row that somebody changed."""
-    so = _NO_USE.get(table, "nothing is minted from it")
     error = ChangedRow(
-        f"the row {id_:.60} of the table {table} {fault}, so {so}: somebody changed the store behind capx; run capx "
-        "store check, then restore the store from a backup"
+        f"the row {id_:.60} of the table {table} {fault}, so nothing is minted from it: somebody changed the store "
+        "behind capx; run capx store check, then restore the store from a backup"
     )
     error.marked = marked
     return error
