@@ -104,16 +104,18 @@ class AskReader:
 
     def _faults(self, asked: _Asked, evidence: AskEvidence) -> Iterator[str]:
         args = self._arguments(asked, evidence)
-        base = self._chains.get(evidence.after)
-        minted = self._chains.minted.get(evidence.after)
+        minted = self._chains.first_blocks.get(evidence.after)
+        base = None if minted is None else self._chains.get(minted.digest)
         if base is None or minted is None or minted.request is not None or base.identifier.audience != AUTHORITY:
             yield "was asked for with a chain that does not continue what the task was opened with for the authority"
             return
         try:
-            chain = base.extended(evidence.blocks)
+            chain = base.with_other(evidence.blocks)
         except BadChain as why:
             yield f"was asked for with a chain that cannot be read: {why}"
             return
+        if base.digest not in chain.digests:
+            yield "was asked for with a chain that leaves out what the authority demanded"
         yield from self._chain_faults(asked, chain)
         if self._opened.holder is not None:
             yield from self._presentation_faults(asked, evidence, chain, args)

@@ -65,10 +65,10 @@ class ProvenChain(Struct, frozen=True, dict=True):
         unsigned = tuple([refusal.sentence for refusal in map(refusal_of, checks) if refusal is not None])
         return cls(frame.identifier, blocks, digests(identifier, blocks), lineage, unsigned)
 
-    def extended(self, blocks: Iterable[BlockText]) -> "ProvenChain":
-        """The chain with these blocks behind its own; BadChain if it is none."""
+    def with_other(self, blocks: Iterable[BlockText]) -> "ProvenChain":
+        """The chain with these blocks behind its first one; BadChain if it is none."""
         try:
-            return self.of(self.identifier.encode(), (*self.blocks, *map(read_block, blocks)))
+            return self.of(self.identifier.encode(), (self.blocks[0], *map(read_block, blocks)))
         except MalformedToken as error:
             raise BadChain(str(error)) from None
 
@@ -164,6 +164,8 @@ class Chains:
 
     def __init__(self, sources: Sequence[CheckedSource], decisions: Iterable[LoggedDecision]) -> None:
         self.minted: dict[str, CapabilityMinted] = {}
+        self.first_blocks: dict[str, CapabilityMinted] = {}
+        """What was minted, by d of its first block."""
         self.approvals: dict[str, Approval] = {}
         self.faults: list[str] = []
         self._chains: dict[str, ProvenChain] = {}
@@ -174,6 +176,8 @@ class Chains:
                     self._take(minted.chain, minted.digest, f"event {event.position} of {source.origin}")
                     if minted.digest is not None:
                         self.minted[minted.digest] = minted
+                        if (chain := self.get(minted.digest)) is not None:
+                            self.first_blocks[b64u(chain.digests[1])] = minted
         for one in decisions:
             recorded = one.recorded
             self._take(recorded.chain, recorded.digest, recorded.name)

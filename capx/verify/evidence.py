@@ -70,7 +70,7 @@ class ApprovalText(Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 class AskEvidence(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """An ask: whose chain asked, the presentation that its holder's key has signed, and a commitment to what it asked.
 
-    `after` is d of the last block that the authority minted, and `blocks` are those that agents have added since.
+    `after` is d of the first block of a capability that the authority minted, and `blocks` are those behind it.
     `names` are the names of those arguments of the ask that count, if the policy lists them.
     """
 

@@ -395,6 +395,7 @@ class Reader:
         self.names = {name for (name, _), (kind, _) in keys.items() if kind == "log" and name not in authorities}
         self.told, self.gaps = list[str](), list[str]()
         self.chains, self.minted, self.approvals = dict[str, Chain](), dict[str, Any](), dict[str, Any]()
+        self.first_blocks = dict[str, Any]()
 
     def tell(self, good: Any, what: str) -> None:
         if not good:
@@ -545,6 +546,8 @@ class Reader:
                 self.take(said.get("chain"), said.get("digest"))
                 if said.get("digest") is not None:
                     self.minted[said["digest"]] = said
+                    if said["digest"] in self.chains:
+                        self.first_blocks[digest_text(self.chains[said["digest"]].d[1])] = said
         for said, _ in self.decided.values():
             self.take(said.get("chain"), said.get("digest"))
             for one in said.get("approvals", []):
@@ -651,18 +654,19 @@ class Reader:
 
     def asked(self, event: Any, ask: Any, args: Any, since: int) -> Any:
         """Compare one ask with its event; the id of its presentation."""
-        said, base = event["body"], self.chains.get(ask["after"])
+        said, given = event["body"], self.first_blocks.get(ask["after"])
+        base = None if given is None else self.chains.get(given["digest"])
         use = said["request"], said.get("round")
-        given = self.minted.get(ask["after"])
         if base is None or given is None or given.get("request") is not None or base.audience != "authority":
             self.told.append("another chain")
             return None
         try:
             more = [block_of(one) for one in ask.get("blocks", [])]
-            chain = Chain(base.identifier, [*base.blocks, *more])
+            chain = Chain(base.identifier, [base.blocks[0], *more])
         except (ValueError, Broken):
             self.told.append("no chain")
             return None
+        self.tell(base.d[-1] in chain.d, "left out")
         self.tell(not chain.unsigned, "unsigned")
         self.tell(self.holder(chain) == self.opened.get("holder"), "first holder")
         self.tell(chain.claim("task") == self.opened["task"], "another task")

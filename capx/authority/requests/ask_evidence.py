@@ -16,9 +16,10 @@ from msgspec import Struct
 from capx.authority.requests.inheritance import Asker
 from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
-from capx.store.events import CapabilityMinted, Fact
-from capx.store.protocols import Reading, Writing
+from capx.store.events import Fact
+from capx.store.protocols import Writing
 from capx.store.records import AskedArguments
+from capx.tokens.chain import digests
 from capx.tokens.chain_text import block_text
 from capx.verify.ask import Ask
 from capx.verify.evidence import AskEvidence, args_commitment
@@ -37,25 +38,20 @@ class RecordedAsk(Struct, frozen=True):
         transaction.keep_ask(AskedArguments(position, task, self.salt, self.args))
 
 
-def record_ask(reading: Reading, asker: Asker, ask: Ask, names: tuple[str, ...] | None = None) -> RecordedAsk:
+def record_ask(asker: Asker, ask: Ask, names: tuple[str, ...] | None = None) -> RecordedAsk:
     """Make the evidence of an ask for its event, and the row beside it; the agent has just presented its token.
 
     `names` are those of its arguments that count, if the policy lists them.
     """
     token = asker.token
-    minted = reading.minted(b64u(asker.ids[1]))
     if token is None:
         raise RuntimeError("an asker that was read from a record has no token")
-    known = None if minted is None else minted.read(CapabilityMinted)
-    if known is None or known.digest is None:
-        raise RuntimeError("only a token that was minted here can ask")
     salt, args = os.urandom(32), canonical(ask.arguments())
     evidence = AskEvidence(
-        after=known.digest,
+        after=b64u(digests(token.identifier, token.blocks[:1])[-1]),
         args=args_commitment(salt, args),
         names=names,
-        # The ids are one for the identifier, and one for each block.
-        blocks=tuple(map(block_text, token.blocks[len(known.ids) - 1 :])),
+        blocks=tuple(map(block_text, token.blocks[1:])),
         presented=None if token.presented is None else block_text(token.presented),
     )
     return RecordedAsk(evidence, salt, args.decode())

@@ -261,7 +261,7 @@ def keep_waiting(
 
     `names` are those of the arguments that count, if the policy lists them.
     """
-    recorded = record_ask(transaction, asker, ask, names)
+    recorded = record_ask(asker, ask, names)
     event = RequestMade(
         request=made.id,
         task=made.task,
@@ -292,7 +292,7 @@ def _mint(
     policy: Policy,
     now: int,
 ) -> Granted:
-    recorded = record_ask(transaction, asker, ask, offered.names)
+    recorded = record_ask(asker, ask, offered.names)
     key, nonce = keyring.active, b64u(os.urandom(16))
     audience_key = key.audience_key(request.audience)
     demand = None if offered.approval is None else _drawn(audience_key, offered.approval)
