@@ -322,8 +322,11 @@ class Authority(History):
         )
         return self.answer_asker(read_asker(authentic, ask), ask)
 
-    def answer_asker(self, asker: Asker, ask: Ask) -> Answer:
-        """Answer an ask whose presentation was already allowed as a call at the authority: for `capx serve`."""
+    def answer_asker(self, asker: Asker, ask: Ask, *, waiting: granting.Waiting | None = None) -> Answer:
+        """Answer an ask whose presentation was already allowed as a call at the authority: for `capx serve`.
+
+        `waiting` is what an agent waits for that was woken: it presented its ask once, so nothing else is written.
+        """
         # Agents that wait ask again and again, and others ask for what they cannot get. A read does not queue behind
         # writers, and no writer waits for it.
         guard = KeyedRowGuard(self._keyring, self._liveness)
@@ -342,12 +345,16 @@ class Authority(History):
             found = None
         if found is not None and not isinstance(found, granting.Grantable):
             return found
+        if waiting is not None and (found is None or not waiting.is_for(found)):
+            return waiting.pending
         with self._writing(guard) as (transaction, now):
             # In the transaction that mints: a revocation of the key either comes before, and is seen, or after.
             demand_live_key(transaction, self._keyring)
             if ask.demand is not None:
                 return call_approvals.answer(transaction, self._keyring, self.policy, asker, ask, now=now)
-            return granting.answer(transaction, self._keyring, self.policy, asker, ask, now=now, before=found)
+            return granting.answer(
+                transaction, self._keyring, self.policy, asker, ask, now=now, before=found, waiting=waiting
+            )
 
     def statement(
         self,

@@ -191,7 +191,7 @@ class AskReader:
             ask = Ask(**args)
             counted = ask if evidence.names is None else ask.only(evidence.names)
             pinned = Allow((ask.entry(evidence.names),)).wire()
-        except (TypeError, InvalidRequest, InvalidCaveat):
+        except (TypeError, AttributeError, InvalidRequest, InvalidCaveat):
             yield "was asked for with arguments that no ask can have"
             return
         facts = Facts(Call(asked.action, dict(args)), asked.event.at, 0.0)
@@ -236,8 +236,8 @@ def _asks_in(events: Iterable[Event]) -> Iterator[_Asked]:
         elif event.kind == CapabilityMinted.kind:
             minted = event.read(CapabilityMinted)
             if minted.request is not None:
-                since = made.get((minted.request, minted.round))
-                yield _Asked(event, minted, event.at if since is None else since, since is None)
+                since = made.get((minted.request, minted.round), event.at) if minted.consent else event.at
+                yield _Asked(event, minted, since, not minted.consent)
 
 
 def _pinned_in(grant: ProvenChain) -> bytes | None:

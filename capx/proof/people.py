@@ -129,6 +129,7 @@ class Answers:
         self._trust = trust
         self._findings = findings
         self._rounds: dict[str, list[_Round]] = {}
+        self._denied: dict[str, int] = {}
 
     def read(self, events: Iterable[Event]) -> Iterator[Answered]:
         """Return the answers in the log; ProofBroken for one in the proof that the log does not have."""
@@ -146,6 +147,8 @@ class Answers:
 
     def _answer(self, event: Event, said: RequestAnswered) -> Answered:
         yes = event.kind == RequestApproved.kind
+        if not yes:
+            self._denied.setdefault(said.request, event.position)
         part = self._unused.pop((said.approver, said.signature), None)
         shown = None
         if said.request not in self._rounds:
@@ -219,9 +222,15 @@ class Answers:
 
     def mint_faults(self, event: Event, minted: CapabilityMinted, chain: ProvenChain) -> Iterator[str]:
         """Say why a capability that people had to agree to is not what they agreed to."""
+        denied = self._denied.get(minted.request or "")
+        if denied is not None and denied < event.position:
+            yield f"is for request {minted.request}, which a person had denied"
+        if not minted.consent:
+            return
         rounds = self._rounds.get(minted.request or "", [])
         before = bisect_left(rounds, event.position, key=_asked)
         if not before:
+            yield f"was given by the consent of people to request {minted.request}, and nobody was asked"
             return
         # The last time that it was asked for before this: an agent may ask again, once a consent is used up.
         last = rounds[before - 1]

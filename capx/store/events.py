@@ -98,9 +98,9 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
     """A capability was minted: its kid, its ids, what it allows in words, its expiry (Unix seconds) and its budgets.
 
     If it was granted on a request, the event also names the request and its round, the digest of the policy, the path
-    of nodes to the agent that holds it, their labels (`hops`), and the ids of the token that asked (`asker`); `ask` is
-    the evidence of who asked. `digest` is d of its last block (32 bytes), and `chain` its public bytes, from which all
-    ids follow.
+    of nodes to the agent that holds it, their labels (`hops`), and the ids of the token that asked (`asker`). `ask` is
+    the evidence of who asked, and `consent` says that people had to agree. `digest` is d of its last block (32 bytes),
+    and `chain` its public bytes, from which all ids follow.
     """
 
     kind = "capability_minted"
@@ -120,6 +120,7 @@ class CapabilityMinted(Fact, frozen=True, omit_defaults=True):
     digest: str | None = None
     chain: ChainText | None = None
     ask: AskEvidence | None = None
+    consent: bool = False
 
     @classmethod
     def of(cls, task: str, capability: Capability, *, allow: tuple[str, ...], expires: int) -> "CapabilityMinted":

@@ -761,7 +761,7 @@ def consent_is_moved_to_the_ask_that_waits(tale: Tale) -> None:
     tale.add(agreed_grant(tale, request, NOW + 27))
 
 
-@lie
+@word
 def consent_is_missing_below_a_grant(tale: Tale) -> None:
     request = asked_in(tale, 42)
     tale.add(agreed_grant(tale, request, NOW + 28))

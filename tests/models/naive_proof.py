@@ -76,6 +76,7 @@ BODIES: dict[str, Any] = {
         "digest?": MAYBE,
         "chain?": (CHAIN, None),
         "ask?": (ASK, None),
+        "consent?": bool,
     },
     "request_made": {
         **WHERE,
@@ -599,7 +600,15 @@ class Reader:
             self.tell(request is not None or not uses, "by hand with uses")
             self.tell(abs(chain.issued - event["at"]) <= CLOCKS, "issued when")
             before = [one for one in self.rounds.get(request, []) if one["event"]["position"] < event["position"]]
-            if before:
+            no = [
+                one["position"]
+                for one in self.facts
+                if one["kind"] == "request_denied" and one["body"]["request"] == request
+            ]
+            self.tell(not no or min(no) > event["position"], "denied")
+            if said.get("consent") and request is not None:
+                self.tell(before, "nobody was asked")
+            if said.get("consent") and before:
                 last = before[-1]
                 if last["yes"] is None or last["yes"] > event["position"]:
                     self.told.append("nobody had agreed")
@@ -643,7 +652,8 @@ class Reader:
             else:
                 args = canonical(part["args"])
                 demand(digest_text(hashed(b"capx/1/args", unb64u(part["salt"]), args)) == ask["args"])
-            since = made.get(use, event["at"])
+            waited = kind == "request_made" or said.get("consent")
+            since = made.get(use, event["at"]) if waited else event["at"]
             found = self.asked(event, ask, part and part["args"], since)
             if found is not None:
                 self.actions[found] = "approval.request" if said.get("call") else "grant.request"
@@ -656,7 +666,6 @@ class Reader:
         """Compare one ask with its event; the id of its presentation."""
         said, given = event["body"], self.first_blocks.get(ask["after"])
         base = None if given is None else self.chains.get(given["digest"])
-        use = said["request"], said.get("round")
         if base is None or given is None or given.get("request") is not None or base.audience != "authority":
             self.told.append("another chain")
             return None
@@ -678,7 +687,7 @@ class Reader:
         if grant is not None:
             to = (grant.path, grant.hops, grant.keys)
             self.tell(to == (chain.path, chain.hops, chain.keys[-1:]), "went to another")
-        policy = minted and not any(use == (one["request"], one["round"]) for one in self.made_before(event))
+        policy = minted and not said.get("consent")
         self.tell(not policy or ask.get("names") is None, "free")
         begun = all(event["at"] >= one[1] for one in chain.caveats if one[0] == "not_before")
         self.tell(begun and not chain.over_hops(), "not valid")
@@ -702,11 +711,6 @@ class Reader:
         self.tell(since - LATE - CLOCKS <= at <= event["at"] + EARLY + CLOCKS, "presented when")
         self.tell(args is None or (profile, request) == ("tool", tool(action, args)), "presented for another")
         return id_
-
-    def made_before(self, event: Any) -> list[Any]:
-        """The requests that were made before an event."""
-        kinds = [one for one in self.facts if one["kind"] == "request_made"]
-        return [one["body"] for one in kinds if one["position"] < event["position"]]
 
     def fits(self, said: Any, ask: Any, args: Any, chain: Chain, grant: Any) -> bool:
         """Whether the call that asked is that of the event, its request and the grant."""

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from capx.authority.in_process import present_and_judge
+from capx.authority.requests.granting import Waiting
 from capx.authority.requests.inheritance import read_asker
 from capx.authority.row_guard import replace_marks
 from capx.crypto.agent_key import AgentKey
@@ -349,4 +350,36 @@ def test_a_policy_that_changes_makes_no_honest_log_contradict(lab: ProofLab) -> 
     waits = lab.ask(planner, REFUND, {"amount": 52})
     assert isinstance(waits, Pending)
     lab.authority.complete(task.id)
+    assert result(lab, task.id) == "consistent"
+
+
+def test_what_the_policy_gives_later_needs_no_consent_before(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    lab.pending(planner, REFUND, ARGS)
+    granted(lab, planner, REFUND, {"amount": 1})
+    lab.policy = policy(rule("at_open", "crm.*"), rule("on_request", "billing.*", uses=1))
+    granted(lab, planner, REFUND, ARGS)
+    granted(lab, planner, REFUND, {"amount": 1})
+    assert result(lab, task.id) == "consistent"
+    told_of = [(one.approver, one.yes) for one in lab.authority.answers(task.id)]
+    assert told_of == [("bob", True), (None, True)]
+
+
+def test_an_agent_that_is_woken_writes_nothing_else(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    ask = Ask.of(REFUND, args={"amount": 40, "to": "bo"})
+    call = ToolCall(ask.own_action, ask.arguments())
+    authentic, _ = present_and_judge(lab.authority.own_verifier(), planner, call, now=int(lab.clock.now))
+    asker = read_asker(authentic, ask)
+    waits = lab.authority.answer_asker(asker, ask)
+    assert isinstance(waits, Pending)
+    waiting = Waiting(waits, 1)
+    lab.policy = policy(rule("at_open", "crm.*"), rule("ask", "billing.*", pinned=("amount",)))
+    assert lab.authority.answer_asker(asker, ask, waiting=waiting) is waits
+    lab.policy = policy(rule("at_open", "crm.*"), rule("on_request", "billing.*"))
+    assert lab.authority.answer_asker(asker, ask, waiting=waiting) is waits
+    assert len(lab.authority.requests(task=task.id)) == 1
+    lab.policy = policy(rule("at_open", "crm.*"), rule("ask", "billing.*", uses=1))
+    lab.decide(waits.request)
+    assert isinstance(lab.authority.answer_asker(asker, ask, waiting=waiting), Granted)
     assert result(lab, task.id) == "consistent"

@@ -75,7 +75,7 @@ def test_a_grant_is_what_the_person_was_shown(lab: ProofLab) -> None:
     assert granted["request"] == request
     made_up: list[dict[str, Any]] = [
         # What was minted at open, as if a person had agreed to it; and what nobody has agreed to.
-        wide | {"request": request, "hops": list[str]()},
+        wide | {"request": request, "hops": list[str](), "consent": True},
         granted | {"request": lab.pending(planner, "billing.refund", {"amount": 41}).request},
     ]
     for facts in made_up:

@@ -18,7 +18,7 @@ from msgspec import Struct
 from capx.errors import MalformedToken
 from capx.store.events import CapabilityMinted
 from capx.store.protocols import Reading
-from capx.store.records import SignedAnswer
+from capx.store.records import Damaged, SignedAnswer
 from capx.tokens.pins import asked_allowlist
 
 
@@ -52,7 +52,8 @@ def answers_in(reading: Reading, task: str) -> list[GivenAnswer]:
         minted = event.read(CapabilityMinted)
         if minted.request is None:
             continue
-        if (agreed := _agreed(signed, minted, event.position)) is not None:
+        agreed = _agreed(signed, minted, event.position) if minted.consent else None
+        if agreed is not None:
             given[agreed.position] += minted.ids
         else:
             found[event.position] = _by_policy(minted, event.at)
@@ -86,7 +87,10 @@ def _by_policy(minted: CapabilityMinted, at: int) -> GivenAnswer:
 
 
 def _by_person(signed: SignedAnswer, given: tuple[str, ...]) -> GivenAnswer:
-    shown = msgspec.json.decode(signed.shown, type=_Shown)
+    try:
+        shown = msgspec.json.decode(signed.shown, type=_Shown)
+    except msgspec.MsgspecError:
+        raise Damaged("the store holds an answer that capx did not write: restore it from a backup") from None
     return GivenAnswer(
         request=signed.request,
         round=signed.round,

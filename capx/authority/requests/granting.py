@@ -52,7 +52,7 @@ from capx.tokens.approval_caveat import ApprovalTerms, KeyedCaveat, read_approva
 from capx.tokens.capability import Capability, mint_block
 from capx.tokens.effective.intersection import entry_in_common
 from capx.tokens.revocation_key import of_kid
-from capx.verify.ask import Answer, Ask, Granted, Refused
+from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx_caveats import Entry
 
 _AGAIN: Final = frozenset({"approved", "granted"})
@@ -80,6 +80,22 @@ class Grantable(Struct, frozen=True):
             return False
         # All that is written about requests is an event of their task.
         return all(event.kind == "decision" for event in reading.events(after=before.position, task=task))
+
+
+class Waiting(Struct, frozen=True):
+    """What an agent waits for: the pending answer, and the round of its request."""
+
+    pending: Pending
+    round: int
+
+    def is_for(self, grantable: Grantable) -> bool:
+        """Whether this may be granted now on the very request and round that the agent waits for."""
+        request = grantable.offered.request
+        return (
+            grantable.agreed
+            and request is not None
+            and (request.id, request.round) == (self.pending.request, self.round)
+        )
 
 
 def decide(
@@ -110,11 +126,12 @@ def answer(
     *,
     now: int,
     before: Grantable | None = None,
+    waiting: Waiting | None = None,
 ) -> Answer:
     """Answer an ask at `now` (Unix seconds) by this policy. The caller has checked that the active key is live.
 
     `before` is what a read decided about the same ask of the same asker. If that is still decided, it is not decided
-    again.
+    again. `waiting` is what an agent waits for that was woken: it presented its ask once, so nothing else is written.
     """
     try:
         if before is not None and before.still_decided(transaction, keyring, policy, asker.task, now=now):
@@ -125,6 +142,8 @@ def answer(
         return refuse(transaction, asker, ask, refused, now=now)
     if not isinstance(decided, Grantable):
         return decided
+    if waiting is not None and not waiting.is_for(decided):
+        return waiting.pending
     offered, request = decided.offered, decided.offered.request
     if request is not None and decided.agreed:
         return _mint(transaction, keyring, asker, request, offered, ask=ask, policy=policy, now=now)
@@ -309,6 +328,7 @@ def _mint(
         hops=request.labels,
         asker=request.ids,
         ask=recorded.evidence,
+        consent=offered.needs_consent,
     )
     recorded.write(transaction, event, asker.task, at=now)
     minted = replace(

@@ -5,7 +5,8 @@
 Laws:
 
 - Each time the agent is woken, the authority answers the ask again for the asker that was proven at first. So an agent
-  gets no grant that it could no longer ask for.
+  gets no grant that it could no longer ask for. It presented one ask, so it gets a grant on the request and round that
+  it waits for, and nothing else is written.
 - Waiting ends when the agent closes its connection. When the authority stops, agents that wait get an answer.
 """
 
@@ -14,6 +15,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Final
 
 from msgspec import Struct
@@ -23,6 +25,7 @@ from starlette.responses import Response
 from capx.api.messages.agents import answered
 from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
+from capx.authority.requests.granting import Waiting
 from capx.authority.requests.inheritance import Asker
 from capx.server import operation
 from capx.server.operation import AnyOperation
@@ -34,16 +37,19 @@ _WAIT: Final = re.compile(r"\s*wait\s*=\s*(\"?)([0-9]{1,9})\1\s*(?:;.*)?", re.IG
 
 
 class AnsweredAsk(Struct, frozen=True):
-    """An ask, its asker, and the answer so far."""
+    """An ask, its asker, and the answer so far; if it is pending, what the agent waits for."""
 
     asker: Asker
     ask: Ask
     answer: Answer
+    waiting: Waiting | None = None
 
 
 def answer(authority: Authority, asker: Asker, ask: Ask) -> AnsweredAsk:
     """Answer an ask whose presentation was already allowed as a call."""
-    return AnsweredAsk(asker, ask, authority.answer_asker(asker, ask))
+    found = authority.answer_asker(asker, ask)
+    waiting = Waiting(found, authority.request(found.request).round) if isinstance(found, Pending) else None
+    return AnsweredAsk(asker, ask, found, waiting)
 
 
 async def ask_response(service: Service, asks: AnyOperation, request: Request, asked: AnsweredAsk) -> Response:
@@ -80,7 +86,8 @@ async def _awaited(
             raise HttpRefusal(400, "client_gone", "the client closed the connection before the answer")
         if woken.is_set() and not service.stopping:
             woken.clear()
-            found = await service.agents.run(service.authority.answer_asker, asked.asker, asked.ask)
+            again = partial(service.authority.answer_asker, asked.asker, asked.ask, waiting=asked.waiting)
+            found = await service.agents.run(again)
     return found
 
 
