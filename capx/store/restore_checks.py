@@ -9,6 +9,7 @@ Laws:
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -228,8 +229,8 @@ def _is_agent_key(text: object) -> bool:
 def _is_canonical(text: object) -> bool:
     """Whether this is an object as canonical JSON."""
     try:
-        value = msgspec.json.decode(text) if isinstance(text, str) else None
-        return isinstance(value, dict) and canonical(value) == str(text).encode()
+        value = msgspec.json.decode(text, type=dict[str, Any]) if isinstance(text, str) else None
+        return value is not None and canonical(value) == str(text).encode()
     except (msgspec.MsgspecError, RecursionError, InvalidCaveat):
         return False
 
