@@ -23,7 +23,6 @@ from capx.store.events import (
 from capx.store.log import Event
 from capx.tokens.binding import OPEN_WINDOWS
 from capx.tokens.lineage import caveats_of
-from capx.tokens.revocation_key import RevocationKey
 from capx.tokens.uses_counter import is_uses_counter
 from capx_caveats import DEFAULT, Root, Step
 
@@ -105,7 +104,7 @@ def after_end(events: Iterable[Event], chains: Chains) -> Iterator[str]:
         elif event.kind == CapabilityMinted.kind:
             minted = event.read(CapabilityMinted)
             chain = chains.get(minted.digest)
-            keys: set[RevocationKey] = set() if chain is None else set(chain.lineage.revocation_keys)
+            keys = set[object](() if chain is None else chain.lineage.revocation_keys)
             if not dead.isdisjoint({*keys, *(unb64u(one) for one in minted.asker if is_bytes(one, 16))}):
                 yield f"{where} mints what stands on something that was revoked before"
 
