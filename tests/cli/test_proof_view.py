@@ -44,7 +44,7 @@ def test_a_contradiction_is_the_last_word(report: Report, capsys: pytest.Capture
 
 def test_what_was_claimed_is_said_to_be(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
     decisions = tuple([replace(one, agent_signed=False) for one in report.decisions])
-    proof_view.say_story(replace(report, decisions=decisions, intent=None))
+    proof_view.say_story(replace(report, decisions=decisions, intent=None, intent_digest=None))
     said = capsys.readouterr().out
     assert "task > reader, as was claimed" in said
     assert "nobody's: an operator opened the task by hand" in said
