@@ -45,7 +45,9 @@ print("done", flush=True)
 def test_a_killed_migration_is_done_by_the_next(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(place)
     body = b'{"id":"d.%d","audience":"crm"}'
-    store.record([DecisionRecord(f"d.{nth}", NOW, body % nth) for nth in range(DECISIONS)])
+    records = [DecisionRecord(f"d.{nth}", NOW, body % nth) for nth in range(DECISIONS)]
+    for nth in range(0, DECISIONS, 1_000):
+        store.record(records[nth : nth + 1_000])
     store.close()
     be_next(monkeypatch)
     chance, killed = random.Random(7), 0
