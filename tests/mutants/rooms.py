@@ -224,6 +224,10 @@ ROOMS: Final = {
         "authority/test_consent",
         "authority/test_verdict",
     ),
+    "answers": _capx("authority/requests/answers", "authority/test_answers", "authority/test_call_approvals_edges"),
+    "ask_evidence": _capx("authority/requests/ask_evidence", "authority/test_ask_evidence"),
+    "asks": _capx("proof/asks", "proof/test_asks", "authority/test_ask_evidence", "attacks/test_operator_lies"),
+    "recorded": _capx("proof/recorded", "proof/test_recorded", "store/test_events"),
     "offering": _capx("authority/requests/offering", "authority/test_offering", "authority/test_granting"),
     "events": _capx(
         "store/events",
