@@ -14,10 +14,10 @@ from capx.agent.call_asks import CallAsks
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks
 from capx.background import without_loop
 from capx.tokens.binding import Received
-from capx.tokens.bundle import Bundle, is_ruled_out, permits
+from capx.tokens.bundle import Bundle, permits
 from capx.tokens.capability import Capability, Presentation
 from capx.tokens.discharge import Discharge
-from capx.tokens.held_approvals import choose
+from capx.tokens.held_approvals import choose, is_ruled_out
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.decision import Denied
 from capx_caveats import Call

@@ -36,11 +36,8 @@ from capx_caveats import (
     Call,
     Entry,
     Expires,
-    Facts,
     Hop,
     Root,
-    is_too_much,
-    most_work,
     resolved,
 )
 
@@ -404,6 +401,8 @@ class Bundle:
             raise self._holds_nothing(audience)
         if not isinstance(received, ToolCall | Call):
             return newest_first
+        from capx.tokens.held_approvals import is_ruled_out
+
         call = Call(received.action, received.args) if isinstance(received, ToolCall) else received
         return [c for c in newest_first if not is_ruled_out(c, call)] or newest_first[:1]
 
@@ -615,16 +614,6 @@ def _least(held: Sequence[Capability], coming: str, now: int) -> int:
 def permits(capability: Capability, action: str) -> bool:
     """Whether all `allow` caveats have an entry for this action, whatever its arguments are; not verified."""
     return all(caveat.permits(action) for block in capability.caveats for caveat in block if isinstance(caveat, Allow))
-
-
-def is_ruled_out(capability: Capability, call: Call) -> bool:
-    """Whether an `allow` caveat excludes this call. This is a prediction without a key; the resource decides."""
-    # Too much work to predict: then the resource decides.
-    caveats = [caveat for block in capability.caveats for caveat in block]
-    if is_too_much(call, len(capability.text), lambda: most_work(caveats), lambda: caveats):
-        return False
-    facts = Facts(call, 0, 0.0)
-    return any(caveat.refusal(facts) is not None for caveat in caveats if isinstance(caveat, Allow))
 
 
 def hops_between(above: Bundle, below: Bundle) -> list[str]:
