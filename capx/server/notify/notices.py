@@ -47,6 +47,7 @@ from capx.store.events import (
 )
 from capx.store.log import Event
 from capx.store.protocols import Reading
+from capx.store.records import RequestRecord, TaskRecord
 from capx_caveats import is_action, is_audience, shown_instant
 
 KEPT: Final = 86_400
@@ -148,8 +149,10 @@ class Notices:
         parts = self._epoch.encode(), event.position.to_bytes(8), self._hook.name.encode(), kind.encode()
         # Two people can sign for one event.
         id_ = _id_of(*parts, facts.get("principal", "").encode())
-        known = {**_known(reading, facts), **facts}
-        values = _values(reading, known) if self._hook.values else {}
+        task = reading.task(facts["task"]) if facts.get("task") else None
+        request = reading.request(facts["request"]) if "request" in facts else None
+        known = {**_known(task, request), **facts}
+        values = _values(reading, task, request) if self._hook.values else {}
         return Notice(id=id_, kind=kind, at=event.at, text=_sentence(kind, known), **known, **values)
 
 
@@ -207,23 +210,20 @@ def _of_request(event: Event) -> Iterator[tuple[str, dict[str, Any]]]:
             yield REQUEST_ANSWERED, {"task": answered.task, "request": answered.request, **facts}
 
 
-def _known(reading: Reading, facts: dict[str, Any]) -> dict[str, Any]:
+def _known(task: TaskRecord | None, request: RequestRecord | None) -> dict[str, Any]:
     """What the store knows beside the event: the purpose of the task, and what the request is for."""
     found: dict[str, Any] = {}
-    task = reading.task(facts["task"]) if facts.get("task") else None
     if task is not None and task.purpose is not None:
         found["purpose"] = task.purpose
-    request = reading.request(facts["request"]) if "request" in facts else None
     if request is not None:
         named = {"node": request.node, "audience": request.audience, "action": request.action}
         found |= {**named, "approvers": request.approvers}
     return found
 
 
-def _values(reading: Reading, facts: dict[str, Any]) -> dict[str, Any]:
+def _values(reading: Reading, task: TaskRecord | None, request: RequestRecord | None) -> dict[str, Any]:
     """What agents and people wrote."""
     found: dict[str, Any] = {}
-    task = reading.task(facts["task"]) if facts.get("task") else None
     if task is not None:
         found["tenant"] = task.tenant
         intent = None if task.intent is None else reading.intent(task.intent)
@@ -231,7 +231,6 @@ def _values(reading: Reading, facts: dict[str, Any]) -> dict[str, Any]:
             # A document that somebody damaged must not hold up what comes behind it.
             with suppress(msgspec.MsgspecError):
                 found["statement"] = msgspec.json.decode(intent.document, type=_Document).statement
-    request = reading.request(facts["request"]) if "request" in facts else None
     if request is not None:
         found |= {"labels": request.labels, "args": request.args if request.all_args is None else request.all_args}
     return found
