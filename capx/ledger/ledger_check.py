@@ -10,6 +10,7 @@ Laws:
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import IO, Final
 
@@ -176,15 +177,7 @@ def check_ledger(files: Sequence[Path], keys: Iterable[NoteKey]) -> list[LedgerR
 
 def _report(files: Sequence[Path], keys: Sequence[NoteKey]) -> LedgerReport:
     reader = LedgerReader(keys)
-    faults: list[Fault] = []
-    for at, path in enumerate(files):
-        with path.open("rb") as opened:
-            for fault in follow(reader, opened, str(path), is_last=at == len(files) - 1):
-                faults.append(fault)
-                if len(faults) == MOST_FAULTS:
-                    break
-        if len(faults) == MOST_FAULTS:
-            break
+    faults = tuple(islice(_faults(reader, files), MOST_FAULTS))
     last = reader.place.position
     return LedgerReport(
         origin=reader.origin,
@@ -193,8 +186,14 @@ def _report(files: Sequence[Path], keys: Sequence[NoteKey]) -> LedgerReport:
         last=last,
         unsigned=last - reader.signed,
         notes=len(reader.notes),
-        faults=tuple(faults),
+        faults=faults,
     )
+
+
+def _faults(reader: LedgerReader, files: Sequence[Path]) -> Iterator[Fault]:
+    for at, path in enumerate(files, 1):
+        with path.open("rb") as opened:
+            yield from follow(reader, opened, str(path), is_last=at == len(files))
 
 
 def follow(reader: LedgerReader, opened: IO[bytes], name: str, *, is_last: bool) -> Iterator[Fault]:
