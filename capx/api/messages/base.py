@@ -72,10 +72,7 @@ def _encoded(value: object) -> object:
 
 
 def _decoded(kind: type, value: object) -> object:
-    if kind is Bundle and isinstance(value, str):
-        return Bundle.parse(value)
-    if kind is Capability and isinstance(value, str):
-        return Capability.parse(value)
-    if kind is Discharge and isinstance(value, str):
-        return Discharge.parse(value)
+    for one in (Bundle, Capability, Discharge):
+        if kind is one and isinstance(value, str):
+            return one.parse(value)
     raise TypeError(f"a {kind.__name__} does not come over the wire")
