@@ -25,12 +25,15 @@ from capx.agent.mcp_request import kind_of, own_meta
 from capx.agent.presented_call import PassedCapabilities, PresentedCall, send_call_async
 from capx.api.jsonrpc import Object, object_or_none
 from capx.api.mcp_messages import (
+    HEADER,
     LISTS,
     OPEN,
+    PRESENTATION,
     OwnMeta,
     bound_request,
     denial_in_error,
     denial_in_result,
+    meta_of,
     refusal,
     with_own,
 )
@@ -65,6 +68,22 @@ def present(session: "ClientSession", audience: str, agent: Actor | None = None)
         raise ConfigurationProblem("this session presents its requests already: open one session for each audience")
     # An attribute of this one session: all requests of the SDK leave by this method, in 1 and in 2.
     cast("Any", session).send_request = _Presenting(send, audience, agent).send
+    # In 1, none: its transport takes no headers of one message.
+    dispatcher: Any = getattr(session, "_dispatcher", None)
+    if dispatcher is not None:
+        dispatcher.send_raw_request = _repeating(dispatcher.send_raw_request)
+
+
+def _repeating(send: _Send) -> _Send:
+    """Have each presentation repeated in a header."""
+
+    async def sent(method: str, params: Object | None, opts: Object | None = None, **more: Any) -> Any:
+        shown = meta_of(params).get(PRESENTATION)
+        if isinstance(shown, str):
+            opts = {**(opts or {}), "headers": {**(opts or {}).get("headers", {}), HEADER: shown}}
+        return await send(method, params, opts, **more)
+
+    return sent
 
 
 class _Presenting:

@@ -2,11 +2,10 @@
 
 Laws: a message is read whole or refused. A member that is named twice, a member that JSON-RPC does not know, and a
 batch are refused, because two readers could make two different calls of them. What is sent on is written from what was
-read, so both sides see the same. What was read can be written: a message that nests too deeply for that is refused.
+read, so both sides see the same.
 """
 
 import json
-from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import msgspec
@@ -21,11 +20,6 @@ INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
-
-DEEPEST: Final = 256
-"""The most levels at which the objects and arrays of a message may nest.
-
-Without a bound, it is the room that is left on the stack, and a message that was just read could not be written."""
 
 Id = int | str
 """The id of a request. The number 1 and the text "1" are two ids."""
@@ -93,7 +87,7 @@ def read_message(data: bytes) -> Message:
         raise UnreadableMessage("batches are not served: send one message at a time")
     if (message := object_or_none(found)) is None:
         raise UnreadableMessage("a message is a JSON object")
-    return _message(message, is_deep=_is_deep(data, message))
+    return _message(message)
 
 
 def object_or_none(found: Any) -> Object | None:
@@ -114,22 +108,7 @@ def _id_or_none(found: Any) -> Id | None:
     return found if isinstance(found, Id) and not isinstance(found, bool) and not _is_large(found) else None
 
 
-def _is_deep(data: bytes, message: Object) -> bool:
-    # Few messages have so many brackets, and only those are looked at level by level.
-    if data.count(b"[") + data.count(b"{") <= DEEPEST:
-        return False
-    level: list[Any] = [message]
-    for _ in range(DEEPEST):
-        level = [part for one in level for part in _parts(one) if isinstance(part, dict | list)]
-    return bool(level)
-
-
-def _parts(value: Any) -> Iterable[Any]:
-    found = object_or_none(value)
-    return list_or_empty(value) if found is None else found.values()
-
-
-def _message(found: Object, *, is_deep: bool) -> Message:
+def _message(found: Object) -> Message:
     id = found.get("id")
     kind: type[Request | Notification | Response] = Response
     if "method" in found:
@@ -140,8 +119,6 @@ def _message(found: Object, *, is_deep: bool) -> Message:
         readable = _id_or_none(id)
         return UnreadableMessage(why, answers=readable) if kind is Response else UnreadableMessage(why, id=readable)
 
-    if is_deep:
-        raise unreadable(f"a message nests at most {DEEPEST} levels deep: make it flatter")
     if unknown := sorted(found.keys() - members):
         raise unreadable(f"{unknown[0]!a:.40} is no member of a message of JSON-RPC")
     if found.get("jsonrpc") != "2.0":

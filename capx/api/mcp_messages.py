@@ -6,6 +6,8 @@ A client puts a presentation into `_meta` of a request. It is bound to the metho
                                                   "_meta": {"dev.capx/presentation": "capx1_…"}}}
     bound to  McpRequest(method="tools/call", params={"name": "read", "arguments": {"path": "/a"}})
 
+Over HTTP, the header `Capx-Presentation` repeats it.
+
 Laws: a token never travels, only presentations, each worth one call. A refused tool call is answered with a result that
 a model can read; any other refused request with an error. Members of capx are taken out of a request before a server
 sees it, and no server can write one into an answer.
@@ -27,6 +29,8 @@ from capx.verify.decision import Denied
 _OWN: Final = "dev.capx/"
 PRESENTATION: Final = "dev.capx/presentation"
 """The member of a request's `_meta` with the presentation."""
+HEADER: Final = "Capx-Presentation"
+"""The header of HTTP that repeats the presentation, so that a guard can look at it before it reads the message."""
 ASKS: Final = "dev.capx/asks"
 """The member of a list request's `_meta` that is true if the client can ask for more."""
 PROBLEM: Final = "dev.capx/problem"

@@ -1,19 +1,21 @@
 """Strict reading of JSON from others into a type.
 
-Law: JSON is refused if a member is unknown, missing, of another type, or named twice.
+Law: JSON is refused if a member is unknown, missing, of another type, or named twice, or if a value stands in more than
+DEEPEST objects and arrays. What was read can be written.
 """
 
-import json
-from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
+import jiter
 import msgspec
 
 from capx.errors import InvalidRequest
 
 T = TypeVar("T")
 
+DEEPEST: Final = 200
+"""The most objects and arrays in which one value may stand: the bound of jiter."""
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 """The exceptions that are raised for bytes that are not the JSON of a type."""
 
@@ -24,16 +26,13 @@ def read(data: bytes, kind: type[T], hook: Callable[[type, Any], Any] | None = N
     `hook` converts to types that msgspec does not know: its `dec_hook`.
     """
     try:
-        value = msgspec.json.decode(data, type=kind, dec_hook=hook)
-        # msgspec lets a later member win over an earlier one of the same name. This second reading looks only at names,
-        # so numbers need no conversion, and a huge one costs nothing.
-        json.loads(data.decode(), object_pairs_hook=_distinct, parse_int=len, parse_float=len)
+        # msgspec lets a later member win over an earlier one of the same name. This first reading is for names and
+        # depth; nothing is kept of it, nor of its texts.
+        jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="none")
+    except ValueError as error:
+        # It repeats a name, of any length.
+        raise InvalidRequest(f"this is not the JSON that belongs here: {ascii(str(error))[1:-1]:.120}") from None
+    try:
+        return msgspec.json.decode(data, type=kind, dec_hook=hook)
     except UNREADABLE as error:
         raise InvalidRequest(f"this is not the JSON that belongs here: {error}") from None
-    return value
-
-
-def _distinct(pairs: list[tuple[str, object]]) -> None:
-    if len(names := [name for name, _ in pairs]) != len(set(names)):
-        twice = next(name for name, times in Counter(names).items() if times > 1)
-        raise ValueError(f"{twice!a:.40} is named twice in one object")

@@ -214,6 +214,12 @@ class Verifier:
             raise Denied(found)
         return found
 
+    def has_ended(self, token: Authentic) -> bool:
+        """Whether a token allows nothing any more, after looking for news."""
+        evaluator = self._evaluator
+        evaluator.age()
+        return bool(evaluator.ended_refusals(token.read.lineage, None, evaluator.now()))
+
     def prove(self, token: str) -> None:
         """Raise Denied unless the token is authentic; it may have ended."""
         try:

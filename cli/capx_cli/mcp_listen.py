@@ -5,9 +5,11 @@ Law: the address is told on standard output when it answers, and nothing else go
 
 import asyncio
 import contextlib
+import re
 import signal
 import sys
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -15,8 +17,12 @@ import httpx
 import uvicorn
 
 from capx.api.relay.http_exchange import http_client
+from capx.api.relay.http_headers import PRESENTED, SESSION
 from capx.errors import ConfigurationProblem
 from capx.guard.mcp.listener import Listener
+from capx.server.net.connections import Limits, Loop
+from capx.server.net.head_queue import HeadQueue
+from capx.server.net.http_protocol import BoundedHeadProtocol
 from capx.server.net.sockets import Address, listen
 from capx_cli import mcp_relay, screen
 from capx_cli.failure import DONE
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
 
 _GRACE: Final = 2
 """Seconds for requests that are under way when the guard stops."""
+_SHOWN: Final = re.compile(rb"\n(%b|%b):[ \t]*(\S+)" % (PRESENTED.encode(), SESSION.encode()), re.IGNORECASE)
+"""The fields of a head that show who is a caller."""
 _LOCAL: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -42,18 +50,26 @@ def address(at: str, *, insecure_public: bool) -> Address:
     return found
 
 
-def serve(handler: "GuardHandler", at: Address, upstream: str, *, max_message: int) -> int:
-    """Serve until a signal, and return the exit code."""
-    return asyncio.run(_serve(handler, at, upstream, max_message * mcp_relay.MIB))
+def serve(handler: "GuardHandler", at: Address, upstream: str, *, most: int) -> int:
+    """Serve until a signal, and return the exit code. A client's message has at most `most` bytes."""
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(_serve(handler, at, upstream, most))
 
 
 async def _serve(handler: "GuardHandler", at: Address, upstream: str, most: int) -> int:
     hosts = (*_LOCAL, at.host.lower()) if at.is_local else None
     async with http_client() as client:
         app = Listener(handler, client, upstream, warn=mcp_relay.warn, hosts=hosts, max_message=most)
+
+        def is_caller(head: bytes) -> bool:
+            shown = {name.lower(): value.decode("latin-1") for name, value in _SHOWN.findall(head)}
+            return app.is_caller(shown.get(PRESENTED.encode()), shown.get(SESSION.encode()))
+
         server = _Server(
             uvicorn.Config(
                 _quietly(app),
+                loop="asyncio",
+                http=partial(BoundedHeadProtocol, heads=HeadQueue(is_caller), refused=lambda _: None),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] # anything that makes one
                 lifespan="off",
                 ws="none",
                 log_config=None,
@@ -64,6 +80,7 @@ async def _serve(handler: "GuardHandler", at: Address, upstream: str, most: int)
             )
         )
         with listen(at) as listening:
+            listening.limit = Limits.of_process().network
             serving = asyncio.create_task(server.serve(sockets=[listening]))
             # uvicorn has no event for this, only a flag.
             while not server.started and not serving.done():

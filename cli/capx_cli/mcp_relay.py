@@ -32,10 +32,8 @@ upstream_option = click.option("--upstream", metavar="URL", help="The server, if
 max_message_option = click.option(
     "--max-message",
     type=click.IntRange(min=1, max=1024),
-    default=16,
-    show_default=True,
     metavar="MIB",
-    help="The most MiB of one message.",
+    help="The most MiB of one message: 16, and 1 of one that --listen reads.",
 )
 
 
@@ -84,12 +82,14 @@ async def server_of(command: Sequence[str], upstream: str | None, most: int, pat
     return await Child.start(command, most=most, patience=patience)
 
 
-def run(handler: "Handler", command: Sequence[str], upstream: str | None, *, max_message: int, patience: float) -> int:
+def run(
+    handler: "Handler", command: Sequence[str], upstream: str | None, *, max_message: int | None, patience: float
+) -> int:
     """Relay between the client of this process and the server, and return the exit code."""
     from capx.api.relay.relay import Relay
     from capx.api.relay.streams import own_streams
 
-    most = max_message * MIB
+    most = (max_message or 16) * MIB
 
     async def relayed(hurry: list[Callable[[], None]]) -> int:
         server = await server_of(command, upstream, most, patience)

@@ -1,5 +1,6 @@
 """The headers that repeat a message are those that the specification of MCP names, and only for its later versions."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,8 +37,20 @@ def test_earlier_versions_and_answers_have_no_such_headers() -> None:
     assert "mcp-name" not in message_headers(Notification("tools/call", {"name": "read", **META}))
 
 
+@pytest.mark.parametrize(
+    "kind", [lambda params: Request(1, "tools/call", params), lambda params: Notification("x", params)]
+)
+@pytest.mark.parametrize(("shown", "headers"), [("capx1_A", {"capx-presentation": "capx1_A"}), (7, {}), (None, {})])
+def test_a_presentation_is_repeated_in_every_version(kind: Any, shown: object, headers: dict[str, str]) -> None:
+    meta = {"dev.capx/presentation": shown}
+    assert message_headers(kind("tools/call", {"_meta": meta})) == headers
+    later = message_headers(kind("tools/call", {"_meta": {**meta, **META["_meta"]}}))
+    assert later.pop("mcp-protocol-version") == "2026-07-28"
+    assert {name: value for name, value in later.items() if name.startswith("capx")} == headers
+
+
 def test_all_of_them_are_known() -> None:
-    assert all(map(repeats_message, ("mcp-method", "mcp-name", "mcp-param-path")))
+    assert all(map(repeats_message, ("mcp-method", "mcp-name", "mcp-param-path", "capx-presentation")))
     assert not any(map(repeats_message, ("mcp-session-id", "mcp-protocol-version", "authorization")))
 
 

@@ -189,7 +189,7 @@ def test_a_path_leads_one_event_to_one_root(whole: tuple[ProofLab, OpenedTask, d
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (b'{"capx_proof":1,"capx_proof":1,"task":"t","sources":[]}', "named twice"),
+        (b'{"capx_proof":1,"capx_proof":1,"task":"t","sources":[]}', "duplicate key"),
         (
             b'{"capx_proof":1,"task":"t","sources":[],"disclosed":[{"decision":"d","salt":"%s","args":{"n":%d}}]}',
             "a number is beyond",

@@ -83,7 +83,7 @@ def test_the_chain_goes_on_from_what_the_task_was_given(lab: ProofLab) -> None:
 def test_the_event_names_the_arguments_that_count(lab: ProofLab) -> None:
     lab.policy = policy(rule("at_open", "crm.*"), rule("ask", "billing.*", pinned=("amount",)))
     _, planner = lab.started()
-    args = {**ARGS, "note": "late"}
+    args: dict[str, Any] = {**ARGS, "note": "late"}
     lab.decide(lab.pending(planner, REFUND, args).request)
     lab.granted(planner, REFUND, args)
     kinds: tuple[Any, ...] = (RequestMade, CapabilityMinted)

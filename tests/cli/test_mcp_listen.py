@@ -10,9 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
+from mcp import MCPError
 
+from capx.agent.mcp_client import present
+from capx.guard.mcp.inbound import LARGE
+from capx.tokens.bundle import Bundle
 from tests.cli.test_mcp import client, said
 from tests.labs.commands import COMMAND
 from tests.labs.mcp_home import LABS, McpHome
@@ -87,6 +92,31 @@ async def test_a_client_behind_present_uses_a_server_behind_the_guard(home: McpH
     _, err = process.communicate(timeout=20)
     assert process.returncode == 0
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+async def test_a_large_call_is_presented_in_the_head(home: McpHome, server: str, mode: str) -> None:
+    """A guard reads it only if its head shows a presentation; both of our clients do that."""
+    from mcp.client import Client
+
+    _, url = guard(home, server)
+    path = "/" + "a" * (LARGE + 1)
+    command = [*COMMAND, "mcp", "present", "--audience", "files", "--upstream", url]
+    async with client(command, home.present_env(), mode) as session:
+        assert said(await session.call_tool("read", {"path": path})) == f"{path}: 100 lines"
+    async with asyncio.timeout(30), Client(url, mode=mode) as session:
+        present(session.session, "files", Bundle.load(home.folder / "agent.token"))
+        assert said(await session.call_tool("read", {"path": path})) == f"{path}: 100 lines"
+    # Where only the message presents, a small one has to come first in the session.
+    async with asyncio.timeout(30), Client(url, mode="legacy") as session:
+        dispatcher: Any = vars(session.session)["_dispatcher"]
+        before = dispatcher.send_raw_request
+        present(session.session, "files", Bundle.load(home.folder / "agent.token"))
+        dispatcher.send_raw_request = before
+        with pytest.raises(MCPError):
+            await session.call_tool("read", {"path": path})
+        assert said(await session.call_tool("read", {"path": "/a"})) == "/a: 100 lines"
+        assert said(await session.call_tool("read", {"path": path})) == f"{path}: 100 lines"
 
 
 async def test_a_client_without_present_gets_nothing(home: McpHome, server: str) -> None:

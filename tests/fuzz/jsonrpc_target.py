@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from capx.api.jsonrpc import (
-    DEEPEST,
     INVALID_REQUEST,
     PARSE_ERROR,
     Message,
@@ -27,6 +26,7 @@ from capx.api.jsonrpc import (
 )
 from capx.api.relay.event_stream import events, write_event
 from capx.api.relay.lines import Lines, TooLong
+from capx.crypto.strict_json import DEEPEST
 
 T = TypeVar("T")
 
@@ -298,12 +298,11 @@ def is_refused(found: Any) -> bool:
 
 
 def depth(value: Any) -> int:
-    """How many containers stand in each other."""
-    deepest, waiting = 0, [(value, 1)]
+    """In how many containers the deepest value stands."""
+    deepest, waiting = 0, [(value, 0)]
     while waiting:
         one, level = waiting.pop()
-        if isinstance(one, list | dict):
-            deepest = max(deepest, level)
-            parts = (*list_or_empty(one), *(object_or_none(one) or {}).values())
-            waiting += [(part, level + 1) for part in parts]
+        deepest = max(deepest, level)
+        parts = (*list_or_empty(one), *(object_or_none(one) or {}).values())
+        waiting += [(part, level + 1) for part in parts]
     return deepest

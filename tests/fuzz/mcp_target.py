@@ -40,6 +40,7 @@ from capx.guard.mcp.gate import Gate
 from capx.guard.mcp.proxy import GuardHandler
 from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx.tokens.binding import McpRequest
+from capx.verify.verifier import Authentic
 from capx_caveats import absent, action, allow, any_of, between, prefix
 from tests.fuzz.memory import Memory
 from tests.labs.lab import NOW, Lab, minted
@@ -235,7 +236,7 @@ class Working(GuardHandler):
 
     working = 0
 
-    async def answer(self, request: Request, size: int, ask: Ask) -> Response:
+    async def answer(self, request: Request, size: int, ask: Ask, token: Authentic | None = None) -> Response:
         async def waited(asked: Request) -> Response:
             self.working -= 1
             try:
@@ -245,7 +246,7 @@ class Working(GuardHandler):
 
         self.working += 1
         try:
-            return await super().answer(request, size, waited)
+            return await super().answer(request, size, waited, token)
         finally:
             self.working -= 1
 

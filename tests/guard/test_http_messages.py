@@ -10,7 +10,6 @@ from capx.api.jsonrpc import Notification, Response
 from capx.api.relay.lines import TooLong
 from capx.guard.mcp import http_messages
 from capx.guard.mcp.http_messages import (
-    LARGE,
     ClientGone,
     HttpAnswer,
     body_of,
@@ -21,7 +20,6 @@ from capx.guard.mcp.http_messages import (
     sent_on,
     until_gone,
 )
-from capx.guard.mcp.slots import NoSlot, Slots
 
 
 def body(*messages: dict[str, Any], most: int = 10) -> bytes:
@@ -30,7 +28,7 @@ def body(*messages: dict[str, Any], most: int = 10) -> bytes:
     async def receive() -> Any:
         return left.pop(0)
 
-    return asyncio.run(body_of(receive, most, Slots(1, "large messages")))
+    return asyncio.run(body_of(receive, most))
 
 
 def piece(data: bytes, *, more: bool = False) -> dict[str, Any]:
@@ -48,33 +46,6 @@ def test_a_body_is_read_to_its_end_and_no_further_than_a_bound() -> None:
         body(piece(b"ab", more=True), {"type": "http.disconnect"})
 
 
-async def test_few_large_bodies_are_read_at_once() -> None:
-    slots = Slots(1, "large messages")
-
-    async def read(pieces: "asyncio.Queue[Any]") -> bytes:
-        return await body_of(pieces.get, 10 * LARGE, slots)
-
-    one, two, small = (asyncio.Queue[Any]() for _ in range(3))
-    first = asyncio.create_task(read(one))
-    one.put_nowait(piece(b"x" * (LARGE + 1), more=True))
-    await asyncio.sleep(0)
-    two.put_nowait(piece(b"x" * (LARGE + 1), more=True))
-    with pytest.raises(NoSlot, match="1 large messages"):
-        await read(two)
-    for pieces in (small, two):
-        # A small one needs no slot, nor does one that comes whole.
-        more = pieces is small
-        pieces.put_nowait(piece(b"x" * (LARGE if more else 2 * LARGE), more=more))
-        if more:
-            pieces.put_nowait(piece(b"y"))
-        assert len(await read(pieces)) > LARGE
-    one.put_nowait(piece(b"y"))
-    assert (await first).endswith(b"xy")
-    two.put_nowait(piece(b"x" * (LARGE + 1), more=True))
-    two.put_nowait(piece(b"z"))
-    assert (await read(two)).endswith(b"xz")
-
-
 def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_messages, "BODY_SECONDS", 0.01)
 
@@ -82,7 +53,7 @@ def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         await asyncio.sleep(60)
 
     with pytest.raises(TimeoutError):
-        asyncio.run(body_of(never, 10, Slots(1, "large messages")))
+        asyncio.run(body_of(never, 10))
 
 
 def test_headers_with_one_name_are_joined() -> None:
@@ -103,6 +74,7 @@ def test_headers_of_one_connection_do_not_pass() -> None:
         "accept-encoding": "gzip",
         "last-event-id": "7",
         "mcp-name": "write",
+        "capx-presentation": "x",
         "mcp-param-path": "/",
         "proxy-authorization": "Basic x",
     }

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import httpx
@@ -14,12 +14,12 @@ from capx.api.mcp_messages import OwnMeta, bound_request, with_own
 from capx.api.relay.http_exchange import http_client
 from capx.authority.authority import Authority
 from capx.guard.call_facts import GRANTED
+from capx.guard.mcp import inbound
 from capx.guard.mcp.gate import Gate
-from capx.guard.mcp.http_messages import LARGE
-from capx.guard.mcp.listener import MOST_LARGE, Listener
+from capx.guard.mcp.inbound import LARGE
+from capx.guard.mcp.listener import Listener
 from capx.guard.mcp.proxy import GuardHandler
 from capx.guard.mcp.table import ToolSpec, ToolTable
-from capx.tokens.bundle import Bundle
 from tests.labs.serving import served, served_here
 
 TOOLS = [
@@ -106,10 +106,19 @@ def encoded(message: dict[str, Any]) -> bytes:
 class Client:
     """A client at the address of the guard."""
 
-    def __init__(self, http: httpx.AsyncClient, bundle: Bundle, upstream: Upstream) -> None:
+    def __init__(self, http: httpx.AsyncClient, app: Listener, authority: Authority, upstream: Upstream) -> None:
         self.http = http
-        self.bundle = bundle
+        self.app = app
+        self.authority = authority
+        task = authority.open(tenant="Acme", allow=["files.read", "mail.read"])
+        self.task = task.id
+        self.bundle = task.bundle
         self.upstream = upstream
+
+    @property
+    def elsewhere(self) -> str:
+        """A presentation to another audience."""
+        return self.bundle.present("mail", bound_request("tools/call", {"name": "read"})).text
 
     def request(self, name: str, id: object = 1, method: str = "tools/call", **more: Any) -> bytes:
         params: dict[str, Any] = {} if method.endswith("/list") else {"name": name, "arguments": {}, **more}
@@ -121,6 +130,11 @@ class Client:
         sent = {"content-type": "application/json; charset=utf-8", **named}
         return await self.http.post("/mcp", content=body, headers=sent)
 
+    async def present(self, body: bytes, **headers: str) -> httpx.Response:
+        """Post a message whose presentation is repeated in the head."""
+        shown = json.loads(body)["params"]["_meta"]["dev.capx/presentation"]
+        return await self.post(body, capx_presentation=shown, **headers)
+
 
 Guarded = Callable[[], AbstractAsyncContextManager[Client]]
 
@@ -129,7 +143,6 @@ Guarded = Callable[[], AbstractAsyncContextManager[Client]]
 def guarded() -> Iterator[Guarded]:
     """Opens the address of the guard of an upstream, for one client."""
     authority = Authority.temporary()
-    bundle = authority.open(tenant="Acme", allow=["files.read"]).bundle
     table = ToolTable("files", {name: ToolSpec(f"files.{name}", tenant=GRANTED) for name in ("read", "write")})
     upstream, warned = Upstream(), list[str]()
 
@@ -155,7 +168,7 @@ def guarded() -> Iterator[Guarded]:
                     httpx.AsyncClient(base_url=own, timeout=20, trust_env=False) as http,
                     asyncio.timeout(60),
                 ):
-                    yield Client(http, bundle, upstream)
+                    yield Client(http, app, authority, upstream)
 
         yield opened
 
@@ -289,59 +302,166 @@ async def test_more_requests_than_may_be_in_flight_are_refused(guarded: Guarded)
     async with guarded() as client:
         await client.post(client.request("read"))
         client.upstream.hold = 0.5
-        posts = [client.post(client.request("read", nth)) for nth in range(6)]
+        posts = [client.present(client.request("read", nth)) for nth in range(6)]
         found = sorted([one.status_code for one in await asyncio.gather(*posts)])
         assert found == [200] * 4 + [503] * 2
+
+
+MADE_UP = {"_meta": {"dev.capx/presentation": "capx1_" + "A" * 600}}
 
 
 async def test_strangers_do_not_lock_out_who_presents(guarded: Guarded) -> None:
     async with guarded() as client:
         await client.post(client.request("read"))
         client.upstream.hold = 0.5
-        # The gate looks at no presentation in an open method, so this one proves nothing.
-        params = {"_meta": {"dev.capx/presentation": "x"}}
-        strangers = [client.post(encoded({"id": nth, "method": "initialize", "params": params})) for nth in range(4)]
+        strangers = [
+            client.present(encoded({"id": nth, "method": "initialize", "params": MADE_UP})) for nth in range(4)
+        ]
         held = asyncio.gather(*strangers)
         await asyncio.sleep(0.2)
         bare = await client.post(encoded({"id": 9, "method": "tools/call", "params": {"name": "read"}}))
-        assert (await client.post(client.request("read"))).status_code == 200
-        assert sorted([one.status_code for one in await held]) == [200] * 2 + [503] * 2
-        assert (bare.status_code, bare.json()["id"]) == (503, 9)
-        assert "2 requests without a presentation" in bare.json()["error"]["message"]
+        assert (await client.present(client.request("read"))).status_code == 200
+        # One address gets a half of the strangers' half.
+        assert sorted([one.status_code for one in await held]) == [200] + [503] * 3
+        assert bare.status_code == 503
+        assert "too many requests are being served already" in bare.json()["error"]["message"]
 
 
-async def test_more_large_bodies_than_may_be_read_are_refused(guarded: Guarded) -> None:
+async def test_who_presents_in_the_message_alone_is_a_caller_too(guarded: Guarded) -> None:
+    async with guarded() as client:
+        client.upstream.hold = 0.3
+        first = asyncio.create_task(client.post(client.request("read")))
+        await asyncio.sleep(0.1)
+        # The first one has left the only slot of strangers.
+        found = await client.post(client.request("read"))
+        assert [(await first).status_code, found.status_code] == [200, 200]
+
+
+@pytest.mark.parametrize("shown", ["", "capx1_AAAA", "of another audience"])
+async def test_a_large_message_of_a_stranger_is_refused_unread(guarded: Guarded, shown: str) -> None:
+    async with guarded() as client:
+        large = client.request("read", arguments={"text": "x" * LARGE})
+        headers = {"capx_presentation": client.elsewhere if " " in shown else shown} if shown else {}
+        found = await client.post(large, **headers)
+        assert (found.status_code, found.json()["id"]) == (413, None)
+        why = found.json()["error"]["message"]
+        assert why.startswith("this message was not read: ")
+        assert ("repeats its presentation in a header, Capx-Presentation" in why) is (not shown)
+        assert client.upstream.got == []
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [
+        (str(LARGE + 1), b"413"),
+        (str(1 << 30), b"413"),
+        ("9" * 13, b"411"),
+        ("-1", b"411"),
+        ("", b"411"),
+        ("\N{SUPERSCRIPT TWO}", b"411"),
+    ],
+)
+async def test_a_stranger_is_refused_before_it_has_sent_a_body(guarded: Guarded, length: str, status: bytes) -> None:
+    async with guarded() as client:
+        said: list[Any] = []
+        never = asyncio.Event()
+        pairs = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+        if length:
+            pairs.append((b"content-length", length.encode("latin-1")))
+        scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": pairs}
+
+        async def send(message: Any) -> None:
+            said.append(message)
+
+        await client.app(scope, never.wait, send)  # type: ignore[arg-type]
+        assert str(said[0]["status"]).encode() == status
+
+
+async def test_a_large_message_with_its_presentation_passes(guarded: Guarded) -> None:
+    async with guarded() as client:
+        large = client.request("read", arguments={"text": "x" * LARGE})
+        found = await client.present(large)
+        assert found.json()["result"]["for"] == 1
+        _, headers, _ = client.upstream.got[-1]
+        assert "capx-presentation" not in headers
+        too_long = await client.present(client.request("read", arguments={"text": "x" * (1 << 20)}))
+        assert too_long.status_code == 413
+
+
+async def test_a_presentation_in_the_head_alone_is_refused(guarded: Guarded) -> None:
+    async with guarded() as client:
+        bare = encoded({"id": 1, "method": "tools/call", "params": {"name": "read", "arguments": {}}})
+        other = json.loads(client.request("read"))["params"]["_meta"]["dev.capx/presentation"]
+        told = encoded({"method": "notifications/initialized"})
+        answered = encoded({"id": 1, "result": {}})
+        for body in (bare, client.request("read"), told, answered):
+            found = await client.post(body, capx_presentation=other)
+            assert (found.status_code, found.json()["error"]["code"]) == (400, -32600)
+            assert "is not dev.capx/presentation of this message" in found.json()["error"]["message"]
+        assert client.upstream.got == []
+
+
+async def test_a_session_that_has_presented_is_a_callers(guarded: Guarded) -> None:
+    async with guarded() as client:
+        large = client.request("read", arguments={"text": "x" * LARGE})
+        assert (await client.post(large, mcp_session_id="s")).status_code == 413
+        denied = await client.post(client.request("write"), mcp_session_id="s")
+        assert denied.json()["result"]["isError"]
+        assert (await client.post(large, mcp_session_id="s")).status_code == 413
+        assert "result" in (await client.post(client.request("read"), mcp_session_id="s")).json()
+        assert (await client.post(large, mcp_session_id="other")).status_code == 413
+        assert (await client.post(large, mcp_session_id="s")).json()["result"]["for"] == 1
+        client.authority.complete(client.task)
+        assert (await client.post(large, mcp_session_id="s")).status_code == 413
+
+
+async def test_bytes_of_strangers_are_bounded_together(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbound, "BYTES", 1 << 20)
     async with guarded() as client:
         whole = asyncio.Event()
 
-        async def unfinished() -> AsyncGenerator[bytes]:
-            yield b" " * (LARGE + 1)
+        async def unfinished(body: bytes) -> AsyncGenerator[bytes]:
+            yield body[:1]
             await whole.wait()
-            yield client.request("read")
+            yield body[1:]
 
-        async def post() -> httpx.Response:
-            sent = {"content-type": "application/json"}
-            return await client.http.post("/mcp", content=unfinished(), headers=sent)
-
-        held = [asyncio.create_task(post()) for _ in range(MOST_LARGE)]
-        await asyncio.sleep(0.5)
-        refused = await client.post(b" " * (8 * LARGE) + client.request("read"))
-        assert (refused.status_code, refused.json()["id"]) == (503, None)
-        assert (await client.post(client.request("read"))).status_code == 200
+        # An eighth is for strangers, and half of it for one address: one body of LARGE bytes.
+        body = encoded({"id": 1, "method": "ping", "params": {"x": "x" * (LARGE - 100)}})
+        sent = {"content-type": "application/json", "content-length": str(len(body))}
+        held = asyncio.create_task(client.http.post("/mcp", content=unfinished(body), headers=sent))
+        await asyncio.sleep(0.2)
+        refused = await client.post(client.request("read", arguments={"text": "x" * 200}))
+        assert refused.status_code == 503
+        assert "too many" in refused.json()["error"]["message"]
+        assert (await client.present(client.request("read"))).status_code == 200
         whole.set()
-        assert 200 in {one.status_code for one in await asyncio.gather(*held)}
+        assert (await held).status_code == 200
 
 
 async def test_more_streams_than_may_be_open_are_refused(guarded: Guarded) -> None:
     async with guarded() as client:
         client.upstream.how = "stays open"
         async with client.http.stream("GET", "/mcp") as one:
-            async with client.http.stream("GET", "/mcp") as two:
-                assert (await client.http.get("/mcp")).status_code == 503
-                assert (one.status_code, two.status_code) == (200, 200)
-            await asyncio.sleep(0.2)
-            async with client.http.stream("GET", "/mcp") as three:
-                assert three.status_code == 200
+            assert one.status_code == 200
+            assert (await client.http.get("/mcp")).status_code == 503
+        await asyncio.sleep(0.2)
+        async with client.http.stream("GET", "/mcp") as again:
+            assert again.status_code == 200
+
+
+async def test_a_caller_gets_a_stream_though_strangers_have_all(guarded: Guarded) -> None:
+    async with guarded() as client:
+        for session in ("a", "b"):
+            await client.post(client.request("read"), mcp_session_id=session)
+        client.upstream.how = "stays open"
+        named = [{"mcp-session-id": session} for session in ("a", "b", "a")]
+        async with AsyncExitStack() as held:
+            streams = [client.http.stream("GET", "/mcp", headers=each) for each in ({}, *named[:2])]
+            opened = [await held.enter_async_context(stream) for stream in streams]
+            assert [one.status_code for one in opened] == [200, 200, 200]
+            # The place of the stranger, whose stream has ended in order.
+            assert [piece async for piece in opened[0].aiter_raw()] == []
+            assert (await client.http.get("/mcp", headers=named[2])).status_code == 503
 
 
 async def test_an_answer_passes_once_to_the_session_that_was_asked(guarded: Guarded) -> None:

@@ -1,53 +1,76 @@
-"""Slots for requests over HTTP: strangers get half of them, and each is given back."""
+"""Slots over HTTP: strangers get a part, one address half of it, and each is given back."""
 
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 
-from capx.api.jsonrpc import Request
-from capx.guard.mcp.slots import NoSlot, RequestSlots, is_judged
-
-PRESENTED = Request(1, "tools/call", {"_meta": {"dev.capx/presentation": "x"}})
-BARE = Request(1, "tools/call")
+from capx.guard.mcp.slots import NoSlot, Slots
 
 
-def test_strangers_get_half_of_the_slots() -> None:
-    slots = RequestSlots(4)
+def takes(slots: Slots, address: str | None, amount: int = 1) -> bool:
+    """Whether somebody gets slots, which are given back at once."""
+    try:
+        with slots.taken(address, amount):
+            return True
+    except NoSlot:
+        return False
+
+
+def test_strangers_get_half_and_one_address_a_quarter() -> None:
+    slots = Slots(8, "requests")
     with ExitStack() as held:
-        for request in (BARE, BARE):
-            held.enter_context(slots.one(request))
-        with pytest.raises(NoSlot, match="2 requests without a presentation"), slots.one(BARE):
+        for _ in range(2):
+            held.enter_context(slots.taken("a"))
+        with pytest.raises(NoSlot, match=r"^too many requests are being served already: wait"), slots.taken("a"):
             pass
-        for request in (PRESENTED, PRESENTED):
-            held.enter_context(slots.one(request))
-        with pytest.raises(NoSlot, match="4 requests are"), slots.one(PRESENTED):
-            pass
-    with slots.one(BARE), slots.one(BARE), slots.one(PRESENTED), slots.one(PRESENTED):
-        pass
-    few = RequestSlots(2)
-    with few.one(BARE), pytest.raises(NoSlot, match="1 requests without a presentation"), few.one(BARE):
-        pass
+        for _ in range(2):
+            held.enter_context(slots.taken("b"))
+        assert not takes(slots, "c")
+        for _ in range(4):
+            held.enter_context(slots.taken(None))
+        assert not takes(slots, None)
+    assert takes(slots, None, 8)
+    assert takes(slots, "a", 2)
+    assert not takes(slots, "a", 3)
 
 
-def test_who_presents_may_take_all_slots() -> None:
-    slots = RequestSlots(1)
-    with slots.one(PRESENTED), pytest.raises(NoSlot), slots.one(BARE):
-        pass
-    with slots.one(BARE):
-        pass
+def test_who_is_proven_leaves_the_part_of_strangers() -> None:
+    slots = Slots(4, "requests")
+    with slots.taken("a") as proven:
+        assert not takes(slots, "a")
+        proven()
+        proven()
+        with slots.taken("a"), slots.taken("b"):
+            assert not takes(slots, "c")
+            assert takes(slots, None)
+            assert not takes(slots, None, 2)
+    assert takes(slots, None, 4)
 
 
-@pytest.mark.parametrize(
-    ("method", "params", "judged"),
-    [
-        ("tools/call", {"_meta": {"dev.capx/presentation": "x"}}, True),
-        ("initialize", {"_meta": {"dev.capx/presentation": "x"}}, False),
-        ("tools/call", {"_meta": {"dev.capx/presentation": 1}}, False),
-        ("tools/call", {"_meta": 1}, False),
-        ("tools/call", {}, False),
-        ("tools/call", None, False),
-    ],
-)
-def test_a_presentation_counts_where_the_gate_judges_it(method: str, params: Any, judged: bool) -> None:
-    assert is_judged(Request(1, method, params)) is judged
+def test_callers_may_take_all_and_strangers_always_one() -> None:
+    for made in (Slots(1, "requests"), Slots(2, "bytes", strangers=0.125)):
+        with made.taken("a"):
+            assert not takes(made, "b")
+    slots = Slots(2, "requests")
+    with slots.taken(None, 2):
+        assert not takes(slots, "a")
+
+
+@pytest.mark.parametrize(("most", "part", "all_of_them"), [(16, 0.5, 8), (16, 0.125, 2)])
+def test_amounts_count_together(most: int, part: float, all_of_them: int) -> None:
+    slots = Slots(most, "bytes", strangers=part)
+    with slots.taken("a", all_of_them // 2), slots.taken("b", all_of_them // 2 - 1):
+        assert takes(slots, "b")
+        assert not takes(slots, "b", 2)
+        assert takes(slots, "c")
+        assert not takes(slots, "c", 2)
+
+
+def test_a_block_that_fails_gives_back() -> None:
+    slots = Slots(4, "requests")
+    with pytest.raises(ZeroDivisionError), slots.taken("a") as proven:
+        raise ZeroDivisionError
+    # What comes too late counts nothing.
+    proven()
+    assert takes(slots, "a")
+    assert takes(slots, None, 4)

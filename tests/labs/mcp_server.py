@@ -48,5 +48,6 @@ def review(path: str) -> str:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        server.run("http", show_banner=False, port=int(sys.argv[1]), json_response="json" in sys.argv)
+        kind = {"json_response": "json" in sys.argv, "stateless_http": "stateless" in sys.argv}
+        server.run("http", show_banner=False, port=int(sys.argv[1]), **kind)
     server.run("stdio", show_banner=False)

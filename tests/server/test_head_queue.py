@@ -2,10 +2,33 @@
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from capx.server.net.head_queue import AT_ONCE, HeadQueue
+from capx.server.net.head_queue import AT_ONCE, LONGEST, SHORTEST, HeadQueue
+
+AHEAD = int(LONGEST / SHORTEST) + 1
+"""How many strangers begin without a pause."""
+
+
+def put(queue: HeadQueue, begin: Callable[[], None], head: bytes = b"") -> None:
+    """Have a request begin, now or later."""
+    if queue.enter(head, begin):
+        asyncio.get_running_loop().call_soon(begin)
+
+
+def may_begin(queue: HeadQueue, head: bytes = b"") -> bool:
+    """Whether a request begins at once; otherwise it is forgotten."""
+
+    def never() -> None:
+        raise AssertionError
+
+    at_once = queue.enter(head, never)
+    queue.leave(never)
+    return at_once
 
 
 async def test_few_begin_in_one_turn_in_their_order() -> None:
@@ -13,7 +36,7 @@ async def test_few_begin_in_one_turn_in_their_order() -> None:
     seen: list[int] = []
     queue = HeadQueue()
     for number in range(5 * AT_ONCE):
-        queue.put(lambda number=number: begun.append(number))  # type: ignore[misc]
+        put(queue, lambda number=number: begun.append(number))  # type: ignore[misc]
     assert begun == []
     while len(begun) < 5 * AT_ONCE:
         await asyncio.sleep(0)
@@ -25,7 +48,7 @@ async def test_few_begin_in_one_turn_in_their_order() -> None:
 async def test_few_begin_at_once_in_one_turn() -> None:
     queue = HeadQueue()
     for _ in range(3):
-        assert [queue.may_begin() for _ in range(AT_ONCE + 2)] == [*AT_ONCE * [True], False, False]
+        assert [may_begin(queue) for _ in range(AT_ONCE + 2)] == [*AT_ONCE * [True], False, False]
         await asyncio.sleep(0)
 
 
@@ -33,9 +56,9 @@ async def test_nobody_begins_before_those_that_wait() -> None:
     begun: list[int] = []
     queue = HeadQueue()
     for number in range(2 * AT_ONCE):
-        queue.put(lambda number=number: begun.append(number))  # type: ignore[misc]
+        put(queue, lambda number=number: begun.append(number))  # type: ignore[misc]
     while len(begun) < 2 * AT_ONCE:
-        before, at_once = len(begun), sum(queue.may_begin() for _ in range(AT_ONCE))
+        before, at_once = len(begun), sum(may_begin(queue) for _ in range(AT_ONCE))
         assert not at_once or len(begun) >= AT_ONCE
         await asyncio.sleep(0)
         # Both kinds together are few in one turn.
@@ -46,7 +69,7 @@ async def test_a_queue_that_was_empty_goes_on() -> None:
     begun: list[str] = []
     queue = HeadQueue()
     for name in "ab":
-        queue.put(lambda name=name: begun.append(name))  # type: ignore[misc]
+        put(queue, lambda name=name: begun.append(name))  # type: ignore[misc]
         await asyncio.sleep(0.01)
     assert begun == ["a", "b"]
 
@@ -56,12 +79,79 @@ def test_one_that_fails_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> N
 
     async def run() -> None:
         queue = HeadQueue()
-        queue.put(lambda: begun[0])  # type: ignore[arg-type]
+        put(queue, lambda: begun[0])  # type: ignore[arg-type]
         for number in range(2 * AT_ONCE):
-            queue.put(lambda number=number: begun.append(number))  # type: ignore[misc]
+            put(queue, lambda number=number: begun.append(number))  # type: ignore[misc]
         while len(begun) < 2 * AT_ONCE:
             await asyncio.sleep(0)
 
     with caplog.at_level(logging.CRITICAL, logger="asyncio"):
         asyncio.run(run())
     assert begun == list(range(2 * AT_ONCE))
+
+
+def is_caller(head: bytes) -> bool:
+    return head == b"caller"
+
+
+async def test_callers_begin_before_strangers() -> None:
+    begun: list[str] = []
+    queue = HeadQueue(is_caller)
+    for _ in range(3 * AT_ONCE):
+        put(queue, lambda: begun.append("stranger"), b"stranger")
+    for _ in range(2 * AT_ONCE):
+        put(queue, lambda: begun.append("caller"), b"caller")
+    while len(begun) < 3 * AT_ONCE:
+        await asyncio.sleep(0)
+    # Only those that had come before the first caller.
+    assert begun == [*AT_ONCE * ["stranger"], *2 * AT_ONCE * ["caller"]]
+
+
+async def test_strangers_have_a_pause_between() -> None:
+    times: list[float] = []
+    queue = HeadQueue(is_caller)
+    for _ in range(AHEAD + 12):
+        put(queue, lambda: times.append(time.monotonic()), b"stranger")
+    while len(times) < AHEAD + 12:
+        await asyncio.sleep(SHORTEST / 2)
+    assert times[-1] - times[0] > 10 * SHORTEST
+
+
+async def test_strangers_wait_longer_while_the_process_works() -> None:
+    begun: list[float] = []
+    queue = HeadQueue(is_caller)
+    began = time.process_time()
+    for _ in range(5 * AT_ONCE):
+        put(queue, lambda: begun.append(time.process_time() - began), b"stranger")
+    while not begun or begun[-1] < 0.3:
+        until = time.process_time() + 0.002
+        while time.process_time() < until:
+            pass
+        await asyncio.sleep(0)
+    # They have a fifth, and one of them begins every LONGEST at least.
+    assert 0.3 / LONGEST - 1 < len(begun) < 4 * AT_ONCE
+
+
+async def test_strangers_begin_though_callers_go_on() -> None:
+    begun: list[int] = []
+    queue = HeadQueue(is_caller)
+    for number in range(AHEAD + 4):
+        put(queue, lambda number=number: begun.append(number), b"stranger")  # type: ignore[misc]
+    async with asyncio.timeout(20):
+        while len(begun) < AHEAD + 4:
+            assert may_begin(queue, b"caller") or len(begun) < AHEAD
+            await asyncio.sleep(SHORTEST)
+    assert begun == list(range(AHEAD + 4))
+
+
+async def test_who_has_left_does_not_begin() -> None:
+    begun: list[int] = []
+    queue = HeadQueue()
+    waiting = [partial(begun.append, number) for number in range(3 * AT_ONCE)]
+    for begin in waiting:
+        put(queue, begin)
+    for begin in waiting[AT_ONCE : 2 * AT_ONCE]:
+        queue.leave(begin)
+    queue.leave(waiting[AT_ONCE])
+    await asyncio.sleep(0.05)
+    assert begun == [*range(AT_ONCE), *range(2 * AT_ONCE, 3 * AT_ONCE)]

@@ -1,4 +1,4 @@
-"""The headers of HTTP in which MCP repeats what a message says, for those who route messages unread.
+"""The headers of HTTP that repeat what a message says, for those who look at it unread: of MCP, and of capx.
 
 Law: they are written from the message that was read, and never passed on. A server that goes by a header does what the
 message says.
@@ -8,11 +8,12 @@ from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, Final
 
-from capx.api.jsonrpc import Message, Object, Request, Response, object_or_none
-from capx.api.mcp_messages import CALL, PROTOCOL_VERSION, meta_of, names_version
+from capx.api.jsonrpc import Message, Notification, Object, Request, Response, object_or_none
+from capx.api.mcp_messages import CALL, HEADER, PRESENTATION, PROTOCOL_VERSION, meta_of, names_version
 
 SESSION: Final = "mcp-session-id"
 VERSION: Final = "mcp-protocol-version"
+PRESENTED: Final = HEADER.lower()
 _METHOD: Final = "mcp-method"
 _NAME: Final = "mcp-name"
 _PARAM: Final = "mcp-param-"
@@ -28,13 +29,19 @@ def media_type(content_type: str) -> str:
 
 def repeats_message(header: str) -> bool:
     """Whether a header, in lower case, repeats what a message says."""
-    return header in (_METHOD, _NAME) or header.startswith(_PARAM)
+    return header in (_METHOD, _NAME, PRESENTED) or header.startswith(_PARAM)
 
 
 def message_headers(message: Message) -> dict[str, str]:
-    """Return the headers that repeat a message; none for versions of MCP that have no such headers."""
-    if isinstance(message, Response) or not names_version(message.params):
+    """Return the headers that repeat a message; those of MCP only in the versions that have them."""
+    if isinstance(message, Response):
         return {}
+    shown = meta_of(message.params).get(PRESENTATION)
+    presented = {PRESENTED: _value(shown)} if isinstance(shown, str) else {}
+    return {**presented, **_of_mcp(message)} if names_version(message.params) else presented
+
+
+def _of_mcp(message: Request | Notification) -> dict[str, str]:
     version = str(meta_of(message.params)[PROTOCOL_VERSION])
     headers = {VERSION: _value(version), _METHOD: _value(message.method)}
     named = _named(message.method, message.params or {}) if isinstance(message, Request) else None

@@ -48,7 +48,7 @@ from capx.tokens.binding import McpRequest
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Denied
 from capx.verify.suggestion import suggested_ask
-from capx.verify.verifier import Verifier
+from capx.verify.verifier import Authentic, Verifier
 from capx_caveats import JSON
 
 __all__ = ["Entered", "Gate", "Unserved"]
@@ -123,13 +123,29 @@ class Gate:
         """The audience of the server."""
         return self._verifier.audience
 
+    @property
+    def verifier(self) -> Verifier:
+        """The verifier of the server."""
+        return self._verifier
+
     def noted(self, method: str) -> None:
         """Note a notification of the server."""
         if method == TOOLS_CHANGED:
             self._definitions.forget()
 
-    async def enter(self, method: str, params: Mapping[str, Any] | None, lister: Lister, *, size: int = 0) -> Entered:
-        """Let a request in; raises Denied or Unserved. `size` is its length in bytes, if it is known."""
+    async def enter(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None,
+        lister: Lister,
+        *,
+        size: int = 0,
+        token: Authentic | None = None,
+    ) -> Entered:
+        """Let a request in; raises Denied or Unserved.
+
+        `size` is its length in bytes, if it is known, and `token` that of its presentation, if its MAC was checked.
+        """
         try:
             sent, own = without_own(params)
         except InvalidRequest as error:
@@ -146,7 +162,7 @@ class Gate:
             denied = self._unpresented(meant)
             current.keep(denied)
             raise denied
-        await self._admit(current, own.presentation, received)
+        await self._admit(current, token or own.presentation, received)
         sent = _with_known_meta(sent)
         spec = meant.spec
         if spec.judged_by_function:
@@ -158,7 +174,7 @@ class Gate:
             await _judge_as_sent(current, meant, _UNKNOWN)
         return Entered(method, sent, current=current, by_function=spec.judged_by_function)
 
-    async def _admit(self, current: GuardedRequest, presentation: str, received: McpRequest) -> Admitted:
+    async def _admit(self, current: GuardedRequest, presentation: str | Authentic, received: McpRequest) -> Admitted:
         try:
             current.admitted = await self._verifier.admit_async(presentation, received)
         except Denied as denied:

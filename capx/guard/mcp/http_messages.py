@@ -6,7 +6,6 @@ headers of sessions and of logins. A body has an end, within a bound and within 
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Final
 
@@ -16,10 +15,6 @@ from capx.api.relay.http_exchange import JSON
 from capx.api.relay.http_headers import SESSION, repeats_message
 from capx.api.relay.lines import TooLong
 from capx.guard.asgi.messages import BODY_SECONDS, Receive, Scope, Send
-from capx.guard.mcp.slots import Slots
-
-LARGE: Final = 1 << 16
-"""The bytes of a body that is not whole yet from which on it is a large one."""
 
 _NOT_SENT_ON: Final = frozenset(
     {
@@ -123,27 +118,19 @@ def host_of_origin(header: str) -> str:
     return host_of(header.partition("://")[2])
 
 
-async def body_of(receive: Receive, most: int, large: Slots) -> bytes:
-    """Return the body of a request; raises TooLong, ClientGone or TimeoutError.
-
-    One of more than LARGE bytes takes one of the slots for large bodies until it is whole; raises NoSlot.
-    """
+async def body_of(receive: Receive, most: int) -> bytes:
+    """Return the body of a request, within BODY_SECONDS; raises TooLong, ClientGone or TimeoutError."""
     body = bytearray()
     async with asyncio.timeout(BODY_SECONDS):
-        with ExitStack() as held:
-            is_large = False
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                body += message.get("body", b"")
-                if len(body) > most:
-                    raise TooLong(most, bytes(body[:most]))
-                if not message.get("more_body", False):
-                    return bytes(body)
-                if len(body) > LARGE and not is_large:
-                    held.enter_context(large.one())
-                    is_large = True
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            body += message.get("body", b"")
+            if len(body) > most:
+                raise TooLong(most, bytes(body[:most]))
+            if not message.get("more_body", False):
+                return bytes(body)
 
 
 async def until_gone(receive: Receive) -> None:

@@ -11,7 +11,7 @@ Laws:
 - A request that is cancelled while it is judged is not sent on; also if its client is gone.
 - No web page can send a message: it would have to ask for the content type of JSON first. Where only this machine can
   connect, a request for another host or from a page of another host is refused.
-- Requests, streams and large bodies are bounded; strangers get half of the requests.
+- Requests, their bytes and streams are bounded, and strangers get a part of each.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from capx.api.jsonrpc import (
     failure,
     read_message,
 )
-from capx.api.mcp_messages import cancelled_id
+from capx.api.mcp_messages import OPEN, cancelled_id
 from capx.api.relay.connection import Warn
 from capx.api.relay.event_stream import MEDIA_TYPE, events
 from capx.api.relay.http_exchange import JSON, NotAnswered, exchange, latin_1, send
@@ -46,7 +46,6 @@ from capx.guard.asgi.messages import Receive, Scope, Send
 from capx.guard.mcp.http_messages import (
     ClientGone,
     HttpAnswer,
-    body_of,
     headers_of,
     host_of,
     host_of_origin,
@@ -54,12 +53,15 @@ from capx.guard.mcp.http_messages import (
     sent_on,
     until_gone,
 )
+from capx.guard.mcp.inbound import Inbound, InboundMessages, Unread
 from capx.guard.mcp.proxy import GuardHandler
 from capx.guard.mcp.server_requests import ServerRequests
-from capx.guard.mcp.slots import NoSlot, RequestSlots, Slots
+from capx.guard.mcp.sessions import Sessions
+from capx.guard.mcp.slots import NoSlot, Slots
+from capx.verify.verifier import Authentic
 
-MOST_LARGE: Final = 8
-"""How many bodies are read at once that are large already, and not whole: each may fill the memory up to its bound."""
+MAX_INBOUND: Final = 1 << 20
+"""The most bytes of a client's message, unless somebody sets another bound. A server's may have MAX_MESSAGE."""
 MOST_STREAMS: Final = 64
 """How many GET streams are open at once, unless somebody sets another bound."""
 
@@ -67,7 +69,7 @@ MOST_STREAMS: Final = 64
 class Listener:
     """Guards the server at `url`, with a client whose connections its maker closes.
 
-    `hosts` are the names that requests may be for; None for any.
+    `hosts` are the names that requests may be for; None for any. `max_message` bounds what clients send.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class Listener:
         *,
         warn: Warn,
         hosts: Iterable[str] | None = None,
-        max_message: int = MAX_MESSAGE,
+        max_message: int = MAX_INBOUND,
         most: int = MOST_REQUESTS,
         most_streams: int = MOST_STREAMS,
     ) -> None:
@@ -88,13 +90,17 @@ class Listener:
         self._path = httpx.URL(url).path
         self._warn = warn
         self._hosts = None if hosts is None else frozenset(hosts)
-        self._max_message = max_message
-        self._slots = RequestSlots(most)
-        self._streams = Slots(most_streams, "streams")
-        self._large = Slots(MOST_LARGE, "large messages")
+        self._of_server = max(max_message, MAX_MESSAGE)
+        self._slots = Slots(most, "requests")
+        self._inbound = InboundMessages(self._slots, max_message, handler.verifier.authenticate)
+        self._sessions = Sessions(most_streams, handler.verifier.has_ended)
         self._asked = ServerRequests()
         self._judged: dict[tuple[str, type, object], _Exchange] = {}
         """The requests of sessions, by session and id."""
+
+    def is_caller(self, presentation: str | None, session: str | None) -> bool:
+        """Whether a head is a caller's, by the presentation and the session that it shows."""
+        return self._sessions.is_of_caller(session) or self._inbound.authentic(presentation) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send_: Send) -> None:
         """Serve one request of HTTP."""
@@ -102,6 +108,7 @@ class Listener:
             raise RuntimeError(f"this application serves no {scope['type']}")
         answer = HttpAnswer(send_)
         headers = headers_of(scope)
+        address = (scope.get("client") or ("",))[0]
         if self._hosts is not None and host_of(headers.get("host", "")) not in self._hosts:
             await answer.status(HTTPStatus.MISDIRECTED_REQUEST)
         elif self._hosts is not None and "origin" in headers and host_of_origin(headers["origin"]) not in self._hosts:
@@ -109,24 +116,27 @@ class Listener:
         elif scope["path"] != self._path:
             await answer.status(HTTPStatus.NOT_FOUND)
         elif scope["method"] == "POST":
-            await self._post(headers, receive, answer)
+            await self._post(headers, receive, answer, address)
         elif scope["method"] == "GET":
-            await self._get(headers, receive, answer)
+            await self._get(headers, receive, answer, address)
         elif scope["method"] == "DELETE":
-            await self._delete(headers, answer)
+            await self._delete(headers, answer, address)
         else:
             await answer.status(HTTPStatus.METHOD_NOT_ALLOWED, {"allow": "GET, POST, DELETE"})
 
-    async def _post(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer) -> None:
+    async def _post(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer, address: str) -> None:
         if media_type(headers.get("content-type", "")) != JSON:
             await answer.status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
             return
         try:
-            body = await body_of(receive, self._max_message, self._large)
-            message = read_message(body)
-        except TooLong as error:
-            unread = failure(None, INVALID_REQUEST, str(error))
-            await answer.json(unread, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            async with self._inbound.read(headers, receive, self._stranger(headers, address)) as found:
+                if isinstance(found.message, Request):
+                    await self._exchange(found.message, found, headers, receive, answer)
+                else:
+                    await self._told(found.message, headers, answer)
+        except (Unread, TooLong) as error:
+            status = error.status if isinstance(error, Unread) else HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            await answer.json(failure(None, INVALID_REQUEST, str(error)), status)
         except UnreadableMessage as error:
             await answer.json(error.response(), HTTPStatus.BAD_REQUEST)
         except NoSlot as error:
@@ -135,23 +145,13 @@ class Listener:
             await answer.status(HTTPStatus.REQUEST_TIMEOUT)
         except ClientGone:
             return
-        else:
-            if isinstance(message, Request):
-                await self._request(message, len(body), headers, receive, answer)
-            else:
-                await self._told(message, headers, answer)
 
-    async def _request(
-        self, request: Request, size: int, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer
-    ) -> None:
-        try:
-            with self._slots.one(request):
-                await self._exchange(request, size, headers, receive, answer)
-        except NoSlot as error:
-            await answer.json(failure(request.id, OVERLOADED, str(error)), HTTPStatus.SERVICE_UNAVAILABLE)
+    def _stranger(self, headers: Mapping[str, str], address: str) -> str | None:
+        """Return the address of a stranger; None in a session of a caller."""
+        return None if self._sessions.is_of_caller(headers.get(SESSION)) else address
 
     async def _exchange(
-        self, request: Request, size: int, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer
+        self, request: Request, found: Inbound, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer
     ) -> None:
         session = headers.get(SESSION)
         key = None if session is None else (session, type(request.id), request.id)
@@ -162,13 +162,15 @@ class Listener:
             client=self._client,
             url=self._url,
             request=request,
+            token=None if request.method in OPEN else found.token,
             answer=answer,
             sent=sent_on(headers),
-            most=self._max_message,
+            most=self._of_server,
             noted=self._handler.noted,
             asked=self._asked,
+            sessions=self._sessions,
         )
-        exchanged.task = asyncio.create_task(self._answered(exchanged, size))
+        exchanged.task = asyncio.create_task(self._answered(exchanged, found.size))
         if key is not None:
             self._judged[key] = exchanged
         try:
@@ -182,7 +184,7 @@ class Listener:
     async def _answered(self, exchanged: "_Exchange", size: int) -> None:
         request, answer = exchanged.request, exchanged.answer
         try:
-            response = await self._handler.answer(request, size, exchanged.ask)
+            response = await self._handler.answer(request, size, exchanged.ask, exchanged.token)
         except NotAnswered as error:
             status = HTTPStatus.BAD_GATEWAY if error.status < 400 else error.status
             unanswered = failure(request.id, INTERNAL_ERROR, str(error))
@@ -225,11 +227,19 @@ class Listener:
         found.task.cancel()
         return True
 
-    async def _get(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer) -> None:
+    async def _get(self, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer, address: str) -> None:
+        def end() -> None:
+            streaming.cancel()
+
         try:
-            with self._streams.one():
-                await _unless_gone(asyncio.create_task(self._stream(headers, answer)), receive)
+            with self._sessions.stream(headers.get(SESSION), address, end):
+                streaming = asyncio.create_task(self._stream(headers, answer))
+                await _unless_gone(streaming, receive)
         except NoSlot:
+            pass
+        if answer.has_begun:
+            await answer.end_stream()
+        else:
             await answer.status(HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _stream(self, headers: Mapping[str, str], answer: HttpAnswer) -> None:
@@ -242,13 +252,12 @@ class Listener:
                     await answer.status(HTTPStatus.BAD_GATEWAY if came.is_success else came.status_code, back)
                     return
                 await answer.begin_stream(back)
-                async with aclosing(events(came.aiter_raw(), self._max_message)) as found:
+                async with aclosing(events(came.aiter_raw(), self._of_server)) as found:
                     async for data in found:
                         await self._pass_event(data, headers.get(SESSION), answer)
         except (httpx.HTTPError, TooLong):
             if not answer.has_begun:
                 await answer.status(HTTPStatus.BAD_GATEWAY)
-        await answer.end_stream()
 
     async def _pass_event(self, data: bytes, session: str | None, answer: HttpAnswer) -> None:
         with suppress(UnreadableMessage):
@@ -260,14 +269,18 @@ class Listener:
             if not isinstance(message, Response):
                 await answer.event(message)
 
-    async def _delete(self, headers: Mapping[str, str], answer: HttpAnswer) -> None:
+    async def _delete(self, headers: Mapping[str, str], answer: HttpAnswer, address: str) -> None:
         try:
-            came = await self._client.delete(self._url, headers=latin_1(sent_on(headers)))
+            with self._slots.taken(self._stranger(headers, address)):
+                came = await self._client.delete(self._url, headers=latin_1(sent_on(headers)))
+        except NoSlot:
+            await answer.status(HTTPStatus.SERVICE_UNAVAILABLE)
         except httpx.HTTPError:
             await answer.status(HTTPStatus.BAD_GATEWAY)
         else:
             if came.is_success:
                 self._asked.forget(headers.get(SESSION))
+                self._sessions.forget(headers.get(SESSION))
             await answer.status(came.status_code, sent_back(came.headers))
 
 
@@ -283,16 +296,21 @@ async def _unless_gone(working: "asyncio.Task[None]", receive: Receive) -> None:
 
 
 class _Exchange(Struct, kw_only=True, eq=False):
-    """One request of a client, while it is answered; `sent` are the headers that the server gets."""
+    """One request of a client, while it is answered; `sent` are the headers that the server gets.
+
+    `token` is that of the presentation that is judged, if there is one.
+    """
 
     client: httpx.AsyncClient
     url: str
     request: Request
+    token: Authentic | None
     answer: HttpAnswer
     sent: Mapping[str, str]
     most: int
     noted: Callable[[Notification], None]
     asked: ServerRequests
+    sessions: Sessions
     task: asyncio.Task[None] | None = None
     is_sent: bool = False
     is_cancelled: bool = False
@@ -303,6 +321,8 @@ class _Exchange(Struct, kw_only=True, eq=False):
         """Send the request, or one of the guard's own, whose answer and messages are for the guard alone."""
         is_own = request.id != self.request.id
         self.is_sent = self.is_sent or not is_own
+        if self.is_sent and self.token is not None:
+            self.sessions.note(self.sent.get(SESSION), self.token)
 
         async def beside(message: Request | Notification) -> None:
             if isinstance(message, Notification):

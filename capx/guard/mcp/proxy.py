@@ -17,6 +17,7 @@ from capx.api.relay.relay import Ask, own_id
 from capx.errors import InvalidRequest
 from capx.guard.mcp.definitions import Lister
 from capx.guard.mcp.gate import Gate, Unserved
+from capx.verify.verifier import Authentic, Verifier
 
 _NOTIFICATIONS: Final = "notifications/"
 _OF_CLIENT: Final = frozenset(
@@ -32,10 +33,19 @@ class GuardHandler:
         self._gate = gate
         self._warn = warn
 
-    async def answer(self, request: Request, size: int, ask: Ask) -> Response:
-        """Return the server's answer to a request that was let in, or the refusal."""
+    @property
+    def verifier(self) -> Verifier:
+        """The verifier of the server."""
+        return self._gate.verifier
+
+    async def answer(self, request: Request, size: int, ask: Ask, token: Authentic | None = None) -> Response:
+        """Return the server's answer to a request that was let in, or the refusal.
+
+        `token` is that of the request's presentation, if its MAC was checked already.
+        """
         try:
-            entered = await self._gate.enter(request.method, request.params, _lister(request, ask), size=size)
+            lister = _lister(request, ask)
+            entered = await self._gate.enter(request.method, request.params, lister, size=size, token=token)
             if entered.result is not None:
                 return Response(id=request.id, result=entered.result)
             response = await ask(Request(request.id, request.method, entered.params))

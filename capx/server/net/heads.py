@@ -82,4 +82,4 @@ def _demand_known_length(head: bytes) -> None:
         raise HttpRefusal(
             400, "two_lengths", "the request has Content-Length and Transfer-Encoding: send the first only"
         )
-    raise HttpRefusal(411, "length_required", "this authority reads no Transfer-Encoding: send Content-Length")
+    raise HttpRefusal(411, "length_required", "this server reads no Transfer-Encoding: send Content-Length")

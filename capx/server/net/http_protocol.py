@@ -32,7 +32,7 @@ class BoundedHeadProtocol(H11Protocol):
         self._heads = heads
         self._refused = refused
         self._reader = HeadReader()
-        self._is_queued = False
+        self._waiting: Callable[[], None] | None = None
         self._body_left = 0
         self._overdue: asyncio.TimerHandle | None = None
 
@@ -53,7 +53,9 @@ class BoundedHeadProtocol(H11Protocol):
         self._mind_time()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers."""
+        """Stop the timers, and wait no more."""
+        if self._waiting is not None:
+            self._heads.leave(self._waiting)
         self._forgive()
         # uvicorn stops this one only if the client has closed the connection in order.
         self._unset_keepalive_if_required()
@@ -81,16 +83,16 @@ class BoundedHeadProtocol(H11Protocol):
             return
         if found is None:
             return
-        if self._heads.may_begin():
+        self._waiting = partial(self._begin_later, found)
+        if self._heads.enter(found.head, self._waiting):
+            self._waiting = None
             self._begin(found)
-            return
-        self._is_queued = True
-        self.flow.pause_reading()
-        self._heads.put(partial(self._begin_later, found))
+        else:
+            self.flow.pause_reading()
 
     def _begin_later(self, found: Head) -> None:
         """Begin the request, now that its turn has come."""
-        self._is_queued = False
+        self._waiting = None
         if not self.transport.is_closing():
             self.flow.resume_reading()
             self._begin(found)
@@ -123,7 +125,7 @@ class BoundedHeadProtocol(H11Protocol):
 
     def _mind_time(self) -> None:
         """Run the timer while a head is due, or the end of a body that nobody waits for any more."""
-        if self._is_queued or self._is_answering or self.transport.is_closing():
+        if self._waiting is not None or self._is_answering or self.transport.is_closing():
             self._forgive()
         elif self._overdue is None:
             # Never restarted while it runs: otherwise a client could send a byte now and then for ever.

@@ -50,7 +50,7 @@ def guard(
     upstream: str | None,
     at: str | None,
     insecure_public: bool,
-    max_message: int,
+    max_message: int | None,
     command: tuple[str, ...],
 ) -> int:
     """Start the MCP server COMMAND, and let a client of standard input and output use it as far as its token allows.
@@ -85,7 +85,7 @@ def guard(
             from capx_cli import mcp_listen
 
             address = mcp_listen.address(at, insecure_public=insecure_public)
-            return mcp_listen.serve(handler, address, upstream or "", max_message=max_message)
+            return mcp_listen.serve(handler, address, upstream or "", most=(max_message or 1) * mcp_relay.MIB)
         return mcp_relay.run(handler, command, upstream, max_message=max_message, patience=_NEAR)
     finally:
         connection.close()
@@ -120,7 +120,9 @@ def _connected(table: "ToolTable", *, is_alone: bool) -> "Connection":
 @mcp_relay.upstream_option
 @mcp_relay.max_message_option
 @mcp_relay.command_argument
-def present(*, audience: str, wait: float, upstream: str | None, max_message: int, command: tuple[str, ...]) -> int:
+def present(
+    *, audience: str, wait: float, upstream: str | None, max_message: int | None, command: tuple[str, ...]
+) -> int:
     """Start the MCP server COMMAND, which is guarded, and present to it what a client sends to standard input.
 
     When the guard denies a call, it is asked for at the authority of CAPX_AUTHORITY_URL, and sent again when it was

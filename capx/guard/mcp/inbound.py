@@ -1,0 +1,131 @@
+"""What clients send over HTTP: first the head is judged, then the body is read.
+
+Laws:
+
+- Of a stranger, no body of more than LARGE bytes is read. A caller has shown a presentation in this head, or in its
+  session before.
+- A message that repeats a presentation in its head has the same one in `_meta`.
+- The length of a body is known before it, and counts until the request is answered. A body has a time as a whole.
+- Bodies of strangers are parsed one after the other, with a rest between: callers have most of the time.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final
+
+from msgspec import Struct
+
+from capx.api.jsonrpc import Message, Response, UnreadableMessage, read_message
+from capx.api.mcp_messages import HEADER, PRESENTATION, meta_of
+from capx.api.relay.http_headers import PRESENTED
+from capx.api.relay.lines import TooLong
+from capx.errors import CapxError
+from capx.guard.asgi.messages import Receive
+from capx.guard.mcp.http_messages import body_of
+from capx.guard.mcp.slots import Slots
+from capx.verify.decision import Denied
+from capx.verify.verifier import Authentic
+
+LARGE: Final = 1 << 16
+"""The most bytes of a stranger's body."""
+BYTES: Final = 16 << 20
+"""The most bytes of bodies at once, unless one alone may have more. What is read of them may take 44 times as much."""
+_OF_STRANGERS: Final = 1 / 8
+_SMALL: Final = 1024
+_DIGITS: Final = 12
+"""The most digits of a length."""
+_REST: Final = 4
+"""How many times as long as the parsing of a stranger's body the next one waits."""
+
+
+class Unread(CapxError):
+    """A message whose body is not read, and the status of HTTP that says so."""
+
+    def __init__(self, status: HTTPStatus, why: str) -> None:
+        super().__init__(f"this message was not read: {why}")
+        self.status = status
+
+
+class Inbound(Struct, frozen=True, eq=False):
+    """A message of a client, its size in bytes, and the token of its presentation, if the MAC was good."""
+
+    message: Message
+    size: int
+    token: Authentic | None
+
+
+class InboundMessages:
+    """Reads messages of at most `most` bytes; each takes a slot.
+
+    `authenticate` checks the MAC of a presentation; raises Denied.
+    """
+
+    def __init__(self, slots: Slots, most: int, authenticate: Callable[[str], Authentic]) -> None:
+        self._slots = slots
+        self._most = most
+        self._authenticate = authenticate
+        self._bytes = Slots(max(BYTES, most), "bytes", strangers=_OF_STRANGERS)
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def read(self, headers: Mapping[str, str], receive: Receive, stranger: str | None) -> AsyncGenerator[Inbound]:
+        """Read a message, whose slot is taken while the block runs. `stranger` is an address, if no caller has sent it.
+
+        Raises Unread, TooLong, NoSlot, TimeoutError, ClientGone or UnreadableMessage.
+        """
+        token, why = self._shown_in(headers)
+        stranger = stranger if token is None else None
+        size = self._length_of(headers, None if stranger is None else why)
+        with self._slots.taken(stranger) as proven, self._bytes.taken(stranger, size) as all_proven:
+            body = await body_of(receive, size)
+            message = read_message(body) if stranger is None or size <= _SMALL else await self._read_in_turn(body)
+            shown = None if isinstance(message, Response) else meta_of(message.params).get(PRESENTATION)
+            if (repeated := headers.get(PRESENTED)) is None:
+                token = self.authentic(shown)
+            elif repeated != shown:
+                raise UnreadableMessage(f"{HEADER} is not {PRESENTATION} of this message")
+            if token is not None:
+                proven()
+                all_proven()
+            yield Inbound(message, size, token)
+
+    def authentic(self, shown: object) -> Authentic | None:
+        """Return the token of a presentation; None if its MAC is not good, or the token has ended."""
+        if not isinstance(shown, str):
+            return None
+        try:
+            return self._authenticate(shown)
+        except Denied:
+            # The gate denies it, and says why.
+            return None
+
+    def _shown_in(self, headers: Mapping[str, str]) -> tuple[Authentic | None, str]:
+        """Return the token that a head shows; None, and why there is none."""
+        try:
+            return self._authenticate(headers[PRESENTED]), ""
+        except KeyError:
+            return None, f"one of more than {LARGE} bytes repeats its presentation in a header, {HEADER}"
+        except Denied as denied:
+            return None, str(denied)
+
+    def _length_of(self, headers: Mapping[str, str], why: str | None) -> int:
+        """Return the length of a body; Unread if it is not known, or too long for a stranger, whom `why` tells more."""
+        text = headers.get("content-length", "")
+        if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
+            raise Unread(HTTPStatus.LENGTH_REQUIRED, "it has no Content-Length")
+        if (size := int(text)) > self._most:
+            raise TooLong(self._most, b"")
+        if size > LARGE and why is not None:
+            raise Unread(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
+        return size
+
+    async def _read_in_turn(self, body: bytes) -> Message:
+        clock = asyncio.get_running_loop().time
+        async with self._turn:
+            began = clock()
+            try:
+                return read_message(body)
+            finally:
+                await asyncio.sleep(_REST * (clock() - began))

@@ -1,0 +1,78 @@
+"""The sessions of MCP that are a caller's, and the GET streams that are open.
+
+Laws:
+
+- A session is a caller's from when a presentation was judged in it, until that token ends.
+- Strangers get half of the streams, and one address of them a quarter. A caller who finds no stream free takes one from
+  a stranger, whose stream ends.
+- The session that was noted longest ago is forgotten for a new one, if there are very many.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Final
+
+from msgspec import Struct
+
+from capx.guard.mcp.slots import NoSlot
+from capx.verify.verifier import Authentic
+
+MOST_SESSIONS: Final = 1024
+"""How many sessions of callers are known at once."""
+
+
+class _Stream(Struct, frozen=True, eq=False):
+    session: str | None
+    address: str
+    end: Callable[[], object]
+
+
+class Sessions:
+    """At most `most_streams` streams; `has_ended` says whether a token allows nothing any more."""
+
+    def __init__(self, most_streams: int, has_ended: Callable[[Authentic], bool]) -> None:
+        self._most = most_streams
+        self._has_ended = has_ended
+        self._callers: dict[str, Authentic] = {}
+        self._streams: list[_Stream] = []
+
+    def note(self, session: str | None, token: Authentic) -> None:
+        """Note that a presentation of this token was judged in a session."""
+        if session is None:
+            return
+        self._callers.pop(session, None)
+        self._callers[session] = token
+        if len(self._callers) > MOST_SESSIONS:
+            del self._callers[next(iter(self._callers))]
+
+    def is_of_caller(self, session: str | None) -> bool:
+        """Whether a session is a caller's."""
+        token = None if session is None else self._callers.get(session)
+        return token is not None and not self._has_ended(token)
+
+    def forget(self, session: str | None) -> None:
+        """Forget a session that has ended."""
+        self._callers.pop(session or "", None)
+
+    @contextmanager
+    def stream(self, session: str | None, address: str, end: Callable[[], object]) -> Generator[None]:
+        """Have a stream open in a session; raises NoSlot. `end` ends it for a caller who needs its place."""
+        strangers = [stream for stream in self._streams if not self.is_of_caller(stream.session)]
+        is_full = len(self._streams) >= self._most
+        if self.is_of_caller(session):
+            if is_full and strangers:
+                self._streams.remove(strangers[0])
+                strangers[0].end()
+                is_full = False
+        else:
+            alone = sum(stream.address == address for stream in strangers)
+            is_full = is_full or len(strangers) >= max(1, self._most // 2) or alone >= max(1, self._most // 4)
+        if is_full:
+            raise NoSlot("too many streams are open already: try again later")
+        opened = _Stream(session, address, end)
+        self._streams.append(opened)
+        try:
+            yield
+        finally:
+            if opened in self._streams:
+                self._streams.remove(opened)
