@@ -104,6 +104,7 @@ def test_another_call_than_was_presented_is_refused(server: Server, lab: Authori
 CASES: list[dict[str, Any]] = [
     {"Name": "write"},
     {"Arguments": {"path": "/b"}},
+    {"_Meta": {"fastmcp": {"version": "1"}}},
     {"arguments": {"path": "/a", "Path": "/b"}},
 ]
 
@@ -112,8 +113,10 @@ CASES: list[dict[str, Any]] = [
 def test_a_name_in_another_case_is_not_served(server: Server, lab: Authority, more: dict[str, Any]) -> None:
     params = presented(held(lab, "files.*"), {**call(path="/a"), **more})
     refused = unserved(server, params)
-    assert "this request is not served" in str(refused)
+    assert "is not served" in str(refused)
     assert refused.code == -32602
+    method = presented(held(lab, "files.tasks"), {"taskId": "t1", "_META": {}}, "tasks/get")
+    assert "could be taken for _meta" in str(unserved(server, method, "tasks/get"))
 
 
 def test_a_presentation_for_another_method_is_refused(server: Server, lab: Authority) -> None:
@@ -387,14 +390,105 @@ def test_a_list_of_another_form_shows_nothing(server: Server, reader: Capability
         assert entered.leaving(page) == {kind: []}
 
 
-@pytest.mark.parametrize(
-    "method", ["initialize", "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"]
-)
-def test_open_methods_need_no_presentation(server: Server, method: str) -> None:
+OPEN: list[tuple[str, dict[str, Any]]] = [
+    ("initialize", {"protocolVersion": "2025-11-25", "capabilities": {"roots": {}}, "clientInfo": {"name": "c"}}),
+    ("ping", {}),
+    ("server/discover", {}),
+    ("logging/setLevel", {"level": "debug"}),
+    ("resources/unsubscribe", {"uri": "file:///a"}),
+]
+
+
+@pytest.mark.parametrize(("method", "params"), OPEN)
+def test_open_methods_need_no_presentation(server: Server, method: str, params: dict[str, Any]) -> None:
     server.result = {"ok": 1, "_meta": {PROBLEM: {}, "own": 2}}
-    assert run(server.serve({"a": 1, "_meta": {PRESENTATION: "x"}}, method)) == {"ok": 1, "_meta": {"own": 2}}
-    assert server.ran == [(method, {"a": 1, "_meta": {}})]
+    known = {"progressToken": "p", "io.modelcontextprotocol/clientInfo": {"name": "c"}}
+    others = {PRESENTATION: "x", "fastmcp": {"version": "1"}, "traceparent": {"a": 1}, "baggage": "b" * 8193}
+    more = {"task": {"ttl": 1}, "requestState": "s", "Level": "debug"}
+    assert run(server.serve({**params, **more, "_meta": {**known, **others}}, method)) == {"ok": 1, "_meta": {"own": 2}}
+    assert run(server.serve({**params, "_meta": others}, method)) is not None
+    assert run(server.serve(params, method)) is not None
     assert run(server.serve(None, method)) is not None
+    assert server.ran == [
+        (method, {**params, "_meta": known}),
+        (method, params),
+        (method, params),
+        (method, None),
+    ]
+
+
+JUDGED: list[tuple[str, dict[str, Any]]] = [
+    ("tools/call", call(path="/a")),
+    ("prompts/get", {"name": "summary", "arguments": {"of": "a"}}),
+    ("resources/read", {"uri": "file:///a"}),
+    ("resources/subscribe", {"uri": "file:///a"}),
+    (
+        "completion/complete",
+        {
+            "ref": {"type": "ref/prompt", "name": "summary"},
+            "argument": {"name": "of", "value": "a"},
+            "context": {"arguments": {"by": "b"}},
+        },
+    ),
+    *((method, {"cursor": "next"}) for method in LISTS),
+]
+UNJUDGED: list[dict[str, Any]] = [
+    {"requestState": "s"},
+    {"inputResponses": {"yes": {"action": "accept"}}},
+    {"task": {"ttl": 60}},
+    {"path": "/secret"},
+    {"version": 0},
+    {"": False},
+]
+
+
+@pytest.mark.parametrize("more", UNJUDGED)
+@pytest.mark.parametrize(("method", "params"), JUDGED)
+def test_a_member_that_nobody_judges_reaches_no_server(
+    server: Server, lab: Authority, method: str, params: dict[str, Any], more: dict[str, Any]
+) -> None:
+    mine = held(lab, "files.*")
+    refused = unserved(server, presented(mine, {**params, **more}, method), method)
+    assert refused.code == -32602
+    assert "nobody judges" in str(refused)
+    assert method in str(refused)
+    nothing = dict.fromkeys(more)
+    run(server.serve(presented(mine, {**params, **nothing}, method), method))
+    assert server.ran == ([] if method in LISTS else [(method, params)])
+
+
+def test_a_resource_gets_no_arguments_beside_its_uri(server: Server, lab: Authority) -> None:
+    mine = held(lab, action("files.resource.read", args={"uri": one_of("file:///a")}))
+    for more in ({"arguments": {"path": "/secret"}}, {"name": "secret"}, {"cursor": "x"}):
+        unserved(server, presented(mine, {"uri": "file:///a", **more}, "resources/read"), "resources/read")
+
+
+def test_all_members_of_an_extensions_method_are_judged(server: Server, lab: Authority) -> None:
+    mine = held(lab, action("files.tasks", args={"taskId": one_of("t1")}))
+    for more in UNJUDGED:
+        params = presented(mine, {"taskId": "t1", **more}, "tasks/get")
+        assert denied(server, params, "tasks/get").code in ("argument_not_named", "argument_refused")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("progressToken", value) for value in ({"a": 1}, ["a"], True, 1.5, 2**53, "p" * 8193)),
+        *((name, value) for name in ("traceparent", "tracestate", "baggage") for value in (1, {"a": 1}, "b" * 8193)),
+    ],
+)
+def test_meta_that_is_no_plain_value_reaches_no_server(server: Server, lab: Authority, name: str, value: Any) -> None:
+    for method, params in JUDGED:
+        sent = presented(held(lab, "files.*"), {**params, "_meta": {name: value}}, method)
+        assert name in str(unserved(server, sent, method))
+    run(server.serve(presented(held(lab, "files.*"), {**call(path="/a"), "_meta": {name: None}})))
+    assert server.ran == [("tools/call", call(path="/a"))]
+
+
+def test_a_task_of_the_protocols_own_meta_reaches_no_server(server: Server, lab: Authority) -> None:
+    meta = {"io.modelcontextprotocol/related-task": {"taskId": "another's"}}
+    run(server.serve(presented(held(lab, "files.*"), {**call(path="/a"), "_meta": meta})))
+    assert server.ran == [("tools/call", call(path="/a"))]
 
 
 @pytest.mark.parametrize("method", ["tasks/list", "tasks/cancel", "", "TOOLS/CALL", "tools/call ", "tools.call", "x/y"])
@@ -459,9 +553,10 @@ def test_a_completion_is_judged_as_what_it_completes(server: Server, lab: Author
     context = {"arguments": {"of": "b"}}
     assert denied(server, completed(argument={"name": "x", "value": "a"}, context=context), method).code
     assert unserved(server, completed(argument={"name": "of", "value": "a"}, context=context), method).code == -32602
-    run(server.serve(completed(ref={"type": "ref/resource", "uri": "file:///{a}"}), method))
+    argument = {"name": "a", "value": "x"}
+    run(server.serve(completed(ref={"type": "ref/resource", "uri": "file:///{a}"}, argument=argument), method))
     for ref in (None, 5, {"type": "ref/prompt"}, {"type": "ref/resource"}):
-        assert unserved(server, completed(ref=ref), method).code == -32602
+        assert unserved(server, completed(ref=ref, argument=argument), method).code == -32602
 
 
 def test_the_tenant_and_the_budget_of_the_token_count(server: Server, lab: Authority) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from mcp import Client
 
-import capx
 from capx.api.mcp_messages import PRESENTATION, PROBLEM, OwnMeta, bound_request, with_own
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
@@ -232,19 +231,18 @@ async def test_a_number_that_no_digest_covers_is_refused(server: MCPLab, lab: Au
 
 
 @pytest.mark.parametrize("kind", MODERN)
-async def test_each_round_of_a_call_is_presented_and_pays(lab: Authority, kind: str) -> None:
+async def test_answers_and_states_that_nobody_judges_reach_no_tool(lab: Authority, kind: str) -> None:
     server = MCPLab(lab, kind)
-    twice = held(lab, "files.ask", caveats=[capx.budget("calls", 2)])
+    mine = held(lab, "files.*")
     async with server.session() as session:
-        first = await send_presented(session, twice, "tools/call", call("ask"))
+        first = await send_presented(session, mine, "tools/call", call("ask"))
         assert first["resultType"] == "input_required"
         answers = {"yes": {"action": "accept", "content": {"yes": True}}}
-        again = {**call("ask"), "inputResponses": answers, "requestState": first["requestState"]}
-        meta = (await send(session, "tools/call", again)).get("_meta", {})
-        assert meta[PROBLEM]["code"] == "no_token"
-        assert "answered ['yes']" in text_of(await send_presented(session, twice, "tools/call", again))
-        assert code_of(await send_presented(session, twice, "tools/call", call("ask"))) == "budget_exhausted"
-        assert server.ran == ["ask", "ask"]
+        for more in ({"inputResponses": answers}, {"requestState": "made up"}, {"task": {"ttl": 1}}):
+            answer = await send_presented(session, mine, "tools/call", {**call("ask"), **more})
+            assert answer["error"]["code"] == -32602
+            assert "nobody judges" in answer["error"]["message"]
+        assert server.ran == ["ask"]
 
 
 def protect_a_reader(server: SomeServer, guard: MCPGuard) -> None:

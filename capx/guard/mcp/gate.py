@@ -6,8 +6,8 @@ Laws:
   other method is unknown. Lists show only what the token's allowlists have.
 - The first denial of a request is final. No answer leaves whose call nobody has allowed, except the list of what the
   bearer may use and errors of validation before the function.
-- The server sees no member of capx, and of `_meta`, which nobody judges, only what MCP itself names. A tool that is
-  refused is not called. No answer to a bearer may be kept for another one.
+- The server sees no member of capx, and none that nobody judges (capx.guard.mcp.closed_params). A tool that is refused
+  is not called. No answer to a bearer may be kept for another one.
 - The gate knows no transport and no SDK. It reads the server's own list of tools through a function that it is given.
 """
 
@@ -26,11 +26,9 @@ from capx.api.mcp_messages import (
     LISTS,
     OPEN,
     PRESENTATION,
-    PROTOCOL_PREFIX,
     TOOLS_CHANGED,
     OwnMeta,
     bound_request,
-    meta_of,
     names_version,
     without_own,
     without_own_in_result,
@@ -39,6 +37,7 @@ from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import unjudgeable
 from capx.guard.guarded_request import SMALL_BODY, GuardedRequest
 from capx.guard.mcp.arguments import Schema
+from capx.guard.mcp.closed_params import judged_params, open_params
 from capx.guard.mcp.definitions import KEPT, Definitions, Lister, definition_digest
 from capx.guard.mcp.member_names import name_problem
 from capx.guard.mcp.requested_call import RequestedCall, Unserved, requested_call
@@ -59,8 +58,6 @@ _NOT_PRESENTED: Final = replace(NO_TOKEN, wanted=f"a presentation in `_meta`, as
 _PRIVATE: Final = {"ttlMs": 0, "cacheScope": "private"}
 """What says that a client may use an answer once, and for one bearer."""
 _UNKNOWN: Final = Schema(None)
-_KNOWN_META: Final = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
-"""The members of `_meta` that MCP names, beside those that begin with its own name: progress and traces."""
 
 
 class Entered(Struct, frozen=True, eq=False):
@@ -135,7 +132,7 @@ class Gate:
         except InvalidRequest as error:
             raise Unserved(str(error), INVALID_PARAMS) from None
         if method in OPEN:
-            return Entered(method, sent)
+            return Entered(method, open_params(method, sent))
         current = GuardedRequest(self._verifier, self._observer, public=False)
         current.large = size > SMALL_BODY
         if method in LISTS:
@@ -147,7 +144,7 @@ class Gate:
             current.keep(denied)
             raise denied
         await self._admit(current, own.presentation, received)
-        sent = _with_known_meta(sent)
+        sent = judged_params(method, sent)
         spec = meant.spec
         if spec.judged_by_function:
             await current.screen_naming(spec.action, _returning(meant.sent))
@@ -203,7 +200,7 @@ class Gate:
                 reading.learn(page)
             return self._shown_list(method, page, admitted, asks=own.asks, typed=typed)
 
-        return Entered(method, _with_known_meta(params), current=current, shown=shown)
+        return Entered(method, judged_params(method, params), current=current, shown=shown)
 
     def _shown_list(self, method: str, result: Any, admitted: Admitted, *, asks: bool, typed: bool) -> Object:
         """Return a page of a list without what the bearer may not use, nor ask for."""
@@ -222,20 +219,6 @@ class Gate:
         elif method == LIST_PROMPTS:
             spec = self._table.spec("prompt", name) if isinstance(name, str) else None
         return spec is not None and (asks or admitted.permits(spec.action))
-
-
-def _with_known_meta(params: Object | None) -> Object | None:
-    """Return the params with the members of `_meta` alone that MCP gives a meaning.
-
-    No presentation covers `_meta`. A server that chooses by one of its members what to do would do what nobody judged.
-    """
-    if params is None or "_meta" not in params:
-        return params
-    meta = meta_of(params)
-    if (object_or_none(meta.get("fastmcp")) or {}).get("version") is not None:
-        raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
-    known = {name: value for name, value in meta.items() if name in _KNOWN_META or name.startswith(PROTOCOL_PREFIX)}
-    return {**params, "_meta": known} if known else {name: value for name, value in params.items() if name != "_meta"}
 
 
 def _bound(method: str, params: Object | None) -> McpRequest:
