@@ -12,6 +12,7 @@ from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import GRANTED
 from capx.guard.guarded_request import SMALL_BODY
+from capx.guard.mcp import gate
 from capx.guard.mcp.definitions import definition_digest
 from capx.guard.mcp.gate import Gate, Unserved
 from capx.guard.mcp.table import ToolSpec, ToolTable
@@ -73,14 +74,81 @@ def test_an_allowed_call_reaches_the_server_without_our_members(server: Server, 
     assert server.ran == [("tools/call", params)]
 
 
-def test_a_request_that_was_not_presented_says_what_to_ask_for(server: Server) -> None:
-    found = denied(server, call(path="/a"))
-    assert found.status == 401
-    assert found.code == "no_token"
-    assert found.ask is not None
-    assert (found.ask.action, found.ask.audience, found.ask.args) == ("files.read", "files", {"path": "/a"})
-    assert found.decision.action == "files.read"
-    assert PRESENTATION in str(found.refusals[0].wanted)
+NAMED: list[tuple[str, Any]] = [
+    ("tools/call", call(path="/a")),
+    ("tools/call", call("unknown", path="/a")),
+    ("tools/call", call("write", path=2**70)),
+    ("tools/call", {"name": 5}),
+    ("tools/call", {"name": "read", "Name": "write", "task": {}}),
+    ("tools/call", {"name": "read", "_meta": {"fastmcp": {"version": "1"}, "progressToken": {}}}),
+    ("tools/call", None),
+    ("prompts/get", {"name": "summary"}),
+    ("prompts/get", {"name": "unknown"}),
+    ("resources/read", {"uri": "file:///a"}),
+    ("resources/read", {"uri": 5, "path": "/a"}),
+    ("resources/subscribe", {"uri": "file:///a"}),
+    ("completion/complete", {"ref": {"type": "ref/prompt", "name": "summary"}}),
+    ("completion/complete", {}),
+    ("tasks/get", {"taskId": "t1"}),
+    ("tasks/cancel", {}),
+    ("x/y", None),
+]
+"""Requests that name what there is, and what there is not; some of them are not served to anybody."""
+
+
+def told(denied: Denied) -> dict[str, Any]:
+    """What a stranger is told, but for the id of the decision."""
+    return {name: value for name, value in denied.problem().items() if name != "decision"}
+
+
+def test_a_stranger_learns_of_no_tool_prompt_resource_or_method(lab: Authority, table: ToolTable) -> None:
+    reported: list[Decision] = []
+    server = Server(Gate(lab.verifier("files"), table, on_decision=reported.append))
+    answers = [denied(server, params, method) for method, params in NAMED]
+    assert [told(one) for one in answers] == [told(answers[0])] * len(NAMED)
+    assert {(one.status, one.code, str(one), one.ask) for one in answers} == {
+        (401, "no_token", "no token was presented", None)
+    }
+    assert {(one.action, one.code) for one in reported} == {(None, "no_token")}
+    assert PRESENTATION in str(answers[0].refusals[0].wanted)
+    assert server.listed == 0
+
+
+@pytest.mark.parametrize("what", ["garbage", "of another authority", "of another audience", "changed"])
+def test_a_made_up_presentation_is_told_of_no_tool(
+    server: Server, lab: Authority, reader: Capability, what: str
+) -> None:
+    with Authority.temporary() as other:
+        foreign = presented(held(other, "files.read"), call())["_meta"][PRESENTATION]
+    own = presented(reader, call())["_meta"][PRESENTATION]
+    texts = {
+        "garbage": "capx1_" + "A" * 500,
+        "of another authority": foreign,
+        "of another audience": presented(held(lab, "crm.read"), call())["_meta"][PRESENTATION],
+        "changed": own[:-5] + ("AAAAA" if own[-5:] != "AAAAA" else "BBBBB"),
+    }
+    answers = []
+    for method, params in [*NAMED, *((method, {"cursor": 5, "task": {}}) for method in LISTS)]:
+        meta = {**((params or {}).get("_meta") or {}), PRESENTATION: texts[what]}
+        answers.append(denied(server, {**(params or {}), "_meta": meta}, method))
+    assert [told(one) for one in answers] == [told(answers[0])] * len(answers)
+    assert (answers[0].status, answers[0].ask, answers[0].decision.action) == (401, None, None)
+    assert server.listed == 0
+
+
+def test_a_stranger_has_nothing_computed_that_grows(
+    server: Server, lab: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def computed(*_: Any) -> Any:
+        raise AssertionError("this was computed for a stranger")
+
+    for name in ("requested_call", "judged_params", "bound_request", "name_problem"):
+        monkeypatch.setattr(gate, name, computed)
+    with Authority.temporary() as other:
+        foreign = presented(held(other, "files.read"), call())["_meta"]
+    for method in ("tools/call", "prompts/get", "resources/read", "tasks/get"):
+        assert denied(server, call(), method).code == "no_token"
+        assert denied(server, {**call(), "_meta": foreign}, method).code == "not_authentic"
 
 
 @pytest.mark.parametrize(
@@ -91,9 +159,6 @@ def test_a_request_that_was_not_presented_says_what_to_ask_for(server: Server) -
         call(),
         call("write", path="/a"),
         {"name": "read"},
-        {**call(path="/a"), "task": {}},
-        {**call(path="/a"), "requestState": "s"},
-        {**call(path="/a"), "inputResponses": {}},
     ],
 )
 def test_another_call_than_was_presented_is_refused(server: Server, lab: Authority, sent: dict[str, Any]) -> None:
@@ -226,7 +291,6 @@ def test_arguments_that_are_no_object_are_not_served(server: Server, reader: Cap
 def test_a_number_that_no_presentation_covers_is_not_served(server: Server, reader: Capability, number: float) -> None:
     meta = presented(reader, call(path="/a"))["_meta"]
     assert "cannot be presented" in str(unserved(server, {**call(path="/a", limit=number), "_meta": meta}))
-    assert unserved(server, call(limit=number)).code == -32602
     run(server.serve(presented(reader, call(path="/a", limit=2**53 - 1))))
 
 
@@ -318,10 +382,6 @@ def test_nobody_chooses_a_version_of_what_is_named(
 ) -> None:
     chosen = {**params, "_meta": {"fastmcp": {"version": "1.0"}}}
     assert "version" in str(unserved(server, presented(held(lab, "files.*"), chosen, method), method))
-
-
-def test_a_stranger_is_told_to_present_before_anything_else(server: Server) -> None:
-    assert denied(server, {**call(path="/a"), "Name": "write"}).code == "no_token"
 
 
 @pytest.mark.parametrize("method", LISTS)
