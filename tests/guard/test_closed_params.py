@@ -48,6 +48,15 @@ def test_a_refusal_names_the_member_and_what_may_be_sent() -> None:
     )
 
 
+@pytest.mark.parametrize("cursor", [5, True, {"path": "/secret"}, ["a"]])
+def test_a_cursor_that_is_no_text_reaches_no_server(cursor: Any) -> None:
+    for method in LISTS:
+        with pytest.raises(Unserved, match="`cursor` is a text"):
+            judged_params(method, {"cursor": cursor})
+        assert judged_params(method, {"cursor": None}) == {"cursor": None}
+    assert judged_params("tasks/get", {"cursor": cursor}) == {"cursor": cursor}
+
+
 def test_every_open_method_has_a_list() -> None:
     assert KNOWN.keys() >= OPEN
 

@@ -48,6 +48,8 @@ def judged_params(method: str, params: Object | None) -> Object | None:
     if (object_or_none(meta.get("fastmcp")) or {}).get("version") is not None:
         raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
     demand_only(method, params, {*_MEMBERS.get(method, params), "_meta"})
+    if method in LISTS and not isinstance(params.get("cursor"), str | None):
+        raise Unserved("`cursor` is a text", INVALID_PARAMS)
     for name, value in meta.items():
         if name in _PLAIN and value is not None and not _is_plain(name, value):
             raise Unserved(f"`{name}` in `_meta` is too long or too large, or not of its type", INVALID_PARAMS)
