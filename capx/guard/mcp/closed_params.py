@@ -13,21 +13,20 @@ from capx.api.jsonrpc import INVALID_PARAMS, Object, object_or_none
 from capx.api.mcp_messages import CALL, INITIALIZE, LISTS, PROTOCOL_PREFIX, meta_of
 from capx.guard.mcp.requested_call import Unserved, demand_only
 
-_NAMED: Final = frozenset({"name", "arguments"})
-_OF_URI: Final = frozenset({"uri"})
-_MEMBERS: Final[Mapping[str, frozenset[str]]] = {
-    CALL: _NAMED,
-    "prompts/get": _NAMED,
-    "resources/read": _OF_URI,
-    "resources/subscribe": _OF_URI,
-    "resources/unsubscribe": _OF_URI,
-    "completion/complete": frozenset({"ref", "argument", "context"}),
-    **dict.fromkeys(LISTS, frozenset({"cursor"})),
-    INITIALIZE: frozenset({"protocolVersion", "capabilities", "clientInfo"}),
-    "logging/setLevel": frozenset({"level"}),
-    "ping": frozenset(),
-    "server/discover": frozenset(),
+_OF_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
+    CALL: ("name", "arguments"),
+    "prompts/get": ("name", "arguments"),
+    "resources/read": ("uri",),
+    "resources/subscribe": ("uri",),
+    "resources/unsubscribe": ("uri",),
+    "completion/complete": ("ref", "argument", "context"),
+    **dict.fromkeys(LISTS, ("cursor",)),
+    INITIALIZE: ("protocolVersion", "capabilities", "clientInfo"),
+    "logging/setLevel": ("level",),
+    "ping": (),
+    "server/discover": (),
 }
+_MEMBERS: Final = {method: frozenset({*names, "_meta"}) for method, names in _OF_METHODS.items()}
 _OF_CLIENT: Final = frozenset(
     PROTOCOL_PREFIX + name for name in ("protocolVersion", "clientInfo", "clientCapabilities", "logLevel")
 )
@@ -47,7 +46,7 @@ def judged_params(method: str, params: Object | None) -> Object | None:
     meta = meta_of(params)
     if (object_or_none(meta.get("fastmcp")) or {}).get("version") is not None:
         raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
-    demand_only(method, params, {*_MEMBERS.get(method, params), "_meta"})
+    demand_only(method, params, _MEMBERS.get(method, params.keys()))
     if method in LISTS and not isinstance(params.get("cursor"), str | None):
         raise Unserved("`cursor` is a text", INVALID_PARAMS)
     for name, value in meta.items():
@@ -61,11 +60,11 @@ def open_params(method: str, params: Object | None) -> Object | None:
     if params is None:
         return None
     known = _MEMBERS.get(method, params.keys())
-    if "_meta" not in params and params.keys() <= known:
-        return params
-    passing = {name: value for name, value in params.items() if name in known and name != "_meta"}
-    meta = {name: value for name, value in meta_of(params).items() if name in _OF_CLIENT or _is_plain(name, value)}
-    return {**passing, "_meta": meta} if meta else passing
+    passing = {name: value for name, value in params.items() if name in known}
+    if (meta := passing.pop("_meta", None)) is None:
+        return passing
+    found = {name: value for name, value in meta.items() if name in _OF_CLIENT or _is_plain(name, value)}
+    return {**passing, "_meta": found} if found else passing
 
 
 def _is_plain(name: str, value: Any) -> bool:
