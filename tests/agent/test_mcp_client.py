@@ -159,7 +159,7 @@ async def test_an_elicitation_is_no_consent(lab: Authority) -> None:
 
 
 @pytest.mark.parametrize("kind", MODERN)
-async def test_each_round_of_a_call_is_presented_anew(lab: Authority, kind: str) -> None:
+async def test_a_tool_gets_no_answers_beside_its_arguments(lab: Authority, kind: str) -> None:
     agent, _ = noting(lab, refund(lab))
 
     async def accepting(context: Any, params: Any) -> types.ElicitResult:
@@ -167,8 +167,9 @@ async def test_each_round_of_a_call_is_presented_anew(lab: Authority, kind: str)
 
     server = MCPLab(lab, kind)
     async with presenting(server, agent, elicitation_callback=accepting) as client:
-        assert "answered ['yes']" in text_of(await client.call_tool("ask", {}))
-        assert server.ran == ["ask", "ask"]
+        with pytest.raises(MCPError, match="nobody judges the member"):
+            await client.call_tool("ask", {})
+        assert server.ran == ["ask"]
 
 
 async def test_errors_of_the_tool_are_its_own(server: MCPLab, lab: Authority) -> None:

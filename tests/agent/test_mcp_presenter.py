@@ -76,9 +76,12 @@ def test_a_denied_call_is_asked_for_and_sent_with_the_same_id(lab: Authority, ta
     assert authority.asked == [("crm.accounts.read@crm", None)]
 
 
-def test_a_call_where_nothing_is_held_is_asked_for(lab: Authority, task: OpenedTask) -> None:
+def test_where_nothing_is_held_the_agent_asks_first(lab: Authority, task: OpenedTask) -> None:
     server = Server(lab, "sms")
-    agent, _ = noting(lab, task)
+    agent, authority = noting(lab, task)
+    assert text(answered(server, agent, call("send"), "sms")) == "no token was presented"
+    assert (authority.asked, server.ran) == ([], [])
+    agent.ask("sms.send")
     assert answered(server, agent, call("send"), "sms").result == {"content": []}
 
 

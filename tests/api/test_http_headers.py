@@ -37,9 +37,7 @@ def test_earlier_versions_and_answers_have_no_such_headers() -> None:
     assert "mcp-name" not in message_headers(Notification("tools/call", {"name": "read", **META}))
 
 
-@pytest.mark.parametrize(
-    "kind", [lambda params: Request(1, "tools/call", params), lambda params: Notification("x", params)]
-)
+@pytest.mark.parametrize("kind", [partial(Request, 1), Notification])
 @pytest.mark.parametrize(("shown", "headers"), [("capx1_A", {"capx-presentation": "capx1_A"}), (7, {}), (None, {})])
 def test_a_presentation_is_repeated_in_every_version(kind: Any, shown: object, headers: dict[str, str]) -> None:
     meta = {"dev.capx/presentation": shown}

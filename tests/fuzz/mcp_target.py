@@ -58,6 +58,23 @@ LISTS = {
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
 }
+MEMBERS = {
+    "initialize": {"protocolVersion", "capabilities", "clientInfo"},
+    "ping": set[str](),
+    "server/discover": set[str](),
+    "logging/setLevel": {"level"},
+    "resources/unsubscribe": {"uri"},
+    "resources/read": {"uri"},
+    "resources/subscribe": {"uri"},
+    "tools/call": {"name", "arguments"},
+    "prompts/get": {"name", "arguments"},
+    "completion/complete": {"ref", "argument", "context"},
+    **{method: {"cursor"} for method in LISTS},
+}
+"""What a server may get of the params of a request."""
+OF_CLIENT = {
+    f"io.modelcontextprotocol/{name}" for name in ("protocolVersion", "clientInfo", "clientCapabilities", "logLevel")
+}
 
 
 def tool(name: str, description: str = "", **properties: Any) -> dict[str, Any]:
@@ -181,6 +198,12 @@ def bound(method: str, params: Any) -> Bound:
     return method, json.dumps(plain(covered(method, params)), sort_keys=True)
 
 
+def reaching(method: str, params: Any) -> Bound:
+    """What of a request of the client reaches the server, but for `_meta`."""
+    known = MEMBERS.get(method, members(params))
+    return bound(method, {name: value for name, value in members(params).items() if name in known})
+
+
 def key(id: Any) -> Key:
     return (type(id), id) if isinstance(id, int | str) else (type(None), None)
 
@@ -300,6 +323,7 @@ class World:
                 assert bound(cancelled["method"], cancelled.get("params")) in self.cancelled, "another is cancelled"
             return
         assert message["id"] == len(self.arrivals) + 1, "an id that was used already, or is none of the relay"
+        demand_plain(meta_of(params))
         self.demand_presented(method, params)
         self.arrivals.append(message)
         self.unanswered.add(message["id"])
@@ -329,11 +353,15 @@ class World:
     def demand_presented(self, method: str, params: dict[str, Any]) -> None:
         """The client waits for the answer to this very request, which it has presented; or the guard needs the list."""
         wanted = bound(method, params)
-        asked = [one for one in self.waiting.values() if bound(one.method, one.params) == wanted]
+        asked = [one for one in self.waiting.values() if reaching(one.method, one.params) == wanted]
         if method in OPEN:
             assert asked, "a request has reached the server that nobody waits for"
             return
-        tokens = [token for one in asked if (token := self.presentation(one)) is not None and token not in self.used]
+        tokens = [
+            token
+            for one in asked
+            if (token := self.presentation(one)) is not None and token not in self.used and holds_no_more(one)
+        ]
         if tokens:
             self.used.add(tokens[0])
             demand_allowed(method, params)
@@ -384,7 +412,7 @@ class World:
         assert at not in self.answers, "one answer has reached the client twice"
         self.answers.add(at)
         arrival = self.arrivals[at - 1]
-        same = bound(request.method, request.params) == bound(arrival["method"], arrival.get("params"))
+        same = reaching(request.method, request.params) == bound(arrival["method"], arrival.get("params"))
         assert same, "the answer to another request"
         if found:
             self.demand_shown(request, found)
@@ -498,7 +526,7 @@ class World:
             elif isinstance(message, Notification) and message.method == "notifications/cancelled":
                 cancelled = self.waiting.pop(key(members(message.params).get("requestId")), None)
                 if cancelled is not None:
-                    self.cancelled.append(bound(cancelled.method, cancelled.params))
+                    self.cancelled.append(reaching(cancelled.method, cancelled.params))
         self.client.say(line)
         before = len(self.arrivals)
         await self.settled()
@@ -560,6 +588,21 @@ def result(message: dict[str, Any], manner: str) -> dict[str, Any]:
     if method in LISTS:
         found[LISTS[method]] = [{"name": "greet", "uri": "file:///a/1"}, {"name": "hidden"}, 1]
     return found
+
+
+def holds_no_more(request: Request) -> bool:
+    """Whether a request has no member that nobody judges."""
+    found = members(request.params)
+    known = MEMBERS.get(request.method, found.keys()) | {"_meta"}
+    return all(value is None for name, value in found.items() if name not in known)
+
+
+def demand_plain(meta: dict[str, Any]) -> None:
+    """The server gets only members of `_meta` that MCP names, and plain values where it says so."""
+    for name, value in meta.items():
+        if name not in OF_CLIENT:
+            assert name in ("progressToken", "traceparent", "tracestate", "baggage"), "a member of nobody in `_meta`"
+            assert type(value) is str or (name == "progressToken" and type(value) is int), "no plain value in `_meta`"
 
 
 def demand_allowed(method: str, params: dict[str, Any]) -> None:
@@ -744,7 +787,22 @@ def seeds() -> Iterable[bytes]:
                 )
                 for value in ("x", "y")
             ),
-            request(3, "completion/complete", ref={"type": "ref/resource", "uri": "file:///a/{b}"}, **PRESENT),
+            request(
+                3,
+                "completion/complete",
+                ref={"type": "ref/resource", "uri": "file:///a/{b}"},
+                argument={"name": "b", "value": "x"},
+                **PRESENT,
+            ),
+        ),
+        (
+            b"h",
+            request(1, "resources/read", uri="file:///a/1", path=None, **PRESENT),
+            request(2, "resources/read", uri="file:///a/1", path="/secret", **PRESENT),
+            request(3, "tools/call", name="echo", requestState="s", task={}, **PRESENT),
+            request(4, "logging/setLevel", level="info", task={}, _meta={"progressToken": {}, "baggage": "a=1"}),
+            request(5, "tools/list", _meta={SHOWN: "PRESENT", "progressToken": True}),
+            request(6, "tools/list", _meta={SHOWN: "PRESENT", "progressToken": "p", "other": 1}),
         ),
         (
             b"h",

@@ -12,6 +12,7 @@ from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import GRANTED
 from capx.guard.guarded_request import SMALL_BODY
+from capx.guard.mcp import gate
 from capx.guard.mcp.definitions import definition_digest
 from capx.guard.mcp.gate import Gate, Unserved
 from capx.guard.mcp.table import ToolSpec, ToolTable
@@ -73,14 +74,81 @@ def test_an_allowed_call_reaches_the_server_without_our_members(server: Server, 
     assert server.ran == [("tools/call", params)]
 
 
-def test_a_request_that_was_not_presented_says_what_to_ask_for(server: Server) -> None:
-    found = denied(server, call(path="/a"))
-    assert found.status == 401
-    assert found.code == "no_token"
-    assert found.ask is not None
-    assert (found.ask.action, found.ask.audience, found.ask.args) == ("files.read", "files", {"path": "/a"})
-    assert found.decision.action == "files.read"
-    assert PRESENTATION in str(found.refusals[0].wanted)
+NAMED: list[tuple[str, Any]] = [
+    ("tools/call", call(path="/a")),
+    ("tools/call", call("unknown", path="/a")),
+    ("tools/call", call("write", path=2**70)),
+    ("tools/call", {"name": 5}),
+    ("tools/call", {"name": "read", "Name": "write", "task": {}}),
+    ("tools/call", {"name": "read", "_meta": {"fastmcp": {"version": "1"}, "progressToken": {}}}),
+    ("tools/call", None),
+    ("prompts/get", {"name": "summary"}),
+    ("prompts/get", {"name": "unknown"}),
+    ("resources/read", {"uri": "file:///a"}),
+    ("resources/read", {"uri": 5, "path": "/a"}),
+    ("resources/subscribe", {"uri": "file:///a"}),
+    ("completion/complete", {"ref": {"type": "ref/prompt", "name": "summary"}}),
+    ("completion/complete", {}),
+    ("tasks/get", {"taskId": "t1"}),
+    ("tasks/cancel", {}),
+    ("x/y", None),
+]
+"""Requests that name what there is, and what there is not; some of them are not served to anybody."""
+
+
+def told(denied: Denied) -> dict[str, Any]:
+    """What a stranger is told, but for the id of the decision."""
+    return {name: value for name, value in denied.problem().items() if name != "decision"}
+
+
+def test_a_stranger_learns_of_no_tool_prompt_resource_or_method(lab: Authority, table: ToolTable) -> None:
+    reported: list[Decision] = []
+    server = Server(Gate(lab.verifier("files"), table, on_decision=reported.append))
+    answers = [denied(server, params, method) for method, params in NAMED]
+    assert [told(one) for one in answers] == [told(answers[0])] * len(NAMED)
+    assert {(one.status, one.code, str(one), one.ask) for one in answers} == {
+        (401, "no_token", "no token was presented", None)
+    }
+    assert {(one.action, one.code) for one in reported} == {(None, "no_token")}
+    assert PRESENTATION in str(answers[0].refusals[0].wanted)
+    assert server.listed == 0
+
+
+@pytest.mark.parametrize("what", ["garbage", "of another authority", "of another audience", "changed"])
+def test_a_made_up_presentation_is_told_of_no_tool(
+    server: Server, lab: Authority, reader: Capability, what: str
+) -> None:
+    with Authority.temporary() as other:
+        foreign = presented(held(other, "files.read"), call())["_meta"][PRESENTATION]
+    own = presented(reader, call())["_meta"][PRESENTATION]
+    texts = {
+        "garbage": "capx1_" + "A" * 500,
+        "of another authority": foreign,
+        "of another audience": presented(held(lab, "crm.read"), call())["_meta"][PRESENTATION],
+        "changed": own[:-5] + ("AAAAA" if own[-5:] != "AAAAA" else "BBBBB"),
+    }
+    answers = []
+    for method, params in [*NAMED, *((method, {"cursor": 5, "task": {}}) for method in LISTS)]:
+        meta = {**((params or {}).get("_meta") or {}), PRESENTATION: texts[what]}
+        answers.append(denied(server, {**(params or {}), "_meta": meta}, method))
+    assert [told(one) for one in answers] == [told(answers[0])] * len(answers)
+    assert (answers[0].status, answers[0].ask, answers[0].decision.action) == (401, None, None)
+    assert server.listed == 0
+
+
+def test_a_stranger_has_nothing_computed_that_grows(
+    server: Server, lab: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def computed(*_: Any) -> Any:
+        raise AssertionError("this was computed for a stranger")
+
+    for name in ("requested_call", "judged_params", "bound_request", "name_problem"):
+        monkeypatch.setattr(gate, name, computed)
+    with Authority.temporary() as other:
+        foreign = presented(held(other, "files.read"), call())["_meta"]
+    for method in ("tools/call", "prompts/get", "resources/read", "tasks/get"):
+        assert denied(server, call(), method).code == "no_token"
+        assert denied(server, {**call(), "_meta": foreign}, method).code == "not_authentic"
 
 
 @pytest.mark.parametrize(
@@ -91,9 +159,6 @@ def test_a_request_that_was_not_presented_says_what_to_ask_for(server: Server) -
         call(),
         call("write", path="/a"),
         {"name": "read"},
-        {**call(path="/a"), "task": {}},
-        {**call(path="/a"), "requestState": "s"},
-        {**call(path="/a"), "inputResponses": {}},
     ],
 )
 def test_another_call_than_was_presented_is_refused(server: Server, lab: Authority, sent: dict[str, Any]) -> None:
@@ -104,6 +169,7 @@ def test_another_call_than_was_presented_is_refused(server: Server, lab: Authori
 CASES: list[dict[str, Any]] = [
     {"Name": "write"},
     {"Arguments": {"path": "/b"}},
+    {"_Meta": {"fastmcp": {"version": "1"}}},
     {"arguments": {"path": "/a", "Path": "/b"}},
 ]
 
@@ -112,8 +178,10 @@ CASES: list[dict[str, Any]] = [
 def test_a_name_in_another_case_is_not_served(server: Server, lab: Authority, more: dict[str, Any]) -> None:
     params = presented(held(lab, "files.*"), {**call(path="/a"), **more})
     refused = unserved(server, params)
-    assert "this request is not served" in str(refused)
+    assert "is not served" in str(refused)
     assert refused.code == -32602
+    method = presented(held(lab, "files.tasks"), {"taskId": "t1", "_META": {}}, "tasks/get")
+    assert "could be taken for _meta" in str(unserved(server, method, "tasks/get"))
 
 
 def test_a_presentation_for_another_method_is_refused(server: Server, lab: Authority) -> None:
@@ -223,7 +291,6 @@ def test_arguments_that_are_no_object_are_not_served(server: Server, reader: Cap
 def test_a_number_that_no_presentation_covers_is_not_served(server: Server, reader: Capability, number: float) -> None:
     meta = presented(reader, call(path="/a"))["_meta"]
     assert "cannot be presented" in str(unserved(server, {**call(path="/a", limit=number), "_meta": meta}))
-    assert unserved(server, call(limit=number)).code == -32602
     run(server.serve(presented(reader, call(path="/a", limit=2**53 - 1))))
 
 
@@ -317,10 +384,6 @@ def test_nobody_chooses_a_version_of_what_is_named(
     assert "version" in str(unserved(server, presented(held(lab, "files.*"), chosen, method), method))
 
 
-def test_a_stranger_is_told_to_present_before_anything_else(server: Server) -> None:
-    assert denied(server, {**call(path="/a"), "Name": "write"}).code == "no_token"
-
-
 @pytest.mark.parametrize("method", LISTS)
 def test_lists_show_what_the_bearer_may_use(server: Server, lab: Authority, method: str) -> None:
     def shown(capability: Capability | None, *, asks: bool = False) -> list[Any]:
@@ -387,14 +450,105 @@ def test_a_list_of_another_form_shows_nothing(server: Server, reader: Capability
         assert entered.leaving(page) == {kind: []}
 
 
-@pytest.mark.parametrize(
-    "method", ["initialize", "ping", "server/discover", "logging/setLevel", "resources/unsubscribe"]
-)
-def test_open_methods_need_no_presentation(server: Server, method: str) -> None:
+OPEN: list[tuple[str, dict[str, Any]]] = [
+    ("initialize", {"protocolVersion": "2025-11-25", "capabilities": {"roots": {}}, "clientInfo": {"name": "c"}}),
+    ("ping", {}),
+    ("server/discover", {}),
+    ("logging/setLevel", {"level": "debug"}),
+    ("resources/unsubscribe", {"uri": "file:///a"}),
+]
+
+
+@pytest.mark.parametrize(("method", "params"), OPEN)
+def test_open_methods_need_no_presentation(server: Server, method: str, params: dict[str, Any]) -> None:
     server.result = {"ok": 1, "_meta": {PROBLEM: {}, "own": 2}}
-    assert run(server.serve({"a": 1, "_meta": {PRESENTATION: "x"}}, method)) == {"ok": 1, "_meta": {"own": 2}}
-    assert server.ran == [(method, {"a": 1, "_meta": {}})]
+    known = {"progressToken": "p", "io.modelcontextprotocol/clientInfo": {"name": "c"}}
+    others = {PRESENTATION: "x", "fastmcp": {"version": "1"}, "traceparent": {"a": 1}, "baggage": "b" * 8193}
+    more = {"task": {"ttl": 1}, "requestState": "s", "Level": "debug"}
+    assert run(server.serve({**params, **more, "_meta": {**known, **others}}, method)) == {"ok": 1, "_meta": {"own": 2}}
+    assert run(server.serve({**params, "_meta": others}, method)) is not None
+    assert run(server.serve(params, method)) is not None
     assert run(server.serve(None, method)) is not None
+    assert server.ran == [
+        (method, {**params, "_meta": known}),
+        (method, params),
+        (method, params),
+        (method, None),
+    ]
+
+
+JUDGED: list[tuple[str, dict[str, Any]]] = [
+    ("tools/call", call(path="/a")),
+    ("prompts/get", {"name": "summary", "arguments": {"of": "a"}}),
+    ("resources/read", {"uri": "file:///a"}),
+    ("resources/subscribe", {"uri": "file:///a"}),
+    (
+        "completion/complete",
+        {
+            "ref": {"type": "ref/prompt", "name": "summary"},
+            "argument": {"name": "of", "value": "a"},
+            "context": {"arguments": {"by": "b"}},
+        },
+    ),
+    *((method, {"cursor": "next"}) for method in LISTS),
+]
+UNJUDGED: list[dict[str, Any]] = [
+    {"requestState": "s"},
+    {"inputResponses": {"yes": {"action": "accept"}}},
+    {"task": {"ttl": 60}},
+    {"path": "/secret"},
+    {"version": 0},
+    {"": False},
+]
+
+
+@pytest.mark.parametrize("more", UNJUDGED)
+@pytest.mark.parametrize(("method", "params"), JUDGED)
+def test_a_member_that_nobody_judges_reaches_no_server(
+    server: Server, lab: Authority, method: str, params: dict[str, Any], more: dict[str, Any]
+) -> None:
+    mine = held(lab, "files.*")
+    refused = unserved(server, presented(mine, {**params, **more}, method), method)
+    assert refused.code == -32602
+    assert "nobody judges" in str(refused)
+    assert method in str(refused)
+    nothing = dict.fromkeys(more)
+    run(server.serve(presented(mine, {**params, **nothing}, method), method))
+    assert server.ran == ([] if method in LISTS else [(method, params)])
+
+
+def test_a_resource_gets_no_arguments_beside_its_uri(server: Server, lab: Authority) -> None:
+    mine = held(lab, action("files.resource.read", args={"uri": one_of("file:///a")}))
+    for more in ({"arguments": {"path": "/secret"}}, {"name": "secret"}, {"cursor": "x"}):
+        unserved(server, presented(mine, {"uri": "file:///a", **more}, "resources/read"), "resources/read")
+
+
+def test_all_members_of_an_extensions_method_are_judged(server: Server, lab: Authority) -> None:
+    mine = held(lab, action("files.tasks", args={"taskId": one_of("t1")}))
+    for more in UNJUDGED:
+        params = presented(mine, {"taskId": "t1", **more}, "tasks/get")
+        assert denied(server, params, "tasks/get").code in ("argument_not_named", "argument_refused")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("progressToken", value) for value in ({"a": 1}, ["a"], True, 1.5, 2**53, "p" * 8193)),
+        *((name, value) for name in ("traceparent", "tracestate", "baggage") for value in (1, {"a": 1}, "b" * 8193)),
+    ],
+)
+def test_meta_that_is_no_plain_value_reaches_no_server(server: Server, lab: Authority, name: str, value: Any) -> None:
+    for method, params in JUDGED:
+        sent = presented(held(lab, "files.*"), {**params, "_meta": {name: value}}, method)
+        assert name in str(unserved(server, sent, method))
+    run(server.serve(presented(held(lab, "files.*"), {**call(path="/a"), "_meta": {name: None}})))
+    assert server.ran == [("tools/call", call(path="/a"))]
+
+
+def test_a_task_of_the_protocols_own_meta_reaches_no_server(server: Server, lab: Authority) -> None:
+    meta = {"io.modelcontextprotocol/related-task": {"taskId": "another's"}}
+    run(server.serve(presented(held(lab, "files.*"), {**call(path="/a"), "_meta": meta})))
+    assert server.ran == [("tools/call", call(path="/a"))]
 
 
 @pytest.mark.parametrize("method", ["tasks/list", "tasks/cancel", "", "TOOLS/CALL", "tools/call ", "tools.call", "x/y"])
@@ -459,9 +613,10 @@ def test_a_completion_is_judged_as_what_it_completes(server: Server, lab: Author
     context = {"arguments": {"of": "b"}}
     assert denied(server, completed(argument={"name": "x", "value": "a"}, context=context), method).code
     assert unserved(server, completed(argument={"name": "of", "value": "a"}, context=context), method).code == -32602
-    run(server.serve(completed(ref={"type": "ref/resource", "uri": "file:///{a}"}), method))
+    argument = {"name": "a", "value": "x"}
+    run(server.serve(completed(ref={"type": "ref/resource", "uri": "file:///{a}"}, argument=argument), method))
     for ref in (None, 5, {"type": "ref/prompt"}, {"type": "ref/resource"}):
-        assert unserved(server, completed(ref=ref), method).code == -32602
+        assert unserved(server, completed(ref=ref, argument=argument), method).code == -32602
 
 
 def test_the_tenant_and_the_budget_of_the_token_count(server: Server, lab: Authority) -> None:

@@ -11,17 +11,12 @@ from capx.guard.mcp.member_names import folded, name_problem
     "params",
     [
         {"name": "read", "Name": "delete"},
-        {"Name": "read"},
         {"name": "read", "arguments": {}, "ARGUMENTS": {"path": "/secret"}},
         {"name": "read", "_Meta": {}},
-        {"URI": "files://a"},
-        {"ref": {"type": "ref/prompt", "Name": "x"}},
-        {"argument": {"name": "a", "valuE": "b"}},
-        {"context": {"Arguments": {}}},
+        {"name": "read", "argument\u017f": {}, "arguments": {}},
         {"name": "read", "arguments": {"path": "/a", "Path": "/b"}},
         {"arguments": {"path": "/a", "Path": "/b"}, "name": "read", "other": [1]},
         {"name": "read", "arguments": {"deep": [{"a": {"x": 1, "X": 2}}]}},
-        {"name": "read", "argument\u017f": {}},
     ],
 )
 def test_a_name_that_differs_only_in_case_is_a_problem(params: dict[str, Any]) -> None:
@@ -32,8 +27,7 @@ def test_other_names_are_none() -> None:
     params = {
         "name": "read",
         "arguments": {"Name": "x", "path": "/a", "deep": [{"a": 1}, {"A": 2}]},
-        "_meta": {},
-        "other": 1,
+        "Other": 1,
     }
     assert name_problem(params) is None
     assert folded(["Path", "\u212aind"]) == {"path", "kind"}

@@ -60,24 +60,6 @@ def test_facts_are_those_of_the_table_with_its_names() -> None:
         ("tools/call", {"name": "read", "arguments": []}, -32602, "`arguments`"),
         ("prompts/get", {"name": "read"}, -32602, "Unknown prompt: 'read'"),
         ("resources/read", {"uri": None}, -32602, "`uri`"),
-        ("completion/complete", {}, -32602, "`name`"),
-        ("completion/complete", {"ref": {"type": "ref/resource"}}, -32602, "`uri`"),
-        (
-            "completion/complete",
-            {"ref": {"name": "summary"}, "argument": {"name": "of", "value": 5}},
-            -32602,
-            "`value`",
-        ),
-        (
-            "completion/complete",
-            {
-                "ref": {"name": "summary"},
-                "argument": {"name": "of", "value": "a"},
-                "context": {"arguments": {"of": "b"}},
-            },
-            -32602,
-            '"of" is sent twice',
-        ),
         ("tools/list", {}, -32601, "'tools/list'"),
         ("tasks/cancel", {}, -32601, "'tasks/cancel'"),
         ("", {}, -32601, "''"),
@@ -89,3 +71,44 @@ def test_what_is_no_call_is_not_served(method: str, params: dict[str, Any], code
     assert error.value.code == code
     copy = pickle.loads(pickle.dumps(error.value))
     assert (str(copy), copy.code) == (str(error.value), code)
+
+
+PROMPT = {"type": "ref/prompt", "name": "summary"}
+TEMPLATE = {"type": "ref/resource", "uri": "file:///{of}"}
+ARGUMENT = {"name": "of", "value": "a"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "why"),
+    [
+        ({"argument": ARGUMENT}, "neither a prompt nor a resource"),
+        ({"ref": {"name": "summary"}, "argument": ARGUMENT}, "neither a prompt nor a resource"),
+        ({"ref": {**PROMPT, "type": ["ref/prompt"]}, "argument": ARGUMENT}, "neither a prompt nor a resource"),
+        ({"ref": {"type": "ref/prompt"}, "argument": ARGUMENT}, "`name`"),
+        ({"ref": {"type": "ref/resource"}, "argument": ARGUMENT}, "`uri`"),
+        ({"ref": PROMPT}, "`name`"),
+        ({"ref": TEMPLATE}, "`name`"),
+        ({"ref": TEMPLATE, "argument": {"name": "of", "value": {"a": 1}}}, "`value`"),
+        ({"ref": PROMPT, "argument": {"name": "of", "value": 5}}, "`value`"),
+        ({"ref": PROMPT, "argument": ARGUMENT, "context": {"arguments": {"of": "b"}}}, '"of" is sent twice'),
+        ({"ref": PROMPT, "argument": ARGUMENT, "context": ["a"]}, "`context`"),
+        ({"ref": PROMPT, "argument": ARGUMENT, "context": {"arguments": "a"}}, "`arguments`"),
+        ({"ref": TEMPLATE, "argument": ARGUMENT, "context": {"arguments": {"by": {"a": 1}}}}, "are texts"),
+        ({"ref": {**PROMPT, "uri": "file:///secret"}, "argument": ARGUMENT}, '"uri" of `ref`'),
+        ({"ref": {**PROMPT, "title": "Sum up"}, "argument": ARGUMENT}, '"title" of `ref`'),
+        ({"ref": {**TEMPLATE, "name": "summary"}, "argument": ARGUMENT}, '"name" of `ref`'),
+        ({"ref": TEMPLATE, "argument": {**ARGUMENT, "path": "/secret"}}, '"path" of `argument`'),
+        ({"ref": PROMPT, "argument": ARGUMENT, "context": {"path": "/secret"}}, '"path" of `context`'),
+    ],
+)
+def test_what_a_completion_says_beside_its_call_is_not_served(parts: dict[str, Any], why: str) -> None:
+    with pytest.raises(Unserved, match=why) as error:
+        requested_call(TABLE, "completion/complete", parts)
+    assert error.value.code == -32602
+
+
+def test_null_in_a_part_of_a_completion_counts_as_absent() -> None:
+    for ref in ({**PROMPT, "uri": None, "title": None}, {**TEMPLATE, "name": None}):
+        argument = {**ARGUMENT, "path": None}
+        assert of("completion/complete", ref=ref, argument=argument, context={"arguments": None, "path": None})
+        assert of("completion/complete", ref=ref, argument=argument, context=None)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from mcp import Client
 
-import capx
 from capx.api.mcp_messages import PRESENTATION, PROBLEM, OwnMeta, bound_request, with_own
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
@@ -124,18 +123,28 @@ async def test_tokens_bundles_and_garbage_open_nothing(server: MCPLab, lab: Auth
         assert server.ran == []
 
 
-async def test_who_presents_nothing_learns_what_to_ask_for(server: MCPLab) -> None:
+async def test_a_stranger_learns_nothing_of_what_a_server_has(server: MCPLab) -> None:
     async with server.session() as session:
         for method in ("tools/list", "prompts/list", "resources/list", "resources/templates/list"):
             answer = await send(session, method, {})
             assert [value for value in answer.values() if isinstance(value, list)] == [[]]
-        answer = await send(session, "tools/call", call("read", path="/a"))
-        asked = {"audience": "files", "action": "files.read", "args": {"path": "/a"}}
-        assert answer["_meta"][PROBLEM]["ask"] == asked
-        answer = await send(session, "resources/read", {"uri": "file:///a"})
-        assert (answer["error"]["code"], answer["error"]["data"]["code"]) == (401, "no_token")
-        answer = await send(session, "prompts/get", {"name": "summary", "arguments": {"of": "x"}})
-        assert answer["error"]["code"] == 401
+        called = [await send(session, "tools/call", call(name, path="/a")) for name in ("read", "plain", "unknown")]
+        problems = [one["_meta"][PROBLEM] for one in called]
+        assert {text_of(one) for one in called} == {"no token was presented"}
+        others = [
+            await send(session, method, params)
+            for method, params in (
+                ("resources/read", {"uri": "file:///a"}),
+                ("resources/read", {"uri": "file:///unknown"}),
+                ("prompts/get", {"name": "summary", "arguments": {"of": "x"}}),
+                ("prompts/get", {"name": "unknown"}),
+            )
+        ]
+        assert {(one["error"]["code"], one["error"]["message"]) for one in others} == {(401, "no token was presented")}
+        problems += [one["error"]["data"] for one in others]
+        told = [{name: value for name, value in one.items() if name != "decision"} for one in problems]
+        assert told == [told[0]] * len(told)
+        assert "ask" not in told[0]
         assert server.ran == []
 
 
@@ -232,19 +241,18 @@ async def test_a_number_that_no_digest_covers_is_refused(server: MCPLab, lab: Au
 
 
 @pytest.mark.parametrize("kind", MODERN)
-async def test_each_round_of_a_call_is_presented_and_pays(lab: Authority, kind: str) -> None:
+async def test_answers_and_states_that_nobody_judges_reach_no_tool(lab: Authority, kind: str) -> None:
     server = MCPLab(lab, kind)
-    twice = held(lab, "files.ask", caveats=[capx.budget("calls", 2)])
+    mine = held(lab, "files.*")
     async with server.session() as session:
-        first = await send_presented(session, twice, "tools/call", call("ask"))
+        first = await send_presented(session, mine, "tools/call", call("ask"))
         assert first["resultType"] == "input_required"
         answers = {"yes": {"action": "accept", "content": {"yes": True}}}
-        again = {**call("ask"), "inputResponses": answers, "requestState": first["requestState"]}
-        meta = (await send(session, "tools/call", again)).get("_meta", {})
-        assert meta[PROBLEM]["code"] == "no_token"
-        assert "answered ['yes']" in text_of(await send_presented(session, twice, "tools/call", again))
-        assert code_of(await send_presented(session, twice, "tools/call", call("ask"))) == "budget_exhausted"
-        assert server.ran == ["ask", "ask"]
+        for more in ({"inputResponses": answers}, {"requestState": "made up"}, {"task": {"ttl": 1}}):
+            answer = await send_presented(session, mine, "tools/call", {**call("ask"), **more})
+            assert answer["error"]["code"] == -32602
+            assert "nobody judges" in answer["error"]["message"]
+        assert server.ran == ["ask"]
 
 
 def protect_a_reader(server: SomeServer, guard: MCPGuard) -> None:
@@ -271,7 +279,7 @@ async def test_every_decision_is_reported(lab: Authority) -> None:
     assert [(one.action, one.code) for one in reported] == [
         ("files.read", ""),
         ("files.read", "argument_refused"),
-        ("files.read", "no_token"),
+        (None, "no_token"),
     ]
 
 

@@ -18,6 +18,7 @@ Modules:
     slots              how many requests of HTTP are served at once
     gate               which requests pass, and what of the answers; no transport
     requested_call     the call that a request is: of a tool, a prompt, a resource, or another method
+    closed_params      which members of its params reach the server, for each method
     table              which action a tool is, in code or in a file
     definitions        what a server says of its tools, and the digest by which an operator approves it
     tool_list          the tools of a server, for an operator who makes a table

@@ -4,10 +4,12 @@ Laws:
 
 - A request passes if its method is open, if its call was allowed, or if a guarded function will judge its call. Any
   other method is unknown. Lists show only what the token's allowlists have.
+- For a stranger, nothing is looked up: whoever presents nothing gets one denial, and whoever presents what is not
+  authentic gets another one, whatever the request names.
 - The first denial of a request is final. No answer leaves whose call nobody has allowed, except the list of what the
   bearer may use and errors of validation before the function.
-- The server sees no member of capx, and of `_meta`, which nobody judges, only what MCP itself names. A tool that is
-  refused is not called. No answer to a bearer may be kept for another one.
+- The server sees no member of capx, and none that nobody judges (capx.guard.mcp.closed_params). A tool that is refused
+  is not called. No answer to a bearer may be kept for another one.
 - The gate knows no transport and no SDK. It reads the server's own list of tools through a function that it is given.
 """
 
@@ -26,11 +28,8 @@ from capx.api.mcp_messages import (
     LISTS,
     OPEN,
     PRESENTATION,
-    PROTOCOL_PREFIX,
     TOOLS_CHANGED,
-    OwnMeta,
     bound_request,
-    meta_of,
     names_version,
     without_own,
     without_own_in_result,
@@ -39,6 +38,7 @@ from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import unjudgeable
 from capx.guard.guarded_request import SMALL_BODY, GuardedRequest
 from capx.guard.mcp.arguments import Schema
+from capx.guard.mcp.closed_params import judged_params, open_params
 from capx.guard.mcp.definitions import KEPT, Definitions, Lister, definition_digest
 from capx.guard.mcp.member_names import name_problem
 from capx.guard.mcp.requested_call import RequestedCall, Unserved, requested_call
@@ -47,7 +47,6 @@ from capx.guard.observer import LOGGER, Observer, OnDecision
 from capx.tokens.binding import McpRequest
 from capx.verify.admitted import Admitted
 from capx.verify.decision import NO_TOKEN, Denied
-from capx.verify.suggestion import suggested_ask
 from capx.verify.verifier import Authentic, Verifier
 from capx_caveats import JSON
 
@@ -59,8 +58,6 @@ _NOT_PRESENTED: Final = replace(NO_TOKEN, wanted=f"a presentation in `_meta`, as
 _PRIVATE: Final = {"ttlMs": 0, "cacheScope": "private"}
 """What says that a client may use an answer once, and for one bearer."""
 _UNKNOWN: Final = Schema(None)
-_KNOWN_META: Final = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
-"""The members of `_meta` that MCP names, beside those that begin with its own name: progress and traces."""
 
 
 class Entered(Struct, frozen=True, eq=False):
@@ -151,19 +148,33 @@ class Gate:
         except InvalidRequest as error:
             raise Unserved(str(error), INVALID_PARAMS) from None
         if method in OPEN:
-            return Entered(method, sent)
+            return Entered(method, open_params(method, sent))
+        typed = names_version(params)
         current = GuardedRequest(self._verifier, self._observer, public=False)
         current.large = size > SMALL_BODY
-        if method in LISTS:
-            return await self._list(method, sent, own, current, typed=names_version(params))
-        meant = requested_call(self._table, method, sent or {})
-        received = _bound(method, sent)
         if own.presentation is None:
-            denied = self._unpresented(meant)
+            if method in LISTS:
+                # Not an error: clients list by themselves.
+                return Entered(method, result=_private({LISTS[method]: []}, typed=typed))
+            # Before anything is looked up: a stranger must not learn what there is.
+            denied = self._verifier.denial(_NOT_PRESENTED)
             current.keep(denied)
             raise denied
-        await self._admit(current, token or own.presentation, received)
-        sent = _with_known_meta(sent)
+        try:
+            authentic = token or self._verifier.authenticate(own.presentation)
+            meant = None if method in LISTS else requested_call(self._table, method, sent or {})
+            passing = judged_params(method, sent)
+            received = _bound(method, sent)
+            admitted = current.admitted = await self._verifier.admit_async(authentic, received)
+        except Denied as denied:
+            current.keep(denied)
+            raise
+        # Only now, because it takes long for a large request, and a presentation may be another's.
+        if (why := await current.computed(lambda: name_problem(received.params))) is not None:
+            raise Unserved(f"this request is not served: {why}", INVALID_PARAMS)
+        if meant is None:
+            shown = self._page_filter(method, admitted, asks=own.asks, typed=typed)
+            return Entered(method, passing, current=current, shown=shown)
         spec = meant.spec
         if spec.judged_by_function:
             await current.screen_naming(spec.action, _returning(meant.sent))
@@ -172,24 +183,7 @@ class Gate:
         else:
             # Nobody says of which types these arguments are, so each may be of any.
             await _judge_as_sent(current, meant, _UNKNOWN)
-        return Entered(method, sent, current=current, by_function=spec.judged_by_function)
-
-    async def _admit(self, current: GuardedRequest, presentation: str | Authentic, received: McpRequest) -> Admitted:
-        try:
-            current.admitted = await self._verifier.admit_async(presentation, received)
-        except Denied as denied:
-            current.keep(denied)
-            raise
-        # Only now, because it takes long for a large request, and strangers can send one.
-        if (why := await current.computed(lambda: name_problem(received.params))) is not None:
-            raise Unserved(f"this request is not served: {why}", INVALID_PARAMS)
-        return current.admitted
-
-    def _unpresented(self, meant: RequestedCall) -> Denied:
-        # Unlike a guard of HTTP, this one knows the action: who holds nothing can ask for it.
-        action = meant.spec.action
-        ask = suggested_ask((), audience=self.audience, action=action, args=meant.sent)
-        return Denied(self._verifier.denial(_NOT_PRESENTED, action).decision, ask)
+        return Entered(method, passing, current=current, by_function=spec.judged_by_function)
 
     async def _judge_tool(self, current: GuardedRequest, meant: RequestedCall, lister: Lister) -> None:
         spec, name = meant.spec, meant.name
@@ -205,21 +199,15 @@ class Gate:
             )
         await _judge_as_sent(current, meant, definition.schema)
 
-    async def _list(
-        self, method: str, params: Object | None, own: OwnMeta, current: GuardedRequest, *, typed: bool
-    ) -> Entered:
-        if own.presentation is None:
-            # Not an error: clients list by themselves.
-            return Entered(method, result=_private({LISTS[method]: []}, typed=typed))
-        admitted = await self._admit(current, own.presentation, _bound(method, params))
+    def _page_filter(self, method: str, admitted: Admitted, *, asks: bool, typed: bool) -> Callable[[Any], Object]:
         reading = self._definitions.reading()
 
         def shown(page: Any) -> Object:
             if method == LIST_TOOLS:
                 reading.learn(page)
-            return self._shown_list(method, page, admitted, asks=own.asks, typed=typed)
+            return self._shown_list(method, page, admitted, asks=asks, typed=typed)
 
-        return Entered(method, _with_known_meta(params), current=current, shown=shown)
+        return shown
 
     def _shown_list(self, method: str, result: Any, admitted: Admitted, *, asks: bool, typed: bool) -> Object:
         """Return a page of a list without what the bearer may not use, nor ask for."""
@@ -238,20 +226,6 @@ class Gate:
         elif method == LIST_PROMPTS:
             spec = self._table.spec("prompt", name) if isinstance(name, str) else None
         return spec is not None and (asks or admitted.permits(spec.action))
-
-
-def _with_known_meta(params: Object | None) -> Object | None:
-    """Return the params with the members of `_meta` alone that MCP gives a meaning.
-
-    No presentation covers `_meta`. A server that chooses by one of its members what to do would do what nobody judged.
-    """
-    if params is None or "_meta" not in params:
-        return params
-    meta = meta_of(params)
-    if (object_or_none(meta.get("fastmcp")) or {}).get("version") is not None:
-        raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
-    known = {name: value for name, value in meta.items() if name in _KNOWN_META or name.startswith(PROTOCOL_PREFIX)}
-    return {**params, "_meta": known} if known else {name: value for name, value in params.items() if name != "_meta"}
 
 
 def _bound(method: str, params: Object | None) -> McpRequest:

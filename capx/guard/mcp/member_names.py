@@ -1,25 +1,15 @@
 """Names of members in a request that some server could take for others.
 
 Law: some servers do not tell upper from lower case in the names of members, and take the last of several. So a request
-is not served if two names in one of its objects differ only in that, or if one differs only in that from a name that
-MCP gives a meaning.
+is not served if two names in one of its objects differ only in that, or if one differs only in that from `_meta`. Of
+what else MCP names, other names are not served (capx.guard.mcp.closed_params).
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from capx.api.jsonrpc import list_or_empty, object_or_none
 from capx_caveats import shown
-
-_OF_MCP: Final = {
-    name.casefold(): name
-    for name in (
-        *("_meta", "argument", "arguments", "context", "cursor", "inputResponses", "level", "name", "ref"),
-        *("requestState", "task", "type", "uri", "value"),
-    )
-}
-"""The names that MCP gives a meaning in the params of a request, by their folded spelling."""
-_WITH_NAMES_OF_MCP: Final = ("ref", "argument", "context")
 
 
 def folded(names: Iterable[str]) -> frozenset[str]:
@@ -28,11 +18,10 @@ def folded(names: Iterable[str]) -> frozenset[str]:
 
 
 def name_problem(params: Mapping[str, Any]) -> str | None:
-    """Return which name in the params of a request could be taken for another one, or None."""
-    for holder in (params, *(object_or_none(params.get(name)) or {} for name in _WITH_NAMES_OF_MCP)):
-        for name in holder:
-            if _OF_MCP.get(name.casefold(), name) != name:
-                return f"{shown(name)} could be taken for {_OF_MCP[name.casefold()]}"
+    """Return which name in the params of a request, without its `_meta`, could be taken for another one, or None."""
+    for name in params:
+        if name.casefold() == "_meta":
+            return f"{shown(name)} could be taken for _meta"
     waiting: list[Any] = [params]
     while waiting:
         value = waiting.pop()

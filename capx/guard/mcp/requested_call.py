@@ -1,10 +1,10 @@
 """The call that a request of MCP is: of a tool, a prompt, a resource, or a method that only the table knows.
 
 Law: a request is one call, with arguments that have names, or it is not served. A completion is the call of what it
-completes, so that nobody learns by it what a call would show.
+completes, so that nobody learns by it what a call would show; its parts have no members but those of MCP.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -66,16 +66,37 @@ def requested_call(table: ToolTable, method: str, params: Object) -> RequestedCa
     return RequestedCall(spec, method, {name: value for name, value in params.items() if name != "_meta"})
 
 
+def demand_only(where: str, holder: Object, names: Collection[str]) -> None:
+    """Raise Unserved if an object has another member; null counts as absent."""
+    for name, value in holder.items():
+        if value is not None and name not in names:
+            only = ", ".join(sorted(names)) or "nothing"
+            raise Unserved(
+                f"nobody judges the member {shown(name)} of `{where}`, so it is not served: send only {only}",
+                INVALID_PARAMS,
+            )
+
+
 def _completed(table: ToolTable, params: Object) -> RequestedCall:
-    what = object_or_none(params.get("ref")) or {}
-    if what.get("type") == "ref/resource":
-        return _resource(table, what)
-    argument = object_or_none(params.get("argument")) or {}
+    ref, argument = (object_or_none(params.get(name)) or {} for name in ("ref", "argument"))
+    of_resource = ref.get("type") == "ref/resource"
+    if not of_resource and ref.get("type") != "ref/prompt":
+        raise Unserved("`ref` names neither a prompt nor a resource", INVALID_PARAMS)
+    if (context := object_or_none({} if params.get("context") is None else params["context"])) is None:
+        raise Unserved("`context` is an object", INVALID_PARAMS)
     # Beside it, the client sends the arguments that are known already.
-    known = _arguments(object_or_none(params.get("context")) or {})
+    known = _arguments(context)
     if (name := _text(argument, "name")) in known:
         raise Unserved(f"the argument {shown(name)} is sent twice", INVALID_PARAMS)
-    return _named(table, "prompt", _text(what, "name"), {**known, name: _text(argument, "value")})
+    value = _text(argument, "value")
+    demand_only("ref", ref, {"type", "uri" if of_resource else "name"})
+    demand_only("argument", argument, {"name", "value"})
+    demand_only("context", context, {"arguments"})
+    if not of_resource:
+        return _named(table, "prompt", _text(ref, "name"), {**known, name: value})
+    if not all(isinstance(one, str) for one in known.values()):
+        raise Unserved("`arguments` of a resource are texts", INVALID_PARAMS)
+    return _resource(table, ref)
 
 
 def _resource(table: ToolTable, params: Object) -> RequestedCall:
