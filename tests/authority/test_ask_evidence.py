@@ -80,6 +80,17 @@ def test_the_chain_goes_on_from_what_the_task_was_given(lab: ProofLab) -> None:
     assert '"sig"' in fact.ask.presented
 
 
+def test_the_event_names_the_arguments_that_count(lab: ProofLab) -> None:
+    lab.policy = policy(rule("at_open", "crm.*"), rule("ask", "billing.*", pinned=("amount",)))
+    _, planner = lab.started()
+    args = {**ARGS, "note": "late"}
+    lab.decide(lab.pending(planner, REFUND, args).request)
+    lab.granted(planner, REFUND, args)
+    kinds: tuple[Any, ...] = (RequestMade, CapabilityMinted)
+    asks = [event.read(kind).ask for event in lab.authority.log() for kind in kinds if event.kind == kind.kind]
+    assert [one.names for one in asks if one is not None] == [("amount",), ("amount",)]
+
+
 def test_a_bearer_has_signed_no_ask(lab: ProofLab) -> None:
     task, bundle = lab.started(agent_key=None)
     lab.granted(bundle, LOOK, ARGS)

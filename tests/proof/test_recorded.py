@@ -1,10 +1,13 @@
 """Decisions are read once, from the authority's copy if it has one; what cannot be read is told of its resource."""
 
+import json
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from capx.proof.document import ProofBroken
-from capx.proof.recorded import Unreadable, decisions_in
+from capx.proof.recorded import Unreadable, decisions_in, events_schema
 from capx.proof.sources import CheckedSource
 from capx.store.log import Event
 
@@ -25,7 +28,23 @@ def test_the_copy_of_the_authority_is_read() -> None:
     (one,) = found
     assert one.recorded.outcome == "denied"
     assert not one.recorded.is_allowed
-    assert [each.origin for each in one.logs] == ["capx/A", "capx-ledger/crm/R"]
+    assert [(each.origin, each.is_authority, each.event.position) for each in one.logs] == [
+        ("capx/A", True, 1),
+        ("capx-ledger/crm/R", False, 1),
+    ]
+
+
+def test_events_of_other_kinds_are_passed_over() -> None:
+    log = source("capx/A", body(outcome="denied"), body(), is_authority=True)
+    log = msgspec.structs.replace(log, events=(Event(0, 1, "task_opened", b"{}", bytes(32)), *log.events))
+    found, unreadable = decisions_in([log])
+    assert unreadable == []
+    assert len(found) == 1
+
+
+def test_the_schema_is_the_one_of_the_reference() -> None:
+    committed = Path(__file__).parents[2] / "docs" / "reference" / "events.schema.json"
+    assert json.loads(committed.read_bytes()) == json.loads(json.dumps(events_schema()))
 
 
 def test_one_id_at_two_audiences_is_two_decisions() -> None:
