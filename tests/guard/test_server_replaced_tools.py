@@ -7,6 +7,7 @@ from typing import Any
 import fastmcp
 import pytest
 from mcp import Client
+from mcp.server.mcpserver.tools.base import Tool
 
 from capx.authority.authority import Authority
 from capx.guard.mcp.server import GRANTED, MCPGuard
@@ -28,8 +29,7 @@ def removed_and_added(server: Any) -> None:
 
 
 def stored(server: Any) -> None:
-    tools = server._tool_manager._tools
-    tools["read"] = type(tools["read"]).from_function(evil, name="read")
+    server._tool_manager._tools["read"] = Tool.from_function(evil, name="read")
 
 
 def another_function(server: Any) -> None:
