@@ -16,9 +16,10 @@ Laws:
 - If a call is cancelled while its tool waits in a thread for a person, the tool does not run.
 - Nothing of capx is in messages, state, configuration or checkpoints.
 - What `Guarded` judges is what the tool gets. It calls no tool that it does not know.
+- A parameter in `injected=` never gets what a model wrote.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, cast
 
@@ -28,16 +29,22 @@ from capx.agent.framework import caller_scope, model_text
 from capx.agent.library_version import demand_library
 from capx.agent.protocols import JudgesCalls
 from capx.errors import ConfigurationProblem, InvalidRequest
-from capx.tokens.guarded_function import guard_of
+from capx.tokens.guarded_function import guard_of, injected_parameters
 from capx_caveats import InvalidCaveat, demand_json
 
 # Outside of these ranges, hooks are called in another way, or not at all.
 demand_library("langchain", at_least=(1, 3, 8), below=2, extra="langchain")
 demand_library("langgraph", at_least=(1, 2), below=2, extra="langchain")
 
-from langchain.agents.middleware import AgentMiddleware, ToolCallRequest  # noqa: E402 # its version is checked first
+from langchain.agents.middleware import (  # noqa: E402 # its version is checked first
+    AgentMiddleware,
+    ModelRequest,
+    ModelResponse,
+    ToolCallRequest,
+)
 from langchain_core.messages import ToolMessage  # noqa: E402
 from langchain_core.tools import BaseTool, StructuredTool  # noqa: E402
+from langchain_core.utils.pydantic import get_fields  # noqa: E402
 from langgraph.types import Command  # noqa: E402
 from pydantic import BaseModel, ValidationError  # noqa: E402
 from pydantic.dataclasses import is_pydantic_dataclass  # noqa: E402
@@ -57,13 +64,30 @@ class Refusals(AgentMiddleware[Any, Any, Any]):
     Put it last in `middleware`, so that it is next to the tool: middleware between them would get the refusal as an
     error, and perhaps call again. With LangGraph only: `ToolNode(tools, wrap_tool_call=refusals.wrap_tool_call,
     awrap_tool_call=refusals.awrap_tool_call)`, always both.
+
+    ConfigurationProblem if a model can write a parameter that `injected=` names: before the model is called, and if the
+    tool comes later, before it runs.
     """
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any]:
+        """Call the model, unless it could write an injected parameter of a tool."""
+        _demand_filled(request.tools)
+        return handler(request)
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """`wrap_model_call`, for async runs."""
+        _demand_filled(request.tools)
+        return await handler(request)
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Result]) -> Result:
         """Call the tool, or return the message of a refusal."""
         try:
             with caller_scope():
-                return handler(request)
+                return handler(_without_injected(request))
         except Exception as error:
             if (text := model_text(error)) is None:
                 raise
@@ -76,7 +100,7 @@ class Refusals(AgentMiddleware[Any, Any, Any]):
         try:
             # If this call is cancelled, its tool may still be in a thread.
             with caller_scope():
-                return await handler(request)
+                return await handler(_without_injected(request))
         except Exception as error:
             if (text := model_text(error)) is None:
                 raise
@@ -166,6 +190,37 @@ class _Stated(Struct, frozen=True):
 def _message(request: ToolCallRequest, text: str) -> ToolMessage:
     call = request.tool_call
     return ToolMessage(text, tool_call_id=call["id"], name=call["name"], status="error")
+
+
+def _demand_filled(tools: Iterable[object]) -> None:
+    for tool in tools:
+        # A tool of the model's own provider is a table.
+        if isinstance(tool, BaseTool):
+            _injected(tool)
+
+
+def _injected(tool: BaseTool) -> frozenset[str]:
+    """Return the parameters of a tool that no caveat sees; ConfigurationProblem if the model is shown one of them."""
+    names = injected_parameters(getattr(tool, "func", None)) | injected_parameters(getattr(tool, "coroutine", None))
+    if names:
+        schema: Any = tool.tool_call_schema
+        shown: Any = get_fields(schema) if isinstance(schema, type) else schema.get("properties", {})
+        if written := sorted(names.intersection(shown)):
+            raise ConfigurationProblem(
+                f"models write {', '.join(written)} of the tool {tool.name!r:.80}, which no caveat would see: take it "
+                "out of `injected=`, or annotate it as LangChain does what it fills in, such as ToolRuntime"
+            )
+    return names
+
+
+def _without_injected(request: ToolCallRequest) -> ToolCallRequest:
+    """The request without what the model wrote for parameters that its schema did not show."""
+    call, tool = request.tool_call, request.tool
+    if tool is None or (names := _injected(tool)).isdisjoint(call["args"]):
+        return request
+    return request.override(
+        tool_call={**call, "args": {name: value for name, value in call["args"].items() if name not in names}}
+    )
 
 
 def _guards_itself(tool: BaseTool) -> bool:

@@ -156,6 +156,7 @@ class _FunctionGuard:
         self._tool = tool
         self._verifier_for = verifier_for
         self._observer = observer
+        self.injected = tool.injected
         if in_thread:
             self.function = self._threaded()
         else:

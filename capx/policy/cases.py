@@ -132,9 +132,9 @@ def _misfits(terms: Terms, ask: Ask) -> Iterator[str]:
     call = Call(ask.action, ask.args or {})
     for rule in terms.rules:
         for offer in rule.offers:
-            misfit = offer.entry.misfit(call) if offer.covers(ask.audience, ask.action, None) else None
-            if misfit is not None:
-                yield f"{rule.place} {offer.entry.refused(misfit).sentence}"
+            misfits = offer.entry.misfits(call) if offer.covers(ask.audience, ask.action, None) else iter(())
+            if (first := next(misfits, None)) is not None:
+                yield f"{rule.place} {offer.entry.refused(first, misfits).sentence}"
 
 
 def unknown(policy: Policy, case: Case) -> Iterator[str]:

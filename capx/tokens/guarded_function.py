@@ -21,6 +21,11 @@ class FunctionGuard(Protocol):
         """The guarded function: the one that carries this guard."""
         ...
 
+    @property
+    def injected(self) -> frozenset[str]:
+        """The names of the parameters that a framework fills in, which no caveat sees."""
+        ...
+
     def called_by(self, actor: Any, /) -> Callable[..., Any]:
         """Return the guarded function, called for this bundle or agent."""
         ...
@@ -41,3 +46,9 @@ def guard_of(function: Callable[..., Any]) -> FunctionGuard:
             "other decorators"
         )
     return guard
+
+
+def injected_parameters(function: object) -> frozenset[str]:
+    """Return the parameters of a function that no caveat sees, also behind other decorators; none without a guard."""
+    guard: FunctionGuard | None = getattr(function, _ATTRIBUTE, None)
+    return frozenset() if guard is None else guard.injected

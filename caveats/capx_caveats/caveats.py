@@ -3,15 +3,17 @@
 To add a caveat, write its class here and list it in `vocabulary.DEFAULT`.
 """
 
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from typing import Annotated
+from itertools import islice
+from typing import Annotated, Final
 
 from msgspec import UNSET, Meta, UnsetType
 
 from capx_caveats.amount import is_amount, plus
 from capx_caveats.call import CALLS, Call, Facts
 from capx_caveats.caveat import Caveat, Refusal
-from capx_caveats.constraint import Judgement, Wire
+from capx_caveats.constraint import Constraint, Judgement, Wire
 from capx_caveats.constraints import AnyConstraint, Misfit, Pair, demand_distinct, misfits
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import (
@@ -142,30 +144,48 @@ class Entry(Wire, frozen=True):
 
     def misfit(self, call: Call) -> Misfit | None:
         """Return the first argument that this entry does not allow; None if it allows all of them."""
+        return next(self.misfits(call), None)
+
+    def misfits(self, call: Call) -> Iterator[Misfit]:
+        """Return the arguments that this entry does not allow. It judges one when it is asked for the next."""
         if self.args is UNSET:
-            return None
+            return iter(())
         seen = call.seen_by([pair.name for pair in self.args]) if call.defaults else call.args
-        return next(misfits(self.args, seen), None)
+        return misfits(self.args, seen)
 
     def passed(self, misfit: Misfit) -> int:
         """Return how many pairs for named arguments say yes before this misfit; more means a closer entry."""
         named = [] if self.args is UNSET else [pair.name for pair in self.args if pair.name != OTHERS]
         return named.index(misfit.name) if misfit.name in named else len(named)
 
-    def refused(self, misfit: Misfit) -> Refusal:
-        """Return the refusal for an argument that this entry does not allow."""
-        name = shown(misfit.name)
-        if misfit.pair is None:
-            sentence = f"allows {self.pattern} without an argument {name}"
-            general = f"allows {self.pattern} without an argument that it does not name"
-            return Refusal("argument_not_named", sentence, self.sentence(), given=misfit.name, general=general)
-        general = f"allows {self.pattern} only where {misfit.pair.sentence()}"
-        if misfit.value is MISSING:
-            sentence = f"{general}; {name} is not given"
-            return Refusal("argument_refused", sentence, self.sentence(), general=general)
-        sentence = f"{general}; {name} is {_as_judged(misfit.value, misfit.said)}"
-        given = {misfit.name: evidence(misfit.value)}
-        return Refusal("argument_refused", sentence, self.sentence(), given=given, general=general)
+    def refused(self, first: Misfit, others: Iterable[Misfit] = ()) -> Refusal:
+        """Return the refusal for arguments that this entry does not allow; the first of them decides the code."""
+        allows = f"allows {self.pattern}"
+        found = [first, *islice(others, _TOLD)]
+        more = "; and more" if len(found) > _TOLD else ""
+        rules, wrong, unnamed = dict[str, None](), list[Misfit](), list[str]()
+        for misfit in found[:_TOLD]:
+            if misfit.pair is None:
+                unnamed.append(shown(misfit.name))
+            else:
+                rules[misfit.pair.sentence()] = None
+                wrong.append(misfit)
+        without = f"without an argument {' or '.join(unnamed)}"
+        if first.pair is None:
+            general = f"{allows} without an argument that it does not name"
+            sentence = f"{allows} {without}{more}"
+            return Refusal("argument_not_named", sentence, self.sentence(), given=first.name, general=general)
+        told = [f"{allows} only where {' and '.join(rules)}", *map(_wrong, wrong), *([without] if unnamed else [])]
+        # Of the first alone: each other one would tell more of arguments that are data of the service.
+        general = f"{allows} only where {first.pair.sentence()}"
+        given = {one.name: evidence(one.value) for one in wrong if one.value is not MISSING}
+        return Refusal(
+            "argument_refused",
+            "; ".join(told) + more,
+            self.sentence(),
+            given=UNSET if first.value is MISSING else given,
+            general=general,
+        )
 
     def sentence(self) -> str:
         """`slides.write where deck is "deck-42"`."""
@@ -176,12 +196,22 @@ class Entry(Wire, frozen=True):
         return f"{self.pattern} where " + " and ".join(pair.sentence() for pair in self.args)
 
 
-def _as_judged(value: JSON, said: Judgement) -> str:
-    if said is False:
+_TOLD: Final = 8
+"""The most arguments that one refusal names."""
+
+
+def _wrong(misfit: Misfit) -> str:
+    if misfit.value is MISSING:
+        return f"{shown(misfit.name)} is not given"
+    constraint = None if misfit.pair is None else misfit.pair.constraint
+    return f"{shown(misfit.name)} is {_as_judged(misfit.value, misfit.said, constraint)}"
+
+
+def _as_judged(value: JSON, said: Judgement, constraint: Constraint | None) -> str:
+    if said is False or constraint is None:
         return shown(value)
-    # Most often the rule is about the other type: 7 beside "7" is easy to miss.
-    kind = "the text " if type(value) is str else "the number " if type(value) in (int, float) else ""
-    return f"{kind}{shown(value)}, which this rule cannot judge"
+    why = constraint.obstacle(value)
+    return f"{shown(value)}, which this rule cannot judge{why and ': '}{why}"
 
 
 class Allow(Caveat, frozen=True, tag="allow"):
@@ -195,17 +225,17 @@ class Allow(Caveat, frozen=True, tag="allow"):
 
     def refusal(self, facts: Facts) -> Refusal | None:
         call = facts.call
-        nearest: tuple[Entry, Misfit] | None = None
+        nearest: tuple[Entry, Misfit, Iterator[Misfit]] | None = None
         for entry in self.entries:
             # The plain comparison first: most entries name one action, and it saves a method call.
             if entry.pattern == call.action or entry.matches(call.action):
-                misfit = entry.misfit(call)
-                if misfit is None:
+                found = entry.misfits(call)
+                if (misfit := next(found, None)) is None:
                     return None
                 # Report the entry that came closest: it tells the agent best what to change.
                 if nearest is None or entry.passed(misfit) > nearest[0].passed(nearest[1]):
-                    nearest = entry, misfit
-        return self.ruled_out(call.action) if nearest is None else nearest[0].refused(nearest[1])
+                    nearest = entry, misfit, found
+        return self.ruled_out(call.action) if nearest is None else nearest[0].refused(*nearest[1:])
 
     def ruled_out(self, action: str) -> Refusal:
         """Return the refusal for an action that no entry is about."""
@@ -247,7 +277,7 @@ class Where(Caveat, frozen=True, tag="where"):
         if not of_argument:
             # An attribute is the resource's own data, so its value is not shown to the bearer.
             return Refusal("argument_refused", sentence, needs)
-        told = f"{sentence}; {shown(name)} is {_as_judged(value, said)}"
+        told = f"{sentence}; {shown(name)} is {_as_judged(value, said, self.constraint)}"
         return Refusal("argument_refused", told, needs, given={name: evidence(value)}, general=sentence)
 
     def sentence(self) -> str:

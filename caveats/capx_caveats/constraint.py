@@ -6,8 +6,8 @@ constraint does not see other arguments. Types are never converted. Text is comp
 """
 
 import operator
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from msgspec import UNSET, Struct, StructMeta, ValidationError, convert
 from msgspec.structs import force_setattr
@@ -131,14 +131,34 @@ class Constraint(Wire, frozen=True):
     """The most work for each value within that value; 0 for a constraint that does not look into values."""
     work_character: ClassVar[int] = 0
     """The most work of reading one character of a value; 0 for a constraint that does not read whole texts."""
+    obstacles: ClassVar[Mapping[type, str]] = {}
+    """Why it cannot judge a value of a type that it can judge, such as `is too long` for `str`; `list` for an array."""
 
     def judge(self, value: Value) -> Judgement:
         """Return True for yes, False for no, None for "cannot judge"; never raises for a JSON value."""
         raise NotImplementedError
 
+    def obstacle(self, value: Value, it: str = "it") -> str:
+        """Say why it cannot judge a value that it cannot judge: `it is a number`. Empty if it cannot say why."""
+        kind = list if type(value) is tuple else type(value)
+        # Of a service's own constraint nobody else knows which types it can judge.
+        why = self.obstacles.get(kind) or ("" if is_own(type(self)) else f"is {_KINDS.get(kind, 'an object')}")
+        return why and f"{it} {why}"
+
     def sentence(self) -> str:
         """Return the rule as the end of a sentence that begins with the name of the value."""
         raise NotImplementedError
+
+
+_KINDS: Final[Mapping[type, str]] = {
+    str: "text",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "null",
+    list: "an array",
+    type(UNSET): "missing",
+}
 
 
 def every(judgements: Iterable[Judgement]) -> Judgement:

@@ -3,8 +3,8 @@
 To add a constraint, write its class in the module where similar ones are, and add it to the end of `AnyConstraint`.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta
 
@@ -12,6 +12,7 @@ from capx_caveats.constraint import Constraint, Judgement, Wire, every, some, to
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.names import OTHERS, demand_argument, told_name
 from capx_caveats.network import Cidr, Host, Url
+from capx_caveats.shown_values import shown
 from capx_caveats.texts import Argv, Glob, Path, Prefix, Regex
 from capx_caveats.value_constraints import Absent, Anything, Contains, Eq, In, Length, Range
 from capx_caveats.values import JSON, MISSING, Natural, Value, as_array
@@ -23,6 +24,7 @@ class Each(Constraint, frozen=True, tag="each"):
     An array cannot be judged if it holds more than 1024 values, at all depths, or too much text.
     """
 
+    obstacles = {list: "holds too much"}  # noqa: RUF012 # a class variable
     constraint: "AnyConstraint"
     min: Natural = 1
 
@@ -44,6 +46,12 @@ class Each(Constraint, frozen=True, tag="each"):
         # The elements first: a short array with an element that cannot be judged is not a clear no.
         judgement = every(self.constraint.judge(element) for element in elements)
         return len(elements) >= self.min if judgement is True else judgement
+
+    def obstacle(self, value: Value, it: str = "it") -> str:
+        elements = as_array(value)
+        if elements is None or too_much(elements, self.work_character):
+            return super().obstacle(value, it)
+        return _obstacle((self.constraint, element, "an element") for element in elements)
 
     def sentence(self) -> str:
         return f"has {self.min} or more elements, each of which {grouped(self.constraint)}"
@@ -67,6 +75,9 @@ class _Several(Constraint, frozen=True):
     @property
     def work_character(self) -> int:  # type: ignore[override] # derived from the parts
         return sum(part.work_character for part in self.constraints)
+
+    def obstacle(self, value: Value, it: str = "it") -> str:
+        return _obstacle((part, value, it) for part in self.constraints)
 
 
 class AnyOf(_Several, frozen=True, tag="any"):
@@ -114,6 +125,9 @@ class Not(Constraint, frozen=True, tag="not"):
         said = self.constraint.judge(value)
         return True if said is False else False if said is True else None
 
+    def obstacle(self, value: Value, it: str = "it") -> str:
+        return self.constraint.obstacle(value, it)
+
     def sentence(self) -> str:
         return f"not: {grouped(self.constraint)}"
 
@@ -142,6 +156,7 @@ class Fields(Constraint, frozen=True, tag="fields"):
     members satisfies it. An object cannot be judged if it holds more than 1024 values, at all depths, or too much text.
     """
 
+    obstacles = {dict: "holds too much"}  # noqa: RUF012 # a class variable
     pairs: tuple[Pair, ...]
 
     def __post_init__(self) -> None:
@@ -165,10 +180,19 @@ class Fields(Constraint, frozen=True, tag="fields"):
             return None
         return every(misfit.said for misfit in misfits(self.pairs, value))
 
+    def obstacle(self, value: Value, it: str = "it") -> str:
+        if not isinstance(value, Mapping) or too_much(value, self.work_character):
+            return super().obstacle(value, it)
+        held = ((pair, value.get(pair.name, MISSING)) for pair in self.pairs if pair.name != OTHERS)
+        return _obstacle((pair.constraint, member, f"its {shown(pair.name)}") for pair, member in held)
+
     def sentence(self) -> str:
         if not self.pairs:
             return "is an object without members"
         return f"is an object (where {' and '.join(pair.sentence() for pair in self.pairs)})"
+
+
+_HOLDING: Final = (Each, Fields, _Several)
 
 
 class Misfit(NamedTuple):
@@ -216,6 +240,20 @@ def misfits(pairs: tuple[Pair, ...], values: Mapping[str, JSON]) -> Iterator[Mis
         said = False if others is None else None if endless else others.constraint.judge(value)
         if said is not True:
             yield Misfit(others, name, value, said)
+
+
+def _obstacle(asked: Iterable[tuple[Constraint, Value, str]]) -> str:
+    """Say why the first of these constraints that cannot judge its value cannot; empty if none of them can say why."""
+    for constraint, value, it in asked:
+        # Not in those that hold several: in each level of them, all below would be judged once more.
+        if not _holds(constraint) and constraint.judge(value) is None:
+            return constraint.obstacle(value, it)
+    return ""
+
+
+def _holds(constraint: Constraint) -> bool:
+    """Whether a constraint judges by several judgements of others."""
+    return _holds(constraint.constraint) if isinstance(constraint, Not) else isinstance(constraint, _HOLDING)
 
 
 def grouped(constraint: Constraint) -> str:

@@ -90,6 +90,7 @@ class Host(Constraint, frozen=True, tag="host"):
     machine, such as localhost, are judged like any other name; `url` does not judge them.
     """
 
+    obstacles = {str: "is no host name in lower-case ASCII"}  # noqa: RUF012 # a class variable
     patterns: Texts
 
     @property
@@ -118,6 +119,7 @@ class Url(Constraint, frozen=True, tag="url"):
     """
 
     work_character = 8
+    obstacles = {str: "is no URL in canonical spelling that leads elsewhere"}  # noqa: RUF012 # a class variable
     schemes: Texts
     hosts: Texts
     ports: tuple[Port, ...]
@@ -170,6 +172,7 @@ class Cidr(Constraint, frozen=True, tag="cidr"):
     a zone or contains an IPv4 address.
     """
 
+    obstacles = {str: "is no address in canonical spelling"}  # noqa: RUF012 # a class variable
     networks: Texts
 
     @property

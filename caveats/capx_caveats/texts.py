@@ -5,11 +5,11 @@ whole text or nothing. The work is linear in the text, and bounded: a text that 
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -42,6 +42,7 @@ each value."""
 _BRACES = re.compile(r"\\(?:x\{|.)|\{([0-9]{1,4}),?([0-9]{0,4})", re.DOTALL)
 _WILD = re.compile(r"(\*\*?|\?)")
 # `\p` or `\P` after an even number of backslashes; after an odd number, the `p` is plain text.
+_TOO_LONG: Final[Mapping[type, str]] = {str: "is too long"}
 _UNICODE_CLASS = re.compile(r"(?<!\\)(?:\\\\)*\\[pP]")
 
 
@@ -65,6 +66,7 @@ class Glob(Constraint, frozen=True, tag="glob"):
     """
 
     work_once = _MATCH
+    obstacles = _TOO_LONG
     text: Text
 
     def __post_init__(self) -> None:
@@ -92,6 +94,7 @@ class Regex(Constraint, frozen=True, tag="regex"):
     """
 
     work_once = _MATCH
+    obstacles = _TOO_LONG
     text: Text
 
     def __post_init__(self) -> None:
@@ -112,15 +115,23 @@ class Regex(Constraint, frozen=True, tag="regex"):
 
 def _segments(path: str) -> list[str] | None:
     """Return the segments of an absolute path in its only canonical spelling; None for any other text."""
-    if len(path) > MAX_TEXT:
-        return None
     if path == "/":
         return []
+    return None if _flaw(path) else path[1:].split("/")
+
+
+def _flaw(path: str) -> str:
+    """Say what keeps a path from being one in canonical spelling; empty if it is one."""
+    if len(path) > MAX_TEXT:
+        return "is too long"
+    if not path.startswith("/"):
+        return "does not begin with `/`"
     # Some programs decode `%`, take a backslash for a slash, or stop at a NUL: they would open another file.
-    if not path.startswith("/") or any(character in path for character in "%\\\0"):
-        return None
-    segments = path[1:].split("/")
-    return None if any(segment in {"", ".", ".."} for segment in segments) else segments
+    for character, name in (("%", "`%`"), ("\\", "a backslash"), ("\0", "a NUL")):
+        if character in path:
+            return f"contains {name}"
+    found = {"", ".", ".."}.intersection(path[1:].split("/"))
+    return "" if not found else f"contains `{max(found)}`" if any(found) else "has an empty segment"
 
 
 class Path(Constraint, frozen=True, tag="path"):
@@ -143,6 +154,9 @@ class Path(Constraint, frozen=True, tag="path"):
         root = _segments(self.root) or []
         return segments[: len(root)] == root
 
+    def obstacle(self, value: Value, it: str = "it") -> str:
+        return f"{it} {_flaw(value)}" if isinstance(value, str) else super().obstacle(value, it)
+
     def sentence(self) -> str:
         return f"is within {shown(self.root)}"
 
@@ -155,6 +169,7 @@ class Argv(Constraint, frozen=True, tag="argv"):
     """
 
     work_each = 32
+    obstacles = {list: "has more than 1024 elements, or one that is not text"}  # noqa: RUF012 # a class variable
     programs: Texts
     arguments: Annotated[tuple[Texts, ...], Meta(min_length=1)] | UnsetType = UNSET
 

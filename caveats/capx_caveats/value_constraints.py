@@ -3,6 +3,9 @@
 Law: values are compared by type. If the types differ, the answer is neither yes nor no: the value cannot be judged.
 """
 
+from collections.abc import Mapping
+from typing import Final
+
 from capx_caveats.constraint import MAX_VALUES, Constraint, Judgement, every, some, too_much
 from capx_caveats.errors import InvalidCaveat
 from capx_caveats.shown_values import listed, shown
@@ -10,6 +13,7 @@ from capx_caveats.values import MISSING, Literal, Literals, Natural, Number, Val
 
 _COMPARISON = 32
 """The work of comparing two values, in the units of `Constraint.work_once`."""
+_OF_ARRAYS: Final[Mapping[type, str]] = {list: "has too many elements, or some of another type"}
 MAX_COMPARISONS = 64 * MAX_VALUES
 """The most comparisons (elements times literals) that `contains` makes."""
 
@@ -22,6 +26,10 @@ class Eq(Constraint, frozen=True, tag="eq"):
     @property
     def work_once(self) -> int:  # type: ignore[override] # each element of an array is compared
         return Constraint.work_once + _COMPARISON * _elements(self.literal)
+
+    @property
+    def obstacles(self) -> Mapping[type, str]:  # type: ignore[override] # of arrays, if a literal is one
+        return _OF_ARRAYS if isinstance(self.literal, tuple) else {}
 
     def judge(self, value: Value) -> Judgement:
         return same(value, self.literal)
@@ -38,6 +46,10 @@ class In(Constraint, frozen=True, tag="in"):
     @property
     def work_once(self) -> int:  # type: ignore[override] # each literal is compared, and each element of an array
         return Constraint.work_once + _COMPARISON * (len(self.literals) + sum(map(_elements, self.literals)))
+
+    @property
+    def obstacles(self) -> Mapping[type, str]:  # type: ignore[override] # of arrays, if a literal is one
+        return _OF_ARRAYS if any(isinstance(one, tuple) for one in self.literals) else {}
 
     def judge(self, value: Value) -> Judgement:
         judgement: Judgement = None
@@ -84,6 +96,7 @@ class Contains(Constraint, frozen=True, tag="contains"):
     that holds more than 1024 values, at all depths, or that needs more than 65,536 comparisons.
     """
 
+    obstacles = _OF_ARRAYS
     literals: Literals
 
     @property

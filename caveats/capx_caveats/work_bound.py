@@ -7,7 +7,8 @@ Laws:
 
 - A holder of a token can append caveats, and a caller chooses the arguments. Other modules bound each of the two. This
   module bounds the work of both together.
-- It is a sum, computed before anything is judged: a caveat that is appended can only add to it.
+- It is a sum, computed before anything is judged: a caveat that is appended can only add to it. A denial may judge
+  everything once more, to say why something could not be judged.
 """
 
 from collections.abc import Callable, Iterable, Iterator

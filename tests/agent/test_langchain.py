@@ -202,6 +202,48 @@ def test_what_the_framework_fills_in_is_no_argument(lab: Authority, agent: Agent
     assert model.texts == ["0.0 2 {'account': 7}"]
 
 
+def unfilled(lab: Authority, *, shown: bool = True) -> BaseTool:
+    """A tool whose parameter `tenant` is no argument, and which LangChain does not fill in."""
+
+    @lab.tool("desk.read", tenant=GRANTED, injected=("tenant",))
+    def read(account: int, tenant: str = "mine") -> str:
+        """Read an account."""
+        return f"{account} of {tenant}"
+
+    @functools.wraps(read)
+    def logged(**given: Any) -> str:
+        return read(**given)
+
+    # With a schema of JSON, LangChain passes on whatever the model writes.
+    schema = {"title": "read", "type": "object", "properties": {"account": {"type": "integer"}}}
+    made: BaseTool = make_tool(logged, **({} if shown else {"args_schema": schema}))
+    return made
+
+
+@pytest.mark.parametrize("adapter", [Refusals(), Guarded(ToolGuard(lambda _: None), {})])  # type: ignore[arg-type, return-value]
+async def test_a_model_is_not_called_that_could_inject(lab: Authority, agent: Agent, adapter: Refusals) -> None:
+    model = ScriptedModel.of([("read", {"account": 7, "tenant": "evil"})])
+    chain = agent_of(model, [unfilled(lab)], middleware=[adapter])
+    with acting(agent), pytest.raises(ConfigurationProblem, match="models write tenant of the tool 'read'"):
+        chain.invoke({"messages": "Begin."})
+    with acting(agent), pytest.raises(ConfigurationProblem, match="take it out of `injected=`"):
+        await chain.ainvoke({"messages": "Begin."})
+    assert model.read == []
+
+
+def test_a_graph_does_not_run_a_tool_that_a_model_injects(lab: Authority, agent: Agent) -> None:
+    model = ScriptedModel.of([("read", {"account": 7, "tenant": "evil"})])
+    with acting(agent), pytest.raises(ConfigurationProblem, match="models write tenant"):
+        graph_of(model, [unfilled(lab)]).invoke({"messages": "Begin."})
+
+
+def test_what_a_schema_did_not_show_is_not_the_models(lab: Authority, agent: Agent) -> None:
+    model = ScriptedModel.of([("read", {"account": 7, "tenant": "evil"})])
+    with acting(agent):
+        agent_of(model, [unfilled(lab, shown=False)], middleware=[Refusals()]).invoke({"messages": "Begin."})
+    assert model.texts == ["7 of mine"]
+
+
 def test_a_sub_agent_is_a_tool_that_acts_for_itself(agent: Agent, read: Any, export: Any) -> None:
     inner = ScriptedModel.of(BOTH)
     writer = agent_of(inner, [tool_of(read), tool_of(export)], middleware=[Refusals()])

@@ -1,12 +1,18 @@
 """Functions whose calls return before their work is done, and what they return."""
 
+import asyncio
 import csv
+import dataclasses
 import functools
 import io
 import itertools
-from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from typing import Any, NamedTuple
 
+import attrs
+import msgspec
+import pydantic
 import pytest
 
 from capx.agent.unfinished_work import demand_finished, demand_no_generator, returns_coroutine
@@ -98,3 +104,80 @@ class Mapped(map):  # type: ignore[type-arg]
 def test_a_result_with_work_to_be_done_is_refused(unfinished: Callable[[], object]) -> None:
     with pytest.raises(ConfigurationProblem, match=r"^plain returned a .*, whose work is still to be done"):
         demand_finished(plain, unfinished())
+
+
+@dataclasses.dataclass
+class Report:
+    """A result of a function."""
+
+    title: str
+    parts: object = None
+
+
+@dataclasses.dataclass(slots=True)
+class Slotted:
+    parts: object
+
+
+class Struct(msgspec.Struct):
+    parts: object
+
+
+class Model(pydantic.BaseModel):
+    parts: Any
+
+
+@attrs.define
+class Attrs:
+    parts: object
+
+
+class Named(NamedTuple):
+    parts: object
+
+
+class Own(list[Any]):
+    """A list that reads otherwise than it is."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+HOLDERS: list[Callable[[Any], object]] = [
+    lambda work: [work], lambda work: (1, work), lambda work: {work}, lambda work: frozenset({work}),
+    lambda work: deque([work]), lambda work: {"a": work}, lambda work: {work: "a"},
+    lambda work: OrderedDict([("a", work)]),
+    lambda work: Report("a", work), Slotted, Struct, lambda work: Model(parts=work), Attrs, Named,
+    lambda work: Own([work]), lambda work: [[[{"a": (Report("a", [work]),)}]]], lambda work: [*range(5000), work],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("held_in", HOLDERS)
+@pytest.mark.parametrize("made", [coroutine, generator, async_generator])
+def test_work_inside_of_a_result_is_refused(held_in: Callable[[Any], object], made: Callable[[], object]) -> None:
+    with pytest.raises(ConfigurationProblem, match=r"^plain returned a \w+ in a \w+, whose work is still to be done"):
+        demand_finished(plain, held_in(made()))
+
+
+async def test_all_work_inside_of_a_result_ends() -> None:
+    started: list[str] = []
+
+    async def work() -> None:
+        started.append("started")
+
+    tasks, coroutines = [asyncio.create_task(work()) for _ in range(3)], [work() for _ in range(3)]
+    with pytest.raises(ConfigurationProblem, match="returned a Task in a dict"):
+        demand_finished(plain, {"tasks": tasks, "coroutines": coroutines})
+    await asyncio.sleep(0)
+    assert all(one.cancelled() for one in tasks)
+    assert started == []
+
+
+def test_a_result_that_holds_itself_or_much_is_passed_on() -> None:
+    loop: list[Any] = []
+    loop.append(loop)
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for result in (loop, deep, [[0] * 1000] * 1000, Report("a"), Model(parts={"a": [1]}), Report, Model):
+        assert demand_finished(plain, result) is result

@@ -293,17 +293,19 @@ def test_a_refusal_says_when_a_value_could_not_be_judged() -> None:
         assert no is not None
         assert cannot is not None
         assert no.sentence.endswith('"x" is 3')
-        assert cannot.sentence.endswith('"x" is the text "1", which this rule cannot judge')
+        assert cannot.sentence.endswith('"x" is "1", which this rule cannot judge: it is text')
         assert (no.given, cannot.given) == ({"x": 3}, {"x": "1"})
 
 
 def test_a_number_and_the_text_of_its_digits_read_differently() -> None:
     refusal = allow(action("a.read", x="7")).refusal(Facts(Call("a.read", {"x": 7}), 0, 0.0))
     assert refusal is not None
-    assert refusal.sentence == 'allows a.read only where x is "7"; "x" is the number 7, which this rule cannot judge'
+    assert refusal.sentence == (
+        'allows a.read only where x is "7"; "x" is 7, which this rule cannot judge: it is a number'
+    )
     refusal = where("args.x", "true").refusal(Facts(Call("a.read", {"x": True}), 0, 0.0))
     assert refusal is not None
-    assert refusal.sentence.endswith('"x" is true, which this rule cannot judge')
+    assert refusal.sentence.endswith('"x" is true, which this rule cannot judge: it is a boolean')
 
 
 def test_two_rules_that_differ_do_not_read_alike() -> None:

@@ -155,6 +155,19 @@ def test_protect_refuses_a_server_without_its_seam(lab: Authority, missing: str)
         MCPGuard(lab.verifier("files")).protect(later)
 
 
+def test_protect_refuses_a_server_that_finds_tools_unseen(lab: Authority) -> None:
+    class Manager:
+        """A manager of a version that has renamed `get_tool`."""
+
+        def list_tools(self) -> list[Any]:
+            return []
+
+    server = as_sdk(MCPServer("files"))
+    server._tool_manager = Manager()
+    with pytest.raises(ConfigurationProblem, match="hides from the guard how it finds"):
+        MCPGuard(lab.verifier("files")).protect(server)
+
+
 def test_contexts_are_found_in_any_annotation(lab: Authority) -> None:
     server, guard = guarded(lab)
 

@@ -74,6 +74,17 @@ def test_a_reader_takes_one_head_after_the_other() -> None:
         assert reader.take(b"\n") == Head(lines(HEAD_LINES), b"")
 
 
+@pytest.mark.parametrize("target", [b"/x?", b"/?", b"https://capx.example/x?"])
+def test_a_target_with_an_empty_query_is_refused(target: bytes) -> None:
+    assert refused(b"GET " + target + b" HTTP/1.1\r\n\r\n") == (400, "bad_request")
+
+
+@pytest.mark.parametrize("target", [b"/x?a", b"/x?a?", b"/x??", b"/x HTTP/1.1\r\na: /x?"])
+def test_other_question_marks_pass(target: bytes) -> None:
+    head = b"GET " + target + b" HTTP/1.1\r\n\r\n"
+    assert taken(head) == Head(head, b"")
+
+
 @pytest.mark.parametrize("name", [b"Transfer-Encoding", b"transfer-encoding", b"TRANSFER-ENCODING"])
 @pytest.mark.parametrize("value", [b" chunked", b"gzip", b"", b"\tidentity"])
 def test_another_length_than_content_length_is_refused(name: bytes, value: bytes) -> None:

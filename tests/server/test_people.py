@@ -1,6 +1,8 @@
 """The face of people, attacked over real HTTP: who proves what, what is told to whom, and what nobody else may do."""
 
+import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -109,6 +111,21 @@ def test_a_proof_is_for_one_request_alone(people: People) -> None:
         assert problem(people.sent(*sent[:2], header, sent[2]), 401, "unproven_person") == UNPROVEN
     # Nothing of it was carried out.
     assert people.asked(ana, "GET", TASKS).status_code == 200
+
+
+def test_a_proof_is_not_for_a_target_with_an_empty_query(people: People) -> None:
+    ana = people.office.ana
+    for signed in (TASKS, f"{TASKS}?"):
+        header = people.proof(ana, "GET", TASKS, target=signed)
+        # As it is written: httpx leaves an empty query out.
+        host, _, port = people.origin.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(f"GET {TASKS}? HTTP/1.1\r\nhost: {host}\r\nauthorization: {header}\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+            assert (answer.status, json.load(answer)["code"]) == (400, "bad_request")
+    header = people.proof(ana, "GET", TASKS)
+    assert people.sent("GET", TASKS, header).status_code == 200
 
 
 def test_a_person_dials_either_name_of_this_machine(people: People) -> None:

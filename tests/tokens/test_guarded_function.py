@@ -11,6 +11,7 @@ from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
 from capx.guard.tool import on_loop
 from capx.tokens.bundle import Bundle
+from capx.tokens.guarded_function import injected_parameters
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +56,15 @@ def test_a_guarded_tool_is_called_with_the_bundle(lab: Authority, bundle: Bundle
     assert bundle.calling(guarded)() == "ran"
     assert Agent(bundle).calling(guarded)() == "ran"
     assert bundle.calling(guarded).__name__ == "unguarded"
+
+
+def test_injected_parameters_are_known_behind_decorators(lab: Authority, bundle: Bundle) -> None:
+    @lab.tool("slides.write", injected=("page",))
+    def write(page: int) -> None: ...
+
+    @functools.wraps(write)
+    def decorated(page: int) -> None: ...
+
+    for function in (write, decorated, on_loop(write), Agent(bundle).tool(write), bundle.calling(write)):
+        assert injected_parameters(function) == {"page"}
+    assert injected_parameters(unguarded) == injected_parameters(None) == frozenset()

@@ -4,6 +4,7 @@ Laws:
 
 - A guarded function runs only for a request that the guard has let in, and while that request is served. Any other call
   of it raises ConfigurationProblem: nobody has presented it.
+- Until it has judged the call, the server runs no other function in its place.
 - The values are judged that the function gets, after the server has parsed and validated them. Arguments that the
   client did not send are defaults.
 - The server sees a denial as an error of its own SDK, so that it logs no traceback. The guard keeps the denial itself.
@@ -39,6 +40,7 @@ class ServedRequest:
     ) -> None:
         self.owner = owner
         self.current = current
+        self.is_by_function = function is not None
         self._function = function
         self._sent = frozenset(sent)
 
@@ -54,6 +56,15 @@ _served: ContextVar["ContextBlock[ServedRequest] | None"] = ContextVar("capx_mcp
 def serving(request: ServedRequest) -> AbstractContextManager[ServedRequest]:
     """Serve a request in this block: guarded functions that run in it are judged for it."""
     return ContextBlock(_served, request, what="block of a served request")
+
+
+def awaits_function(owner: object) -> bool:
+    """Whether code here serves a request of this guard that a function is to judge, and none has allowed it yet."""
+    # Also if the request has ended meanwhile: nobody will judge it any more.
+    block: ContextBlock[ServedRequest] | None = innermost(_served)
+    if block is None or block.value.owner is not owner:
+        return False
+    return block.value.is_by_function and block.value.current.allowed is None
 
 
 class GuardedFunction:

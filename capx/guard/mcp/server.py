@@ -19,26 +19,33 @@ It works in two places. A middleware of the low-level server, outside of all oth
 the call with the values that the function gets. What a table names, and no guarded function is, is judged as it was
 sent.
 
-Law: a server that the guard cannot see as a whole is not protected: `protect` raises ConfigurationProblem.
+Laws:
+
+- A server that the guard cannot see as a whole is not protected: `protect` raises ConfigurationProblem.
+- A call that a guarded function is to judge runs that function, or none. The server finds no tool for it whose function
+  `protect` has not seen.
 """
 
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import GRANTED, CallSpec, Costs, Derived, Tenancy
 from capx.guard.judged_function import parameter_names
-from capx.guard.mcp.functions import GuardedFunction, guarded_function
+from capx.guard.mcp.functions import GuardedFunction, awaits_function, guarded_function
 from capx.guard.mcp.gate import Gate
 from capx.guard.mcp.server_middleware import GateMiddleware
 from capx.guard.mcp.server_seams import RegisteredTool, context_parameters, seams_of
 from capx.guard.mcp.table import ToolSpec, ToolTable
-from capx.guard.observer import OnDecision
+from capx.guard.observer import LOGGER, OnDecision
 from capx.resource.connection import Connection, connect_from_env
 from capx.verify.verifier import Verifier
 from capx_caveats import DEFAULT, Vocabulary
 
 __all__ = ["GRANTED", "MCPGuard"]
+
+_log = logging.getLogger(LOGGER)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -124,7 +131,20 @@ class MCPGuard:
         functions = self._named(seams.tools)
         for function in self._functions:
             function.refused = seams.refused
+        seen = [tool.function for tool in seams.tools if tool.name in functions]
+        seams.check_found(lambda tool: self._runnable(tool, seen))
         seams.middleware.insert(0, GateMiddleware(self, self._gate, functions))
+
+    def _runnable(self, tool: Any, seen: Sequence[Any]) -> Any:
+        """Return a tool that the server has found, if it may run it now; else None, as for a tool that is not there."""
+        if tool is None or not awaits_function(self):
+            return tool
+        # In a copy that only this call has, nobody can set another function.
+        own = tool.model_copy()
+        if any(getattr(own, "fn", None) is one for one in seen):
+            return own
+        _log.error("refused the tool %.80r: it was replaced after protect, so nobody judges its calls", tool.name)
+        return None
 
     def _named(self, tools: Iterable[RegisteredTool]) -> dict[str, GuardedFunction]:
         """Name each tool in the table whose function is guarded, and return these functions by the tools' names."""

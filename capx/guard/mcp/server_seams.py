@@ -3,6 +3,7 @@
 Law: what the guard does not find is an error. A guard that stands in the wrong place guards nothing.
 """
 
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterable
@@ -40,6 +41,25 @@ class ServerSeams(Struct, frozen=True):
     middleware: list[Any]
     tools: tuple[RegisteredTool, ...]
     refused: Refused
+    finder: Any
+    """The object by whose `get_tool` the server finds the tool of a call; None if it knows no functions."""
+
+    def check_found(self, checked: Callable[[Any], Any]) -> None:
+        """Let the server run what `checked` makes of the tool that it has found."""
+        if self.finder is None:
+            return
+        get_tool = getattr(self.finder, "get_tool", None)
+        if get_tool is None:
+            raise ConfigurationProblem("this version of the SDK hides from the guard how it finds its tools")
+
+        def found(*args: Any, **kwargs: Any) -> Any:
+            tool = get_tool(*args, **kwargs)
+            return found_later(tool) if inspect.isawaitable(tool) else checked(tool)
+
+        async def found_later(tool: Any) -> Any:
+            return checked(await tool)
+
+        self.finder.get_tool = found
 
 
 def seams_of(server: Any) -> ServerSeams:
@@ -47,19 +67,19 @@ def seams_of(server: Any) -> ServerSeams:
     if isinstance(server, MCPServer):
         # Private, because the SDK gives away only the descriptions of its tools, and not their functions.
         manager: Any = getattr(cast("Any", server), "_tool_manager", None)
-        return _checked(server, lambda: manager.list_tools(), _mcp_error)  # noqa: PLW0108 # it may not be there
+        return _checked(server, lambda: manager.list_tools(), _mcp_error, manager)  # noqa: PLW0108 # it may not be there
     if isinstance(server, Server):
-        return _checked(server, tuple, _mcp_error)
+        return _checked(server, tuple, _mcp_error, None)
     if type(server).__module__.partition(".")[0] == "fastmcp":
         # By the module: its distribution has several names.
         demand_library("fastmcp", at_least=(4,), below=5, extra="fastmcp")
         # Private, too. Its `middleware` is another list, which does not see every message.
         low: Any = getattr(server, "_mcp_server", None)
-        return _checked(low, lambda: without_loop(server.local_provider.list_tools()), _fastmcp_error)
+        return _checked(low, lambda: without_loop(server.local_provider.list_tools()), _fastmcp_error, server)
     raise ConfigurationProblem(f"a {type(server).__name__} is no server that this guard knows")
 
 
-def _checked(server: Any, tools: Callable[[], Iterable[Any]], refused: Refused) -> ServerSeams:
+def _checked(server: Any, tools: Callable[[], Iterable[Any]], refused: Refused, finder: Any) -> ServerSeams:
     middleware: Any = getattr(server, "middleware", None)
     if not _is_list(middleware):
         raise ConfigurationProblem("this version of the SDK has no list of middleware for the guard")
@@ -67,7 +87,7 @@ def _checked(server: Any, tools: Callable[[], Iterable[Any]], refused: Refused) 
         found = tuple(map(_registered, tools()))
     except (AttributeError, TypeError, RuntimeError) as error:
         raise ConfigurationProblem(f"this version of the SDK hides its tools from the guard: {error}") from None
-    return ServerSeams(middleware, found, refused)
+    return ServerSeams(middleware, found, refused, finder)
 
 
 def _is_list(found: object) -> bool:

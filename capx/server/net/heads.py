@@ -6,6 +6,8 @@ Laws:
   more than a head of this size takes.
 - The work for a piece is linear in the piece.
 - A head is one of HTTP/1.1 or HTTP/1.0, or it is refused.
+- A target with an empty query (`/x?`) is refused. The application would see it as the target without one, and a proof
+  of one request would be good for two.
 - The length of a body is known from its head. A request with Transfer-Encoding is refused: a body in thousands of tiny
   chunks costs the parser as much as thousands of lines. With two lengths, a proxy and this server could disagree where
   the next request begins (RFC 9112, 6.3).
@@ -28,6 +30,7 @@ NO_HTTP: Final = "this is not a request of HTTP/1.1 or HTTP/1.0"
 
 # h11 takes HTTP/1.9 and HTTP/2.0, too, and answers them as HTTP/1.1.
 _FIRST: Final = re.compile(rb"[^\r\n]+ HTTP/1\.[01]\r?\n")
+_EMPTY_QUERY: Final = re.compile(rb"[^?\r\n]+\? HTTP/")
 # Exactly where h11 ends a head, and where it begins a field.
 _END: Final = re.compile(rb"\n\r?\n")
 _CHUNKED: Final = re.compile(rb"\ntransfer-encoding:", re.IGNORECASE)
@@ -51,7 +54,7 @@ class HeadReader:
     def take(self, piece: bytes) -> Head | None:
         """The head, when this piece completes it.
 
-        HttpRefusal if it is too large, is not HTTP/1.1 or HTTP/1.0, or has Transfer-Encoding.
+        HttpRefusal if it is too large, is not HTTP/1.1 or HTTP/1.0, has an empty query, or has Transfer-Encoding.
         """
         began = len(self._held)
         self._held += piece
@@ -71,6 +74,8 @@ class HeadReader:
         self._lines = 0
         if _FIRST.match(head.head) is None:
             raise HttpRefusal(400, "bad_request", NO_HTTP)
+        if _EMPTY_QUERY.match(head.head) is not None:
+            raise HttpRefusal(400, "bad_request", "the query of this request is empty: leave the `?` out")
         _demand_known_length(head.head)
         return head
 
