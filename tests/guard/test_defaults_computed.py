@@ -170,7 +170,7 @@ class Cached(Mail):
         assert self.blind
 
 
-ATTACKS = [
+ATTACKS: list[Any] = [
     *(ByFactory, BeforeField, PlainField, WrappedField, AfterField, Before, BeforeBuilds, Wrapped, WrappedCopy),
     *(WrappedSubclass, After, AfterBuilds, PostInit, Initiated, Renamed, Growing, Filling, Cached),
 ]

@@ -199,7 +199,7 @@ def test_an_endpoint_that_takes_ignored_members_cannot_be_made(lab: Authority, k
     guard = FastAPIGuard(lab.verifier("crm"))
     with pytest.raises(ConfigurationProblem, match=r"the parameter mail holds a (Before|Plain), which ignores"):
         guard.action("crm.send")(send)
-    assert guard.action("crm.send", args={"to": "mail.to"})(send)
+    guard.action("crm.send", args={"to": "mail.to"})(send)
 
 
 def test_a_member_that_only_a_validator_would_see_is_refused(lab: Authority) -> None:
