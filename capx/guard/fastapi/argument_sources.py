@@ -141,12 +141,13 @@ class ArgsTable:
     def _followed(self, path: list[str], values: Mapping[str, Any]) -> tuple[bool, bool, Any]:
         """Return whether a path leads to a value, whether that is a default, and the value."""
         root, *fields = path
-        value, by_default = values[root], None
+        value, by_default = values[root], False
+        is_sent = True
         for field in fields:
             # An explicit null on the way is a null at the end: it must not look as if it had been left out.
             if value is None:
                 break
-            model = value
+            model: BaseModel = value
             if (defaults := self._members.get(type(model))) is None or field not in vars(model):
                 raise InvalidRequest(
                     f"{'.'.join(path)} cannot be judged: a validator returned something else than the model"
@@ -155,9 +156,9 @@ class ArgsTable:
             if value is None and field in missing_if_none(model):
                 return False, False, None
             # The first step that was not sent decides: what is below a computed value is computed, too.
-            if by_default is None and field not in model.__pydantic_fields_set__:
-                by_default = defaults.has(field, plain(field, value, converted))
-        return True, by_default is True, value
+            if is_sent and field not in model.__pydantic_fields_set__:
+                is_sent, by_default = False, defaults.has(field, plain(field, value, converted))
+        return True, by_default, value
 
 
 class ArgsFunction:
