@@ -7,13 +7,16 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import Body, FastAPI, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from capx.agent import httpx_client
 from capx.agent.actor import acting
 from capx.authority.authority import Authority
+from capx.errors import InvalidRequest
 from capx.guard.fastapi import FastAPIGuard
 from capx.guard.fastapi.defaults import Defaults
+from capx.guard.fastapi.model_values import converted
+from capx.guard.json_values import plain
 from capx.verify.decision import Allowed, Denied
 from capx_caveats import JSON, Entry, action, anything, length, where
 from tests.labs.orders import refusal
@@ -204,3 +207,30 @@ def test_nothing_is_the_default_where_there_is_no_json_for_it(name: str) -> None
     defaults = Defaults(Odd.model_fields)
     values: list[JSON] = [None, "", 0, [], {}]
     assert not any(defaults.has(name, value) for value in values)
+
+
+def left_out(model: BaseModel) -> frozenset[str]:
+    seen: Any = plain("model", model, converted)
+    return Defaults(type(model).model_fields).left_out(model, seen)
+
+
+class Open(BaseModel):
+    model_config = ConfigDict(extra="allow", validate_by_name=True)
+
+    amount: int = Field(1, alias="amt")
+    note: str = ""
+
+
+def test_what_callers_left_out_has_the_names_they_would_give() -> None:
+    assert left_out(Open.model_validate({"other": 3})) == {"amt", "note"}
+    for sent in ({"amt": 3}, {"amount": 3}):
+        assert left_out(Open.model_validate(sent)) == {"note"}
+
+
+def test_a_member_that_took_an_alias_was_not_left_out() -> None:
+    model = Open.model_validate({})
+    # An attribute that the class does not have is an extra member.
+    setattr(model, "amt", 5)  # noqa: B010 # the type checkers know of no such attribute
+    assert Defaults(Open.model_fields).left_out(model, {"amt": 1, "note": ""}) == {"note"}
+    with pytest.raises(InvalidRequest, match="two members of a Open have one name"):
+        left_out(model)

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Root
 from pydantic.alias_generators import to_camel
 
 from capx.errors import InvalidRequest
-from capx.guard.fastapi.model_values import converted, first_alias, left_out
+from capx.guard.fastapi.model_values import converted, first_alias
 from capx.guard.json_values import plain
 
 
@@ -187,28 +187,6 @@ def test_a_path_in_any_value_is_judged_as_its_text(value: Any, judged: Any) -> N
 )
 def test_the_first_alias_is_the_name(alias: str | AliasPath | AliasChoices | None, name: str | None) -> None:
     assert first_alias(alias) == name
-
-
-class Open(BaseModel):
-    model_config = ConfigDict(extra="allow", validate_by_name=True)
-
-    amount: int = Field(1, alias="amt")
-    note: str = ""
-
-
-def test_what_callers_left_out_has_the_names_they_would_give() -> None:
-    assert left_out(Open.model_validate({"other": 3})) == {"amt", "note"}
-    for sent in ({"amt": 3}, {"amount": 3}):
-        assert left_out(Open.model_validate(sent)) == {"note"}
-
-
-def test_a_member_that_took_an_alias_was_not_left_out() -> None:
-    model = Open.model_validate({})
-    # An attribute that the class does not have is an extra member.
-    setattr(model, "amt", 5)  # noqa: B010 # the type checkers know of no such attribute
-    assert left_out(model) == {"note"}
-    with pytest.raises(InvalidRequest, match="two members of a Open have one name"):
-        seen(model)
 
 
 class Single(BaseModel):

@@ -150,7 +150,8 @@ ROOMS: Final = {
     "decision_counter": _capx("guard/decision_counter", "guard/test_decision_counter"),
     "argument_copy": _capx("guard/argument_copy", "guard/test_argument_copy"),
     "deferred": _capx("guard/fastapi/deferred", "guard/test_deferred", "guard/test_defaults"),
-    "defaults": _capx("guard/fastapi/defaults", "guard/test_defaults"),
+    "defaults": _capx("guard/fastapi/defaults", "guard/test_defaults", "guard/test_defaults_computed"),
+    "ignored_members": _capx("guard/fastapi/ignored_members", "guard/test_ignored_members"),
     "request": _capx(
         "guard/guarded_request",
         "guard/test_guarded_request",
@@ -278,7 +279,12 @@ ROOMS: Final = {
     "call_asks": _capx("agent/call_asks", "agent/test_call_asks", "agent/test_next_asks"),
     "unproven_grants": _capx("agent/unproven_grants", "agent/test_unproven_grants"),
     "guarded_function": _capx("tokens/guarded_function", "tokens/test_guarded_function", "attacks/test_who_acts"),
-    "argument_sources": _capx("guard/fastapi/argument_sources", "guard/test_argument_sources", "guard/test_endpoint"),
+    "argument_sources": _capx(
+        "guard/fastapi/argument_sources",
+        "guard/test_argument_sources",
+        "guard/test_endpoint",
+        "guard/test_defaults_computed",
+    ),
     "endpoint": _capx(
         "guard/fastapi/endpoint",
         "guard/test_endpoint_facts",
@@ -289,7 +295,12 @@ ROOMS: Final = {
         "guard/test_inputs",
         "guard/test_routes",
     ),
-    "model_values": _capx("guard/fastapi/model_values", "guard/test_model_values", "guard/test_argument_sources"),
+    "model_values": _capx(
+        "guard/fastapi/model_values",
+        "guard/test_model_values",
+        "guard/test_argument_sources",
+        "guard/test_defaults_computed",
+    ),
     "json_values": _capx(
         "guard/json_values", "guard/test_json_values", "guard/test_model_values", "guard/test_endpoint"
     ),

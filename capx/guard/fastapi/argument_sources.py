@@ -11,7 +11,10 @@ Laws:
   tables. Of a function, the service must say it.
 - A default that the caller did not touch is stated beside the arguments. So a token whose entry names all arguments is
   still good when an endpoint gets a new one. A parameter that has exactly its default counts as one that was left out,
-  because an endpoint cannot tell the two apart. Of a model it can, so its members count only if they were left out.
+  because an endpoint cannot tell the two apart. Of a model it can, so its members count only if they were left out,
+  and only with the default that is in the class. What a function of the model computes instead is an argument.
+- A model is read as the class that the endpoint names. If a validator returns another one, whose defaults the guard
+  does not know, the call is denied.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -25,7 +28,7 @@ from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import StatedArguments, demand_derivation, derive
 from capx.guard.fastapi.defaults import Defaults
 from capx.guard.fastapi.hidden_fields import hidden_fields
-from capx.guard.fastapi.model_values import converted, is_missing, left_out
+from capx.guard.fastapi.model_values import converted, missing_if_none
 from capx.guard.json_values import plain
 from capx_caveats import JSON, demand_dict, is_label
 
@@ -61,9 +64,11 @@ class OwnArguments:
 
     sent = True
 
-    def __init__(self, own: Mapping[str, FieldInfo], names: Mapping[str, str], spread: Collection[str]) -> None:
+    def __init__(
+        self, own: Mapping[str, FieldInfo], names: Mapping[str, str], spread: Mapping[str, type[BaseModel]]
+    ) -> None:
         self._names = names
-        self._spread = spread
+        self._spread = {parameter: (kind, Defaults(kind.model_fields)) for parameter, kind in spread.items()}
         self._defaults = Defaults(own)
 
     def taken(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -85,13 +90,16 @@ class OwnArguments:
     def _named(self, values: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, JSON], frozenset[str]]]:
         """Yield the arguments of each parameter, and the names of those that were left out."""
         for parameter, name in self._names.items():
-            value = plain(name, values[parameter], converted)
+            found = values[parameter]
+            value = plain(name, found, converted)
             if parameter not in self._spread:
                 yield {name: value}, frozenset({name} if self._defaults.has(parameter, value) else ())
-            elif isinstance(value, Mapping):
-                yield value, left_out(values[parameter])
-            else:
-                raise InvalidRequest(f"{name} cannot be judged by its members, because it is not an object")
+                continue
+            kind, defaults = self._spread[parameter]
+            if type(found) is not kind:
+                raise InvalidRequest(f"{name} cannot be judged by its members, because it is no {kind.__name__}")
+            members = cast("Mapping[str, JSON]", value)
+            yield members, defaults.left_out(found, members)
 
 
 class ArgsTable:
@@ -110,7 +118,8 @@ class ArgsTable:
                 "function that returns names and values"
             )
         paths = cast("Mapping[str, Any]", table)
-        self._paths = {name: _checked(name, path, own) for name, path in paths.items()}
+        self._members: dict[type[BaseModel], Defaults] = {}
+        self._paths = {name: _checked(name, path, own, self._members) for name, path in paths.items()}
         self._defaults = Defaults(own)
 
     def taken(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -122,12 +131,34 @@ class ArgsTable:
         args: dict[str, JSON] = {}
         defaults: dict[str, JSON] = {}
         for name, path in self._paths.items():
-            there, is_set, found = _followed(path, taken)
+            there, by_default, found = self._followed(path, taken)
             if there:
                 value = plain(name, found, converted)
-                by_default = not is_set or (len(path) == 1 and self._defaults.has(path[0], value))
+                by_default = by_default or (len(path) == 1 and self._defaults.has(path[0], value))
                 (defaults if by_default else args)[name] = value
         return StatedArguments(args, defaults)
+
+    def _followed(self, path: list[str], values: Mapping[str, Any]) -> tuple[bool, bool, Any]:
+        """Return whether a path leads to a value, whether that is a default, and the value."""
+        root, *fields = path
+        value, by_default = values[root], False
+        is_sent = True
+        for field in fields:
+            # An explicit null on the way is a null at the end: it must not look as if it had been left out.
+            if value is None:
+                break
+            model: BaseModel = value
+            if (defaults := self._members.get(type(model))) is None or field not in vars(model):
+                raise InvalidRequest(
+                    f"{'.'.join(path)} cannot be judged: a validator returned something else than the model"
+                )
+            value = vars(model)[field]
+            if value is None and field in missing_if_none(model):
+                return False, False, None
+            # The first step that was not sent decides: what is below a computed value is computed, too.
+            if is_sent and field not in model.__pydantic_fields_set__:
+                is_sent, by_default = False, defaults.has(field, plain(field, value, converted))
+        return True, by_default, value
 
 
 class ArgsFunction:
@@ -157,7 +188,8 @@ class ArgsFunction:
         return stated.copied()
 
 
-def _checked(name: Any, path: Any, own: Mapping[str, FieldInfo]) -> list[str]:
+def _checked(name: Any, path: Any, own: Mapping[str, FieldInfo], members: dict[type[BaseModel], Defaults]) -> list[str]:
+    """Return the steps of a path; adds the models on it, with the defaults of their fields, to `members`."""
     if not is_label(name):
         raise ConfigurationProblem(f"`args=` names {name!r:.80}, which cannot be the name of an argument")
     if not isinstance(path, str):
@@ -178,6 +210,7 @@ def _checked(name: Any, path: Any, own: Mapping[str, FieldInfo]) -> list[str]:
             raise ConfigurationProblem(
                 f"`args=` reads {path} for {name}, but {field} is not a field of a model there: use the names in Python"
             )
+        members.update((model, Defaults(model.model_fields)) for model in models if model is not None)
         ends = [one for one in found if one is not None]
     if problem := next((problem for end in ends for problem in hidden_fields(end)), None):
         raise ConfigurationProblem(f"`args=` reads {path} for {name}, which {problem}")
@@ -193,18 +226,3 @@ def _models(kind: Any) -> Iterator[type[BaseModel] | None]:
             yield from _models(one)
     elif kind is not NoneType:
         yield kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
-
-
-def _followed(path: list[str], values: Mapping[str, Any]) -> tuple[bool, bool, Any]:
-    """Return whether a path leads to a value, whether callers set it, and the value."""
-    root, *fields = path
-    value, is_set = values[root], True
-    for field in fields:
-        # An explicit null on the way is a null at the end: it must not look as if it had been left out.
-        if value is None:
-            break
-        model, value = value, getattr(value, field)
-        if is_missing(model, field, value):
-            return False, False, None
-        is_set = is_set and field in model.__pydantic_fields_set__
-    return True, is_set, value

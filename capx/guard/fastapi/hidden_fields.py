@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, ForwardRef, get_args, get_origin, get_
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
+from capx.guard.fastapi.ignored_members import ignored_members
 from capx.guard.fastapi.unions import NAME_IT, UNIONS, alike, is_told_apart
 
 _SECRETS: Final = (Secret, SecretBytes, SecretStr)
@@ -24,6 +25,7 @@ _BEHIND: Final = ("__value__", "__supertype__", "__bound__", "__default__")
 def hidden_fields(field: Any) -> Iterator[str]:
     """Report what a type or a field, or a type in it, hides from caveats: ends of sentences about the parameter."""
     yield from _hidden_in(field, {}, told_apart=False)
+    yield from ignored_members(field)
 
 
 def _hidden_in(annotation: Any, seen: dict[tuple[int, bool], Any], *, told_apart: bool) -> Iterator[str]:

@@ -4,8 +4,9 @@ Laws:
 
 - Caveats see everything that the endpoint gets: each field, default or not, and each extra member. A model that could
   hold more than that is refused.
-- A field that was left out is judged by its default. But if the endpoint gets None for it, it is missing: an endpoint
-  can tell that from an explicit null (`model_fields_set`), so caveats can tell it, too.
+- A field that was left out is judged by its default. But if that is None, and the endpoint gets None, it is missing: an
+  endpoint can tell that from an explicit null (`model_fields_set`), so caveats can tell it, too. A None that a function
+  made in place of another default is null.
 """
 
 from collections.abc import Mapping
@@ -38,16 +39,9 @@ def converted(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} is not converted to JSON")
 
 
-def is_missing(model: BaseModel, field: str, value: Any) -> bool:
-    """Whether callers left out a field that has this value now, and the endpoint gets None for it."""
-    return value is None and field not in model.__pydantic_fields_set__
-
-
-def left_out(model: BaseModel) -> frozenset[str]:
-    """Return the members that callers left out, by the names that they would give them."""
-    spelt = spellings(type(model))
-    touched = model.__pydantic_fields_set__ & {*spelt, *spelt.values()}
-    return frozenset(spelt.values()) - {spelt.get(name, name) for name in touched}
+def missing_if_none(model: BaseModel) -> frozenset[str]:
+    """Return the fields that were left out, and of which None is the default."""
+    return _none_by_default(type(model)) - model.__pydantic_fields_set__
 
 
 @lru_cache(maxsize=1024)
@@ -56,6 +50,11 @@ def spellings(model: type[BaseModel]) -> Mapping[str, str]:
     if model.model_config.get("validate_by_alias") is False:
         return {name: name for name in model.model_fields}
     return {name: first_alias(field.validation_alias) or name for name, field in model.model_fields.items()}
+
+
+@lru_cache(maxsize=1024)
+def _none_by_default(model: type[BaseModel]) -> frozenset[str]:
+    return frozenset(name for name, field in model.model_fields.items() if field.default is None)
 
 
 def first_alias(alias: str | AliasPath | AliasChoices | None) -> str | None:
@@ -86,11 +85,8 @@ def _held(model: BaseModel) -> Any:
 
 def _fields(model: BaseModel) -> dict[str, Any]:
     spelt = spellings(type(model))
-    there = {
-        name: value
-        for name, value in vars(model).items()
-        if value is not None or name not in spelt or not is_missing(model, name, value)
-    }
+    missing = missing_if_none(model)
+    there = {name: value for name, value in vars(model).items() if value is not None or name not in missing}
     members = {spelt.get(name, name): value for name, value in there.items()}
     if len(members) != len(there):
         raise _twice(model)
