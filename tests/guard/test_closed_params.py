@@ -63,7 +63,7 @@ def test_every_open_method_has_a_list() -> None:
 
 
 def test_a_method_that_only_the_table_knows_has_no_list() -> None:
-    params = {"taskId": "t1", "task": {}, "requestState": "s"}
+    params: dict[str, Any] = {"taskId": "t1", "task": {}, "requestState": "s"}
     assert judged_params("tasks/get", params) == params
     assert judged_params("tasks/get", {**params, "_meta": {"other": 1}}) == params
     assert judged_params("tasks/get", None) is None

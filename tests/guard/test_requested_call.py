@@ -113,8 +113,10 @@ def test_a_refusal_names_what_may_be_sent() -> None:
     assert str(error.value) == ('nobody judges the member "uri" of `ref`, so it is not served: send only name, type')
 
 
-def test_null_in_a_part_of_a_completion_counts_as_absent() -> None:
-    for ref in ({**PROMPT, "uri": None, "title": None}, {**TEMPLATE, "name": None}):
-        argument = {**ARGUMENT, "path": None}
-        assert of("completion/complete", ref=ref, argument=argument, context={"arguments": None, "path": None})
-        assert of("completion/complete", ref=ref, argument=argument, context=None)
+@pytest.mark.parametrize("context", [None, {"arguments": None, "path": None}])
+def test_null_in_a_part_of_a_completion_counts_as_absent(context: Any) -> None:
+    argument = {**ARGUMENT, "path": None}
+    found = of("completion/complete", ref={**PROMPT, "uri": None, "title": None}, argument=argument, context=context)
+    assert found == ("files.prompt.summary", "summary", {"of": "a"})
+    found = of("completion/complete", ref={**TEMPLATE, "name": None}, argument=argument, context=context)
+    assert found == ("files.resource.read", TEMPLATE["uri"], {"uri": TEMPLATE["uri"]})
