@@ -51,8 +51,9 @@ def test_a_refusal_names_the_member_and_what_may_be_sent() -> None:
 @pytest.mark.parametrize("cursor", [5, True, {"path": "/secret"}, ["a"]])
 def test_a_cursor_that_is_no_text_reaches_no_server(cursor: Any) -> None:
     for method in LISTS:
-        with pytest.raises(Unserved, match="`cursor` is a text"):
+        with pytest.raises(Unserved, match="`cursor` is a text") as error:
             judged_params(method, {"cursor": cursor})
+        assert error.value.code == -32602
         assert judged_params(method, {"cursor": None}) == {"cursor": None}
     assert judged_params("tasks/get", {"cursor": cursor}) == {"cursor": cursor}
 
@@ -62,7 +63,7 @@ def test_every_open_method_has_a_list() -> None:
 
 
 def test_a_method_that_only_the_table_knows_has_no_list() -> None:
-    params = {"taskId": "t1", "task": {}, "requestState": "s"}
+    params: dict[str, Any] = {"taskId": "t1", "task": {}, "requestState": "s"}
     assert judged_params("tasks/get", params) == params
     assert judged_params("tasks/get", {**params, "_meta": {"other": 1}}) == params
     assert judged_params("tasks/get", None) is None
@@ -79,8 +80,9 @@ def test_of_meta_only_what_mcp_names_passes() -> None:
 def test_a_progress_token_is_a_whole_number_or_a_text(value: Any) -> None:
     sent = {"_meta": {"progressToken": value}}
     assert open_params("ping", sent) == {}
-    with pytest.raises(Unserved, match="`progressToken` in `_meta`"):
+    with pytest.raises(Unserved, match="`progressToken` in `_meta`") as error:
         judged_params("tools/call", sent)
+    assert error.value.code == -32602
 
 
 @pytest.mark.parametrize("name", ["traceparent", "tracestate", "baggage"])
@@ -90,6 +92,13 @@ def test_a_trace_is_a_text_of_a_bounded_length(name: str, value: Any) -> None:
     assert open_params("ping", sent) == {}
     with pytest.raises(Unserved, match=f"`{name}` in `_meta`"):
         judged_params("tools/call", sent)
+
+
+def test_a_version_that_nobody_presents_is_refused() -> None:
+    with pytest.raises(Unserved, match="the version of a tool cannot be presented") as error:
+        judged_params("tools/call", {"_meta": {"fastmcp": {"version": "1"}}})
+    assert error.value.code == -32602
+    assert open_params("ping", {"_meta": {"fastmcp": {"version": "1"}}}) == {}
 
 
 def test_null_in_meta_counts_as_absent() -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from capx.api.mcp_messages import ASKS, PRESENTATION, PROBLEM
+from capx.api.mcp_messages import ASKS, PRESENTATION, PROBLEM, meta_of
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.call_facts import GRANTED
@@ -127,9 +127,10 @@ def test_a_made_up_presentation_is_told_of_no_tool(
         "of another audience": presented(held(lab, "crm.read"), call())["_meta"][PRESENTATION],
         "changed": own[:-5] + ("AAAAA" if own[-5:] != "AAAAA" else "BBBBB"),
     }
-    answers = []
-    for method, params in [*NAMED, *((method, {"cursor": 5, "task": {}}) for method in LISTS)]:
-        meta = {**((params or {}).get("_meta") or {}), PRESENTATION: texts[what]}
+    answers: list[Denied] = []
+    lists: list[tuple[str, Any]] = [(method, {"cursor": 5, "task": {}}) for method in LISTS]
+    for method, params in [*NAMED, *lists]:
+        meta: dict[str, Any] = {**meta_of(params), PRESENTATION: texts[what]}
         answers.append(denied(server, {**(params or {}), "_meta": meta}, method))
     assert [told(one) for one in answers] == [told(answers[0])] * len(answers)
     assert (answers[0].status, answers[0].ask, answers[0].decision.action) == (401, None, None)

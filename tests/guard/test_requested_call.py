@@ -107,8 +107,16 @@ def test_what_a_completion_says_beside_its_call_is_not_served(parts: dict[str, A
     assert error.value.code == -32602
 
 
-def test_null_in_a_part_of_a_completion_counts_as_absent() -> None:
-    for ref in ({**PROMPT, "uri": None, "title": None}, {**TEMPLATE, "name": None}):
-        argument = {**ARGUMENT, "path": None}
-        assert of("completion/complete", ref=ref, argument=argument, context={"arguments": None, "path": None})
-        assert of("completion/complete", ref=ref, argument=argument, context=None)
+def test_a_refusal_names_what_may_be_sent() -> None:
+    with pytest.raises(Unserved) as error:
+        requested_call(TABLE, "completion/complete", {"ref": {**PROMPT, "uri": "a"}, "argument": ARGUMENT})
+    assert str(error.value) == ('nobody judges the member "uri" of `ref`, so it is not served: send only name, type')
+
+
+@pytest.mark.parametrize("context", [None, {"arguments": None, "path": None}])
+def test_null_in_a_part_of_a_completion_counts_as_absent(context: Any) -> None:
+    argument = {**ARGUMENT, "path": None}
+    found = of("completion/complete", ref={**PROMPT, "uri": None, "title": None}, argument=argument, context=context)
+    assert found == ("files.prompt.summary", "summary", {"of": "a"})
+    found = of("completion/complete", ref={**TEMPLATE, "name": None}, argument=argument, context=context)
+    assert found == ("files.resource.read", TEMPLATE["uri"], {"uri": TEMPLATE["uri"]})

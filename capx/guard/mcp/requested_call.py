@@ -70,7 +70,7 @@ def demand_only(where: str, holder: Object, names: Collection[str]) -> None:
     """Raise Unserved if an object has another member; null counts as absent."""
     for name, value in holder.items():
         if value is not None and name not in names:
-            only = ", ".join(sorted(names)) or "nothing"
+            only = ", ".join(sorted(names))
             raise Unserved(
                 f"nobody judges the member {shown(name)} of `{where}`, so it is not served: send only {only}",
                 INVALID_PARAMS,
