@@ -97,6 +97,7 @@ ROOMS: Final = {
         "caveats/test_extensions",
         "caveats/test_caveats_answers",
         "verify/test_spending",
+        "caveats/test_caveats_words",
     ),
     "chain_caveats": _caveats(
         "chain_caveats",
@@ -111,15 +112,26 @@ ROOMS: Final = {
     "call": _caveats("call", "caveats/test_call", "caveats/test_amount"),
     "placement": _caveats("placement", "caveats/test_placement", "caveats/test_chain_caveats"),
     "value_constraints": _caveats(
-        "value_constraints", "caveats/test_constraints", "caveats/test_caveats_answers", "caveats/test_work_bound"
+        "value_constraints",
+        "caveats/test_constraints",
+        "caveats/test_caveats_answers",
+        "caveats/test_work_bound",
+        "caveats/test_caveats_words",
     ),
-    "texts": _caveats("texts", "caveats/test_constraints", "caveats/test_caveats_answers", "caveats/test_work_bound"),
+    "texts": _caveats(
+        "texts",
+        "caveats/test_constraints",
+        "caveats/test_caveats_answers",
+        "caveats/test_work_bound",
+        "caveats/test_caveats_words",
+    ),
     "constraints": _caveats(
         "constraints",
         "caveats/test_constraints",
         "caveats/test_caveats",
         "caveats/test_caveats_answers",
         "caveats/test_constraints_edges",
+        "caveats/test_caveats_words",
     ),
     "values": _caveats(
         "values",
@@ -131,7 +143,13 @@ ROOMS: Final = {
     "shown_values": _caveats(
         "shown_values", "caveats/test_shown_values", "caveats/test_caveats_answers", "caveats/test_constraints_edges"
     ),
-    "network": _caveats("network", "caveats/test_network", "caveats/test_constraints", "caveats/test_caveats_answers"),
+    "network": _caveats(
+        "network",
+        "caveats/test_network",
+        "caveats/test_constraints",
+        "caveats/test_caveats_answers",
+        "caveats/test_caveats_words",
+    ),
     "levels": _caveats("levels", "caveats/test_levels", "crypto/test_canonical_json"),
     "work_bound": _caveats("work_bound", "caveats/test_work_bound"),
     "ended_tokens": _capx("verify/ended_tokens", "verify/test_ended_tokens"),
@@ -339,6 +357,10 @@ ROOMS: Final = {
     "server_middleware": _capx("guard/mcp/server_middleware", "guard/test_server_middleware", "guard/test_functions"),
     "http_messages": _capx("guard/mcp/http_messages", "guard/test_http_messages"),
     "slots": _capx("guard/mcp/slots", "guard/test_slots"),
+    "sessions": _capx("guard/mcp/sessions", "guard/test_sessions"),
+    "inbound": _capx("guard/mcp/inbound", "guard/test_inbound"),
+    "head_queue": _capx("server/net/head_queue", "server/test_head_queue"),
+    "strict_json": _capx("crypto/strict_json", "intents/test_intent", "api/test_jsonrpc"),
     "jsonrpc": _capx("api/jsonrpc", "api/test_jsonrpc"),
     "mcp_messages": _capx("api/mcp_messages", "api/test_mcp_messages"),
     "relay": _capx("api/relay/relay", "api/test_relay"),
