@@ -18,13 +18,14 @@ from capx.crypto.keys import KeyRing, RootKey
 from capx.ledger.archive import Archive
 from capx.proof import Proof, export
 from capx.proof.document import ProofBroken
+from capx.proof.verifying import CLOCKS_APART
 from capx.store.factory import create_store, open_store
 from capx.tokens.approval_caveat import approval
-from capx.tokens.binding import ToolCall
+from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import mint
 from capx.verify.ask import Ask, Granted, Pending
-from capx_caveats import Allow, Entry, Expires, Holder, Intent, Root, Step, Task, Tenant, UntilCompleted
+from capx_caveats import Allow, Entry, Expires, Holder, Intent, NotBefore, Root, Step, Task, Tenant, UntilCompleted
 from tests.labs.granting_lab import CARA, policy, rule
 from tests.labs.lab import NOW
 from tests.labs.proving import PLANNER, READER, ProofLab, Told, read, told
@@ -196,7 +197,7 @@ def test_what_was_asked_for_is_disclosed(lab: ProofLab) -> None:
         (replace(part, position=part.position + 1),),
         (part, replace(part, position=1)),
     ):
-        with pytest.raises(ProofBroken):
+        with pytest.raises(ProofBroken, match=r"(is not what the log commits to|commits to no arguments of an ask)$"):
             read(replace(proof, asked=wrong), lab.trust())
     with pytest.raises(ProofBroken, match="twice"):
         read(replace(proof, asked=(part, part)), lab.trust())
@@ -306,6 +307,42 @@ def test_an_ask_of_another_time_is_none_of_this_grant(lab: ProofLab) -> None:
     proof = exported(lab, task.id)
     late = lab.rewritten(proof, *with_grant(proof, lambda _: None, later=120))
     assert any("too early or too late for its event" in why for why in read(late, lab.trust()).contradictions)
+
+
+def told_of_grant(lab: ProofLab, proof: Proof, later: int) -> list[str]:
+    """What contradicts when the last grant and its event are of another time."""
+    report = read(lab.rewritten(proof, *with_grant(proof, lambda _: None, later=later)), lab.trust())
+    return [why for why in report.contradictions if why.startswith("the grant of event")]
+
+
+def test_an_ask_counts_as_long_as_its_presentation(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    granted(lab, planner)
+    proof = exported(lab, task.id)
+    early, late = -(WINDOW_BEFORE + CLOCKS_APART), WINDOW_AFTER + CLOCKS_APART
+    for later in (early, 0, late):
+        assert told_of_grant(lab, proof, later) == []
+    for later in (early - 1, late + 1):
+        (why,) = told_of_grant(lab, proof, later)
+        assert why.endswith("a presentation that is too early or too late for its event")
+
+
+def test_a_chain_that_had_expired_asks_for_nothing(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    brief = planner.attenuate(Expires(NOW + 10), now=int(lab.clock.now))
+    granted(lab, brief)
+    proof = exported(lab, task.id)
+    assert told_of_grant(lab, proof, 10 + CLOCKS_APART - 1) == []
+    assert any("with a chain that had expired" in why for why in told_of_grant(lab, proof, 10 + CLOCKS_APART))
+
+
+def test_a_chain_asks_for_nothing_before_it_is_valid(lab: ProofLab) -> None:
+    task, planner = lab.started()
+    late = planner.attenuate(NotBefore(NOW), now=int(lab.clock.now))
+    granted(lab, late)
+    proof = exported(lab, task.id)
+    assert told_of_grant(lab, proof, 0) == []
+    assert any("was not valid yet" in why for why in told_of_grant(lab, proof, -1))
 
 
 def test_a_grant_is_for_what_was_asked_for(lab: ProofLab) -> None:
