@@ -86,7 +86,7 @@ def test_the_licence_travels_with_the_wheel(wheel: Path) -> None:
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist())
 
 
-EMBEDDED = ("msgspec", "google-re2", "PyNaCl", "rfc8785")
+EMBEDDED = ("jiter", "msgspec", "google-re2", "PyNaCl", "rfc8785")
 """All that a service installs that embeds verifiers, guards and agents, and wants no command line."""
 WITHOUT = (
     "click",
@@ -121,7 +121,7 @@ def needed(names: Iterable[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def embedded(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel and its four libraries, and no other distribution."""
+    """A folder with the wheel and its five libraries, and no other distribution."""
     folder = installed_into(tmp_path_factory.mktemp("embedded"), wheel)
     for name in needed(EMBEDDED):
         tops = {file.parts[0] for file in metadata.files(name) or () if file.parts[0] != ".."}
@@ -209,7 +209,7 @@ authority.close()
 """
 
 
-def test_verifier_guards_and_agent_need_four_libraries(embedded: Path) -> None:
+def test_verifier_guards_and_agent_need_five_libraries(embedded: Path) -> None:
     assert embedded_python(embedded, EMBEDDING).splitlines() == [
         "allowed",
         "slides for Acme",

@@ -15,7 +15,9 @@ Modules:
     listener           such a guard before a server that is reached over HTTP: an ASGI application
     http_messages      HTTP as that guard serves it
     server_requests    what a server over HTTP has asked its clients
-    slots              how many requests of HTTP are served at once
+    inbound            the messages of its clients: the head first, then the body
+    slots              how much of HTTP is served at once, and to whom
+    sessions           the sessions of MCP that are a caller's, and the streams that are open
     gate               which requests pass, and what of the answers; no transport
     requested_call     the call that a request is: of a tool, a prompt, a resource, or another method
     closed_params      which members of its params reach the server, for each method
