@@ -28,7 +28,7 @@ def read(data: bytes, kind: type[T], hook: Callable[[type, Any], Any] | None = N
     try:
         # msgspec lets a later member win over an earlier one of the same name. This first reading is for names and
         # depth; nothing is kept of it, nor of its texts.
-        jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False, cache_mode="none")
+        jiter.from_json(data, catch_duplicate_keys=True, cache_mode="none")
     except ValueError as error:
         # It repeats a name, of any length.
         raise InvalidRequest(f"this is not the JSON that belongs here: {ascii(str(error))[1:-1]:.120}") from None

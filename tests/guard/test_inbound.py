@@ -118,11 +118,22 @@ async def test_a_body_without_a_length_is_not_read(verifier: Verifier, length: s
     assert (error.value.status, lab.received) == (HTTPStatus.LENGTH_REQUIRED, 0)
 
 
+async def test_a_head_that_says_no_length_is_refused(verifier: Verifier) -> None:
+    lab = Lab(verifier)
+
+    async def never() -> Any:
+        raise AssertionError
+
+    with pytest.raises(Unread, match=r"it has no Content-Length$"):
+        async with lab.messages.read({}, never, None):
+            pass
+
+
 async def test_a_body_has_a_bound_and_the_length_that_its_head_says(verifier: Verifier) -> None:
     lab = Lab(verifier, most=1000)
     with pytest.raises(TooLong) as error:
         await lab.read(BARE, None, content_length="1001")
-    assert (error.value.most, lab.received) == (1000, 0)
+    assert (error.value.most, error.value.head, lab.received) == (1000, b"", 0)
     with pytest.raises(TooLong):
         await lab.read(BARE, content_length=str(len(BARE) - 1))
     assert (await lab.read(BARE.ljust(1000))).size == 1000
@@ -162,7 +173,7 @@ async def test_bytes_of_strangers_are_an_eighth(verifier: Verifier, monkeypatch:
     lab = Lab(verifier, most=16_000, slots=100)
     # Of strangers 4 000 together, and 2 000 of one address.
     assert (await lab.read(BARE.ljust(2000))).size == 2000
-    with pytest.raises(NoSlot, match="bytes"):
+    with pytest.raises(NoSlot, match=r"^too many bytes are being served"):
         await lab.read(BARE.ljust(2001))
     assert (await lab.read(BARE.ljust(16_000), None)).size == 16_000
     large = Lab(verifier, most=64_000, slots=100)

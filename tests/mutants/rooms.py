@@ -360,7 +360,7 @@ ROOMS: Final = {
     "sessions": _capx("guard/mcp/sessions", "guard/test_sessions"),
     "inbound": _capx("guard/mcp/inbound", "guard/test_inbound"),
     "head_queue": _capx("server/net/head_queue", "server/test_head_queue"),
-    "strict_json": _capx("crypto/strict_json", "intents/test_intent", "api/test_jsonrpc"),
+    "strict_json": _capx("crypto/strict_json", "crypto/test_strict_json"),
     "jsonrpc": _capx("api/jsonrpc", "api/test_jsonrpc"),
     "mcp_messages": _capx("api/mcp_messages", "api/test_mcp_messages"),
     "relay": _capx("api/relay/relay", "api/test_relay"),

@@ -35,7 +35,6 @@ ELSEWHERE = {
     "capx.authority.people": "server/test_people.py",
     "capx.authority.remote": "server/test_operators.py",
     "capx.crypto.named_key": "crypto/test_agent_key.py",
-    "capx.crypto.strict_json": "intents/test_intent.py",
     "capx.guard.current": "guard/test_tool.py",
     "capx.server.waiting.head_watch": "server/test_askers.py",
     "capx.store.atomic_file": "store/test_backup.py",

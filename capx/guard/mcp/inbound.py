@@ -101,10 +101,10 @@ class InboundMessages:
             # The gate denies it, and says why.
             return None
 
-    def _shown_in(self, headers: Mapping[str, str]) -> tuple[Authentic | None, str]:
+    def _shown_in(self, headers: Mapping[str, str]) -> tuple[Authentic | None, str | None]:
         """Return the token that a head shows; None, and why there is none."""
         try:
-            return self._authenticate(headers[PRESENTED]), ""
+            return self._authenticate(headers[PRESENTED]), None
         except KeyError:
             return None, f"one of more than {LARGE} bytes repeats its presentation in a header, {HEADER}"
         except Denied as denied:

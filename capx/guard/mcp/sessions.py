@@ -33,7 +33,7 @@ class Sessions:
     def __init__(self, most_streams: int, has_ended: Callable[[Authentic], bool]) -> None:
         self._most = most_streams
         self._has_ended = has_ended
-        self._callers: dict[str, Authentic] = {}
+        self._callers: dict[str | None, Authentic] = {}
         self._streams: list[_Stream] = []
 
     def note(self, session: str | None, token: Authentic) -> None:
@@ -47,12 +47,12 @@ class Sessions:
 
     def is_of_caller(self, session: str | None) -> bool:
         """Whether a session is a caller's."""
-        token = None if session is None else self._callers.get(session)
+        token = self._callers.get(session)
         return token is not None and not self._has_ended(token)
 
     def forget(self, session: str | None) -> None:
         """Forget a session that has ended."""
-        self._callers.pop(session or "", None)
+        self._callers.pop(session, None)
 
     @contextmanager
     def stream(self, session: str | None, address: str, end: Callable[[], object]) -> Generator[None]:

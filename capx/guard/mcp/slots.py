@@ -51,7 +51,7 @@ class Slots:
 
     def _has_room(self, address: str, amount: int) -> bool:
         together, alone = self._by_address.total() + amount, self._by_address[address] + amount
-        return together <= self._of_strangers and alone <= max(1, self._of_strangers // 2)
+        return together <= self._of_strangers and alone <= max(1, self._of_strangers / 2)
 
     def _count(self, address: str, change: int) -> None:
         self._by_address[address] += change
