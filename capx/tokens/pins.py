@@ -12,9 +12,13 @@ Laws:
 - What no entry can hold is refused, with the argument's name and what to do instead.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
+import msgspec
+
+from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx_caveats import (
@@ -69,6 +73,20 @@ def asked_allowlist(block: bytes) -> Allow | None:
     """
     allows = [one for one in DEFAULT.decode(block) if isinstance(one, Allow)]
     return allows[1] if len(allows) == 2 else None
+
+
+def offer_digest(allow: Any) -> str:
+    """The digest by which the id of a request names what the policy offers: of the JSON values of an allowlist."""
+    return b64u(hashlib.sha256(canonical(allow)).digest())
+
+
+def offer_in(block: bytes) -> str | None:
+    """The digest of what the policy offers in the first block of a run-time grant; None if this is no such block."""
+    try:
+        allows = [one for one in msgspec.json.decode(block, type=list[list[Any]]) if one[:1] == ["allow"]]
+        return offer_digest(allows[0]) if len(allows) == 2 else None
+    except (msgspec.MsgspecError, InvalidCaveat, RecursionError):
+        return None
 
 
 def _pair(name: str, value: JSON) -> Pair:
