@@ -71,8 +71,8 @@ def asked_allowlist(block: bytes) -> Allow | None:
 
     It is the second of two: the first one is what the policy offers.
     """
-    allows = [one for one in DEFAULT.decode(block) if isinstance(one, Allow)]
-    return allows[1] if len(allows) == 2 else None
+    (asked,) = DEFAULT.decode(msgspec.json.encode(_allows(block)[1:]))
+    return asked if isinstance(asked, Allow) else None
 
 
 def offer_digest(allow: Any) -> str:
@@ -82,11 +82,20 @@ def offer_digest(allow: Any) -> str:
 
 def offer_in(block: bytes) -> str | None:
     """The digest of what the policy offers in the first block of a run-time grant; None if this is no such block."""
+    allows = _allows(block)
     try:
-        allows = [one for one in msgspec.json.decode(block, type=list[list[Any]]) if one[:1] == ["allow"]]
-        return offer_digest(allows[0]) if len(allows) == 2 else None
-    except (msgspec.MsgspecError, InvalidCaveat, RecursionError):
+        return offer_digest(allows[0]) if allows else None
+    except InvalidCaveat:
         return None
+
+
+def _allows(block: bytes) -> list[list[Any]]:
+    """The two allowlists of a run-time grant as JSON values: what is offered may not be understood here. Else none."""
+    try:
+        found = [one for one in msgspec.json.decode(block, type=list[list[Any]]) if one[:1] == ["allow"]]
+    except (msgspec.MsgspecError, RecursionError):
+        return []
+    return found if len(found) == 2 else []
 
 
 def _pair(name: str, value: JSON) -> Pair:

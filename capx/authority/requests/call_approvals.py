@@ -21,7 +21,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from capx.authority.requests.granting import MOST_EARLIER, keep_waiting, refuse
+from capx.authority.requests.granting import keep_waiting, refuse
 from capx.authority.requests.inheritance import Asker, spelt
 from capx.authority.requests.offering import NotOffered, ask_refusal, demand_intent, known_intent, living_task, unfit
 from capx.authority.requests.quotas import demand_room
@@ -58,6 +58,8 @@ from capx_caveats import CALLS, DEFAULT, Allow, Entry, Expires, UntilCompleted
 
 WITHIN: Final = 3_600
 """The seconds within which people answer."""
+_MOST_EARLIER: Final = 16
+"""The most earlier approvals of one request that are kept."""
 
 
 def decide(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask: Ask, *, now: int) -> Answer | None:
@@ -251,7 +253,7 @@ def _request(policy: Policy, asker: Asker, ask: Ask, before: RequestRecord | Non
 def _approved_before(before: RequestRecord) -> tuple[str, ...]:
     """The ids of the approvals of the request so far, the newest last: people are told of them."""
     last = () if before.state != "granted" or before.discharge is None else (Discharge.parse(before.discharge).id,)
-    return (*before.earlier, *map(b64u, last))[-MOST_EARLIER:]
+    return (*before.earlier, *map(b64u, last))[-_MOST_EARLIER:]
 
 
 def _block(asker: Asker, entry: Entry) -> str:

@@ -58,8 +58,8 @@ from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx_caveats import Entry
 
 _AGAIN: Final = frozenset({"approved", "granted"})
-MOST_EARLIER: Final = 16
-"""The most ids of earlier grants, or approvals, of one request that are kept."""
+_MOST_EARLIER: Final = 64
+"""The most ids of earlier grants of one request that are kept: a revocation of an older one is not looked for."""
 
 
 class Grantable(Struct, frozen=True):
@@ -345,7 +345,7 @@ def _mint(
         nonce=nonce,
         minted=now,
         capability=ids[0],
-        earlier=(*request.granted[-MOST_EARLIER:], *ids[1:]),
+        earlier=(*request.granted[-_MOST_EARLIER:], *ids[1:]),
         demand=None if demand is None else demand.cid.decode("latin-1"),
     )
     transaction.keep_request(minted)
