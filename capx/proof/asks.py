@@ -207,16 +207,11 @@ class AskReader:
             if ask.action != fact.action:
                 yield "is for another action than was asked for"
             text = None if counted.canonical_args is None else counted.canonical_args.decode()
-            if (shown := self._answers.shown_of(asked.event)) is not None:
-                if shown.args != text:
-                    yield "was shown to people with other arguments than were asked for"
-                if offer_in(shown.block.encode()) != evidence.offer:
-                    yield "was shown to people on another offer of the policy than it says"
-        elif (grant := self._chains.get(fact.digest)) is not None:
-            if _pinned_in(grant) != canonical(pinned):
-                yield "allows something else than was asked for"
-            if not isinstance(first := grant.blocks[0], bytes) or offer_in(first) != evidence.offer:
-                yield "stands on another offer of the policy than it says"
+            shown = self._answers.shown_of(asked.event)
+            if shown is not None and (offer_in(shown.block.encode()), shown.args) != (evidence.offer, text):
+                yield "was shown to people with other arguments than were asked for, or on another offer"
+        elif (grant := self._chains.get(fact.digest)) and _terms_of(grant) != (evidence.offer, canonical(pinned)):
+            yield "allows something else than was asked for, or is on another offer"
 
     def _is_of_another(self, presentation: str, fact: _Fact) -> bool:
         """Whether a presentation has led to something else before: to another request, or to a grant already."""
@@ -246,11 +241,11 @@ def _asks_in(events: Iterable[Event]) -> Iterator[_Asked]:
                 yield _Asked(event, minted, since, not minted.consent)
 
 
-def _pinned_in(grant: ProvenChain) -> bytes | None:
-    """What pins a grant to what was asked for, as canonical JSON."""
+def _terms_of(grant: ProvenChain) -> tuple[str | None, bytes | None]:
+    """The digest of the offer that a grant is on, and what pins it to what was asked for, as canonical JSON."""
     first = grant.blocks[0]
     asked = asked_allowlist(first) if isinstance(first, bytes) else None
-    return None if asked is None else canonical(asked.wire())
+    return (None, None) if asked is None else (offer_in(bytes(first)), canonical(asked.wire()))
 
 
 def _digest(action: str, args: Mapping[str, Any]) -> str | None:

@@ -901,12 +901,9 @@ def consent_was_to_another_block(tale: Tale) -> None:
 
 
 @lie
-def denial_was_of_another_offer(tale: Tale) -> None:
-    honest, event = tale.requests[-1], tale.one("request_denied")
-    seen = {**honest.shown, "block": honest.shown["block"].replace('"billing.*"', '"billing.refund"')}
-    message = verdict_message(hashlib.sha256(canonical(seen)).digest(), "cara", yes=False, at=honest.at)
-    tale.requests[-1] = AnsweredRequest(seen, "cara", False, honest.at, CARA.sign(message))
-    event.body["signature"] = tale.requests[-1].signature
+def consent_that_nobody_used_was_on_another_offer(tale: Tale) -> None:
+    tale.drop(tale.grants("billing")[1])
+    fooled(tale, 1, block=tale.requests[1].shown["block"].replace('"billing.*"', '"billing.refund"'))
 
 
 @lie

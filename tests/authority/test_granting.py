@@ -15,7 +15,6 @@ from capx.crypto.keys import RootKey
 from capx.store.events import AskRefused, CapabilityMinted, RequestMade
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
-from capx.tokens.capability import Capability
 from capx.verify.ask import Ask, Granted, Pending, Refused
 from capx.verify.decision import Denied
 from capx_caveats import (

@@ -257,7 +257,7 @@ EVIDENCE: dict[str, tuple[Change, str]] = {
     "no chain at all": (lambda ask: ask.update(blocks=[["a", "b", "c"]]), "cannot be read"),
     "nothing signed": (lambda ask: ask.pop("presented"), "without a presentation, although the task is bound"),
     "another presentation": (lambda ask: ask.update(presented='[["fresh",5]]'), "does not count"),
-    "another offer": (lambda ask: ask.update(offer="A" * 43), "stands on another offer of the policy"),
+    "another offer": (lambda ask: ask.update(offer="A" * 43), "or is on another offer"),
     "no offer": (lambda ask: ask.pop("offer"), "has another id than the request"),
     "other names": (lambda ask: ask.update(names=["note"]), "has another id than the request"),
 }

@@ -161,7 +161,7 @@ def answer(
     transaction.count_request(made)
     if not offered.needs_consent:
         return _mint(transaction, keyring, asker, made, offered, ask=ask, policy=policy, now=now)
-    keep_waiting(transaction, policy, asker, ask, made, offered)
+    keep_waiting(transaction, policy, asker, ask, made, offered=offered)
     return pending_answer(ask, made)
 
 
@@ -281,6 +281,7 @@ def keep_waiting(
     asker: Asker,
     ask: Ask,
     made: RequestRecord,
+    *,
     offered: Offered | None = None,
 ) -> None:
     """Keep a request that waits for people, and write it to the log with the evidence of who asked.

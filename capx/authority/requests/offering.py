@@ -97,12 +97,12 @@ def ask_refusal(code: str, why: str = "") -> Refusal:
 class Offered(Struct, frozen=True):
     """The rule and the offer that decide, the intent of the task, and the block of the grant as JSON text.
 
-    `id` is that of the request. `ask` has the arguments to which the grant is pinned: only these count for the id. If the policy lists those to
-    pin, `names` are their names, and `all_args` all arguments of the ask (canonical JSON). `round` counts the grants of
-    the request, from 1 on: the next one begins when the uses of the last are used up. `request` is the request as the
-    store has it, if the ask was made before. The offer holds `until` this time (Unix seconds), if nothing else changes.
-    `approval` says whose approval each call will need, if the policy demands one; `carried` are the cids of the demands
-    that the token of the asker has.
+    `id` is that of the request. `ask` has the arguments to which the grant is pinned: only these count for the id. If
+    the policy lists those to pin, `names` are their names, and `all_args` all arguments of the ask (canonical JSON).
+    `round` counts the grants of the request, from 1 on: the next one begins when the uses of the last are used up.
+    `request` is the request as the store has it, if the ask was made before. The offer holds `until` this time (Unix
+    seconds), if nothing else changes. `approval` says whose approval each call will need, if the policy demands one;
+    `carried` are the cids of the demands that the token of the asker has.
     """
 
     id: str
