@@ -10,7 +10,8 @@ from typing import Final, Literal
 from msgspec import UNSET, Struct
 
 from capx.tokens.grants import ApprovalRule, Given
-from capx_caveats import JSON, OTHERS, Budget, Call, Entry
+from capx.tokens.pins import offer_digest
+from capx_caveats import JSON, OTHERS, Allow, Budget, Call, Entry
 
 How = Literal["at_open", "on_request", "ask"]
 """When a rule gives: as the task opens, when an agent asks, or when an agent asks and a person consents."""
@@ -18,11 +19,16 @@ HOWS: Final[tuple[How, ...]] = ("at_open", "on_request", "ask")
 """The ways in which rules give, in the order in which rules decide."""
 
 
-class Offer(Struct, frozen=True):
+class Offer(Struct, frozen=True, dict=True):
     """One action or pattern at one audience, and what its arguments must be."""
 
     audience: str
     entry: Entry
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells it from all other offers of its terms: of two with the same entry, the second is never matched."""
+        return offer_digest(Allow((self.entry,)).wire())
 
     def covers(self, audience: str, action: str, args: Mapping[str, JSON] | None) -> bool:
         """Whether this offer covers the call. Without `args`, only the audience and the action are compared."""

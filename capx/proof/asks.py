@@ -29,7 +29,7 @@ from capx.store.log import Event
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, ToolCall
 from capx.tokens.grants import ASK, ASK_APPROVAL
 from capx.tokens.lineage import AUTHORITY
-from capx.tokens.pins import asked_allowlist
+from capx.tokens.pins import asked_allowlist, offer_in
 from capx.verify.ask import Ask
 from capx.verify.evidence import AskEvidence, args_commitment
 from capx_caveats import Allow, Call, Facts, InvalidCaveat, NotBefore
@@ -201,16 +201,17 @@ class AskReader:
             yield "was asked for with a call that is no ask of this kind"
         if ask.audience != fact.audience:
             yield "is at another audience than was asked for"
-        if counted.request(chain.digests[-1][:16]) != fact.request:
+        if counted.request(chain.digests[-1][:16], evidence.offer) != fact.request:
             yield "has another id than the request that this agent made with this ask"
         if isinstance(fact, RequestMade):
             if ask.action != fact.action:
                 yield "is for another action than was asked for"
             text = None if counted.canonical_args is None else counted.canonical_args.decode()
-            if (shown := self._answers.shown_of(asked.event)) is not None and shown.args != text:
-                yield "was shown to people with other arguments than were asked for"
-        elif (grant := self._chains.get(fact.digest)) is not None and _pinned_in(grant) != canonical(pinned):
-            yield "allows something else than was asked for"
+            shown = self._answers.shown_of(asked.event)
+            if shown is not None and (offer_in(shown.block.encode()), shown.args) != (evidence.offer, text):
+                yield "was shown to people with other arguments than were asked for, or on another offer"
+        elif (grant := self._chains.get(fact.digest)) and _terms_of(grant) != (evidence.offer, canonical(pinned)):
+            yield "allows something else than was asked for, or is on another offer"
 
     def _is_of_another(self, presentation: str, fact: _Fact) -> bool:
         """Whether a presentation has led to something else before: to another request, or to a grant already."""
@@ -240,11 +241,11 @@ def _asks_in(events: Iterable[Event]) -> Iterator[_Asked]:
                 yield _Asked(event, minted, since, not minted.consent)
 
 
-def _pinned_in(grant: ProvenChain) -> bytes | None:
-    """What pins a grant to what was asked for, as canonical JSON."""
+def _terms_of(grant: ProvenChain) -> tuple[str | None, bytes | None]:
+    """The digest of the offer that a grant is on, and what pins it to what was asked for, as canonical JSON."""
     first = grant.blocks[0]
     asked = asked_allowlist(first) if isinstance(first, bytes) else None
-    return None if asked is None else canonical(asked.wire())
+    return (None, None) if asked is None else (offer_in(bytes(first)), canonical(asked.wire()))
 
 
 def _digest(action: str, args: Mapping[str, Any]) -> str | None:

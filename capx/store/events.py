@@ -211,7 +211,7 @@ class ApprovalMade(ApprovalSignature, frozen=True):
 
 
 class RequestExpired(Fact, frozen=True):
-    """The time for an answer ran out."""
+    """The time for an answer ran out, or the policy has another offer now for the same ask, which was made again."""
 
     kind = "request_expired"
     request: str

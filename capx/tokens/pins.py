@@ -12,9 +12,13 @@ Laws:
 - What no entry can hold is refused, with the argument's name and what to do instead.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, cast
 
+import msgspec
+
+from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx_caveats import (
@@ -67,8 +71,31 @@ def asked_allowlist(block: bytes) -> Allow | None:
 
     It is the second of two: the first one is what the policy offers.
     """
-    allows = [one for one in DEFAULT.decode(block) if isinstance(one, Allow)]
-    return allows[1] if len(allows) == 2 else None
+    (asked,) = DEFAULT.decode(msgspec.json.encode(_allows(block)[1:]))
+    return asked if isinstance(asked, Allow) else None
+
+
+def offer_digest(allow: Any) -> str:
+    """The digest by which the id of a request names what the policy offers: of the JSON values of an allowlist."""
+    return b64u(hashlib.sha256(canonical(allow)).digest())
+
+
+def offer_in(block: bytes) -> str | None:
+    """The digest of what the policy offers in the first block of a run-time grant; None if this is no such block."""
+    allows = _allows(block)
+    try:
+        return offer_digest(allows[0]) if allows else None
+    except InvalidCaveat:
+        return None
+
+
+def _allows(block: bytes) -> list[list[Any]]:
+    """The two allowlists of a run-time grant as JSON values: what is offered may not be understood here. Else none."""
+    try:
+        found = [one for one in msgspec.json.decode(block, type=list[list[Any]]) if one[:1] == ["allow"]]
+    except (msgspec.MsgspecError, RecursionError):
+        return []
+    return found if len(found) == 2 else []
 
 
 def _pair(name: str, value: JSON) -> Pair:

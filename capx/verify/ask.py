@@ -10,8 +10,8 @@ Laws:
 - An ask names one action at one audience, never a pattern.
 - With `args`, even empty ones, it is for a call with these arguments. The grant is pinned to all of them, or to those
   that the policy lists.
-- The same ask with the same token is one request with one answer, however often it is made. If the policy lists
-  arguments to pin, only these count.
+- The same ask with the same token, on the same offer of the policy, is one request with one answer, however often it is
+  made. If the policy lists arguments to pin, only these count.
 - An ask for an approval names the demand that the approval is to answer, and all arguments of the call.
 """
 
@@ -138,14 +138,16 @@ class Ask(Struct, frozen=True, kw_only=True):
         """Equal for equal asks: the audience, the action, the arguments and the demand."""
         return self.audience, self.action, self.canonical_args, self.demand
 
-    def request(self, token: bytes) -> str:
-        """The id of this ask's request, when the capability with the id `token` (16 bytes) makes it."""
+    def request(self, token: bytes, offer: str | None = None) -> str:
+        """The id of this ask's request, when the capability with the id `token` (16 bytes) makes it.
+
+        `offer` is the digest of what the policy offers for it (capx.tokens.pins). Otherwise an agent could make asks
+        that different rules decide, and each would replace the request of the other. None for an approval.
+        """
         args = self.canonical_args
-        parts = (self.audience.encode(), self.action.encode(), *(() if args is None else (args,)))
-        if self.demand is not None:
-            # Its own label: a fifth part could be nothing else, but a reader need not find that out.
-            return b64u(hashing.digest(b"capx/1/approval-request", token, *parts, self.demand.encode())[:16])
-        return b64u(hashing.digest(b"capx/1/request", token, *parts)[:16])
+        label, by = (b"capx/1/request", offer) if self.demand is None else (b"capx/1/approval-request", self.demand)
+        parts = (token, self.audience, self.action, by or "", *(() if args is None else (args,)))
+        return b64u(hashing.digest(label, *[one.encode() if isinstance(one, str) else one for one in parts])[:16])
 
     def sentence(self) -> str:
         """`billing.refund at billing, with amount 20 and ticket "T-1"`."""

@@ -71,7 +71,8 @@ class AskEvidence(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     """An ask: whose chain asked, the presentation that its holder's key has signed, and a commitment to what it asked.
 
     `after` is d of the first block of a capability that the authority minted, and `blocks` are those behind it.
-    `names` are the names of those arguments of the ask that count, if the policy lists them.
+    `names` are the names of those arguments of the ask that count, if the policy lists them, and `offer` is the digest
+    of what it offers (capx.tokens.pins); None for an approval.
     """
 
     after: str
@@ -79,6 +80,7 @@ class AskEvidence(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields
     names: tuple[str, ...] | None = None
     blocks: tuple[BlockText, ...] = ()
     presented: BlockText | None = None
+    offer: str | None = None
 
 
 class Evidence(Struct, frozen=True, omit_defaults=True):

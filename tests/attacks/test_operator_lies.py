@@ -31,6 +31,7 @@ from capx.tokens.binding import HttpRequest, Received, ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability, mint_block
 from capx.tokens.chain_text import block_text
+from capx.tokens.pins import offer_digest
 from capx.tokens.uses_counter import uses_counter
 from capx.verify.ask import Ask, Granted
 from capx.verify.evidence import args_commitment, salt_of
@@ -206,14 +207,16 @@ class Tale:
         put(block, "holder", [["holder", public]] if public else [])
         pinned = msgspec.to_builtins(msgspec.json.decode(msgspec.json.encode(ask.entry(names))))
         offer = f"{ask.action.split('.', maxsplit=1)[0]}.*"
-        put(block, "allow", [["allow", [[offer]]], ["allow", [pinned]]] if allow is None else allow)
+        allows = [["allow", [[offer]]], ["allow", [pinned]]] if allow is None else allow
+        put(block, "allow", allows)
         capability = self.minted(ask.audience, block, at)
         counted = ask if names is None else ask.only(names)
         evidence, beside = self.ask(asker, ask, at if signed is None else signed, names=names, received=received)
+        evidence["offer"] = offer_digest(allows[0])
         event = self.mint(
             capability,
             at,
-            request=counted.request(asker.ids[-1]),
+            request=counted.request(asker.ids[-1], evidence["offer"]),
             round=round_,
             path=list(map(b64u, asker.path)),
             hops=list(asker.hops),
@@ -611,6 +614,19 @@ def grant_is_for_some_names_and_one_more(tale: Tale) -> None:
 
 
 @lie
+def grant_is_on_another_offer_than_its_request(tale: Tale) -> None:
+    def offered(block: list[Any]) -> None:
+        put(block, "allow", [["allow", [["files.read"]]], next(one for one in reversed(block) if one[0] == "allow")])
+
+    tale.remint(tale.grants("files")[1], offered)
+
+
+@lie
+def request_is_on_another_offer_than_its_id(tale: Tale) -> None:
+    asked_in(tale, 42).body["ask"]["offer"] = "A" * 43
+
+
+@lie
 def grant_leaves_all_arguments_free(tale: Tale) -> None:
     # The names of the arguments that count are the operator's: with none of them, any arguments are allowed.
     tale.add(tale.granted(tale.own("reader"), FILE_C, names=[])[0])
@@ -882,6 +898,12 @@ def consent_was_signed_after_the_log_has_it(tale: Tale) -> None:
 @lie
 def consent_was_to_another_block(tale: Tale) -> None:
     fooled(tale, 0, block=tale.requests[0].shown["block"].replace("40", "4"))
+
+
+@lie
+def consent_that_nobody_used_was_on_another_offer(tale: Tale) -> None:
+    tale.drop(tale.grants("billing")[1])
+    fooled(tale, 1, block=tale.requests[1].shown["block"].replace('"billing.*"', '"billing.refund"'))
 
 
 @lie

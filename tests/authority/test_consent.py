@@ -56,6 +56,20 @@ def test_an_answer_replayed_for_a_request_made_again_is_refused(lab: GrantingLab
     assert "does not fit what request" in not_taken(lab, verdict)
 
 
+def test_an_answer_replayed_within_its_second_is_refused(lab: GrantingLab) -> None:
+    once = rule("ask", SEND, budgets=[budget("mails", 2)])
+    opened, verdict = lab.open(), None
+    for terms in (RULES[1], once, RULES[1]):
+        lab.policy = policy(terms)
+        request = lab.pending(opened.bundle, SEND).request
+        if verdict is None:
+            verdict = lab.verdict(request)
+            lab.authority.answer(verdict)
+    assert "counts once" in not_taken(lab, verdict or lab.verdict(""))
+    lab.clock.now += 1
+    assert lab.decide(request).state == "approved"
+
+
 def test_an_answer_that_comes_too_late_ends_the_request(lab: GrantingLab) -> None:
     request = waiting(lab)
     lab.clock.now += 1800

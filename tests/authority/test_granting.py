@@ -25,6 +25,7 @@ from capx_caveats import (
     Refusal,
     action,
     between,
+    budget,
     fresh,
     shown_instant,
 )
@@ -487,14 +488,17 @@ def test_one_request_too_many_says_how_many_there_may_be(
 
 
 @pytest.mark.parametrize("name", ["MOST_WAITING", "MOST_MADE"])
+@pytest.mark.parametrize("to", ["", "ann"])
 def test_what_waits_and_is_asked_anew_takes_its_own_place(
-    lab: GrantingLab, monkeypatch: pytest.MonkeyPatch, name: str
+    lab: GrantingLab, monkeypatch: pytest.MonkeyPatch, name: str, to: str
 ) -> None:
     bound(monkeypatch, **{name: 1})
     opened = lab.open()
     lab.pending(opened.bundle, "mail.send")
-    lab.policy = policy(rule("ask", action("mail.send", to="ann")))
-    lab.pending(opened.bundle, "mail.send")
+    lab.policy = policy(rule("ask", action("mail.send", to=to) if to else "mail.send", approvers=("legal",)))
+    # On another offer it is another request, and all that were made count.
+    refused = bool(to) and name == "MOST_MADE"
+    assert isinstance(lab.ask(opened.bundle, "mail.send"), Refused if refused else Pending)
 
 
 def test_what_was_granted_waits_anew_only_where_there_is_room(
@@ -547,10 +551,22 @@ def test_what_waits_ends_with_its_asker_where_no_rule_ends_it(lab: GrantingLab) 
 def test_what_was_granted_before_is_kept_with_what_is_now(lab: GrantingLab) -> None:
     opened = lab.open()
     first = lab.granted(opened.bundle, QUERY)
-    lab.policy = policy(rule("on_request", action(QUERY, table="sales")))
+    lab.policy = policy(rule("on_request", "warehouse.*", budgets=[budget("queries", 2)]))
     second = lab.granted(opened.bundle, QUERY)
     (request,) = lab.authority.requests()
     assert set(request.granted) == {b64u(id_) for one in (first, second) for id_ in one.ids}
+
+
+def test_a_request_keeps_its_newest_grants_and_no_more(lab: GrantingLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(granting, "_MOST_EARLIER", 6)
+    opened, ids = lab.open(), list[str]()
+    for limit in range(1, 9):
+        lab.policy = policy(rule("on_request", "warehouse.*", budgets=[budget("queries", limit)]))
+        ids += map(b64u, lab.granted(opened.bundle, QUERY).ids)
+    (request,) = lab.authority.requests()
+    assert sorted(request.granted) == sorted(ids[-8:])
+    lab.authority.revoke(ids[-8])
+    assert lab.refused(opened.bundle, QUERY) == ("grant_revoked",)
 
 
 def test_a_request_with_listed_pins_needs_no_transaction(lab: GrantingLab) -> None:

@@ -112,7 +112,7 @@ class Grant:
     def __init__(self, chain: Chain, rule: Any, entry: Any, ask: Any, kept: Any) -> None:
         self.chain, self.rule, self.ask = chain, rule, ask
         self.args, self.names = pinned(chain, rule, ask)
-        self.request = f"{chain.token} {json.dumps({**ask, 'args': self.args}, sort_keys=True)}"
+        self.request = f"{chain.token} {json.dumps({**ask, 'args': self.args}, sort_keys=True)} {json.dumps(entry)}"
         self.terms = json.dumps([rule["budgets"], rule["uses"], entry, self.args, self.names])
         own = [caveat for caveat in chain.caveats if caveat[0] != "allow"]
         self.caveats = [*own, ["allow", [entry]]]

@@ -39,8 +39,15 @@ EVENT = {"position": int, "at": int, "kind": str, "body": str, "before": HASH, "
 TEXTS, USES = [str], "[A-Za-z0-9_-]{21}u"
 BLOCKS = [(str, [str])]
 CHAIN = {"identifier": str, "blocks": BLOCKS}
-ASK = {"after": str, "args": str, "names?": (TEXTS, None), "blocks?": BLOCKS, "presented?": (str, [str], None)}
 MAYBE = (str, None)
+ASK = {
+    "after": str,
+    "args": str,
+    "names?": (TEXTS, None),
+    "blocks?": BLOCKS,
+    "presented?": (str, [str], None),
+    "offer?": MAYBE,
+}
 BY = {"principal": str, "key": str}
 ANSWER = {"request": str, "task": str, "approver": str, "signature": str, "...": 0}
 SIGNED = {"request": str, "task": str, "approver": str, "approval": str, "digest": str, "...": 0}
@@ -723,23 +730,30 @@ class Reader:
         counted = inner
         if names is not None:
             counted = {name: inner[name] for name in names if name in (inner or {})}
-        parts = [args["audience"].encode(), args["action"].encode(), *([] if counted is None else [canonical(counted)])]
         label = b"capx/1/request" if demanded is None else b"capx/1/approval-request"
-        parts += [] if demanded is None else [demanded.encode()]
+        by = (ask.get("offer") or "") if demanded is None else demanded
+        parts = [args["audience"].encode(), args["action"].encode(), by.encode()]
+        parts += [] if counted is None else [canonical(counted)]
         good = digest_text(hashed(label, chain.d[-1][:16], *parts)[:16]) == said["request"]
         good = good and args["audience"] == said["audience"]
         if grant is None:
             text = None if counted is None else canonical(counted).decode()
             seen = [one["shown"] for one in self.rounds[said["request"]] if one["said"] is said and one["shown"]]
             good = good and all(one.get("args") == text for one in seen)
+            good = good and all(self.offer(json.loads(one["block"])) == ask.get("offer") for one in seen)
             return good and ("action" not in said or args["action"] == said["action"])
         allows = [one for one in naive.read(grant.blocks[0]) if one[0] == "allow"]
-        if len(allows) != 2 or len(allows[1][1]) != 1:
+        if len(allows) != 2 or len(allows[1][1]) != 1 or self.offer(allows) != ask.get("offer"):
             return False
         pattern, *pairs = allows[1][1][0]
         free = inner is None and names is None
         good = good and pattern == args["action"] and free == (not pairs)
         return good and (free or self.pins(dict(pairs[0]), inner, names))
+
+    def offer(self, block: Any) -> Any:
+        """The digest of what the policy offers: of the first of two allowlists."""
+        allows = [one for one in block if one[0] == "allow"]
+        return digest_text(sha256(canonical(allows[0])).digest()) if len(allows) == 2 else None
 
     def pins(self, rules: Any, inner: Any, names: Any) -> bool:
         """Whether an entry pins exactly these arguments, or those of these names."""

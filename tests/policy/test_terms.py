@@ -3,8 +3,8 @@
 import pytest
 
 from capx.policy.file import read_policy
-from capx.policy.terms import Match
-from capx_caveats import JSON, Budget
+from capx.policy.terms import Match, Offer
+from capx_caveats import JSON, Budget, Entry, action, between
 from tests.labs.policies import POLICY, granting, intent
 
 OURS = read_policy(POLICY)
@@ -68,6 +68,18 @@ def test_what_is_given_at_open_decides_before_what_is_asked_for() -> None:
         "a.c": "2",
         "a.d": "1",
     }
+
+
+def test_an_offer_is_told_from_others_by_what_it_allows() -> None:
+    named = [
+        action("a.b", x=between(0, 1)),
+        action("a.b", x=between(0, 2)),
+        Entry("a.b"),
+        Entry("a.*"),
+        Entry("a.b", ()),
+    ]
+    assert len({Offer("a", entry).digest for entry in named}) == len(named)
+    assert Offer("a", action("a.b", x=between(0, 1))).digest == Offer("a", named[0]).digest
 
 
 def test_an_audience_is_the_first_label_unless_it_is_said() -> None:

@@ -25,9 +25,23 @@ from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.capability import mint
 from capx.verify.ask import Ask, Granted, Pending
-from capx_caveats import Allow, Entry, Expires, Holder, Intent, NotBefore, Root, Step, Task, Tenant, UntilCompleted
+from capx_caveats import (
+    Allow,
+    Entry,
+    Expires,
+    Holder,
+    Intent,
+    NotBefore,
+    Root,
+    Step,
+    Task,
+    Tenant,
+    UntilCompleted,
+    action,
+)
 from tests.labs.granting_lab import CARA, policy, rule
 from tests.labs.lab import NOW
+from tests.labs.own_constraints import Odd
 from tests.labs.proving import PLANNER, READER, ProofLab, Told, read, told
 
 REFUND, LOOK = "billing.refund", "shop.look"
@@ -114,6 +128,13 @@ def test_arguments_that_the_policy_lists_are_those_that_count(lab: ProofLab) -> 
     task, planner = lab.started()
     granted(lab, planner, REFUND, {"amount": 40, "note": "please"})
     granted(lab, planner, REFUND, {"note": "please"})
+    assert result(lab, task.id) == "consistent"
+
+
+def test_a_grant_on_a_constraint_of_a_service_is_consistent(lab: ProofLab) -> None:
+    lab.policy = policy(rule("at_open", "crm.*"), rule("on_request", action(LOOK, amount=Odd())))
+    task, planner = lab.started()
+    granted(lab, planner, LOOK, {"amount": 3})
     assert result(lab, task.id) == "consistent"
 
 
@@ -250,6 +271,8 @@ EVIDENCE: dict[str, tuple[Change, str]] = {
     "no chain at all": (lambda ask: ask.update(blocks=[["a", "b", "c"]]), "cannot be read"),
     "nothing signed": (lambda ask: ask.pop("presented"), "without a presentation, although the task is bound"),
     "another presentation": (lambda ask: ask.update(presented='[["fresh",5]]'), "does not count"),
+    "another offer": (lambda ask: ask.update(offer="A" * 43), "or is on another offer"),
+    "no offer": (lambda ask: ask.pop("offer"), "has another id than the request"),
     "other names": (lambda ask: ask.update(names=["note"]), "has another id than the request"),
 }
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from capx.errors import InvalidRequest
-from capx.tokens.pins import pinned_entry
-from capx_caveats import JSON, Call, Entry, Eq, Pair
+from capx.tokens.pins import asked_allowlist, offer_digest, offer_in, pinned_entry
+from capx_caveats import JSON, Allow, Call, Entry, Eq, Pair
 
 SEND = "mail.send"
 CONFUSED: dict[str, list[Any]] = {
@@ -90,3 +90,28 @@ def test_what_cannot_be_pinned_is_free_if_it_is_not_listed() -> None:
 def test_nothing_is_pinned_under_the_name_of_all_others(names: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"no argument can be called \*"):
         pinned_entry(SEND, {"*": 1}, names)
+
+
+def test_an_offer_is_told_by_the_first_of_two_allowlists() -> None:
+    block = b'[["task","T"],["allow",[["a.*"]]],["allow",[["a.b",[["id",["eq",1]]]]]],["expires",9]]'
+    assert offer_in(block) == offer_digest(Allow((Entry("a.*"),)).wire())
+    assert offer_in(block.replace(b"a.*", b"a.b")) != offer_in(block)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        *(b"", b"junk", b"{}", b"[]", b"[7]", b"[[]]", b"[" * 5_000, b'[["allow",[["a.b"]]]]'),
+        b'[["allow",[["a.*"]]],["allow",[["a.b"]]],["allow",[["a.b"]]]]',
+        b'[["allow",[["a.*",[["id",["eq",1e400]]]]]],["allow",[["a.b"]]]]',
+        b'[["allow",[["a.*",[["id",["eq",99999999999999999999]]]]]],["allow",[["a.b"]]]]',
+    ],
+)
+def test_what_is_no_block_of_a_grant_tells_no_offer(block: bytes) -> None:
+    assert offer_in(block) is None
+
+
+def test_what_was_asked_is_read_beside_an_offer_not_understood() -> None:
+    block = b'[["allow",[["a.b",[["id",["acme.odd"]]]]]],["allow",[["a.b",[["id",["eq",1]]]]]]]'
+    assert asked_allowlist(block) == Allow((pinned_entry("a.b", {"id": 1}),))
+    assert asked_allowlist(b'[["allow",[["a.b"]]]]') is None

@@ -131,8 +131,14 @@ def test_what_waits_carries_its_request_as_evidence() -> None:
 
 
 def test_a_request_is_16_bytes_of_a_labelled_digest() -> None:
-    digest = hashing.digest(b"capx/1/request", TOKEN, b"crm", b"crm.read", b'{"id":1}')
-    assert Ask.of("crm.read", args={"id": 1}).request(TOKEN) == b64u(digest[:16])
+    digest = hashing.digest(b"capx/1/request", TOKEN, b"crm", b"crm.read", b"E", b'{"id":1}')
+    assert Ask.of("crm.read", args={"id": 1}).request(TOKEN, "E") == b64u(digest[:16])
+
+
+def test_asks_on_two_offers_are_two_requests() -> None:
+    for args in ({"id": 1}, {}, None):
+        ask = Ask.of("crm.read", args=args)
+        assert len({ask.request(TOKEN), ask.request(TOKEN, "one"), ask.request(TOKEN, "two")}) == 3
 
 
 def test_an_ask_for_any_arguments_is_an_entry_of_its_action() -> None:

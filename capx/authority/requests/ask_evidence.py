@@ -14,6 +14,7 @@ import os
 from msgspec import Struct
 
 from capx.authority.requests.inheritance import Asker
+from capx.authority.requests.offering import Offered
 from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.store.events import Fact
@@ -38,10 +39,10 @@ class RecordedAsk(Struct, frozen=True):
         transaction.keep_ask(AskedArguments(position, task, self.salt, self.args))
 
 
-def record_ask(asker: Asker, ask: Ask, names: tuple[str, ...] | None = None) -> RecordedAsk:
+def record_ask(asker: Asker, ask: Ask, offered: Offered | None) -> RecordedAsk:
     """Make the evidence of an ask for its event, and the row beside it; the agent has just presented its token.
 
-    `names` are those of its arguments that count, if the policy lists them.
+    `offered` is what the policy offers for it; None for an approval.
     """
     token = asker.token
     if token is None:
@@ -50,8 +51,9 @@ def record_ask(asker: Asker, ask: Ask, names: tuple[str, ...] | None = None) -> 
     evidence = AskEvidence(
         after=b64u(digests(token.identifier, token.blocks[:1])[-1]),
         args=args_commitment(salt, args),
-        names=names,
+        names=None if offered is None else offered.names,
         blocks=tuple(map(block_text, token.blocks[1:])),
         presented=None if token.presented is None else block_text(token.presented),
+        offer=None if offered is None else offered.match.offer.digest,
     )
     return RecordedAsk(evidence, salt, args.decode())

@@ -88,7 +88,7 @@ def decide(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask
     if not people:
         why = "the policy knows none of the people whom the token names: send them the request as a file"
         raise NotOffered(ask_refusal("not_offered", why))
-    demand_room(reading, request, asker, ask.audience, waits=True, now=now)
+    demand_room(reading, request, asker, ask, waits=True, now=now)
     # Here, and not only when it is written: then it is a refusal like any other.
     _block(asker, pinned_entry(ask.action, ask.args or {}))
     return None

@@ -4,6 +4,7 @@ Laws:
 
 - A consent counts only if the asker is alive, the policy still asks this person for this grant, and the person signed
   what the request shows.
+- A signature counts once, also if the same request is made again within its second.
 - What a person has signed is kept with what they were shown, and outlives the request: its next round replaces neither.
 - A denial needs less: everybody who is or was asked may deny a request that waits. It stays denied.
 """
@@ -48,6 +49,10 @@ def apply_verdict(
     approvers = _approvers(transaction, keyring, policy, request, yes=verdict.yes, now=now)
     inquiry = signed_inquiry(transaction, request)
     demand_answer(transaction, policy, approvers, inquiry, verdict)
+    if any(one.signature == verdict.signature for one in transaction.answers(request.task)):
+        raise InvalidRequest(
+            f"{verdict.approver} has signed this answer before, and it counts once: look at request {request.id} again"
+        )
     if not now - TIMELY <= verdict.at <= now + WINDOW_BEFORE:
         raise InvalidRequest(
             f"the answer was signed at {shown_instant(verdict.at)}, which is too long ago or in the future: set the "

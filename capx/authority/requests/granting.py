@@ -33,8 +33,10 @@ from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, o
 from capx.authority.requests.quotas import demand_room
 from capx.authority.requests.request_state import (
     calls_like,
+    expire,
     expire_requests,
     is_covered,
+    is_of,
     is_same,
     pending_answer,
     signed_inquiry,
@@ -56,6 +58,8 @@ from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx_caveats import Entry
 
 _AGAIN: Final = frozenset({"approved", "granted"})
+_MOST_EARLIER: Final = 64
+"""The most ids of earlier grants of one request that are kept: a revocation of an older one is not looked for."""
 
 
 class Grantable(Struct, frozen=True):
@@ -111,7 +115,7 @@ def decide(
     agreed = request is not None and _needs_no_person(reading, policy, request, offered)
     # First, because it is quick: a branch that asks without end is refused before all its requests are read.
     if not agreed:
-        demand_room(reading, request, asker, ask.audience, waits=offered.needs_consent, now=now)
+        demand_room(reading, request, asker, ask, waits=offered.needs_consent, now=now)
     # A request belongs to one token. Another token of the same agent must not get round a denial or a revocation.
     _demand_undecided(reading, asker, ask)
     return Grantable(offered, agreed, keyring, policy, reading.head())
@@ -149,11 +153,15 @@ def answer(
         return _mint(transaction, keyring, asker, request, offered, ask=ask, policy=policy, now=now)
     # The log says that they have expired before it says what takes their room.
     expire_requests(transaction, now=now, task=asker.task)
+    # After the policy has changed, nobody can consent to what it offered before.
+    for one in transaction.requests(task=asker.task, pending=True):
+        if one.id != offered.id and is_of(one, asker, ask):
+            expire(transaction, one, now=now)
     made = _request(policy, asker, offered, () if request is None else request.granted, now=now)
     transaction.count_request(made)
     if not offered.needs_consent:
         return _mint(transaction, keyring, asker, made, offered, ask=ask, policy=policy, now=now)
-    keep_waiting(transaction, policy, asker, ask, made, names=offered.names)
+    keep_waiting(transaction, policy, asker, ask, made, offered=offered)
     return pending_answer(ask, made)
 
 
@@ -243,7 +251,7 @@ def _request(policy: Policy, asker: Asker, offered: Offered, earlier: tuple[str,
     rule, ask = offered.match.rule, offered.ask
     args = ask.canonical_args
     return RequestRecord(
-        id=ask.request(asker.ids[-1]),
+        id=offered.id,
         task=asker.task,
         audience=ask.audience,
         action=ask.action,
@@ -274,13 +282,13 @@ def keep_waiting(
     ask: Ask,
     made: RequestRecord,
     *,
-    names: tuple[str, ...] | None = None,
+    offered: Offered | None = None,
 ) -> None:
     """Keep a request that waits for people, and write it to the log with the evidence of who asked.
 
-    `names` are those of the arguments that count, if the policy lists them.
+    `offered` is what the policy offers for it; None for an approval.
     """
-    recorded = record_ask(asker, ask, names)
+    recorded = record_ask(asker, ask, offered)
     event = RequestMade(
         request=made.id,
         task=made.task,
@@ -311,7 +319,7 @@ def _mint(
     policy: Policy,
     now: int,
 ) -> Granted:
-    recorded = record_ask(asker, ask, offered.names)
+    recorded = record_ask(asker, ask, offered)
     key, nonce = keyring.active, b64u(os.urandom(16))
     audience_key = key.audience_key(request.audience)
     demand = None if offered.approval is None else _drawn(audience_key, offered.approval)
@@ -338,7 +346,7 @@ def _mint(
         nonce=nonce,
         minted=now,
         capability=ids[0],
-        earlier=(*request.granted, *ids[1:]),
+        earlier=(*request.granted[-_MOST_EARLIER:], *ids[1:]),
         demand=None if demand is None else demand.cid.decode("latin-1"),
     )
     transaction.keep_request(minted)

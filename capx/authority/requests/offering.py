@@ -14,6 +14,7 @@ Laws:
   gets all of them pinned.
 - The same ask of the same asker under the same policy makes the same block, until its uses are used up. Then the next
   round begins: its uses have a counter of their own, so the block is another one, and a person is asked again.
+- A request belongs to one offer of the policy. So no two rules share a request, whatever arguments they pin.
 - The counter follows from the request and its round. So a grant that is minted again under another key shares it.
 """
 
@@ -96,14 +97,15 @@ def ask_refusal(code: str, why: str = "") -> Refusal:
 class Offered(Struct, frozen=True):
     """The rule and the offer that decide, the intent of the task, and the block of the grant as JSON text.
 
-    `ask` has the arguments to which the grant is pinned: by these the request is known. If the policy lists those to
-    pin, `names` are their names, and `all_args` all arguments of the ask (canonical JSON). `round` counts the grants of
-    the request, from 1 on: the next one begins when the uses of the last are used up. `request` is the request as the
-    store has it, if the ask was made before. The offer holds `until` this time (Unix seconds), if nothing else changes.
-    `approval` says whose approval each call will need, if the policy demands one; `carried` are the cids of the demands
-    that the token of the asker has.
+    `id` is that of the request. `ask` has the arguments to which the grant is pinned: only these count for the id. If
+    the policy lists those to pin, `names` are their names, and `all_args` all arguments of the ask (canonical JSON).
+    `round` counts the grants of the request, from 1 on: the next one begins when the uses of the last are used up.
+    `request` is the request as the store has it, if the ask was made before. The offer holds `until` this time (Unix
+    seconds), if nothing else changes. `approval` says whose approval each call will need, if the policy demands one;
+    `carried` are the cids of the demands that the token of the asker has.
     """
 
+    id: str
     match: Match
     ask: Ask
     names: tuple[str, ...] | None
@@ -143,13 +145,14 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
     wanted = _wanted(match.rule, ask, names)
     pinned = ask if names is None else ask.only(names)
     all_args = None if names is None or ask.canonical_args is None else ask.canonical_args.decode()
-    id_ = pinned.request(asker.ids[-1])
+    id_ = pinned.request(asker.ids[-1], match.offer.digest)
     made = reading.request(id_)
     round_ = round_of(reading, made, match.rule.uses)
     uses = () if match.rule.uses is None else (uses_budget(match.rule.uses, id_, round_),)
     block = _block(asker, match, wanted, uses)
     _demand_usable(block, ask)
     return Offered(
+        id=id_,
         match=match,
         ask=pinned,
         names=names,

@@ -32,10 +32,11 @@ from typing import Final
 
 from capx.authority.requests.inheritance import Asker
 from capx.authority.requests.offering import NotOffered, ask_refusal
-from capx.authority.requests.request_state import waiting
+from capx.authority.requests.request_state import is_of, waiting
 from capx.crypto.base64url import b64u
 from capx.store.protocols import Reading
 from capx.store.records import RequestCounts, RequestRecord
+from capx.verify.ask import Ask
 
 MOST_MADE: Final = 2_000
 """The most requests of one task."""
@@ -47,16 +48,17 @@ _SHARES: Final = "a branch half of what its parent has left, an audience half of
 
 
 def demand_room(
-    reading: Reading, request: RequestRecord | None, asker: Asker, audience: str, *, waits: bool, now: int
+    reading: Reading, request: RequestRecord | None, asker: Asker, ask: Ask, *, waits: bool, now: int
 ) -> None:
     """Raise NotOffered if there are too many requests. A request that is made again keeps its own place."""
-    path = tuple(map(b64u, asker.path))
+    path, audience = tuple(map(b64u, asker.path)), ask.audience
     if request is None and room(MOST_MADE, reading.request_counts(path, audience)) < 1:
         why = f"at most {MOST_MADE} of one task, {_SHARES}: use what was granted before, or have a branch revoked"
         raise NotOffered(ask_refusal("too_many", why))
     if not waits:
         return
-    others = [one for one in waiting(reading, asker.task, now) if request is None or one.id != request.id]
+    own = None if request is None else request.id
+    others = [one for one in waiting(reading, asker.task, now) if one.id != own and not is_of(one, asker, ask)]
     if room(MOST_WAITING, counts_among(others, path, audience)) < 1:
         why = f"at most {MOST_WAITING} of one task wait for people, {_SHARES}: ask again when some were answered"
         raise NotOffered(ask_refusal("too_many", why))

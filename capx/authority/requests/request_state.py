@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from capx.authority.requests.inheritance import Asker, asked_entry, asker_of
 from capx.authority.requests.inquiry import BudgetLeft, Inquiry, SameAsk
 from capx.authority.uses import MOST_USES_SHOWN, earlier_uses
+from capx.crypto.base64url import b64u
 from capx.errors import InvalidRequest, UnknownRequest
 from capx.store.events import RequestExpired
 from capx.store.lifecycle import is_final
@@ -126,6 +127,14 @@ def ask_of(request: RequestRecord) -> Ask:
 def _named(request: RequestRecord) -> str | None:
     """All arguments that the agent named: the policy decides by them, also if it pins only some."""
     return request.args if request.all_args is None else request.all_args
+
+
+def is_of(request: RequestRecord, asker: Asker, ask: Ask) -> bool:
+    """Whether a request was made by this very ask of this token, maybe on another offer of the policy than now."""
+    args = ask.canonical_args
+    named = None if args is None else args.decode()
+    made_by = request.ids[-1], request.audience, request.action, _named(request), request.cid
+    return made_by == (b64u(asker.ids[-1]), ask.audience, ask.action, named, ask.demand)
 
 
 def is_same(request: RequestRecord, ask: Ask) -> bool:
