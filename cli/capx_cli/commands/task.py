@@ -319,7 +319,7 @@ def _said(
         yield how, f"{one['ids'][-1]} at {one['audience']}{to}: {'; '.join(phrases.done(one['allow']))}"
     for answer in inbox.of_people(answers):
         wanted = f"{answer.action} at {answer.audience}, by {phrases.holder(answer.labels)}"
-        yield "asked", f"{answer.request} for {wanted}: {inbox.answer_phrase(answer)}"
+        yield "asked", f"{answer.request} for {wanted}: {inbox.answer_phrase(answer, requests)}"
     for request in inbox.unanswered(requests):
         wanted = f"{request.action} at {request.audience}, by {phrases.holder(request.labels)}"
         yield "asked", f"{request.id} for {wanted}: {inbox.state_phrase(request)}"
