@@ -3,6 +3,7 @@
 import re
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -286,3 +287,17 @@ def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, off
     assert (told["intent"], answer["action"], answer["approver"]) == (intent, "warehouse.read", None)
     capx("task", "withdraw", "last")
     assert f"{pending['billing.refund']}  expired" in capx("requests", "list", "--all").out
+
+
+def test_an_ask_that_was_refused_does_not_read_as_allowed(capx: Shell, office: Office, tmp_path: Path) -> None:
+    with Authority.open_home(office.home) as authority:
+        bundle = authority.open(office.signed(authority)).bundle
+    capx("ask", "crm.export", token=bundle.text, code=1)
+    proof = tmp_path / "task.proof"
+    capx("proof", "export", "last", "--out", str(proof))
+    (trust := tmp_path / "trust").write_text(capx("proof", "trust").out)
+    decision = capx("find", "--json").json[0]["id"]
+    for view in (("find",), ("log",), ("proof", "show", str(proof), "--trust", str(trust))):
+        (line,) = (line for line in capx(*view).out.splitlines() if decision in line)
+        assert f"  may ask  {decision}  grant.request at authority" in line
+    assert capx("why", decision).out.startswith("MAY ASK  grant.request at authority\n")
