@@ -70,7 +70,7 @@ def test_what_is_refused_says_why(capx: Shell, office: Office, bundle: Bundle) -
     capx("ask", "billing.refund", *TWENTY, token=bundle.text, code=1)
     decide(office, yes=False)
     again = capx("ask", "billing.refund", *TWENTY, token=bundle.text, code=1)
-    assert "  request_denied: a person has denied it" in again.err
+    assert "  request_denied: a person has denied it (for good: to ask again does not help)" in again.err
     # Deep below the first agent, where one request may wait.
     for depth in range(5):
         below = ("delegate", "--to", f"helper-{depth}", "--may-ask", "billing.*")
