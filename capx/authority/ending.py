@@ -7,7 +7,7 @@ Laws:
 - A task whose time ran out ends as `expired`, even if somebody completes it later.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -38,6 +38,19 @@ def as_of(task: TaskRecord, now: int) -> TaskRecord:
     """A task in its state at `now`. It is `expired` when its time has run out, even if the store does not say so."""
     state = lifecycle.after(task.state, "expire") if now >= task.expires else task.state
     return msgspec.structs.replace(task, state=state)
+
+
+def shown_tasks(reading: Reading, tasks: Iterable[TaskRecord], now: int) -> list[TaskRecord]:
+    """Tasks in their states at `now`. One that is active is `revoked` if no token of it can be alive."""
+    found = [as_of(task, now) for task in tasks]
+    keys = {task.id: root_keys(task) for task in found if task.state == lifecycle.FIRST}
+    dead, until = reading.deaths_of(key for each in keys.values() for key in each).keys(), reading.revoked_until()
+    return [
+        msgspec.structs.replace(task, state="revoked")
+        if task.id in keys and (task.opened <= until or not dead.isdisjoint(keys[task.id]))
+        else task
+        for task in found
+    ]
 
 
 def has_ended(reading: Reading, task: TaskRecord, now: int) -> bool:

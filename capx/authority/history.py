@@ -15,7 +15,7 @@ from typing import Final, Unpack
 
 from msgspec import structs
 
-from capx.authority.ending import as_of, known_task
+from capx.authority.ending import known_task, shown_tasks
 from capx.authority.graph.graph import Graph
 from capx.authority.graph.impact import read_graph, read_tree
 from capx.authority.requests import request_state
@@ -66,13 +66,15 @@ class History:
             return [one for one in reading.follower_acks() if one.deaths < deaths and one.at > now - within]
 
     def tasks(self, *, naming: str | None = None) -> list[TaskRecord]:
-        """All tasks, in the order in which they were opened. A task whose time has run out is `expired`.
+        """All tasks, in the order in which they were opened, each in its state as it is now.
+
+        One whose time has run out is `expired`, and one whose root or first agent's key is dead is `revoked`.
 
         `naming`: only those of which an event of the log names this node or capability.
         """
         now = self._now()
         with self.store.read() as reading:
-            found = [as_of(task, now) for task in reading.tasks()]
+            found = shown_tasks(reading, reading.tasks(), now)
             if naming is None:
                 return found
             known = set(reading.tasks_with(naming))
@@ -101,12 +103,12 @@ class History:
             found = reading.task_page(
                 limit=limit, before=before, after=after, alive_at=now if active else None, intent=intent
             )
-            return [as_of(task, now) for task in found]
+            return shown_tasks(reading, found, now)
 
     def task(self, task_id: str) -> TaskRecord:
         """The task with this id; UnknownTask if there is none."""
         with self.store.read() as reading:
-            return as_of(known_task(reading, task_id), self._now())
+            return shown_tasks(reading, [known_task(reading, task_id)], self._now())[0]
 
     def minted(self, task_id: str) -> list[Event]:
         """The events that minted the capabilities of a task, in order; UnknownTask if there is none."""

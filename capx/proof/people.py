@@ -156,8 +156,8 @@ class Answers:
                 f"{said.approver!a:.130} has answered request {said.request}, which nobody had made"
             )
         if part is None:
-            who = f"{said.approver!a:.130} to request {said.request}"
-            self._findings.gaps.append(f"what {who} has signed: the log has only that it was a {_word(yes)}")
+            lacks = f"the proof lacks what {said.approver!a:.130} has signed about request {said.request}"
+            self._findings.gaps.append(f"{lacks}: the log says only that it was a {_word(yes)}")
             answer = Answered(said.request, said.approver, yes, event.at, is_signed=False)
         else:
             shown = self._signed(part, said, yes)

@@ -7,8 +7,8 @@ how it ended first.
 from collections.abc import Mapping
 from typing import Final, Literal
 
-State = Literal["active", "completed", "withdrawn", "expired"]
-"""The state of a task; all but `active` are final."""
+State = Literal["active", "completed", "withdrawn", "expired", "revoked"]
+"""The state of a task. `active` is not final, nor is `revoked`: as what an active one is shown, if its root is dead."""
 Move = Literal["complete", "withdraw", "expire"]
 
 FIRST: Final[State] = "active"

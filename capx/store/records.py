@@ -113,8 +113,8 @@ class IntentRecord(Struct, frozen=True):
     withdrawn: int | None = None
 
 
-RequestState = Literal["pending", "approved", "granted", "denied", "expired"]
-"""The state of a request; an `approved` one becomes `granted` when its agent asks again."""
+RequestState = Literal["pending", "approved", "granted", "denied", "expired", "ended"]
+"""The state of a request; an `approved` one becomes `granted` when its agent asks again. No store keeps `ended`."""
 
 
 class RequestRecord(Struct, frozen=True, kw_only=True):
@@ -138,6 +138,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
 
     A request for the approval of one call has the document that people are shown, as canonical JSON, as `to_approve`,
     and as `discharge` what they have signed so far. Its `block` is what its asker's token says, and nothing is minted.
+
+    `ended` is since when it is `expired`, or, as it is shown, `ended`.
     """
 
     id: str
@@ -179,6 +181,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     carried: tuple[str, ...] = ()
     to_approve: str | None = None
     discharge: str | None = None
+    ended: int | None = None
 
     @property
     def cid(self) -> str | None:

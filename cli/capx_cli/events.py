@@ -72,7 +72,8 @@ class Decided(Recorded, frozen=True, kw_only=True):
         before = f", after {denials} denial{'s' if denials > 1 else ''}" if denials else ""
         node = f", node {self.node}" if self.node else ""
         key = f", key {self.key}" if self.key else ""
-        return f"{self.outcome:7}  {self.id}  {self.wanted}{why}{before}{node}, by {phrases.holder(self.hops)}{key}"
+        what = f"{phrases.outcome(self):7}  {self.id}  {self.wanted}{why}{before}"
+        return f"{what}{node}, by {phrases.holder(self.hops)}{key}"
 
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

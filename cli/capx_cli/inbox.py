@@ -31,13 +31,14 @@ STYLES: Final = {
     "granted": screen.GOOD,
     "denied": screen.BAD,
     "expired": screen.QUIET,
+    "ended": screen.QUIET,
 }
 _ID_LENGTH: Final = 22
 _SHORTEST: Final = 6
 """The fewest characters of an id that identify a request."""
 _FACTS: Final = (
     *("id", "state", "task", "node", "path", "hops", "audience", "action", "pinned", "args"),
-    *("keys", "asked", "until", "approvers", "approver", "answered", "capability"),
+    *("keys", "asked", "until", "approvers", "approver", "answered", "ended", "capability"),
 )
 """The members of a request as JSON, in this order."""
 
@@ -81,9 +82,10 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
     """Return why this answer cannot be given any more, and who answered; None if the request waits."""
     if request.state == "pending":
         return None
+    if request.state == "expired":
+        return f"request {request.id} {state_phrase(request)}"
     if not (by := _by(request)):
-        how = "was not answered in time" if request.state == "expired" else "was granted at once: it needs no answer"
-        return f"request {request.id} {how}"
+        return f"request {request.id} was granted at once: it needs no answer"
     was = "denied" if request.state == "denied" else "approved"
     said = f"request {request.id} was {was}{by} already"
     if yes == (was == "approved"):
@@ -95,7 +97,7 @@ def answered(request: "RequestRecord", *, yes: bool) -> str | None:
 def _given(request: "RequestRecord") -> str | None:
     """Return the id by which what was granted or approved can be revoked."""
     if request.state != "granted" or request.discharge is None:
-        return request.capability
+        return request.capability if request.state == "granted" else None
     from capx.crypto.base64url import b64u
     from capx.tokens.discharge import Discharge
 
@@ -114,8 +116,20 @@ def state_phrase(request: "RequestRecord") -> str:
         "approved": f"was approved{by}, and is granted when its agent asks again",
         "granted": granted,
         "denied": f"was denied{by}",
-        "expired": "was not answered in time",
+        "expired": _over(request),
+        "ended": (f"was approved{by}" if request.capability is None else granted) + _dead(request),
     }[request.state]
+
+
+def _over(request: "RequestRecord") -> str:
+    if request.ended is None or request.ended >= request.until:
+        return "was not answered in time"
+    return f"needs no answer: its task or its agent ended at {phrases.instant(request.ended)}"
+
+
+def _dead(request: "RequestRecord") -> str:
+    ended = request.ended if request.state == "ended" else None
+    return "" if ended is None else f"; its task, its agent or the grant ended at {phrases.instant(ended)}"
 
 
 def _by(request: "RequestRecord") -> str:
@@ -131,8 +145,8 @@ def _by_whom(approver: str, at: int) -> str:
     return f"by {label(approver)} at {phrases.instant(at)}"
 
 
-def answer_phrase(answer: "GivenAnswer") -> str:
-    """Return what was answered to one round of a request, in words."""
+def answer_phrase(answer: "GivenAnswer", requests: "Iterable[RequestRecord]") -> str:
+    """Return what was answered to one round of a request, in words; `requests` are those of its agent or task."""
     if answer.approver is None:
         return "was granted by the policy"
     by = _by_whom(answer.approver, answer.at)
@@ -140,7 +154,9 @@ def answer_phrase(answer: "GivenAnswer") -> str:
         return f"was denied {by}"
     if answer.approval is not None:
         return f"was signed {by}: approval {answer.approval}"
-    return f"was approved {by}, and {'granted' if answer.given else 'is granted when its agent asks again'}"
+    dead = next((_dead(one) for one in requests if one.id == answer.request), "")
+    granted = ", and granted" if answer.given else "" if dead else ", and is granted when its agent asks again"
+    return f"was approved {by}{granted}{dead}"
 
 
 def of_people(answers: "Iterable[GivenAnswer]") -> "list[GivenAnswer]":

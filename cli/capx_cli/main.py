@@ -142,8 +142,8 @@ class Lazy(click.Group):
 @click.group(
     cls=Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="Exit codes: 0 allowed or done, 1 denied or nothing matched, 2 usage, 3 token, keys, store or service "
-    "unusable, 70 a bug of capx.",
+    epilog="Exit codes: 0 allowed or done, 1 denied, nothing matched or a proof is broken or contradicted, 2 usage, 3 "
+    "token, keys, store or service unusable, 4 a proof is incomplete, 70 a bug of capx.",
 )
 @click.version_option(package_name="capx-auth", message="capx %(version)s", help="Show the version.")
 def capx() -> None:

@@ -25,6 +25,7 @@ from capx.authority.requests.verdict import Verdict
 from capx.errors import InvalidRequest, StoreProblem
 from capx.intents.intent import Intent, SignedIntent
 from capx.intents.principal_key import PrincipalKey
+from capx.store.lifecycle import is_final
 from capx.store.log import Event
 from capx.store.records import RequestRecord, TaskRecord
 from capx.tokens.discharge import Discharge
@@ -104,7 +105,7 @@ class PersonOperations:
             if not seen.isdisjoint(ids) or page.next not in {None, *ids[-1:]}:
                 raise self._leads_nowhere()
             seen.update(ids)
-            found += [task for task in page.items if not active or task.state == "active"]
+            found += [task for task in page.items if not active or not is_final(task.state)]
             if (before := page.next) is None:
                 break
         return found[:limit][::-1]

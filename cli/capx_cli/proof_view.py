@@ -142,7 +142,7 @@ def _say_decision(decided: "Decided") -> None:
     claimed = "" if decided.agent_signed else ", as was claimed"
     what = f"{decided.action or 'a call'} at {decided.audience}"
     screen.say(
-        f"{phrases.instant(decided.at)}  {decided.outcome:7}  {decided.id}  {what}  {who}{claimed}",
+        f"{phrases.instant(decided.at)}  {phrases.outcome(decided):7}  {decided.id}  {what}  {who}{claimed}",
         screen.GOOD if allowed else screen.BAD,
     )
     if decided.args is not None:

@@ -273,13 +273,13 @@ def test_a_grant_is_kept_with_how_it_was_minted(lab: GrantingLab) -> None:
     assert (request.capability, set(request.granted)) == (b64u(granted.ids[0]), set(map(b64u, granted.ids)))
 
 
-def test_a_denial_that_stands_writes_nothing_again(lab: GrantingLab) -> None:
+def test_a_denial_that_stands_is_written_as_any_refusal(lab: GrantingLab) -> None:
     opened = lab.open()
     lab.decide(lab.pending(opened.bundle, "mail.send").request, yes=False)
     lab.policy = policy(rule("on_request", "mail.send"))
     before = lab.kinds()
     assert lab.refused(opened.bundle, "mail.send") == ("request_denied",)
-    assert lab.kinds() == before
+    assert lab.kinds() == [*before, "ask_refused"]
 
 
 def test_who_waits_is_told_again_what_was_asked(lab: GrantingLab) -> None:

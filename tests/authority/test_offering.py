@@ -378,6 +378,8 @@ def test_an_argument_that_no_grant_names_is_named_with_its_cure(lab: GrantingLab
     held = lab.open().bundle
     told = why(lab, held, QUERY, {"id": 1, "page": 1})
     assert told.endswith('does not name the argument "page": add to that grant "page" = { anything = true }')
+    told = why(lab, held, QUERY, {})
+    assert told.endswith('that also needs the argument "id": ask again with it')
     told = why(lab, held, QUERY, {"id": 1, "page": 1, "size": 9})
     assert 'the arguments "page" and "size": add to that grant "page" = { anything = true }, "size" = ' in told
     # With another id, no new name would help.

@@ -60,6 +60,25 @@ def test_requests_end_when_time_is_up_or_their_task_has_ended(lab: GrantingLab) 
     assert lab.kinds().count("request_expired") == 2
 
 
+def test_what_was_agreed_to_is_ended_with_its_task_or_grant(lab: GrantingLab) -> None:
+    opened = lab.open()
+    asked = [lab.pending(opened.bundle, "mail.send", {"to": to}).request for to in ("ann", "ben", "eve")]
+    for request in asked[:2]:
+        lab.decide(request)
+    granted = lab.granted(opened.bundle, "mail.send", {"to": "ann"})
+    lab.clock.now += 5
+    lab.authority.revoke(granted.id)
+    shown = {one.id: (one.state, one.ended) for one in lab.authority.requests()}
+    assert [shown[one] for one in asked] == [("ended", NOW + 5), ("approved", None), ("pending", None)]
+    lab.clock.now += 5
+    lab.authority.withdraw(opened.id)
+    lab.clock.now += 9_000
+    shown = {one.id: (one.state, one.ended) for one in lab.authority.requests()}
+    assert [shown[one] for one in asked] == [("ended", NOW + 5), ("ended", NOW + 10), ("expired", NOW + 10)]
+    lab.authority.end_overdue()
+    assert lab.authority.request(asked[2]).ended == NOW + 10
+
+
 def test_no_request_waits_longer_than_its_asker_lives(lab: GrantingLab) -> None:
     child = own(lab.open().bundle).delegate(to="sub", may_ask=["mail.send"], caveats=[expires(NOW + 60)])
     assert lab.pending(child, "mail.send").until == NOW + 60

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,7 +70,7 @@ def test_what_is_refused_says_why(capx: Shell, office: Office, bundle: Bundle) -
     capx("ask", "billing.refund", *TWENTY, token=bundle.text, code=1)
     decide(office, yes=False)
     again = capx("ask", "billing.refund", *TWENTY, token=bundle.text, code=1)
-    assert "  request_denied: a person has denied it" in again.err
+    assert "  request_denied: a person has denied it (for good: to ask again does not help)" in again.err
     # Deep below the first agent, where one request may wait.
     for depth in range(5):
         below = ("delegate", "--to", f"helper-{depth}", "--may-ask", "billing.*")
@@ -286,3 +287,17 @@ def test_every_view_says_what_was_asked_for_and_on_whose_intent(capx: Shell, off
     assert (told["intent"], answer["action"], answer["approver"]) == (intent, "warehouse.read", None)
     capx("task", "withdraw", "last")
     assert f"{pending['billing.refund']}  expired" in capx("requests", "list", "--all").out
+
+
+def test_an_ask_that_was_refused_does_not_read_as_allowed(capx: Shell, office: Office, tmp_path: Path) -> None:
+    with Authority.open_home(office.home) as authority:
+        bundle = authority.open(office.signed(authority)).bundle
+    capx("ask", "crm.export", token=bundle.text, code=1)
+    proof = tmp_path / "task.proof"
+    capx("proof", "export", "last", "--out", str(proof))
+    (trust := tmp_path / "trust").write_text(capx("proof", "trust").out)
+    decision = capx("find", "--json").json[0]["id"]
+    for view in (("find",), ("log",), ("proof", "show", str(proof), "--trust", str(trust))):
+        (line,) = (line for line in capx(*view).out.splitlines() if decision in line)
+        assert f"  may ask  {decision}  grant.request at authority" in line
+    assert capx("why", decision).out.startswith("MAY ASK  grant.request at authority\n")

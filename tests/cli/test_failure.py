@@ -2,6 +2,10 @@
 
 import subprocess
 import sys
+from pathlib import Path
+
+from capx_cli import failure
+from tests.cli.conftest import Shell
 
 
 def test_a_failure_shows_neither_traceback_nor_values() -> None:
@@ -15,3 +19,12 @@ def test_a_failure_shows_neither_traceback_nor_values() -> None:
     assert done.returncode == 70
     assert done.stderr.startswith("capx: unexpected RuntimeError at <string>:2: this is a bug")
     assert "secret" not in done.stderr
+
+
+def test_every_exit_code_is_told(capx: Shell) -> None:
+    codes = [failure.DONE, failure.DENIED, failure.USAGE, failure.UNUSABLE, failure.INCOMPLETE, failure.UNEXPECTED]
+    _, _, told = " ".join(capx("--help").out.split()).partition("Exit codes:")
+    page = (Path(__file__).parents[2] / "docs/reference/command-line.md").read_text()
+    for code in codes:
+        assert f" {code} " in told
+        assert f"\n| {code} | " in page

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from capx.authority.authority import Authority
+from capx.crypto.base64url import b64u
 from capx.intents.principal_key import PrincipalKey
 from capx.verify.ask import Granted, Pending, Refused
 from tests.cli.conftest import Shell
@@ -298,3 +299,42 @@ def test_a_request_that_nobody_answered_is_told_as_such(capx: Shell, tmp_path: P
     assert "was not answered in time" in capx("requests", "show", pending.request).out
     said = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
     assert said.err == f"capx: request {pending.request} was not answered in time\n"
+
+
+def test_a_request_of_a_withdrawn_task_needs_no_answer(capx: Shell, office: Office) -> None:
+    bundle = opened(office)
+    pending = asks(office, bundle)
+    capx("task", "withdraw", "last")
+    for view in (("requests", "show", pending.request), ("graph", "last"), ("task", "show", "last")):
+        said = " ".join(capx(*view).out.replace("\u2502", " ").split())
+        assert "needs no answer: its task or its agent ended at 20" in said
+        assert "in time" not in said
+    refused = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
+    assert "needs no answer: its task or its agent ended at 20" in refused.err
+
+
+def test_a_consent_whose_grant_is_dead_is_told_as_such(capx: Shell, office: Office) -> None:
+    bundle = opened(office)
+    first, second = asks(office, bundle), asks(office, bundle, amount=30)
+    for pending in (first, second):
+        capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes")
+    with Authority.open_home(office.home) as authority:
+        answer = authority.ask(bundle, "billing.refund", args=REFUND)
+        assert isinstance(answer, Granted)
+        authority.revoke(answer.capability.id)
+
+    dead = r"; its task, its agent or the grant ended at 20"
+
+    def told(request: str, words: str) -> None:
+        for view in (("requests", "show", request), ("graph", "last"), ("task", "show", "last")):
+            said = " ".join(capx(*view).out.replace("\u2502", " ").split())
+            assert re.search(rf"was approved by ben at \S+Z{words}", said), said
+
+    told(first.request, ", and granted" + dead)
+    told(second.request, ", and is granted when its agent asks again")
+    capx("revoke", b64u(bundle.node or b""))
+    told(second.request, dead)
+    states = {one["id"]: one["state"] for one in capx("requests", "list", "--all", "--json").json}
+    assert states == {first.request: "ended", second.request: "ended"}
+    late = capx("requests", "deny", first.request, *as_(office, "ben"), "--yes", code=1).err
+    assert "to revoke" not in late

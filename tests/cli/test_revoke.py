@@ -324,3 +324,24 @@ def test_a_file_is_not_taken_for_an_id(home: Shell, tmp_path: Path) -> None:
     said = home("revoke", str(file), code=2).err
     assert f'{file} is a file, and not an id: for a key in it, give --key "$(capx agent-key show {file})"' in said
     assert f"for a token in it, --held --token-file {file}" in said
+
+
+@pytest.mark.usefixtures("task")
+@pytest.mark.parametrize("how", ["root", "tenant", "instant"])
+def test_a_task_whose_root_is_revoked_does_not_read_active(home: Shell, how: str) -> None:
+    shown = home("task", "show", "last", "--json").json
+    targets = {"root": (shown["root"],), "tenant": ("--where", "tenant=Acme"), "instant": ("--issued-before", "now")}
+    home("revoke", *targets[how])
+    assert home("task", "list", "--json").json[0]["state"] == "revoked"
+    assert "  state    revoked\n" in home("task", "show", "last").out
+
+
+def test_task_show_marks_a_dead_capability(home: Shell, task: str) -> None:
+    crm, slides = (one.id for one in Bundle.parse(task) if one.audience in {"crm", "slides"})
+    home("revoke", b64u(slides))
+    (dead, *others) = sorted(home("task", "show", "last").out.splitlines(), key=lambda line: "DEAD" not in line)
+    assert b64u(slides) in dead
+    assert dead.endswith("  DEAD: revoked")
+    assert not any("DEAD" in line for line in others)
+    told = {one["ids"][-1]: one["dead"] for one in home("task", "show", "last", "--json").json["minted"]}
+    assert (told[b64u(slides)], told[b64u(crm)]) == ("revoked", None)

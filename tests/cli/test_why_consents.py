@@ -1,5 +1,6 @@
 """Who consented to a call is told as long as there is a log: after a retry, a denial, a revocation, a restoration."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,30 @@ def test_consents_are_told_over_http(tmp_path: Path) -> None:
             said = consented.capx(*view, CAPX_AUTHORITY=str(served.place)).out
             assert "was approved by ben at" in " ".join(said.replace("│", " ").split())
     consented.demand_proven(tmp_path)
+
+
+def test_a_denial_says_what_became_of_what_was_asked(tmp_path: Path) -> None:
+    consented = Consented(Office(tmp_path), Shell(tmp_path))
+    capx = consented.capx
+
+    def denied(*said: str) -> None:
+        with Authority.open_home(consented.office.home) as authority:
+            call = ToolCall(REFUND, ARGS)
+            token = consented.granted.present(call).text
+            assert not authority.verifier("billing").decide(token, call, Call(REFUND, ARGS, tenant="Acme")).allowed
+            assert authority.flush()
+        shown = capx("why", "last").out
+        assert "  by " not in shown
+        for words in said:
+            assert re.search(rf"^  asked +request \S+ {words}", shown, re.MULTILINE), shown
+
+    denied("was approved by ben at .*, and granted$")
+    with Authority.open_home(consented.office.home) as authority:
+        consented.ask(authority)
+    denied(r"waits for an answer until 20\S+Z$")
+    with Authority.open_home(consented.office.home) as authority:
+        consented.answer(authority, yes=False)
+    denied("was denied by ben at 20")
+    capx("task", "withdraw", consented.task)
+    denied("was denied by ben at 20")
+    assert "  by      what was asked for at run time: request " in capx("why", consented.decision).out

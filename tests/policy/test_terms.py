@@ -109,6 +109,20 @@ def test_what_an_offer_does_not_name_is_all_that_is_missing() -> None:
     assert unnamed('allow = ["crm.read"]', id=7, page=1) == ()
 
 
+def test_an_argument_that_was_left_out_is_told_if_only_it_is_missing() -> None:
+    def missing(allow: str, **args: JSON) -> tuple[str, ...]:
+        terms = read_policy(granting(f'how = "on_request"\n{allow}')).terms(intent("work", "ana"))
+        return terms.missing("crm", "crm.read", args)
+
+    closed = 'allow."crm.read" = { id = 7, page = { anything = true } }'
+    assert missing(closed) == ("id", "page")
+    assert missing(closed, page=1) == ("id",)
+    assert missing(closed, id=7) == ("page",)
+    # Else an agent could try values of the one while it leaves out the other.
+    assert missing(closed, id=8) == missing(closed, id=7, size=1) == missing(closed, id=7, page=1) == ()
+    assert missing('allow = ["crm.read"]') == missing('allow."crm.write" = { id = 7 }') == ()
+
+
 def test_what_needs_approvals_is_a_capability_of_its_own() -> None:
     policy = granting(
         'allow = ["a.read"]\n[[purpose.work.grant]]\nhow = "at_open"\nallow = ["a.write"]\napproval = { by = ["kim"] }'

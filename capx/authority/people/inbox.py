@@ -100,4 +100,4 @@ def inquiry(authority: Authority, person: Person, id_: str, *, now: int) -> Show
     found = authority.inquiry(id_)
     with authority.store.read() as reading:
         counts = reading.request_counts(found.request.path, found.request.audience)
-    return ShownInquiry(found, shown_task(task, now), counts)
+        return ShownInquiry(found, shown_task(reading, task, now), counts)

@@ -96,7 +96,7 @@ def tasks(authority: Authority, person: Person, asked: OwnTasksQuery) -> OwnTask
 def task(authority: Authority, person: Person, *, id: str) -> TaskRecord:
     """One task on an intent of the person."""
     with authority.store.read() as reading:
-        return own_tasks.shown_task(own_tasks.own_task(reading, person, id), int(time.time()))
+        return own_tasks.shown_task(reading, own_tasks.own_task(reading, person, id), int(time.time()))
 
 
 @operation("GET", "/people/tasks/{id}/graph", personal=True, problems=(404,))

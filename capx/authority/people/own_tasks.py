@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from capx.api.messages.outcomes import Ended, Revocation
 from capx.api.problems import NotThere
 from capx.authority.authority import Authority
-from capx.authority.ending import as_of, known_task
+from capx.authority.ending import known_task, shown_tasks
 from capx.authority.graph.graph import Graph
 from capx.authority.history import PATIENCE
 from capx.authority.intent_use import WithdrawnIntent
@@ -53,15 +53,16 @@ def task_page(authority: Authority, person: Person, asked: OwnTasksQuery, *, now
         found = reading.task_page(
             limit=asked.limit + 1, before=asked.before, principal=person.name, intent=asked.intent
         )
-    newest = [shown_task(task, now) for task in reversed(found)]
+        newest = [shown_task(reading, task, now) for task in reversed(found)]
     more = len(newest) > asked.limit
     items = newest[: asked.limit]
     return OwnTasks(items, items[-1].id if more else None)
 
 
-def shown_task(task: TaskRecord, now: int) -> TaskRecord:
+def shown_task(reading: Reading, task: TaskRecord, now: int) -> TaskRecord:
     """A task as its person sees it: as it is now, without its position in the log."""
-    return replace(as_of(task, now), position=None)
+    (shown,) = shown_tasks(reading, [task], now)
+    return replace(shown, position=None)
 
 
 def decisions(authority: Authority, person: Person, id_: str, asked: OwnDecisionsQuery) -> OwnDecisions:

@@ -52,7 +52,7 @@ from capx.tokens.approving import read_signed, signatures_in
 from capx.tokens.chain_text import block_text
 from capx.tokens.discharge import Discharge
 from capx.tokens.pins import pinned_entry
-from capx.verify.ask import Answer, Approved, Ask, Refused
+from capx.verify.ask import Answer, Approved, Ask
 from capx.verify.evidence import ApprovalText
 from capx_caveats import CALLS, DEFAULT, Allow, Entry, Expires, UntilCompleted
 
@@ -75,7 +75,7 @@ def decide(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask
         raise NotOffered(ask_refusal("intent_refused")) from refused
     request = reading.request(ask.request(asker.ids[-1]))
     if request is not None and request.state == "denied":
-        return Refused((ask_refusal("request_denied"),))
+        raise NotOffered(ask_refusal("request_denied"))
     # By any token of the node, and whoever is asked: an agent must not get round a denial with another demand.
     if _denied(reading, b64u(asker.node), ask) is not None:
         raise NotOffered(ask_refusal("request_denied"))

@@ -193,7 +193,7 @@ def _standing(
     """The answer that a request already has, if it is for this very block; None if it must be decided again."""
     # Before the block is compared: a denial stays, even if the policy would now make another block.
     if request.state == "denied":
-        return Refused((ask_refusal("request_denied"),))
+        raise NotOffered(ask_refusal("request_denied"))
     if not _is_of(request, offered):
         return None
     if request.state == "granted":
@@ -216,7 +216,7 @@ def _granted(reading: Reading, keyring: KeyRing, request: RequestRecord, asker: 
     if request.capability is None or request.minted_under is None or request.nonce is None or request.minted is None:
         return None
     if revoked := _revoked(reading, request):
-        return Refused((ask_refusal("grant_revoked", revoked),))
+        raise NotOffered(ask_refusal("grant_revoked", revoked))
     # The store holds no token. The kept nonce, time and block give the same bytes again.
     key = keyring.get(request.minted_under)
     if key is None or reading.death(of_kid(key.kid)):

@@ -14,7 +14,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -26,7 +26,7 @@ from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, parse_intent
 from capx.policy.describe import uses_in_words
-from capx.store.records import RequestRecord
+from capx.store.records import RequestRecord, RequestState
 from capx.tokens.approval_caveat import read_approval_caveat
 from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.approving import signatures_in
@@ -75,7 +75,7 @@ class SameAsk(Struct, frozen=True):
     """
 
     request: str
-    state: Literal["pending", "approved", "granted", "denied"]
+    state: RequestState
     labels: tuple[str, ...]
     approver: str | None
     at: int

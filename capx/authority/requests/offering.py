@@ -65,6 +65,7 @@ from capx_caveats import (
 )
 from capx_caveats.extensions import own_constraints
 
+_FINAL: Final = "(for good: to ask again does not help)"
 REASONS: Final = MappingProxyType(
     {
         "no_intent": "the task was opened by hand, so no policy says what it may ask for",
@@ -73,9 +74,9 @@ REASONS: Final = MappingProxyType(
         NOT_PINNED: "a person consents only to a call with its arguments",
         "not_inherited": "a restriction of the asker cannot be carried over to a grant",
         "too_many": "too many requests were made, or are waiting, in this branch of the task or for this audience",
-        "request_denied": "a person has denied it",
+        "request_denied": f"a person has denied it {_FINAL}",
         "asker_dead": "the asker was revoked, or has ended",
-        "grant_revoked": "a grant of this ask, or of this action with any arguments, was revoked",
+        "grant_revoked": f"a grant of this ask, or of this action with any arguments, was revoked {_FINAL}",
     }
 )
 """The sentences of refusals, by their stable codes."""
@@ -201,16 +202,22 @@ def demand_intent(task: TaskRecord, asker: Asker) -> str:
 
 
 def _unnamed(terms: Terms, ask: Ask) -> str:
-    """Say which arguments a grant would have to name to cover the ask; empty if that would not be enough.
+    """Say which arguments the ask lacks, or a grant would have to name to cover it; empty if that is not enough.
 
     Most often it is a default of a tool: the ask names it, and the person who wrote the policy did not think of it.
     """
-    names = () if ask.args is None else terms.unnamed(ask.audience, ask.action, ask.args)
+    args = ask.args or {}
+    if missing := terms.missing(ask.audience, ask.action, args):
+        return f"; it has a grant for this action that also needs the {_arguments(missing)}: ask again with it"
+    names = terms.unnamed(ask.audience, ask.action, args)
     if not names:
         return ""
-    arguments = f"argument{'' if len(names) == 1 else 's'} {' and '.join(map(shown, names))}"
     cure = ", ".join(f"{shown(name)} = {{ anything = true }}" for name in names)
-    return f"; it has a grant for this action that does not name the {arguments}: add to that grant {cure}"
+    return f"; it has a grant for this action that does not name the {_arguments(names)}: add to that grant {cure}"
+
+
+def _arguments(names: tuple[str, ...]) -> str:
+    return f"argument{'' if len(names) == 1 else 's'} {' and '.join(map(shown, names))}"
 
 
 def _wanted(rule: Rule, ask: Ask, names: tuple[str, ...] | None) -> Entry:

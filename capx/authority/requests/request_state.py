@@ -4,27 +4,31 @@ Laws:
 
 - A request waits for a person until its time runs out, its task ends or its asker dies. Then it is `expired`, even
   before the store says so.
+- An approved request is `ended` when its task has ended, or its asker or what was granted is dead. The store keeps it
+  as it was.
 - A request keeps its answer, with the signature.
 """
 
 import json
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from typing import Final
 
 from msgspec.structs import replace
 
 from capx.authority.requests.inheritance import Asker, asked_entry, asker_of
 from capx.authority.requests.inquiry import BudgetLeft, Inquiry, SameAsk
 from capx.authority.uses import MOST_USES_SHOWN, earlier_uses
-from capx.crypto.base64url import b64u
+from capx.crypto.base64url import b64u, unb64u
 from capx.errors import InvalidRequest, UnknownRequest
 from capx.store.events import RequestExpired
 from capx.store.lifecycle import is_final
 from capx.store.protocols import Reading, Writing
-from capx.store.records import RequestRecord, call_of
+from capx.store.records import RequestRecord, RequestState, call_of
 from capx.tokens.approval_request import ApprovalRequest
 from capx.tokens.approving import read_signed
 from capx.tokens.discharge import Discharge
+from capx.tokens.revocation_key import RevocationKey
 from capx.tokens.uses_counter import is_uses_counter
 from capx.verify.ask import Ask, Pending
 from capx_caveats import DEFAULT, Budget, Call, is_id, rest_of, shown, shown_amount, shown_instant
@@ -44,11 +48,12 @@ def inquire(reading: Reading, request: RequestRecord, *, now: int) -> Inquiry:
     if request.state == "pending" and counting_half(reading, request, now) is None:
         # Nobody can sign beside a half that does not count any more.
         request = replace(request, discharge=None)
-    others = (
-        as_of(reading, one, now)
+    others = [
+        one
         for one in reading.requests(task=request.task)
         if one.id != request.id and (is_same(one, asked) or is_same(request, ask_of(one)))
-    )
+    ]
+    over = overdue(reading, others, now)
     return replace(
         signed_inquiry(reading, request),
         # By any token: an agent narrows its own, and then the same ask is another request.
@@ -57,7 +62,7 @@ def inquire(reading: Reading, request: RequestRecord, *, now: int) -> Inquiry:
             *(
                 SameAsk(one.id, one.state, one.labels, one.approver, one.answered or one.minted or one.asked)
                 for one in others
-                if one.state != "expired"
+                if one.state != "expired" and one not in over
             ),
         ),
         uses=tuple(earlier_uses(reading, request)),
@@ -171,9 +176,13 @@ def calls_like(ask: Ask) -> tuple[str, ...]:
     return (*calls, call_of(ask.audience, ask.action, None, pins_some=True))
 
 
+_ENDED: Final[dict[RequestState, RequestState]] = {"pending": "expired", "approved": "ended", "granted": "ended"}
+
+
 def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:
-    """A request in its state at `now`. It is `expired` if nobody can answer it any more."""
-    return replace(request, state="expired") if is_overdue(reading, request, now) else request
+    """A request in its state at `now`. It is `expired` if nobody can answer it any more, or `ended`."""
+    end = _ends(reading, [request], now).get(request.id)
+    return request if end is None else replace(request, state=_ENDED[request.state], ended=end)
 
 
 def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
@@ -184,16 +193,37 @@ def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
 def overdue(reading: Reading, requests: Iterable[RequestRecord], now: int) -> list[RequestRecord]:
     """Those of these requests that are `pending`, but that nobody can answer any more."""
     pending = [request for request in requests if request.state == "pending"]
-    tasks = {id_: reading.task(id_) for id_ in {request.task for request in pending}}
-    active = {id_ for id_, task in tasks.items() if task is not None and not is_final(task.state)}
-    askers = {one.id: asker_of(one) for one in pending if now < one.until and one.task in active}
-    if not askers:
-        return pending
+    ends = _ends(reading, pending, now)
+    return [request for request in pending if request.id in ends]
+
+
+def _ends(reading: Reading, requests: Iterable[RequestRecord], now: int) -> dict[str, int]:
+    """When those of these requests ended whose time, task, asker or grant has (Unix seconds)."""
+    open_ = [request for request in requests if request.state in _ENDED]
+    tasks = {id_: reading.task(id_) for id_ in {request.task for request in open_}}
+    askers = {one.id: asker_of(one) for one in open_}
+    keys = {one.id: (*askers[one.id].revocation_keys, *_given(one)) for one in open_}
     # One query for all of them: others may wait to write meanwhile.
-    dead = reading.deaths_of(key for asker in askers.values() for key in asker.revocation_keys).keys()
+    deaths = reading.deaths_of(key for each in keys.values() for key in each)
     until = reading.revoked_until()
-    living = {id_ for id_, asker in askers.items() if until < asker.issued and dead.isdisjoint(asker.revocation_keys)}
-    return [request for request in pending if request.id not in living]
+    ends = dict[str, int]()
+    for one in open_:
+        task = tasks[one.task]
+        found = [deaths[key].at for key in keys[one.id] if key in deaths]
+        last = one.until if one.state == "pending" else askers[one.id].expires
+        found += [last] if now >= last else []
+        found += [until] if one.issued <= until else []
+        found += [now if task is None else task.ended or now] if task is None or is_final(task.state) else []
+        if found:
+            ends[one.id] = min(found)
+    return ends
+
+
+def _given(request: RequestRecord) -> Iterable[RevocationKey]:
+    """The ids of what was given on a request that is granted: all grants, or its newest approval."""
+    if request.state != "granted":
+        return ()
+    return map(unb64u, request.granted) if request.discharge is None else (Discharge.parse(request.discharge).id,)
 
 
 def waiting(reading: Reading, task: str, now: int) -> list[RequestRecord]:
@@ -213,7 +243,7 @@ def expire_requests(transaction: Writing, *, now: int, task: str | None = None, 
 def expire(transaction: Writing, request: RequestRecord, *, now: int) -> RequestRecord:
     """End a request that nobody has answered in time, and return it."""
     RequestExpired(request.id, request.task).write(transaction, at=now)
-    expired = replace(request, state="expired", answered=now)
+    expired = replace(as_of(transaction, request, now), answered=now)
     transaction.keep_request(expired)
     return expired
 

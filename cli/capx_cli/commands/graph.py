@@ -185,10 +185,12 @@ def _grow(above: "Drawn", node: "Node", found: _Read) -> None:
             key = f", held with {capability.holder}" if capability.holder else ""
             line = f"{capability.audience}  capability {capability.id}{how}{key}"
             branch.add(_alive(line, capability.dead, screen.QUIET))
+        requests = found.requests.get(each.id, ())
         for answer in inbox.of_people(found.answers.get(each.id, ())):
-            line = f"request {answer.request} for {answer.action} at {answer.audience} {inbox.answer_phrase(answer)}"
+            what = inbox.answer_phrase(answer, requests)
+            line = f"request {answer.request} for {answer.action} at {answer.audience} {what}"
             branch.add(screen.text((line, screen.GOOD if answer.yes else screen.BAD)))
-        for request in inbox.unanswered(found.requests.get(each.id, ())):
+        for request in inbox.unanswered(requests):
             line = f"request {request.id} for {request.action} at {request.audience} {inbox.state_phrase(request)}"
             branch.add(screen.text((line, inbox.STYLES[request.state])))
         waiting.extend((branch, child) for child in reversed(each.children))

@@ -211,7 +211,13 @@ _TASKS: "View[TaskRecord]" = View(
         "OPENED": "opened",
         "EXPIRES": "expires",
     },
-    {"active": screen.GOOD, "completed": screen.QUIET, "withdrawn": screen.BAD, "expired": screen.QUIET},
+    {
+        "active": screen.GOOD,
+        "completed": screen.QUIET,
+        "withdrawn": screen.BAD,
+        "expired": screen.QUIET,
+        "revoked": screen.BAD,
+    },
     spare=("OPENED", "PURPOSE", "EXPIRES", "TENANT"),
 )
 
@@ -281,8 +287,12 @@ def show(task_id: str, as_json: bool) -> None:
     """
     with target.anyone() as authority:
         found = authority.task(phrases.task_id(authority, task_id))
-        events = authority.minted(found.id)
-        minted = None if events is None else [phrases.with_instants(event.facts()) for event in events]
+        minted, events = None, authority.minted(found.id)
+        if events is not None:
+            held = [held for node in authority.graph(found.id).nodes() for held in node.capabilities]
+            dead = {one.id: one.dead for one in held}
+            facts = [phrases.with_instants(event.facts()) for event in events]
+            minted = [{**one, "dead": dead.get(one["ids"][-1])} for one in facts]
         requests, answers = authority.requests(task=found.id), authority.answers(found.id)
     if as_json:
         asked = {
@@ -316,10 +326,11 @@ def _said(
     for one in minted:
         granted = one.get("request") is not None
         how, to = ("granted", f", to {phrases.holder(one.get('hops', ()))}") if granted else ("minted", "")
-        yield how, f"{one['ids'][-1]} at {one['audience']}{to}: {'; '.join(phrases.done(one['allow']))}"
+        dead = f"  DEAD: {one['dead']}" if one["dead"] else ""
+        yield how, f"{one['ids'][-1]} at {one['audience']}{to}: {'; '.join(phrases.done(one['allow']))}{dead}"
     for answer in inbox.of_people(answers):
         wanted = f"{answer.action} at {answer.audience}, by {phrases.holder(answer.labels)}"
-        yield "asked", f"{answer.request} for {wanted}: {inbox.answer_phrase(answer)}"
+        yield "asked", f"{answer.request} for {wanted}: {inbox.answer_phrase(answer, requests)}"
     for request in inbox.unanswered(requests):
         wanted = f"{request.action} at {request.audience}, by {phrases.holder(request.labels)}"
         yield "asked", f"{request.id} for {wanted}: {inbox.state_phrase(request)}"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from capx.authority.requests.answers import GivenAnswer
     from capx.store.decision_groups import Group
     from capx.store.log import Event
+    from capx.store.records import RequestRecord
 
     Neighbours = dict[str, list[tuple[Event, Decided]]]
     """The neighbours of a decision, by relation; each with the event that holds it."""
@@ -89,14 +90,14 @@ def why(decision: str, receipt: bool, archive_folder: "Path | None", task_id: st
         around = list(_around(authority, event))
         group = _group(around, event)
         beside = _beside(around, group, event, decided)
-        answers = _agreed(authority, decided)
+        answers, requests = _agreed(authority, decided)
         returned = _returned(around, decided)
     if as_json:
         back = None if returned is None else event_as_json(returned)
         beside_it = {**_as_json(beside), "answers": list(map(inbox.answer_as_json, answers)), "given_back": back}
         screen.as_json({**decision_as_json(event), "same_call": ids(group), "beside": beside_it})
     else:
-        _show(event, decided, beside, answers, returned)
+        _show(decided, beside, _said(event, decided, answers, requests, returned))
 
 
 def _explain_elsewhere(decision: str, task_id: str | None, as_json: bool) -> None:
@@ -111,13 +112,13 @@ def _explain_elsewhere(decision: str, task_id: str | None, as_json: bool) -> Non
         if event is None or decided is None:
             missing = "no call that was denied" if decision == "last" else f"no decision {decision!r:.80}"
             raise click.UsageError(f"your task has {missing}; it may still arrive")
-        answers = _agreed(me, decided)
+        answers, requests = _agreed(me, decided)
     if as_json:
         facts = decision_as_json(event)
         del facts["position"]
         screen.as_json({**facts, "answers": list(map(inbox.answer_as_json, answers))})
     else:
-        _show(event, decided, {}, answers, None)
+        _show(decided, {}, _said(event, decided, answers, requests, None))
 
 
 def _is_meant(decided: Decided, typed: str) -> bool:
@@ -211,18 +212,23 @@ def _readable(around: "Iterable[Event]") -> "Iterator[tuple[Event, Decided]]":
             yield event, decided
 
 
-def _agreed(authority: "target.Anyone", decided: "Decided") -> "list[GivenAnswer]":
-    """Return the answers that led to the grant, and to the approvals, with which the call was made."""
+def _agreed(authority: "target.Anyone", decided: "Decided") -> "tuple[list[GivenAnswer], list[RequestRecord]]":
+    """Return the answers that led to what the call used, and these requests, and those of its node for its action."""
     from capx.errors import InvalidRequest
 
+    if decided.task is None:
+        return [], []
     try:
-        answers = [] if decided.task is None else authority.answers(decided.task)
+        answers, requests = authority.answers(decided.task), authority.requests(task=decided.task)
     except InvalidRequest:
         # A resource may name a task that does not exist.
-        return []
+        return [], []
     # An approval counts at its own id.
     used = {*decided.ids, *(one.counter for one in decided.spent)}
-    return [one for one in answers if one.approval in used or not used.isdisjoint(one.given)]
+    wanted = decided.node, decided.audience, decided.action
+    agreed = [one for one in answers if one.approval in used or not used.isdisjoint(one.given)]
+    by_id = {one.request for one in agreed}
+    return agreed, [one for one in requests if one.id in by_id or (one.node, one.audience, one.action) == wanted]
 
 
 def _returned(around: "Iterable[Event]", about: Decided) -> "Event | None":
@@ -237,16 +243,10 @@ def _gives_back(event: "Event", decided: Decided) -> bool:
     return returned is not None and returned.is_of(decided.audience, decided.id, decided.presentation)
 
 
-def _show(
-    event: "Event",
-    decision: Decided,
-    beside: "Neighbours",
-    answers: "Iterable[GivenAnswer]",
-    returned: "Event | None",
-) -> None:
+def _show(decision: Decided, beside: "Neighbours", said: "Iterable[tuple[str, str]]") -> None:
     style = f"bold {screen.GOOD if decision.outcome == 'allowed' else screen.BAD}"
-    screen.say(f"{decision.outcome.upper()}  {decision.wanted}", style)
-    say_named(_said(event, decision, answers, returned))
+    screen.say(f"{phrases.outcome(decision).upper()}  {decision.wanted}", style)
+    say_named(said)
     for reason in decision.reasons:
         phrases.said_reason(reason)
     for name, others in beside.items():
@@ -255,7 +255,11 @@ def _show(
 
 
 def _said(
-    event: "Event", decision: Decided, answers: "Iterable[GivenAnswer]", returned: "Event | None"
+    event: "Event",
+    decision: Decided,
+    answers: "Iterable[GivenAnswer]",
+    requests: "Iterable[RequestRecord]",
+    returned: "Event | None",
 ) -> "Iterator[tuple[str, str]]":
     """Return what is shown of a decision, as names and sentences."""
     from capx.store.events import GivenBack
@@ -270,8 +274,15 @@ def _said(
     yield "task", decision.task or "-"
     if decision.intent is not None:
         yield "intent", decision.intent
-    for answer in answers:
-        yield "by", f"what was asked for at run time: request {answer.request} {inbox.answer_phrase(answer)}"
+    if decision.outcome == "denied":
+        # Nobody's yes led to this: what its agent asked for, and what became of it by now.
+        for request in requests:
+            until = f" until {phrases.instant(request.until)}" if request.state == "pending" else ""
+            yield "asked", f"request {request.id} {inbox.state_phrase(request)}{until}"
+    else:
+        for answer in answers:
+            what = inbox.answer_phrase(answer, requests)
+            yield "by", f"what was asked for at run time: request {answer.request} {what}"
     yield "tenant", decision.tenant or "-"
     for one in decision.spent:
         yield "spent", one.sentence
