@@ -4,7 +4,7 @@ Law: that the MACs of a chain were good, and so that nothing was cut off behind 
 whoever decided. Signatures say who; only MACs say all of it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 
 from msgspec import Struct
@@ -20,7 +20,6 @@ from capx.tokens.approval import Approval, read_approval
 from capx.tokens.approval_caveat import read_approval_caveat
 from capx.tokens.chain import Block, block_digest, digests
 from capx.tokens.chain_text import BlockText, ChainText, read_block
-from capx.tokens.effective.effective import Effective, effective_of
 from capx.tokens.lineage import Lineage, TokenRefused, caveats_of, read_lineage
 from capx.tokens.signed_blocks import Signature, refusal_of, signed_presentation
 from capx.verify.evidence import ApprovalText
@@ -96,22 +95,6 @@ class ProvenChain(Struct, frozen=True, dict=True):
     def path(self) -> tuple[str, ...]:
         """The nodes from the root to the agent that held it."""
         return tuple(map(b64u, self.lineage.path))
-
-    @cached_property
-    def allowed(self) -> tuple[str, ...]:
-        """The actions that it allows, in words, from when it was issued."""
-        return tuple(self._effective.why_nothing or self._effective.sentences())
-
-    @cached_property
-    def may(self) -> tuple[str, ...]:
-        """What it allows, in words: each allowed action with its audience, then further conditions."""
-        audience, also = self.identifier.audience, self._effective.also
-        return (*[f"{audience}: {one}" for one in self.allowed], *[f"only where {one}" for one in also])
-
-    @cached_property
-    def _effective(self) -> Effective:
-        blocks = tuple([caveats_of(block, DEFAULT) for block in self.blocks])
-        return effective_of(self.lineage, self.identifier.audience, blocks, self.lineage.issued)
 
     def permits(self, action: str) -> bool:
         """Whether every allowlist in it has an entry for the action, whatever its arguments are."""
@@ -200,7 +183,7 @@ class Chains:
             return
         self._chains.setdefault(digest, chain)
 
-    def all(self) -> Iterable[ProvenChain]:
+    def all(self) -> Collection[ProvenChain]:
         """Every chain."""
         return self._chains.values()
 

@@ -139,6 +139,10 @@ class DecisionReader:
                 yield f"is about a chain that claims another {name} than the task was opened with"
         if self._chains.minted_in(chain) is None:
             yield "is about a chain that does not go on from anything that the authority's log has minted"
+        # Of a denied call, too: who is no delegate of anybody is no agent of the task. An honest service that denies
+        # such a chain shows none of it.
+        for why in chain.unsigned:
+            yield f"is about a chain that is not signed as it must be: {why}"
         if recorded.is_allowed:
             yield from unlawful(recorded, chain, self._tolerance)
         elif recorded.key not in {None, *chain.keys[-1:]}:

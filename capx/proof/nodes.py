@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from capx.crypto.base64url import b64u
 from capx.crypto.ed25519 import public_text
+from capx.proof.allowed import Allowed
 from capx.proof.chains import Chains, ProvenChain
 from capx.proof.recorded import LoggedDecision
 from capx.proof.report import ProvenNode
@@ -16,7 +17,7 @@ from capx.tokens.chain import root_node
 
 
 def nodes_in(
-    opened: TaskOpened, decisions: Sequence[LoggedDecision], chains: Chains, trust: Trust
+    opened: TaskOpened, decisions: Sequence[LoggedDecision], chains: Chains, allowed: Allowed, trust: Trust
 ) -> Iterator[ProvenNode]:
     """Return the nodes of a task, each behind the one above it, with what was decided about its calls.
 
@@ -28,7 +29,7 @@ def nodes_in(
     for chain in chains.all():
         if chain.path[0] != root:
             continue
-        may[chain.path[-1]] += chain.may
+        may[chain.path[-1]] += allowed.sentences(chain)
         for node in _nodes_of(chain):
             known = found.get(node.id)
             if known is None or (known.key is None and node.key is not None):

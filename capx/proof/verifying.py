@@ -18,6 +18,7 @@ from typing import Final
 
 from capx.crypto.base64url import b64u
 from capx.errors import BrokenLog
+from capx.proof.allowed import Allowed
 from capx.proof.asks import AskReader
 from capx.proof.calls import overspent
 from capx.proof.chains import Chains
@@ -114,7 +115,8 @@ class _Reading:
         asks = AskReader(opened, chains, self._proof.asked, answers, self._clock_tolerance)
         asks.read(events, findings)
         findings.contradictions += asks.told_otherwise(logged)
-        granted = tuple(self._granted(opened, chains, answers))
+        allowed = Allowed(chains.all())
+        granted = tuple(self._granted(opened, chains, allowed, answers))
         reader = DecisionReader(self._proof, chains, self._trust, opened, self._clock_tolerance)
         decisions = tuple([reader.read(one) for one in logged])
         reader.demand_all_used()
@@ -142,7 +144,7 @@ class _Reading:
             sources=tuple(self._sources),
             granted=granted,
             refused=tuple(_refused_in(events)),
-            nodes=tuple(nodes_in(opened, logged, chains, self._trust)),
+            nodes=tuple(nodes_in(opened, logged, chains, allowed, self._trust)),
             decisions=tuple(sorted(decisions, key=lambda one: one.at)),
             answers=answered,
             ended=tuple(ends_in(events, opened)),
@@ -178,7 +180,7 @@ class _Reading:
             if (fact := _KINDS.get(event.kind)) is not None:
                 event.read(fact)
 
-    def _granted(self, opened: TaskOpened, chains: Chains, answers: Answers) -> Iterator[Granted]:
+    def _granted(self, opened: TaskOpened, chains: Chains, allowed: Allowed, answers: Answers) -> Iterator[Granted]:
         for event in self._own.events:
             if event.kind != CapabilityMinted.kind:
                 continue
@@ -196,7 +198,7 @@ class _Reading:
                 position=event.position,
                 at=event.at,
                 audience=minted.audience,
-                allow=minted.allow if chain is None else chain.allowed,
+                allow=minted.allow if chain is None else allowed.actions(chain),
                 expires=minted.expires if chain is None else chain.lineage.expires,
                 digest=minted.digest,
                 asked_by=minted.hops if chain is None else chain.lineage.hops,

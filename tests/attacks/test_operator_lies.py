@@ -1375,6 +1375,17 @@ def denial_is_signed_by_the_puppet(tale: Tale) -> None:
 
 
 @lie
+def denial_is_of_a_puppet_that_nobody_delegated_to(tale: Tale) -> None:
+    below = spare(tale.own("planner", "crm")).delegate(to="puppet", to_key=PUPPET, allow=["crm.read"], now=NOW)
+    tale.add(tale.called(below.with_key(PUPPET), "crm.wipe", outcome="denied"))
+
+
+@lie
+def denial_is_of_a_puppet_at_the_authority(tale: Tale) -> None:
+    tale.add(tale.called(puppet_below(tale.own("planner")), "grant.request", outcome="denied"))
+
+
+@lie
 def denial_names_the_key_of_the_puppet(tale: Tale) -> None:
     tale.call("crm.export", outcome="denied").body["key"] = PUPPET.public
 
@@ -1686,6 +1697,20 @@ def grant_shows_no_ask(tale: Tale) -> None:
 @keyless_word
 def request_shows_no_ask(tale: Tale) -> None:
     strip(asked_in(tale, 42))
+
+
+def test_an_honest_denial_of_an_unsigned_hop_is_no_lie(tmp_path: Path) -> None:
+    # A thief without the planner's key delegates to its own. The service denies that, and shows no chain.
+    lab = ProofLab(tmp_path)
+    task, planner = lab.started()
+    held = next(one for one in planner if one.audience == "crm")
+    thief = spare(held).delegate(to="thief", to_key=PUPPET, allow=["crm.read"], now=NOW).with_key(PUPPET)
+    assert [one.code for one in lab.call(Bundle([thief]), "crm.read").refusals] == ["hop_signature"]
+    lab.authority.flush()
+    report = read(export(lab.authority, task.id, now=NOW), lab.trust())
+    assert (report.result, [one.outcome for one in report.decisions]) == ("consistent", ["denied"])
+    assert [one.label for one in report.nodes] == ["task"]
+    lab.close()
 
 
 @pytest.mark.parametrize("name", LIES)

@@ -800,6 +800,7 @@ class Reader:
             self.tell(lists == (chain.hops, chain.nonces, chain.ids, chain.audience), "another chain")
             self.tell(self.claims(chain), "other claims")
             self.tell(any(digest_text(one) in self.minted for one in chain.d), "minted nowhere")
+            self.tell(not chain.unsigned, "chain unsigned")
             if allowed:
                 self.tell(self.lawful(said, chain), "unlawful")
             else:
@@ -822,14 +823,7 @@ class Reader:
         begun = all(at >= one[1] for one in chain.caveats if one[0] == "not_before")
         holder = not chain.keys or said.get("key") == key_text(chain.keys[-1])
         times = at < chain.expires and at + CLOCKS >= chain.issued
-        return (
-            not chain.unsigned
-            and (action is None or permitted)
-            and times
-            and begun
-            and not chain.over_hops()
-            and holder
-        )
+        return (action is None or permitted) and times and begun and not chain.over_hops() and holder
 
     def presentation(self, said: Any, chain: Chain) -> Any:
         if said.get("presented") is None:

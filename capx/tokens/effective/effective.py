@@ -55,7 +55,21 @@ C = TypeVar("C", bound=Caveat)
 _AT_ONCE = 2**18
 """About how many bytes of entries may be written to combine one more allowlist, or the `where` caveats."""
 _IN_ALL = 2**20
-"""The same for all allowlists of a token. It is enough for many hops that each name few actions."""
+"""The same for all of a token. It is enough for many hops that each name few actions."""
+
+
+class Work:
+    """The bytes of entries, about, that may still be written to combine the lists of one token, or of several."""
+
+    def __init__(self, left: int = _IN_ALL) -> None:
+        self.left = left
+
+    def spend(self, needed: int) -> bool:
+        """Spend this much; whether there was that much left, and it is not too much at once."""
+        if needed > min(self.left, _AT_ONCE):
+            return False
+        self.left -= needed
+        return True
 
 
 _UNKNOWN_GRANT = "its grant has caveats that are unknown here: only the service that defines them can judge them"
@@ -120,12 +134,15 @@ def effective(token: Token, now: int, vocabulary: Vocabulary = DEFAULT) -> Effec
     return effective_of(lineage, token.audience, token.caveats, now)
 
 
-def effective_of(lineage: Lineage, audience: str, blocks: tuple[tuple[Caveat, ...], ...], now: int) -> Effective:
+def effective_of(
+    lineage: Lineage, audience: str, blocks: tuple[tuple[Caveat, ...], ...], now: int, bound: Work | None = None
+) -> Effective:
     """The authority that a chain with this lineage has at `now`; `blocks` are the caveats of each of its blocks."""
-    entries, beside, disjoint = _allowed(lineage.demands)
+    bound = Work() if bound is None else bound
+    entries, beside, disjoint = _allowed(lineage.demands, bound)
     wheres = [demand for demand in lineage.demands if type(demand.caveat) is Where]
     rules, contradictory = _rules(wheres)
-    left, said = _judged(entries, rules)
+    left, said = _judged(entries, rules, bound)
     not_before = max((caveat.at for caveat in _all(lineage, NotBefore)), default=None)
     return Effective(
         audience=audience,
@@ -190,22 +207,21 @@ def hops_left(blocks: tuple[tuple[Caveat, ...], ...]) -> int | None:
     return min(limits, default=None)
 
 
-def _allowed(demands: Iterable[Demand]) -> tuple[tuple[Entry, ...], list[str], list[str]]:
+def _allowed(demands: Iterable[Demand], bound: Work) -> tuple[tuple[Entry, ...], list[str], list[str]]:
     """The common entries, the lists that were too long to combine, and the reason if there are no common entries."""
     entries: tuple[Entry, ...] | None = None
     beside: list[str] = []
-    written, bound = 0, _IN_ALL
+    written = 0
     for demand in demands:
         caveat = demand.caveat
         if type(caveat) is not Allow:
             continue
         if entries is None:
             found = simplest(caveat.entries)
-        elif (needed := work(written, len(entries), caveat.entries)) > min(bound, _AT_ONCE):
+        elif not bound.spend(work(written, len(entries), caveat.entries)):
             beside.append(_whose(demand))
             continue
         else:
-            bound -= needed
             found = entries_in_common(entries, caveat.entries)
         if not found:
             above = ""
@@ -235,7 +251,9 @@ def _rules(wheres: list[Demand]) -> tuple[dict[str, AnyConstraint], list[str]]:
     return rules, contradictory
 
 
-def _judged(entries: tuple[Entry, ...], rules: dict[str, AnyConstraint]) -> tuple[tuple[Entry, ...], frozenset[str]]:
+def _judged(
+    entries: tuple[Entry, ...], rules: dict[str, AnyConstraint], bound: Work
+) -> tuple[tuple[Entry, ...], frozenset[str]]:
     """The entries, with the rules merged into those that name arguments, and the attributes covered by that."""
     # A rule for an argument whose name is "*" cannot be merged: in an entry "*" means all arguments without a name.
     said = frozenset(rule for rule in rules if rule.startswith("args.") and rule != "args.*")
@@ -243,7 +261,7 @@ def _judged(entries: tuple[Entry, ...], rules: dict[str, AnyConstraint]) -> tupl
     closed = [entry for entry in entries if entry.args is not UNSET]
     if not said or not closed:
         return entries, frozenset()
-    if work(size(closed), len(closed), (Entry(closed[0].pattern, judging),)) > _AT_ONCE:
+    if not bound.spend(work(size(closed), len(closed), (Entry(closed[0].pattern, judging),))):
         return entries, frozenset()
     folded = (
         entry if entry.args is UNSET else entry_in_common(entry, Entry(entry.pattern, judging)) for entry in entries
