@@ -113,7 +113,8 @@ class Lazy(click.Group):
         if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
-            near = "".join(f" Did you mean {each!r}?" for each in get_close_matches(args[0], COMMANDS, 1))
+            meant = "requests" if args[0] == "inbox" else args[0]
+            near = "".join(f" Did you mean {each!r}?" for each in get_close_matches(meant, COMMANDS, 1))
             raise click.UsageError(f"No such command {args[0]!r:.80}.{near}", ctx)
         return super().resolve_command(ctx, args)
 

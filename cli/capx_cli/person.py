@@ -127,7 +127,10 @@ class PersonOperations:
     def requests(self, *, task: str | None = None, pending: bool = False) -> list[RequestRecord]:
         """The requests of a task of the person; what asks them is in their `inbox`."""
         if task is None:
-            raise click.UsageError(f"{self.origin} lists answered requests of one task of yours: give --task TASK")
+            raise click.UsageError(
+                f"{self.origin} tells answers only of one task on your own intent: give its --task TASK; "
+                "of others, capx requests show REQUEST shows one that you were asked to answer"
+            )
         return [one for one in self._client.requests(task) if not pending or one.state == "pending"]
 
     def answers(self, task: str) -> list[GivenAnswer]:

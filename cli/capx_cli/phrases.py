@@ -100,6 +100,10 @@ def task_id(authority: "Anyone", typed: str) -> str:
         return typed
     tasks = authority.task_page(limit=1)
     if not tasks:
+        from capx_cli.target import origin
+
+        if origin() is not None:
+            raise click.UsageError("no task was opened on an intent of yours; capx requests list shows what asks you")
         raise click.UsageError("no task was opened yet: capx task open --allow ACTION")
     return tasks[-1].id
 

@@ -123,7 +123,7 @@ def _graph(report: "Report") -> "Drawn":
 
     # A node stands behind the one above it.
     root, *others = report.nodes
-    drawn = {root.id: Drawn(screen.text((f"root  {root.id}", screen.STRONG)))}
+    drawn = {root.id: Drawn(screen.text((f"first agent  {root.id}", screen.STRONG)))}
     for node in others:
         key = "" if node.key is None else f"  {node.key}"
         branch = drawn.get(node.above or "", drawn[root.id]).add(
@@ -139,7 +139,7 @@ def _graph(report: "Report") -> "Drawn":
 def _say_decision(decided: "Decided") -> None:
     allowed = decided.outcome == "allowed"
     who = phrases.holder(decided.agents) if decided.node is not None else "a caller who has proven nothing"
-    claimed = "" if decided.agent_signed else ", as was claimed"
+    claimed = "" if decided.agent_signed or decided.node is None else ", as was claimed"
     what = f"{decided.action or 'a call'} at {decided.audience}"
     screen.say(
         f"{phrases.instant(decided.at)}  {phrases.outcome(decided):7}  {decided.id}  {what}  {who}{claimed}",

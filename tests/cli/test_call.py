@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,7 @@ from capx.authority.authority import Authority
 from capx.tokens.binding import HttpRequest
 from capx.verify.decision import Denied
 from capx_caveats import Call
+from tests.labs.commands import COMMAND
 from tests.labs.terminal import on_terminal
 
 MISSING = {"/missing": b"no such page\n", "/bare": b"no line end", "/empty": b""}
@@ -83,6 +85,14 @@ def service(home: Any) -> Iterator[Service]:
         yield server
         server.shutdown()
         thread.join()
+
+
+def test_the_status_does_not_go_on_in_the_line_of_the_body(home: Any, service: Service) -> None:
+    token = home("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
+    command = (*COMMAND, "call", f"http://127.0.0.1:{service.server_port}/a", "--data", "{}")
+    together = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, env=home.env, input=token, text=True, timeout=60, check=False, **together)
+    assert "\ndenied, HTTP 403\n" in done.stdout
 
 
 def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Service, tmp_path: Path) -> None:

@@ -232,6 +232,7 @@ def test_what_cannot_be_written_is_said(home: Any) -> None:
 def test_a_mistyped_command_is_told_the_nearest(capx: Any) -> None:
     for args, says in (
         (("verfy",), "No such command 'verfy'. Did you mean 'verify'? See capx --help"),
+        (("inbox",), "No such command 'inbox'. Did you mean 'requests'? See capx --help"),
         (("task", "lst"), "No such command 'lst'. Did you mean 'list'? See capx task --help"),
         (("inspect", "my.token"), "(my.token): to name a file with a token, use --token-file FILE. See"),
         (("task", "list", "x"), "unexpected extra argument (x). See"),

@@ -402,7 +402,13 @@ def test_a_request_is_listed_shown_and_approved_from_elsewhere(elsewhere: Elsewh
     done = ben("requests", "approve", request, "--as", "ben", "--yes")
     assert "was approved by ben" in done.out
     assert isinstance(elsewhere.asked(bundle), Granted)
-    assert "give --task TASK" in ana("requests", "list", "--all", code=2).err
+    said = ben("requests", "list", "--all", code=2).err
+    assert (
+        "tells answers only of one task on your own intent: give its --task TASK; of others, capx requests show REQUEST"
+        in said
+    )
+    told = "no task was opened on an intent of yours; capx requests list shows what asks you"
+    assert told in ben("requests", "list", "--all", "--task", "last", code=2).err
     every = ana("requests", "list", "--all", "--task", task_of(bundle)).out
     assert request in every
     assert "granted" in every

@@ -47,4 +47,13 @@ def test_what_was_claimed_is_said_to_be(report: Report, capsys: pytest.CaptureFi
     proof_view.say_story(replace(report, decisions=decisions, intent=None, intent_digest=None))
     said = capsys.readouterr().out
     assert "task > reader, as was claimed" in said
+    assert f"first agent  {report.nodes[0].id}" in said
+    assert [line.split()[0] for line in said.splitlines() if "root" in line] == ["root"]
     assert "nobody's: an operator opened the task by hand" in said
+
+
+def test_who_has_proven_nothing_has_claimed_nothing(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = replace(report.decisions[0], node=None, agent_signed=False)
+    proof_view.say_story(replace(report, decisions=(nobody,)))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if nobody.id in line)
+    assert line.endswith("  a caller who has proven nothing")

@@ -1,6 +1,7 @@
 """`capx call`: present a token, send a request, and explain the answer."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from shlex import quote
@@ -131,6 +132,10 @@ def _body(answer: "httpx.Response") -> None:
     else:
         sys.stdout.flush()
         sys.stdout.buffer.write(answer.content)
+        sys.stdout.buffer.flush()
+        # If both go to one place, what is said next would go on in the last line of the body.
+        if answer.content and not answer.content.endswith(b"\n") and os.path.sameopenfile(1, 2):
+            screen.note("")
 
 
 def _problem(answer: "httpx.Response") -> dict[str, Any] | None:
