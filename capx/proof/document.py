@@ -18,6 +18,7 @@ revocations and restorations since the task was opened that name none.
 Law: nothing is stated that can be computed. What the events say of nodes, authority and verdicts, the reader works out.
 """
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -28,10 +29,13 @@ from capx.crypto import private_file, strict_json
 from capx.crypto.canonical_json import canonical
 from capx.crypto.hashing import digest
 from capx.errors import CapxError, InvalidRequest
+from capx.tokens.discharge import MAX_DISCHARGES
 from capx_caveats import SAFE_INTEGER, InvalidCaveat
 
 LARGEST: Final = 64 << 20
 """The most bytes of a proof."""
+_LARGEST_PART: Final = 512 << 10
+"""The most bytes of one part beside the logs. An inquiry is the longest: it has a block of a token, and arguments."""
 
 Count = Annotated[int, Meta(ge=0, le=SAFE_INTEGER)]
 Hash = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$(?!\n)")]
@@ -121,11 +125,8 @@ class Proof(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     @classmethod
     def parse(cls, data: bytes) -> "Proof":
         """Read a proof; InvalidRequest for anything else."""
-        if len(data) > LARGEST:
-            raise InvalidRequest(f"a proof has at most {LARGEST >> 20} MiB")
+        Frame.parse(data)
         proof = strict_json.read(data, cls)
-        if proof.capx_proof != 1:
-            raise InvalidRequest(f"this proof has version {proof.capx_proof!a:.20}, and this capx reads 1: upgrade it")
         try:
             canonical(
                 msgspec.to_builtins([proof.intent, proof.requests, proof.approvals, proof.asked, proof.disclosed])
@@ -137,11 +138,7 @@ class Proof(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     @classmethod
     def load(cls, path: Path) -> "Proof":
         """Read the proof in a file; InvalidRequest for anything else."""
-        try:
-            with path.open("rb") as opened:
-                return cls.parse(opened.read(LARGEST + 1))
-        except OSError as error:
-            raise InvalidRequest(f"cannot read {path}: {error.strerror}") from None
+        return cls.parse(contents(path))
 
     def dump(self) -> bytes:
         """The text of a file."""
@@ -150,6 +147,55 @@ class Proof(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     def save(self, path: Path | str, *, over: bool = False) -> None:
         """Write a file that only its owner can read; without `over`, InvalidRequest if there is one."""
         private_file.save(Path(path), self.dump, InvalidRequest, over=over)
+
+
+class Frame(Struct, frozen=True, forbid_unknown_fields=True):
+    """A proof whose parts beside the logs are not read yet.
+
+    They are as large as whoever made the file up likes, and no log has signed them: so sources are checked first.
+    """
+
+    capx_proof: int
+    task: str
+    sources: tuple[Source, ...]
+    intent: msgspec.Raw = msgspec.Raw()
+    requests: tuple[msgspec.Raw, ...] = ()
+    approvals: tuple[msgspec.Raw, ...] = ()
+    asked: tuple[msgspec.Raw, ...] = ()
+    disclosed: tuple[msgspec.Raw, ...] = ()
+
+    @property
+    def of_events(self) -> tuple[tuple[msgspec.Raw, ...], ...]:
+        """The parts of which each belongs to an event of its own."""
+        return self.requests, self.asked, self.disclosed
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Frame":
+        """Read all but these parts; InvalidRequest for too many or too large ones."""
+        if len(data) > LARGEST:
+            raise InvalidRequest(f"a proof has at most {LARGEST >> 20} MiB")
+        try:
+            frame = msgspec.json.decode(data, type=cls)
+        except strict_json.UNREADABLE as error:
+            raise InvalidRequest(f"this is not the JSON that belongs here: {error}") from None
+        if frame.capx_proof != 1:
+            raise InvalidRequest(f"this proof has version {frame.capx_proof!a:.20}, and this capx reads 1: upgrade it")
+        events = sum(len(source.events) for source in frame.sources)
+        if len(frame.approvals) > MAX_DISCHARGES * events or max(map(len, frame.of_events)) > events:
+            raise InvalidRequest("this proof has more parts beside its events than belong to these")
+        parts = chain((frame.intent,), frame.approvals, *frame.of_events)
+        if any(len(memoryview(one)) > _LARGEST_PART for one in parts):
+            raise InvalidRequest(f"a part of this proof has more than {_LARGEST_PART >> 10} KiB")
+        return frame
+
+
+def contents(path: Path) -> bytes:
+    """What is in the file of a proof, as far as one may be long; InvalidRequest for a file that cannot be read."""
+    try:
+        with path.open("rb") as opened:
+            return opened.read(LARGEST + 1)
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}") from None
 
 
 def proof_schema() -> dict[str, Any]:

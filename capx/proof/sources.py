@@ -13,7 +13,7 @@ from capx.crypto.ed25519 import is_signed
 from capx.ledger.checkpoint import Checkpoint
 from capx.ledger.note import BadNote, Note, NoteKey
 from capx.ledger.tree import is_included
-from capx.proof.document import Proof, ProofBroken, ProofEvent, Source, extract_message
+from capx.proof.document import Frame, Proof, ProofBroken, ProofEvent, Source, extract_message
 from capx.proof.trust import Trust
 from capx.store.log import Event, digest
 
@@ -38,7 +38,7 @@ class CheckedSource(Struct, frozen=True):
     events: tuple[Event, ...]
 
 
-def check_sources(proof: Proof, trust: Trust) -> list[CheckedSource]:
+def check_sources(proof: Proof | Frame, trust: Trust) -> list[CheckedSource]:
     """Check all sources, that of the authority first; ProofBroken says what does not hold."""
     checked = [_checked(proof, source, trust, nth) for nth, source in enumerate(proof.sources, 1)]
     origins = [one.origin for one in checked]
@@ -95,7 +95,7 @@ def placed(each: ProofEvent, checkpoint: Checkpoint) -> Event:
     return Event(each.position, each.at, each.kind, body, hash_)
 
 
-def _checked(proof: Proof, source: Source, trust: Trust, nth: int) -> CheckedSource:
+def _checked(proof: Proof | Frame, source: Source, trust: Trust, nth: int) -> CheckedSource:
     note = check_note(source.note, trust, f"source {nth}")
     where = f"source {nth}, {note.checkpoint.origin}"
     if source.of != proof.task:

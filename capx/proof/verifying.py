@@ -32,7 +32,7 @@ from capx.proof.conflicts import (
     presented_twice,
 )
 from capx.proof.decisions import DecisionReader
-from capx.proof.document import Proof, ProofBroken
+from capx.proof.document import Frame, Proof, ProofBroken, contents
 from capx.proof.ends import allowed_after_end, ends_in
 from capx.proof.extent import belongs
 from capx.proof.nodes import nodes_in
@@ -70,11 +70,12 @@ def verify(
     `max_staleness` is for how many seconds resources go on without news of an end, and `clock_tolerance` by how many
     seconds clocks may differ.
     """
-    if isinstance(proof, Path):
-        proof = Proof.load(proof)
-    elif isinstance(proof, bytes):
-        proof = Proof.parse(proof)
-    sources = check_sources(proof, trust)
+    if isinstance(proof, Proof):
+        sources = check_sources(proof, trust)
+    else:
+        data = contents(proof) if isinstance(proof, Path) else proof
+        sources = check_sources(Frame.parse(data), trust)
+        proof = Proof.parse(data)
     kept = [check_receipt(one, trust) for one in receipts]
     try:
         return _Reading(proof, sources, trust, max_staleness, clock_tolerance).report(kept)

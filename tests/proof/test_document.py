@@ -1,13 +1,15 @@
 """The file of a proof is read strictly, and written privately."""
 
+import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
 from capx.errors import InvalidRequest
-from capx.proof import Proof
+from capx.proof import Proof, ProofBroken, verify
 from capx.proof.document import extract_message, proof_schema
 from tests.labs.proving import as_values
 from tests.proof.conftest import Told
@@ -62,3 +64,20 @@ def test_a_proof_has_the_form_of_its_schema(told: Told) -> None:
     assert not validator.is_valid(values | {"more": 1})
     values["sources"][0]["events"][0]["before"] = "A"
     assert not validator.is_valid(values)
+
+
+def test_a_made_up_file_is_refused_before_its_parts_are_read(told: Told) -> None:
+    # 24 MiB of lists took 20 s and 1 GB. No log has signed them, so the logs are checked first.
+    values = as_values(told.proof)
+    disclosed = values["disclosed"][0]
+    flood = [[] for _ in range(150_000)]
+    many = [disclosed | {"args": {"id": flood}} for _ in range(len(values["sources"][0]["events"]))]
+    unsigned = [values["sources"][0] | {"sig": "A" * 86}]
+    began = time.process_time()
+    with pytest.raises(ProofBroken, match="the signature over all its events is not good"):
+        verify(msgspec.json.encode(values | {"sources": unsigned, "disclosed": many}), told.trust)
+    with pytest.raises(InvalidRequest, match="a part of this proof has more than 512 KiB"):
+        Proof.parse(msgspec.json.encode(values | {"disclosed": [disclosed | {"args": {"id": flood * 2}}]}))
+    with pytest.raises(InvalidRequest, match="more parts beside its events"):
+        Proof.parse(msgspec.json.encode(values | {"disclosed": many * 3}))
+    assert time.process_time() - began < 2

@@ -262,17 +262,16 @@ def show(
 def _report(file: Path, trusted: "Trust", receipts: Sequence[Path], tolerances: dict[str, int]) -> "Report":
     from capx.proof import verify
 
-    proof, kept = _proof(file), list(map(_receipt, receipts))
-    with screen.busy("verifying"):
-        return verify(proof, trusted, receipts=kept, **tolerances)
+    kept = list(map(_receipt, receipts))
+    # The file and not what is in it: verify reads it whole only if its logs have signed it.
+    with screen.busy("verifying"), _readable_proof(file):
+        return verify(file, trusted, receipts=kept, **tolerances)
 
 
 def _proof(file: Path) -> "Proof":
     from capx.proof import Proof
 
-    if contents(file, len(_RECEIPT)) == _RECEIPT:
-        raise Unusable(f"{file} is a receipt: capx proof verify reads it by itself, or behind --receipt")
-    with _readable(file, "proof: capx proof export writes one"):
+    with _readable_proof(file):
         return Proof.load(file)
 
 
@@ -281,6 +280,14 @@ def _receipt(file: Path) -> "Receipt":
 
     with _readable(file, "receipt: capx why ID --receipt writes one"):
         return Receipt.load(file)
+
+
+@contextmanager
+def _readable_proof(file: Path) -> Generator[None]:
+    if contents(file, len(_RECEIPT)) == _RECEIPT:
+        raise Unusable(f"{file} is a receipt: capx proof verify reads it by itself, or behind --receipt")
+    with _readable(file, "proof: capx proof export writes one"):
+        yield
 
 
 @contextmanager
