@@ -7,7 +7,7 @@ Laws:
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from msgspec import Struct
 from capx.crypto.base64url import unb64u
 from capx.crypto.canonical_json import canonical
 from capx.proof.approvals import call_approved, caveats_in, documents_in, permits_action
-from capx.proof.calls import of_other_arguments, unlawful
+from capx.proof.calls import call_digest, of_other_arguments, unlawful
 from capx.proof.chains import BadChain, Chains, ProvenChain, ProvenPresentation
 from capx.proof.document import Disclosed, Proof, ProofBroken
 from capx.proof.recorded import LoggedDecision, Recorded
@@ -24,10 +24,11 @@ from capx.proof.report import CallApproved, Decided
 from capx.proof.trust import Trust
 from capx.store.events import TaskOpened
 from capx.tokens.approval import Approval
-from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, ToolCall
+from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
 from capx.tokens.grants import ASK, ASK_APPROVAL
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.evidence import MAX_ARGS, args_commitment
+from capx_caveats import InvalidCaveat
 
 _MOST_FILLED: Final = 8
 """The most arguments of which the reader tries which of them the agent sent: 256 digests."""
@@ -220,10 +221,7 @@ class DecisionReader:
         if recorded.is_allowed:
             for why in self._argument_faults(recorded, found):
                 self._tell(recorded, why)
-        clear = recorded.shown_args or {}
-        if any(
-            name not in disclosed.args or canonical(disclosed.args[name]) != canonical(clear[name]) for name in clear
-        ):
+        if not _are_among(recorded.shown_args or {}, disclosed.args):
             self._tell(recorded, "shows other arguments in the clear than those that it commits to")
         return found
 
@@ -250,6 +248,14 @@ class DecisionReader:
                 yield "was allowed with an approval of other arguments"
 
 
+def _are_among(clear: Mapping[str, Any], args: Mapping[str, Any]) -> bool:
+    """Whether these arguments are among those of a call."""
+    try:
+        return all(name in args and canonical(args[name]) == canonical(value) for name, value in clear.items())
+    except InvalidCaveat:
+        return False
+
+
 def _filled(action: str, args: dict[str, Any], request: str) -> tuple[str, ...] | None:
     """The arguments that the agent has not sent, if it has sent all others; None if it has signed another call.
 
@@ -259,7 +265,7 @@ def _filled(action: str, args: dict[str, Any], request: str) -> tuple[str, ...] 
     for count in range(most + 1):
         for left_out in combinations(args, count):
             sent = {name: value for name, value in args.items() if name not in left_out}
-            if ToolCall(action, sent).digest() == request:
+            if call_digest(action, sent) == request:
                 return left_out
     return None
 

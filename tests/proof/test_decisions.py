@@ -1,9 +1,19 @@
 """Each decision in a proof says who vouches for it."""
 
+from typing import Any
+
+import msgspec
+import pytest
 from msgspec import structs
 
+from capx.api.messages.base import decode_body
+from capx.api.messages.resources import Reports
+from capx.crypto.canonical_json import canonical
+from capx.errors import InvalidRequest
 from capx.proof import export
+from capx.store.records import DecisionRecord
 from capx.tokens.binding import ToolCall
+from capx.verify.evidence import args_commitment, salt_of
 from capx_caveats import Call
 from tests.labs.proving import NOW, PLANNER, READER, ProofLab, full_trust, read
 from tests.proof.conftest import Told
@@ -67,3 +77,43 @@ def test_an_approval_whose_document_is_gone_says_so(told: Told) -> None:
     report = read(structs.replace(told.proof, approvals=()), told.trust)
     assert any("what the signers of 1 approvals were shown" in one for one in report.would_show_more)
     assert [each.is_shown for one in report.decisions for each in one.approvals] == [False]
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"shown_args": {"id": 2**60}}, "shows other arguments in the clear than those that it commits to"),
+        ({"shown_args": {"id": 1e300}}, "shows other arguments in the clear than those that it commits to"),
+        ({"shown_args": {"other": 1}}, "shows other arguments in the clear than those that it commits to"),
+        ({"action": "no action"}, "was presented for other arguments than those that were decided"),
+    ],
+)
+def test_one_report_that_no_call_fits_takes_nothing_from_others(
+    lab: ProofLab, change: dict[str, Any], why: str
+) -> None:
+    task, planner = lab.started()
+    ours = lab.call(planner, "crm.read", {"id": 1})
+    other = lab.call(planner, "crm.read", {"id": 1})
+    lab.authority.flush()
+    bodies = {event.facts()["id"]: event.facts() for event in lab.authority.log() if event.kind == "decision"}
+    made_up = {**bodies[ours.id], **change, "id": f"{ours.id[:-1]}{'B' if ours.id[-1] == 'A' else 'A'}"}
+    made_up["args"] = args_commitment(
+        salt_of(lab.authority.keyring.active.audience_key("crm"), made_up["id"]), canonical({"id": 1})
+    )
+    lab.authority.store.record([DecisionRecord(made_up["id"], made_up["at"], msgspec.json.encode(made_up))])
+    made = export(lab.authority, task.id, disclose={made_up["id"]: {"id": 1}}, now=NOW)
+    report = read(made, lab.trust())
+    assert any(made_up["id"] in one and one.endswith(why) for one in report.contradictions), report.contradictions
+    assert other.id in {one.id for one in report.decisions}
+
+
+def test_a_number_that_no_call_can_have_is_not_reported(lab: ProofLab) -> None:
+    _, planner = lab.started()
+    body = lab.call(planner, "crm.read", {"id": 1}).body()
+    for value, is_taken in ((2**53 - 1, True), (2**53, False), (-(2.0**60), False), (0.5, True), (True, True)):
+        report = msgspec.json.encode({"decisions": [{**body, "shown_args": {"id": value}}]})
+        if is_taken:
+            assert decode_body(report, Reports).decisions
+        else:
+            with pytest.raises(InvalidRequest, match=r"a number beyond 2\^53"):
+                decode_body(report, Reports)

@@ -70,7 +70,7 @@ def test_a_made_up_file_is_refused_before_its_parts_are_read(told: Told) -> None
     # 24 MiB of lists took 20 s and 1 GB. No log has signed them, so the logs are checked first.
     values = as_values(told.proof)
     disclosed = values["disclosed"][0]
-    flood = [[] for _ in range(150_000)]
+    flood: list[Any] = [[] for _ in range(150_000)]
     many = [disclosed | {"args": {"id": flood}} for _ in range(len(values["sources"][0]["events"]))]
     unsigned = [values["sources"][0] | {"sig": "A" * 86}]
     began = time.process_time()

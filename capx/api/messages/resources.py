@@ -13,7 +13,7 @@ from capx.tokens.wire import MAX_BLOCKS, MAX_CREDENTIAL
 from capx.verify.evidence import ApprovalText
 from capx.verify.meter import Paid
 from capx.verify.spending import Spent
-from capx_caveats import is_action, is_label
+from capx_caveats import SAFE_INTEGER, is_action, is_label
 
 DecisionId = Annotated[str, Meta(pattern=r"^(d\.)?[A-Za-z0-9_-]{1,64}$(?!\n)")]
 # 8 random bytes in base64url.
@@ -66,6 +66,8 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
             raise ValueError("each of its hops needs a label and a nonce")
         if self.nonces and self.root is None:
             raise ValueError("its hops are below no root")
+        if any(isinstance(value, int | float) and abs(value) > SAFE_INTEGER for value in self.shown_args.values()):
+            raise ValueError("it shows a number beyond 2^53 - 1")
 
 
 class Reports(Struct, frozen=True, forbid_unknown_fields=True):
