@@ -79,7 +79,10 @@ def export(
     documents = [document for document in beside.approvals if not shown.isdisjoint(documents_in([document]))]
     proof = replace(proof, approvals=tuple(documents))
     if (size := len(proof.dump())) > LARGEST:
-        raise InvalidRequest(f"this proof would have {size >> 20} MiB, and nobody reads more than {LARGEST >> 20}")
+        raise InvalidRequest(
+            f"this proof would have {size >> 20} MiB, and nobody reads more than {LARGEST >> 20}: write receipts of "
+            "single calls, with capx why ID --receipt"
+        )
     return proof
 
 

@@ -1644,6 +1644,23 @@ def end_was_asked_for_by_a_person(tale: Tale) -> None:
     event.body["by"] = {"principal": "ana", "key": ANA.public}
 
 
+@word
+def denial_is_left_out_with_its_text(tale: Tale) -> None:
+    tale.drop(tale.one("request_denied"))
+    tale.requests = [one for one in tale.requests if one.yes]
+
+
+@word
+def request_that_waits_is_for_others_and_another_time(tale: Tale) -> None:
+    tale.all("request_made")[-1].body.update(until=NOW + 5, approvers=["mallory"])
+
+
+@word
+def revocation_is_of_another_id(tale: Tale) -> None:
+    tale.one("revoked").body["id"] = b64u(bytes(16))
+    tale.call("crm.read", outcome="denied").body.update(outcome="allowed")
+
+
 WORDS |= {
     "call_is_left_out": lambda one: one.drop(one.call("crm.read", 1)),
     "call_is_told_as_denied": lambda one: one.call("files.read").body.update(outcome="denied"),
