@@ -24,6 +24,7 @@ TARGETS = (
     "http",
     "jsonrpc",
     "mcp",
+    "listener",
     "interop",
 )
 INSTRUMENTED = ["capx", "capx_caveats"]

@@ -24,6 +24,7 @@ RUNS = {
     "http": repeated(10_000),
     "jsonrpc": repeated(10_000),
     "mcp": repeated(5_000),
+    "listener": repeated(3_000),
     "interop": repeated(10_000),
 }
 """Inputs for each, so that none takes more than some seconds."""
