@@ -378,7 +378,7 @@ def test_deaths_of_each_coming_second_do_not_hold_a_restoration(authority: Autho
     with pytest.raises(StoreProblem, match="is later than all that it could revoke"):
         backup(authority.store, saved)
     assert not saved.exists()
-    assert authority.task(opened.id).state == "active"
+    assert authority.task(opened.id).state == "revoked"
 
 
 def test_what_was_revoked_ahead_of_the_clock_can_be_restored(

@@ -243,7 +243,7 @@ def expire_requests(transaction: Writing, *, now: int, task: str | None = None, 
 def expire(transaction: Writing, request: RequestRecord, *, now: int) -> RequestRecord:
     """End a request that nobody has answered in time, and return it."""
     RequestExpired(request.id, request.task).write(transaction, at=now)
-    expired = replace(as_of(transaction, request, now), answered=now)
+    expired = replace(as_of(transaction, request, now), state="expired", answered=now)
     transaction.keep_request(expired)
     return expired
 
