@@ -230,7 +230,7 @@ class World:
             asked = one.message
             if asked.get("method") != method or one.session != session or "id" not in asked:
                 continue
-            is_shown = one.shown in (None, one.token) and "2" not in one.letters
+            is_shown = one.shown is None or (one.shown == one.token and "2" not in one.letters)
             if reaching(method, asked.get("params")) != wanted or not is_shown:
                 continue
             if method in OPEN:

@@ -1,8 +1,8 @@
 """Finds models that ignore members which a validator can see.
 
 Law: what a validator can read, caveats can see, or FastAPI refuses the request. A validator that runs before a model is
-made, around it, or in its `__init__`, gets the object as it was sent, with the objects in it. If one of these ignores
-the members that it does not know, then the bearer can tell the validator something that nobody judges.
+made, around it, in its place, or in its `__init__`, gets the object as it was sent, with the objects in it. If one of
+these ignores the members that it does not know, then the bearer can tell the validator something that nobody judges.
 """
 
 from collections.abc import Iterator, Mapping
@@ -62,6 +62,8 @@ class _Walk:
             if (key := (step["schema_ref"], seen)) not in self._been:
                 self._been.add(key)
                 yield from self.through(self._definitions.get(step["schema_ref"]), config, seen=seen)
+        elif kind == "function-plain" and not _is_of_pydantic(step["function"]["function"]):
+            yield f"has a plain validator, which sees members that nobody judges: let it run before or after, or {NAME_IT}"
         else:
             config = step.get("config", config)
             seen = seen or kind in _SEE_ALL or step.get("custom_init") is True or callable(step.get("discriminator"))
@@ -73,3 +75,8 @@ class _Walk:
                     f'extra="forbid" or "allow", or {NAME_IT}'
                 )
             yield from self.through([step[key] for key in step.keys() - _NO_STEPS], config, seen=seen)
+
+
+def _is_of_pydantic(function: Any) -> bool:
+    """Whether a function is of a type of pydantic itself, or of those that go with it."""
+    return str(getattr(function, "__module__", "")).startswith("pydantic")
