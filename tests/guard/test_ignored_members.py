@@ -5,13 +5,15 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 import pytest
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, UploadFile
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
+    IPvAnyAddress,
+    PlainValidator,
     RootModel,
     Tag,
     WrapValidator,
@@ -166,6 +168,35 @@ def test_a_validator_that_sees_ignored_members_is_found(kind: Any, named: str) -
 )
 def test_what_no_validator_sees_may_be_ignored(kind: Any) -> None:
     assert list(ignored_members(kind)) == []
+
+
+def read_plainly(sent: Any) -> Any:
+    return Plain(to=sent["to"])
+
+
+class Job(BaseModel):
+    order: Annotated[Plain, PlainValidator(read_plainly)]
+
+
+class PlainField(BaseModel):
+    to: str
+
+    @field_validator("to", mode="plain")
+    @classmethod
+    def read(cls, sent: Any) -> Any:
+        return sent["to"]
+
+
+@pytest.mark.parametrize("kind", [Job, PlainField, list[Job], Annotated[Plain, PlainValidator(read_plainly)]])
+def test_a_plain_validator_sees_what_nobody_judges(kind: Any) -> None:
+    """It may choose by a member that is not in what it returns: the class of an order, or a copy to somebody."""
+    (found,) = ignored_members(kind)
+    assert found.startswith("has a plain validator, which sees what nobody judges: let it run before or after")
+
+
+def test_types_of_pydantic_itself_are_no_plain_validators() -> None:
+    assert list(ignored_members(IPvAnyAddress)) == []
+    assert list(ignored_members(UploadFile)) == []
 
 
 def test_each_type_is_told_once() -> None:

@@ -62,8 +62,8 @@ class _Walk:
             if (key := (step["schema_ref"], seen)) not in self._been:
                 self._been.add(key)
                 yield from self.through(self._definitions.get(step["schema_ref"]), config, seen=seen)
-        elif kind == "function-plain" and not _is_of_pydantic(step["function"]["function"]):
-            yield f"has a plain validator, which sees members that nobody judges: let it run before or after, or {NAME_IT}"
+        elif kind == "function-plain" and not _is_of_library(step["function"]["function"]):
+            yield f"has a plain validator, which sees what nobody judges: let it run before or after, or {NAME_IT}"
         else:
             config = step.get("config", config)
             seen = seen or kind in _SEE_ALL or step.get("custom_init") is True or callable(step.get("discriminator"))
@@ -77,6 +77,6 @@ class _Walk:
             yield from self.through([step[key] for key in step.keys() - _NO_STEPS], config, seen=seen)
 
 
-def _is_of_pydantic(function: Any) -> bool:
-    """Whether a function is of a type of pydantic itself, or of those that go with it."""
-    return str(getattr(function, "__module__", "")).startswith("pydantic")
+def _is_of_library(function: Any) -> bool:
+    """Whether a function is of a type of pydantic or FastAPI, or of those that go with pydantic."""
+    return str(getattr(function, "__module__", "")).startswith(("pydantic", "fastapi"))
