@@ -90,9 +90,9 @@ def service(home: Any) -> Iterator[Service]:
 def test_the_status_does_not_go_on_in_the_line_of_the_body(home: Any, service: Service) -> None:
     token = home("task", "open", "--tenant", "Acme", "--allow", "crm.read").token
     command = (*COMMAND, "call", f"http://127.0.0.1:{service.server_port}/a", "--data", "{}")
-    together = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(command, env=home.env, input=token, text=True, timeout=60, check=False, **together)
-    assert "\ndenied, HTTP 403\n" in done.stdout
+    out, err = subprocess.PIPE, subprocess.STDOUT
+    done = subprocess.run(command, env=home.env, input=token.encode(), timeout=60, check=False, stdout=out, stderr=err)
+    assert b"\ndenied, HTTP 403\n" in done.stdout
 
 
 def test_a_call_presents_sends_and_explains_a_refusal(home: Any, service: Service, tmp_path: Path) -> None:

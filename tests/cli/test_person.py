@@ -402,11 +402,8 @@ def test_a_request_is_listed_shown_and_approved_from_elsewhere(elsewhere: Elsewh
     done = ben("requests", "approve", request, "--as", "ben", "--yes")
     assert "was approved by ben" in done.out
     assert isinstance(elsewhere.asked(bundle), Granted)
-    said = ben("requests", "list", "--all", code=2).err
-    assert (
-        "tells answers only of one task on your own intent: give its --task TASK; of others, capx requests show REQUEST"
-        in said
-    )
+    refused = ben("requests", "list", "--all", code=2).err
+    assert "tells answers only of one task on your own intent: give its --task TASK; of others, capx " in refused
     told = "no task was opened on an intent of yours; capx requests list shows what asks you"
     assert told in ben("requests", "list", "--all", "--task", "last", code=2).err
     every = ana("requests", "list", "--all", "--task", task_of(bundle)).out

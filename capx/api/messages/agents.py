@@ -28,7 +28,7 @@ class AgentStatus(Struct, frozen=True):
     """The state of the asking agent's task; times are Unix seconds."""
 
     task: str
-    state: Literal["active", "completed", "withdrawn", "expired"]
+    state: Literal["active", "completed", "withdrawn", "expired", "revoked"]
     opened: int
     expires: int
     tenant: str | None

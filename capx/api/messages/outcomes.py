@@ -19,7 +19,7 @@ class Ended(Struct, frozen=True):
     """
 
     task: str
-    end: Literal["active", "completed", "withdrawn", "expired"]
+    end: Literal["active", "completed", "withdrawn", "expired", "revoked"]
     position: int | None
     again: bool = False
     dying: Impact | None = None
