@@ -72,7 +72,7 @@ class Decided(Recorded, frozen=True, kw_only=True):
         before = f", after {denials} denial{'s' if denials > 1 else ''}" if denials else ""
         node = f", node {self.node}" if self.node else ""
         key = f", key {self.key}" if self.key else ""
-        what = f"{phrases.outcome(self):7}  {self.id}  {self.wanted}{why}{before}"
+        what = f"{phrases.outcome(self.outcome, self.audience, self.action):7}  {self.id}  {self.wanted}{why}{before}"
         return f"{what}{node}, by {phrases.holder(self.hops)}{key}"
 
 

@@ -15,13 +15,11 @@ if TYPE_CHECKING:
 
     from msgspec import Struct
 
-    from capx.proof.report import Decided as Proven
     from capx.tokens.bundle import Bundle
     from capx.tokens.capability import Token
     from capx.tokens.effective.effective import Effective
     from capx.tokens.revocation_key import RevocationKey
     from capx_caveats import Caveat, Presented
-    from capx_cli.events import Decided
     from capx_cli.target import Anyone, Operations
     from capx_cli.view import Line
 
@@ -222,13 +220,13 @@ def what_it_may_ask(bundle: "Bundle") -> "Iterator[Line]":
                     yield f"  {said}"
 
 
-def outcome(decided: "Decided | Proven") -> str:
+def outcome(decided: str, audience: str, action: str | None) -> str:
     """Return what was decided. That an agent may ask says nothing of the answer, which has an event of its own."""
     from capx.tokens.grants import ASK, ASK_APPROVAL
     from capx.tokens.lineage import AUTHORITY
 
-    asks = decided.audience == AUTHORITY and decided.action in {ASK, ASK_APPROVAL}
-    return "may ask" if asks and decided.outcome == "allowed" else decided.outcome
+    asks = audience == AUTHORITY and action in {ASK, ASK_APPROVAL}
+    return "may ask" if asks and decided == "allowed" else decided
 
 
 def done(sentences: "Iterable[str]") -> "Iterator[str]":

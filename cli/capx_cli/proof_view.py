@@ -141,8 +141,9 @@ def _say_decision(decided: "Decided") -> None:
     who = phrases.holder(decided.agents) if decided.node is not None else "a caller who has proven nothing"
     claimed = "" if decided.agent_signed or decided.node is None else ", as was claimed"
     what = f"{decided.action or 'a call'} at {decided.audience}"
+    outcome = phrases.outcome(decided.outcome, decided.audience, decided.action)
     screen.say(
-        f"{phrases.instant(decided.at)}  {phrases.outcome(decided):7}  {decided.id}  {what}  {who}{claimed}",
+        f"{phrases.instant(decided.at)}  {outcome:7}  {decided.id}  {what}  {who}{claimed}",
         screen.GOOD if allowed else screen.BAD,
     )
     if decided.args is not None:

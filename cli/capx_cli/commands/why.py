@@ -245,7 +245,8 @@ def _gives_back(event: "Event", decided: Decided) -> bool:
 
 def _show(decision: Decided, beside: "Neighbours", said: "Iterable[tuple[str, str]]") -> None:
     style = f"bold {screen.GOOD if decision.outcome == 'allowed' else screen.BAD}"
-    screen.say(f"{phrases.outcome(decision).upper()}  {decision.wanted}", style)
+    outcome = phrases.outcome(decision.outcome, decision.audience, decision.action)
+    screen.say(f"{outcome.upper()}  {decision.wanted}", style)
     say_named(said)
     for reason in decision.reasons:
         phrases.said_reason(reason)
