@@ -109,7 +109,7 @@ def test_what_an_offer_does_not_name_is_all_that_is_missing() -> None:
     assert unnamed('allow = ["crm.read"]', id=7, page=1) == ()
 
 
-def test_an_argument_that_was_left_out_is_told_if_only_it_is_missing() -> None:
+def test_an_argument_left_out_is_told_if_all_others_fit() -> None:
     def missing(allow: str, **args: JSON) -> tuple[str, ...]:
         terms = read_policy(granting(f'how = "on_request"\n{allow}')).terms(intent("work", "ana"))
         return terms.missing("crm", "crm.read", args)
