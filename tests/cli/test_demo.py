@@ -198,10 +198,10 @@ def test_a_kept_home_holds_what_was_asked_for_and_who_agreed(kept: Kept) -> None
         assert authority.task(answer["task"]).intent == intent.digest
         asked = {(one.labels, one.action): (one.state, one.approver) for one in authority.requests(task=answer["task"])}
     assert asked == {
-        ((), "warehouse.revenue.read"): ("granted", None),
-        ((), "slides.write"): ("granted", None),
-        ((), "slides.publish"): ("granted", "bo@our.example"),
-        ((), "crm.credit"): ("granted", "bo@our.example"),
+        ((), "warehouse.revenue.read"): ("ended", None),
+        ((), "slides.write"): ("ended", None),
+        ((), "slides.publish"): ("ended", "bo@our.example"),
+        ((), "crm.credit"): ("ended", "bo@our.example"),
         (("presentation-agent",), "slides.publish"): ("denied", "bo@our.example"),
     }
 
