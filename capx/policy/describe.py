@@ -49,7 +49,7 @@ def _sentences(policy: Policy, purpose: Purpose) -> Iterator[str]:
 
 def grant_sentence(policy: Policy, grant: RuleTemplate) -> str:
     """Describe what a grant gives, when, and within what limits."""
-    limits = [f"at most {format_value(limit.amount)} of {limit.unit} in the whole task" for limit in grant.limits]
+    limits = [f"{limit.unit}: at most {format_value(limit.amount)} in the whole task" for limit in grant.limits]
     when = HOW_IN_WORDS[grant.how]
     if grant.within is not None:
         asked = f"{consenting(policy, grant.approvers)}, given within {shown_duration(grant.within)}"

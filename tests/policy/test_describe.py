@@ -35,12 +35,12 @@ def test_a_purpose_is_told_in_sentences() -> None:
         "An intent must have ticket.",
         (
             "On request: billing.refund at billing where ticket is the intent's ticket and amount is between 0.01 and "
-            "50, at most 1 of refunds in the whole task."
+            "50, refunds: at most 1 in the whole task."
         ),
         (
             'With the consent of "finance" ("kim@our.example"), given within 30m and good for one call with the '
             "arguments that they see: billing.refund at billing where ticket is the intent's ticket and amount is "
-            "between 50 and 500, at most 1 of refunds in the whole task."
+            "between 50 and 500, refunds: at most 1 in the whole task."
         ),
         "Nothing else is given.",
     ]
