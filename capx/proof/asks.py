@@ -19,7 +19,6 @@ from msgspec import Struct
 from capx.crypto.base64url import unb64u
 from capx.crypto.canonical_json import canonical
 from capx.errors import InvalidRequest
-from capx.proof.calls import call_digest
 from capx.proof.chains import BadChain, Chains, ProvenChain, ProvenPresentation
 from capx.proof.document import AskedPart, ProofBroken
 from capx.proof.people import Answers
@@ -27,7 +26,7 @@ from capx.proof.recorded import LoggedDecision
 from capx.proof.report import Findings
 from capx.store.events import CapabilityMinted, RequestMade, TaskOpened
 from capx.store.log import Event
-from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
+from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, ToolCall
 from capx.tokens.grants import ASK, ASK_APPROVAL
 from capx.tokens.lineage import AUTHORITY
 from capx.tokens.pins import asked_allowlist, offer_in
@@ -176,7 +175,7 @@ class AskReader:
         early = asked.since - WINDOW_AFTER - self._tolerance
         if not early <= found.at <= asked.event.at + WINDOW_BEFORE + self._tolerance:
             yield "was asked for with a presentation that is too early or too late for its event"
-        if args is not None and (found.profile, found.request) != ("tool", call_digest(asked.action, args)):
+        if args is not None and (found.profile, found.request) != ("tool", _digest(asked.action, args)):
             yield "was presented as another ask than the log commits to"
         self._actions[found.id] = asked.action
         if self._is_of_another(found.id, asked.fact):
@@ -249,3 +248,11 @@ def _terms_of(grant: ProvenChain) -> tuple[str | None, bytes | None]:
     if asked is None or not isinstance(first, bytes):
         return None, None
     return offer_in(first), canonical(asked.wire())
+
+
+def _digest(action: str, args: Mapping[str, Any]) -> str | None:
+    """The digest that a presentation of this call has; None if no call has these arguments."""
+    try:
+        return ToolCall(action, dict(args)).digest()
+    except (InvalidRequest, InvalidCaveat):
+        return None

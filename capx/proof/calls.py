@@ -10,12 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from capx.errors import InvalidRequest
 from capx.proof.chains import Chains, ProvenChain
 from capx.proof.recorded import LoggedDecision, Recorded
 from capx.store.events import GivenBack
 from capx.store.log import Event
-from capx.tokens.binding import ToolCall
 from capx.tokens.lineage import AUTHORITY, Allotment
 from capx_caveats import CALLS, Allow, Call, Caveat, Facts, InvalidCaveat, NotBefore, Where
 
@@ -105,11 +103,3 @@ def _allotments(recorded: Recorded, chains: Chains) -> Iterator[Allotment]:
     for named in recorded.approvals:
         if (approval := chains.approvals.get(named.digest)) is not None:
             yield from approval.allotments
-
-
-def call_digest(action: str, args: Mapping[str, Any]) -> str | None:
-    """Return the digest that a presentation of this call has; None if no call has this action and these arguments."""
-    try:
-        return ToolCall(action, dict(args)).digest()
-    except (InvalidRequest, InvalidCaveat):
-        return None

@@ -7,7 +7,7 @@ Laws:
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from msgspec import Struct
 from capx.crypto.base64url import unb64u
 from capx.crypto.canonical_json import canonical
 from capx.proof.approvals import call_approved, caveats_in, documents_in, permits_action
-from capx.proof.calls import call_digest, of_other_arguments, unlawful
+from capx.proof.calls import of_other_arguments, unlawful
 from capx.proof.chains import BadChain, Chains, ProvenChain, ProvenPresentation
 from capx.proof.document import Disclosed, Proof, ProofBroken
 from capx.proof.recorded import LoggedDecision, Recorded
@@ -24,11 +24,11 @@ from capx.proof.report import CallApproved, Decided
 from capx.proof.trust import Trust
 from capx.store.events import TaskOpened
 from capx.tokens.approval import Approval
-from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
+from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE, ToolCall
 from capx.tokens.grants import ASK, ASK_APPROVAL
 from capx.tokens.lineage import AUTHORITY
 from capx.verify.evidence import MAX_ARGS, args_commitment
-from capx_caveats import InvalidCaveat
+from capx_caveats import InvalidCaveat, is_action
 
 _MOST_FILLED: Final = 8
 """The most arguments of which the reader tries which of them the agent sent: 256 digests."""
@@ -78,6 +78,8 @@ class DecisionReader:
         elif recorded.is_allowed:
             for why in self._bare_faults(recorded):
                 self._tell(recorded, why)
+        if recorded.action is not None and not is_action(recorded.action):
+            self._tell(recorded, "names an action that is none")
         disclosed = self._disclosure(recorded, presentation)
         shows_nobody = presentation is None and (recorded.is_allowed or chain is not None)
         if self._opened.holder is not None and shows_nobody:
@@ -221,16 +223,18 @@ class DecisionReader:
         if recorded.is_allowed:
             for why in self._argument_faults(recorded, found):
                 self._tell(recorded, why)
-        if not _are_among(recorded.shown_args or {}, disclosed.args):
+        clear = recorded.shown_args or {}
+        if not all(name in disclosed.args and _is_same(clear[name], disclosed.args[name]) for name in clear):
             self._tell(recorded, "shows other arguments in the clear than those that it commits to")
         return found
 
     def _compared(
         self, recorded: Recorded, args: dict[str, Any], presentation: ProvenPresentation | None
     ) -> _Disclosure:
-        if presentation is None or presentation.profile != "tool" or recorded.action is None:
+        action = recorded.action
+        if presentation is None or presentation.profile != "tool" or action is None or not is_action(action):
             return _Disclosure(args)
-        filled = _filled(recorded.action, args, presentation.request)
+        filled = _filled(action, args, presentation.request)
         if filled is not None:
             return _Disclosure(args, compared=True, filled=filled)
         if _may_be_filled(args):
@@ -248,14 +252,6 @@ class DecisionReader:
                 yield "was allowed with an approval of other arguments"
 
 
-def _are_among(clear: Mapping[str, Any], args: Mapping[str, Any]) -> bool:
-    """Whether these arguments are among those of a call."""
-    try:
-        return all(name in args and canonical(args[name]) == canonical(value) for name, value in clear.items())
-    except InvalidCaveat:
-        return False
-
-
 def _filled(action: str, args: dict[str, Any], request: str) -> tuple[str, ...] | None:
     """The arguments that the agent has not sent, if it has sent all others; None if it has signed another call.
 
@@ -265,9 +261,17 @@ def _filled(action: str, args: dict[str, Any], request: str) -> tuple[str, ...] 
     for count in range(most + 1):
         for left_out in combinations(args, count):
             sent = {name: value for name, value in args.items() if name not in left_out}
-            if call_digest(action, sent) == request:
+            if ToolCall(action, sent).digest() == request:
                 return left_out
     return None
+
+
+def _is_same(stated: Any, true: Any) -> bool:
+    """Whether a resource shows this value; what it shows may be no value that JSON between systems can hold."""
+    try:
+        return canonical(stated) == canonical(true)
+    except InvalidCaveat:
+        return False
 
 
 def _may_be_filled(args: dict[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from capx.tokens.wire import MAX_BLOCKS, MAX_CREDENTIAL
 from capx.verify.evidence import ApprovalText
 from capx.verify.meter import Paid
 from capx.verify.spending import Spent
-from capx_caveats import SAFE_INTEGER, is_action, is_label
+from capx_caveats import Number, is_action, is_label
 
 DecisionId = Annotated[str, Meta(pattern=r"^(d\.)?[A-Za-z0-9_-]{1,64}$(?!\n)")]
 # 8 random bytes in base64url.
@@ -47,7 +47,7 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     ids: Annotated[list[Text], Meta(max_length=MAX_BLOCKS + 1)] = []
     presentation: Text | None = None
     args_digest: Id | None = None
-    shown_args: Annotated[dict[Label, str | int | float | bool | None], Meta(max_length=64)] = {}
+    shown_args: Annotated[dict[Label, str | Number | bool | None], Meta(max_length=64)] = {}
     args: Digest | None = None
     digest: Digest | None = None
     chain: ChainText | None = None
@@ -66,8 +66,6 @@ class Reported(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
             raise ValueError("each of its hops needs a label and a nonce")
         if self.nonces and self.root is None:
             raise ValueError("its hops are below no root")
-        if any(isinstance(value, int | float) and abs(value) > SAFE_INTEGER for value in self.shown_args.values()):
-            raise ValueError("it shows a number beyond 2^53 - 1")
 
 
 class Reports(Struct, frozen=True, forbid_unknown_fields=True):
