@@ -191,7 +191,8 @@ def test_a_path_leads_one_event_to_one_root(whole: tuple[ProofLab, OpenedTask, d
     [
         (b'{"capx_proof":1,"capx_proof":1,"task":"t","sources":[]}', "named twice"),
         (
-            b'{"capx_proof":1,"task":"t","sources":[],"disclosed":[{"decision":"d","salt":"%s","args":{"n":%d}}]}',
+            b'{"capx_proof":1,"task":"t","sources":[{"of":"t","at":1,"note":"","events":[{"position":1,"at":1,"kind":"",'
+            b'"body":"","before":"%s","path":[]}],"sig":"%s"}],"disclosed":[{"decision":"d","salt":"%s","args":{"n":%d}}]}',
             "a number is beyond",
         ),
         (
@@ -208,10 +209,13 @@ def test_a_path_leads_one_event_to_one_root(whole: tuple[ProofLab, OpenedTask, d
 def test_no_file_that_is_no_proof_does_harm(text: bytes, says: str) -> None:
     salt = b64u(bytes(32)).encode()
     if b"%d" in text:
-        text %= (salt, 2**53)
+        text %= (salt, b64u(bytes(64)).encode(), salt, 2**53)
     elif b"%s" in text:
         text %= salt
     with pytest.raises(InvalidRequest, match=says):
+        Proof.parse(text)
+    # The logs are checked before the rest is read.
+    with pytest.raises((InvalidRequest, ProofBroken)):
         verify(text, Trust())
 
 
