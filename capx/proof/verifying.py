@@ -74,6 +74,7 @@ def verify(
         sources = check_sources(proof, trust)
     else:
         data = contents(proof) if isinstance(proof, Path) else proof
+        # First what its logs have signed: whoever has no key must not cost its reader minutes.
         sources = check_sources(Frame.parse(data), trust)
         proof = Proof.parse(data)
     kept = [check_receipt(one, trust) for one in receipts]
