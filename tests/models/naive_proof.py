@@ -358,6 +358,14 @@ def presented(chain: Chain, text: Any) -> Any:
     return digest_text(d[:16]), at, profile, request, bool(signed) and len(caveats) == 2
 
 
+def same_value(stated: Any, true: Any) -> bool:
+    """Whether a resource shows this value; it may show what is no JSON between systems."""
+    try:
+        return bool(canonical(stated) == canonical(true))
+    except Broken:
+        return False
+
+
 def tool(action: str, args: Any) -> str:
     return digest(rfc8785({"action": action, "args": args}).encode())
 
@@ -812,6 +820,8 @@ class Reader:
         elif allowed:
             self.tell(all(said.get(name) == self.opened.get(name) for name in ("root", "tenant", "intent")), "claims")
             self.tell(said["at"] < self.opened["expires"], "after the task")
+        action = said.get("action")
+        self.tell(action is None or re.fullmatch(naive.TEXTS["action"], action), "no action")
         if keyed and (allowed or chain is not None) and shown is None:
             self.gaps.append("who called")
         said["presentation seen"] = shown
@@ -885,10 +895,10 @@ class Reader:
                 continue
             used.add(said["id"])
             clear = said.get("shown_args") or {}
-            same = all(name in one["args"] and canonical(one["args"][name]) == canonical(clear[name]) for name in clear)
+            same = all(name in one["args"] and same_value(clear[name], one["args"][name]) for name in clear)
             self.tell(same, "other arguments in the clear")
             seen, action, filled = said["presentation seen"], said.get("action"), None
-            if seen is not None and seen[2] == "tool" and action is not None:
+            if seen is not None and seen[2] == "tool" and re.fullmatch(naive.TEXTS["action"], action or ""):
                 few = len(one["args"]) <= 8 and len(args) <= 16 * 1024
                 filled = self.filled(action, one["args"], seen[3], few)
                 self.tell(filled is not None or not few, "presented for other arguments")
