@@ -32,6 +32,7 @@ Modules:
     conflicts     what cannot be true together in mintings, times and logs
     ends          when authority ended, and what was allowed after it
     nodes         the execution graph
+    allowed       what its chains allow, in words
     receipts      one event with its path, for whoever keeps it
     report        what a proof shows
     html_page     the same as one HTML page

@@ -127,7 +127,7 @@ def members(draw: st.DrawFn) -> list[Member]:
                 kind,
                 draw(KINDS[kind][2]) if by_default == "static" else NONE,
                 by_default if by_default.startswith("factory") else None,
-                draw(st.none() | st.none() | st.none() | st.sampled_from(["before", "after", "wrap", "plain"])),
+                draw(st.none() | st.none() | st.none() | st.sampled_from(["before", "after", "wrap"])),
                 draw(MADE),
             )
         )

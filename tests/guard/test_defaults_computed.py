@@ -48,13 +48,6 @@ class BeforeField(ByValidator):
         return info.data["text"]
 
 
-class PlainField(ByValidator):
-    @field_validator("bcc", mode="plain")
-    @classmethod
-    def made(cls, sent: Any, info: ValidationInfo) -> Any:
-        return info.data["text"]
-
-
 class WrappedField(ByValidator):
     @field_validator("bcc", mode="wrap")
     @classmethod
@@ -171,7 +164,7 @@ class Cached(Mail):
 
 
 ATTACKS: list[Any] = [
-    *(ByFactory, BeforeField, PlainField, WrappedField, AfterField, Before, BeforeBuilds, Wrapped, WrappedCopy),
+    *(ByFactory, BeforeField, WrappedField, AfterField, Before, BeforeBuilds, Wrapped, WrappedCopy),
     *(WrappedSubclass, After, AfterBuilds, PostInit, Initiated, Renamed, Growing, Filling, Cached),
 ]
 TABLE = {"to": "mail.to", "text": "mail.text", "bcc": "mail.bcc"}
