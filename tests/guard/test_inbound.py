@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 import time
 from http import HTTPStatus
 from itertools import pairwise
@@ -215,6 +216,8 @@ async def test_one_turn_that_fails_holds_up_no_other(verifier: Verifier) -> None
 
 
 def test_what_is_not_read_says_so() -> None:
-    error = Unread(HTTPStatus.LENGTH_REQUIRED, "it has no end")
+    error = Unread("it has no end", HTTPStatus.LENGTH_REQUIRED)
     assert isinstance(error, CapxError)
-    assert (str(error), error.status) == ("this message was not read: it has no end", 411)
+    assert (str(error), error.status) == ("it has no end", 411)
+    copy = pickle.loads(pickle.dumps(error))
+    assert (str(copy), copy.status) == ("it has no end", 411)

@@ -8,7 +8,7 @@ from capx.store.lifecycle import DEATH, FIRST, MEANING, MOVES, Move, State, afte
 
 STATES: tuple[State, ...] = get_args(State)
 ALL_MOVES: tuple[Move, ...] = get_args(Move)
-ENDS: list[State] = [state for state in STATES if state != FIRST]
+ENDS: list[State] = [state for state in STATES if state not in (FIRST, "revoked")]
 
 
 def test_a_task_ends_in_three_ways_and_each_has_its_reason() -> None:
@@ -16,6 +16,7 @@ def test_a_task_ends_in_three_ways_and_each_has_its_reason() -> None:
     assert set(ENDS) == {"completed", "withdrawn", "expired"}
     assert all(DEATH[state] == f"task_{state}" for state in ENDS)
     assert not is_final(FIRST)
+    assert not is_final("revoked")
     assert all(map(is_final, ENDS))
 
 

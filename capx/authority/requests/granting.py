@@ -152,9 +152,9 @@ def answer(
     if request is not None and decided.agreed:
         return _mint(transaction, keyring, asker, request, offered, ask=ask, policy=policy, now=now)
     # The log says that they have expired before it says what takes their room.
-    expire_requests(transaction, now=now, task=asker.task)
+    waits = expire_requests(transaction, now=now, task=asker.task)
     # After the policy has changed, nobody can consent to what it offered before.
-    for one in transaction.requests(task=asker.task, pending=True):
+    for one in waits:
         if one.id != offered.id and is_of(one, asker, ask):
             expire(transaction, one, now=now)
     made = _request(policy, asker, offered, () if request is None else request.granted, now=now)

@@ -200,6 +200,8 @@ def overdue(reading: Reading, requests: Iterable[RequestRecord], now: int) -> li
 def _ends(reading: Reading, requests: Iterable[RequestRecord], now: int) -> dict[str, int]:
     """When those of these requests ended whose time, task, asker or grant has (Unix seconds)."""
     open_ = [request for request in requests if request.state in _ENDED]
+    if not open_:
+        return {}
     tasks = {id_: reading.task(id_) for id_ in {request.task for request in open_}}
     askers = {one.id: asker_of(one) for one in open_}
     keys = {one.id: (*askers[one.id].revocation_keys, *_given(one)) for one in open_}
@@ -233,11 +235,18 @@ def waiting(reading: Reading, task: str, now: int) -> list[RequestRecord]:
     return [request for request in pending if request.id not in over]
 
 
-def expire_requests(transaction: Writing, *, now: int, task: str | None = None, limit: int | None = None) -> None:
-    """End the pending requests that nobody can answer any more, in one task or in all, at most `limit`."""
+def expire_requests(
+    transaction: Writing, *, now: int, task: str | None = None, limit: int | None = None
+) -> list[RequestRecord]:
+    """End the pending requests that nobody can answer any more, in one task or in all, at most `limit`.
+
+    Return those that wait on.
+    """
     pending = transaction.requests(task=task, pending=True)
-    for request in overdue(transaction, pending, now)[:limit]:
+    over = {request.id: request for request in overdue(transaction, pending, now)[:limit]}
+    for request in over.values():
         expire(transaction, request, now=now)
+    return [request for request in pending if request.id not in over]
 
 
 def expire(transaction: Writing, request: RequestRecord, *, now: int) -> RequestRecord:

@@ -43,8 +43,8 @@ _REST: Final = 4
 class Unread(CapxError):
     """A message whose body is not read, and the status of HTTP that says so."""
 
-    def __init__(self, status: HTTPStatus, why: str) -> None:
-        super().__init__(f"this message was not read: {why}")
+    def __init__(self, message: str, status: HTTPStatus = HTTPStatus.REQUEST_ENTITY_TOO_LARGE) -> None:
+        super().__init__(message)
         self.status = status
 
 
@@ -114,11 +114,11 @@ class InboundMessages:
         """Return the length of a body; Unread if it is not known, or too long for a stranger, whom `why` tells more."""
         text = headers.get("content-length", "")
         if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
-            raise Unread(HTTPStatus.LENGTH_REQUIRED, "it has no Content-Length")
+            raise Unread("this message was not read: it has no Content-Length", HTTPStatus.LENGTH_REQUIRED)
         if (size := int(text)) > self._most:
             raise TooLong(self._most, b"")
         if size > LARGE and why is not None:
-            raise Unread(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, why)
+            raise Unread(f"this message was not read: {why}")
         return size
 
     async def _read_in_turn(self, body: bytes) -> Message:
