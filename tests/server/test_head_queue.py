@@ -155,3 +155,17 @@ async def test_who_has_left_does_not_begin() -> None:
     queue.leave(waiting[AT_ONCE])
     await asyncio.sleep(0.05)
     assert begun == [*range(AT_ONCE), *range(2 * AT_ONCE, 3 * AT_ONCE)]
+
+
+async def test_no_stranger_overtakes_one_that_waits() -> None:
+    queue = HeadQueue(is_caller)
+    while may_begin(queue, b"stranger"):
+        await asyncio.sleep(0)
+    begun: list[str] = []
+    put(queue, lambda: begun.append("first"), b"stranger")
+    # By now one may begin, and the turn of the one that waits has not come.
+    time.sleep(2 * LONGEST)  # noqa: ASYNC251 # the loop must not go on
+    put(queue, lambda: begun.append("second"), b"stranger")
+    while len(begun) < 2:
+        await asyncio.sleep(SHORTEST)
+    assert begun == ["first", "second"]
