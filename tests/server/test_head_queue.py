@@ -164,7 +164,7 @@ async def test_no_stranger_overtakes_one_that_waits() -> None:
     begun: list[str] = []
     put(queue, lambda: begun.append("first"), b"stranger")
     # By now one may begin, and the turn of the one that waits has not come.
-    time.sleep(2 * LONGEST)  # noqa: ASYNC251 # the loop must not go on
+    time.sleep(2 * LONGEST)  # the loop must not go on
     put(queue, lambda: begun.append("second"), b"stranger")
     while len(begun) < 2:
         await asyncio.sleep(SHORTEST)
