@@ -45,6 +45,28 @@ def test_a_writer_that_stands_still_is_ended(
     other.close()
 
 
+def test_a_table_that_was_counted_while_empty_is_not_scanned(
+    store: PostgresStore, postgres_server: Server, postgres_url: str
+) -> None:
+    with admin(postgres_server, postgres_url) as watching:
+        # What the server does by itself, at a time of its own.
+        watching.execute("VACUUM ANALYZE")
+        for first in range(0, 300, 100):
+            numbers = range(first, first + 100)
+            bodies = [b'{"id":"d.%d","audience":"crm"}' % nth for nth in numbers]
+            store.record([DecisionRecord(f"d.{nth}", NOW, body) for nth, body in zip(numbers, bodies, strict=True)])
+            for nth in numbers:
+                store.burn(b"%16d" % nth, until=NOW + 10, now=NOW)
+        # A connection tells what it has read when it ends.
+        store.close()
+        with within(10):
+            ours = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'capx'"
+            while watching.execute(ours).fetchone() is not None:
+                time.sleep(0.01)
+        query = "SELECT max(seq_tup_read) FROM pg_stat_user_tables WHERE relname IN ('events', 'burnt')"
+        assert watching.execute(query).fetchone() == (0,)
+
+
 def test_what_is_forgotten_while_presented_again_is_refused(
     store: PostgresStore, postgres_server: Server, postgres_url: str
 ) -> None:

@@ -251,10 +251,12 @@ def open_link(address: Address, patience: float = PATIENCE) -> Link:
         # The search path: no object of another schema can take the place of a function that we call. The lock timeout
         # (milliseconds): three quarters of the patience, so that the server says "busy" before it counts as silent.
         # `jit`: our queries are short, and to compile one takes longer than to run it.
+        # `enable_seqscan`: a table that was counted when it was empty would be read from end to end for each row, as it
+        # grows, until it is counted again.
         # `synchronous_commit`: raised if a role or a database has set it too low, and else left as the operator set it.
         link.execute(
             "SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; "
-            f"SET lock_timeout = {round(patience * 750)}; SET jit = off; "
+            f"SET lock_timeout = {round(patience * 750)}; SET jit = off; SET enable_seqscan = off; "
             "SELECT set_config('synchronous_commit', 'on', false) "
             "WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
         )
