@@ -215,6 +215,20 @@ def test_of_twenty_replays_at_once_one_runs(server: Server, reader: Capability) 
     assert len(server.ran) == 1
 
 
+@pytest.mark.parametrize("used", [True, False])
+def test_a_presentation_of_another_call_tells_of_no_tool(
+    server: Server, lab: Authority, reader: Capability, *, used: bool
+) -> None:
+    seen = presented(reader, call(path="/z"))
+    if used:
+        run(server.serve(seen))
+    # Without the number that no presentation covers.
+    for method, params in (one for one in NAMED if one[1] != call("write", path=2**70)):
+        own = {"_meta": seen["_meta"]}
+        answer = denied(server, own if params is None else {**params, **own}, method)
+        assert told(answer) == told(denied(server, {**call("read"), **own}))
+
+
 def test_a_refused_presentation_is_spent_too(server: Server, reader: Capability) -> None:
     params = presented(reader, call("write"))
     assert denied(server, params).code == "action_not_allowed"
@@ -554,8 +568,7 @@ def test_a_task_of_the_protocols_own_meta_reaches_no_server(server: Server, lab:
 
 @pytest.mark.parametrize("method", ["tasks/list", "tasks/cancel", "", "TOOLS/CALL", "tools/call ", "tools.call", "x/y"])
 def test_any_other_method_is_unknown(server: Server, lab: Authority, method: str) -> None:
-    capability = held(lab, "files.*")
-    assert unserved(server, presented(capability, call()), method).code == -32601
+    assert unserved(server, presented(held(lab, "files.*"), call(), method), method).code == -32601
 
 
 def test_a_method_that_the_table_names_is_judged(server: Server, lab: Authority) -> None:
@@ -572,6 +585,22 @@ def test_a_resource_is_read_by_its_uri(server: Server, lab: Authority) -> None:
         run(server.serve(presented(mine, {"uri": "file:///a"}, method), method))
         assert denied(server, presented(mine, {"uri": "file:///b"}, method), method).code == "argument_refused"
         assert unserved(server, presented(mine, {"uri": ["file:///a"]}, method), method).code == -32602
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("notes://salarie%73", "notes://reports/../salaries", "notes://reports/%2e%2e/salaries", "NOTES://salaries"),
+        *("notes://reports/..%2Fsalaries", "notes://@salaries", "notes://sal\taries", "notes://salaries:", "notes://"),
+        *("notes://reports//may", "notes://a#salaries", "notes://caf\u00e9", "notes://caf%c3%a9", "notes://a%FF", ""),
+    ],
+)
+@pytest.mark.parametrize("method", ["resources/read", "resources/subscribe"])
+def test_a_forbidden_resource_has_no_second_spelling(server: Server, lab: Authority, uri: str, method: str) -> None:
+    mine = held(lab, action("files.resource.read", args={"uri": not_in("notes://salaries")}))
+    error = unserved(server, presented(mine, {"uri": uri}, method), method)
+    assert (error.code, str(error)[:34]) == (-32602, "no resource is served by this URI:")
+    assert run(server.serve(presented(mine, {"uri": "notes://reports/may"}, method), method)) == server.result
 
 
 def test_a_prompt_is_judged_with_its_arguments(server: Server, lab: Authority) -> None:

@@ -347,6 +347,7 @@ ROOMS: Final = {
     "view": Room("cli/capx_cli/view.py", ("tests/cli/test_view.py",)),
     "gate": _capx("guard/mcp/gate", "guard/test_gate", "guard/test_functions", "guard/test_requested_call"),
     "requested_call": _capx("guard/mcp/requested_call", "guard/test_requested_call", "guard/test_gate"),
+    "resource_uri": _capx("guard/mcp/resource_uri", "guard/test_resource_uri", "guard/test_gate"),
     "closed_params": _capx("guard/mcp/closed_params", "guard/test_closed_params", "guard/test_gate"),
     "arguments": _capx("guard/mcp/arguments", "guard/test_arguments"),
     "member_names": _capx("guard/mcp/member_names", "guard/test_member_names"),

@@ -19,6 +19,7 @@ Modules:
     slots              how much of HTTP is served at once, and to whom
     sessions           the sessions of MCP that are a caller's, and the streams that are open
     gate               which requests pass, and what of the answers; no transport
+    resource_uri       the one spelling in which a resource is served
     requested_call     the call that a request is: of a tool, a prompt, a resource, or another method
     closed_params      which members of its params reach the server, for each method
     table              which action a tool is, in code or in a file

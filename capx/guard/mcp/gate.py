@@ -162,16 +162,17 @@ class Gate:
             raise denied
         try:
             authentic = token or self._verifier.authenticate(own.presentation)
-            meant = None if method in LISTS else requested_call(self._table, method, sent or {})
-            passing = judged_params(method, sent)
             received = _bound(method, sent)
             admitted = current.admitted = await self._verifier.admit_async(authentic, received)
         except Denied as denied:
             current.keep(denied)
             raise
-        # Only now, because it takes long for a large request, and a presentation may be another's.
+        # Only now, because it takes long for a large request, and a presentation may be another's. Whoever has seen a
+        # presentation that was used must not learn what there is either.
         if (why := await current.computed(lambda: name_problem(received.params))) is not None:
             raise Unserved(f"this request is not served: {why}", INVALID_PARAMS)
+        passing = judged_params(method, sent)
+        meant = None if method in LISTS else requested_call(self._table, method, sent or {})
         if meant is None:
             shown = self._page_filter(method, admitted, asks=own.asks, typed=typed)
             return Entered(method, passing, current=current, shown=shown)

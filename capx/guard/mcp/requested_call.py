@@ -13,6 +13,7 @@ from capx.api.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Object, object_or
 from capx.api.mcp_messages import CALL
 from capx.errors import CapxError
 from capx.guard.call_facts import CallFacts
+from capx.guard.mcp.resource_uri import uri_problem
 from capx.guard.mcp.table import Kind, ToolSpec, ToolTable
 from capx_caveats import JSON, shown
 
@@ -58,7 +59,10 @@ def requested_call(table: ToolTable, method: str, params: Object) -> RequestedCa
     if method == "prompts/get":
         return _named(table, "prompt", _text(params, "name"), _arguments(params))
     if method in ("resources/read", "resources/subscribe"):
-        return _resource(table, params)
+        call = _resource(table, params)
+        if (why := uri_problem(call.name)) is not None:
+            raise Unserved(f"no resource is served by this URI: {why}", INVALID_PARAMS)
+        return call
     if method == "completion/complete":
         return _completed(table, params)
     if (spec := table.spec("method", method)) is None:
