@@ -54,6 +54,27 @@ async def test_a_tool_that_changes_is_judged_by_what_it_is_now(lab: Authority) -
         assert code_of(await send_presented(session, mine, "tools/call", call("plain"))) == "argument_refused"
 
 
+async def test_the_guards_own_list_shows_the_server_no_token(lab: Authority) -> None:
+    seen: list[Any] = []
+
+    async def call_tool(context: Any, params: Any) -> Any:
+        return types.CallToolResult(content=[])
+
+    async def list_tools(context: Any, params: Any) -> Any:
+        seen.extend([context.meta, context.params, params])
+        return types.ListToolsResult(tools=[types.Tool(name="read", input_schema={"type": "object"})])
+
+    server: Any = LowLevelServer("files", on_call_tool=call_tool, on_list_tools=list_tools)
+    MCPGuard(lab.verifier("files"), ToolTable("files", {"read": ToolSpec("files.read", GRANTED)})).protect(server)
+    async with Client(server) as client:
+        unjudged = {"io.modelcontextprotocol/related-task": {"taskId": "x"}, "progressToken": "token-7", "evil": 1}
+        params = {**call("read", path="/a"), "_meta": unjudged}
+        answer = await send_presented(client.session, held(lab, "files.*"), "tools/call", params)
+    assert "error" not in answer
+    assert seen
+    assert [word for word in ("dev.capx", "taskId", "evil", "token-7") if word in repr(seen)] == []
+
+
 async def test_a_low_level_server_is_guarded_by_its_table(lab: Authority) -> None:
     import mcp_types as types
 

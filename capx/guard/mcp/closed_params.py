@@ -12,6 +12,7 @@ from typing import Any, Final
 from capx.api.jsonrpc import INVALID_PARAMS, Object, object_or_none
 from capx.api.mcp_messages import CALL, INITIALIZE, LISTS, PROTOCOL_PREFIX, meta_of
 from capx.guard.mcp.requested_call import Unserved, demand_only
+from capx_caveats import SAFE_INTEGER
 
 _OF_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     CALL: ("name", "arguments"),
@@ -36,7 +37,6 @@ _PLAIN: Final = frozenset({_PROGRESS, "traceparent", "tracestate", "baggage"})
 """What MCP names in `_meta` beside that: progress and traces."""
 _LONGEST: Final = 8192
 """The most characters of each of these: as long as W3C says that baggage must be able to be."""
-_LARGEST: Final = 2**53 - 1
 
 
 def judged_params(method: str, params: Object | None) -> Object | None:
@@ -67,9 +67,15 @@ def open_params(method: str, params: Object | None) -> Object | None:
     return {**passing, "_meta": found} if found else passing
 
 
+def client_meta(params: Mapping[str, Any] | None) -> Object:
+    """Return the params with which the guard itself lists for a request: what this says of its client, no more."""
+    found = {name: value for name, value in meta_of(params).items() if name in _OF_CLIENT}
+    return {"_meta": found} if found else {}
+
+
 def _is_plain(name: str, value: Any) -> bool:
     """Whether this is a number or a text as MCP has it in a member of this name."""
     if isinstance(value, str):
         return name in _PLAIN and len(value) <= _LONGEST
     # Of exactly this type: true is no number.
-    return name == _PROGRESS and type(value) is int and abs(value) <= _LARGEST
+    return name == _PROGRESS and type(value) is int and abs(value) <= SAFE_INTEGER

@@ -81,15 +81,11 @@ class Entered(Struct, frozen=True, eq=False):
         if unjudged and (object_or_none(result) or {}).get("isError") is not True:
             raise self._withheld("its function did not judge the call")
         if self.method not in LISTS:
-            return self._uncached(without_own_in_result(result))
+            clean = without_own_in_result(result)
+            return clean if current is None else _uncached(clean)
         if self.shown is None:
             raise self._withheld("it was not admitted")
         return self.shown(result)
-
-    def _uncached(self, result: Any) -> Any:
-        """Return a judged answer so that nobody keeps it for another bearer."""
-        found = object_or_none(result)
-        return result if self.current is None or found is None else _uncached(found)
 
     def _withheld(self, why: str) -> Unserved:
         _log.error("withheld the answer to %s: %s", self.method, why)
@@ -114,11 +110,6 @@ class Gate:
         self._table = table
         self._observer = Observer(on_decision)
         self._definitions = Definitions(kept)
-
-    @property
-    def audience(self) -> str:
-        """The audience of the server."""
-        return self._verifier.audience
 
     @property
     def verifier(self) -> Verifier:
@@ -248,8 +239,10 @@ def _private(result: Object, *, typed: bool) -> Object:
     return {**result, "resultType": "complete", **_PRIVATE} if typed else _uncached(result)
 
 
-def _uncached(result: Object) -> Object:
-    return result if result.keys().isdisjoint(_PRIVATE) else {**result, **_PRIVATE}
+def _uncached(result: Any) -> Any:
+    """Return an answer so that nobody keeps it for another bearer."""
+    found = object_or_none(result) or {}
+    return result if found.keys().isdisjoint(_PRIVATE) else {**found, **_PRIVATE}
 
 
 def _returning(args: Mapping[str, JSON]) -> Any:

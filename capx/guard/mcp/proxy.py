@@ -10,20 +10,17 @@ from typing import Any, Final
 from msgspec import UNSET
 
 from capx.api.jsonrpc import INTERNAL_ERROR, Notification, Object, Request, Response, failure, object_or_none
-from capx.api.mcp_messages import PROTOCOL_PREFIX, PROTOCOL_VERSION, meta_of, without_own, without_own_in_error
+from capx.api.mcp_messages import without_own, without_own_in_error
 from capx.api.relay.connection import Warn
 from capx.api.relay.refusals import REFUSALS, refused
 from capx.api.relay.relay import Ask, own_id
 from capx.errors import InvalidRequest
+from capx.guard.mcp.closed_params import client_meta
 from capx.guard.mcp.definitions import Lister
 from capx.guard.mcp.gate import Gate, Unserved
 from capx.verify.verifier import Authentic, Verifier
 
 _NOTIFICATIONS: Final = "notifications/"
-_OF_CLIENT: Final = frozenset(
-    {PROTOCOL_VERSION, f"{PROTOCOL_PREFIX}clientInfo", f"{PROTOCOL_PREFIX}clientCapabilities"}
-)
-"""The members of `_meta` with which a request says which version of MCP it is of."""
 
 
 class GuardHandler:
@@ -82,11 +79,9 @@ def _without_own(error: Object) -> Object:
 
 def _lister(request: Request, ask: Ask) -> Lister:
     """Lists for the guard itself, in the version of MCP in which the client speaks."""
-    version = {name: value for name, value in meta_of(request.params).items() if name in _OF_CLIENT}
 
     async def listed(method: str, params: Object) -> Any:
-        asked = {**params, "_meta": version} if version else params
-        response = await ask(Request(own_id(), method, asked))
+        response = await ask(Request(own_id(), method, {**params, **client_meta(request.params)}))
         if response.error is not UNSET:
             raise Unserved("the server does not list its tools, so the guard cannot judge this call", INTERNAL_ERROR)
         return response.result

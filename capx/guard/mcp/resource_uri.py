@@ -1,9 +1,9 @@
 """The one spelling in which the URI of a resource is served.
 
 Law: servers decode a URI, leave out `.` and `..`, or write it anew, before they look for the resource. A caveat is
-about the text that was sent. So a URI is served only in the spelling that no server changes: in ASCII, without a fragment,
-with a scheme in lower case, and with codes (`%20`) only of what needs one and divides nothing. Caveats have to name it
-in that spelling.
+about the text that was sent. So a URI is served only in the spelling that no server changes: in ASCII, without a
+fragment, with a scheme in lower case, and with codes (`%20`) only of what needs one and divides nothing. Caveats have
+to name it in that spelling.
 """
 
 import re

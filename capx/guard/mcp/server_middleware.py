@@ -20,11 +20,11 @@ from capx.api.mcp_messages import (
     meta_of,
     names_version,
     refusal,
-    without_own,
     without_own_in_error,
 )
 from capx.errors import Unavailable
 from capx.guard.guarded_request import SMALL_BODY
+from capx.guard.mcp.closed_params import client_meta
 from capx.guard.mcp.functions import GuardedFunction, ServedRequest, serving
 from capx.guard.mcp.gate import Entered, Gate, Unserved
 from capx.verify.decision import Denied
@@ -56,16 +56,13 @@ class GateMiddleware:
     async def _served(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> Any:
         async def lister(method: str, params: Object) -> Any:
             # Lists of the guard are of the version of MCP that the request is of, which its `_meta` may say.
-            clean, _ = without_own(ctx.params)
-            meta = (clean or {}).get("_meta")
-            return await call_next(replace(ctx, method=method, params={**params, "_meta": meta}))
+            return await call_next(_passing(ctx, method, {**params, **client_meta(ctx.params)}))
 
         entered = await self._gate.enter(ctx.method, ctx.params, lister, size=_size(ctx.params))
         if entered.result is not None:
             return entered.result
-        clean = replace(ctx, params=entered.params, meta=_meta_that_passes(ctx, entered))
         with self._serving(entered):
-            result = await _answered(entered, call_next(clean))
+            result = await _answered(entered, call_next(_passing(ctx, ctx.method, entered.params)))
         return entered.leaving(result)
 
     def _serving(self, entered: Entered) -> Any:
@@ -90,11 +87,13 @@ async def _answered(entered: Entered, work: Awaitable[HandlerResult]) -> Any:
     raise denied
 
 
-def _meta_that_passes(ctx: ServerRequestContext[Any, Any], entered: Entered) -> Any:
-    passing = meta_of(entered.params)
+def _passing(ctx: ServerRequestContext[Any, Any], method: str, params: Object | None) -> Any:
+    """Return the request with these params, and of its `_meta`, which the SDK has read already, what they have."""
+    passing = meta_of(params)
     # The SDK has a name of its own for one member.
     names = {*passing, "progress_token"} if "progressToken" in passing else passing.keys()
-    return None if ctx.meta is None else {name: value for name, value in ctx.meta.items() if name in names}
+    meta: Any = None if ctx.meta is None else {name: value for name, value in ctx.meta.items() if name in names}
+    return replace(ctx, method=method, params=params, meta=meta)
 
 
 def _dumped(result: HandlerResult) -> Any:
