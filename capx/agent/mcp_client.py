@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from capx.agent.actor import Actor, bundle_of, current_actor, why_nobody_acts
 from capx.agent.library_version import demand_library
 from capx.agent.mcp_request import kind_of, own_meta
-from capx.agent.presented_call import PassedCapabilities, PresentedCall, send_call_async
+from capx.agent.presented_call import PassedCapabilities, PresentedCall, send_call
 from capx.api.jsonrpc import Object, object_or_none
 from capx.api.mcp_messages import (
     HEADER,
@@ -118,7 +118,7 @@ class _Presenting:
         kind = kind_of(method, object_or_none(sent.get("params")))
         call = PresentedCall(received, self._audience, actor, self._passed, kind)
         try:
-            return await send_call_async(call, attempts.send)
+            return await send_call(call, attempts.send)
         except Denied as denied:
             return attempts.refused(denied, result_type)
         except (Pending, Unavailable) as error:

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from capx.agent.actor import Actor
 from capx.agent.mcp_request import kind_of, own_meta
-from capx.agent.presented_call import PassedCapabilities, PresentedCall, send_call_async
+from capx.agent.presented_call import PassedCapabilities, PresentedCall, send_call
 from capx.api.jsonrpc import INVALID_PARAMS, Notification, Request, Response, failure
 from capx.api.mcp_messages import CALL, OPEN, OwnMeta, bound_request, denial_in_error, denial_in_result, with_own
 from capx.api.relay.refusals import REFUSALS, refused
@@ -35,7 +35,7 @@ class PresentHandler:
             received = bound_request(request.method, request.params)
             kind = kind_of(request.method, request.params)
             call = PresentedCall(received, self._audience, self._actor, self._passed, kind)
-            return await send_call_async(call, lambda presentation: self._send(request, presentation, ask))
+            return await send_call(call, lambda presentation: self._send(request, presentation, ask))
         except REFUSALS as error:
             return refused(request, error)
         except (InvalidRequest, InvalidCaveat) as error:

@@ -12,7 +12,6 @@ from typing import Final, NoReturn, TypeVar
 from capx.agent.actor import Actor, bundle_of, demand_open_block
 from capx.agent.call_asks import CallAsks
 from capx.agent.next_asks import AskOutcome, DenialSummary, NextAsks
-from capx.background import without_loop
 from capx.tokens.binding import Received
 from capx.tokens.bundle import Bundle, permits
 from capx.tokens.capability import Capability, Presentation
@@ -167,32 +166,12 @@ class PresentedCall:
             demand_open_block()
 
 
-def send_call(call: PresentedCall, send: Callable[[Presentation | None], T]) -> T:
+async def send_call(call: PresentedCall, send: Callable[[Presentation | None], Awaitable[T]]) -> T:
     """Send a call until it passes, and ask for what it lacks; raises Denied with notes, Pending or Unavailable.
 
     `send` raises Denied for a refusal, also for one that came over the wire. It gets None if the actor holds nothing
     to present.
     """
-
-    async def attempt(presentation: Presentation | None) -> T:
-        return send(presentation)
-
-    async def seek(wanted: NextAsks) -> AskOutcome | None:
-        return call.asks.seek(wanted)
-
-    return without_loop(_sent(call, attempt, seek))
-
-
-async def send_call_async(call: PresentedCall, send: Callable[[Presentation | None], Awaitable[T]]) -> T:
-    """`send_call`, for async code."""
-    return await _sent(call, send, call.asks.seek_async)
-
-
-async def _sent(
-    call: PresentedCall,
-    send: Callable[[Presentation | None], Awaitable[T]],
-    seek: Callable[[NextAsks], Awaitable[AskOutcome | None]],
-) -> T:
     while True:
         for presentation in call.attempts():
             try:
@@ -206,7 +185,7 @@ async def _sent(
                 call.succeeded()
                 return result
         wanted = call.next_asks()
-        if wanted is None or not call.gained(await seek(wanted)):
+        if wanted is None or not call.gained(await call.asks.seek_async(wanted)):
             _raise(call)
 
 

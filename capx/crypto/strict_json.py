@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 DEEPEST: Final = 200
 """The most objects and arrays in which one value may stand: the bound of jiter."""
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, ValueError)
 """The exceptions that are raised for bytes that are not the JSON of a type."""
 
 

@@ -12,7 +12,6 @@ from msgspec import UNSET, Struct
 from capx.tokens.grants import ApprovalRule, Given
 from capx.tokens.pins import offer_digest
 from capx_caveats import JSON, MISSING, OTHERS, Allow, Budget, Call, Entry
-from capx_caveats.constraints import misfits
 
 How = Literal["at_open", "on_request", "ask"]
 """When a rule gives: as the task opens, when an agent asks, or when an agent asks and a person consents."""
@@ -137,7 +136,7 @@ class Terms(Struct, frozen=True, kw_only=True, dict=True):
     def missing(self, audience: str, action: str, args: Mapping[str, JSON]) -> tuple[str, ...]:
         """Return the arguments that the ask leaves out, if nothing else keeps some offer from covering it."""
         for offer in (offer for rule in self.rules for offer in rule.offers if offer.covers(audience, action, None)):
-            found = [] if offer.entry.args is UNSET else list(misfits(offer.entry.args, args))
+            found = list(offer.entry.misfits(Call(action, args)))
             if found and all(one.value is MISSING for one in found):
                 return tuple(one.name for one in found)
         return ()

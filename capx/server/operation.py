@@ -22,7 +22,7 @@ from capx.api.operation import JSON_TYPE, Operation
 from capx.api.problems import HttpRefusal, to_problem
 from capx.api.query_string import NoQuery, decode_query, demand_short
 from capx.errors import InvalidRequest
-from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Gone, TooMuch, TooSlow, read_body
+from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Gone, TooMuch, TooSlow, read_body, until_gone
 from capx.server.service import Service
 from capx.server.workers import Shared, Workers
 
@@ -101,16 +101,10 @@ def wants_stream(request: Request) -> bool:
     return "text/event-stream" in request.headers.get("accept", "")
 
 
-async def left(request: Request) -> None:
-    """Return when the client has left. The body must have been read before."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     """Wait for some work. If the client leaves before it has begun, it is cancelled; raises HttpRefusal."""
     with anyio.CancelScope() as scope:
-        leaving = asyncio.create_task(left(request))
+        leaving = asyncio.create_task(until_gone(request.receive))
         leaving.add_done_callback(lambda task: None if task.cancelled() else scope.cancel())
         try:
             return await work

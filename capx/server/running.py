@@ -26,7 +26,7 @@ from typing import Any, Final
 import prometheus_client
 import uvicorn
 from msgspec import Struct
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from capx.api.person_auth import origin_of
 from capx.authority.authority import Authority
@@ -34,7 +34,7 @@ from capx.server import app
 from capx.server.log_limit import LogLimit
 from capx.server.net.connections import Limits, Listener, Loop
 from capx.server.net.head_queue import HeadQueue
-from capx.server.net.http_protocol import BoundedHeadProtocol
+from capx.server.net.http_protocol import bounded_config
 from capx.server.net.sockets import Address, OwnSocket, listen
 from capx.server.notify.figures import Figures
 from capx.server.notify.hook import Hook
@@ -119,19 +119,10 @@ class _Face:
     def __init__(self, name: str, service: Service, app: ASGIApp, listening: Listener, **settings: Any) -> None:
         self._service = service
         self._listening = listening
-        protocol = partial(
-            BoundedHeadProtocol, heads=HeadQueue(), refused=partial(service.metrics.count, name, "other", "other")
-        )
-        config = uvicorn.Config(
-            _quietly(app),
-            loop="asyncio",
-            http=protocol,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] # anything that makes one
-            lifespan="off",
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
+        config = bounded_config(
+            app,
+            HeadQueue(),
+            partial(service.metrics.count, name, "other", "other"),
             timeout_keep_alive=_KEEP_ALIVE,
             # One second after the abort, when only requests are left that wait for the store.
             timeout_graceful_shutdown=GRACE + 1,
@@ -187,16 +178,6 @@ async def _serve(authority: Authority, plan: Plan, network: Listener, started: C
             await asyncio.gather(*serving, return_exceptions=True)
             plan.socket.remove()
     return 0
-
-
-def _quietly(face: ASGIApp) -> ASGIApp:
-    """A face whose requests log no traceback when they are cancelled at the end: their clients are gone by then."""
-
-    async def ending(scope: Scope, receive: Receive, send: Send) -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await face(scope, receive, send)
-
-    return ending
 
 
 class _Stopping:

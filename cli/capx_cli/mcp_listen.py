@@ -9,7 +9,6 @@ import re
 import signal
 import sys
 from collections.abc import Generator
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -22,13 +21,12 @@ from capx.errors import ConfigurationProblem
 from capx.guard.mcp.listener import Listener
 from capx.server.net.connections import Limits, Loop
 from capx.server.net.head_queue import HeadQueue
-from capx.server.net.http_protocol import BoundedHeadProtocol
+from capx.server.net.http_protocol import bounded_config
 from capx.server.net.sockets import Address, listen
 from capx_cli import mcp_relay, screen
 from capx_cli.failure import DONE
 
 if TYPE_CHECKING:
-    from capx.guard.asgi.messages import App, Receive, Scope, Send
     from capx.guard.mcp.proxy import GuardHandler
 
 _GRACE: Final = 2
@@ -65,20 +63,7 @@ async def _serve(handler: "GuardHandler", at: Address, upstream: str, most: int)
             shown = {name.lower(): value.decode("latin-1") for name, value in _SHOWN.findall(head)}
             return app.is_caller(shown.get(PRESENTED.encode()), shown.get(SESSION.encode()))
 
-        server = _Server(
-            uvicorn.Config(
-                _quietly(app),
-                loop="asyncio",
-                http=partial(BoundedHeadProtocol, heads=HeadQueue(is_caller), refused=lambda _: None),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] # anything that makes one
-                lifespan="off",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=_GRACE,
-            )
-        )
+        server = _Server(bounded_config(app, HeadQueue(is_caller), lambda _: None, timeout_graceful_shutdown=_GRACE))
         with listen(at) as listening:
             listening.limit = Limits.of_process().network
             serving = asyncio.create_task(server.serve(sockets=[listening]))
@@ -102,13 +87,3 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
-
-
-def _quietly(app: "App") -> "App":
-    """An application whose requests log no traceback when they are cancelled at the end."""
-
-    async def ending(scope: "Scope", receive: "Receive", send: "Send") -> None:
-        with contextlib.suppress(asyncio.CancelledError):
-            await app(scope, receive, send)
-
-    return ending

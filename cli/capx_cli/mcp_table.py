@@ -23,8 +23,6 @@ _DESCRIPTION: Final = 160
 """The most characters of a description in a comment."""
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 """A key of TOML that needs no quotes."""
-_OF_OTHERS: Final = ("prompt.", "resource.")
-"""How the actions of prompts and resources begin, after the audience."""
 
 
 class Tool(Struct, frozen=True):
@@ -175,10 +173,11 @@ def _tables(audience: str, listed: Iterable[Tool], taken: set[str]) -> Iterable[
 
 def _action(audience: str, tool: str, taken: set[str]) -> str:
     """Return an action for a tool, which no other tool has; an operator may write another one."""
+    from capx.guard.mcp.table import OF_OTHERS
     from capx_caveats import is_action
 
     action = f"{audience}.{tool}"
-    if is_action(action) and action not in taken and not tool.startswith(_OF_OTHERS):
+    if is_action(action) and action not in taken and not tool.startswith(OF_OTHERS):
         return action
     label = re.sub(r"[^a-z0-9_-]+", "_", tool.lower()).strip("_-")[:40] or "tool"
     names = (f"{audience}.{label}{'' if nth == 1 else f'_{nth}'}" for nth in range(1, len(taken) + 3))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from capx.agent.agent import Agent
-from capx.agent.presented_call import MAX_ATTEMPTS, PassedCapabilities, PresentedCall, send_call, send_call_async
+from capx.agent.presented_call import MAX_ATTEMPTS, PassedCapabilities, PresentedCall, send_call
 from capx.authority.authority import Authority
 from capx.authority.opening import OpenedTask
 from capx.errors import InvalidRequest, Unavailable
@@ -29,9 +29,9 @@ def sent(request: pytest.FixtureRequest) -> Call_:
         async def send_async(presentation: Presentation | None) -> str:
             return send(presentation)
 
-        return asyncio.run(send_call_async(call, send_async))
+        return asyncio.run(send_call(call, send_async))
 
-    return send_call if request.param == "plain" else in_loop
+    return in_loop
 
 
 class Resource:

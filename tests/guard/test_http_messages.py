@@ -7,18 +7,14 @@ from typing import Any
 import pytest
 
 from capx.api.jsonrpc import Notification, Response
-from capx.api.relay.lines import TooLong
-from capx.guard.mcp import http_messages
+from capx.guard.asgi.messages import Gone, TooMuch, arrived, until_gone
 from capx.guard.mcp.http_messages import (
-    ClientGone,
     HttpAnswer,
-    body_of,
     headers_of,
     host_of,
     host_of_origin,
     sent_back,
     sent_on,
-    until_gone,
 )
 
 
@@ -28,7 +24,7 @@ def body(*messages: dict[str, Any], most: int = 10) -> bytes:
     async def receive() -> Any:
         return left.pop(0)
 
-    return asyncio.run(body_of(receive, most))
+    return asyncio.run(arrived(receive, most))
 
 
 def piece(data: bytes, *, more: bool = False) -> dict[str, Any]:
@@ -39,21 +35,10 @@ def test_a_body_is_read_to_its_end_and_no_further_than_a_bound() -> None:
     assert body(piece(b"ab", more=True), piece(b"c")) == b"abc"
     assert body({"type": "http.request"}) == b""
     assert body(piece(b"x" * 5, more=True), piece(b"x" * 5)) == b"x" * 10
-    with pytest.raises(TooLong) as error:
+    with pytest.raises(TooMuch):
         body(piece(b"x" * 8, more=True), piece(b"yyy", more=True))
-    assert (error.value.most, error.value.head) == (10, b"xxxxxxxxyy")
-    with pytest.raises(ClientGone):
+    with pytest.raises(Gone):
         body(piece(b"ab", more=True), {"type": "http.disconnect"})
-
-
-def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_messages, "BODY_SECONDS", 0.01)
-
-    async def never() -> Any:
-        await asyncio.sleep(60)
-
-    with pytest.raises(TimeoutError):
-        asyncio.run(body_of(never, 10))
 
 
 def test_headers_with_one_name_are_joined() -> None:

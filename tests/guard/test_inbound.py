@@ -6,21 +6,23 @@ import pickle
 import time
 from http import HTTPStatus
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from capx.api.jsonrpc import Notification, Request, UnreadableMessage, read_message
-from capx.api.relay.lines import TooLong
 from capx.authority.authority import Authority
 from capx.errors import CapxError
+from capx.guard.asgi.messages import TooMuch
 from capx.guard.mcp import inbound
 from capx.guard.mcp.inbound import LARGE, Inbound, InboundMessages, Unread
-from capx.guard.mcp.slots import NoSlot, Slots
+from capx.guard.mcp.slots import By, NoSlot, Slots
 from capx.verify.decision import Denied
 from capx.verify.verifier import Authentic, Verifier
 
-TOKEN = cast("Authentic", "a token")
+TOKEN = cast("Authentic", SimpleNamespace(frame=SimpleNamespace(identifier_bytes=b"one")))
+CALLER = b"other"
 BARE = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
 MIB = 1 << 20
 
@@ -44,14 +46,14 @@ class Lab:
         self.checked.append(text)
         return TOKEN if text == "good" else self.verifier.authenticate(text)
 
-    async def read(self, body: bytes, stranger: str | None = "a", **headers: str) -> Inbound:
+    async def read(self, body: bytes, by: By = "a", **headers: str) -> Inbound:
         async def receive() -> Any:
             self.received += 1
             return {"type": "http.request", "body": body}
 
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         sized = {"content-length": str(len(body)), **named}
-        async with self.messages.read(sized, receive, stranger) as found:
+        async with self.messages.read(sized, receive, by) as found:
             return found
 
 
@@ -104,7 +106,7 @@ async def test_a_large_body_is_read_of_a_caller_alone(verifier: Verifier) -> Non
     assert str(denied.value) in str(made_up.value)
     assert lab.received == 0
     assert (await lab.read(large, capx_presentation="good")).token is TOKEN
-    assert (await lab.read(large, None)).token is TOKEN
+    assert (await lab.read(large, CALLER)).token is TOKEN
     exact = presenting("bad", LARGE - len(presenting("bad")))
     assert (await lab.read(exact)).size == LARGE
     with pytest.raises(Unread):
@@ -115,7 +117,7 @@ async def test_a_large_body_is_read_of_a_caller_alone(verifier: Verifier) -> Non
 async def test_a_body_without_a_length_is_not_read(verifier: Verifier, length: str) -> None:
     lab = Lab(verifier)
     with pytest.raises(Unread, match=r"^this message was not read: it has no Content-Length$") as error:
-        await lab.read(BARE, None, content_length=length)
+        await lab.read(BARE, CALLER, content_length=length)
     assert (error.value.status, lab.received) == (HTTPStatus.LENGTH_REQUIRED, 0)
 
 
@@ -126,20 +128,20 @@ async def test_a_head_that_says_no_length_is_refused(verifier: Verifier) -> None
         raise AssertionError
 
     with pytest.raises(Unread, match=r"it has no Content-Length$"):
-        async with lab.messages.read({}, never, None):
+        async with lab.messages.read({}, never, CALLER):
             pass
 
 
 async def test_a_body_has_a_bound_and_the_length_that_its_head_says(verifier: Verifier) -> None:
     lab = Lab(verifier, most=1000)
-    with pytest.raises(TooLong) as error:
-        await lab.read(BARE, None, content_length="1001")
-    assert (error.value.most, error.value.head, lab.received) == (1000, b"", 0)
-    with pytest.raises(TooLong):
+    with pytest.raises(Unread, match="more than 1000 bytes"):
+        await lab.read(BARE, CALLER, content_length="1001")
+    assert lab.received == 0
+    with pytest.raises(TooMuch):
         await lab.read(BARE, content_length=str(len(BARE) - 1))
     assert (await lab.read(BARE.ljust(1000))).size == 1000
-    with pytest.raises(TooLong):
-        await lab.read(BARE, None, content_length="9" * 12)
+    with pytest.raises(Unread):
+        await lab.read(BARE, CALLER, content_length="9" * 12)
 
 
 async def test_a_message_holds_its_slots_while_the_block_runs(verifier: Verifier) -> None:
@@ -161,9 +163,13 @@ async def test_a_message_holds_its_slots_while_the_block_runs(verifier: Verifier
         with pytest.raises(NoSlot):
             async with lab.messages.read(bare, receive_bare, "b"):
                 await lab.read(BARE, "c")
-    # Who presents in the message leaves the slot of a stranger.
+    # Who presents in the message leaves the slot of a stranger, and takes one of its capability.
     async with lab.messages.read(sized, receive, "a"), lab.messages.read(sized, receive, "a"):
         await lab.read(BARE)
+        for how in ({}, {"capx_presentation": "good"}):
+            with pytest.raises(NoSlot):
+                await lab.read(presenting(), b"one", **how)
+        await lab.read(BARE, CALLER)
     with pytest.raises(UnreadableMessage):
         await lab.read(b"no JSON")
     await lab.read(BARE)
@@ -176,9 +182,9 @@ async def test_bytes_of_strangers_are_an_eighth(verifier: Verifier, monkeypatch:
     assert (await lab.read(BARE.ljust(2000))).size == 2000
     with pytest.raises(NoSlot, match=r"^too many bytes are being served"):
         await lab.read(BARE.ljust(2001))
-    assert (await lab.read(BARE.ljust(16_000), None)).size == 16_000
+    assert (await lab.read(BARE.ljust(16_000), CALLER)).size == 16_000
     large = Lab(verifier, most=64_000, slots=100)
-    assert (await large.read(BARE.ljust(64_000), None)).size == 64_000
+    assert (await large.read(BARE.ljust(64_000), CALLER)).size == 64_000
 
 
 async def test_bodies_of_strangers_are_parsed_in_turn(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +207,7 @@ async def test_bodies_of_strangers_are_parsed_in_turn(verifier: Verifier, monkey
     turn = asyncio.create_task(lab.read(body.ljust(1025)))
     await asyncio.sleep(0.005)
     began = time.monotonic()
-    await lab.read(body.ljust(1025), None)
+    await lab.read(body.ljust(1025), CALLER)
     await lab.read(body.ljust(1024), "b")
     assert time.monotonic() - began < 0.045
     await turn

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from capx.api.mcp_messages import OwnMeta, bound_request, with_own
+from capx.api.relay import http_exchange
 from capx.api.relay.http_exchange import http_client
 from capx.authority.authority import Authority
 from capx.guard.call_facts import GRANTED
@@ -35,6 +36,7 @@ class Upstream:
         self.got: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.how = "json"
         self.hold = 0.0
+        self.session = [(b"mcp-session-id", b"s1")]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         body = b""
@@ -52,7 +54,13 @@ class Upstream:
         elif scope["method"] == "GET":
             await self._events(send, [answer(7, {"leaked": True}), {"method": "notifications/tools/list_changed"}])
         elif scope["method"] == "DELETE":
-            await self._plain(send, 204)
+            if self.how == "silent":
+                await receive()
+            endless = self.how == "endless"
+            await self._plain(send, 200 if endless else 204, body=b"x" if endless else b"", more=endless)
+            # 125 MiB: nobody waits for them.
+            for _ in range(2_000 if endless else 0):
+                await send({"type": "http.response.body", "body": bytes(1 << 16), "more_body": True})
         elif "id" not in self.got[-1][2] or "method" not in self.got[-1][2]:
             await self._plain(send, 202)
         else:
@@ -87,7 +95,7 @@ class Upstream:
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _events(self, send: Any, messages: list[dict[str, Any]]) -> None:
-        pairs = [(b"content-type", b"text/event-stream"), (b"mcp-session-id", b"s1")]
+        pairs = [(b"content-type", b"text/event-stream"), *self.session]
         await send({"type": "http.response.start", "status": 200, "headers": pairs})
         for nth, message in enumerate(messages):
             event = b"id: %d\r\nevent: message\r\ndata: %b\r\n\r\n" % (nth, encoded(message))
@@ -304,7 +312,14 @@ async def test_more_requests_than_may_be_in_flight_are_refused(guarded: Guarded)
         client.upstream.hold = 0.5
         posts = [client.present(client.request("read", nth)) for nth in range(6)]
         found = sorted([one.status_code for one in await asyncio.gather(*posts)])
-        assert found == [200] * 4 + [503] * 2
+        # One capability gets a half, and others the rest.
+        assert found == [200] * 2 + [503] * 4
+        posts = [client.present(client.request("read", nth)) for nth in range(2)]
+        held = asyncio.gather(*posts)
+        await asyncio.sleep(0.2)
+        client.bundle = client.authority.open(tenant="Acme", allow=["files.read"]).bundle
+        assert (await client.present(client.request("read"))).status_code == 200
+        assert [one.status_code for one in await held] == [200, 200]
 
 
 MADE_UP = {"_meta": {"dev.capx/presentation": "capx1_" + "A" * 600}}
@@ -479,6 +494,46 @@ async def test_an_answer_passes_once_to_the_session_that_was_asked(guarded: Guar
         for session, id in (("s1", 1), ("s1", 1), ("s2", "7"), ("s2", "7")):
             assert (await client.post(encoded(answer(id, {})), mcp_session_id=session)).status_code == 202
         assert [body["id"] for _, _, body in client.upstream.got[before:]] == [1, "7"]
+
+
+async def test_nobody_answers_what_is_asked_outside_a_session(guarded: Guarded) -> None:
+    async with guarded() as client:
+        client.upstream.how, client.upstream.session = "events", []
+        found = await client.post(client.request("read", 5))
+        assert '"result"' in found.text
+        assert "elicitation" not in found.text
+        client.upstream.how = "asks"
+        assert "roots/list" not in (await client.http.get("/mcp")).text
+        # A stranger, who knows the ids.
+        for id in (1, "7"):
+            assert (await client.post(encoded(answer(id, {"action": "accept"})))).status_code == 202
+        said = [body for _, _, body in client.upstream.got if "method" not in body and body]
+        assert [(one["id"], one["error"]["code"]) for one in said] == [(1, -32600), ("7", -32600)]
+        assert said[0]["error"]["message"] == "this guard passes on what a server asks in a session only"
+
+
+@pytest.mark.parametrize("how", ["endless", "silent"])
+async def test_the_end_of_a_session_waits_for_no_server(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(http_exchange, "CONNECT_SECONDS", 0.5)
+    async with guarded() as client:
+        client.upstream.how = how
+        for _ in range(3):
+            found = await client.http.delete("/mcp", headers={"mcp-session-id": "s1"})
+            assert (found.status_code, found.content) == (502 if how == "silent" else 200, b"")
+
+
+async def test_a_session_that_the_server_refuses_is_no_callers(guarded: Guarded) -> None:
+    async with guarded() as client:
+        await client.post(client.request("read"))
+        client.upstream.how = "login"
+        await client.post(client.request("read"), mcp_session_id="made up")
+        client.upstream.how = "stays open"
+        assert not client.app.is_caller(None, "made up")
+        client.upstream.how = "json"
+        await client.post(client.request("read"), mcp_session_id="s1")
+        assert client.app.is_caller(None, "s1")
 
 
 async def test_no_answer_passes_to_a_session_that_has_ended(guarded: Guarded) -> None:

@@ -1,6 +1,7 @@
 """Sessions of callers, and whose stream makes room for whose."""
 
 from contextlib import AbstractContextManager, ExitStack
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -14,7 +15,12 @@ from capx.guard.mcp.slots import NoSlot
 if TYPE_CHECKING:
     from capx.verify.verifier import Authentic
 
-TOKEN, ENDED = cast("Authentic", "a token"), cast("Authentic", "one that has ended")
+
+def token_of(capability: bytes) -> "Authentic":
+    return cast("Authentic", SimpleNamespace(frame=SimpleNamespace(identifier_bytes=capability)))
+
+
+TOKEN, OTHER, ENDED = map(token_of, (b"one", b"other", b"ended"))
 
 
 class Lab:
@@ -46,10 +52,13 @@ def test_a_session_is_a_callers_until_its_token_ends() -> None:
     lab.sessions.note("s", TOKEN)
     lab.sessions.note(None, TOKEN)
     assert lab.sessions.is_of_caller("s")
+    assert lab.sessions.caller_of("s") == b"one"
+    assert lab.sessions.caller_of("other") is None
     assert not lab.sessions.is_of_caller("other")
     assert not lab.sessions.is_of_caller(None)
     lab.sessions.note("s", ENDED)
     assert not lab.sessions.is_of_caller("s")
+    assert lab.sessions.caller_of("s") is None
     lab.sessions.note("s", TOKEN)
     lab.sessions.forget("s")
     lab.sessions.forget(None)
@@ -124,6 +133,32 @@ def test_the_oldest_session_is_forgotten_for_a_new_one(monkeypatch: pytest.Monke
     for session in ("a", "b", "a", "c"):
         lab.sessions.note(session, TOKEN)
     assert [lab.sessions.is_of_caller(session) for session in "abc"] == [True, False, True]
+
+
+def test_sessions_of_one_capability_cost_no_other_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_SESSIONS", 4)
+    lab = Lab(8)
+    lab.sessions.note("victim", OTHER)
+    for nth in range(9):
+        lab.sessions.note(str(nth), TOKEN)
+    assert lab.sessions.caller_of("victim") == b"other"
+    assert [nth for nth in range(9) if lab.sessions.is_of_caller(str(nth))] == [6, 7, 8]
+
+
+def test_streams_of_one_capability_lock_out_no_other(held: ExitStack) -> None:
+    lab = Lab(4)
+    lab.sessions.note("first", TOKEN)
+    lab.sessions.note("second", TOKEN)
+    lab.sessions.note("victim", OTHER)
+    for session in ("first", "second", "first", "first"):
+        held.enter_context(lab.stream(session))
+    assert not lab.opens("second")
+    for _ in range(2):
+        held.enter_context(lab.stream("victim"))
+    assert lab.ended == ["first of a", "second of a"]
+    # Each has as many as the other.
+    assert not lab.opens("victim")
+    assert not lab.opens("first")
 
 
 def test_one_stream_is_enough_for_a_caller_or_a_stranger() -> None:

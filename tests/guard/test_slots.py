@@ -4,13 +4,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from capx.guard.mcp.slots import NoSlot, Slots
+from capx.guard.mcp.slots import By, NoSlot, Slots
 
 
-def takes(slots: Slots, address: str | None, amount: int = 1) -> bool:
+def takes(slots: Slots, by: By, amount: int = 1) -> bool:
     """Whether somebody gets slots, which are given back at once."""
     try:
-        with slots.taken(address, amount):
+        with slots.taken(by, amount):
             return True
     except NoSlot:
         return False
@@ -26,10 +26,11 @@ def test_strangers_get_half_and_one_address_a_quarter() -> None:
         for _ in range(2):
             held.enter_context(slots.taken("b"))
         assert not takes(slots, "c")
-        for _ in range(4):
-            held.enter_context(slots.taken(None))
-        assert not takes(slots, None)
-    assert takes(slots, None, 8)
+        for by in (b"one", b"two"):
+            for _ in range(2):
+                held.enter_context(slots.taken(by))
+        assert not takes(slots, b"three")
+    assert takes(slots, b"one", 8)
     assert takes(slots, "a", 2)
     assert not takes(slots, "a", 3)
 
@@ -38,13 +39,30 @@ def test_who_is_proven_leaves_the_part_of_strangers() -> None:
     slots = Slots(4, "requests")
     with slots.taken("a") as proven:
         assert not takes(slots, "a")
-        proven()
-        proven()
+        proven(b"one")
+        proven(b"one")
         with slots.taken("a"), slots.taken("b"):
             assert not takes(slots, "c")
-            assert takes(slots, None)
-            assert not takes(slots, None, 2)
-    assert takes(slots, None, 4)
+            assert takes(slots, b"one")
+            assert takes(slots, b"two")
+            assert not takes(slots, b"two", 2)
+    assert takes(slots, b"one", 4)
+
+
+def test_one_capability_locks_out_no_other() -> None:
+    slots = Slots(8, "requests")
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(slots.taken(b"narrow"))
+        assert not takes(slots, b"narrow")
+        assert takes(slots, b"other", 4)
+        held.enter_context(slots.taken("a")).__call__(b"narrow")
+        assert not takes(slots, b"narrow")
+        assert takes(slots, b"other", 3)
+    # What is larger than half is taken alone.
+    with slots.taken(b"narrow", 5):
+        assert not takes(slots, b"narrow")
+        assert takes(slots, b"other", 3)
 
 
 def test_callers_may_take_all_and_strangers_always_one() -> None:
@@ -52,7 +70,7 @@ def test_callers_may_take_all_and_strangers_always_one() -> None:
         with made.taken("a"):
             assert not takes(made, "b")
     slots = Slots(2, "requests")
-    with slots.taken(None, 2):
+    with slots.taken(b"one", 2):
         assert not takes(slots, "a")
 
 
@@ -71,6 +89,6 @@ def test_a_block_that_fails_gives_back() -> None:
     with pytest.raises(ZeroDivisionError), slots.taken("a") as proven:
         raise ZeroDivisionError
     # What comes too late counts nothing.
-    proven()
+    proven(b"one")
     assert takes(slots, "a")
-    assert takes(slots, None, 4)
+    assert takes(slots, b"one", 4)

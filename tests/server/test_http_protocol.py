@@ -153,12 +153,12 @@ def test_heads_that_are_refused_are_counted(shared: Served) -> None:
 
 
 @contextlib.contextmanager
-def in_this_process() -> Generator[int]:
-    """The port of a server whose objects can be counted: it answers everything with nothing."""
+def in_this_process(body: bytes = b"") -> Generator[int]:
+    """The port of a server whose objects can be counted: it answers everything with this body."""
 
     async def answer(scope: object, receive: object, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body"})
+        await send({"type": "http.response.start", "status": 200 if body else 204, "headers": []})
+        await send({"type": "http.response.body", "body": body})
 
     def protocol(**settings: object) -> BoundedHeadProtocol:
         return BoundedHeadProtocol(heads=queue, refused=lambda status: None, **settings)
@@ -180,11 +180,13 @@ def in_this_process() -> Generator[int]:
             thread.join()
 
 
+def remembered() -> int:
+    """How many connections are in memory."""
+    return sum(isinstance(each, BoundedHeadProtocol) for each in gc.get_objects())
+
+
 @pytest.mark.parametrize("sent", [b"", HEALTHY[:-2], HEALTHY, HEALTHY + b"x"])
 def test_a_connection_that_was_reset_is_forgotten_at_once(sent: bytes) -> None:
-    def remembered() -> int:
-        return sum(isinstance(each, BoundedHeadProtocol) for each in gc.get_objects())
-
     with in_this_process() as port:
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -196,6 +198,27 @@ def test_a_connection_that_was_reset_is_forgotten_at_once(sent: bytes) -> None:
         began = time.monotonic()
         until(lambda: gc.collect() >= 0 and not remembered(), seconds=4)
         assert time.monotonic() - began < 4
+
+
+def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "READ_SECONDS", 0.3)
+    with in_this_process(bytes(16 << 20)) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(HEALTHY)
+        until(lambda: remembered() == 1, seconds=4)
+        # Long before any other timer of the connection, which would wait for the client, too.
+        until(lambda: gc.collect() >= 0 and not remembered(), seconds=4)
+
+
+def test_a_client_that_reads_a_little_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(http_protocol, "UNREAD_BYTES", 1)
+    with in_this_process(bytes(8 << 20)) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(HEALTHY.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+        said = 0
+        while piece := connection.recv(1 << 19, socket.MSG_WAITALL):
+            said += len(piece)
+            time.sleep(0.05)
+        assert said > 8 << 20
 
 
 def test_a_request_that_fails_to_begin_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:

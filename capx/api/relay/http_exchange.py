@@ -6,6 +6,7 @@ of the environment is used: it would read each presentation. No cookie of the se
 both directions, so each byte of one passes as it is.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
@@ -41,8 +42,8 @@ An answer may take any time: whoever asked cancels."""
 
 Beside = Callable[[Request | Notification], Awaitable[None]]
 """Gets the messages of a server that come before the answer."""
-Began = Callable[[Mapping[str, str]], None]
-"""Gets the headers of a server's answer, before anything else of it."""
+Began = Callable[[httpx.Response], None]
+"""Gets the head of a server's answer, before anything else of it."""
 
 
 class NotAnswered(CapxError):
@@ -107,7 +108,7 @@ async def exchange(
         async with client.stream(
             "POST", url, content=write_message(request), headers=headers_for(request, headers)
         ) as answer:
-            began(answer.headers)
+            began(answer)
             found = await _answer(answer, request, beside, most)
             if found is not None:
                 return found
@@ -170,10 +171,23 @@ async def send(
     client: httpx.AsyncClient, url: str, message: Notification | Response, headers: Mapping[str, str]
 ) -> httpx.Response:
     """Send a message that gets no answer; return the response of HTTP, unread. Raises NotAnswered."""
+    return await _unread(client, "POST", url, headers_for(message, headers), write_message(message))
+
+
+async def end_session(client: httpx.AsyncClient, url: str, headers: Mapping[str, str]) -> httpx.Response:
+    """Ask the server to end the session that the headers name; return the response, unread. Raises NotAnswered."""
+    return await _unread(client, "DELETE", url, latin_1(headers))
+
+
+async def _unread(
+    client: httpx.AsyncClient, method: str, url: str, headers: httpx.Headers, content: bytes | None = None
+) -> httpx.Response:
     try:
-        async with client.stream(
-            "POST", url, content=write_message(message), headers=headers_for(message, headers), timeout=CONNECT_SECONDS
-        ) as answer:
+        # Within a time as a whole: a server that sends a byte now and then would be waited for.
+        async with (
+            asyncio.timeout(CONNECT_SECONDS),
+            client.stream(method, url, content=content, headers=headers, timeout=CONNECT_SECONDS) as answer,
+        ):
             return answer
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, TimeoutError) as error:
         raise NotAnswered(f"the server cannot be reached ({type(error).__name__})") from None

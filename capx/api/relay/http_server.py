@@ -27,7 +27,7 @@ from capx.api.jsonrpc import (
 from capx.api.mcp_messages import INITIALIZE, INITIALIZED, cancelled_id
 from capx.api.relay.connection import Gone
 from capx.api.relay.event_stream import MEDIA_TYPE, events
-from capx.api.relay.http_exchange import NotAnswered, exchange, http_client, latin_1, send
+from capx.api.relay.http_exchange import NotAnswered, end_session, exchange, http_client, latin_1, send
 from capx.api.relay.http_headers import SESSION, VERSION, media_type, negotiated_version
 from capx.api.relay.lines import MAX_MESSAGE, TooLong
 
@@ -88,7 +88,7 @@ class HttpServer:
                 self._url,
                 request,
                 headers=self._headers,
-                began=came.update,
+                began=lambda answer: came.update(answer.headers),
                 beside=beside,
                 most=self._most,
             )
@@ -129,9 +129,9 @@ class HttpServer:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if SESSION in self._headers:
-            with suppress(httpx.HTTPError, TimeoutError):
+            with suppress(NotAnswered, TimeoutError):
                 async with asyncio.timeout(_GOODBYE):
-                    await self._client.delete(self._url, headers=latin_1(self._headers))
+                    await end_session(self._client, self._url, self._headers)
         await self._client.aclose()
 
     def ending(self) -> str:

@@ -124,17 +124,22 @@ async def read_body(scope: Scope, receive: Receive, limit: int, seconds: float =
     Raises TooMuch if it is longer than `limit` bytes, at once if the head says so; TooSlow if it does not arrive within
     so many seconds; Gone if the client disconnected.
     """
-    try:
-        return await within(seconds, _read_body(scope, receive, limit))
-    except TimeoutError:
-        raise TooSlow from None
-
-
-async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     declared = _single(scope, "content-length", "malformed")
     # Of the first 20 digits: a number of thousands of digits would be slow to read.
     if declared is not None and declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
         raise TooMuch
+    return await arrived(receive, limit, seconds)
+
+
+async def arrived(receive: Receive, limit: int, seconds: float = BODY_SECONDS) -> bytes:
+    """`read_body` for a head that was judged already."""
+    try:
+        return await within(seconds, _arrived(receive, limit))
+    except TimeoutError:
+        raise TooSlow from None
+
+
+async def _arrived(receive: Receive, limit: int) -> bytes:
     # Count while reading, too: a chunked body has no declared length.
     chunks: list[bytes] = []
     room = limit
@@ -150,6 +155,12 @@ async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         chunks.append(chunk)
         more = message.get("more_body", False)
     return b"".join(chunks)
+
+
+async def until_gone(receive: Receive) -> None:
+    """Wait until the client has left. The body must have been read before."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def giving_body(body: bytes, receive: Receive) -> Receive:

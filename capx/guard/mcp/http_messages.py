@@ -4,7 +4,6 @@ Laws: headers pass but for those that belong to one connection, and those that r
 headers of sessions and of logins. A body has an end, within a bound and within a time.
 """
 
-import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
@@ -13,8 +12,7 @@ from capx.api.jsonrpc import Message, write_message
 from capx.api.relay.event_stream import MEDIA_TYPE, write_event
 from capx.api.relay.http_exchange import JSON
 from capx.api.relay.http_headers import SESSION, repeats_message
-from capx.api.relay.lines import TooLong
-from capx.guard.asgi.messages import BODY_SECONDS, Receive, Scope, Send
+from capx.guard.asgi.messages import Scope, Send
 
 _NOT_SENT_ON: Final = frozenset(
     {
@@ -24,10 +22,6 @@ _NOT_SENT_ON: Final = frozenset(
     }
 )
 _SENT_BACK: Final = frozenset({SESSION, "www-authenticate", "retry-after", "allow"})
-
-
-class ClientGone(Exception):
-    """The client has left before its body was there."""
 
 
 class HttpAnswer:
@@ -50,7 +44,9 @@ class HttpAnswer:
         body = write_message(message)
         fixed = {"content-type": JSON, "content-length": str(len(body)), "cache-control": "no-store"}
         await self._start(status, {**fixed, **(headers or {})})
-        await self._send({"type": "http.response.body", "body": body})
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        # This one waits until the client has read the body: until then, the request holds what it has taken.
+        await self._send({"type": "http.response.body"})
 
     async def message(self, message: Message, headers: Mapping[str, str], status: int = HTTPStatus.OK) -> None:
         """Answer with the last message."""
@@ -116,24 +112,3 @@ def host_of(header: str) -> str:
 def host_of_origin(header: str) -> str:
     """Return the name in an Origin header; nothing for `null`, the origin of a page that has none."""
     return host_of(header.partition("://")[2])
-
-
-async def body_of(receive: Receive, most: int) -> bytes:
-    """Return the body of a request, within BODY_SECONDS; raises TooLong, ClientGone or TimeoutError."""
-    body = bytearray()
-    async with asyncio.timeout(BODY_SECONDS):
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            body += message.get("body", b"")
-            if len(body) > most:
-                raise TooLong(most, bytes(body[:most]))
-            if not message.get("more_body", False):
-                return bytes(body)
-
-
-async def until_gone(receive: Receive) -> None:
-    """Wait until the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -20,11 +20,10 @@ from msgspec import Struct
 from capx.api.jsonrpc import Message, Response, UnreadableMessage, read_message
 from capx.api.mcp_messages import HEADER, PRESENTATION, meta_of
 from capx.api.relay.http_headers import PRESENTED
-from capx.api.relay.lines import TooLong
 from capx.errors import CapxError
-from capx.guard.asgi.messages import Receive
-from capx.guard.mcp.http_messages import body_of
-from capx.guard.mcp.slots import Slots
+from capx.guard.asgi.messages import Receive, arrived
+from capx.guard.mcp.sessions import capability_of
+from capx.guard.mcp.slots import By, Slots
 from capx.verify.decision import Denied
 from capx.verify.verifier import Authentic
 
@@ -70,25 +69,26 @@ class InboundMessages:
         self._turn = asyncio.Lock()
 
     @asynccontextmanager
-    async def read(self, headers: Mapping[str, str], receive: Receive, stranger: str | None) -> AsyncGenerator[Inbound]:
-        """Read a message, whose slot is taken while the block runs. `stranger` is an address, if no caller has sent it.
+    async def read(self, headers: Mapping[str, str], receive: Receive, by: By) -> AsyncGenerator[Inbound]:
+        """Read a message, whose slot is taken while the block runs. `by` is who has sent it, without its presentation.
 
-        Raises Unread, TooLong, NoSlot, TimeoutError, ClientGone or UnreadableMessage.
+        Raises Unread, NoSlot, TooMuch, TooSlow, Gone or UnreadableMessage.
         """
         token, why = self._shown_in(headers)
-        stranger = stranger if token is None else None
-        size = self._length_of(headers, None if stranger is None else why)
-        with self._slots.taken(stranger) as proven, self._bytes.taken(stranger, size) as all_proven:
-            body = await body_of(receive, size)
-            message = read_message(body) if stranger is None or size <= _SMALL else await self._read_in_turn(body)
+        by = by if token is None else capability_of(token)
+        is_caller = isinstance(by, bytes)
+        size = self._length_of(headers, None if is_caller else why)
+        with self._slots.taken(by) as proven, self._bytes.taken(by, size) as bytes_proven:
+            body = await arrived(receive, size)
+            message = read_message(body) if is_caller or size <= _SMALL else await self._read_in_turn(body)
             shown = None if isinstance(message, Response) else meta_of(message.params).get(PRESENTATION)
             if (repeated := headers.get(PRESENTED)) is None:
                 token = self.authentic(shown)
             elif repeated != shown:
                 raise UnreadableMessage(f"{HEADER} is not {PRESENTATION} of this message")
             if token is not None:
-                proven()
-                all_proven()
+                proven(capability_of(token))
+                bytes_proven(capability_of(token))
             yield Inbound(message, size, token)
 
     def authentic(self, shown: object) -> Authentic | None:
@@ -116,7 +116,7 @@ class InboundMessages:
         if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
             raise Unread("this message was not read: it has no Content-Length", HTTPStatus.LENGTH_REQUIRED)
         if (size := int(text)) > self._most:
-            raise TooLong(self._most, b"")
+            raise Unread(f"a message has more than {self._most} bytes, which is the most here")
         if size > LARGE and why is not None:
             raise Unread(f"this message was not read: {why}")
         return size

@@ -7,7 +7,8 @@ Laws:
 - Headers pass, such as those of OAuth, but for those that belong to one connection, and those that repeat what a
   message says: these are written anew.
 - Of what the server answers, a status and messages pass, and the headers of sessions and logins; no other bytes.
-- What a client answers passes only if the server has asked it in that session.
+- What a client answers passes only if the server has asked it in that session. What a server asks outside a session
+  gets an error, because anybody could answer it.
 - A request that is cancelled while it is judged is not sent on; also if its client is gone.
 - No web page can send a message: it would have to ask for the content type of JSON first. Where only this machine can
   connect, a request for another host or from a page of another host is refused.
@@ -38,26 +39,24 @@ from capx.api.jsonrpc import (
 from capx.api.mcp_messages import OPEN, cancelled_id
 from capx.api.relay.connection import Warn
 from capx.api.relay.event_stream import MEDIA_TYPE, events
-from capx.api.relay.http_exchange import JSON, NotAnswered, exchange, latin_1, send
+from capx.api.relay.http_exchange import JSON, NotAnswered, end_session, exchange, latin_1, send
 from capx.api.relay.http_headers import SESSION, media_type
 from capx.api.relay.lines import MAX_MESSAGE, TooLong
 from capx.api.relay.relay import MOST_REQUESTS, OVERLOADED
-from capx.guard.asgi.messages import Receive, Scope, Send
+from capx.guard.asgi.messages import Gone, Receive, Scope, Send, TooMuch, TooSlow, until_gone
 from capx.guard.mcp.http_messages import (
-    ClientGone,
     HttpAnswer,
     headers_of,
     host_of,
     host_of_origin,
     sent_back,
     sent_on,
-    until_gone,
 )
 from capx.guard.mcp.inbound import Inbound, InboundMessages, Unread
 from capx.guard.mcp.proxy import GuardHandler
 from capx.guard.mcp.server_requests import ServerRequests
 from capx.guard.mcp.sessions import Sessions
-from capx.guard.mcp.slots import NoSlot, Slots
+from capx.guard.mcp.slots import By, NoSlot, Slots
 from capx.verify.verifier import Authentic
 
 MAX_INBOUND: Final = 1 << 20
@@ -94,7 +93,7 @@ class Listener:
         self._slots = Slots(most, "requests")
         self._inbound = InboundMessages(self._slots, max_message, handler.verifier.authenticate)
         self._sessions = Sessions(most_streams, handler.verifier.has_ended)
-        self._asked = ServerRequests()
+        self._asked = ServerRequests(self._sessions.is_of_caller)
         self._judged: dict[tuple[str, type, object], _Exchange] = {}
         """The requests of sessions, by session and id."""
 
@@ -129,26 +128,27 @@ class Listener:
             await answer.status(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
             return
         try:
-            async with self._inbound.read(headers, receive, self._stranger(headers, address)) as found:
+            async with self._inbound.read(headers, receive, self._by(headers, address)) as found:
                 if isinstance(found.message, Request):
                     await self._exchange(found.message, found, headers, receive, answer)
                 else:
                     await self._told(found.message, headers, answer)
-        except (Unread, TooLong) as error:
-            status = error.status if isinstance(error, Unread) else HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-            await answer.json(failure(None, INVALID_REQUEST, str(error)), status)
+        except Unread as error:
+            await answer.json(failure(None, INVALID_REQUEST, str(error)), error.status)
         except UnreadableMessage as error:
             await answer.json(error.response(), HTTPStatus.BAD_REQUEST)
         except NoSlot as error:
             await answer.json(failure(None, OVERLOADED, str(error)), HTTPStatus.SERVICE_UNAVAILABLE)
-        except TimeoutError:
+        except TooMuch:
+            await answer.status(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        except TooSlow:
             await answer.status(HTTPStatus.REQUEST_TIMEOUT)
-        except ClientGone:
+        except Gone:
             return
 
-    def _stranger(self, headers: Mapping[str, str], address: str) -> str | None:
-        """Return the address of a stranger; None in a session of a caller."""
-        return None if self._sessions.is_of_caller(headers.get(SESSION)) else address
+    def _by(self, headers: Mapping[str, str], address: str) -> By:
+        """Return who sends a request: the caller whose session it is in, or the stranger at an address."""
+        return self._sessions.caller_of(headers.get(SESSION)) or address
 
     async def _exchange(
         self, request: Request, found: Inbound, headers: Mapping[str, str], receive: Receive, answer: HttpAnswer
@@ -167,8 +167,8 @@ class Listener:
             sent=sent_on(headers),
             most=self._of_server,
             noted=self._handler.noted,
-            asked=self._asked,
             sessions=self._sessions,
+            asked=self._asked,
         )
         exchanged.task = asyncio.create_task(self._answered(exchanged, found.size))
         if key is not None:
@@ -254,34 +254,39 @@ class Listener:
                 await answer.begin_stream(back)
                 async with aclosing(events(came.aiter_raw(), self._of_server)) as found:
                     async for data in found:
-                        await self._pass_event(data, headers.get(SESSION), answer)
+                        await self._pass_event(data, headers, answer)
         except (httpx.HTTPError, TooLong):
             if not answer.has_begun:
                 await answer.status(HTTPStatus.BAD_GATEWAY)
 
-    async def _pass_event(self, data: bytes, session: str | None, answer: HttpAnswer) -> None:
-        with suppress(UnreadableMessage):
+    async def _pass_event(self, data: bytes, headers: Mapping[str, str], answer: HttpAnswer) -> None:
+        with suppress(UnreadableMessage, NotAnswered):
             message = read_message(data)
             if isinstance(message, Notification):
                 self._handler.noted(message)
-            elif isinstance(message, Request):
-                self._asked.note(session, message.id)
+            elif isinstance(message, Request) and not self._asked.note(headers.get(SESSION), message.id):
+                await send(self._client, self._url, _nobody_answers(message), sent_on(headers))
+                return
             if not isinstance(message, Response):
                 await answer.event(message)
 
     async def _delete(self, headers: Mapping[str, str], answer: HttpAnswer, address: str) -> None:
         try:
-            with self._slots.taken(self._stranger(headers, address)):
-                came = await self._client.delete(self._url, headers=latin_1(sent_on(headers)))
+            with self._slots.taken(self._by(headers, address)):
+                came = await end_session(self._client, self._url, sent_on(headers))
         except NoSlot:
             await answer.status(HTTPStatus.SERVICE_UNAVAILABLE)
-        except httpx.HTTPError:
+        except NotAnswered:
             await answer.status(HTTPStatus.BAD_GATEWAY)
         else:
             if came.is_success:
                 self._asked.forget(headers.get(SESSION))
                 self._sessions.forget(headers.get(SESSION))
             await answer.status(came.status_code, sent_back(came.headers))
+
+
+def _nobody_answers(asked: Request) -> Response:
+    return failure(asked.id, INVALID_REQUEST, "this guard passes on what a server asks in a session only")
 
 
 async def _unless_gone(working: "asyncio.Task[None]", receive: Receive) -> None:
@@ -309,8 +314,8 @@ class _Exchange(Struct, kw_only=True, eq=False):
     sent: Mapping[str, str]
     most: int
     noted: Callable[[Notification], None]
-    asked: ServerRequests
     sessions: Sessions
+    asked: ServerRequests
     task: asyncio.Task[None] | None = None
     is_sent: bool = False
     is_cancelled: bool = False
@@ -321,22 +326,25 @@ class _Exchange(Struct, kw_only=True, eq=False):
         """Send the request, or one of the guard's own, whose answer and messages are for the guard alone."""
         is_own = request.id != self.request.id
         self.is_sent = self.is_sent or not is_own
-        if self.is_sent and self.token is not None:
-            self.sessions.note(self.sent.get(SESSION), self.token)
 
         async def beside(message: Request | Notification) -> None:
             if isinstance(message, Notification):
                 self.noted(message)
             if is_own:
                 return
-            if isinstance(message, Request):
-                # The answer to `initialize` is the first that names the session.
-                self.asked.note(self.sent.get(SESSION) or self.headers.get(SESSION), message.id)
+            # The answer to `initialize` is the first that names the session.
+            session = self.sent.get(SESSION) or self.headers.get(SESSION)
+            if isinstance(message, Request) and not self.asked.note(session, message.id):
+                await send(self.client, self.url, _nobody_answers(message), self.sent)
+                return
             await self.answer.event(message, self.headers)
 
-        def began(headers: Mapping[str, str]) -> None:
-            if not is_own:
-                self.headers = sent_back(headers)
+        def began(answer: httpx.Response) -> None:
+            if is_own:
+                return
+            self.headers = sent_back(answer.headers)
+            if answer.is_success and self.token is not None:
+                self.sessions.note(self.sent.get(SESSION), self.token)
 
         return await exchange(
             self.client, self.url, request, headers=self.sent, began=began, beside=beside, most=self.most

@@ -2,13 +2,15 @@
 
 Laws:
 
-- A session is a caller's from when a presentation was judged in it, until that token ends.
+- A session is a caller's from when the server has answered a judged request in it, until that token ends.
 - Strangers get half of the streams, and one address of them a quarter. A caller who finds no stream free takes one from
-  a stranger, whose stream ends.
-- The session that was noted longest ago is forgotten for a new one, if there are very many.
+  a stranger, or else from the capability that has most, if that has at least two more than the caller's. That stream
+  ends.
+- If there are very many sessions, one is forgotten for a new one: the oldest of the capability that has most.
 """
 
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Final
 
@@ -43,12 +45,17 @@ class Sessions:
         self._callers.pop(session, None)
         self._callers[session] = token
         if len(self._callers) > MOST_SESSIONS:
-            del self._callers[next(iter(self._callers))]
+            holder, _ = _most_common(map(capability_of, self._callers.values()))
+            del self._callers[next(one for one, held in self._callers.items() if capability_of(held) == holder)]
 
     def is_of_caller(self, session: str | None) -> bool:
         """Whether a session is a caller's."""
         token = self._callers.get(session)
         return token is not None and not self._has_ended(token)
+
+    def caller_of(self, session: str | None) -> bytes | None:
+        """The capability of the caller whose session this is; None for that of a stranger."""
+        return capability_of(self._callers[session]) if self.is_of_caller(session) else None
 
     def forget(self, session: str | None) -> None:
         """Forget a session that has ended."""
@@ -59,10 +66,10 @@ class Sessions:
         """Have a stream open in a session; raises NoSlot. `end` ends it for a caller who needs its place."""
         strangers = [stream for stream in self._streams if not self.is_of_caller(stream.session)]
         is_full = len(self._streams) >= self._most
-        if self.is_of_caller(session):
-            if is_full and strangers:
-                self._streams.remove(strangers[0])
-                strangers[0].end()
+        if (caller := self.caller_of(session)) is not None:
+            if is_full and (given := next(iter(strangers), None) or self._spare(caller)) is not None:
+                self._streams.remove(given)
+                given.end()
                 is_full = False
         else:
             alone = sum(stream.address == address for stream in strangers)
@@ -76,3 +83,18 @@ class Sessions:
         finally:
             if opened in self._streams:
                 self._streams.remove(opened)
+
+    def _spare(self, caller: bytes) -> _Stream | None:
+        """Return a stream of the capability that has most, if the caller's has at least two less."""
+        holders = [self.caller_of(stream.session) or b"" for stream in self._streams]
+        holder, count = _most_common(holders)
+        return self._streams[holders.index(holder)] if count >= holders.count(caller) + 2 else None
+
+
+def capability_of(token: Authentic) -> bytes:
+    """The capability of a token, and of all that its holders have narrowed it to: nobody can make up another one."""
+    return token.frame.identifier_bytes
+
+
+def _most_common(holders: Iterable[bytes]) -> tuple[bytes, int]:
+    return Counter(holders).most_common(1)[0]

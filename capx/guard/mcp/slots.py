@@ -1,13 +1,17 @@
 """How much is served at once over HTTP: so many requests, and so many bytes of their bodies.
 
 Laws: a caller is who has shown a presentation whose MAC was good; until then, a request is a stranger's. Strangers
-together get a part of the whole, and one address of them half of this part. So strangers lock out no caller, and one
-machine locks out no other stranger.
+together get a part of the whole, and one address of them half of this part. All who hold tokens of one capability get
+half of the whole together, or one thing that is larger. So strangers lock out no caller, one machine locks out no other
+stranger, and one capability, or who has seen a presentation of it, locks out no other.
 """
 
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+
+By = str | bytes
+"""Who takes something: the address of a stranger (text), or the capability of a caller (its identifier, bytes)."""
 
 
 class NoSlot(Exception):
@@ -21,39 +25,39 @@ class Slots:
         self._most = most
         self._of_strangers = max(1, int(most * strangers))
         self._what = what
-        self._taken = 0
-        self._by_address: Counter[str] = Counter()
+        self._taken: Counter[By] = Counter()
 
     @contextmanager
-    def taken(self, address: str | None, amount: int = 1) -> Generator[Callable[[], None]]:
-        """Take an amount for the stranger at an address, or for a caller, where it is None; raises NoSlot.
+    def taken(self, by: By, amount: int = 1) -> Generator[Callable[[bytes], None]]:
+        """Take an amount for a stranger or a caller; raises NoSlot.
 
-        The block gets a function: when it is called, the stranger has become a caller.
+        The block gets a function that says which caller the stranger has turned out to be.
         """
-        stranger = address
-
-        def proven() -> None:
-            nonlocal stranger
-            if stranger is not None:
-                self._count(stranger, -amount)
-            stranger = None
-
-        if self._taken + amount > self._most or (address is not None and not self._has_room(address, amount)):
+        if not self._has_room(by, amount):
             raise NoSlot(f"too many {self._what} are being served already: wait for an answer, then try again")
-        self._taken += amount
-        if address is not None:
-            self._count(address, amount)
+        holder: By | None = by
+
+        def move(to: By | None) -> None:
+            nonlocal holder
+            if holder is not None:
+                self._taken[holder] -= amount
+                if not self._taken[holder]:
+                    del self._taken[holder]
+                if to is not None:
+                    self._taken[to] += amount
+                holder = to
+
+        self._taken[by] += amount
         try:
-            yield proven
+            yield move
         finally:
-            self._taken -= amount
-            proven()
+            move(None)
 
-    def _has_room(self, address: str, amount: int) -> bool:
-        together, alone = self._by_address.total() + amount, self._by_address[address] + amount
-        return together <= self._of_strangers and alone <= max(1, self._of_strangers / 2)
-
-    def _count(self, address: str, change: int) -> None:
-        self._by_address[address] += change
-        if not self._by_address[address]:
-            del self._by_address[address]
+    def _has_room(self, by: By, amount: int) -> bool:
+        alone = self._taken[by] + amount
+        if self._taken.total() + amount > self._most:
+            return False
+        if isinstance(by, bytes):
+            return alone == amount or alone <= self._most / 2
+        strangers = sum(taken for one, taken in self._taken.items() if isinstance(one, str))
+        return strangers + amount <= self._of_strangers and alone <= max(1, self._of_strangers / 2)

@@ -25,7 +25,7 @@ from capx_caveats import JSON, Amount, Call, is_action, is_label
 
 Kind = Literal["tool", "prompt", "method"]
 """What a table names: a tool, a prompt, or a method that the guard does not know."""
-_OF_OTHERS: Final = ("prompt.", "resource.")
+OF_OTHERS: Final = ("prompt.", "resource.")
 """How the actions of prompts and resources begin, after the audience."""
 Unnamed = Literal["deny", "default"]
 """What a call is that the table does not name: refused, or of the action `AUDIENCE.NAME`."""
@@ -107,7 +107,7 @@ class ToolTable:
         if (found := self._named[kind].get(name)) is not None or kind == "method" or self._unnamed == "deny":
             return found
         # Otherwise a tool called prompt.X would be the action of the prompt X.
-        if kind == "tool" and name.startswith(_OF_OTHERS):
+        if kind == "tool" and name.startswith(OF_OTHERS):
             return None
         middle = "prompt." if kind == "prompt" else ""
         action = f"{self.audience}.{middle}{name}"

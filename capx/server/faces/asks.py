@@ -27,6 +27,7 @@ from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
 from capx.authority.requests.granting import Waiting
 from capx.authority.requests.inheritance import Asker
+from capx.guard.asgi.messages import until_gone
 from capx.server import operation
 from capx.server.operation import AnyOperation
 from capx.server.service import Service
@@ -94,7 +95,7 @@ async def _awaited(
 @contextlib.asynccontextmanager
 async def _leaving(request: Request) -> "AsyncGenerator[asyncio.Task[None]]":
     """A block with a task that is done when the client has left. The body must have been read before."""
-    task = asyncio.create_task(operation.left(request))
+    task = asyncio.create_task(until_gone(request.receive))
     try:
         yield task
     finally:

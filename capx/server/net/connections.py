@@ -27,6 +27,9 @@ CONNECTIONS: Final = 1_000
 """Connections to one face at once, if the system gives enough file descriptors."""
 HEAD_SECONDS: Final = 10.0
 """Seconds for the head of a request, and also for the TLS handshake before it."""
+READ_SECONDS: Final = 20.0
+UNREAD_BYTES: Final = 64 * 1024
+"""How many bytes of what waits for it a client reads at least in READ_SECONDS, unless that is all."""
 WAITING: Final = 512
 """Connections that the system queues until they are accepted."""
 TAKEN_AT_ONCE: Final = 8

@@ -6,20 +6,25 @@ Laws:
 - The head must be complete in time. This holds for each request on a connection.
 - A client that sends the next request before it has the answer gets this answer, and the connection ends. So a
   connection holds no more than one request.
+- A client has to read what it is sent, or the connection ends: all of it, or UNREAD_BYTES, each READ_SECONDS. What is
+  unread waits here, and holds up whoever answers.
 - A connection that has ended is forgotten at once, also if the client has reset it: no timer keeps it in memory.
 """
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from capx.api.messages.base import encode
 from capx.api.problems import HttpRefusal, to_problem
-from capx.server.net.connections import HEAD_SECONDS
+from capx.guard.asgi.messages import App, Receive, Scope, Send
+from capx.server.net.connections import HEAD_SECONDS, READ_SECONDS, UNREAD_BYTES
 from capx.server.net.head_queue import HeadQueue
 from capx.server.net.heads import NO_HTTP, Head, HeadReader
 
@@ -35,10 +40,12 @@ class BoundedHeadProtocol(H11Protocol):
         self._waiting: Callable[[], None] | None = None
         self._body_left = 0
         self._overdue: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the timer for the first head."""
         super().connection_made(transport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self.transport.set_write_buffer_limits(high=0)
         self._mind_time()
 
     def data_received(self, data: bytes) -> None:
@@ -57,9 +64,20 @@ class BoundedHeadProtocol(H11Protocol):
         if self._waiting is not None:
             self._heads.leave(self._waiting)
         self._forgive()
+        self._stop_watching()
         # uvicorn stops this one only if the client has closed the connection in order.
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Watch how much the client reads."""
+        super().pause_writing()
+        self._watch(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Watch no more: the client has read all of it."""
+        self._stop_watching()
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what h11 cannot parse, as problem details."""
@@ -123,6 +141,20 @@ class BoundedHeadProtocol(H11Protocol):
         self.transport.write(head.encode() + body)
         self.transport.close()
 
+    def _watch(self, unread: int) -> None:
+        self._unread = self.loop.call_later(READ_SECONDS, self._demand_read, unread)
+
+    def _demand_read(self, before: int) -> None:
+        if (unread := self.transport.get_write_buffer_size()) > before - UNREAD_BYTES:
+            self.transport.abort()
+        else:
+            self._watch(unread)
+
+    def _stop_watching(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
     def _mind_time(self) -> None:
         """Run the timer while a head is due, or the end of a body that nobody waits for any more."""
         if self._waiting is not None or self._is_answering or self.transport.is_closing():
@@ -135,3 +167,25 @@ class BoundedHeadProtocol(H11Protocol):
         if self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None
+
+
+def bounded_config(app: App, heads: HeadQueue, refused: Callable[[int], None], **settings: Any) -> uvicorn.Config:
+    """How uvicorn serves an application by this protocol, without lines of its own."""
+
+    async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
+        # No traceback of requests that are cancelled at the end: their clients are gone by then.
+        with suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return uvicorn.Config(
+        quiet,
+        loop="asyncio",
+        http=partial(BoundedHeadProtocol, heads=heads, refused=refused),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType] # anything that makes one
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        **settings,
+    )
