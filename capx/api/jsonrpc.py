@@ -24,6 +24,8 @@ INTERNAL_ERROR: Final = -32603
 Id = int | str
 """The id of a request. The number 1 and the text "1" are two ids."""
 Object = dict[str, Any]
+_LONGEST_ID: Final = 1024
+"""The most characters of an id that is a text."""
 
 
 class Request(Struct, frozen=True):
@@ -124,7 +126,7 @@ def _message(found: Object) -> Message:
     if found.get("jsonrpc") != "2.0":
         raise unreadable("this is no message of JSON-RPC 2.0")
     if _is_large(id):
-        raise unreadable("the id is a number beyond 2^53: use a smaller one, or a text")
+        raise unreadable("the id is a number beyond 2^53, or a text of more than 1024 characters: use a smaller one")
     if kind is Response and ("result" in found) == ("error" in found):
         raise unreadable("a response has either a result or an error, and the id of its request")
     try:
@@ -134,8 +136,8 @@ def _message(found: Object) -> Message:
 
 
 def _is_large(id: Any) -> bool:
-    # Some readers round it, and then two ids are one.
-    return isinstance(id, int) and abs(id) > SAFE_INTEGER
+    # Some readers round a number, and then two ids are one. A text is kept until somebody answers.
+    return len(id) > _LONGEST_ID if isinstance(id, str) else isinstance(id, int) and abs(id) > SAFE_INTEGER
 
 
 def list_or_empty(found: Any) -> list[Any]:

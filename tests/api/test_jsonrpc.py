@@ -154,14 +154,15 @@ def test_a_response_that_is_no_strict_json_names_its_request(line: bytes, answer
     assert (error.value.code, error.value.id, error.value.answers) == (PARSE_ERROR, None, answers)
 
 
-@pytest.mark.parametrize("id", [True, 1.5, [], {}, 2**53, -(2**53)])
+@pytest.mark.parametrize("id", [True, 1.5, [], {}, 2**53, -(2**53), "a" * 1025])
 @pytest.mark.parametrize("members", [{"method": "ping"}, {"result": {}}])
 def test_an_id_is_a_whole_number_or_a_text(id: Any, members: dict[str, Any]) -> None:
     with pytest.raises(UnreadableMessage, match=r"\bid\b") as error:
         read(id=id, **members)
     assert error.value.answers is None
     assert error.value.id is None
-    assert read(id=2**53 - 1, **members).id == 2**53 - 1
+    for longest in (2**53 - 1, "a" * 1024):
+        assert read(id=longest, **members).id == longest
 
 
 @pytest.mark.parametrize("other", [{"jsonrpc": "1.0"}, {"also": 1}, {"method": 5}, {}])

@@ -4,12 +4,13 @@ Laws:
 
 - The digest covers the whole definition but `_meta`, so no description and no schema changes unseen. It is whole,
   because a server that writes two definitions must not find two with one digest.
+- Only definitions that are wanted are kept, and one page of a list at a time: a server can list without end.
 - A definition that was read before the tools changed is never used after it. A server need not say that they changed:
   so a definition is used for some seconds at most.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Final
@@ -49,8 +50,9 @@ class Definition:
 class Reading:
     """What lists show that are asked for from one time on, until the tools change."""
 
-    def __init__(self, since: float) -> None:
+    def __init__(self, since: float, wanted: Callable[[str], bool]) -> None:
         self.since = since
+        self._wanted = wanted
         self.is_stale = False
         """Whether the server says that its tools have changed since."""
         self.known: dict[str, Definition] = {}
@@ -58,29 +60,38 @@ class Reading:
     def learn(self, page: Any) -> None:
         """Note the tools of one page of a list that was asked for in this reading."""
         for tool in tools_in(page):
-            if isinstance(name := tool.get("name"), str):
+            if isinstance(name := tool.get("name"), str) and self._wanted(name):
                 self.known[name] = Definition(tool)
 
 
 class Definitions:
-    """The definitions that lists have shown, each used for `kept` seconds. `clock` is in seconds, and monotonic."""
+    """The definitions that lists have shown, each used for `kept` seconds. `clock` is in seconds, and monotonic.
 
-    def __init__(self, kept: float = KEPT, clock: Callable[[], float] = time.monotonic) -> None:
+    `wanted` says of the name of a tool whether its definition is.
+    """
+
+    def __init__(
+        self,
+        wanted: Callable[[str], bool],
+        kept: float = KEPT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._wanted = wanted
         self._kept = kept
         self._clock = clock
-        self._reading = Reading(clock())
+        self._reading = Reading(clock(), wanted)
 
     def reading(self) -> Reading:
         """Return the reading to which a list belongs that is asked for now."""
         now = self._clock()
         if now - self._reading.since >= self._kept:
-            self._reading = Reading(now)
+            self._reading = Reading(now, self._wanted)
         return self._reading
 
     def forget(self) -> None:
         """Read the list again before the next call: the server says that its tools have changed."""
         self._reading.is_stale = True
-        self._reading = Reading(self._clock())
+        self._reading = Reading(self._clock(), self._wanted)
 
     async def get(self, name: str, lister: Lister) -> Definition | None:
         """Return the definition of a tool, from the server's list if none has shown it; None if there is no such.
@@ -91,25 +102,23 @@ class Definitions:
             reading = self.reading()
             if name in reading.known:
                 return reading.known[name]
-            for page in await listed(lister, LIST_TOOLS):
+            async for page in pages(lister, LIST_TOOLS):
                 reading.learn(page)
             if not reading.is_stale:
                 return reading.known.get(name)
         raise Unserved("the tools of this server change all the time: call again later", INTERNAL_ERROR)
 
 
-async def listed(lister: Lister, method: str) -> list[Any]:
-    """Return the pages of a whole list."""
-    pages: list[Any] = []
+async def pages(lister: Lister, method: str) -> AsyncGenerator[Any]:
+    """Yield the pages of a whole list."""
     params: Object = {}
     for _ in range(_MOST_PAGES):
         page = await lister(method, params)
-        pages.append(page)
+        yield page
         cursor = (object_or_none(page) or {}).get("nextCursor")
         if not isinstance(cursor, str):
-            break
+            return
         params = {"cursor": cursor}
-    return pages
 
 
 def tools_in(result: Any) -> list[Object]:

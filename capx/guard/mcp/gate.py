@@ -109,7 +109,7 @@ class Gate:
         self._verifier = verifier
         self._table = table
         self._observer = Observer(on_decision)
-        self._definitions = Definitions(kept)
+        self._definitions = Definitions(lambda name: table.spec("tool", name) is not None, kept)
 
     @property
     def verifier(self) -> Verifier:

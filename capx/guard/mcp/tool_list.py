@@ -26,7 +26,7 @@ from capx.api.relay.connection import Gone, Server
 from capx.api.relay.lines import TooLong
 from capx.api.relay.relay import own_id
 from capx.errors import ConfigurationProblem
-from capx.guard.mcp.definitions import listed, tools_in
+from capx.guard.mcp.definitions import pages, tools_in
 
 ANSWERS_WITHIN: Final = 60.0
 """Seconds for a server to start, and to list its tools. Some are downloaded first."""
@@ -65,7 +65,7 @@ async def _tools(asking: "_Asking") -> list[Object]:
             raise ConfigurationProblem(f"the server does not list its tools: {why}")
         return answer.result
 
-    return [tool for page in await listed(lister, LIST_TOOLS) for tool in tools_in(page)]
+    return [tool async for page in pages(lister, LIST_TOOLS) for tool in tools_in(page)]
 
 
 class _Asking:
