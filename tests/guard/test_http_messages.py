@@ -58,6 +58,9 @@ def test_headers_of_one_connection_do_not_pass() -> None:
         "transfer-encoding": "chunked",
         "accept-encoding": "gzip",
         "last-event-id": "7",
+        "mcp_name": "other",
+        "capx_presentation": "x",
+        "x-http-method-override": "DELETE",
         "mcp-name": "write",
         "capx-presentation": "x",
         "mcp-param-path": "/",
@@ -113,16 +116,18 @@ def sent(act: Callable[[HttpAnswer], Awaitable[None]]) -> list[tuple[Any, ...]]:
 SESSION = {"mcp-session-id": "s"}
 DONE = Response(id=1, result=1)
 DONE_JSON = b'{"jsonrpc":"2.0","id":1,"result":1}'
+# The last piece is sent when the client has read the one before it.
+ONE_BODY = [(DONE_JSON, True), (b"", False)]
 JSON_HEADERS = {"content-type": "application/json", "content-length": "35", "cache-control": "no-store"}
 STREAM_HEADERS = {"content-type": "text/event-stream", "cache-control": "no-store"}
 
 
 def test_the_only_message_is_answered_as_json() -> None:
     found = sent(lambda answer: answer.message(DONE, SESSION))
-    assert found == [(200, {**JSON_HEADERS, **SESSION}), (DONE_JSON, False)]
+    assert found == [(200, {**JSON_HEADERS, **SESSION}), *ONE_BODY]
     found = sent(lambda answer: answer.message(DONE, {"allow": "\xe4"}, 404))
-    assert found == [(404, {**JSON_HEADERS, "allow": "\xe4"}), (DONE_JSON, False)]
-    assert sent(lambda answer: answer.json(DONE)) == [(200, JSON_HEADERS), (DONE_JSON, False)]
+    assert found == [(404, {**JSON_HEADERS, "allow": "\xe4"}), *ONE_BODY]
+    assert sent(lambda answer: answer.json(DONE)) == [(200, JSON_HEADERS), *ONE_BODY]
 
 
 def test_a_message_before_the_answer_begins_a_stream() -> None:
@@ -150,6 +155,11 @@ def test_a_status_has_no_body() -> None:
     assert sent(lambda answer: answer.status(202)) == [(202, {"content-length": "0"}), (b"", False)]
     found = sent(lambda answer: answer.status(401, {"www-authenticate": "Bearer"}))
     assert found == [(401, {"content-length": "0", "www-authenticate": "Bearer"}), (b"", False)]
+
+
+@pytest.mark.parametrize(("status", "told"), [(204, 204), (418, 418), (520, 502), (999, 502), (600, 502)])
+def test_a_status_that_http_does_not_name_is_a_bad_gateway(status: int, told: int) -> None:
+    assert sent(lambda answer: answer.status(status))[0][0] == told
 
 
 def test_a_client_is_waited_for_until_it_has_left() -> None:

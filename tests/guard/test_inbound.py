@@ -39,7 +39,8 @@ class Lab:
         self.slots = Slots(slots, "requests")
         self.checked: list[str] = []
         self.verifier = verifier
-        self.messages = InboundMessages(self.slots, most, self.authenticate)
+        self.messages = InboundMessages(self.slots, most, self.authenticate, lambda token: token is self.ended)
+        self.ended: Authentic | None = None
         self.received = 0
 
     def authenticate(self, text: str) -> Authentic:
@@ -207,11 +208,46 @@ async def test_bodies_of_strangers_are_parsed_in_turn(verifier: Verifier, monkey
     turn = asyncio.create_task(lab.read(body.ljust(1025)))
     await asyncio.sleep(0.005)
     began = time.monotonic()
-    await lab.read(body.ljust(1025), CALLER)
+    await lab.read(body.ljust(LARGE), CALLER)
     await lab.read(body.ljust(1024), "b")
     assert time.monotonic() - began < 0.045
     await turn
     assert len(parsed) == 3
+
+
+async def test_large_bodies_of_one_capability_are_parsed_in_turn(
+    verifier: Verifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(verifier, slots=100)
+    parsed: list[float] = []
+
+    def slow(data: bytes) -> Any:
+        parsed.append(time.monotonic())
+        time.sleep(0.02)
+        return read_message(data)
+
+    monkeypatch.setattr(inbound, "read_message", slow)
+    large = BARE.ljust(LARGE + 1)
+    await asyncio.gather(*(lab.read(large, CALLER) for _ in range(4)))
+    assert min(later - before for before, later in pairwise(parsed)) > 0.035
+    # No other capability waits, though the first is at rest.
+    turn = asyncio.create_task(lab.read(large, CALLER))
+    await asyncio.sleep(0.005)
+    began = time.monotonic()
+    await lab.read(BARE.ljust(LARGE), CALLER)
+    assert not turn.done()
+    assert time.monotonic() - began < 0.035
+    await lab.read(large, b"third")
+    await turn
+
+
+async def test_who_shows_a_token_that_has_ended_is_a_stranger(verifier: Verifier) -> None:
+    lab = Lab(verifier)
+    lab.ended = TOKEN
+    with pytest.raises(Unread, match=r"^this message was not read: its token has ended$"):
+        await lab.read(presenting(size=LARGE), capx_presentation="good")
+    assert (await lab.read(presenting())).token is None
+    assert (await lab.read(presenting(), capx_presentation="good")).token is None
 
 
 async def test_one_turn_that_fails_holds_up_no_other(verifier: Verifier) -> None:

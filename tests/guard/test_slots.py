@@ -56,7 +56,8 @@ def test_one_capability_locks_out_no_other() -> None:
             held.enter_context(slots.taken(b"narrow"))
         assert not takes(slots, b"narrow")
         assert takes(slots, b"other", 4)
-        held.enter_context(slots.taken("a")).__call__(b"narrow")
+        proven = held.enter_context(slots.taken("a"))
+        proven(b"narrow")
         assert not takes(slots, b"narrow")
         assert takes(slots, b"other", 3)
     # What is larger than half is taken alone.

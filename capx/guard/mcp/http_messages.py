@@ -19,8 +19,10 @@ _NOT_SENT_ON: Final = frozenset(
         *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"),
         *("host", "content-length", "content-type", "content-encoding", "accept", "accept-encoding"),
         *("proxy-authorization", "last-event-id"),
+        *("x-http-method", "x-http-method-override", "x-method-override"),
     }
 )
+_STATUSES: Final = frozenset(map(int, HTTPStatus))
 _SENT_BACK: Final = frozenset({SESSION, "www-authenticate", "retry-after", "allow"})
 
 
@@ -76,7 +78,9 @@ class HttpAnswer:
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         self.has_begun = True
         pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-        await self._send({"type": "http.response.start", "status": int(status), "headers": pairs})
+        # Of a status that HTTP does not name, uvicorn knows no phrase.
+        known = status if status in _STATUSES else HTTPStatus.BAD_GATEWAY
+        await self._send({"type": "http.response.start", "status": int(known), "headers": pairs})
 
 
 def headers_of(scope: Scope) -> dict[str, str]:
@@ -94,7 +98,8 @@ def sent_on(headers: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in headers.items()
-        if name not in _NOT_SENT_ON and name not in named and not repeats_message(name)
+        # Some servers read `_` as `-`.
+        if name not in _NOT_SENT_ON and name not in named and "_" not in name and not repeats_message(name)
     }
 
 

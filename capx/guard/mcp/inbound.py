@@ -6,7 +6,9 @@ Laws:
   session before.
 - A message that repeats a presentation in its head has the same one in `_meta`.
 - The length of a body is known before it, and counts until the request is answered. A body has a time as a whole.
-- Bodies of strangers are parsed one after the other, with a rest between: callers have most of the time.
+- Bodies of strangers are parsed one after the other, with a rest between: callers have most of the time. So are large
+  bodies of one capability: nobody has shown yet that they are what was presented.
+- A token that has ended makes no caller.
 """
 
 import asyncio
@@ -14,6 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
@@ -36,7 +39,8 @@ _SMALL: Final = 1024
 _DIGITS: Final = 12
 """The most digits of a length."""
 _REST: Final = 4
-"""How many times as long as the parsing of a stranger's body the next one waits."""
+_REST_OF_CALLERS: Final = 1
+"""How many times as long as the parsing of a body of a stranger, or of one capability, the next one waits."""
 
 
 class Unread(CapxError):
@@ -58,15 +62,23 @@ class Inbound(Struct, frozen=True, eq=False):
 class InboundMessages:
     """Reads messages of at most `most` bytes; each takes a slot.
 
-    `authenticate` checks the MAC of a presentation; raises Denied.
+    `authenticate` checks the MAC of a presentation; raises Denied. `has_ended` looks whether its token has.
     """
 
-    def __init__(self, slots: Slots, most: int, authenticate: Callable[[str], Authentic]) -> None:
+    def __init__(
+        self,
+        slots: Slots,
+        most: int,
+        authenticate: Callable[[str], Authentic],
+        has_ended: Callable[[Authentic], bool],
+    ) -> None:
         self._slots = slots
         self._most = most
         self._authenticate = authenticate
+        self._has_ended = has_ended
         self._bytes = Slots(max(BYTES, most), "bytes", strangers=_OF_STRANGERS)
-        self._turn = asyncio.Lock()
+        self._turns = WeakValueDictionary[By, asyncio.Lock]()
+        """Who parses in turn: all strangers together, and each capability."""
 
     @asynccontextmanager
     async def read(self, headers: Mapping[str, str], receive: Receive, by: By) -> AsyncGenerator[Inbound]:
@@ -80,7 +92,7 @@ class InboundMessages:
         size = self._length_of(headers, None if is_caller else why)
         with self._slots.taken(by) as proven, self._bytes.taken(by, size) as bytes_proven:
             body = await arrived(receive, size)
-            message = read_message(body) if is_caller or size <= _SMALL else await self._read_in_turn(body)
+            message = read_message(body) if size <= (LARGE if is_caller else _SMALL) else await self._in_turn(body, by)
             shown = None if isinstance(message, Response) else meta_of(message.params).get(PRESENTATION)
             if (repeated := headers.get(PRESENTED)) is None:
                 token = self.authentic(shown)
@@ -96,19 +108,21 @@ class InboundMessages:
         if not isinstance(shown, str):
             return None
         try:
-            return self._authenticate(shown)
+            token = self._authenticate(shown)
         except Denied:
             # The gate denies it, and says why.
             return None
+        return None if self._has_ended(token) else token
 
     def _shown_in(self, headers: Mapping[str, str]) -> tuple[Authentic | None, str | None]:
         """Return the token that a head shows; None, and why there is none."""
         try:
-            return self._authenticate(headers[PRESENTED]), None
+            token = self._authenticate(headers[PRESENTED])
         except KeyError:
             return None, f"one of more than {LARGE} bytes repeats its presentation in a header, {HEADER}"
         except Denied as denied:
             return None, str(denied)
+        return (None, "its token has ended") if self._has_ended(token) else (token, None)
 
     def _length_of(self, headers: Mapping[str, str], why: str | None) -> int:
         """Return the length of a body; Unread if it is not known, or too long for a stranger, whom `why` tells more."""
@@ -121,11 +135,12 @@ class InboundMessages:
             raise Unread(f"this message was not read: {why}")
         return size
 
-    async def _read_in_turn(self, body: bytes) -> Message:
+    async def _in_turn(self, body: bytes, by: By) -> Message:
         clock = asyncio.get_running_loop().time
-        async with self._turn:
+        group, rest = (by, _REST_OF_CALLERS) if isinstance(by, bytes) else ("", _REST)
+        async with self._turns.setdefault(group, asyncio.Lock()):
             began = clock()
             try:
                 return read_message(body)
             finally:
-                await asyncio.sleep(_REST * (clock() - began))
+                await asyncio.sleep(rest * (clock() - began))

@@ -91,8 +91,9 @@ class Listener:
         self._hosts = None if hosts is None else frozenset(hosts)
         self._of_server = max(max_message, MAX_MESSAGE)
         self._slots = Slots(most, "requests")
-        self._inbound = InboundMessages(self._slots, max_message, handler.verifier.authenticate)
-        self._sessions = Sessions(most_streams, handler.verifier.has_ended)
+        verifier = handler.verifier
+        self._inbound = InboundMessages(self._slots, max_message, verifier.authenticate, verifier.has_ended)
+        self._sessions = Sessions(most_streams, verifier.has_ended)
         self._asked = ServerRequests(self._sessions.is_of_caller)
         self._judged: dict[tuple[str, type, object], _Exchange] = {}
         """The requests of sessions, by session and id."""
