@@ -1,7 +1,7 @@
 """Strict reading of JSON from others into a type.
 
-Law: JSON is refused if a member is unknown, missing, of another type, or named twice, or if a value stands in more than
-DEEPEST objects and arrays. What was read can be written.
+Law: JSON is refused if it is not of the type, which can forbid unknown members, if a member is named twice, or if a
+value stands in more than DEEPEST objects and arrays. What was read can be written.
 """
 
 from collections.abc import Callable

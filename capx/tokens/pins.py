@@ -71,7 +71,9 @@ def asked_allowlist(block: bytes) -> Allow | None:
 
     It is the second of two: the first one is what the policy offers.
     """
-    (asked,) = DEFAULT.decode(msgspec.json.encode(_allows(block)[1:]))
+    if not (allows := _allows(block)):
+        return None
+    (asked,) = DEFAULT.decode(msgspec.json.encode(allows[1:]))
     return asked if isinstance(asked, Allow) else None
 
 

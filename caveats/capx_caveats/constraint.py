@@ -132,7 +132,7 @@ class Constraint(Wire, frozen=True):
     work_character: ClassVar[int] = 0
     """The most work of reading one character of a value; 0 for a constraint that does not read whole texts."""
     obstacles: ClassVar[Mapping[type, str]] = {}
-    """Why it cannot judge a value of a type that it can judge, such as `is too long` for `str`; `list` for an array."""
+    """Why it cannot judge a value whose type is right, such as `is too long` for `str`; `list` for an array."""
 
     def judge(self, value: Value) -> Judgement:
         """Return True for yes, False for no, None for "cannot judge"; never raises for a JSON value."""

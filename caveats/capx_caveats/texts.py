@@ -41,8 +41,8 @@ each value."""
 # What follows a backslash is plain text; a character may be written as `\x{1234}`. RE2 reads no number above 1000.
 _BRACES = re.compile(r"\\(?:x\{|.)|\{([0-9]{1,4}),?([0-9]{0,4})", re.DOTALL)
 _WILD = re.compile(r"(\*\*?|\?)")
-# `\p` or `\P` after an even number of backslashes; after an odd number, the `p` is plain text.
 _TOO_LONG: Final[Mapping[type, str]] = {str: "is too long"}
+# `\p` or `\P` after an even number of backslashes; after an odd number, the `p` is plain text.
 _UNICODE_CLASS = re.compile(r"(?<!\\)(?:\\\\)*\\[pP]")
 
 
@@ -130,8 +130,11 @@ def _flaw(path: str) -> str:
     for character, name in (("%", "`%`"), ("\\", "a backslash"), ("\0", "a NUL")):
         if character in path:
             return f"contains {name}"
-    found = {"", ".", ".."}.intersection(path[1:].split("/"))
-    return "" if not found else f"contains `{max(found)}`" if any(found) else "has an empty segment"
+    segments = path[1:].split("/")
+    for segment, why in (("..", "contains `..`"), (".", "contains `.`"), ("", "has an empty segment")):
+        if segment in segments:
+            return why
+    return ""
 
 
 class Path(Constraint, frozen=True, tag="path"):

@@ -143,7 +143,7 @@ def test_a_stranger_has_nothing_computed_that_grows(
     def computed(*_: Any) -> Any:
         raise AssertionError("this was computed for a stranger")
 
-    for name in ("requested_call", "judged_params", "bound_request", "name_problem"):
+    for name in ("requested_call", "demand_judged", "bound_request", "name_problem"):
         monkeypatch.setattr(gate, name, computed)
     with Authority.temporary() as other:
         foreign = presented(held(other, "files.read"), call())["_meta"]

@@ -141,7 +141,7 @@ def offer(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask:
         raise NotOffered(ask_refusal("intent_refused", "its tenant is not the tenant of the task"))
     match = terms.match(ask.audience, ask.action, ask.args)
     if match is None:
-        raise NotOffered(ask_refusal("not_offered", f"{ask.sentence()}{_unnamed(terms, ask)}"))
+        raise NotOffered(ask_refusal("not_offered", f"{ask.sentence()}{_nearly_offered(terms, ask)}"))
     names = None if asker.pins_all else match.rule.pinned_names
     wanted = _wanted(match.rule, ask, names)
     pinned = ask if names is None else ask.only(names)
@@ -201,14 +201,15 @@ def demand_intent(task: TaskRecord, asker: Asker) -> str:
     return asker.intent
 
 
-def _unnamed(terms: Terms, ask: Ask) -> str:
+def _nearly_offered(terms: Terms, ask: Ask) -> str:
     """Say which arguments the ask lacks, or a grant would have to name to cover it; empty if that is not enough.
 
     Most often it is a default of a tool: the ask names it, and the person who wrote the policy did not think of it.
     """
     args = ask.args or {}
     if missing := terms.missing(ask.audience, ask.action, args):
-        return f"; it has a grant for this action that also needs the {_arguments(missing)}: ask again with it"
+        it = "it" if len(missing) == 1 else "them"
+        return f"; it has a grant for this action that also needs the {_arguments(missing)}: ask again with {it}"
     names = terms.unnamed(ask.audience, ask.action, args)
     if not names:
         return ""

@@ -39,10 +39,8 @@ _LONGEST: Final = 8192
 """The most characters of each of these: as long as W3C says that baggage must be able to be."""
 
 
-def judged_params(method: str, params: Object | None) -> Object | None:
-    """Return what the server gets of the params of a judged request; raises Unserved for what nobody judges."""
-    if params is None:
-        return None
+def demand_judged(method: str, params: Object) -> None:
+    """Raise Unserved if the params of a judged request have what nobody judges."""
     meta = meta_of(params)
     if (object_or_none(meta.get("fastmcp")) or {}).get("version") is not None:
         raise Unserved("the version of a tool cannot be presented, so it cannot be chosen", INVALID_PARAMS)
@@ -52,11 +50,10 @@ def judged_params(method: str, params: Object | None) -> Object | None:
     for name, value in meta.items():
         if name in _PLAIN and value is not None and not _is_plain(name, value):
             raise Unserved(f"`{name}` in `_meta` is too long or too large, or not of its type", INVALID_PARAMS)
-    return open_params(method, params)
 
 
-def open_params(method: str, params: Object | None) -> Object | None:
-    """Return what the server gets of the params of an open request."""
+def passing_params(method: str, params: Object | None) -> Object | None:
+    """Return what the server gets of the params of a request."""
     if params is None:
         return None
     known = _MEMBERS.get(method, params.keys())

@@ -38,7 +38,7 @@ from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import unjudgeable
 from capx.guard.guarded_request import SMALL_BODY, GuardedRequest
 from capx.guard.mcp.arguments import Schema
-from capx.guard.mcp.closed_params import judged_params, open_params
+from capx.guard.mcp.closed_params import demand_judged, passing_params
 from capx.guard.mcp.definitions import KEPT, Definitions, Lister, definition_digest
 from capx.guard.mcp.member_names import name_problem
 from capx.guard.mcp.requested_call import RequestedCall, Unserved, requested_call
@@ -139,7 +139,7 @@ class Gate:
         except InvalidRequest as error:
             raise Unserved(str(error), INVALID_PARAMS) from None
         if method in OPEN:
-            return Entered(method, open_params(method, sent))
+            return Entered(method, passing_params(method, sent))
         typed = names_version(params)
         current = GuardedRequest(self._verifier, self._observer, public=False)
         current.large = size > SMALL_BODY
@@ -162,7 +162,8 @@ class Gate:
         # presentation that was used must not learn what there is either.
         if (why := await current.computed(lambda: name_problem(received.params))) is not None:
             raise Unserved(f"this request is not served: {why}", INVALID_PARAMS)
-        passing = judged_params(method, sent)
+        demand_judged(method, sent or {})
+        passing = passing_params(method, sent)
         meant = None if method in LISTS else requested_call(self._table, method, sent or {})
         if meant is None:
             shown = self._page_filter(method, admitted, asks=own.asks, typed=typed)

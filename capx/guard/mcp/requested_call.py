@@ -110,7 +110,7 @@ def _resource(table: ToolTable, params: Object) -> RequestedCall:
 
 def _named(table: ToolTable, kind: Kind, name: str, arguments: Object) -> RequestedCall:
     if (spec := table.spec(kind, name)) is None:
-        # As a server says it: whoever may not know of a tool need not learn that there is one.
+        # As a server says it.
         raise Unserved(f"Unknown {kind}: {name!r:.80}", INVALID_PARAMS)
     return RequestedCall(spec, name, arguments)
 

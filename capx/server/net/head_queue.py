@@ -7,7 +7,8 @@ Laws:
 - A request begins at once if none waits and few have begun in this turn. Of those that wait, the first is the first to
   begin. A connection waits with one request at most.
 - Where heads show who is a caller, callers begin before strangers. After a stranger, the next one waits four times as
-  long as this process has worked since the one before. So strangers have a fifth of it, however many they are.
+  long as this process has worked since the one before: at least SHORTEST, and at most LONGEST. So strangers have a
+  fifth of it, however many they are, unless one of them takes more than 12 ms.
 """
 
 import asyncio
