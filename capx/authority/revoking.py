@@ -214,10 +214,10 @@ def kill_for_agent(transaction: Writing, task: str, path: Sequence[bytes], hops:
     # Deaths are kept and sent to every service, so an agent must not make endlessly many. A repeat makes none.
     if transaction.death(target.key) is None:
         of_node, of_task = transaction.count_revocation(task, path[-1], now=now)
-        if of_task > MAX_OF_TASK:
-            target = _by_agent(path[min(1, len(path) - 1)], path, task)
-        elif of_node > MAX_OF_NODE:
-            target = _by_agent(path[-1], path, task)
+        beyond = path[min(1, len(path) - 1)] if of_task > MAX_OF_TASK else path[-1] if of_node > MAX_OF_NODE else None
+        # An agent may be let in before its node dies. Each count has one event, with which `store check` compares it.
+        if beyond is not None and transaction.death(beyond) is None:
+            target = _by_agent(beyond, path, task)
     return kill(transaction, target, now=now)
 
 

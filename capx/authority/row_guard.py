@@ -22,10 +22,11 @@ from capx.crypto.keys import KeyRing
 from capx.errors import StoreProblem
 from capx.resource.revocations import StoreLiveness
 from capx.store.continuity import StateLost, demand_not_behind
+from capx.store.events import CapabilityMinted
 from capx.store.protocols import Reading, Writing
 from capx.store.records import Head
 from capx.store.row_marks import TABLES, ChangedRow, MarkedRow, Table, changed_row
-from capx.tokens.revocation_key import RevocationKey
+from capx.tokens.revocation_key import RevocationKey, of_kid
 
 _NOT_OURS: Final = "does not bear the mark of this authority"
 
@@ -109,14 +110,22 @@ def _rows(reading: Reading) -> Iterator[MarkedRow]:
 def check_marks(reading: Reading, keyring: KeyRing) -> int:
     """Check the marks of all rows; ChangedRow for the first one that is wrong or missing.
 
-    Gives how many rows bear the mark of a key that is not here: of one that was retired because it leaked.
+    Gives how many rows bear the mark of a key that is not here: of one that was retired because it leaked. The log
+    names such a key, as one that has minted or was revoked; else it is a wrong mark.
     """
-    guard, of_other_keys = KeyedRowGuard(keyring), 0
+    guard, others, of_other_keys = KeyedRowGuard(keyring), dict[str, MarkedRow](), 0
     for row in _rows(reading):
         if row.kid is not None and keyring.get(row.kid) is None:
+            others.setdefault(row.kid, row)
             of_other_keys += 1
         else:
             guard.demand(row)
+    if others:
+        minted = {event.read(CapabilityMinted).kid for event in reading.events(kind=CapabilityMinted.kind)}
+        for kid in others.keys() - minted:
+            if reading.death(of_kid(kid)) is None:
+                fault = f"bears the mark of {kid}, a key that the log does not name (if it was yours: capx revoke --kid)"
+                raise changed_row(others[kid].table, others[kid].id, fault)
     return of_other_keys
 
 

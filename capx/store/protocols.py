@@ -279,8 +279,11 @@ class Reading(Protocol):
         """All rows of a table, with their marks; no row guard checks them."""
         ...
 
-    def check_columns(self) -> None:
-        """Raise ChangedRow for a row whose columns beside its text, by which it is found, say something else."""
+    def check_columns(self, revocations: Mapping[str, int]) -> None:
+        """Raise ChangedRow for a row whose columns beside its text, by which it is found, say something else.
+
+        Also for a task whose agents have made another number of revocations than this.
+        """
         ...
 
 

@@ -32,6 +32,7 @@ from capx.store.events import (
     RequestExpired,
     RequestMade,
     Restored,
+    Revoked,
     TaskEnded,
     TaskOpened,
 )
@@ -50,19 +51,24 @@ def check_rows(reading: Reading) -> None:
 
     BrokenLog names the event whose row is missing or different, ChangedRow a row that no event explains.
     """
-    _check_epoch(reading)
+    begun = _check_epoch(reading)
     tasks = {task.id: task for task in reading.tasks()}
     openings = _check_tasks(reading, tasks)
     _check_intents(reading, openings)
+    # No mark covers these columns. By them a row is found, or an agent is stopped that revokes too much.
+    revoked = (event.read(Revoked) for event in reading.events(after=begun, kind=Revoked.kind))
+    reading.check_columns(Counter(one.task for one in revoked if one.task is not None and one.by is not None))
     _check_requests(reading, tasks)
     _check_answers(reading)
     _check_asks(reading)
 
 
-def _check_epoch(reading: Reading) -> None:
+def _check_epoch(reading: Reading) -> int:
+    """Check the epoch, and give the position of the event that began it; 0 if it is the first."""
     restored = list(reading.events(kind=Restored.kind))
     if restored and restored[-1].read(Restored).epoch != reading.head().epoch:
         raise BrokenLog(restored[-1].position, "the head of the store names another epoch than this event began")
+    return restored[-1].position if restored else 0
 
 
 def _check_tasks(reading: Reading, tasks: Mapping[str, TaskRecord]) -> Counter[str]:
@@ -118,8 +124,6 @@ def _check_requests(reading: Reading, tasks: Mapping[str, TaskRecord]) -> None:
         newest[id_] = event
         if event.kind == CapabilityMinted.kind:
             granted[event.read(CapabilityMinted).ids[0]] = event
-    # No mark covers these columns, and by them a request is found.
-    reading.check_columns()
     requests = {request.id: request for request in reading.requests()}
     _demand_none("requests", requests.keys() - newest.keys())
     for id_, event in newest.items():

@@ -221,6 +221,16 @@ def test_agents_revoking_without_end_lose_their_branch_alone(authority: Authorit
     assert (refused(authority, leaf), refused(authority, other)) == (["revoked"], [])
 
 
+def test_a_dead_agent_beyond_its_limit_is_counted_as_logged(authority: Authority) -> None:
+    """Its call was let in before its node died. `store check` compares the count with the events."""
+    opened = authority.open(allow=["crm.read"])
+    path = next(iter(opened.bundle.delegate(to="own"))).path
+    revoked_before(authority, opened.id, path[-1], MAX_OF_NODE)
+    authority.revoke(path[-1])
+    revoked = authority.revoke_below(opened.id, path, ["BBBBBBBBBBA"])
+    assert [(one.key == b64u(path[-1]), one.again) for one in revoked.killed] == [(False, False)]
+
+
 def test_what_died_of_a_long_task_is_known_while_it_lives(clock: Clock, authority: Authority, tmp_path: Path) -> None:
     patient = Authority(authority.store, authority.keyring, clock=clock, max_ttl=7 * 86_400)
     opened = patient.open(allow=["crm.read"], expires="7d")

@@ -21,7 +21,7 @@ from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import CapxError, InvalidRequest, StoreProblem
 from capx.intents.principal_key import PrincipalKey
 from capx.store.factory import create_store, open_store
-from capx.store.row_marks import ChangedRow
+from capx.store.row_marks import MARK_BYTES, ChangedRow
 from capx.tokens.chain import root_node
 from capx.verify.ask import Granted
 from capx_caveats import JSON, action, anything, budget
@@ -393,12 +393,52 @@ def test_the_check_names_rows_and_counts_those_of_other_keys(world: World) -> No
         lab.authority.check()
         with lab.authority.store.read() as reading:
             assert check_marks(reading, world.keys) == 0
-            other = KeyRing(RootKey(bytes(range(2, 34))))
-            assert check_marks(reading, other) > 10
+            # They have minted: so the log names them.
+            assert check_marks(reading, KeyRing(RootKey(bytes(range(2, 34))))) > 10
         with world.behind() as behind:
             behind.do("UPDATE intents SET proof = 'attested: nobody' WHERE digest = ?", world.attested.digest)
         with pytest.raises(ChangedRow, match=world.attested.digest):
             lab.authority.check()
+
+
+def test_the_check_finds_a_flip_of_any_byte_of_a_mark(world: World) -> None:
+    with world.authority() as lab, world.behind() as behind:
+        for table in MARKED:
+            column = behind.columns(table).index("mark")
+            row = behind.rows(table)[0]
+            for at in range(MARK_BYTES):
+                flipped = bytearray(row[column])
+                flipped[at] ^= 1
+                changed = (*row[:column], bytes(flipped), *row[column + 1 :])
+                behind.replace(table, row, changed)
+                with pytest.raises(ChangedRow, match="mark"):
+                    lab.authority.check()
+                behind.replace(table, changed, row)
+        lab.authority.check()
+
+
+def test_marks_of_a_lost_key_are_known_once_it_is_revoked(world: World) -> None:
+    lost = RootKey(bytes(range(3, 35)))
+    with world.authority() as lab:
+        with lab.authority.store.write() as transaction:
+            replace_marks(transaction, KeyRing(lost, [world.keys.active]), of=world.keys.active.kid)
+        with pytest.raises(ChangedRow, match=f"{lost.kid}.*capx revoke --kid"):
+            lab.authority.check()
+        lab.authority.revoke(kid=lost.kid)
+        lab.authority.check()
+
+
+@pytest.mark.parametrize("column", ["node", "revocations"])
+def test_the_check_finds_a_task_that_counts_or_is_found_wrong(world: World, column: str) -> None:
+    with world.authority() as lab:
+        path = next(iter(world.bundle)).path
+        lab.authority.revoke_below(world.task, path, ["BBBBBBBBBBA"])
+        lab.authority.check()
+        for value in ([b"x" * 16] if column == "node" else [0, 2]):
+            with world.behind() as behind:
+                behind.do(f"UPDATE tasks SET {column} = ? WHERE id = ?", value, world.task)
+            with pytest.raises(ChangedRow, match=world.task):
+                lab.authority.check()
 
 
 @pytest.mark.parametrize(("column", "value"), [("task", "x"), ("node", "x"), ("state", "expired"), ("asked", 0)])

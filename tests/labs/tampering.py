@@ -27,7 +27,6 @@ _OWN = {"nth", "id", "digest", "root", "node", "request", "capability", "counter
 """The columns in which a row that is made up differs from all others."""
 
 _UNSAID = {
-    "tasks": {"nth", "node", "revocations"},
     "head": {"epoch", "forgotten"},
     "events": {"decision", "audience", "task", "capability", "subject"},
 }

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -23,6 +23,7 @@ from capx.store.row_marks import (
     intent_fields,
 )
 from capx.store.sql.statements import SqlStatements, places
+from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
 
 _PAGE = 500
@@ -290,7 +291,10 @@ class SqlRequestRows(SqlStatements):
                 yield MarkedRow(table, str(found), body_fields(body), mark)
             reached = rows[-1][0]
 
-    def check_columns(self) -> None:
+    def check_columns(self, revocations: Mapping[str, int]) -> None:
+        for id_, root, *columns in self._rows("SELECT id, root, node, revocations FROM capx.tasks"):
+            if columns != [root_node(root), revocations.get(id_, 0)]:
+                raise changed_row("tasks", id_, "has another node than its root, or counts other revocations than made")
         for *columns, body in self._rows("SELECT id, task, node, call, state, asked, body FROM capx.requests"):
             demand_columns(RequestRecord.parse(body), *columns)
         for position, task, body in self._rows("SELECT position, task, body FROM capx.answers"):
