@@ -124,7 +124,9 @@ def check_marks(reading: Reading, keyring: KeyRing) -> int:
         minted = {event.read(CapabilityMinted).kid for event in reading.events(kind=CapabilityMinted.kind)}
         for kid in others.keys() - minted:
             if reading.death(of_kid(kid)) is None:
-                fault = f"bears the mark of {kid}, a key that the log does not name (if it was yours: capx revoke --kid)"
+                fault = (
+                    f"bears the mark of {kid}, a key that the log does not name (if it was yours: capx revoke --kid)"
+                )
                 raise changed_row(others[kid].table, others[kid].id, fault)
     return of_other_keys
 

@@ -65,10 +65,7 @@ class Workers:
 
 
 class Shared:
-    """A call whose result everybody shares, in one thread.
-
-    The result is kept for `seconds` from the begin of the call; an error is not kept.
-    """
+    """A call whose result everybody shares, in one thread; kept, as its error is, for `seconds` from its begin."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -79,17 +76,10 @@ class Shared:
     async def run(self, function: Callable[[], T]) -> T:
         """The result of a call that runs now or ran a moment ago; otherwise call this function in the thread."""
         call = self._call
-        if call is None or (call.done() and (call.cancelled() or call.exception() or self._is_old())):
-            call = self._call = asyncio.create_task(self._run(function))
+        now = time.monotonic()
+        if call is None or (call.done() and (call.cancelled() or now - self._began_at >= self._seconds)):
+            self._began_at = now
+            call = self._call = asyncio.create_task(self._workers.run(function))
         # Shielded, because others wait for it: a client that leaves must not cancel it.
         found: T = await asyncio.shield(call)
-        return found
-
-    def _is_old(self) -> bool:
-        return time.monotonic() - self._began_at >= self._seconds
-
-    async def _run(self, function: Callable[[], T]) -> T:
-        began = time.monotonic()
-        found = await self._workers.run(function)
-        self._began_at = began
         return found

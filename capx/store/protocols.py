@@ -379,6 +379,10 @@ class Writing(Reading, Protocol):
         """Give a row another mark."""
         ...
 
+    def probe(self) -> None:
+        """Write one row that says nothing. If the transaction is kept, the store can be written."""
+        ...
+
     def forget(self, before: int, *, below: int | None = None) -> Pruned:
         """Forget rows that are older than `before` (Unix seconds).
 

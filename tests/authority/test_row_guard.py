@@ -434,7 +434,7 @@ def test_the_check_finds_a_task_that_counts_or_is_found_wrong(world: World, colu
         path = next(iter(world.bundle)).path
         lab.authority.revoke_below(world.task, path, ["BBBBBBBBBBA"])
         lab.authority.check()
-        for value in ([b"x" * 16] if column == "node" else [0, 2]):
+        for value in [b"x" * 16] if column == "node" else [0, 2]:
             with world.behind() as behind:
                 behind.do(f"UPDATE tasks SET {column} = ? WHERE id = ?", value, world.task)
             with pytest.raises(ChangedRow, match=world.task):

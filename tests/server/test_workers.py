@@ -82,7 +82,20 @@ async def test_calls_that_share_a_result_run_once() -> None:
     assert await shared.run(call) == 1
 
 
-async def test_an_error_and_an_old_result_are_not_kept() -> None:
+async def test_an_error_is_kept_as_a_result_is() -> None:
+    shared, ran = Shared(60), list[int]()
+
+    def call() -> None:
+        ran.append(1)
+        raise StoreProblem("no")
+
+    for _ in range(10):
+        with pytest.raises(StoreProblem):
+            await shared.run(call)
+    assert ran == [1]
+
+
+async def test_an_old_error_and_an_old_result_are_not_kept() -> None:
     shared = Shared(0)
     results = iter((StoreProblem("no"), 1, 2))
 

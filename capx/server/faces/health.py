@@ -3,8 +3,8 @@
 Laws:
 
 - `/healthz` does not read the store, so a slow store does not fail it.
-- Whoever asks within a moment gets the same answer of `/readyz`, if it is good, and of `/metrics`. Everybody on the
-  network can call them, and must not be able to load the store, or to keep the other one waiting.
+- Whoever asks within a moment gets the same answer of `/readyz`, and of `/metrics`. Everybody on the network can call
+  them, and must not be able to load the store, or to keep the other one waiting.
 """
 
 from typing import Final
@@ -46,8 +46,9 @@ def healthz(service: Service) -> Alive:
 @operation("GET", "/readyz")
 def readyz(service: Service) -> Ready:
     """Whether the store can be read and written; if not, the answer is 503."""
-    # A write transaction, though nothing is written: it fails if the store cannot be written.
+    # A full disk refuses no transaction that writes nothing.
     with service.authority.store.write() as transaction:
+        transaction.probe()
         head = transaction.head()
     return Ready(head.epoch, head.position, head.deaths)
 

@@ -52,6 +52,9 @@ CREATE TABLE capx.blocks (block bigint PRIMARY KEY, latest bigint NOT NULL);
 CREATE TABLE capx.tree (level int, nth bigint, hash bytea NOT NULL, PRIMARY KEY (level, nth));
 CREATE TABLE capx.checkpoints (size bigint PRIMARY KEY, at bigint NOT NULL, note text NOT NULL);
 
+-- A row that says nothing: it is written to learn whether the store can be written.
+CREATE TABLE capx.probe (only_row int PRIMARY KEY CHECK (only_row = 1), times bigint NOT NULL);
+
 -- Tasks. `nth` numbers the rows in the order of their insertion, as the rowid does in SQLite. `position` is that of the
 -- end in the log, `holder` the key of the first agent. What a `mark` is: capx/store/row_marks.py.
 CREATE TABLE capx.tasks (

@@ -411,6 +411,9 @@ class SqlRows(SqlRequestRows, SqlTreeRows):
         sightings = self._execute(self.forget_sightings, before).rowcount
         return Pruned(up_to - head.forgotten, counters, sightings, self._forget_requests(before))
 
+    def probe(self) -> None:
+        self._put("probe", (1, 1), "ON CONFLICT (only_row) DO UPDATE SET times = probe.times + 1")
+
     def begin_epoch(self, epoch: str) -> None:
         self._change_head(epoch=epoch)
 

@@ -34,6 +34,9 @@ CREATE TABLE tree (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE checkpoints (size INTEGER PRIMARY KEY, at INTEGER NOT NULL, note TEXT NOT NULL) STRICT;
 
+-- A row that says nothing: it is written to learn whether the store can be written.
+CREATE TABLE probe (only_row INTEGER PRIMARY KEY CHECK (only_row = 1), times INTEGER NOT NULL) STRICT;
+
 -- Tasks. `position` is that of the end in the log, `holder` the key of the first agent. What a `mark` is:
 -- capx/store/row_marks.py.
 CREATE TABLE tasks (
