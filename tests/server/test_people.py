@@ -13,6 +13,8 @@ import pytest
 from capx.agent.authority_client import AuthorityClient
 from capx.api.messages.base import encode
 from capx.api.person_auth import UNPROVEN
+from capx.api.problems import HttpRefusal
+from capx.authority.authority import Authority
 from capx.authority.people.messages import OpenOnIntent, OwnVerdict, WithdrawIntent
 from capx.authority.remote.client import RemoteAuthority
 from capx.authority.remote.messages import IntentDocument, IntentFile
@@ -20,6 +22,7 @@ from capx.authority.requests.verdict import Verdict
 from capx.intents.intent import SignedIntent
 from capx.intents.person_message import PersonRequest
 from capx.intents.principal_key import PrincipalKey
+from capx.store.records import DecisionRecord
 from capx.tokens.bundle import Bundle
 from capx.verify.ask import Granted, Pending
 from tests.labs.office import Office
@@ -287,6 +290,27 @@ def test_tasks_are_paged_by_the_id_of_the_last(people: People) -> None:
     intent = opened(people)["intent"]
     alone = people.asked(people.office.ana, "GET", f"{TASKS}?intent={intent}").json()
     assert ([one["intent"] for one in alone["items"]], alone["next"]) == ([intent], None)
+
+
+def test_pages_repeat_no_decision_that_two_services_share(people: People) -> None:
+    """Two services record the same ids: a page that went on from an id would begin at the newer one again."""
+    task = opened(people)["id"]
+    recorded = [(f"shared-{nth}-{task}", audience) for audience in ("crm", "billing") for nth in range(4)]
+    with Authority.open_home(people.office.home) as authority:
+        authority.store.record(
+            [
+                DecisionRecord(id_, int(time.time()), encode({"id": id_, "audience": audience, "task": task}))
+                for id_, audience in recorded
+            ]
+        )
+    with people.client(people.office.ana) as ana:
+        pages = [ana.decisions(task, limit=1)]
+        while (last := pages[-1].next) is not None and len(pages) < 20:
+            pages.append(ana.decisions(task, limit=1, before=last))
+        told = [json.loads(bytes(one.facts)) for page in pages for one in page.items]
+        with pytest.raises(HttpRefusal, match="has no decision"):
+            ana.decisions(task, before=recorded[0][0])
+    assert [(one["id"], one["audience"]) for one in told] == recorded[::-1]
 
 
 def test_a_person_withdraws_and_revokes_what_is_theirs(people: People, served: Served) -> None:

@@ -174,7 +174,7 @@ class PersonClient:
         return self._connection.call(operations.answers, id=_task_id(task_id))
 
     def decisions(self, task_id: str, *, limit: int = SHOWN, before: str | None = None) -> OwnDecisions:
-        """The newest decisions in a task, the newest first, or those before one."""
+        """The newest decisions in a task, the newest first, or those behind the page whose `next` is `before`."""
         return self._connection.call(
             operations.decisions, OwnDecisionsQuery(limit=limit, before=before), id=_task_id(task_id)
         )

@@ -74,10 +74,10 @@ class OwnTasks(Struct, frozen=True):
 
 
 class OwnDecisionsQuery(RequestBody, frozen=True):
-    """Selects the newest decisions in a task, also before the decision `before`."""
+    """Selects the newest decisions in a task, also those behind the page whose `next` is `before`."""
 
     limit: Limit = SHOWN
-    before: Annotated[str, Meta(max_length=64)] | None = None
+    before: Annotated[str, Meta(max_length=128)] | None = None
 
 
 class OwnDecision(Struct, frozen=True):

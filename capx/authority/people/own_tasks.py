@@ -3,7 +3,8 @@
 Laws:
 
 - A task of another person is one that does not exist: the same error, in the same words.
-- A page goes on from the id of its last item. So no cursor says how much happens at the authority.
+- A page goes on from its last item: a task by its id, a decision by its id and audience, because each audience may have
+  recorded the same id. So no cursor says how much happens at the authority.
 - A person can only take away here. What widens is signed: an intent, or an answer.
 """
 
@@ -73,7 +74,8 @@ def decisions(authority: Authority, person: Person, id_: str, asked: OwnDecision
         before = reading.head().position + 1 if asked.before is None else _position(reading, task, asked.before)
         found = list(_decisions(reading, task, before, asked.limit + 1))
     shown = found[: asked.limit]
-    last = shown[-1].facts()["id"] if len(found) > asked.limit else None
+    facts = shown[-1].facts() if len(found) > asked.limit else {}
+    last = "{id}@{audience}".format_map(facts) if facts else None
     return OwnDecisions([OwnDecision(event.at, Raw(event.body)) for event in shown], last)
 
 
@@ -89,20 +91,16 @@ def _decisions(reading: Reading, task: TaskRecord, before: int, most: int) -> It
     return islice(found(), most)
 
 
-def _position(reading: Reading, task: TaskRecord, decision: str) -> int:
-    """The position of the newest decision with this id in this task; NotThere if there is none.
-
-    Another audience may have recorded the same id, also earlier and in another task.
-    """
-    first = reading.decision(decision) if may_name_decision(decision) else None
-    found = None
-    if first is not None:
-        for event in reading.events(after=first.position - 1, task=task.id, kind="decision", naming=decision):
-            if not event.is_archived and event.facts().get("id") == decision:
-                found = event.position
-    if found is None:
-        raise NotThere(f"your task has no decision {decision!r:.80}", "unknown_decision")
-    return found
+def _position(reading: Reading, task: TaskRecord, cursor: str) -> int:
+    """The position of the decision in this task that a page ended with; NotThere if there is none."""
+    id_, _, audience = cursor.partition("@")
+    first = reading.decision(id_) if may_name_decision(id_) else None
+    # From the first one with this id on, which may be of another audience, and of another task.
+    events = reading.events(after=first.position - 1, task=task.id, kind="decision", naming=id_) if first else ()
+    for event in events:
+        if not event.is_archived and (event.facts().get("id"), event.facts().get("audience")) == (id_, audience):
+            return event.position
+    raise NotThere(f"your task has no decision {cursor!r:.160}", "unknown_decision")
 
 
 def graph(authority: Authority, person: Person, id_: str) -> Graph:
