@@ -52,6 +52,25 @@ def test_what_stands_beside_a_decision_is_shown(home: Shell, spending: Bundle) -
     assert (beside["before"]["id"], beside["after"], beside["same_presentation"]) == (second, None, [])
 
 
+def test_what_arrives_after_the_end_stands_where_it_was_decided(home: Shell, spending: Bundle) -> None:
+    """A service reported a call, made between two others, when the task had ended."""
+    first, *_ = home("find", "--json").json
+    late = "d." + "A" * 22
+    with Authority.open_home(home.home) as authority:
+        event = authority.decision(first["id"])
+        assert event is not None
+        authority.complete(event.facts()["task"])
+        body = msgspec.json.encode({**event.facts(), "id": late, "presentation": None})
+        authority.store.record([DecisionRecord(late, event.at - 5, body)])
+    said = home("why", first["id"]).out
+    assert f"before (arrived late): allowed  {late}" in said
+    assert "behind what happened later" not in said
+    assert "arrived late: it stands behind what happened later" in " ".join(home("why", late).out.split())
+    found = home("why", late, "--json").json
+    assert (found["late"], found["beside"]["before"], found["beside"]["after"]["id"]) == (True, None, first["id"])
+    assert not found["beside"]["after"]["late"]
+
+
 SQUATS: list[dict[str, object]] = [{}, {"outcome": "allowed"}, {"outcome": "denied", "spent": [{}]}]
 
 

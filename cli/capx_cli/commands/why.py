@@ -12,7 +12,7 @@ from capx_cli.events import Decided, decision_as_json, event_as_json, given_back
 from capx_cli.view import json_option, say_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
     from pathlib import Path
 
     from capx.authority.requests.answers import GivenAnswer
@@ -31,6 +31,10 @@ _MOST_PAGES = 5
 
 class _Identified(Struct):
     id: str
+
+
+class _OfTask(Struct):
+    task: str | None = None
 
 
 @click.command(cls=phrases.TakesIds)
@@ -89,15 +93,17 @@ def why(decision: str, receipt: bool, archive_folder: "Path | None", task_id: st
             raise click.UsageError(f"{found}: capx log shows it, and capx store check finds whether it was changed")
         around = list(_around(authority, event))
         group = _group(around, event)
-        beside = _beside(around, group, event, decided)
+        beside, late = _beside(around, group, event, decided), _late(around)
         answers, requests = _agreed(authority, decided)
         returned = _returned(around, decided)
     if as_json:
         back = None if returned is None else event_as_json(returned)
-        beside_it = {**_as_json(beside), "answers": list(map(inbox.answer_as_json, answers)), "given_back": back}
-        screen.as_json({**decision_as_json(event), "same_call": ids(group), "beside": beside_it})
+        beside_it = {**_as_json(beside, late), "answers": list(map(inbox.answer_as_json, answers)), "given_back": back}
+        facts = {**decision_as_json(event), "late": event.position in late}
+        screen.as_json({**facts, "same_call": ids(group), "beside": beside_it})
     else:
-        _show(decided, beside, _said(event, decided, answers, requests, returned))
+        arrived = [("arrived", "late: it stands behind what happened later")] if event.position in late else []
+        _show(decided, beside, (*_said(event, decided, answers, requests, returned), *arrived), late)
 
 
 def _explain_elsewhere(decision: str, task_id: str | None, as_json: bool) -> None:
@@ -178,7 +184,8 @@ def _group(around: "Iterable[Event]", event: "Event") -> "Group":
 
 def _beside(around: "Iterable[Event]", group: "Group", event: "Event", about: Decided) -> "Neighbours":
     """Return the neighbours: before and after it in its task, of its call, its presentation, and its id."""
-    found = list(_readable(around))
+    # By their time: a service reports what it has decided later, maybe after the end of the task.
+    found = sorted(_readable(around), key=lambda each: (each[0].at, each[0].position))
     of_task = [each for each in found if each[1].task == about.task and about.task is not None]
     others = [each for each in found if each[0].position != event.position]
     return {
@@ -189,6 +196,18 @@ def _beside(around: "Iterable[Event]", group: "Group", event: "Event", about: De
         # Any audience may record a decision with this id. Only one of them made it, so show all.
         "same_id": [one for one in others if one[1].id == about.id],
     }
+
+
+def _late(around: "Iterable[Event]") -> set[int]:
+    """Return the positions of the decisions that came into the log after what happened later in their task."""
+    latest, late = dict[str | None, int](), set[int]()
+    for event in around:
+        task = None if (of := event.read_if(_OfTask)) is None else of.task
+        if event.kind == "decision" and event.at < latest.get(task, 0):
+            late.add(event.position)
+        elif event.kind != "decision" and task is not None:
+            latest[task] = max(event.at, latest.get(task, 0))
+    return late
 
 
 def _readable_one(authority: "target.Operations", event: "Event") -> "Event":
@@ -243,7 +262,9 @@ def _gives_back(event: "Event", decided: Decided) -> bool:
     return returned is not None and returned.is_of(decided.audience, decided.id, decided.presentation)
 
 
-def _show(decision: Decided, beside: "Neighbours", said: "Iterable[tuple[str, str]]") -> None:
+def _show(
+    decision: Decided, beside: "Neighbours", said: "Iterable[tuple[str, str]]", late: "Container[int]" = ()
+) -> None:
     style = f"bold {screen.GOOD if decision.outcome == 'allowed' else screen.BAD}"
     screen.say(
         f"{phrases.outcome(decision.outcome, decision.audience, decision.action).upper()}  {decision.wanted}", style
@@ -252,8 +273,9 @@ def _show(decision: Decided, beside: "Neighbours", said: "Iterable[tuple[str, st
     for reason in decision.reasons:
         phrases.said_reason(reason)
     for name, others in beside.items():
-        for _, other in others:
-            screen.say(f"  {name.replace('_', ' ')}: {other.line}", screen.QUIET)
+        for event, other in others:
+            how = " (arrived late)" if event.position in late else ""
+            screen.say(f"  {name.replace('_', ' ')}{how}: {other.line}", screen.QUIET)
 
 
 def _said(
@@ -292,11 +314,12 @@ def _said(
         yield "given back", f"{phrases.instant(returned.at)}: {given_back(returned.read(GivenBack))}"
 
 
-def _as_json(beside: "Neighbours") -> dict[str, Any]:
-    said = {name: [_brief(*one) for one in others] for name, others in beside.items()}
+def _as_json(beside: "Neighbours", late: "Container[int]") -> dict[str, Any]:
+    said = {name: [_brief(*one, late) for one in others] for name, others in beside.items()}
     return {**said, **{name: next(iter(said[name]), None) for name in ("before", "after")}}
 
 
-def _brief(event: "Event", decided: Decided) -> dict[str, Any]:
+def _brief(event: "Event", decided: Decided, late: "Container[int]") -> dict[str, Any]:
     names = ("id", "outcome", "action", "audience", "node")
-    return {**{name: getattr(decided, name) for name in names}, "position": event.position}
+    where = {"position": event.position, "late": event.position in late}
+    return {name: getattr(decided, name) for name in names} | where
