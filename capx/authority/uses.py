@@ -17,12 +17,12 @@ from typing import Final
 from msgspec import Struct
 
 from capx.errors import InvalidRequest
-from capx.store.events import GivenBack
+from capx.store.events import BudgetLimit, GivenBack
 from capx.store.protocols import Reading
 from capx.store.records import RequestRecord
 from capx.tokens.uses_counter import is_uses_counter, uses_counter
 from capx.verify.decision import may_name_decision
-from capx_caveats import CALLS, DEFAULT, Budget
+from capx_caveats import CALLS, DEFAULT, Budget, rest_of
 
 MOST_USES_SHOWN: Final = 5
 """The most earlier uses that a person is shown: a resource could claim any number of them."""
@@ -81,6 +81,12 @@ def round_of(reading: Reading, request: RequestRecord | None, uses: int | None) 
     spent = next((held.spent for held in reading.counters([counter]) if held.unit == CALLS), Decimal(0))
     # A call costs 1: less than that is no use any more.
     return request.round + bool(limits and spent > min(limits) - 1)
+
+
+def left_of(reading: Reading, budget: Budget | BudgetLimit) -> Decimal:
+    """What is left of a budget that names its counter."""
+    held = {counter.unit: counter.spent for counter in reading.counters([str(budget.counter)])}
+    return max(rest_of(Decimal(budget.limit), held.get(budget.unit, Decimal(0))), Decimal(0))
 
 
 def earlier_uses(reading: Reading, request: RequestRecord) -> Iterator[EarlierUse]:

@@ -1,6 +1,7 @@
 """Asking people to approve one call: who is asked, what counts, and how long an answer holds."""
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -18,11 +19,14 @@ from capx.tokens.approval_request import ApprovalRequest, CallToApprove
 from capx.tokens.binding import ToolCall
 from capx.tokens.bundle import Bundle
 from capx.tokens.discharge import Discharge
+from capx.tokens.grants import ApprovalRule
 from capx.verify.ask import Approved, Pending, Refused
 from capx.verify.decision import Decision, Denied
-from capx_caveats import Call, Expires, Refusal
+from capx.verify.meter import Spend
+from capx_caveats import Call, Expires, Refusal, budget
 from tests.labs.approving import fresh_key, put_together
 from tests.labs.granting_lab import BOB, CARA, NOW, GrantingLab, people, policy, rule
+from tests.labs.payers import payer
 
 ARGS = {"amount": 40}
 
@@ -468,3 +472,19 @@ def test_a_denial_asks_for_the_call_it_names_when_it_is_told() -> None:
     assert asked == ("billing", "crm.refund", {"amount": 40}, NOW + 7)
     with pytest.raises(InvalidRequest, match="no approval of a person would change this denial"):
         Denied(decision).approval_request(bundle)
+
+
+def test_nobody_is_asked_about_a_call_that_no_budget_has_room_for(lab: GrantingLab) -> None:
+    lab.policy = policy(
+        rule(
+            "on_request", "billing.refund", budgets=[budget("refunds", 1)], approval=ApprovalRule(("finance",), 1, 900)
+        )
+    )
+    bundle = lab.open().bundle
+    granted = lab.granted(bundle, "billing.refund")
+    demand = granted.demands[0].decode()
+    assert isinstance(lab.authority.ask(bundle, "billing.refund", args=ARGS, demand=demand), Pending)
+    lab.authority.store.spend(payer(), [Spend(granted.task or "", "refunds", Decimal(1), Decimal(1))], now=NOW)
+    assert codes(lab.authority.ask(bundle, "billing.refund", args=ARGS, demand=demand)) == ["budget_exhausted"]
+    # The demand of a delegator is in no token that the authority knows.
+    assert isinstance(ask(lab, demanding(lab)), Pending)

@@ -583,3 +583,23 @@ def test_a_request_with_listed_pins_needs_no_transaction(lab: GrantingLab) -> No
         found = standing(body)
         assert isinstance(found, Pending)
         assert found.request == first.request
+
+
+def test_nobody_is_asked_for_what_a_budget_has_no_room_for(lab: GrantingLab) -> None:
+    spending = rule("on_request", "billing.refund", budgets=[budget("refunds", 3)])
+    lab.policy = policy(rule("ask", "mail.send", budgets=[budget("refunds", 3)]), spending)
+    bundle = lab.open().bundle
+    waits = lab.pending(bundle, "mail.send", {"to": "ben"})
+    assert lab.codes(lab.granted(bundle, "billing.refund"), "billing.refund", cost={"refunds": "2"}) == ()
+    lab.pending(bundle, "mail.send", {"to": "ann"})
+    assert lab.codes(lab.granted(bundle, "billing.refund"), "billing.refund", cost={"refunds": "1"}) == ()
+    # Nor is an agent left waiting that asks again; a person can still answer, and the budget may get something back.
+    for to in ("eve", "ben"):
+        answer = lab.ask(bundle, "mail.send", {"to": to})
+        assert isinstance(answer, Refused)
+        assert [one.code for one in answer.reasons] == ["budget_exhausted"]
+        assert "0 of 3 refunds are left" in str(answer)
+    assert len(lab.authority.requests(pending=True)) == 2
+    # What a person has agreed to is given all the same.
+    lab.decide(waits.request)
+    lab.granted(bundle, "mail.send", {"to": "ben"})

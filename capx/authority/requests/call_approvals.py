@@ -23,7 +23,15 @@ from msgspec.structs import replace
 
 from capx.authority.requests.granting import keep_waiting, refuse
 from capx.authority.requests.inheritance import Asker, spelt
-from capx.authority.requests.offering import NotOffered, ask_refusal, demand_intent, known_intent, living_task, unfit
+from capx.authority.requests.offering import (
+    NotOffered,
+    ask_refusal,
+    demand_intent,
+    demand_unspent,
+    known_intent,
+    living_task,
+    unfit,
+)
 from capx.authority.requests.quotas import demand_room
 from capx.authority.requests.request_state import (
     ask_of,
@@ -42,7 +50,7 @@ from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest, MalformedToken
 from capx.policy.policy import Policy
-from capx.store.events import ApprovalMade, ApprovalSigned
+from capx.store.events import ApprovalMade, ApprovalSigned, CapabilityMinted
 from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord, SignedAnswer
 from capx.tokens.approval import read_approval
@@ -80,11 +88,11 @@ def decide(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask
     if _denied(reading, b64u(asker.node), ask) is not None:
         raise NotOffered(ask_refusal("request_denied"))
     people = approvers(policy, _caveat(ask))
-    if request is not None:
-        if request.state == "granted" and (found := _still_good(reading, policy, request, now)):
-            return Approved(found)
-        if request.state == "pending" and now < request.until and request.approvers == people:
-            return pending_answer(ask, request)
+    if request is not None and request.state == "granted" and (found := _still_good(reading, policy, request, now)):
+        return Approved(found)
+    _demand_unspent(reading, asker, _caveat(ask))
+    if request is not None and request.state == "pending" and now < request.until and request.approvers == people:
+        return pending_answer(ask, request)
     if not people:
         why = "the policy knows none of the people whom the token names: send them the request as a file"
         raise NotOffered(ask_refusal("not_offered", why))
@@ -205,6 +213,23 @@ def _still_good(reading: Reading, policy: Policy, request: RequestRecord, now: i
     spent = next((held.spent for held in reading.counters([b64u(discharge.id)]) if held.unit == CALLS), Decimal(0))
     # A call costs 1: less than that is no use any more.
     return None if limits and spent > min(limits) - 1 else discharge
+
+
+def _demand_unspent(reading: Reading, asker: Asker, demand: ApprovalCaveat) -> None:
+    """Raise NotOffered if each token of the task that the authority minted with this demand has a budget without room.
+
+    The demand of a delegator is in none of them. Of such a call, the authority does not know the budgets.
+    """
+    cid = b64u(demand.cid).encode()
+    minted = [event.read(CapabilityMinted) for event in reading.minted_in(asker.task) if cid in event.body]
+    for one in minted:
+        try:
+            demand_unspent(reading, one.budgets)
+        except NotOffered:
+            if one is minted[-1]:
+                raise
+        else:
+            return
 
 
 def _caveat(ask: Ask) -> ApprovalCaveat:

@@ -13,6 +13,7 @@ Laws:
   decided again.
 - A person's denial and a revoked grant are final for the node, even with another token or a newer policy.
 - Asking again returns the same grant, byte for byte.
+- Nobody is asked for what a budget has no room for any more. An agent that asks, or waits, is told so.
 - The store keeps, with each grant, the token that asked for it. The event of a request and of a grant has the evidence
   of who asked.
 - An ask is decided by a read, for which no writer waits. If it is refused, only that is written. What is to be granted,
@@ -29,7 +30,7 @@ from msgspec.structs import replace
 from capx.authority.requests.approvers import demand_answer, excluded
 from capx.authority.requests.ask_evidence import record_ask
 from capx.authority.requests.inheritance import Asker, asker_of
-from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, offer
+from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, demand_unspent, offer
 from capx.authority.requests.quotas import demand_room
 from capx.authority.requests.request_state import (
     calls_like,
@@ -55,7 +56,7 @@ from capx.tokens.capability import Capability, mint_block
 from capx.tokens.effective.intersection import entry_in_common
 from capx.tokens.revocation_key import of_kid
 from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
-from capx_caveats import Entry
+from capx_caveats import DEFAULT, Budget, Entry
 
 _AGAIN: Final = frozenset({"approved", "granted"})
 _MOST_EARLIER: Final = 64
@@ -108,11 +109,17 @@ def decide(
     """The answer that an ask already has, or that it may be granted; NotOffered if it is refused."""
     offered = offer(reading, keyring, policy, asker, ask, now=now)
     request = offered.request
+    standing = None
     if request is not None:
         standing = _standing(reading, keyring, policy, request, offered, asker=asker, ask=ask, now=now)
-        if standing is not None:
+        if isinstance(standing, Granted):
             return standing
     agreed = request is not None and _needs_no_person(reading, policy, request, offered)
+    if offered.needs_consent and not agreed:
+        caveats = DEFAULT.decode(offered.block.encode())
+        demand_unspent(reading, [one for one in caveats if isinstance(one, Budget)])
+    if standing is not None:
+        return standing
     # First, because it is quick: a branch that asks without end is refused before all its requests are read.
     if not agreed:
         demand_room(reading, request, asker, ask, waits=offered.needs_consent, now=now)

@@ -18,7 +18,7 @@ Laws:
 - The counter follows from the request and its round. So a grant that is minted again under another key shares it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
@@ -30,12 +30,13 @@ from capx.authority.ending import as_of
 from capx.authority.intent_use import is_signed_by_principal
 from capx.authority.requests.approvers import approval_terms
 from capx.authority.requests.inheritance import Asker, is_dead, spelt
-from capx.authority.uses import round_of, uses_budget
+from capx.authority.uses import left_of, round_of, uses_budget
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest
 from capx.intents.intent import Intent, SignedIntent, parse_intent
 from capx.policy.policy import Policy
 from capx.policy.terms import Match, Rule, Terms
+from capx.store.events import BudgetLimit
 from capx.store.lifecycle import FIRST
 from capx.store.protocols import Reading
 from capx.store.records import ATTESTED, RequestRecord, TaskRecord
@@ -47,6 +48,7 @@ from capx.tokens.pins import REMEDY
 from capx.tokens.wire import MAX_BLOCK
 from capx.verify.ask import NOT_PINNED, Ask
 from capx_caveats import (
+    CALLS,
     DEFAULT,
     Allow,
     Budget,
@@ -61,6 +63,7 @@ from capx_caveats import (
     Where,
     misplaced,
     shown,
+    shown_amount,
     shown_instant,
 )
 from capx_caveats.extensions import own_constraints
@@ -74,6 +77,7 @@ REASONS: Final = MappingProxyType(
         NOT_PINNED: "a person consents only to a call with its arguments",
         "not_inherited": "a restriction of the asker cannot be carried over to a grant",
         "too_many": "too many requests were made, or are waiting, in this branch of the task or for this audience",
+        "budget_exhausted": "a budget has no room for the call, so nobody is asked about it",
         "request_denied": f"a person has denied it {_FINAL}",
         "asker_dead": "the asker was revoked, or has ended",
         "grant_revoked": f"a grant of this ask, or of this action with any arguments, was revoked {_FINAL}",
@@ -274,6 +278,16 @@ def _demand_usable(block: str, ask: Ask) -> None:
     for caveat in DEFAULT.decode(block.encode()):
         if isinstance(caveat, Where) and caveat.attribute.startswith("args.") and caveat.refusal(facts):
             raise NotOffered(ask_refusal("not_inherited", f"it refuses these arguments ({caveat.sentence()})"))
+
+
+def demand_unspent(reading: Reading, budgets: Iterable[Budget | BudgetLimit]) -> None:
+    """Raise NotOffered if one of these budgets has no room for any call, so that nobody is asked in vain."""
+    for one in budgets:
+        left = left_of(reading, one)
+        # A call costs 1 of `calls`.
+        if not left or (one.unit == CALLS and left < 1):
+            why = f"{shown_amount(left)} of {one.limit} {one.unit} are left"
+            raise NotOffered(ask_refusal("budget_exhausted", why))
 
 
 def _block(asker: Asker, match: Match, wanted: Entry, uses: tuple[Budget, ...]) -> str:
