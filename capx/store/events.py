@@ -30,6 +30,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import KeyProblem, MalformedToken
+from capx.store.lifecycle import Lapse
 from capx.store.log import Event
 from capx.store.protocols import Reading, Writing
 from capx.tokens.capability import Capability
@@ -211,11 +212,12 @@ class ApprovalMade(ApprovalSignature, frozen=True):
 
 
 class RequestExpired(Fact, frozen=True):
-    """The time for an answer ran out, or the policy has another offer now for the same ask, which was made again."""
+    """Nobody can answer a request any more; `because` says why."""
 
     kind = "request_expired"
     request: str
     task: str
+    because: Lapse
 
 
 class AskRefused(Fact, frozen=True):

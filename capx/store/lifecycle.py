@@ -32,6 +32,16 @@ DEATH: Final[Mapping[State, str]] = {
 }
 """The reason code with which every token of a task is denied once the task has ended in this state."""
 
+Lapse = Literal["unanswered", "task_ended", "agent_revoked", "replaced"]
+"""Why nobody can answer a request any more."""
+
+LAPSES: Final[Mapping[Lapse, str]] = {
+    "unanswered": "nobody answered in time",
+    "task_ended": "its task has ended",
+    "agent_revoked": "its agent was revoked",
+    "replaced": "its agent asked again, and the policy has another offer now",
+}
+
 
 def after(state: State, move: Move) -> State:
     """The state of a task after `move`; a task that has ended keeps its state."""

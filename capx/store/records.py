@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from capx.crypto.base64url import b64u
 from capx.crypto.hashing import digest
 from capx.errors import StoreProblem
-from capx.store.lifecycle import FIRST, State
+from capx.store.lifecycle import FIRST, Lapse, State
 from capx.store.log import Event, Place
 from capx.tokens.approval_caveat import ApprovalTerms
 from capx.tokens.revocation_key import RevocationKey
@@ -139,7 +139,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     A request for the approval of one call has the document that people are shown, as canonical JSON, as `to_approve`,
     and as `discharge` what they have signed so far. Its `block` is what its asker's token says, and nothing is minted.
 
-    `ended` is since when it is `expired`, or, as it is shown, `ended`.
+    `ended` is since when it is `expired`, or, as it is shown, `ended`. `lapse` says why it is `expired`.
     """
 
     id: str
@@ -182,6 +182,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     to_approve: str | None = None
     discharge: str | None = None
     ended: int | None = None
+    lapse: Lapse | None = None
 
     @property
     def cid(self) -> str | None:

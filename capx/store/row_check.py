@@ -222,7 +222,7 @@ def _is_left_by(event: Event, request: RequestRecord) -> bool:
         signed = event.read(ApprovalSignature)
         return (request.approver, request.answered, _signed(request)) == (signed.approver, event.at, signed.digest)
     if event.kind == RequestExpired.kind:
-        return request.answered == event.at
+        return (request.answered, request.lapse) == (event.at, event.read(RequestExpired).because)
     minted = event.read(CapabilityMinted)
     if (request.path, request.labels) != (minted.path, minted.hops):
         return False

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from capx.store import events
 from capx.store.decision_groups import Group
 from capx.store.decision_query import Recorded
+from capx.store.lifecycle import LAPSES
 from capx.tokens import revocation_key
 from capx.tokens.wording import label
 from capx.verify.decision import NO_VALUES, is_decision_id
@@ -266,7 +267,7 @@ _SAID: "dict[type[events.Fact], Callable[[Any], str]]" = {
     events.RequestDenied: _answered,
     events.ApprovalSigned: _signed,
     events.ApprovalMade: _signed,
-    events.RequestExpired: lambda fact: f"request {fact.request} in task {fact.task}: nobody answered in time",
+    events.RequestExpired: lambda fact: f"request {fact.request} in task {fact.task}: {LAPSES[fact.because]}",
     events.AskRefused: _refused,
     events.GivenBack: _given_back,
     events.IntentWithdrawn: lambda fact: f"intent {fact.intent}{_by(fact.by)}",

@@ -38,7 +38,7 @@ _SHORTEST: Final = 6
 """The fewest characters of an id that identify a request."""
 _FACTS: Final = (
     *("id", "state", "task", "node", "path", "hops", "audience", "action", "pinned", "args"),
-    *("keys", "asked", "until", "approvers", "approver", "answered", "ended", "capability"),
+    *("keys", "asked", "until", "approvers", "approver", "answered", "ended", "lapse", "capability"),
 )
 """The members of a request as JSON, in this order."""
 
@@ -122,9 +122,13 @@ def state_phrase(request: "RequestRecord") -> str:
 
 
 def _over(request: "RequestRecord") -> str:
-    if request.ended is None or request.ended >= request.until:
+    from capx.store.lifecycle import LAPSES
+
+    lapse = request.lapse or "unanswered"
+    if lapse == "unanswered":
         return "was not answered in time"
-    return f"needs no answer: its task or its agent ended at {phrases.instant(request.ended)}"
+    at = request.answered if request.ended is None else request.ended
+    return f"needs no answer: {LAPSES[lapse]}" + ("" if at is None else f" ({phrases.instant(at)})")
 
 
 def _dead(request: "RequestRecord") -> str:

@@ -4,6 +4,8 @@ import pytest
 
 from capx.authority.requests.quotas import MOST_WAITING
 from capx.authority.requests.request_state import overdue, waiting
+from capx.errors import InvalidRequest
+from capx.store.events import RequestExpired
 from capx.verify.ask import Granted
 from capx_caveats import (
     action,
@@ -58,6 +60,44 @@ def test_requests_end_when_time_is_up_or_their_task_has_ended(lab: GrantingLab) 
     lab.clock.now += 1800
     lab.authority.end_overdue()
     assert lab.kinds().count("request_expired") == 2
+
+
+def test_why_nobody_has_to_answer_is_told_and_logged(lab: GrantingLab) -> None:
+    task, other, third = lab.open(), lab.open(), lab.open()
+    child = own(other.bundle).delegate(to="sub", may_ask=["mail.send"])
+    asked = {
+        "task_ended": lab.pending(task.bundle, "mail.send"),
+        "agent_revoked": lab.pending(child, "mail.send"),
+        "replaced": lab.pending(other.bundle, "mail.send"),
+        "unanswered": lab.pending(third.bundle, "mail.send"),
+    }
+    lab.authority.complete(task.id)
+    assert child.node is not None
+    lab.authority.revoke(child.node)
+    lab.authority.end_overdue()
+    lab.policy = policy(rule("ask", "mail.*"))
+    lab.pending(other.bundle, "mail.send")
+    lab.clock.now += 1800
+    assert lab.authority.request(asked["unanswered"].request).lapse == "unanswered"
+    lab.authority.end_overdue()
+    logged = {one.request: one.because for one in lapses(lab)}
+    for why, pending in asked.items():
+        assert (logged[pending.request], lab.authority.request(pending.request).lapse) == (why, why)
+    lab.authority.check()
+
+
+def test_an_answer_that_comes_too_late_is_told_why(lab: GrantingLab) -> None:
+    opened = lab.open()
+    pending = lab.pending(opened.bundle, "mail.send")
+    verdict = lab.verdict(pending.request)
+    lab.authority.complete(opened.id)
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="its task has ended"):
+            lab.authority.answer(verdict)
+
+
+def lapses(lab: GrantingLab) -> list[RequestExpired]:
+    return [event.read(RequestExpired) for event in lab.authority.log() if event.kind == RequestExpired.kind]
 
 
 def test_what_was_agreed_to_is_ended_with_its_task_or_grant(lab: GrantingLab) -> None:

@@ -307,10 +307,25 @@ def test_a_request_of_a_withdrawn_task_needs_no_answer(capx: Shell, office: Offi
     capx("task", "withdraw", "last")
     for view in (("requests", "show", pending.request), ("graph", "last"), ("task", "show", "last")):
         said = " ".join(capx(*view).out.replace("\u2502", " ").split())
-        assert "needs no answer: its task or its agent ended at 20" in said
+        assert "needs no answer: its task has ended (20" in said
         assert "in time" not in said
     refused = capx("requests", "approve", pending.request, *as_(office, "ben"), "--yes", code=1)
-    assert "needs no answer: its task or its agent ended at 20" in refused.err
+    assert "needs no answer: its task has ended (20" in refused.err
+    with Authority.open_home(office.home) as authority:
+        authority.end_overdue()
+    assert f"request {pending.request} in task" in (told := capx("log").out)
+    assert "its task has ended" in told
+
+
+def test_a_request_of_a_revoked_agent_is_told_as_such(capx: Shell, office: Office) -> None:
+    bundle = opened(office)
+    pending = asks(office, bundle)
+    with Authority.open_home(office.home) as authority:
+        assert bundle.node is not None
+        authority.revoke(bundle.node)
+        authority.end_overdue()
+    assert "needs no answer: its agent was revoked (20" in capx("requests", "show", pending.request).out
+    assert "its agent was revoked" in capx("log").out
 
 
 def test_a_consent_whose_grant_is_dead_is_told_as_such(capx: Shell, office: Office) -> None:

@@ -129,7 +129,7 @@ def test_answers_and_lapses_are_told(lab: GrantingLab) -> None:
         late: ("request_lapses", None, None),
     }
     assert said[yes].text == f"A request was approved: capx requests show {yes}"
-    assert said[late].text == f"A request has lapsed, and nobody has answered it: capx requests show {late}"
+    assert said[late].text == f"A request has lapsed, because nobody answered in time: capx requests show {late}"
     assert all((one.action, one.purpose) == ("mail.send", "work") for one in said.values())
 
 

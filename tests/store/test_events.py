@@ -248,8 +248,9 @@ def test_a_revocation_of_many_names_them_in_their_order() -> None:
 
 def test_a_fact_is_written_under_its_kind_as_json(store: Store) -> None:
     with store.write() as transaction:
-        event = RequestExpired(request="r", task="t").write(transaction, at=NOW)
-    assert (event.kind, event.at, event.body) == ("request_expired", NOW, b'{"request":"r","task":"t"}')
+        event = RequestExpired(request="r", task="t", because="unanswered").write(transaction, at=NOW)
+    body = b'{"request":"r","task":"t","because":"unanswered"}'
+    assert (event.kind, event.at, event.body) == ("request_expired", NOW, body)
     with store.read() as reading:
         assert list(reading.events()) == [event]
 

@@ -18,11 +18,11 @@ from msgspec.structs import replace
 
 from capx.authority.requests.inheritance import Asker, asked_entry, asker_of
 from capx.authority.requests.inquiry import BudgetLeft, Inquiry, SameAsk
-from capx.authority.uses import MOST_USES_SHOWN, earlier_uses
+from capx.authority.uses import MOST_USES_SHOWN, earlier_uses, left_of
 from capx.crypto.base64url import b64u, unb64u
 from capx.errors import InvalidRequest, UnknownRequest
 from capx.store.events import RequestExpired
-from capx.store.lifecycle import is_final
+from capx.store.lifecycle import LAPSES, Lapse, is_final
 from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord, RequestState, call_of
 from capx.tokens.approval_request import ApprovalRequest
@@ -31,7 +31,7 @@ from capx.tokens.discharge import Discharge
 from capx.tokens.revocation_key import RevocationKey
 from capx.tokens.uses_counter import is_uses_counter
 from capx.verify.ask import Ask, Pending
-from capx_caveats import DEFAULT, Budget, Call, is_id, rest_of, shown, shown_amount, shown_instant
+from capx_caveats import DEFAULT, Budget, Call, is_id, shown, shown_amount, shown_instant
 
 
 def known_request(reading: Reading, id_: str) -> RequestRecord:
@@ -96,9 +96,7 @@ def _budgets_left(reading: Reading, request: RequestRecord) -> Iterator[BudgetLe
     caveats = DEFAULT.decode(request.block.encode())
     for one in caveats:
         if isinstance(one, Budget) and isinstance(one.counter, str) and not is_uses_counter(one.counter):
-            held = {counter.unit: counter.spent for counter in reading.counters([one.counter])}
-            left = rest_of(Decimal(one.limit), held.get(one.unit, Decimal(0)))
-            yield BudgetLeft(one.unit, shown_amount(max(left, Decimal(0))), shown_amount(Decimal(one.limit)))
+            yield BudgetLeft(one.unit, shown_amount(left_of(reading, one)), shown_amount(Decimal(one.limit)))
 
 
 def _is_revoked(reading: Reading, asker: Asker) -> bool:
@@ -182,7 +180,10 @@ _ENDED: Final[dict[RequestState, RequestState]] = {"pending": "expired", "approv
 def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:
     """A request in its state at `now`. It is `expired` if nobody can answer it any more, or `ended`."""
     end = _ends(reading, [request], now).get(request.id)
-    return request if end is None else replace(request, state=_ENDED[request.state], ended=end)
+    if end is None:
+        return request
+    lapse = end[1] if request.state == "pending" else None
+    return replace(request, state=_ENDED[request.state], ended=end[0], lapse=lapse)
 
 
 def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
@@ -197,8 +198,8 @@ def overdue(reading: Reading, requests: Iterable[RequestRecord], now: int) -> li
     return [request for request in pending if request.id in ends]
 
 
-def _ends(reading: Reading, requests: Iterable[RequestRecord], now: int) -> dict[str, int]:
-    """When those of these requests ended whose time, task, asker or grant has (Unix seconds)."""
+def _ends(reading: Reading, requests: Iterable[RequestRecord], now: int) -> dict[str, tuple[int, Lapse]]:
+    """When those of these requests ended whose time, task, asker or grant has (Unix seconds), and by which of them."""
     open_ = [request for request in requests if request.state in _ENDED]
     if not open_:
         return {}
@@ -208,14 +209,21 @@ def _ends(reading: Reading, requests: Iterable[RequestRecord], now: int) -> dict
     # One query for all of them: others may wait to write meanwhile.
     deaths = reading.deaths_of(key for each in keys.values() for key in each)
     until = reading.revoked_until()
-    ends = dict[str, int]()
+    ends = dict[str, tuple[int, Lapse]]()
     for one in open_:
         task = tasks[one.task]
-        found = [deaths[key].at for key in keys[one.id] if key in deaths]
+        found: list[tuple[int, Lapse]] = [
+            (deaths[key].at, "task_ended" if key in askers[one.id].until else "agent_revoked")
+            for key in keys[one.id]
+            if key in deaths
+        ]
         last = one.until if one.state == "pending" else askers[one.id].expires
-        found += [last] if now >= last else []
-        found += [until] if one.issued <= until else []
-        found += [now if task is None else task.ended or now] if task is None or is_final(task.state) else []
+        if now >= last:
+            found.append((last, "unanswered"))
+        if one.issued <= until:
+            found.append((until, "agent_revoked"))
+        if task is None or is_final(task.state):
+            found.append((now if task is None else task.ended or now, "task_ended"))
         if found:
             ends[one.id] = min(found)
     return ends
@@ -250,9 +258,11 @@ def expire_requests(
 
 
 def expire(transaction: Writing, request: RequestRecord, *, now: int) -> RequestRecord:
-    """End a request that nobody has answered in time, and return it."""
-    RequestExpired(request.id, request.task).write(transaction, at=now)
-    expired = replace(as_of(transaction, request, now), state="expired", answered=now)
+    """End a request that nobody can answer any more, or that another offer replaces, and return it."""
+    over = as_of(transaction, request, now)
+    lapse: Lapse = over.lapse or "replaced"
+    RequestExpired(request.id, request.task, lapse).write(transaction, at=now)
+    expired = replace(over, state="expired", answered=now, lapse=lapse)
     transaction.keep_request(expired)
     return expired
 
@@ -264,6 +274,8 @@ def pending_answer(ask: Ask, request: RequestRecord) -> Pending:
 
 def outcome(request: RequestRecord) -> str:
     """The outcome of a request that no longer waits, in words."""
+    if request.lapse is not None:
+        return LAPSES[request.lapse]
     if request.approver is None or request.answered is None:
         return f"it is {request.state}"
     decided = "denied" if request.state == "denied" else "approved"

@@ -9,7 +9,7 @@ from capx.errors import CapxError
 REQUEST_WAITS: Final = "request_waits"
 """An agent has asked for more, and people have to answer."""
 REQUEST_LAPSES: Final = "request_lapses"
-"""Nobody answered a request in time, or its agent died meanwhile."""
+"""Nobody answered a request in time, or nobody has to any more."""
 REQUEST_ANSWERED: Final = "request_answered"
 """Somebody answered a request, or the approval of a call is complete."""
 TASK_DENIED: Final = "task_denied"

@@ -45,6 +45,7 @@ from capx.store.events import (
     RequestMade,
     TaskOpened,
 )
+from capx.store.lifecycle import LAPSES, Lapse
 from capx.store.log import Event
 from capx.store.protocols import Reading
 from capx.store.records import RequestRecord, TaskRecord
@@ -77,6 +78,7 @@ class Notice(Struct, frozen=True, kw_only=True, omit_defaults=True):
     until: int | None = None
     answer: str | None = None
     approver: str | None = None
+    because: Lapse | None = None
     denials: int | None = None
     principal: str | None = None
     key: str | None = None
@@ -202,7 +204,7 @@ def _of_request(event: Event) -> Iterator[tuple[str, dict[str, Any]]]:
         facts = {"audience": made.audience, "action": made.action, "approvers": made.approvers, "until": made.until}
         yield REQUEST_WAITS, {"task": made.task, "request": made.request, **facts}
     elif event.kind == RequestExpired.kind and (lapsed := event.read_if(RequestExpired)) is not None:
-        yield REQUEST_LAPSES, {"task": lapsed.task, "request": lapsed.request}
+        yield REQUEST_LAPSES, {"task": lapsed.task, "request": lapsed.request, "because": lapsed.because}
     elif event.kind in _ANSWERS:
         answered = event.read_if(_Answered)
         if answered is not None:
@@ -245,7 +247,7 @@ def _sentence(kind: str, facts: dict[str, Any]) -> str:
     if kind == REQUEST_WAITS:
         return f"A request waits for a person until {shown_instant(facts['until'])}: capx requests show {request}"
     if kind == REQUEST_LAPSES:
-        return f"A request has lapsed, and nobody has answered it: capx requests show {request}"
+        return f"A request has lapsed, because {LAPSES[facts['because']]}: capx requests show {request}"
     if kind == REQUEST_ANSWERED:
         return f"A request was {facts['answer']}: capx requests show {request}"
     if kind == TASK_DENIED:
