@@ -46,7 +46,8 @@ from capx.authority.requests import call_approvals, granting
 from capx.authority.requests.consent import apply_verdict
 from capx.authority.requests.inheritance import Asker, read_asker
 from capx.authority.requests.offering import NotOffered
-from capx.authority.requests.request_state import expire, outcome, overdue
+from capx.authority.requests.overdue import OverdueRequests, expire_all
+from capx.authority.requests.request_state import outcome
 from capx.authority.requests.verdict import Verdict
 from capx.authority.revoking import (
     CLOCKS_DIFFER,
@@ -82,7 +83,6 @@ from capx.store.log import Place
 from capx.store.protocols import Store, Writing
 from capx.store.records import CheckpointRecord, Head, Pruned, RequestRecord
 from capx.store.row_check import check_rows
-from capx.store.row_marks import ChangedRow
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.bundle import Bundle
@@ -140,6 +140,7 @@ class Authority(History):
         """Statements for third parties that hold no key."""
         # Weak, so that `rekey` does not keep verifiers that nobody uses any more.
         self._handed_out: weakref.WeakSet[AudienceKeys] = weakref.WeakSet()
+        self._overdue = OverdueRequests()
         self._discard: Callable[[], object] | None = None
 
     @classmethod
@@ -518,21 +519,16 @@ class Authority(History):
     def end_overdue(self, limit: int = 1_000) -> list[Ended]:
         """End the tasks whose time has run out, at most `limit` of them, and return these ends.
 
-        Requests that nobody can answer any more end too, also at most `limit`.
+        Requests that nobody can answer any more end too.
         """
         with self._writing() as (transaction, now):
             ended = end_overdue(transaction, now=now, limit=limit)
             # What resources have recorded.
             transaction.index_blocks(INDEXED_AT_ONCE)
-            over = overdue(transaction, transaction.requests(pending=True), now)[:limit]
-        if over:
-            # With a row guard, as what is written gets a mark. A row that somebody changed stays as it is.
-            with self._writing(KeyedRowGuard(self._keyring)) as (transaction, now):
-                for one in over:
-                    with contextlib.suppress(ChangedRow):
-                        request = transaction.request(one.id)
-                        if request is not None and request.state == "pending":
-                            expire(transaction, request, now=now)
+        with self.store.read() as reading:
+            over, head = self._overdue.find(reading, self._now())
+        expire_all(over, lambda: self._writing(KeyedRowGuard(self._keyring)))
+        self._overdue.seen(head)
         return ended
 
     def prune(self) -> Pruned:

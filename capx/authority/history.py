@@ -135,7 +135,7 @@ class History:
         with self.store.read() as reading:
             if task is not None:
                 known_task(reading, task)
-            found = [request_state.as_of(reading, one, now) for one in reading.requests(task=task, pending=pending)]
+            found = request_state.all_as_of(reading, reading.requests(task=task, pending=pending), now)
         # Again, because some are `pending` in the store, but have expired by now.
         return [one for one in found if not pending or one.state == "pending"]
 

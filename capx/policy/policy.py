@@ -29,6 +29,7 @@ class Principal(Struct, frozen=True, kw_only=True):
 
     `key` is the public key of their signature (Ed25519, 32 bytes); `tenants` and `purposes` are those that they may ask
     for. A principal without a key cannot sign: only a login that the operator checked can speak for them.
+    `max_waiting` is how many requests may wait for people at once, in all tasks on their intents.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Principal(Struct, frozen=True, kw_only=True):
     tenants: tuple[str, ...] = ()
     purposes: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    max_waiting: int = 1_000
 
 
 class Purpose(Struct, frozen=True, kw_only=True):

@@ -49,6 +49,8 @@ _OPTIONAL: Final = frozenset({"tenant", "agent", "agent_key"})
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[1-9][0-9]{0,4})?")
 LONGEST_STATEMENT: Final = 300
 """The most seconds for which a statement is good."""
+_MOST_WAITING: Final = 100_000
+"""The most requests of one principal that may wait at once, whatever the policy says."""
 _LONGEST_TENANT: Final = 128 * "\U00010000"
 """A tenant whose name takes up the most bytes that a name can: a token must have room for it."""
 _LABEL_RULE = "use 1 to 128 characters, none of them hidden"
@@ -144,8 +146,15 @@ def _principal(principal: str, raw: object, path: str, purposes: Collection[str]
         "tenants": Field(name_list(is_label, f"a tenant: {_LABEL_RULE}", "tenants")),
         "purposes": Field(lambda held, at: _purposes(held, at, purposes)),
         "groups": Field(name_list(is_label, f"a group: {_LABEL_RULE}", "groups")),
+        "max_waiting": Field(_count),
     }
     return Principal(name=principal, **members(raw, path, fields))
+
+
+def _count(raw: object, path: str) -> int:
+    if type(raw) is not int or not 0 < raw <= _MOST_WAITING:
+        raise wrong(path, f"must be a whole number from 1 to {_MOST_WAITING}")
+    return raw
 
 
 def _key(raw: object, path: str) -> bytes:

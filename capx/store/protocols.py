@@ -42,6 +42,8 @@ from capx.store.records import (
     RequestRecord,
     SignedAnswer,
     TaskRecord,
+    Waiting,
+    WaitingGroup,
 )
 from capx.store.row_marks import MarkedRow, RowGuard, Table
 from capx.tokens.revocation_key import RevocationKey
@@ -53,6 +55,10 @@ class Reading(Protocol):
 
     def head(self) -> Head:
         """The epoch, the last event and the number of deaths."""
+        ...
+
+    def tasks_named(self, ids: Collection[str]) -> dict[str, TaskRecord]:
+        """The tasks with these ids, by id; one that does not exist is not in the answer."""
         ...
 
     def task(self, id_: str) -> TaskRecord | None:
@@ -243,6 +249,25 @@ class Reading(Protocol):
 
         `pending`: only those that wait for a person. `principal`: only those of the tasks of one principal; no others
         are decoded.
+        """
+        ...
+
+    def requests_due(self, now: int) -> list[RequestRecord]:
+        """The requests that wait for a person though their time has run out at `now` (Unix seconds)."""
+        ...
+
+    def waiting_count(self, principal: str) -> int:
+        """How many requests wait for people in the tasks of one principal."""
+        ...
+
+    def waiting(self) -> Waiting:
+        """The requests that wait for people, in groups."""
+        ...
+
+    def oldest_waiting(self, wanted: Sequence[tuple[Sequence[WaitingGroup], int]]) -> list[RequestRecord]:
+        """The oldest requests that wait in some groups of one principal, at most so many; the oldest of all first.
+
+        Each pair is for another principal.
         """
         ...
 

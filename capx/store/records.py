@@ -120,7 +120,8 @@ RequestState = Literal["pending", "approved", "granted", "denied", "expired", "e
 class RequestRecord(Struct, frozen=True, kw_only=True):
     """A request of an agent at run time, and its outcome; times in Unix seconds, ids in base64url.
 
-    `ids`, `kid` and `issued` are those of the token that asked, `path` and `labels` its nodes and their labels. `keys`
+    `principal` is the person on whose intent its task runs. `ids`, `kid` and `issued` are those of the token that
+    asked, `path` and `labels` its nodes and their labels. `keys`
     are the public keys of its holders, from first to last; empty for a bearer token. `args`
     are the arguments that the grant is pinned to, as canonical JSON, or None if it is pinned to none. `all_args` are
     all arguments of the ask, if the policy lists those to pin. `asked` is the time of the last ask, and somebody has to
@@ -154,6 +155,7 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...]
     # The first block that the granted capability has, or would have.
     block: str
+    principal: str
     # When the agent last asked, and until when a person may answer.
     asked: int
     until: int
@@ -199,6 +201,11 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
         """Which calls it is for: the requests that may be for the same as an ask are found by this."""
         some, for_approval = self.all_args is not None, self.to_approve is not None
         return call_of(self.audience, self.action, self.args, pins_some=some, for_approval=for_approval)
+
+    @property
+    def asks(self) -> str:
+        """Whom it asks, as 16 bytes in base64url: the same for all requests that have the same approvers."""
+        return b64u(digest(b"capx/1/asks", *map(str.encode, self.approvers))[:16])
 
     @property
     def granted(self) -> tuple[str, ...]:
@@ -328,6 +335,27 @@ class GrantRecord(Struct, frozen=True):
     kid: str
     issued: int
     at: int
+
+
+class WaitingGroup(Struct, frozen=True):
+    """The `count` requests of one principal that wait for the same people: `asks` is that of `RequestRecord`."""
+
+    principal: str
+    asks: str
+    approvers: tuple[str, ...]
+    count: int
+
+
+class Waiting(Struct, frozen=True):
+    """All requests that wait, in groups.
+
+    `last` is the number of the newest one, and `ends` the sum of their ends: if it is equal to what it was before,
+    nothing has changed.
+    """
+
+    groups: tuple[WaitingGroup, ...]
+    last: int
+    ends: int
 
 
 class RequestCounts(Struct, frozen=True):

@@ -110,9 +110,15 @@ def body_fields(body: str) -> bytes:
     return _field(body)
 
 
+def request_columns(request: RequestRecord) -> dict[str, str | int]:
+    """The columns beside the text of a request, for which queries look."""
+    names = ("id", "task", "node", "call", "state", "asked", "until", "principal", "asks")
+    return {name: getattr(request, name) for name in names}
+
+
 def demand_columns(request: RequestRecord, *columns: object) -> None:
     """Raise ChangedRow unless the columns beside the text of a request say what the text says."""
-    if columns != (request.id, request.task, request.node, request.call, request.state, request.asked):
+    if columns != tuple(request_columns(request).values()):
         raise changed_row("requests", str(columns[0]), "is found by other values than its own")
 
 

@@ -18,7 +18,7 @@ from capx.api.problems import NotThere
 from capx.authority.authority import Authority
 from capx.authority.people import own_tasks
 from capx.authority.people.client import PersonClient, Unanswered
-from capx.authority.people.inbox import Waiting
+from capx.authority.people.inbox import inbox, waiting
 from capx.authority.people.known import KnownAuthorities, OtherAuthority, UnknownAuthority
 from capx.authority.people.messages import OwnDecisionsQuery
 from capx.authority.people.person import Person
@@ -334,7 +334,8 @@ def test_one_principal_cannot_hide_the_requests_of_others(tmp_path: Path) -> Non
         meant = office.intent(authority, principal="eve")
         asked = authority.ask(authority.open(office.eve.sign_intent(meant)).bundle, "billing.refund", args={})
         assert isinstance(asked, Pending)
-        found = Waiting(authority).inbox(authority.policy, Person("ben", office.ben.public))
+        me = Person("ben", office.ben.public)
+        found = inbox(authority, waiting(authority), authority.policy, me, now=int(time.time()))
         every = [one.id for one in authority.requests(pending=True)]
     assert len(every) == 226
     # The oldest 199 of ana, and that of eve, by age.

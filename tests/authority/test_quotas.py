@@ -152,6 +152,7 @@ def test_requests_are_counted_at_the_nodes_of_their_paths() -> None:
             path=path,
             labels=(),
             block="[]",
+            principal="ana",
             asked=NOW,
             until=NOW,
         )

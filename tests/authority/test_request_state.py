@@ -1,18 +1,19 @@
 """A request is asked, answered, fetched, and ends by itself."""
 
 import pytest
+from msgspec import structs
 
 from capx.authority.requests.quotas import MOST_WAITING
 from capx.authority.requests.request_state import overdue, waiting
 from capx.errors import InvalidRequest
 from capx.store.events import RequestExpired
-from capx.verify.ask import Granted
+from capx.verify.ask import Granted, Refused
 from capx_caveats import (
     action,
     expires,
 )
 from tests.labs.granting_asks import lab, own
-from tests.labs.granting_lab import GrantingLab, policy, rule
+from tests.labs.granting_lab import GrantingLab, people, policy, rule
 from tests.labs.lab import NOW
 
 __all__ = ["lab"]
@@ -161,6 +162,24 @@ def test_only_so_many_requests_wait_for_people(lab: GrantingLab) -> None:
     assert lab.refused(opened.bundle, "mail.send", {"n": MOST_WAITING + 1}) == ("too_many",)
     lab.clock.now += 1800
     lab.pending(opened.bundle, "mail.send", {"n": MOST_WAITING + 1})
+
+
+def test_requests_of_one_principal_wait_in_bounded_number(lab: GrantingLab) -> None:
+    ana = structs.replace(people()["ana"], max_waiting=3)
+    lab.policy = policy(rule("ask", "mail.send"), principals=people(ana=ana))
+    tasks = [lab.open() for _ in range(4)]
+    for opened in tasks[:3]:
+        lab.pending(opened.bundle, "mail.send")
+    refused = lab.ask(tasks[3].bundle, "mail.send")
+    assert isinstance(refused, Refused)
+    assert "at most 3 of one principal wait for people (max_waiting in the policy)" in str(refused)
+    # What waits already keeps its place.
+    lab.policy = policy(rule("ask", "mail.send", within=60), principals=people(ana=ana))
+    lab.pending(tasks[0].bundle, "mail.send")
+    lab.authority.complete(tasks[0].id)
+    assert lab.refused(tasks[3].bundle, "mail.send") == ("too_many",)
+    lab.authority.end_overdue()
+    lab.pending(tasks[3].bundle, "mail.send")
 
 
 def test_asks_that_are_refused_at_once_take_no_room(lab: GrantingLab) -> None:

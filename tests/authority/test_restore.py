@@ -118,7 +118,7 @@ def test_intents_are_brought_back_requests_and_grants_are_not(
         writing.keep_grant(GrantRecord(b"c" * 16, (b"i" * 16,), LEAKED, 1, now))
     # Nor are those of a file that somebody wrote.
     with contextlib.closing(sqlite3.connect(saved)) as connection, connection:
-        row = "1, 'a', 'task-1', 'b', 'granted', 1, 'never JSON', NULL, NULL"
+        row = "1, 'a', 'task-1', 'b', 'granted', 1, 'never JSON', NULL, NULL, 2, 'ana', 'c'"
         connection.execute(f"INSERT INTO requests VALUES ({row})")
         connection.execute("INSERT INTO strengths VALUES (?, ?)", (b"i" * 16, b"x"))
     brought_back(saved, place, tmp_path)

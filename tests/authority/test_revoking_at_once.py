@@ -55,7 +55,7 @@ PATHS = st.lists(st.integers(1, len(NODES)), max_size=4)
 def request(id_: str, depth: int) -> RequestRecord:
     return RequestRecord(
         id=id_, task="task-1", audience="crm", action="crm.read", args=None, ids=("a",), kid="k", issued=NOW,
-        path=tuple(NODES[:depth]), labels=(), block="[]", asked=NOW, until=NOW + 60,
+        path=tuple(NODES[:depth]), labels=(), block="[]", principal="ana", asked=NOW, until=NOW + 60,
     )  # fmt: skip
 
 

@@ -119,6 +119,7 @@ def a_request(task: str) -> RequestRecord:
         path=("B" * 22,),
         labels=(),
         block="[]",
+        principal="ana",
         asked=1,
         until=2_000_000_000,
     )

@@ -81,6 +81,7 @@ def ask(store: Store, chance: random.Random, now: int) -> None:
         path=("node",),
         labels=(),
         block="[]",
+        principal="ana",
         asked=now,
         until=now,
     )

@@ -243,6 +243,7 @@ ROOMS: Final = {
         "authority/test_consent",
         "authority/test_verdict",
     ),
+    "overdue": _capx("authority/requests/overdue", "authority/test_overdue", "authority/test_request_state"),
     "answers": _capx("authority/requests/answers", "authority/test_answers", "authority/test_call_approvals_edges"),
     "ask_evidence": _capx("authority/requests/ask_evidence", "authority/test_ask_evidence"),
     "asks": _capx("proof/asks", "proof/test_asks", "authority/test_ask_evidence", "attacks/test_operator_lies"),

@@ -81,6 +81,14 @@ WORK = 'purpose.work.grant[1].allow."a.b".x'
             'groups = ["robot"]',
             'principal."kim@our.example".groups: "robot" is the name of a principal: give the group another name',
         ),
+        *(
+            (
+                'groups = ["finance"]',
+                f"max_waiting = {raw}",
+                'principal."kim@our.example".max_waiting: must be a whole number from 1 to 100000',
+            )
+            for raw in ("0", "-1", "true", "1.5", '"9"', "100001")
+        ),
         ("[purpose.qbr]", "[purpose.qbr]\ntll = 1", "purpose.qbr.tll: unknown key: did you mean ttl?"),
         ('"2h"', '"2 hours"', "purpose.qbr.ttl: '2 hours' is not a duration: write 90s, 15m, 2h or 1d"),
         ('"2h"', '"0s"', "purpose.qbr.ttl: is 0: write a longer time, such as 15m"),

@@ -114,6 +114,7 @@ class Question:
             path=tuple(b64u(b"%016d" % node) for node in self._chance.sample(range(12), 2)),
             labels=(),
             block="[]",
+            principal="ana",
             asked=self._earlier(),
             until=self._now,
             state=self._chance.choice(states),

@@ -16,6 +16,7 @@ from capx.store.records import (
     RequestRecord,
     RequestState,
     TaskRecord,
+    Waiting,
 )
 from capx.tokens.revocation_key import of_instant, of_kid
 from tests.labs.store_writes import granted_by
@@ -42,6 +43,7 @@ def request(
         path=(ROOT, node),
         labels=("finder",),
         block='[["task","task-1"]]',
+        principal="ana",
         asked=asked,
         until=NOW + 600,
         state=state,
@@ -87,6 +89,75 @@ def test_an_intent_that_was_withdrawn_unseen_can_become_known(store: Store) -> N
     keep(store, seen)
     with store.read() as reading:
         assert reading.intents() == [seen]
+
+
+def waiting_for(principal: str, *approvers: str, id_: str, until: int = NOW + 600) -> RequestRecord:
+    return structs.replace(request(id_), principal=principal, approvers=approvers, until=until)
+
+
+def test_what_waits_is_counted_in_groups(store: Store) -> None:
+    with store.read() as reading:
+        assert reading.waiting() == Waiting((), 0, 0)
+        assert reading.oldest_waiting([]) == []
+    first = [
+        waiting_for("ana", "finance", id_="a1"),
+        waiting_for("ben", "finance", id_="b1"),
+        waiting_for("ana", "finance", "legal", id_="a2"),
+        waiting_for("ana", "finance", id_="a3"),
+        structs.replace(waiting_for("ana", "finance", id_="a4"), state="denied"),
+    ]
+    keep(store, *first)
+    with store.read() as reading:
+        found = reading.waiting()
+        counts = {(one.principal, one.approvers): one.count for one in found.groups}
+        assert counts == {("ana", ("finance",)): 2, ("ana", ("finance", "legal")): 1, ("ben", ("finance",)): 1}
+        assert (found.last, found.ends) == (4, 4 * (NOW + 600))
+        assert [reading.waiting_count(name) for name in ("ana", "ben", "eve")] == [3, 1, 0]
+        ana = [one for one in found.groups if one.principal == "ana"]
+        ben = [one for one in found.groups if one.principal == "ben"]
+        for wanted, ids in (
+            ([(ana, 2)], ["a1", "a2"]),
+            ([(ana, 9), (ben, 1)], ["a1", "b1", "a2", "a3"]),
+            ([([one for one in ana if one.approvers == ("finance",)], 9), (ben, 0)], ["a1", "a3"]),
+        ):
+            assert [one.id for one in reading.oldest_waiting(wanted)] == ids
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        waiting_for("ana", id_="new"),
+        structs.replace(waiting_for("ana", "finance", id_="a"), state="expired"),
+        waiting_for("ana", "finance", id_="a", until=NOW + 900),
+        waiting_for("ana", "legal", id_="a"),
+    ],
+)
+def test_what_waits_is_another_once_a_request_has_changed(store: Store, changed: RequestRecord) -> None:
+    keep(store, waiting_for("ana", "finance", id_="a"), waiting_for("ana", "finance", id_="b"))
+    with store.read() as reading:
+        before = reading.waiting()
+        assert reading.waiting() == before
+    keep(store, changed)
+    with store.read() as reading:
+        assert reading.waiting() != before
+
+
+def test_very_many_groups_are_read_at_once(store: Store) -> None:
+    keep(store, *(waiting_for(f"person {nth}", f"group {nth % 3}", id_=f"{nth}") for nth in range(1_000)))
+    with store.read() as reading:
+        groups = reading.waiting().groups
+        found = reading.oldest_waiting([([one], 1) for one in groups])
+        assert [one.id for one in found] == [f"{nth}" for nth in range(1_000)]
+
+
+def test_overdue_requests_are_found_by_their_end(store: Store, places: Places) -> None:
+    keep(store, *(waiting_for("ana", id_=str(nth), until=NOW + nth) for nth in range(5)))
+    keep(store, structs.replace(waiting_for("ana", id_="x", until=NOW), state="granted"))
+    with store.read() as reading:
+        assert {one.id for one in reading.requests_due(NOW + 2)} == {"0", "1", "2"}
+    if places.kind == "sqlite":
+        query = "SELECT body FROM requests WHERE state = 'pending' AND until <= 5"
+        assert "requests_due" in str(places.rows(store, f"EXPLAIN QUERY PLAN {query}"))
 
 
 def test_a_request_is_kept_whole_and_replaced_in_its_place(store: Store) -> None:

@@ -35,7 +35,7 @@ NODE = b"n" * 16
 def request(id_: str) -> RequestRecord:
     return RequestRecord(
         id=id_, task="task-1", audience="crm", action="crm.read", args=None, ids=("a",), kid="k1", issued=NOW,
-        path=("node-1",), labels=(), block="[]", asked=NOW, until=NOW + 60,
+        path=("node-1",), labels=(), block="[]", principal="ana", asked=NOW, until=NOW + 60,
     )  # fmt: skip
 
 

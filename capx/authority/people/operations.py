@@ -145,7 +145,7 @@ def withdraw_intent(authority: Authority, person: Person, asked: WithdrawIntent)
 @operation("GET", "/people/requests", personal=True, streams=True)
 def inbox(authority: Authority, person: Person) -> Inbox:
     """List what waits for the person; as text/event-stream, the list again whenever it has changed."""
-    return inboxes.Waiting(authority).inbox(authority.policy, person)
+    return inboxes.inbox(authority, inboxes.waiting(authority), authority.policy, person, now=int(time.time()))
 
 
 @operation("GET", "/people/requests/{id}/inquiry", personal=True, problems=(404,))

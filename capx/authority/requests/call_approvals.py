@@ -49,7 +49,8 @@ from capx.crypto.base64url import b64u
 from capx.crypto.canonical_json import canonical
 from capx.crypto.keys import KeyRing
 from capx.errors import InvalidRequest, MalformedToken
-from capx.policy.policy import Policy
+from capx.intents.intent import Intent
+from capx.policy.policy import Policy, Principal
 from capx.store.events import ApprovalMade, ApprovalSigned, CapabilityMinted
 from capx.store.protocols import Reading, Writing
 from capx.store.records import RequestRecord, SignedAnswer
@@ -78,7 +79,7 @@ def decide(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask
     task = living_task(reading, keyring, asker, now=now)
     digest = demand_intent(task, asker)
     try:
-        known_intent(reading, policy, digest)
+        intent = known_intent(reading, policy, digest)
     except InvalidRequest as refused:
         raise NotOffered(ask_refusal("intent_refused")) from refused
     request = reading.request(ask.request(asker.ids[-1]))
@@ -96,7 +97,8 @@ def decide(reading: Reading, keyring: KeyRing, policy: Policy, asker: Asker, ask
     if not people:
         why = "the policy knows none of the people whom the token names: send them the request as a file"
         raise NotOffered(ask_refusal("not_offered", why))
-    demand_room(reading, request, asker, ask, waits=True, now=now)
+    principal = policy.principals.get(intent.principal) or Principal(name=intent.principal)
+    demand_room(reading, request, asker, ask, principal, waits=True, now=now)
     # Here, and not only when it is written: then it is a refusal like any other.
     _block(asker, pinned_entry(ask.action, ask.args or {}))
     return None
@@ -111,7 +113,8 @@ def answer(transaction: Writing, keyring: KeyRing, policy: Policy, asker: Asker,
     if decided is not None:
         return decided
     expire_requests(transaction, now=now, task=asker.task)
-    made = _request(policy, asker, ask, transaction.request(ask.request(asker.ids[-1])), now=now)
+    before = transaction.request(ask.request(asker.ids[-1]))
+    made = _request(policy, asker, ask, before, known_intent(transaction, policy, asker.intent or ""), now=now)
     transaction.count_request(made)
     keep_waiting(transaction, policy, asker, ask, made)
     return pending_answer(ask, made)
@@ -239,7 +242,9 @@ def _caveat(ask: Ask) -> ApprovalCaveat:
     return found
 
 
-def _request(policy: Policy, asker: Asker, ask: Ask, before: RequestRecord | None, *, now: int) -> RequestRecord:
+def _request(
+    policy: Policy, asker: Asker, ask: Ask, before: RequestRecord | None, intent: Intent, *, now: int
+) -> RequestRecord:
     """The request that waits for people; `before` is the same request of an earlier round, if there was one."""
     caveat = _caveat(ask)
     document = ApprovalRequest.of(
@@ -265,6 +270,7 @@ def _request(policy: Policy, asker: Asker, ask: Ask, before: RequestRecord | Non
         path=tuple(map(b64u, asker.path)),
         labels=asker.labels,
         block=_block(asker, document.entry),
+        principal=intent.principal,
         asked=now,
         until=min(asker.expires, now + WITHIN),
         approvers=approvers(policy, caveat),

@@ -122,7 +122,8 @@ def decide(
         return standing
     # First, because it is quick: a branch that asks without end is refused before all its requests are read.
     if not agreed:
-        demand_room(reading, request, asker, ask, waits=offered.needs_consent, now=now)
+        principal = policy.principals[offered.intent.principal]
+        demand_room(reading, request, asker, ask, principal, waits=offered.needs_consent, now=now)
     # A request belongs to one token. Another token of the same agent must not get round a denial or a revocation.
     _demand_undecided(reading, asker, ask)
     return Grantable(offered, agreed, keyring, policy, reading.head())
@@ -269,6 +270,7 @@ def _request(policy: Policy, asker: Asker, offered: Offered, earlier: tuple[str,
         path=tuple(map(b64u, asker.path)),
         labels=asker.labels,
         block=offered.block,
+        principal=offered.intent.principal,
         asked=now,
         until=asker.expires if rule.within is None else min(asker.expires, now + rule.within),
         approvers=rule.approvers,

@@ -1,8 +1,9 @@
-"""How many requests the agents of one task may make, and how many of them may wait for people at once.
+"""How many requests the agents of one task may make, and how many may wait for people at once.
 
     the root of the task     may hold MOST_MADE requests, of which MOST_WAITING may wait
     a branch                 may hold half of what its parent has left for it
     an audience              may hold half of what a node has left for it
+    a principal              may have `max_waiting` requests that wait, in all tasks on their intents
 
 A branch is a node with everything below it. Halves are rounded up.
 
@@ -19,6 +20,8 @@ Laws:
   then it counts nowhere. If an agent revokes the node, it still counts: the agent could go on asking below one child
   after another.
 - A request waits while a person can answer it: not when its time has run out, its task has ended or its asker is dead.
+- For its principal, a request also waits until the store says that it has ended: `Authority.end_overdue` writes that,
+  which `capx serve` calls each second.
 - An ask that is refused is no request, and counts nowhere.
 
 It follows that, whatever one branch asks, each other branch may hold at least half of what it could hold otherwise
@@ -34,6 +37,7 @@ from capx.authority.requests.inheritance import Asker
 from capx.authority.requests.offering import NotOffered, ask_refusal
 from capx.authority.requests.request_state import is_of, waiting
 from capx.crypto.base64url import b64u
+from capx.policy.policy import Principal
 from capx.store.protocols import Reading
 from capx.store.records import RequestCounts, RequestRecord
 from capx.verify.ask import Ask
@@ -48,15 +52,32 @@ _SHARES: Final = "a branch half of what its parent has left, an audience half of
 
 
 def demand_room(
-    reading: Reading, request: RequestRecord | None, asker: Asker, ask: Ask, *, waits: bool, now: int
+    reading: Reading,
+    request: RequestRecord | None,
+    asker: Asker,
+    ask: Ask,
+    principal: Principal,
+    *,
+    waits: bool,
+    now: int,
 ) -> None:
-    """Raise NotOffered if there are too many requests. A request that is made again keeps its own place."""
+    """Raise NotOffered if there are too many requests. A request that is made again keeps its own place.
+
+    `principal` is the one on whose intent the task runs.
+    """
     path, audience = tuple(map(b64u, asker.path)), ask.audience
     if request is None and room(MOST_MADE, reading.request_counts(path, audience)) < 1:
         why = f"at most {MOST_MADE} of one task, {_SHARES}: use what was granted before, or have a branch revoked"
         raise NotOffered(ask_refusal("too_many", why))
     if not waits:
         return
+    again = int(request is not None and request.state == "pending")
+    if reading.waiting_count(principal.name) - again >= principal.max_waiting:
+        why = (
+            f"at most {principal.max_waiting} of one principal wait for people (max_waiting in the policy): ask again "
+            "when some were answered"
+        )
+        raise NotOffered(ask_refusal("too_many", why))
     own = None if request is None else request.id
     others = [one for one in waiting(reading, asker.task, now) if one.id != own and not is_of(one, asker, ask)]
     if room(MOST_WAITING, counts_among(others, path, audience)) < 1:

@@ -10,7 +10,7 @@ Laws:
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -179,11 +179,18 @@ _ENDED: Final[dict[RequestState, RequestState]] = {"pending": "expired", "approv
 
 def as_of(reading: Reading, request: RequestRecord, now: int) -> RequestRecord:
     """A request in its state at `now`. It is `expired` if nobody can answer it any more, or `ended`."""
-    end = _ends(reading, [request], now).get(request.id)
-    if end is None:
-        return request
-    lapse = end[1] if request.state == "pending" else None
-    return replace(request, state=_ENDED[request.state], ended=end[0], lapse=lapse)
+    return all_as_of(reading, [request], now)[0]
+
+
+def all_as_of(reading: Reading, requests: Sequence[RequestRecord], now: int) -> list[RequestRecord]:
+    """Requests, each in its state at `now`, as `as_of` gives it."""
+    ends = _ends(reading, requests, now)
+    return [request if request.id not in ends else _ended(request, *ends[request.id]) for request in requests]
+
+
+def _ended(request: RequestRecord, at: int, lapse: Lapse) -> RequestRecord:
+    why = lapse if request.state == "pending" else None
+    return replace(request, state=_ENDED[request.state], ended=at, lapse=why)
 
 
 def is_overdue(reading: Reading, request: RequestRecord, now: int) -> bool:
@@ -203,7 +210,7 @@ def _ends(reading: Reading, requests: Iterable[RequestRecord], now: int) -> dict
     open_ = [request for request in requests if request.state in _ENDED]
     if not open_:
         return {}
-    tasks = {id_: reading.task(id_) for id_ in {request.task for request in open_}}
+    tasks = reading.tasks_named({request.task for request in open_})
     askers = {one.id: asker_of(one) for one in open_}
     keys = {one.id: (*askers[one.id].revocation_keys, *_given(one)) for one in open_}
     # One query for all of them: others may wait to write meanwhile.
@@ -211,7 +218,7 @@ def _ends(reading: Reading, requests: Iterable[RequestRecord], now: int) -> dict
     until = reading.revoked_until()
     ends = dict[str, tuple[int, Lapse]]()
     for one in open_:
-        task = tasks[one.task]
+        task = tasks.get(one.task)
         found: list[tuple[int, Lapse]] = [
             (deaths[key].at, "task_ended" if key in askers[one.id].until else "agent_revoked")
             for key in keys[one.id]

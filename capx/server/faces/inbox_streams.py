@@ -15,19 +15,22 @@ Laws:
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Final
 
 from starlette.responses import Response
 
 from capx.api.messages.base import encode
 from capx.authority.people import operations
-from capx.authority.people.inbox import Waiting
+from capx.authority.people.inbox import inbox, waiting
+from capx.authority.people.messages import Inbox
 from capx.authority.people.person import Person
 from capx.errors import CapxError
 from capx.policy.policy import Policy
 from capx.server.faces.event_streams import Stream, event
 from capx.server.operation import answered
 from capx.server.service import Service
+from capx.store.records import Waiting
 
 KIND: Final = "people"
 LASTS: Final = 900.0
@@ -58,10 +61,14 @@ class InboxStreams:
 
     async def now(self, person: Person) -> Response:
         """The inbox of a person."""
-        waiting, policy = await self._since(time.monotonic())
+        waits, policy = await self._since(time.monotonic())
         person.demand_known(policy)
-        workers = self._service.people
-        return await workers.run_for(person.name, lambda: answered(operations.inbox, waiting.inbox(policy, person)))
+        return answered(operations.inbox, await self._inbox(person, waits, policy))
+
+    async def _inbox(self, person: Person, waits: Waiting, policy: Policy) -> Inbox:
+        service, now = self._service, int(time.time())
+        read = partial(inbox, service.authority, waits, policy, person, now=now)
+        return await service.people.run_for(person.name, read)
 
     async def _events(self, person: Person, seen: _Seen) -> AsyncGenerator[bytes]:
         # A comment at once, so that the client and every proxy see that the stream has begun.
@@ -71,13 +78,14 @@ class InboxStreams:
         sent, sent_at = b"", time.monotonic()
         with service.watch.followed():
             while not service.stopping:
-                waiting, policy = seen
+                waits, policy = seen
                 if not person.is_known(policy):
                     yield event(b'"unproven"', event="end")
                     return
-                if seen is not made_of and (inbox := encode(waiting.inbox(policy, person))) != sent:
-                    sent, sent_at = inbox, time.monotonic()
-                    yield event(inbox, event="inbox")
+                found = sent if seen is made_of else encode(await self._inbox(person, waits, policy))
+                if found != sent:
+                    sent, sent_at = found, time.monotonic()
+                    yield event(found, event="inbox")
                 elif time.monotonic() - sent_at > _STILL_HERE:
                     sent_at = time.monotonic()
                     yield b": still here\n\n"
@@ -109,11 +117,11 @@ class InboxStreams:
         began = time.monotonic()
         authority = self._service.authority
         try:
-            seen = await self._service.inbox_reader.run(lambda: (Waiting(authority), authority.policy))
+            seen = await self._service.inbox_reader.run(lambda: (waiting(authority), authority.policy))
         finally:
             self._reading = None
         before = self._seen
-        if before is None or seen[1] is not before[1] or not seen[0].is_as(before[0]):
+        if before is None or seen[1] is not before[1] or seen[0] != before[0]:
             self._seen = seen
         self._began = began
         return self._seen or seen

@@ -73,15 +73,19 @@ CREATE TABLE capx.intents (
     mark bytea
 );
 
--- Requests of agents. `call` says which calls a request is for (`RequestRecord.call` of capx/store/records.py).
+-- Requests of agents. `call` says which calls a request is for, and `asks` whom it asks (`RequestRecord.call` and
+-- `RequestRecord.asks` of capx/store/records.py).
 CREATE TABLE capx.requests (
     nth bigint PRIMARY KEY,
     id text NOT NULL UNIQUE, task text NOT NULL, node text NOT NULL, state text NOT NULL, asked bigint NOT NULL,
-    body text NOT NULL, mark bytea, call text
+    body text NOT NULL, mark bytea, call text, until bigint NOT NULL, principal text NOT NULL, asks text NOT NULL
 );
 CREATE INDEX requests_of_task ON capx.requests (task, node, state);
 CREATE INDEX requests_pending ON capx.requests (nth) WHERE state = 'pending';
 CREATE INDEX requests_of_call ON capx.requests (node, call);
+-- Those that wait: by their end, and in groups (`WaitingGroup` of capx/store/records.py), by which inboxes find theirs.
+CREATE INDEX requests_due ON capx.requests (until, nth) WHERE state = 'pending';
+CREATE INDEX requests_waiting ON capx.requests (principal, asks, nth) WHERE state = 'pending';
 -- At which nodes a request counts: those of its path, until an operator revokes one of them. Then it counts no more at
 -- the nodes above that one. The root has depth 0.
 CREATE TABLE capx.request_nodes (

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -10,7 +11,16 @@ from msgspec import structs
 
 from capx.crypto.base64url import b64u, unb64u
 from capx.store.events import REQUEST_STATES
-from capx.store.records import AskedArguments, GrantRecord, IntentRecord, RequestCounts, RequestRecord, SignedAnswer
+from capx.store.records import (
+    AskedArguments,
+    GrantRecord,
+    IntentRecord,
+    RequestCounts,
+    RequestRecord,
+    SignedAnswer,
+    Waiting,
+    WaitingGroup,
+)
 from capx.store.row_marks import (
     MarkedRow,
     RowGuard,
@@ -21,12 +31,18 @@ from capx.store.row_marks import (
     demand_columns,
     grant_fields,
     intent_fields,
+    request_columns,
 )
 from capx.store.sql.statements import SqlStatements, places
 from capx.tokens.chain import root_node
 from capx.tokens.revocation_key import RevocationKey, instant_of, kid_of
 
 _PAGE = 500
+_AT_ONCE = 400
+"""Queries in one: SQLite takes at most 500."""
+# A literal, not a parameter: partial indexes fit only then.
+_WAITS = "state = 'pending'"
+_WAITING = f"FROM capx.requests WHERE {_WAITS}"
 _Key = TypeVar("_Key", bytes, str)
 
 _INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM capx.intents"
@@ -42,7 +58,7 @@ _NEWEST = (
     "(SELECT e.kind FROM capx.events e WHERE e.kind <> 'decision' AND {of_request} = {plain}{id} "
     "AND {of_request} IS NOT NULL ORDER BY e.position DESC LIMIT 1)"
 )
-_COLUMNS = "r.id, r.task, r.node, r.call, r.state, r.asked, r.body, r.mark"
+_COLUMNS = "r.id, r.task, r.node, r.call, r.state, r.asked, r.until, r.principal, r.asks, r.body, r.mark"
 _DEEPEST_OF = "SELECT request, max(depth) FROM capx.request_nodes"
 _COUNTS = "SELECT node, count(*), count(*) FILTER (WHERE audience = ?) FROM capx.request_nodes"
 
@@ -133,7 +149,7 @@ class SqlRequestRows(SqlStatements):
             conditions.append("task = ?")
             values.append(task)
         if pending:
-            conditions.append("state = 'pending'")
+            conditions.append(_WAITS)
         if principal is not None:
             # Not `task IN`: of a person with many tasks, the database might look for the requests of each.
             conditions.append("EXISTS (SELECT 1 FROM capx.tasks t WHERE t.id = task AND t.principal = ?)")
@@ -144,6 +160,43 @@ class SqlRequestRows(SqlStatements):
         newest = _NEWEST.format(of_request=self.of_request, plain=self.plain, id="r.id")
         rows = self._rows(f"SELECT {_COLUMNS}, {newest} FROM capx.requests r {which}", *values)  # noqa: S608 - columns of ours
         return [self._sound_request(row) for row in rows]
+
+    def requests_due(self, now: int) -> list[RequestRecord]:
+        return [RequestRecord.parse(*row) for row in self._rows(f"{_REQUEST} WHERE {_WAITS} AND until <= ?", now)]
+
+    def waiting_count(self, principal: str) -> int:
+        (count,) = self._row(f"SELECT count(*) {_WAITING} AND principal = ?", principal)
+        return int(count)
+
+    def waiting(self) -> Waiting:
+        found = self._rows(f"SELECT principal, asks, count(*) {_WAITING} GROUP BY principal, asks")
+        # One of each: a policy has few lists of approvers.
+        one = {asks: principal for principal, asks, _ in found}
+        query = f"SELECT body {_WAITING} AND principal = ? AND asks = ? LIMIT 1"
+        bodies = ((asks, *self._row(query, principal, asks)) for asks, principal in one.items())
+        approvers = {asks: RequestRecord.parse(body).approvers for asks, body in bodies}
+        groups = tuple([WaitingGroup(principal, asks, approvers[asks], count) for principal, asks, count in found])
+        last, ends = self._row(f"SELECT coalesce(max({self.nth}), 0), coalesce(sum(until), 0) {_WAITING}")
+        return Waiting(groups, int(last), int(ends))
+
+    def oldest_waiting(self, wanted: Sequence[tuple[Sequence[WaitingGroup], int]]) -> list[RequestRecord]:
+        oldest = f"SELECT principal, {self.nth} AS nth {_WAITING} AND principal = ? AND asks = ? ORDER BY 2 LIMIT ?"
+        one = f"SELECT * FROM ({oldest}) AS one"  # noqa: S608 - columns of ours
+        asked = [(group.principal, group.asks, most) for groups, most in wanted for group in groups]
+        found = defaultdict[str, list[int]](list)
+        for at in range(0, len(asked), _AT_ONCE):
+            part = asked[at : at + _AT_ONCE]
+            for principal, number in self._rows(" UNION ALL ".join([one] * len(part)), *chain.from_iterable(part)):
+                found[principal].append(number)
+        numbers = (sorted(found[groups[0].principal])[:most] for groups, most in wanted)
+        return self._numbered(list(chain.from_iterable(numbers)))
+
+    def _numbered(self, numbers: Sequence[int]) -> list[RequestRecord]:
+        """The requests with these numbers, in their order."""
+        if not numbers:
+            return []
+        query = f"{_REQUEST} WHERE {self.nth} IN ({places(numbers)}) ORDER BY {self.nth}"
+        return [RequestRecord.parse(*row) for row in self._rows(query, *numbers)]
 
     def requests_for(self, nodes: Sequence[str], calls: Sequence[str]) -> list[RequestRecord]:
         which = f"node IN ({places(nodes)}) AND call IN ({places(calls)})"
@@ -222,13 +275,12 @@ class SqlRequestRows(SqlStatements):
 
     def keep_request(self, request: RequestRecord) -> None:
         # The whole request is in `body`. Beside it are only the fields that queries look for.
-        columns = {name: getattr(request, name) for name in ("id", "task", "node", "call", "state", "asked")}
         body = request.text()
         self._put_numbered(
             "requests",
-            {**columns, "body": body, "mark": self._mark("requests", request.id, body_fields(body))},
+            {**request_columns(request), "body": body, "mark": self._mark("requests", request.id, body_fields(body))},
             "ON CONFLICT (id) DO UPDATE SET call = excluded.call, state = excluded.state, asked = excluded.asked, "
-            "body = excluded.body, mark = excluded.mark",
+            "until = excluded.until, asks = excluded.asks, body = excluded.body, mark = excluded.mark",
         )
 
     def count_request(self, request: RequestRecord) -> None:
@@ -295,7 +347,7 @@ class SqlRequestRows(SqlStatements):
         for id_, root, *columns in self._rows("SELECT id, root, node, revocations FROM capx.tasks"):
             if columns != [root_node(root), revocations.get(id_, 0)]:
                 raise changed_row("tasks", id_, "has another node than its root, or counts other revocations than made")
-        for *columns, body in self._rows("SELECT id, task, node, call, state, asked, body FROM capx.requests"):
+        for *columns, body, _ in self._rows(f"SELECT {_COLUMNS} FROM capx.requests r"):  # noqa: S608 - columns of ours
             demand_columns(RequestRecord.parse(body), *columns)
         for position, task, body in self._rows("SELECT position, task, body FROM capx.answers"):
             demand_answer_columns(SignedAnswer.parse(body), position, task)

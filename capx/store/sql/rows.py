@@ -150,6 +150,12 @@ class SqlRows(SqlRequestRows, SqlTreeRows):
             self._guard.demand(MarkedRow("tasks", id_, task_fields(task), mark))
         return task
 
+    def tasks_named(self, ids: Collection[str]) -> dict[str, TaskRecord]:
+        if self._guard is not None:
+            return {id_: task for id_ in ids if (task := self.task(id_)) is not None}
+        rows = self._rows_among(f"{_TASK} WHERE id {{among}}", list(ids))
+        return {task.id: task for task in (TaskRecord(*row) for row in rows)}
+
     def rooted(self, node: bytes) -> TaskRecord | None:
         row = self._row(f"{_TASK} WHERE node = ?", node)
         return row and TaskRecord(*row)

@@ -53,14 +53,19 @@ CREATE TABLE intents (
     opened INTEGER NOT NULL, withdrawn INTEGER, mark BLOB
 ) STRICT;
 
--- Requests of agents. `call` says which calls a request is for (`RequestRecord.call` of capx/store/records.py).
+-- Requests of agents. `call` says which calls a request is for, and `asks` whom it asks (`RequestRecord.call` and
+-- `RequestRecord.asks` of capx/store/records.py).
 CREATE TABLE requests (
     nth INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, task TEXT NOT NULL, node TEXT NOT NULL, state TEXT NOT NULL,
-    asked INTEGER NOT NULL, body TEXT NOT NULL, mark BLOB, call TEXT
+    asked INTEGER NOT NULL, body TEXT NOT NULL, mark BLOB, call TEXT, until INTEGER NOT NULL,
+    principal TEXT NOT NULL, asks TEXT NOT NULL
 ) STRICT;
 CREATE INDEX requests_of_task ON requests (task, node, state);
 CREATE INDEX requests_pending ON requests (nth) WHERE state = 'pending';
 CREATE INDEX requests_of_call ON requests (node, call);
+-- Those that wait: by their end, and in groups (`WaitingGroup` of capx/store/records.py), by which inboxes find theirs.
+CREATE INDEX requests_due ON requests (until, nth) WHERE state = 'pending';
+CREATE INDEX requests_waiting ON requests (principal, asks, nth) WHERE state = 'pending';
 -- At which nodes a request counts: those of its path, but for the ones above a node that an operator revoked. The root
 -- has depth 0.
 CREATE TABLE request_nodes (
