@@ -474,7 +474,7 @@ def test_a_denial_asks_for_the_call_it_names_when_it_is_told() -> None:
         Denied(decision).approval_request(bundle)
 
 
-def test_nobody_is_asked_about_a_call_that_no_budget_has_room_for(lab: GrantingLab) -> None:
+def test_nobody_is_asked_when_no_budget_has_room(lab: GrantingLab) -> None:
     lab.policy = policy(
         rule(
             "on_request", "billing.refund", budgets=[budget("refunds", 1)], approval=ApprovalRule(("finance",), 1, 900)

@@ -210,6 +210,7 @@ def test_json_is_one_array_an_element_a_line(busy: Any) -> None:
     assert busy("find", "--agent", "x", "--json", code=1).out == "[]\n"
     explained = busy("why", "last", "--json").json
     assert explained.pop("beside")["before"]["outcome"] == "allowed"
+    assert explained.pop("late") is False
     assert busy("find", "--json", "--limit", "1").json[0] == explained
 
 
