@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from capx.agent.actor import bundle_of, current_actor, why_nobody_acts
 from capx.agent.call_asks import CallAsks
+from capx.crypto.canonical_json import sorted_json
 from capx.errors import CapxError, InvalidCaveat, InvalidRequest, Unavailable
 from capx.guard.argument_copy import own_copy
 from capx.guard.call_facts import CallFacts, CallSpec, StatedArguments
@@ -47,17 +48,26 @@ class StatedCall(Struct, frozen=True):
     stated: StatedArguments
 
     @classmethod
-    def of(cls, spec: CallSpec, values: Mapping[str, Any], given: Container[str]) -> "StatedCall":
-        """State a call with these values, which nobody else holds; the caller gave those that are `given`."""
+    def of(
+        cls, spec: CallSpec, values: Mapping[str, Any], given: Container[str], defaults: Mapping[str, bytes]
+    ) -> "StatedCall":
+        """State a call with these values, which nobody else holds; the caller gave those that are `given`.
+
+        A value that is not given, and not the default as sorted JSON either, was computed: it is an argument.
+        """
         # Copied again: whoever is asked for permission sees what is judged, and must not change what runs.
         judged = {name: to_builtins(plain(name, value)) for name, value in values.items()}
+        left_out = {
+            name: value
+            for name, value in judged.items()
+            if name not in given and name in defaults and sorted_json(value) == defaults[name]
+        }
         # A presentation covers what the caller gave.
         try:
-            presented = ToolCall(spec.action, {name: value for name, value in judged.items() if name in given})
+            presented = ToolCall(spec.action, {name: judged[name] for name in judged if name not in left_out})
         except InvalidCaveat as error:
             raise InvalidRequest(f"an argument cannot be judged: {error}") from None
-        defaults = {name: value for name, value in judged.items() if name not in given}
-        return cls(spec, values, presented, StatedArguments(presented.args, defaults))
+        return cls(spec, values, presented, StatedArguments(presented.args, left_out))
 
     @property
     def foreseen(self) -> Call:

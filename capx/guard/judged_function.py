@@ -4,17 +4,22 @@ Laws:
 
 - The guard copies the arguments when the call is made. It judges the copy and the defaults beside it, and the function
   gets the copy: whatever the caller changes meanwhile, what was judged is what runs.
+- A parameter has its default if the caller did not give it, and its value is the default that the guard read when the
+  function was guarded. What a framework computes in its place may come from the caller, so it is an argument.
 - A function whose calls cannot be judged as a whole is refused when it is guarded.
 """
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from capx.agent.unfinished_work import demand_no_generator
-from capx.errors import ConfigurationProblem
+from capx.crypto.canonical_json import sorted_json
+from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import CallSpec
+from capx.guard.json_values import plain
 from capx.guard.judged_call import StatedCall, copies
 from capx_caveats import is_label
 
@@ -37,6 +42,9 @@ class JudgedFunction:
             )
         spec.demand_derivable(self.signature.parameters.keys() - self.injected)
         self.spec = spec
+        arguments = {name: one for name, one in self.signature.parameters.items() if name not in self.injected}
+        self.defaults = written({name: parameter.default for name, parameter in arguments.items()})
+        """The defaults of parameters, as `written` returns them. A framework may read more of them."""
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any], sent: Container[str] | None = None) -> "BoundCall":
         """Return the arguments with which the function runs, and the call as caveats see it.
@@ -49,7 +57,7 @@ class JudgedFunction:
         bound.apply_defaults()
         values = copies({name: value for name, value in bound.arguments.items() if name not in self.injected})
         bound.arguments.update(values)
-        return BoundCall(bound, StatedCall.of(self.spec, values, given))
+        return BoundCall(bound, StatedCall.of(self.spec, values, given, self.defaults))
 
 
 class BoundCall(Struct, frozen=True):
@@ -66,6 +74,15 @@ def parameter_names(injected: Iterable[str]) -> frozenset[str]:
             f"`injected=` is one text: name the parameters in a tuple, as in ({injected!r:.80},)"
         )
     return frozenset(injected)
+
+
+def written(defaults: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return defaults as sorted JSON, without those that have none: a parameter that is required has no default."""
+    found: dict[str, bytes] = {}
+    for named in defaults.items():
+        with suppress(InvalidRequest):
+            found[named[0]] = sorted_json(plain(*named))
+    return found
 
 
 def _judgeable(function: Callable[..., Any]) -> "Signature":

@@ -213,4 +213,4 @@ class _FunctionGuard:
 def _stated(spec: CallSpec, args: Mapping[str, Any]) -> StatedCall:
     spec.demand_derivable(args)
     values = copies(args)
-    return StatedCall.of(spec, values, values)
+    return StatedCall.of(spec, values, values, {})

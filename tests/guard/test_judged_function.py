@@ -38,6 +38,24 @@ def test_what_a_framework_fills_in_stays_a_default() -> None:
     assert bound.runs.arguments == passed
 
 
+def test_what_a_framework_computes_is_an_argument() -> None:
+    passed = {"path": "/a", "names": ["x"], "limit": 10**6, "context": None}
+    bound = judged().bind((), passed, {"path", "names"})
+    assert bound.stated.stated == ({"path": "/a", "names": ["x"], "limit": 10**6}, {})
+    assert bound.stated.presented.args == {"path": "/a", "names": ["x"], "limit": 10**6}
+
+
+def test_a_default_that_other_code_has_changed_is_an_argument() -> None:
+    shared = ["x"]
+
+    def find(names: list[str] = shared) -> None: ...  # the very mistake
+
+    function = JudgedFunction(find, CallSpec("files.find"))
+    assert function.bind((), {}).stated.stated == ({}, {"names": ["x"]})
+    shared.append("secret")
+    assert function.bind((), {}).stated.stated == ({"names": ["x", "secret"]}, {})
+
+
 def test_the_function_gets_a_copy_of_what_was_judged() -> None:
     names = ["x"]
     bound = judged().bind(("/a", names), {})

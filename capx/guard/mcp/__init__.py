@@ -11,6 +11,7 @@ Modules:
     server_middleware  the middleware of such a server, which puts each request through the gate
     server_seams       the places of such a server at which the guard stands
     functions          functions of such a server that judge their own calls
+    parameters         what pydantic makes of the parameters of such a function
     proxy              a guard in a process of its own, for servers that know nothing of capx
     listener           such a guard before a server that is reached over HTTP: an ASGI application
     http_messages      HTTP as that guard serves it

@@ -5,8 +5,8 @@ Laws:
 - A guarded function runs only for a request that the guard has let in, and while that request is served. Any other call
   of it raises ConfigurationProblem: nobody has presented it.
 - Until it has judged the call, the server runs no other function in its place.
-- The values are judged that the function gets, after the server has parsed and validated them. Arguments that the
-  client did not send are defaults.
+- The values are judged that the function gets, after the server has parsed and validated them. An argument is a
+  default only if the client did not send it and the function gets the static default of its parameter.
 - The server sees a denial as an error of its own SDK, so that it logs no traceback. The guard keeps the denial itself.
 """
 
@@ -22,7 +22,8 @@ from capx.errors import ConfigurationProblem, InvalidRequest
 from capx.guard.call_facts import CallFacts, CallSpec, unjudgeable
 from capx.guard.current import allowed_by
 from capx.guard.guarded_request import GuardedRequest
-from capx.guard.judged_function import BoundCall, JudgedFunction
+from capx.guard.judged_function import BoundCall, JudgedFunction, written
+from capx.guard.mcp.parameters import fields_of
 from capx.verify.decision import Denied
 
 _ATTRIBUTE: Final = "__capx_mcp__"
@@ -81,6 +82,9 @@ class GuardedFunction:
         self.spec = spec
         self.name: str = unguarded.__qualname__
         self.arguments = self._judged.signature.parameters.keys() - self._judged.injected
+        # Pydantic may read a default from `Field("")`.
+        fields = fields_of(unguarded, self.arguments)
+        self._judged.defaults |= written({name: field.default for name, field in fields.items()})
         self.function = self._async() if returns_coroutine(unguarded) else self._sync()
         setattr(self.function, _ATTRIBUTE, self)
 

@@ -35,6 +35,7 @@ from capx.guard.call_facts import GRANTED, CallSpec, Costs, Derived, Tenancy
 from capx.guard.judged_function import parameter_names
 from capx.guard.mcp.functions import GuardedFunction, awaits_function, guarded_function
 from capx.guard.mcp.gate import Gate
+from capx.guard.mcp.parameters import faults, fields_of
 from capx.guard.mcp.server_middleware import GateMiddleware
 from capx.guard.mcp.server_seams import RegisteredTool, context_parameters, seams_of
 from capx.guard.mcp.table import ToolSpec, ToolTable
@@ -180,3 +181,5 @@ def _demand_arguments(tool: RegisteredTool, function: GuardedFunction) -> None:
             f"clients of the tool {tool.name!r:.80} send {', '.join(also)}, which no caveat would see: take it out of "
             "`injected=`, or guard the function without a decorator that changes its arguments"
         )
+    if fault := next(faults(fields_of(tool.function, function.arguments)), None):
+        raise ConfigurationProblem(f"the tool {tool.name!r:.80} {fault}")
