@@ -22,6 +22,10 @@ Modules:
     guarded_request   one request on its way through a guard of a service, from admission to decision
     call_facts        the facts of a call that a guard states: arguments, tenant, attributes, cost
     json_values       Python values as the JSON that caveats judge
+    model_values      what a pydantic model holds, by the names that callers use; needs pydantic, as do the next three
+    hidden_fields     parameter types that could hide input from the caveats
+    ignored_members   models that ignore members which a validator sees
+    unions            unions whose members look alike to caveats
     argument_copy     the copy of the arguments that is judged and runs
     current           the decision that allowed the running tool
     observer          what a guard reports of its decisions: a log line, a callback, a span

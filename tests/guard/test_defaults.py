@@ -15,8 +15,8 @@ from capx.authority.authority import Authority
 from capx.errors import InvalidRequest
 from capx.guard.fastapi import FastAPIGuard
 from capx.guard.fastapi.defaults import Defaults
-from capx.guard.fastapi.model_values import converted
 from capx.guard.json_values import plain
+from capx.guard.model_values import converted
 from capx.verify.decision import Allowed, Denied
 from capx_caveats import JSON, Entry, action, anything, length, where
 from tests.labs.orders import refusal

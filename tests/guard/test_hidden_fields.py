@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, model_s
 
 from capx.authority.authority import Authority
 from capx.guard.fastapi import FastAPIGuard
-from capx.guard.fastapi.hidden_fields import hidden_fields
+from capx.guard.hidden_fields import hidden_fields
 from capx.verify.decision import Allowed
 from tests.labs.orders import client_of, refusal
 

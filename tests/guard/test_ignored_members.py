@@ -27,7 +27,7 @@ from typing_extensions import TypedDict
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.fastapi import FastAPIGuard
-from capx.guard.fastapi.ignored_members import ignored_members
+from capx.guard.ignored_members import ignored_members
 from tests.labs.orders import client_of
 
 

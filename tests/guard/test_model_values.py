@@ -11,8 +11,8 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Root
 from pydantic.alias_generators import to_camel
 
 from capx.errors import InvalidRequest
-from capx.guard.fastapi.model_values import converted, first_alias
 from capx.guard.json_values import plain
+from capx.guard.model_values import converted, first_alias
 
 
 class Address(BaseModel):

@@ -169,7 +169,7 @@ ROOMS: Final = {
     "argument_copy": _capx("guard/argument_copy", "guard/test_argument_copy"),
     "deferred": _capx("guard/fastapi/deferred", "guard/test_deferred", "guard/test_defaults"),
     "defaults": _capx("guard/fastapi/defaults", "guard/test_defaults", "guard/test_defaults_computed"),
-    "ignored_members": _capx("guard/fastapi/ignored_members", "guard/test_ignored_members"),
+    "ignored_members": _capx("guard/ignored_members", "guard/test_ignored_members"),
     "request": _capx(
         "guard/guarded_request",
         "guard/test_guarded_request",
@@ -315,7 +315,7 @@ ROOMS: Final = {
         "guard/test_routes",
     ),
     "model_values": _capx(
-        "guard/fastapi/model_values",
+        "guard/model_values",
         "guard/test_model_values",
         "guard/test_argument_sources",
         "guard/test_defaults_computed",

@@ -24,10 +24,6 @@ Modules:
     defaults            which parameters, and members of models, have their defaults
     denied_arguments    the arguments that a denial names, of a call whose action is denied
     inputs              inputs of an endpoint that have no name as arguments
-    model_values        what a pydantic model holds, by the names that callers use
-    hidden_fields       parameter types that could hide input from the caveats
-    ignored_members     models that ignore members which a validator sees
-    unions              unions whose members look alike to caveats
 """
 
 from capx.guard.fastapi.guard import GRANTED, Check, FastAPIGuard, SyncCheck

@@ -27,9 +27,9 @@ from pydantic.fields import FieldInfo
 from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import StatedArguments, demand_derivation, derive
 from capx.guard.fastapi.defaults import Defaults
-from capx.guard.fastapi.hidden_fields import hidden_fields
-from capx.guard.fastapi.model_values import converted, missing_if_none
+from capx.guard.hidden_fields import hidden_fields
 from capx.guard.json_values import plain
+from capx.guard.model_values import converted, missing_if_none
 from capx_caveats import JSON, demand_dict, is_label
 
 Args = Mapping[str, str] | Callable[..., Mapping[str, JSON]] | None

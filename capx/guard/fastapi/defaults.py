@@ -18,8 +18,8 @@ from pydantic_core import PydanticUndefined
 
 from capx.crypto.canonical_json import sorted_json
 from capx.errors import InvalidRequest
-from capx.guard.fastapi.model_values import converted, spellings
 from capx.guard.json_values import plain
+from capx.guard.model_values import converted, spellings
 from capx_caveats import JSON
 
 

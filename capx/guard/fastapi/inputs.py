@@ -13,9 +13,9 @@ from fastapi import params
 from fastapi.dependencies.models import Dependant
 from pydantic import BaseModel, RootModel
 
-from capx.guard.fastapi.hidden_fields import hidden_fields
-from capx.guard.fastapi.model_values import first_alias, spellings
-from capx.guard.fastapi.unions import NAME_IT
+from capx.guard.hidden_fields import hidden_fields
+from capx.guard.model_values import first_alias, spellings
+from capx.guard.unions import NAME_IT
 
 
 def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.fields import FieldInfo
 
-from capx.guard.fastapi.unions import NAME_IT
+from capx.guard.unions import NAME_IT
 
 _SEE_ALL: Final = frozenset({"function-before", "function-wrap", "chain"})
 """The steps of a validation in which a function gets what was sent, or may have changed it before the next step."""

@@ -32,7 +32,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from capx.guard.fastapi.model_values import SPELT
+from capx.guard.model_values import SPELT
 
 UNIONS: Final = (Union, UnionType)
 NAME_IT: Final = "name what is judged with `args=`"

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final, ForwardRef, get_args, get_origin, get_
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 
-from capx.guard.fastapi.ignored_members import ignored_members
-from capx.guard.fastapi.unions import NAME_IT, UNIONS, alike, is_told_apart
+from capx.guard.ignored_members import ignored_members
+from capx.guard.unions import NAME_IT, UNIONS, alike, is_told_apart
 
 _SECRETS: Final = (Secret, SecretBytes, SecretStr)
 _FORMS: Final[tuple[Any, ...]] = (Annotated, *UNIONS)
