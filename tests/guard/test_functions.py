@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -251,13 +252,13 @@ def test_a_value_that_no_caveat_can_see_is_denied(lab: Authority, caplog: pytest
 
     @server.tool()
     @guard.tool("files.read", tenant=GRANTED)
-    def read(data: bytes) -> str:
-        return str(data)
+    def read(since: datetime) -> str:
+        return str(since)
 
     guard.protect(server)
-    told = answered(server, held(lab, "files.read"), data="text")
+    told = answered(server, held(lab, "files.read"), since="2026-12-03T12:00:00")
     assert told["_meta"][PROBLEM]["code"] == "argument_refused"
-    assert "'data'" in told["content"][0]["text"]
+    assert "'since'" in told["content"][0]["text"]
     assert "denied files.read: argument_refused" in caplog.text
 
 

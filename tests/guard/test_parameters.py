@@ -2,12 +2,27 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Annotated, Any
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import fastmcp
 import pytest
 from mcp import Client
-from pydantic import AfterValidator, AliasChoices, AliasPath, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    IPvAnyAddress,
+    NaiveDatetime,
+    SecretStr,
+    ValidationInfo,
+)
+from typing_extensions import TypedDict
 
 from capx.api.mcp_messages import PROBLEM
 from capx.authority.authority import Authority
@@ -128,3 +143,125 @@ def test_a_parameter_without_an_annotation_is_read() -> None:
     fields = fields_of(send, {"text", "bcc", "unknown"})
     assert (fields["text"].is_required(), fields["bcc"].default, len(fields)) == (True, 1, 2)
     assert not list(faults(fields))
+
+
+@dataclass
+class Send:
+    """A message that is sent."""
+
+    to: str
+    amount: int
+
+
+@dataclass
+class Draft:
+    """A message that is not sent, and looks alike."""
+
+    to: str
+    amount: int = 0
+
+
+@dataclass
+class Outbox:
+    """A message of one of the two classes, inside of another object."""
+
+    message: Send | Draft
+
+
+@dataclass
+class Circle:
+    kind: Literal["circle"]
+    size: int
+
+
+@dataclass
+class Square:
+    kind: Literal["square"]
+    size: int
+
+
+class Job(BaseModel):
+    to: str
+
+
+class Folder(TypedDict):
+    path: str
+
+
+def taken(annotation: Any) -> Callable[..., str]:
+    """A function with one parameter of this type."""
+
+    def take(value: Any) -> str:
+        return repr(value)
+
+    take.__annotations__["value"] = annotation
+    return take
+
+
+def protect(lab: Authority, sdk: str, annotation: Any) -> None:
+    server, guard = some_server(sdk), MCPGuard(lab.verifier("files"))
+    server.tool("take")(guard.tool("files.take", tenant=GRANTED)(taken(annotation)))
+    guard.protect(server)
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+@pytest.mark.parametrize("annotation", [Send | Draft, list[Send | Draft], Outbox, dict[str, Outbox | None]])
+def test_a_union_of_look_alikes_does_not_start(lab: Authority, sdk: str, annotation: Any) -> None:
+    wanted = (
+        "^the tool 'take' has the parameter value, which holds a union of Send and Draft, and caveats could not see "
+        "which one it is: give it a discriminator, or give the parameter another type$"
+    )
+    with pytest.raises(ConfigurationProblem, match=wanted):
+        protect(lab, sdk, annotation)
+
+
+def test_a_validator_that_sees_what_is_ignored_does_not_start(lab: Authority) -> None:
+    def see(value: Any) -> Any:
+        return value
+
+    wanted = r"has the parameter value, which holds a Folder, which ignores .*, or give the parameter another type$"
+    with pytest.raises(ConfigurationProblem, match=wanted):
+        protect(lab, "mcp", Annotated[Folder, BeforeValidator(see)])
+
+
+@pytest.mark.parametrize("sdk", SDKS)
+@pytest.mark.parametrize(
+    ("annotation", "named"),
+    [
+        (Job, "Job"),
+        (Job | None | Path, "Job"),
+        (list[Job], "Job"),
+        (dict[str, list[Path]], "Path"),
+        (bytes, "bytes"),
+        (Annotated[bytes, Field(max_length=3)], "bytes"),
+        (IPvAnyAddress, "IPvAnyAddress"),
+        (SecretStr, "SecretStr"),
+        (NaiveDatetime, "NaiveDatetime"),
+    ],
+    ids=str,
+)
+def test_a_type_that_is_never_judged_does_not_start(lab: Authority, sdk: str, annotation: Any, named: str) -> None:
+    wanted = (
+        f"^the tool 'take' takes value as a {named}, which no caveat can see: take JSON, a dataclass or a TypedDict$"
+    )
+    with pytest.raises(ConfigurationProblem, match=wanted):
+        protect(lab, sdk, annotation)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Any,
+        datetime,
+        Folder,
+        list[Draft],
+        str | bytes | None,
+        None,
+        Annotated[Path, AfterValidator(str)],
+        Annotated[Circle | Square, Field(discriminator="kind")],
+        list[dict[str, int]],
+    ],
+    ids=str,
+)
+def test_a_type_that_can_be_judged_starts(lab: Authority, annotation: Any) -> None:
+    protect(lab, "mcp", annotation)
