@@ -113,15 +113,21 @@ def test_functions_that_call_each_other_are_each_judged(lab: Authority) -> None:
     async def tidy(path: str) -> str:
         return remove(path, force=True)
 
+    @server.tool()
+    @guard.tool("files.keep", tenant=GRANTED)
+    async def keep(path: str) -> str:
+        return remove(path, force=False)
+
     guard.protect(server)
     both = held(lab, "files.tidy", action("files.remove", args={"path": one_of("/a"), "force": one_of(True)}))
     assert answered(server, both, "tidy", path="/a")["isError"] is False
     assert answered(server, both, "tidy", path="/b")["isError"] is True
     assert answered(server, held(lab, "files.tidy"), "tidy", path="/a")["isError"] is True
     # What another function passes counts as sent, and not as a default.
-    unforced = held(lab, "files.tidy", action("files.remove", args={"path": one_of("/a")}))
-    told = answered(server, unforced, "tidy", path="/a")
-    assert told["_meta"][PROBLEM]["code"] == "argument_not_named"
+    unforced = action("files.remove", args={"path": one_of("/a")})
+    for name in ("tidy", "keep"):
+        told = answered(server, held(lab, f"files.{name}", unforced), name, path="/a")
+        assert told["_meta"][PROBLEM]["code"] == "argument_not_named"
     assert ran == ["/a True"]
 
 

@@ -134,3 +134,5 @@ async def test_a_guarded_tool_may_call_a_tool_that_is_not_guarded(lab: Authority
     async with Client(as_sdk(server)) as client:
         told = await send_presented(client.session, held(lab, "files.read"), "tools/call", call("read", path=" /a "))
     assert told["content"][0]["text"] == "/a"
+    # And so may code of the process, while no request is served.
+    assert (await as_sdk(server).call_tool("trim", {"path": " /a "})).content[0].text == "/a"

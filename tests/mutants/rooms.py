@@ -218,6 +218,7 @@ ROOMS: Final = {
     "judged_call": _capx(
         "guard/judged_call",
         "guard/test_judged_call",
+        "guard/test_judged_function",
         "guard/test_tool",
         "guard/test_tool_give_back",
         "agent/test_agent",
@@ -233,7 +234,11 @@ ROOMS: Final = {
         "agent/test_next_asks",
     ),
     "judged_function": _capx(
-        "guard/judged_function", "guard/test_tool", "guard/test_tool_give_back", "guard/test_argument_copy"
+        "guard/judged_function",
+        "guard/test_judged_function",
+        "guard/test_tool",
+        "guard/test_tool_give_back",
+        "guard/test_argument_copy",
     ),
     "revocations": _capx("resource/revocations", "resource/test_revocations", "resource/test_snapshot"),
     "granting": _capx(
@@ -355,7 +360,8 @@ ROOMS: Final = {
     "table": _capx("guard/mcp/table", "guard/test_table"),
     "definitions": _capx("guard/mcp/definitions", "guard/test_definitions"),
     "tool_list": _capx("guard/mcp/tool_list", "guard/test_tool_list"),
-    "functions": _capx("guard/mcp/functions", "guard/test_functions"),
+    "functions": _capx("guard/mcp/functions", "guard/test_functions", "guard/test_server_replaced_tools"),
+    "parameters": _capx("guard/mcp/parameters", "guard/test_parameters"),
     "server_middleware": _capx("guard/mcp/server_middleware", "guard/test_server_middleware", "guard/test_functions"),
     "http_messages": _capx("guard/mcp/http_messages", "guard/test_http_messages"),
     "slots": _capx("guard/mcp/slots", "guard/test_slots"),

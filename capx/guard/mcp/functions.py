@@ -84,7 +84,7 @@ class GuardedFunction:
         self.arguments = self._judged.signature.parameters.keys() - self._judged.injected
         # Pydantic may read a default from `Field("")`.
         fields = fields_of(unguarded, self.arguments)
-        self._judged.defaults |= written({name: field.default for name, field in fields.items()})
+        self._judged.defaults = written({name: field.default for name, field in fields.items()})
         self.function = self._async() if returns_coroutine(unguarded) else self._sync()
         setattr(self.function, _ATTRIBUTE, self)
 

@@ -46,8 +46,7 @@ def fields_of(function: Callable[..., Any], names: Collection[str]) -> Mapping[s
     try:
         parameters = inspect.signature(function, eval_str=True).parameters
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
-        name = getattr(function, "__qualname__", repr(function))
-        raise ConfigurationProblem(f"the annotations of {name} cannot be read: {error}") from None
+        raise ConfigurationProblem(f"the annotations of {function.__qualname__} cannot be read: {error}") from None
     return {name: _field(parameter) for name, parameter in parameters.items() if name in names}
 
 
@@ -83,5 +82,4 @@ def _never_judged(annotation: Any) -> type[Any] | None:
     if issubclass(kind, _NEVER):
         return kind
     # An empty list could be judged. Nobody takes a list for that.
-    of_elements = map(_never_judged, inner) if issubclass(kind, Collection) else ()
-    return next((one for one in of_elements if one is not None), None)
+    return next((one for one in map(_never_judged, inner) if one is not None), None)
