@@ -161,6 +161,11 @@ class Grant:
         compared = call["args"] if self.names is None else {name: call["args"].get(name, naive) for name in self.names}
         return same({name: value for name, value in compared.items() if value is not naive}, self.args)
 
+    def has_room(self, spent: Any) -> bool:
+        """Whether each counter has room for some call: for one of `calls`, or for anything."""
+        left = [(unit, limit - spent.get((counter, unit), 0)) for counter, unit, limit in self.budgets]
+        return all(rest >= 1 if unit == "calls" else rest > 0 for unit, rest in left)
+
     def pays(self, call: Any, spent: Any) -> bool:
         """Whether every counter has room for the call, which then has spent from each of them once."""
         costs = {"calls": Decimal(1), **{unit: Decimal(cost) for unit, cost in call["cost"].items()}}

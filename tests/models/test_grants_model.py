@@ -209,6 +209,9 @@ class World:
         elif model is None:
             assert isinstance(answer, Refused)
             SEEN["refused"] += 1
+        elif model.rule["how"] == "ask" and not self.kept.granted(model) and not model.has_room(self.kept.spent):
+            assert isinstance(answer, Refused)
+            SEEN["nobody asked in vain"] += 1
         elif model.rule["how"] == "ask" and not self.kept.granted(model):
             assert isinstance(answer, Pending)
             self._consent(ask, model, answer, meanwhile)
