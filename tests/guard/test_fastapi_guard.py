@@ -1,7 +1,6 @@
 """The guard of a FastAPI application, over real HTTP: what is judged, withheld and left alone."""
 
 import asyncio
-import functools
 import json
 import re
 from contextlib import suppress
@@ -10,11 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import (
-    BackgroundTasks,
-    FastAPI,
-    Request,
-)
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
 from fastapi.responses import PlainTextResponse
 from starlette.middleware.base import BaseHTTPMiddleware
 
@@ -163,16 +158,13 @@ def test_a_websocket_is_judged_before_it_is_accepted(lab: Authority, app: FastAP
     assert socket_messages(lab, app, "crm.socket") == ["websocket.accept", "websocket.send", "websocket.close"]
 
 
-def test_a_decorator_that_answers_from_a_cache_is_withheld(lab: Authority) -> None:
+def test_an_error_of_a_dependency_before_the_decision_is_withheld(lab: Authority) -> None:
+    def failing() -> None:
+        raise HTTPException(503, "row 4711 is locked")
+
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
-    guarded = guard.action("crm.x")(with_a_default)
-
-    @functools.wraps(guarded)
-    def cached(**arguments: Any) -> int:
-        return 42
-
-    app.get("/x")(cached)
+    app.get("/x", dependencies=[Depends(failing)])(guard.action("crm.x")(with_a_default))
     with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
         assert refusal(client.get("/x")) == (500, "withheld")
 

@@ -1,16 +1,20 @@
 """Routes: those that no guard covers keep an application from starting, the others come behind it."""
 
+import functools
+import inspect
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import pytest
 from fastapi import (
     APIRouter,
+    Body,
     Depends,
     FastAPI,
+    Header,
     Request,
 )
 from fastapi.responses import PlainTextResponse
@@ -25,7 +29,7 @@ from capx.guard.fastapi import GRANTED, FastAPIGuard
 from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx_caveats import action
-from tests.labs.orders import asked, awaited, paged, ran, reading, refusal, started
+from tests.labs.orders import asked, awaited, client_of, paged, ran, reading, refusal, started
 from tests.labs.serving import served
 
 # What an application is made of, and whether it starts.
@@ -94,6 +98,67 @@ def test_an_unguarded_route_keeps_the_application_from_starting(lab: Authority, 
     capability, *_ = lab.open(allow=["crm.*"]).bundle
     for path in ("/x", "/healthz"):
         assert asked(app, path, capability.present(HttpRequest(method="GET", target=path)).authorization)[0] == 500
+
+
+def adding(name: str, annotation: Any) -> Callable[[Callable[..., str]], Callable[..., str]]:
+    """A decorator for endpoints that takes a parameter of its own from the request."""
+
+    def around(function: Callable[..., str]) -> Callable[..., str]:
+        @functools.wraps(function)
+        def called(**values: Any) -> str:
+            return f"{values.pop(name)} {function(**values)}"
+
+        signature = inspect.signature(function)
+        more = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+        called.__signature__ = signature.replace(parameters=[*signature.parameters.values(), more])  # type: ignore[attr-defined] # what FastAPI reads
+        return called
+
+    return around
+
+
+@pytest.mark.parametrize("annotation", [str, Annotated[dict[str, str], Body()], Request, Annotated[str, Header()]])
+@pytest.mark.parametrize("states", [{}, {"args": {"to": "to"}}])
+def test_a_decorator_above_the_guard_takes_what_nobody_judges(
+    lab: Authority, annotation: Any, states: dict[str, Any]
+) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.post("/x")
+    @adding("more", annotation)
+    @guard.action("crm.x", **states)
+    def x(to: str) -> str:
+        return to
+
+    (answer,) = started(app)
+    assert "/x: it states no action: mark it with the guard, above its other decorators" in answer["message"]
+
+
+def test_a_late_route_with_a_decorator_above_the_guard_does_not_run(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+    app.get("/x")(guard.action("crm.x")(lambda: "x"))
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
+        assert client.get("/x").json() == "x"
+        app.get("/late")(adding("more", str)(guard.action("crm.x")(unmarked)))
+        ran.clear()
+        assert refusal(client.get("/late?more=evil")) == (500, "withheld")
+        assert not ran
+
+
+def test_a_decorator_below_the_guard_is_judged_with_its_parameter(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.get("/x")
+    @guard.action("crm.x", tenant=GRANTED)
+    @adding("more", str)
+    def x(to: str) -> str:
+        return to
+
+    with client_of(app, lab.open(tenant="Acme", allow=[action("crm.x", to="a", more="b")]).bundle) as client:
+        assert client.get("/x?to=a&more=b").json() == "b a"
+        assert refusal(client.get("/x?to=a&more=evil")) == (403, "argument_refused")
 
 
 @pytest.mark.parametrize("public", ["/health", "/healthz/", "/{any}"])

@@ -56,6 +56,8 @@ class EndpointSpec:
         sent: bool = False,
     ) -> None:
         self.gate = gate
+        self.wrapper: object = None
+        """The function that FastAPI must call in place of the endpoint."""
         self.action = call.action
         self.name = f"{function.__module__}.{function.__qualname__}"
         self.deferred = deferred
@@ -242,9 +244,11 @@ def wrapped(function: Callable[..., Any], spec: EndpointSpec) -> Callable[..., A
 
 
 def spec_of(endpoint: object, gate: Gate) -> EndpointSpec | None:
-    """Return what an endpoint states; None if the guard of this gate did not wrap it."""
+    """Return what an endpoint states; None if the guard of this gate did not wrap it, or another decorator did, too."""
     spec = getattr(endpoint, _SPEC, None)
-    return spec if isinstance(spec, EndpointSpec) and spec.gate == gate else None
+    # A decorator above the guard copies this attribute, and may take more from the request than the guard has judged.
+    found = isinstance(spec, EndpointSpec) and spec.gate == gate and spec.wrapper is endpoint
+    return spec if found else None
 
 
 def _guarded_request(values: dict[str, Any]) -> GuardedRequest:
@@ -256,5 +260,6 @@ def _guarded_request(values: dict[str, Any]) -> GuardedRequest:
 
 def _specified(call: Callable[..., Any], spec: EndpointSpec) -> Callable[..., Any]:
     call.__signature__ = spec.outer()  # type: ignore[attr-defined] # what FastAPI reads
+    spec.wrapper = call
     setattr(call, _SPEC, spec)
     return call
