@@ -15,11 +15,15 @@ from pydantic.fields import FieldInfo
 from capx.guard.ignored_members import ignored_members
 from capx.guard.unions import NAME_IT, UNIONS, alike, is_told_apart
 
+EXTRA: Final = "__pydantic_extra__"
+"""The attribute in which a model keeps its extra members."""
 _SECRETS: Final = (Secret, SecretBytes, SecretStr)
 _FORMS: Final[tuple[Any, ...]] = (Annotated, *UNIONS)
 """Special forms that Python implements as classes."""
 _BEHIND: Final = ("__value__", "__supertype__", "__bound__", "__default__")
 """The attributes with the underlying type of an alias and a NewType, and the bound and default of a type variable."""
+_SIGNS: Final = ("__dataclass_fields__", "__total__", "_fields", "__attrs_attrs__", "__struct_fields__")
+"""The attributes of classes other than models whose values have members with types."""
 
 
 def hidden_fields(field: Any) -> Iterator[str]:
@@ -40,18 +44,15 @@ def _hidden_in(annotation: Any, seen: dict[tuple[int, bool], Any], *, told_apart
     if isinstance(annotation, ForwardRef):
         yield f"holds {annotation.__forward_arg__}, which cannot be read: {NAME_IT}"
     kind: Any = get_origin(annotation) or annotation
-    inner = [*get_args(annotation), *(getattr(kind, name, None) for name in _BEHIND)]
-    inner += getattr(kind, "__constraints__", ())
-    if kind is Annotated:
-        inner, metadata = inner[:1], inner[1:]
-        told_apart = told_apart or is_told_apart(metadata)
+    inner = inner_types(annotation)
+    told_apart = told_apart or (kind is Annotated and is_told_apart(get_args(annotation)[1:]))
     if not told_apart and (problem := alike(annotation)):
         yield problem
-    if inspect.isclass(kind) and kind not in _FORMS:
+    if is_class(kind):
         told_apart = False
         yield from _kept(kind)
         try:
-            inner += _parts(kind)
+            inner += parts(kind).values()
         except (NameError, TypeError, AttributeError, SyntaxError) as error:
             yield f"holds a {kind.__name__}, whose fields cannot be read ({error}): {NAME_IT}"
     for part in inner:
@@ -64,28 +65,45 @@ def _kept(kind: type[object]) -> Iterator[str]:
         yield "holds a secret, which caveats must not see: name what is judged instead with `args=`"
     if issubclass(kind, BaseModel):
         own = kind.__mro__[: kind.__mro__.index(BaseModel)]
-        if kind.__private_attributes__ or any(vars(each).get("__slots__") for each in own):
+        if getattr(kind, "__private_attributes__", None) or any(vars(each).get("__slots__") for each in own):
             yield f"holds a {kind.__name__}, which has private attributes: {NAME_IT}"
     for field in getattr(kind, "__dataclass_fields__", {}).values():
         if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined] # noqa: SLF001 # not public
             yield f"holds a {kind.__name__}, whose {field.name} is not a field: {NAME_IT}"
 
 
-def _parts(kind: type[object]) -> list[Any]:
-    """Return the types of what values of a class hold; as fields, where these may state a discriminator."""
+def inner_types(annotation: Any) -> list[Any]:
+    """Return the types of which a type is made, such as that of a list's elements."""
+    kind: Any = get_origin(annotation) or annotation
+    stated = get_args(annotation)[: 1 if kind is Annotated else None]
+    return [*stated, *(getattr(kind, name, None) for name in _BEHIND), *getattr(kind, "__constraints__", ())]
+
+
+def is_class(kind: Any) -> bool:
+    """Whether values can have this class."""
+    return inspect.isclass(kind) and kind not in _FORMS
+
+
+def has_parts(kind: type[object]) -> bool:
+    """Whether values of a class have members with types."""
+    return issubclass(kind, BaseModel) or any(hasattr(kind, sign) for sign in _SIGNS)
+
+
+def parts(kind: type[object]) -> dict[str, Any]:
+    """Return the types of what values of a class hold, by name; as fields, where these may state a discriminator."""
     if issubclass(kind, BaseModel):
-        return [*kind.model_fields.values(), *_extras(kind)]
-    if not any(hasattr(kind, sign) for sign in ("__dataclass_fields__", "__total__", "_fields")):
-        return []
+        return {**kind.model_fields, EXTRA: _extra(kind)}
+    if not has_parts(kind):
+        return {}
     hints = get_type_hints(kind, include_extras=True)
     fields = getattr(kind, "__dataclass_fields__", {})
     # A dataclass may state a discriminator as `Field(…)` in place of a default.
     stated = {name: field.default for name, field in fields.items() if isinstance(field.default, FieldInfo)}
-    return [Annotated[hint, stated[name]] if name in stated else hint for name, hint in hints.items()]
+    return {name: Annotated[hint, stated[name]] if name in stated else hint for name, hint in hints.items()}
 
 
-def _extras(kind: type[BaseModel]) -> Iterator[Any]:
-    """Yield the types that a model states for extra members."""
-    for each in kind.__mro__[: kind.__mro__.index(BaseModel)]:
-        extra = inspect.get_annotations(each).get("__pydantic_extra__")
-        yield ForwardRef(extra) if isinstance(extra, str) else extra
+def _extra(kind: type[BaseModel]) -> Any:
+    """Return the type that a model states for its extra members; the first one, as pydantic does."""
+    own = kind.__mro__[: kind.__mro__.index(BaseModel)]
+    extra = next((found for each in own if (found := inspect.get_annotations(each).get(EXTRA)) is not None), None)
+    return ForwardRef(extra) if isinstance(extra, str) else extra

@@ -148,7 +148,7 @@ class Below(BaseModel):
 
 
 class Filling(Mail):
-    bcc: Any = Below()
+    bcc: Below = Below()  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride]
 
     def model_post_init(self, context: Any, /) -> None:
         vars(self.bcc)["bcc"] = self.text
@@ -236,7 +236,7 @@ class Frozen(BaseModel):
 class Sharing(Mail):
     """A default that can be hashed is not copied: what one request writes to it, the next one gets."""
 
-    bcc: Any = Frozen()
+    bcc: Frozen = Frozen()  # type: ignore[assignment] # pyright: ignore[reportIncompatibleVariableOverride]
 
     def model_post_init(self, context: Any, /) -> None:
         vars(self.bcc)["bcc"] = self.text

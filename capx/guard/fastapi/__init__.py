@@ -24,6 +24,7 @@ Modules:
     defaults            which parameters, and members of models, have their defaults
     denied_arguments    the arguments that a denial names, of a call whose action is denied
     inputs              inputs of an endpoint that have no name as arguments
+    named_classes       objects of classes that the types of an endpoint do not name
 """
 
 from capx.guard.fastapi.guard import GRANTED, Check, FastAPIGuard, SyncCheck

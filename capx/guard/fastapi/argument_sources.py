@@ -13,8 +13,8 @@ Laws:
   still good when an endpoint gets a new one. A parameter that has exactly its default counts as one that was left out,
   because an endpoint cannot tell the two apart. Of a model it can, so its members count only if they were left out,
   and only with the default that is in the class. What a function of the model computes instead is an argument.
-- A model is read as the class that the endpoint names. If a validator returns another one, whose defaults the guard
-  does not know, the call is denied.
+- A model is read as the class that the type at its place names. If a validator returns another one, whose defaults the
+  guard does not know, the call is denied.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -27,6 +27,7 @@ from pydantic.fields import FieldInfo
 from capx.errors import ConfigurationProblem, InvalidCaveat, InvalidRequest
 from capx.guard.call_facts import StatedArguments, demand_derivation, derive
 from capx.guard.fastapi.defaults import Defaults
+from capx.guard.fastapi.named_classes import Classes, judged, named_classes
 from capx.guard.hidden_fields import hidden_fields
 from capx.guard.json_values import plain
 from capx.guard.model_values import converted, missing_if_none
@@ -69,6 +70,7 @@ class OwnArguments:
     ) -> None:
         self._names = names
         self._spread = {parameter: (kind, Defaults(kind.model_fields)) for parameter, kind in spread.items()}
+        self._classes = {parameter: named_classes(own[parameter]) for parameter in names}
         self._defaults = Defaults(own)
 
     def taken(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -91,7 +93,7 @@ class OwnArguments:
         """Yield the arguments of each parameter, and the names of those that were left out."""
         for parameter, name in self._names.items():
             found = values[parameter]
-            value = plain(name, found, converted)
+            value = judged(name, found, self._classes[parameter])
             if parameter not in self._spread:
                 yield {name: value}, frozenset({name} if self._defaults.has(parameter, value) else ())
                 continue
@@ -120,6 +122,7 @@ class ArgsTable:
         paths = cast("Mapping[str, Any]", table)
         self._members: dict[type[BaseModel], Defaults] = {}
         self._paths = {name: _checked(name, path, own, self._members) for name, path in paths.items()}
+        self._classes = {root: named_classes(own[root]) for root, *_ in self._paths.values()}
         self._defaults = Defaults(own)
 
     def taken(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -131,34 +134,35 @@ class ArgsTable:
         args: dict[str, JSON] = {}
         defaults: dict[str, JSON] = {}
         for name, path in self._paths.items():
-            there, by_default, found = self._followed(path, taken)
+            there, by_default, found, named = self._followed(path, taken)
             if there:
-                value = plain(name, found, converted)
+                value = judged(name, found, named)
                 by_default = by_default or (len(path) == 1 and self._defaults.has(path[0], value))
                 (defaults if by_default else args)[name] = value
         return StatedArguments(args, defaults)
 
-    def _followed(self, path: list[str], values: Mapping[str, Any]) -> tuple[bool, bool, Any]:
-        """Return whether a path leads to a value, whether that is a default, and the value."""
+    def _followed(self, path: list[str], values: Mapping[str, Any]) -> tuple[bool, bool, Any, Classes]:
+        """Return whether a path leads to a value, whether that is a default, the value, and the classes there."""
         root, *fields = path
-        value, by_default = values[root], False
+        value, named, by_default = values[root], self._classes[root], False
         is_sent = True
         for field in fields:
             # An explicit null on the way is a null at the end: it must not look as if it had been left out.
             if value is None:
                 break
             model: BaseModel = value
-            if (defaults := self._members.get(type(model))) is None or field not in vars(model):
+            defaults = self._members.get(type(model)) if type(model) in named else None
+            if defaults is None or field not in vars(model):
                 raise InvalidRequest(
                     f"{'.'.join(path)} cannot be judged: a validator returned something else than the model"
                 )
-            value = vars(model)[field]
+            value, named = vars(model)[field], named_classes(type(model).model_fields[field])
             if value is None and field in missing_if_none(model):
-                return False, False, None
+                return False, False, None, named
             # The first step that was not sent decides: what is below a computed value is computed, too.
             if is_sent and field not in model.__pydantic_fields_set__:
                 is_sent, by_default = False, defaults.has(field, plain(field, value, converted))
-        return True, by_default, value
+        return True, by_default, value, named
 
 
 class ArgsFunction:
