@@ -92,7 +92,7 @@ def _seen(value: object, hook: Hook | None) -> JSON:
     if (written := _WRITTEN.get(kind)) is not None:
         return written(value)
     if isinstance(value, enum.Enum):
-        _demand_own_content(value)
+        _demand_own_member(value)
         return _seen(value.value, hook)
     if (base := _base_with_content(kind)) is not None:
         plainly = base.__name__
@@ -166,8 +166,14 @@ def _base_with_content(kind: type[Any]) -> type[object] | None:
     return next((base for base in kind.__mro__ if base in _SCALARS or base in _WRITTEN), None)
 
 
-def _demand_own_content(value: enum.Enum) -> None:
-    """Raise TypeError if this member of an Enum is a text, a number or a time of another content than its value."""
+def _demand_own_member(value: enum.Enum) -> None:
+    """Raise TypeError if this is no member of its Enum, or one that is a text or a number other than its value."""
+    kind = type(value)
+    # `_missing_` may make an object that looks like a member, and holds what the bearer sent.
+    is_flag = isinstance(value, enum.Flag)
+    found = kind._value2member_map_.get(value._value_) if is_flag else kind._member_map_.get(value._name_)
+    if found is not value:
+        raise TypeError(f"{kind.__name__}.{value.name} is no member of its class: have `_missing_` return a member")
     base: Any = _base_with_content(type(value))
     # Of the base, because the Enum may define its own.
     if base is not None and base.__eq__(value, value.value) is not True:

@@ -487,6 +487,36 @@ INSTANTS = [
 ]
 
 
+class Level(enum.Enum):
+    low = "low"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Any:
+        """Keep the raw text of a level that is not known."""
+        unknown: Any = object.__new__(cls)
+        unknown._name_, unknown._value_, unknown.sent = "low", "low", value
+        return unknown
+
+
+class Rights(enum.IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+def test_a_false_member_of_an_enum_carries_what_was_sent() -> None:
+    with pytest.raises(InvalidRequest, match=r"Level.low is no member of its class: have `_missing_` return a member"):
+        plain("x", Level("evil"))
+    assert plain("x", Level("low")) == "low"
+
+
+def test_members_of_a_flag_are_their_number_and_false_ones_are_refused() -> None:
+    assert [plain("x", rights) for rights in (Rights.READ, Rights.READ | Rights.WRITE, Rights(0))] == [1, 3, 0]
+    false = int.__new__(Rights, 3)
+    false._name_, false._value_ = "READ", 3
+    with pytest.raises(InvalidRequest, match="no member of its class"):
+        plain("x", false)
+
+
 @pytest.mark.parametrize(("instant", "seconds"), INSTANTS)
 def test_a_time_is_judged_as_its_unix_seconds(instant: datetime, seconds: float) -> None:
     number: Any = plain("x", instant)
