@@ -161,6 +161,59 @@ def test_a_decorator_below_the_guard_is_judged_with_its_parameter(lab: Authority
         assert refusal(client.get("/x?to=a&more=evil")) == (403, "argument_refused")
 
 
+def current() -> str:
+    return "nobody"
+
+
+def below(user: Annotated[str, Depends(current)]) -> str:
+    return user
+
+
+@pytest.mark.parametrize(
+    ("other", "fault"), [(paged, "belong to a dependency"), (reading, "of a dependency holds the whole request")]
+)
+@pytest.mark.parametrize("at", ["", "/inner/more", "/sub"])
+@pytest.mark.parametrize("depth", [current, below])
+def test_a_dependency_that_is_overridden_takes_what_nobody_judges(
+    lab: Authority, other: Any, fault: str, at: str, depth: Any
+) -> None:
+    app, sub, guard = FastAPI(openapi_url=None), FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @guard.action("crm.x")
+    def x(user: Annotated[str, Depends(depth)]) -> str:
+        return user
+
+    if at == "/sub":
+        sub.get("/x")(x)
+        app.mount(at, sub)
+    elif at:
+        app.include_router(included(guard, x))
+    else:
+        app.get("/x")(x)
+    # Only the overrides of the application that holds the route count.
+    (app if at == "/sub" else sub).dependency_overrides[current] = other
+    assert started(app)[0]["type"] == "lifespan.startup.complete"
+    (sub if at == "/sub" else app).dependency_overrides[current] = other
+    (answer,) = started(app)
+    assert f"{at}/x: the parameter" in answer["message"]
+    assert fault in answer["message"]
+
+
+def test_an_override_that_takes_nothing_runs(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.get("/x")
+    @guard.action("crm.x")
+    def x(user: Annotated[str, Depends(below)]) -> str:
+        return user
+
+    app.dependency_overrides[current] = lambda: "ann"
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
+        assert client.get("/x").json() == "ann"
+
+
 @pytest.mark.parametrize("public", ["/health", "/healthz/", "/{any}"])
 def test_a_public_entry_that_matches_nothing_stops_the_start(lab: Authority, public: str) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))

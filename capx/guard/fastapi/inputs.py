@@ -5,12 +5,14 @@ judgement silently.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from fastapi import params
 from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import get_dependant
 from pydantic import BaseModel, RootModel
 
 from capx.guard.hidden_fields import hidden_fields
@@ -40,6 +42,15 @@ def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Ite
     # A body parameter that is not embedded has no name in the request, so callers could not know its argument.
     if _whole(dependant) and body[0].name not in by_members:
         yield f"the parameter {body[0].name} is the body as a whole, and no model: {NAME_IT}"
+
+
+def overridden(dependant: Dependant, overrides: Mapping[Any, Callable[..., Any]]) -> Dependant:
+    """Return a dependant with the dependencies that FastAPI runs if an application overrides some."""
+    dependencies = [
+        get_dependant(path=each.path or "", call=overrides[each.call]) if each.call in overrides else each
+        for each in dependant.dependencies
+    ]
+    return replace(dependant, dependencies=[overridden(each, overrides) for each in dependencies])
 
 
 def own_fields(dependant: Dependant) -> list[Any]:

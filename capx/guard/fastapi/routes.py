@@ -4,7 +4,7 @@ Law: each endpoint is public or states an action; otherwise it is a problem. A m
 cannot see is a problem, too, unless its path is public.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from re import Pattern
 from typing import Any
 
@@ -16,13 +16,13 @@ from starlette.routing import BaseRoute, Host, Mount, Route, WebSocketRoute, com
 
 from capx.guard.asgi.messages import Scope
 from capx.guard.fastapi.endpoint import Gate, spec_of
-from capx.guard.fastapi.inputs import unnamed
+from capx.guard.fastapi.inputs import overridden, unnamed
 
 
 class RouteEntry(Struct, frozen=True):
     """A route, or a mounted application whose routes the guard cannot see (`opaque`).
 
-    `openings` are the paths of the mounts around it.
+    `openings` are the paths of the mounts around it, `overrides` the dependencies that its application runs for others.
     """
 
     path: str
@@ -30,6 +30,7 @@ class RouteEntry(Struct, frozen=True):
     dependant: Dependant | None
     opaque: bool = False
     openings: tuple[str, ...] = ()
+    overrides: Mapping[Any, Callable[..., Any]] = {}
 
 
 class RouteTable:
@@ -49,7 +50,7 @@ class RouteTable:
         self._containers.clear()
         problems: list[str] = []
         unused = set(self._public)
-        for entry in self._walk(self._app.routes, "", ()):
+        for entry in self._walk(self._app, self._app.routes, "", ()):
             used = [path for path in self._patterns if path in (entry.path, *entry.openings)]
             unused.difference_update(used)
             problems.extend(f"{entry.path}: {problem}" for problem in self._faults(entry, is_open=bool(used)))
@@ -93,9 +94,10 @@ class RouteTable:
             # Routers add dependencies of their own before it. A stranger must not reach them.
             _put_first(entry.dependant, self._gate)
             if not spec.states_args:
-                yield from unnamed(entry.dependant, self._gate)
+                yield from unnamed(overridden(entry.dependant, entry.overrides), self._gate)
 
-    def _walk(self, routes: Iterable[Any], prefix: str, openings: tuple[str, ...]) -> Iterator[RouteEntry]:
+    def _walk(self, app: object, routes: Iterable[Any], prefix: str, openings: tuple[str, ...]) -> Iterator[RouteEntry]:
+        overrides = getattr(app, "dependency_overrides", {})
         for context in iter_route_contexts(list(routes)):
             # A context has the attributes of its route, with the prefixes and dependencies of the included router.
             route: Any = context
@@ -104,7 +106,7 @@ class RouteTable:
             if isinstance(original, Mount | Host):
                 yield from self._through(route, path, openings, below=isinstance(original, Mount))
             elif isinstance(original, APIRoute | APIWebSocketRoute):
-                yield RouteEntry(path, context.endpoint, route.dependant, openings=openings)
+                yield RouteEntry(path, context.endpoint, route.dependant, openings=openings, overrides=overrides)
             elif isinstance(original, Route | WebSocketRoute):
                 yield RouteEntry(path, context.endpoint, None, openings=openings)
             else:
@@ -116,7 +118,8 @@ class RouteTable:
             self._containers[id(route.app)] = route.app
         else:
             yield RouteEntry(path, route.app, None, opaque=True, openings=openings)
-        yield from self._walk(routes, path if below else "", (*openings, path) if below else openings)
+        app = getattr(route, "_base_app", route.app)
+        yield from self._walk(app, routes, path if below else "", (*openings, path) if below else openings)
 
 
 def _below(path: str) -> Pattern[str]:
