@@ -9,6 +9,7 @@ from fastapi import (
     Body,
     Cookie,
     Depends,
+    FastAPI,
     Form,
     Header,
     Query,
@@ -17,12 +18,25 @@ from fastapi import (
     WebSocket,
 )
 from fastapi import Path as InPath
+from fastapi.security import (
+    APIKeyCookie,
+    APIKeyHeader,
+    APIKeyQuery,
+    HTTPAuthorizationCredentials,
+    HTTPBasic,
+    HTTPBearer,
+    HTTPDigest,
+    OAuth2AuthorizationCodeBearer,
+    OAuth2PasswordBearer,
+    OpenIdConnect,
+)
 from pydantic import BaseModel, SecretStr
 from starlette.requests import HTTPConnection
 
+from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.fastapi import Check, FastAPIGuard, SyncCheck
-from tests.labs.orders import Filters, Order, awaited, paged, reading
+from tests.labs.orders import Filters, Order, awaited, paged, reading, started
 
 
 def generating() -> Iterator[int]:
@@ -196,6 +210,55 @@ def test_a_header_with_which_the_call_would_run_unjudged(guard: FastAPIGuard, en
 
 def test_headers_of_a_dependency_are_the_service_s_own_affair(guard: FastAPIGuard) -> None:
     guard.action("crm.x")(with_headers_of_a_dependency)
+
+
+class OwnBearer(HTTPBearer):
+    """It may read all of the request."""
+
+    async def __call__(self, request: HTTPConnection) -> HTTPAuthorizationCredentials:
+        return HTTPAuthorizationCredentials(scheme="Bearer", credentials=request.query_params["user"])
+
+
+SCHEMES = [
+    *(HTTPBearer(), HTTPBasic(), HTTPDigest(), OpenIdConnect(openIdConnectUrl="u"), OAuth2PasswordBearer("t")),
+    *(OAuth2AuthorizationCodeBearer("a", "t"), APIKeyHeader(name="k"), APIKeyCookie(name="k")),
+]
+
+
+def user_by(scheme: Any) -> Any:
+    def user(credentials: Annotated[Any, Depends(scheme)]) -> Any:
+        return credentials
+
+    return user
+
+
+def taking(dependency: Any) -> Any:
+    def endpoint(to: str, user: Annotated[Any, Depends(dependency)]) -> None: ...
+
+    return endpoint
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_user_may_be_authenticated_by_a_security_scheme(lab: Authority, scheme: Any) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+    app.get("/below")(guard.action("crm.x")(taking(user_by(scheme))))
+    app.get("/route", dependencies=[Depends(scheme)])(guard.action("crm.x")(by_path))
+    assert started(app)[0]["type"] == "lifespan.startup.complete"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_header_that_a_scheme_hands_to_the_endpoint(guard: FastAPIGuard, scheme: Any) -> None:
+    with pytest.raises(ConfigurationProblem, match=r"user is what a security scheme read .* let a dependency take it"):
+        guard.action("crm.x")(taking(scheme))
+    guard.action("crm.x", args={"to": "to"})(taking(scheme))
+
+
+@pytest.mark.parametrize("scheme", [OwnBearer(), APIKeyQuery(name="to")])
+def test_a_scheme_that_reads_more_than_a_header_is_refused(guard: FastAPIGuard, scheme: Any) -> None:
+    for dependency in (scheme, user_by(scheme)):
+        with pytest.raises(ConfigurationProblem, match="the parameter request of a dependency holds the whole request"):
+            guard.action("crm.x")(taking(dependency))
 
 
 def test_an_endpoint_that_can_be_judged_can_be_made(guard: FastAPIGuard) -> None:

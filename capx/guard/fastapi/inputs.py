@@ -13,6 +13,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from fastapi import params
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant
+from fastapi.security import APIKeyQuery
+from fastapi.security.base import SecurityBase
 from pydantic import BaseModel, RootModel
 
 from capx.guard.hidden_fields import hidden_fields
@@ -87,6 +89,12 @@ def _below(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Iter
     for dependency in dependant.dependencies:
         if dependency.call == gate:
             continue
+        if dependency.name is not None and _is_scheme(dependency.call):
+            yield (
+                f"the parameter {dependency.name} is what a security scheme read from a header or a cookie, which "
+                "caveats and consents never cover: let a dependency take it, and return the user to the endpoint, or "
+                f"{NAME_IT}"
+            )
         if found := sorted(_inputs(dependency)):
             yield f"the parameters {', '.join(found)} belong to a dependency: {NAME_IT}"
         if wholes := sorted(_connections(dependency)):
@@ -119,7 +127,15 @@ def _connection(dependant: Dependant) -> str | None:
     return dependant.request_param_name or dependant.websocket_param_name or dependant.http_connection_param_name
 
 
+def _is_scheme(call: Any) -> bool:
+    """Whether a dependency is a security scheme of FastAPI itself that reads only a header or a cookie."""
+    is_own = type(call).__module__.startswith("fastapi.security.")
+    return is_own and isinstance(call, SecurityBase) and not isinstance(call, APIKeyQuery)
+
+
 def _connections(dependant: Dependant) -> Iterable[str]:
+    if _is_scheme(dependant.call):
+        return
     if whole := _connection(dependant):
         yield whole
     for dependency in dependant.dependencies:
