@@ -5,6 +5,7 @@ made, around it, in its place, or in its `__init__`, gets the object as it was s
 these ignores the members that it does not know, then the bearer can tell the validator something that nobody judges.
 """
 
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, cast
 
@@ -18,6 +19,7 @@ _SEE_ALL: Final = frozenset({"function-before", "function-wrap", "chain"})
 """The steps of a validation in which a function gets what was sent, or may have changed it before the next step."""
 _OBJECTS: Final = {"model-fields": "model_name", "dataclass-args": "dataclass_name", "typed-dict": "cls_name"}
 """The steps that read an object member by member, by the key of the object's name."""
+_LIBRARIES: Final = frozenset({"fastapi", "pydantic", "pydantic_core", "pydantic_extra_types"})
 _NO_STEPS: Final = frozenset({"config", "default", "metadata", "serialization"})
 """What a step holds beside other steps."""
 
@@ -63,20 +65,43 @@ class _Walk:
                 self._been.add(key)
                 yield from self.through(self._definitions.get(step["schema_ref"]), config, seen=seen)
         elif kind == "function-plain" and not _is_of_library(step["function"]["function"]):
-            yield f"has a plain validator, which sees what nobody judges: let it run before or after, or {NAME_IT}"
+            yield f"has a plain validator, which sees what nobody judges: let it run after, or {NAME_IT}"
         else:
             config = step.get("config", config)
             seen = seen or kind in _SEE_ALL or step.get("custom_init") is True or callable(step.get("discriminator"))
-            extra = step.get("extra_behavior") or config.get("extra_fields_behavior")
-            if seen and kind in _OBJECTS and extra not in ("allow", "forbid"):
-                name = step.get(_OBJECTS[kind]) or step["cls"].__name__
-                yield (
-                    f"holds a {name}, which ignores members that a validator sees: give it the configuration "
-                    f'extra="forbid" or "allow", or {NAME_IT}'
-                )
+            if kind in _OBJECTS:
+                yield from _faults(step, config, seen=seen)
             yield from self.through([step[key] for key in step.keys() - _NO_STEPS], config, seen=seen)
+
+
+def _faults(step: Mapping[str, Any], config: Mapping[str, Any], *, seen: bool) -> Iterator[str]:
+    """Report what is wrong with an object; `seen` if a validator has got it."""
+    name = step.get(_OBJECTS[step["type"]]) or getattr(step.get("cls"), "__name__", "typed dict")
+    fields = step["fields"]
+    aliases = [each.get("validation_alias") for each in (fields.values() if isinstance(fields, Mapping) else fields)]
+    # Their members have the names in Python to caveats, and overwrite an extra member of that name.
+    if any(aliases) and step["type"] != "model-fields":
+        yield f"holds a {name}, whose members have an alias: make it a model, or {NAME_IT}"
+    if not seen:
+        return
+    if (step.get("extra_behavior") or config.get("extra_fields_behavior")) not in ("allow", "forbid"):
+        yield (
+            f"holds a {name}, which ignores members that a validator sees: give it the configuration "
+            f'extra="forbid" or "allow", or {NAME_IT}'
+        )
+    if any(map(_is_path, aliases)):
+        yield f"holds a {name}, of which an AliasPath takes a part of a member that a validator sees: {NAME_IT}"
+
+
+def _is_path(alias: Any) -> bool:
+    """Whether an alias, or one of several, leads into a member; pydantic then counts all of that member as used."""
+    return isinstance(alias, list) and (len(alias) > 1 if isinstance(alias[0], str) else any(map(_is_path, alias)))
 
 
 def _is_of_library(function: Any) -> bool:
     """Whether a function is of a type of pydantic or FastAPI, or of those that go with pydantic."""
-    return str(getattr(function, "__module__", "")).startswith(("pydantic", "fastapi"))
+    # A method of an object, such as a TypeAdapter, or of a class of the service may run all of its validators.
+    owner = getattr(function, "__self__", None)
+    return (owner is None or inspect.isclass(owner)) and all(
+        str(getattr(each, "__module__", "")).partition(".")[0] in _LIBRARIES for each in (function, owner or function)
+    )

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import pytest
 from fastapi import FastAPI, Query, UploadFile
 from pydantic import (
+    AliasChoices,
+    AliasPath,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -16,12 +18,14 @@ from pydantic import (
     PlainValidator,
     RootModel,
     Tag,
+    TypeAdapter,
     WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic.dataclasses import dataclass as checked_dataclass
 from pydantic.experimental.pipeline import validate_as
+from pydantic_core import core_schema
 from typing_extensions import TypedDict
 
 from capx.authority.authority import Authority
@@ -191,7 +195,86 @@ class PlainField(BaseModel):
 def test_a_plain_validator_sees_what_nobody_judges(kind: Any) -> None:
     """It may choose by a member that is not in what it returns: the class of an order, or a copy to somebody."""
     (found,) = ignored_members(kind)
-    assert found.startswith("has a plain validator, which sees what nobody judges: let it run before or after")
+    assert found.startswith("has a plain validator, which sees what nobody judges: let it run after, or name")
+
+
+def read_in_a_shop(sent: Any) -> Any:
+    return Plain(to=sent["to"])
+
+
+read_in_a_shop.__module__ = "fastapi_shop.models"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [read_in_a_shop, Before.model_validate, TypeAdapter(Before).validate_python],
+)
+def test_a_plain_validator_posing_as_one_of_the_library(function: Any) -> None:
+    (found,) = ignored_members(Annotated[Any, PlainValidator(function)])
+    assert found.startswith("has a plain validator")
+
+
+class Part(Strict):
+    to: str = Field(validation_alias=AliasPath("mail", "to"))
+
+
+class LoosePart(Loose):
+    to: str = Field(validation_alias=AliasChoices("to", AliasPath("mails", 0)))
+
+
+class PlainPart(BaseModel):
+    to: str = Field(validation_alias=AliasPath("mail", "to"))
+
+
+@pytest.mark.parametrize("kind", [Part, LoosePart])
+def test_a_part_of_a_member_whose_rest_only_a_validator_sees(kind: Any) -> None:
+    """Pydantic counts the member as used: it neither forbids nor keeps what else is in it."""
+    (found,) = ignored_members(kind)
+    assert found.startswith(
+        f"holds a {kind.__name__}, of which an AliasPath takes a part of a member that a validator "
+    )
+
+
+class One(Strict):
+    to: str = Field(validation_alias=AliasChoices("to", "recipient"))
+    cc: str = Field("", validation_alias=AliasPath("copy"))
+
+
+@pytest.mark.parametrize("kind", [PlainPart, One])
+def test_an_alias_that_conceals_nothing_from_caveats_may_stay(kind: Any) -> None:
+    assert list(ignored_members(kind)) == []
+
+
+class Spelt(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc] # pydantic's own way to say it
+    amount: Annotated[int, Field(alias="amt")]
+
+
+@checked_dataclass(config=ConfigDict(alias_generator=str.upper))
+class Upper:
+    amount: int
+
+
+@pytest.mark.parametrize("kind", [Spelt, Upper, Annotated[Spelt, BeforeValidator(same)]])
+def test_an_extra_member_that_a_field_overwrites(kind: Any) -> None:
+    """A validator sees `amount`, and what is judged is `amt`, by the name `amount`."""
+    (found,) = ignored_members(kind)
+    named = "Upper" if kind is Upper else "Spelt"
+    assert found.startswith(f"holds a {named}, whose members have an alias: make it a model, or name what is judged")
+
+
+class Custom:
+    """A class of the service with pydantic's steps of its own, which have no name."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: Any) -> Any:
+        to = core_schema.typed_dict_field(core_schema.str_schema())
+        return core_schema.no_info_before_validator_function(same, core_schema.typed_dict_schema({"to": to}))
+
+
+def test_an_object_without_a_name_is_found() -> None:
+    (found,) = ignored_members(Custom)
+    assert found.startswith("holds a typed dict, which ignores members")
 
 
 def test_types_of_pydantic_itself_are_no_plain_validators() -> None:
