@@ -18,8 +18,10 @@ from fastapi import (
     Request,
 )
 from fastapi.responses import PlainTextResponse
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route, Router
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from capx.agent import httpx_client
@@ -252,6 +254,36 @@ def test_a_route_added_after_start_up_does_not_run(lab: Authority) -> None:
             assert refusal(client.get(path)) == (500, "withheld")
             assert refusal(httpx.get(origin + path)) == (500, "withheld")
         assert not ran
+
+
+@pytest.mark.parametrize("sub", [FastAPI(openapi_url=None), APIRouter()])
+def test_a_route_added_later_to_a_mounted_application_does_not_run(lab: Authority, sub: FastAPI | APIRouter) -> None:
+    app, inner, guard = FastAPI(openapi_url=None), FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+    for each in (sub, inner):
+        each.get("/x")(guard.action("crm.x")(lambda: "x"))
+    sub.mount("/inner", inner)
+    app.router.routes.append(Mount("/sub", sub, middleware=[Middleware(GZipMiddleware)]))
+    assert [started(app)[0]["type"] for _ in range(2)] == ["lifespan.startup.complete"] * 2
+    assert len(inner.router.dependencies) == 1
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
+        assert client.get("/sub/x").json() == client.get("/sub/inner/x").json() == "x"
+        for each in (sub, inner):
+            each.get("/late")(unmarked)
+        ran.clear()
+        for path in ("/sub/late", "/sub/inner/late"):
+            assert refusal(client.get(path)) == (500, "withheld")
+        assert not ran
+
+
+def test_a_route_added_later_to_a_public_mount_is_public(lab: Authority) -> None:
+    app, sub, guard = FastAPI(openapi_url=None), FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app, public=["/sub"])
+    sub.get("/x")(unmarked)
+    app.mount("/sub", sub)
+    with served(app) as origin:
+        sub.get("/late")(unmarked)
+        assert httpx.get(f"{origin}/sub/late").json() == "secret"
 
 
 def _route(app: FastAPI, path: str, endpoint: Any) -> Any:

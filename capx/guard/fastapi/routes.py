@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from re import Pattern
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 from msgspec import Struct
@@ -41,6 +41,7 @@ class RouteTable:
         self._public = tuple(dict.fromkeys(public))
         self._patterns = {path: compile_path(path)[0] for path in self._public}
         self._gate = gate
+        self._first = Depends(gate)
         self._open: dict[int, object] = {}
         self._containers: dict[int, object] = {}
 
@@ -114,11 +115,15 @@ class RouteTable:
 
     def _through(self, route: Any, path: str, openings: tuple[str, ...], *, below: bool) -> Iterator[RouteEntry]:
         routes: list[BaseRoute] = list(route.routes or [])
+        app = getattr(route, "_base_app", route.app)
         if routes and path not in self._public:
             self._containers[id(route.app)] = route.app
+            router = getattr(app, "router", app)
+            # So that a route that is added later does not run there, either.
+            if isinstance(router, APIRouter) and self._first not in router.dependencies:
+                router.dependencies.insert(0, self._first)
         else:
             yield RouteEntry(path, route.app, None, opaque=True, openings=openings)
-        app = getattr(route, "_base_app", route.app)
         yield from self._walk(app, routes, path if below else "", (*openings, path) if below else openings)
 
 
