@@ -65,11 +65,17 @@ def _kept(kind: type[object]) -> Iterator[str]:
         yield "holds a secret, which caveats must not see: name what is judged instead with `args=`"
     if issubclass(kind, BaseModel):
         own = kind.__mro__[: kind.__mro__.index(BaseModel)]
-        if getattr(kind, "__private_attributes__", None) or any(vars(each).get("__slots__") for each in own):
+        if getattr(kind, "__private_attributes__", None) or any(map(_slots, own)):
             yield f"holds a {kind.__name__}, which has private attributes: {NAME_IT}"
     for field in getattr(kind, "__dataclass_fields__", {}).values():
         if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined] # noqa: SLF001 # not public
             yield f"holds a {kind.__name__}, whose {field.name} is not a field: {NAME_IT}"
+
+
+def _slots(kind: type[object]) -> set[str]:
+    """Return the names in a class's slots in which it may hold something."""
+    stated = vars(kind).get("__slots__", ())
+    return {*([stated] if isinstance(stated, str) else stated)} - {"__weakref__", "__dict__"}
 
 
 def inner_types(annotation: Any) -> list[Any]:

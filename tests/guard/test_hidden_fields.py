@@ -83,3 +83,26 @@ def test_a_type_that_was_not_there_yet_is_not_trusted() -> None:
 
 def test_secrets_among_extra_members_are_found() -> None:
     assert any("a secret" in problem for problem in hidden_fields(SecretExtras))
+
+
+class Weak(BaseModel):
+    """As SQLModel's models: its slot holds only weak references."""
+
+    __slots__ = ("__weakref__",)
+    a: int
+
+
+class Slotted(BaseModel):
+    __slots__ = "hid"  # noqa: PLC0205 # the fact under test
+    a: int
+
+
+class SlottedToo(BaseModel):
+    __slots__ = ("__weakref__", "hid")
+    a: int
+
+
+def test_only_slots_that_hold_something_are_private() -> None:
+    assert list(hidden_fields(Weak)) == list(hidden_fields(BaseModel)) == []
+    for kind in (Slotted, SlottedToo):
+        assert any("private attributes" in problem for problem in hidden_fields(kind))
