@@ -30,13 +30,14 @@ from fastapi.security import (
     OAuth2PasswordBearer,
     OpenIdConnect,
 )
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Json, SecretStr
 from starlette.requests import HTTPConnection
 
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.fastapi import Check, FastAPIGuard, SyncCheck
-from tests.labs.orders import Filters, Order, awaited, paged, reading, started
+from capx_caveats import action, fields
+from tests.labs.orders import Filters, Order, awaited, client_of, paged, reading, started
 
 
 def generating() -> Iterator[int]:
@@ -271,3 +272,24 @@ def test_an_endpoint_that_can_be_judged_can_be_made(guard: FastAPIGuard) -> None
     guard.action("crm.x")(with_one_body)
     for endpoint in (with_the_request, with_a_reading_dependency, with_a_secret):
         guard.action("crm.x", args={})(endpoint)
+
+
+def test_a_model_in_the_json_of_a_parameter_has_the_name_of_that(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+
+    @app.get("/x")
+    @guard.action("crm.x")
+    def x(f: Annotated[Json[Filters], Query()]) -> int:
+        return f.limit
+
+    for entry, status in ((action("crm.x", f=fields(limit=7)), 200), (action("crm.x", limit=7), 403)):
+        with client_of(app, lab.open(allow=[entry]).bundle) as client:
+            assert client.get("/x", params={"f": '{"limit": 7}'}).status_code == status
+
+
+def test_a_body_that_is_json_in_json_is_no_model(guard: FastAPIGuard) -> None:
+    def endpoint(f: Annotated[Json[Filters], Body()]) -> None: ...
+
+    with pytest.raises(ConfigurationProblem, match="the body as a whole, and no model"):
+        guard.action("crm.x")(endpoint)

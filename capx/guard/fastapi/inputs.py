@@ -15,7 +15,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_dependant
 from fastapi.security import APIKeyQuery
 from fastapi.security.base import SecurityBase
-from pydantic import BaseModel, RootModel
+from pydantic import BaseModel, Json, RootModel
 
 from capx.guard.hidden_fields import hidden_fields
 from capx.guard.model_values import first_alias, spellings
@@ -36,7 +36,7 @@ def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Ite
     yield from _misnamed(dependant)
     by_members = spread(dependant)
     for field in dependant.query_params:
-        if _is_model(field.field_info.annotation) and field.name not in by_members:
+        if _is_model(field.field_info.annotation) and not _is_json(field) and field.name not in by_members:
             yield f"the parameter {field.name} is a model of several parameters: {NAME_IT}"
     body = dependant.body_params
     if any(isinstance(field.field_info, params.File) for field in body):
@@ -68,7 +68,7 @@ def spread(dependant: Dependant) -> dict[str, type[BaseModel]]:
     """
     in_body = [field for field in dependant.body_params if not isinstance(field.field_info, params.Form)]
     nameless = [*dependant.query_params, *(in_body if _whole(dependant) else ())]
-    kinds = {field.name: field.field_info.annotation for field in nameless}
+    kinds = {field.name: field.field_info.annotation for field in nameless if not _is_json(field)}
     return {
         name: kind
         for name, kind in kinds.items()
@@ -151,6 +151,11 @@ def _inputs(dependant: Dependant) -> Iterable[str]:
 
 def _embedded(info: Any) -> bool:
     return bool(getattr(info, "embed", None)) or (isinstance(info, params.Form) and not _is_model(info.annotation))
+
+
+def _is_json(field: Any) -> bool:
+    """Whether callers send a value as the text of its JSON, under the name of the parameter."""
+    return any(type(one) is Json for one in field.field_info.metadata)
 
 
 def _is_model(annotation: Any) -> bool:
