@@ -158,7 +158,7 @@ def test_a_websocket_is_judged_before_it_is_accepted(lab: Authority, app: FastAP
     assert socket_messages(lab, app, "crm.socket") == ["websocket.accept", "websocket.send", "websocket.close"]
 
 
-def test_an_error_of_a_dependency_before_the_decision_is_withheld(lab: Authority) -> None:
+def test_an_error_of_a_dependency_before_the_judgement(lab: Authority) -> None:
     def failing() -> None:
         raise HTTPException(503, "row 4711 is locked")
 

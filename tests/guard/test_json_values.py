@@ -509,7 +509,7 @@ def test_a_false_member_of_an_enum_carries_what_was_sent() -> None:
     assert plain("x", Level("low")) == "low"
 
 
-def test_members_of_a_flag_are_their_number_and_false_ones_are_refused() -> None:
+def test_members_of_a_flag_pass_and_false_ones_do_not() -> None:
     assert [plain("x", rights) for rights in (Rights.READ, Rights.READ | Rights.WRITE, Rights(0))] == [1, 3, 0]
     false = int.__new__(Rights, 3)
     false._name_, false._value_ = "READ", 3

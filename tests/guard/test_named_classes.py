@@ -175,7 +175,7 @@ def test_an_attribute_that_is_no_field_holds_no_object() -> None:
         seen(tuple[Grown, Draft], [{"to": "a"}, DRAFT])
 
 
-def test_a_class_that_is_named_beside_an_object_is_not_named_in_it() -> None:
+def test_a_class_named_beside_an_object_is_not_named_in_it() -> None:
     with pytest.raises(InvalidRequest, match="holds a Send"):
         seen(tuple[Holding, Send], [{"op": SEND}, SEND])
 
@@ -256,7 +256,7 @@ def lab() -> Iterator[Authority]:
 
 
 @pytest.mark.parametrize("table", [{"to": "two.op.to", "sent": "two.send.to"}, {"op": "two.op", "sent": "two.send.to"}])
-def test_a_path_that_names_a_class_elsewhere_does_not_name_it_here(lab: Authority, table: dict[str, str]) -> None:
+def test_a_class_that_another_path_names_is_not_named_here(lab: Authority, table: dict[str, str]) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
 

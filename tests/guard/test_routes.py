@@ -136,7 +136,7 @@ def test_a_decorator_above_the_guard_takes_what_nobody_judges(
     assert "/x: it states no action: mark it with the guard, above its other decorators" in answer["message"]
 
 
-def test_a_late_route_with_a_decorator_above_the_guard_does_not_run(lab: Authority) -> None:
+def test_a_late_route_with_a_decorator_above_does_not_run(lab: Authority) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
     app.get("/x")(guard.action("crm.x")(lambda: "x"))
@@ -148,7 +148,7 @@ def test_a_late_route_with_a_decorator_above_the_guard_does_not_run(lab: Authori
         assert not ran
 
 
-def test_a_decorator_below_the_guard_is_judged_with_its_parameter(lab: Authority) -> None:
+def test_a_parameter_of_a_decorator_below_is_judged(lab: Authority) -> None:
     app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
 
@@ -176,7 +176,7 @@ def below(user: Annotated[str, Depends(current)]) -> str:
 )
 @pytest.mark.parametrize("at", ["", "/inner/more", "/sub"])
 @pytest.mark.parametrize("depth", [current, below])
-def test_a_dependency_that_is_overridden_takes_what_nobody_judges(
+def test_an_overridden_dependency_takes_what_nobody_judges(
     lab: Authority, other: Any, fault: str, at: str, depth: Any
 ) -> None:
     app, sub, guard = FastAPI(openapi_url=None), FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
@@ -257,7 +257,7 @@ def test_a_route_added_after_start_up_does_not_run(lab: Authority) -> None:
 
 
 @pytest.mark.parametrize("sub", [FastAPI(openapi_url=None), APIRouter()])
-def test_a_route_added_later_to_a_mounted_application_does_not_run(lab: Authority, sub: FastAPI | APIRouter) -> None:
+def test_a_late_route_of_a_mounted_application_does_not_run(lab: Authority, sub: FastAPI | APIRouter) -> None:
     app, inner, guard = FastAPI(openapi_url=None), FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
     for each in (sub, inner):
@@ -276,7 +276,7 @@ def test_a_route_added_later_to_a_mounted_application_does_not_run(lab: Authorit
         assert not ran
 
 
-def test_a_route_added_later_to_a_public_mount_is_public(lab: Authority) -> None:
+def test_a_late_route_of_a_public_mount_is_public(lab: Authority) -> None:
     app, sub, guard = FastAPI(openapi_url=None), FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app, public=["/sub"])
     sub.get("/x")(unmarked)
