@@ -13,9 +13,9 @@ from pydantic.fields import FieldInfo
 
 from capx.errors import InvalidRequest
 from capx.guard.hidden_fields import has_parts, inner_types, is_class, parts
+from capx.guard.json_values import members, plain
 from capx.guard.model_values import converted
 from capx.guard.unions import NAME_IT
-from capx.guard.json_values import members, plain
 from capx_caveats import JSON
 
 Classes = frozenset[Any]
