@@ -22,7 +22,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python $(PYTEST) --no-loadscope-reorder
 
-# The rooms whose tests start few processes, in less than a minute.
+# The rooms whose tests start few processes, in one to two minutes.
 quick: $(VENV)/.dev
 	$(BIN)/python $(PYTEST) --no-loadscope-reorder tests/caveats tests/crypto tests/tokens \
 		tests/verify tests/intents tests/policy tests/api tests/ledger tests/proof

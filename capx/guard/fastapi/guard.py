@@ -98,7 +98,7 @@ class FastAPIGuard:
         return guard
 
     def protect(self, app: FastAPI, *, public: Iterable[str] = ()) -> None:
-        """Put the guard in front of an application. Call it before routes are added, so that its gate comes first.
+        """Put the guard in front of an application. Routes may be added before or after: it reads them at the start.
 
         `public` lists paths as their routes spell them: they are open to everybody. The path of a mount opens all paths
         below it. Middleware that is added later runs outside the guard: nobody judges what it answers. CORS belongs
