@@ -21,6 +21,7 @@ Laws:
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from inspect import signature
 from typing import Any, Final, cast
 
 from msgspec import Struct
@@ -196,20 +197,35 @@ def _demand_filled(tools: Iterable[object]) -> None:
     for tool in tools:
         # A tool of the model's own provider is a table.
         if isinstance(tool, BaseTool):
-            _injected(tool)
+            names = _injected(tool)
+            if _guards_itself(tool) and (filled := sorted(_needed(tool) - names - _shown(tool))):
+                raise ConfigurationProblem(
+                    f"models do not write {', '.join(filled)} of the tool {tool.name!r:.80}, so it is no argument: "
+                    f"guard the function with injected={tuple(filled)}"
+                )
+
+
+def _needed(tool: BaseTool) -> set[str]:
+    """The parameters without a default of the functions of a tool."""
+    functions = (one for name in ("func", "coroutine") if (one := getattr(tool, name, None)) is not None)
+    parameters = (each for one in functions for each in signature(one).parameters.values())
+    return {each.name for each in parameters if each.default is each.empty}
+
+
+def _shown(tool: BaseTool) -> set[str]:
+    """The parameters that models see."""
+    schema: Any = tool.tool_call_schema
+    return {*(get_fields(schema) if isinstance(schema, type) else schema.get("properties", {}))}
 
 
 def _injected(tool: BaseTool) -> frozenset[str]:
     """Return the parameters of a tool that no caveat sees; ConfigurationProblem if the model is shown one of them."""
     names = injected_parameters(getattr(tool, "func", None)) | injected_parameters(getattr(tool, "coroutine", None))
-    if names:
-        schema: Any = tool.tool_call_schema
-        shown: Any = get_fields(schema) if isinstance(schema, type) else schema.get("properties", {})
-        if written := sorted(names.intersection(shown)):
-            raise ConfigurationProblem(
-                f"models write {', '.join(written)} of the tool {tool.name!r:.80}, which no caveat would see: take it "
-                "out of `injected=`, or annotate it as LangChain does what it fills in, such as ToolRuntime"
-            )
+    if names and (written := sorted(names & _shown(tool))):
+        raise ConfigurationProblem(
+            f"models write {', '.join(written)} of the tool {tool.name!r:.80}, which no caveat would see: take it "
+            "out of `injected=`, or annotate it as LangChain does what it fills in, such as ToolRuntime"
+        )
     return names
 
 

@@ -61,9 +61,11 @@ def present(session: "ClientSession", audience: str, agent: Actor | None = None)
     """Have a session present each request to this audience, also those that the SDK sends by itself.
 
     It presents for `agent`; without one, for whoever acts around each request (`capx.acting`). Raises
-    ConfigurationProblem if the session presents already.
+    ConfigurationProblem if the session presents already, or is none.
     """
-    send: Any = session.send_request
+    send: Any = getattr(session, "send_request", None)
+    if send is None:
+        raise ConfigurationProblem(f"a {type(session).__name__} is no session: pass that of a client, client.session")
     if isinstance(getattr(send, "__self__", None), _Presenting):
         raise ConfigurationProblem("this session presents its requests already: open one session for each audience")
     # An attribute of this one session: all requests of the SDK leave by this method, in 1 and in 2.

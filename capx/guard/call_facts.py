@@ -257,7 +257,8 @@ def own_tenant(admitted: Admitted, action: str, tenant: str | GrantedTenant | No
     return tenant
 
 
-def unjudgeable(why: str) -> Refusal:
-    """Return the refusal of an argument that is not JSON; `why` may name it and its value."""
+def unjudgeable(why: str, wanted: str = "JSON values") -> Refusal:
+    """Return the refusal of an argument that is not JSON, or ambiguous; `why` may name it and its value."""
     general = "an argument cannot be judged"
-    return Refusal("argument_refused", f"{general}: {why}", "JSON values", general=general)
+    sentence = why if "cannot be judged" in why else f"{general}: {why}"
+    return Refusal("argument_refused", sentence, wanted, general=general)

@@ -134,7 +134,7 @@ def _decimal(value: Decimal) -> int | float:
 
 def _instant(value: datetime) -> int | float:
     if value.utcoffset() is None:
-        raise TypeError("a datetime without a time zone names no instant: give it a tzinfo")
+        raise TypeError("a datetime without a time zone names no instant: give it one, as 2026-01-01T00:00:00Z has")
     microseconds = (value - _EPOCH) // timedelta(microseconds=1)
     # By its text: a sum or a quotient of Decimals is rounded in the context of the calling code.
     return _number(Decimal(f"{microseconds}E-6"))

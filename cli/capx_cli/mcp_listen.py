@@ -45,6 +45,9 @@ def address(at: str, *, insecure_public: bool) -> Address:
     if not found.is_local and not insecure_public:
         cure = "put a proxy with TLS before it, and give --insecure-public"
         raise click.UsageError(f"other machines can connect to {found} without encryption: {cure}")
+    if found.is_local and insecure_public:
+        cure = f"let a proxy on this machine send Host: {found}, and leave out --insecure-public"
+        raise click.UsageError(f"only this machine can connect to {found}: {cure}")
     return found
 
 

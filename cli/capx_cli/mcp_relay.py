@@ -33,7 +33,7 @@ max_message_option = click.option(
     "--max-message",
     type=click.IntRange(min=1, max=1024),
     metavar="MIB",
-    help="The most MiB of one message: 16, and 1 of one that --listen reads.",
+    help="The most MiB of one message. Without it, 16; for a guard with --listen, 1.",
 )
 
 

@@ -75,6 +75,7 @@ def new_table(audience: str, tenant: str, listed: Iterable[Tool]) -> str:
         f"audience = {_toml(audience)}\n"
         f'tenant = {_toml(tenant)}  # "granted": the tenant that the token names; "none": calls have no tenant\n'
         'unnamed = "deny"  # what is not named here is refused\n'
+        '# If the server takes an argument as text that may look like JSON, write: texts = ["NAME OF THE ARGUMENT"]\n'
     )
     text = head + "".join(f"\n{one}" for one in _tables(audience, listed, set()))
     _read(text, "the new table")

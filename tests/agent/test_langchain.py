@@ -202,6 +202,20 @@ def test_what_the_framework_fills_in_is_no_argument(lab: Authority, agent: Agent
     assert model.texts == ["0.0 2 {'account': 7}"]
 
 
+def test_what_the_framework_fills_in_has_to_be_named(lab: Authority, agent: Agent) -> None:
+    """Otherwise the run ends with an error about a value that nobody passed."""
+
+    @lab.tool("desk.read", tenant=GRANTED)
+    def read(account: int, runtime: Runtime, limit: int = 5) -> str:
+        """Read an account."""
+        return str(account)
+
+    model = ScriptedModel.of(READ)
+    with acting(agent), pytest.raises(ConfigurationProblem, match=r"with injected=\('runtime',\)"):
+        agent_of(model, [tool_of(read)], middleware=[Refusals()]).invoke({"messages": "Begin."})
+    assert model.read == []
+
+
 def unfilled(lab: Authority, *, shown: bool = True) -> BaseTool:
     """A tool whose parameter `tenant` is no argument, and which LangChain does not fill in."""
 

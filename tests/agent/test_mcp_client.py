@@ -357,3 +357,10 @@ async def test_pending_of_another_request_is_raised(lab: Authority) -> None:
         async with presenting(MCPLab(other, "mcp"), agent) as client:
             with pytest.raises(Pending):
                 await client.read_resource("file:///a")
+
+
+async def test_a_client_in_place_of_its_session_is_refused(server: MCPLab) -> None:
+    async with server.client() as client:
+        wrong: Any = client
+        with pytest.raises(ConfigurationProblem, match=r"no session: pass that of a client, client\.session"):
+            present(wrong, "files")

@@ -316,7 +316,7 @@ def test_an_answer_that_is_too_long_fails_its_request_alone(head: bytes) -> None
             world.server.say(id=1, result={})
         answer = await world.client.next()
         assert answer["id"] == 1
-        why = "a message has more than 9 bytes, which is the most here"
+        why = "a message has more than 9 bytes, the most here: --max-message sets it, in MiB"
         assert world.warned == [f"a message of the server was dropped: {why}"]
         if b"1," in head:
             message = f"the answer of the server cannot be passed on: {why}"
@@ -424,7 +424,10 @@ def test_an_answer_that_cannot_be_read_fails_its_request_alone() -> None:
 def test_what_is_too_long_from_the_client_gets_one_error() -> None:
     async def act(world: World) -> None:
         world.client.said.put_nowait(TooLong(9, b'{"id":1,'))
-        error = {"code": -32600, "message": "a message has more than 9 bytes, which is the most here"}
+        error = {
+            "code": -32600,
+            "message": "a message has more than 9 bytes, the most here: --max-message sets it, in MiB",
+        }
         assert await world.client.next() == {"jsonrpc": "2.0", "id": None, "error": error}
 
     run(act)

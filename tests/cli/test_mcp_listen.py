@@ -153,6 +153,7 @@ def test_the_tools_of_a_server_over_http_are_mapped(home: McpHome, server: str) 
     [
         (("--listen", "8009"), "'8009' is not an address"),
         (("--listen", "0.0.0.0:0"), "without encryption: put a proxy with TLS before it"),
+        (("--listen", "127.0.0.1:9001", "--insecure-public"), "let a proxy on this machine send Host: 127.0.0.1:9001"),
     ],
 )
 def test_where_it_must_not_listen_it_does_not(home: McpHome, options: tuple[str, ...], says: str) -> None:

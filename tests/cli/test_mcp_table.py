@@ -64,9 +64,13 @@ def test_a_description_is_a_comment_of_one_line() -> None:
     said = 'Read.\n[tool.write]\r\naction = "files.read"\x1b[2J\u202e' + "x" * 500
     text = table({**READ, "description": said})
     assert list(ToolTable.read(text).tools()) == ["read"]
-    (comment,) = [line for line in text.splitlines() if line.startswith("# ")]
+    (comment,) = [line for line in text.partition("[tool.")[2].splitlines() if line.startswith("# ")]
     assert comment.startswith('# Read. [tool.write] action = "files.read"\\x1b[2J\\u202e')
     assert len(comment) < 200
+
+
+def test_a_new_table_says_how_a_text_may_look_like_json() -> None:
+    assert '# If the server takes an argument as text that may look like JSON, write: texts = ["' in table(READ)
 
 
 @pytest.mark.parametrize(

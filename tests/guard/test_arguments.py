@@ -34,6 +34,16 @@ def problem(schema: Any, value: Any) -> str | None:
 OPTIONAL_LIST = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]}
 
 
+def test_a_client_that_can_only_send_text_is_told_who_can_help() -> None:
+    """It would be told to send an object, and then that only text fits."""
+    only_text = properties(x={"type": "string"})
+    for value, cure in (("{}", "the operator of the guard has to name it in `texts`"), ({}, "(string)")):
+        assert cure in (only_text.problem({"x": value}) or "")
+    either = properties(x={"type": ["string", "object"]})
+    assert "send the value itself" in (either.problem({"x": "{}"}) or "")
+    assert either.problem({"x": {}}) is None
+
+
 @pytest.mark.parametrize("text", AMBIGUOUS)
 def test_a_text_that_parses_is_refused_unless_it_is_named(text: str) -> None:
     loose: list[dict[str, Any]] = [OPTIONAL_LIST, {}, {"type": ["string", "null"]}]

@@ -9,7 +9,7 @@ import pytest
 
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
-from capx.guard.call_facts import GRANTED, CallFacts, CallSpec, StatedArguments
+from capx.guard.call_facts import GRANTED, CallFacts, CallSpec, StatedArguments, unjudgeable
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.verify.admitted import Admitted
 from capx.verify.decision import Denied, reason
@@ -284,3 +284,8 @@ def test_a_default_that_is_no_json_is_an_argument_refused(admitted: Admitted) ->
         CallFacts("crm.read", {"id": 1}, "Acme", defaults={"ratio": float("nan")}).call(admitted)
     (refusal,) = caught.value.refusals
     assert refusal.sentence == "an argument cannot be judged"
+
+
+def test_a_refusal_says_once_that_an_argument_is_unjudgeable() -> None:
+    why = "the argument 'when' cannot be judged, because it is not JSON: x"
+    assert (unjudgeable(why).sentence, unjudgeable("x").sentence) == (why, "an argument cannot be judged: x")

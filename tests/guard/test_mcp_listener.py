@@ -114,8 +114,11 @@ def encoded(message: dict[str, Any]) -> bytes:
 class Client:
     """A client at the address of the guard."""
 
-    def __init__(self, http: httpx.AsyncClient, app: Listener, authority: Authority, upstream: Upstream) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, app: Listener, authority: Authority, upstream: Upstream, warned: list[str]
+    ) -> None:
         self.http = http
+        self.warned = warned
         self.app = app
         self.authority = authority
         task = authority.open(tenant="Acme", allow=["files.read", "mail.read"])
@@ -176,7 +179,7 @@ def guarded() -> Iterator[Guarded]:
                     httpx.AsyncClient(base_url=own, timeout=20, trust_env=False) as http,
                     asyncio.timeout(60),
                 ):
-                    yield Client(http, app, authority, upstream)
+                    yield Client(http, app, authority, upstream, warned)
 
         yield opened
 
@@ -607,6 +610,20 @@ async def test_a_request_for_another_host_is_refused(guarded: Guarded) -> None:
         assert (await client.post(client.request("read"), host="localhost:99")).status_code == 200
 
 
+async def test_a_refusal_of_the_listener_tells_the_operator(guarded: Guarded) -> None:
+    """A proxy or an old client shows only the status to whoever looks for the cause."""
+    async with guarded() as client:
+        for _ in range(3):
+            await client.post(client.request("read"), host="evil.example")
+            await client.post(client.request("read"), origin="http://evil.example")
+            await client.post(bytes(LARGE + 1))
+        told = " ".join({*client.warned})
+        assert len({*client.warned}) == 3
+        assert "a proxy has to send the address of --listen as Host" in told
+        assert "refused a request of a web page of another host (403)" in told
+        assert "refused a message, HTTP 413: it has no length, is too large" in told
+
+
 async def test_other_paths_and_methods_are_not_there(guarded: Guarded) -> None:
     async with guarded() as client:
         assert (await client.http.post("/other", content=client.request("read"))).status_code == 404
@@ -625,3 +642,4 @@ async def test_a_server_that_is_away_is_a_bad_gateway() -> None:
             ping = encoded({"id": 1, "method": "ping"})
             found = await http.post("/mcp", content=ping, headers={"content-type": "application/json"})
             assert (found.status_code, found.json()["id"]) == (502, 1)
+            assert warned == ["a request got no answer: the server cannot be reached (ConnectError)"]

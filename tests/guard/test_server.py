@@ -11,6 +11,7 @@ from capx.api.mcp_messages import PRESENTATION, PROBLEM, OwnMeta, bound_request,
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.mcp.server import GRANTED, MCPGuard
+from capx.guard.mcp.table import ToolSpec, ToolTable
 from capx_caveats import action, anything, between, not_in, one_of
 from tests.labs.mcp_calls import call, held
 from tests.labs.mcp_servers import KINDS, MODERN, MCPLab, SomeServer, as_sdk, code_of, send, send_presented, some_server
@@ -304,3 +305,46 @@ async def test_the_environment_describes_a_guard(
         assert text_of(answer) == "/a"
     assert guard.connection is not None
     guard.connection.close()
+
+
+def unguarded(table: ToolTable | None = None, *, lab: Authority, named: str = "search") -> MCPGuard:
+    """A guard of a server with one tool, which no guarded function is."""
+    guard, server = MCPGuard(lab.verifier("files"), table), some_server("mcp")
+
+    @server.tool(name=named)
+    def one(path: str) -> str:
+        return path
+
+    guard.protect(server)
+    return guard
+
+
+def test_a_misspelt_and_a_forgotten_tool_are_named_in_the_log(lab: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    unguarded(ToolTable("files", {"serch": ToolSpec("files.search", tenant=GRANTED)}), lab=lab)
+    assert "the table names ['serch'], and the server has no such tool" in caplog.text
+    assert "unknown to clients, because nobody judges them: ['search']" in caplog.text
+    caplog.clear()
+    unguarded(ToolTable("files", {"search": ToolSpec("files.search", tenant=GRANTED)}), lab=lab)
+    unguarded(ToolTable("files", unnamed="default", tenant=GRANTED), lab=lab)
+    assert caplog.text == ""
+
+
+def test_a_tool_that_is_guarded_after_protect_is_refused(lab: Authority) -> None:
+    """It would be unknown to clients, and nothing would say so."""
+    guard = unguarded(lab=lab)
+    with pytest.raises(ConfigurationProblem, match="guard its tools first, then protect it"):
+        guard.tool("files.read", tenant=GRANTED)
+
+
+def test_two_guards_may_be_given_one_table(lab: Authority) -> None:
+    table = ToolTable("files", tenant=GRANTED)
+    for _ in range(2):
+        server, guard = some_server("mcp"), MCPGuard(lab.verifier("files"), table)
+
+        @server.tool()
+        @guard.tool("files.read", tenant=GRANTED)
+        def read(path: str) -> str:
+            return path
+
+        guard.protect(server)
+    assert table.tools() == {}

@@ -34,7 +34,7 @@ class TooLong(CapxError):
     """A message of more than `most` bytes, which was dropped; `head` and `tail` are how it begins and ends."""
 
     def __init__(self, most: int, head: bytes, tail: bytes = b"") -> None:
-        super().__init__(f"a message has more than {most} bytes, which is the most here")
+        super().__init__(f"a message has more than {most} bytes, the most here: --max-message sets it, in MiB")
         self.most = most
         self.head = head
         self.tail = tail

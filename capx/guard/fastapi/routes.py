@@ -88,7 +88,10 @@ class RouteTable:
         elif entry.opaque:
             yield "the guard cannot see into what is mounted here: make it public, or serve it elsewhere"
         elif spec is None:
-            yield "it states no action: mark it with the guard, above its other decorators, or list it in public="
+            yield (
+                "it states no action: mark it with the guard, right below the decorator of the route, or list it in "
+                "public="
+            )
         elif entry.dependant is None:
             yield "only FastAPI's own routes can state an action"
         else:

@@ -33,6 +33,10 @@ _TYPES: Final = {
     "null": type(None),
 }
 _AMBIGUOUS: Final = "is a text that a server may parse as another value: send the value itself"
+_ONLY_TEXT: Final = (
+    "is a text that a server may parse as another value: if the server takes it as text, the operator of the guard has "
+    "to name it in `texts`"
+)
 _OTHER_CASE: Final = "has a name that differs from one of the tool's schema only in upper and lower case"
 
 
@@ -73,7 +77,7 @@ class Schema:
                 return f"{shown(name)} {why}"
             # Where the schema says `string`: servers parse arguments, and not what is inside of them.
             if isinstance(value, str) and name not in texts and _parses(value):
-                return f"{shown(name)} {_AMBIGUOUS}"
+                return f"{shown(name)} {_ONLY_TEXT}"
         return None
 
     def differs_in_case(self, schema: Object, name: str) -> bool:

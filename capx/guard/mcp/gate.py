@@ -231,7 +231,7 @@ def _bound(method: str, params: Object | None) -> McpRequest:
 async def _judge_as_sent(current: GuardedRequest, meant: RequestedCall, schema: Schema) -> None:
     why = await current.computed(lambda: schema.problem(meant.arguments, meant.spec.texts))
     if why is not None:
-        current.deny(meant.spec.action, unjudgeable(why), sent=True)
+        current.deny(meant.spec.action, unjudgeable(why, "unambiguous values"), sent=True)
     await current.judge_call_async(meant.facts(schema.defaults(meant.arguments)))
 
 

@@ -130,7 +130,7 @@ class InboundMessages:
         if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS):
             raise Unread("this message was not read: it has no Content-Length", HTTPStatus.LENGTH_REQUIRED)
         if (size := int(text)) > self._most:
-            raise Unread(f"a message has more than {self._most} bytes, which is the most here")
+            raise Unread(f"a message has more than {self._most} bytes, the most here: --max-message sets it, in MiB")
         if size > LARGE and why is not None:
             raise Unread(f"this message was not read: {why}")
         return size

@@ -36,7 +36,7 @@ from capx.api.jsonrpc import (
     failure,
     read_message,
 )
-from capx.api.mcp_messages import OPEN, cancelled_id
+from capx.api.mcp_messages import HEADER, OPEN, cancelled_id
 from capx.api.relay.connection import Warn
 from capx.api.relay.event_stream import MEDIA_TYPE, events
 from capx.api.relay.http_exchange import JSON, NotAnswered, end_session, exchange, latin_1, send
@@ -52,7 +52,7 @@ from capx.guard.mcp.http_messages import (
     sent_back,
     sent_on,
 )
-from capx.guard.mcp.inbound import Inbound, InboundMessages, Unread
+from capx.guard.mcp.inbound import LARGE, Inbound, InboundMessages, Unread
 from capx.guard.mcp.proxy import GuardHandler
 from capx.guard.mcp.server_requests import ServerRequests
 from capx.guard.mcp.sessions import Sessions
@@ -110,8 +110,10 @@ class Listener:
         headers = headers_of(scope)
         address = (scope.get("client") or ("",))[0]
         if self._hosts is not None and host_of(headers.get("host", "")) not in self._hosts:
+            self._warn("refused a request for another host: a proxy has to send the address of --listen as Host")
             await answer.status(HTTPStatus.MISDIRECTED_REQUEST)
         elif self._hosts is not None and "origin" in headers and host_of_origin(headers["origin"]) not in self._hosts:
+            self._warn("refused a request of a web page of another host (403)")
             await answer.status(HTTPStatus.FORBIDDEN)
         elif scope["path"] != self._path:
             await answer.status(HTTPStatus.NOT_FOUND)
@@ -135,6 +137,9 @@ class Listener:
                 else:
                     await self._told(found.message, headers, answer)
         except Unread as error:
+            # Not what it says: that may differ each time.
+            why = f"it has no length, is too large, or of more than {LARGE} bytes without a good {HEADER}"
+            self._warn(f"refused a message, HTTP {error.status}: {why}")
             await answer.json(failure(None, INVALID_REQUEST, str(error)), error.status)
         except UnreadableMessage as error:
             await answer.json(error.response(), HTTPStatus.BAD_REQUEST)
@@ -187,6 +192,7 @@ class Listener:
         try:
             response = await self._handler.answer(request, size, exchanged.ask, exchanged.token)
         except NotAnswered as error:
+            self._warn(f"a request got no answer: {error}")
             status = HTTPStatus.BAD_GATEWAY if error.status < 400 else error.status
             unanswered = failure(request.id, INTERNAL_ERROR, str(error))
             await answer.message(unanswered, sent_back(error.headers), status)

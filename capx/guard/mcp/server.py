@@ -63,7 +63,8 @@ class MCPGuard:
     def __init__(
         self, verifier: Verifier, table: ToolTable | None = None, *, on_decision: OnDecision | None = None
     ) -> None:
-        self._table = ToolTable(verifier.audience, tenant=GRANTED) if table is None else table
+        # A copy: two guards may be given one table, and each names its own functions.
+        self._table = ToolTable(verifier.audience, tenant=GRANTED) if table is None else table.copy()
         # Code of this process can change its tools without a notification.
         self._gate = Gate(verifier, self._table, on_decision=on_decision, kept=0)
         self._functions: list[GuardedFunction] = []
@@ -107,6 +108,8 @@ class MCPGuard:
         functions whose calls cannot be judged as a whole: generators, functions that take `*args` or `**kwargs`, and
         methods in the body of a class.
         """
+        if self._is_used:
+            raise ConfigurationProblem("this guard protects a server already: guard its tools first, then protect it")
         spec = CallSpec(action, tenant, attributes, cost)
 
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
@@ -130,11 +133,19 @@ class MCPGuard:
         if any(isinstance(one, GateMiddleware) for one in seams.middleware):
             raise ConfigurationProblem("another guard protects this server")
         functions = self._named(seams.tools)
+        if seams.finder is not None:
+            self._warn_of_strays({tool.name for tool in seams.tools})
         for function in self._functions:
             function.refused = seams.refused
         seen = [tool.function for tool in seams.tools if tool.name in functions]
         seams.check_found(lambda tool: self._runnable(tool, seen))
         seams.middleware.insert(0, GateMiddleware(self, self._gate, functions))
+
+    def _warn_of_strays(self, there: set[str]) -> None:
+        if missing := sorted(self._table.tools().keys() - there):
+            _log.warning("the table names %.500s, and the server has no such tool: call protect last", missing)
+        if unjudged := sorted(name for name in there if self._table.spec("tool", name) is None):
+            _log.warning("unknown to clients, because nobody judges them: %.500s: guard or name these tools", unjudged)
 
     def _runnable(self, tool: Any, seen: Sequence[Any]) -> Any:
         """Return a tool that the server has found, if it may run it now; else None, as for a tool that is not there."""

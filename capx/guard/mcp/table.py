@@ -92,6 +92,12 @@ class ToolTable:
             "method": dict(methods or {}),
         }
 
+    def copy(self) -> "ToolTable":
+        """Return another table with the same specs."""
+        tools, prompts, methods = (self._named[kind] for kind in ("tool", "prompt", "method"))
+        given: dict[str, Any] = {"tenant": self.tenant, "unnamed": self._unnamed}
+        return ToolTable(self.audience, tools, prompts=prompts, methods=methods, **given)
+
     def name(self, tool: str, spec: ToolSpec) -> None:
         """Add a tool; ConfigurationProblem if it is named already."""
         if tool in self._named["tool"]:
