@@ -133,7 +133,7 @@ def test_a_decorator_above_the_guard_takes_what_nobody_judges(
         return to
 
     (answer,) = started(app)
-    assert "/x: it states no action: mark it with the guard, above its other decorators" in answer["message"]
+    assert "/x: it states no action: mark it with the guard, right below" in answer["message"]
 
 
 def test_a_late_route_with_a_decorator_above_does_not_run(lab: Authority) -> None:
