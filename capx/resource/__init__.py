@@ -20,6 +20,10 @@ Modules:
     burn_queue           burns the presentations of concurrent requests together
     replay               remembers which presentations were used
     recorder             writes decisions to the log
+    decision_forms       the forms in which a decision is written
+    spool                keeps in a file the decisions that the authority has not answered for
+    spool_files          the files of a spool, their folder and their locks
+    spool_orphans        reports the decisions that a process which is gone has left
     report_client        reports decisions, and how far a follower is, over HTTP
     feed/                the signed feed of revocations: page, client, follower, snapshot
 

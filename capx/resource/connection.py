@@ -84,13 +84,15 @@ def connect(
     feed: str | None = None,
     snapshot: str | None = None,
     ledger: "LedgerFile | None" = None,
+    spool: str | None = None,
     max_staleness: float = MAX_STALENESS,
     tls: "ssl.SSLContext | None" = None,
 ) -> Connection:
     """Make the parts of a verifier with these keys, from exactly one of three places.
 
     `store` is a path or `postgresql://…`, `feed` the URL of an authority that serves, `snapshot` a path. With `ledger`,
-    decisions are written to that file (capx.ledger), and to no store and no authority.
+    decisions are written to that file (capx.ledger), and to no store and no authority. `spool` is a folder: a service
+    on the feed keeps there what it could not report when it ends, and the next process with this folder reports it.
     `max_staleness` is for how many seconds the service works without news of revocations; for a snapshot, how old it
     may be. `tls` says which certificates of a feed to trust. Raises ConfigurationProblem for settings that make no
     sense or a place of another authority than the keys, and StoreProblem if there is no store at that place. A feed is
@@ -102,12 +104,14 @@ def connect(
     if not (isfinite(max_staleness) and max_staleness > 0):
         # Infinity would let a service that lost its place accept revoked tokens for ever.
         raise ConfigurationProblem(f"max_staleness must be a positive number of seconds, not {max_staleness}")
+    if spool is not None and (feed is None or ledger is not None):
+        raise ConfigurationProblem("a spool is for a service that reports its decisions to a feed: name no spool here")
     if store is not None:
         connection = _on_store(keys, store, max_staleness)
     elif not keys.feed:
         raise ConfigurationProblem(f"the key file of {keys.audience} has no feed keys: run capx keys export again")
     elif feed is not None:
-        connection = _on_feed(keys, feed, max_staleness, tls)
+        connection = _on_feed(keys, feed, max_staleness, tls, spool)
     else:
         connection = _on_snapshot(keys, snapshot or "", max_staleness)
     if ledger is None:
@@ -122,8 +126,8 @@ def connect_from_env(environ: Mapping[str, str] | None = None) -> Connection:
 
     CAPX_AUDIENCE names the audience and CAPX_KEY_FILE its key file. One of CAPX_STORE, CAPX_FEED and CAPX_SNAPSHOT
     names the place, as for `connect`. CAPX_LEDGER may name the file of a ledger, and CAPX_LEDGER_KEY_FILE the key that
-    signs it. CAPX_MAX_STALENESS is in seconds. Raises ConfigurationProblem, which names what is missing or what is set
-    twice.
+    signs it. CAPX_SPOOL may name the folder of a spool. CAPX_MAX_STALENESS is in seconds. Raises ConfigurationProblem,
+    which names what is missing or what is set twice.
     """
     found = os.environ if environ is None else environ
     audience, key_file = _demanded(found, "CAPX_AUDIENCE"), _demanded(found, "CAPX_KEY_FILE")
@@ -142,6 +146,7 @@ def connect_from_env(environ: Mapping[str, str] | None = None) -> Connection:
         feed=places.get("feed"),
         snapshot=places.get("snapshot"),
         ledger=_ledger(found),
+        spool=found.get("CAPX_SPOOL") or None,
         max_staleness=_seconds(seconds) if seconds else MAX_STALENESS,
     )
 
@@ -190,12 +195,16 @@ def _on_store(keys: AudienceKeys, place: str, max_staleness: float) -> Connectio
     )
 
 
-def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLContext | None") -> Connection:
+def _on_feed(
+    keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLContext | None", spool: str | None
+) -> Connection:
     from capx.resource.feed.client import FeedSource
     from capx.resource.feed.follower import Follower
     from capx.resource.report_client import ResourceClient
+    from capx.resource.spool import Spool
 
     source = FeedSource(url, keys.feed, authority=keys.authority, tls=tls)
+    kept = None if spool is None else Spool(spool, keys)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}
     # Three clients, because two of them must be quick. The thread that receives news sends the sightings: better to
     # lose a sighting than to delay a revocation. A payment delays a call.
@@ -205,7 +214,9 @@ def _on_feed(keys: AudienceKeys, url: str, max_staleness: float, tls: "ssl.SSLCo
         ResourceClient(url, keys, timeout=_PAYMENT_SECONDS, **settings),
     )
     # Longer than for a store: a request over HTTP costs as much as to write a hundred decisions.
-    recorder = StoreRecorder(reports, together=0.1)
+    recorder = StoreRecorder(reports, together=0.1, spool=kept)
+    if kept is not None:
+        kept.take_over(reports.record)
     follower = Follower(source, sighted=partial(_report_sighting, sightings.sighted, keys.audience))
     # Follow from now on, not from the first call: the authority may be away at that time.
     follower.start()

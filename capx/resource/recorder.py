@@ -6,9 +6,9 @@ Laws:
 - Then recording never fails and never waits, so a slow disk does not change a decision.
 - The writer writes decisions in the order in which they were recorded, each once. While the store fails, it keeps them
   and tries again.
-- If a log refuses a decision, the writer leaves out the refused values, then the evidence and the arguments that it
-  shows, and the reasons last: a holder can make the evidence too large for a log, and must not hide with it why they
-  were denied. Other decisions do not wait for it. No error ends the writer.
+- If a log refuses a decision, the writer writes a shorter form of it. Other decisions do not wait for it. No error ends
+  the writer.
+- With a spool, what waits is in a file too, and a decision that the log refuses in all forms goes to a file beside.
 """
 
 import atexit
@@ -17,19 +17,22 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from msgspec import UNSET, Struct, json
+from msgspec import Struct
 from msgspec.structs import replace
 
 from capx import diagnostics
 from capx.background import begin_in_each_process
 from capx.crypto.instants import seconds
 from capx.errors import Unavailable
+from capx.resource.decision_forms import forms
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
+
+if TYPE_CHECKING:
+    from capx.resource.spool import Spool
 
 # Decisions in one commit: each commit waits for the disk once.
 _BATCH = 500
@@ -59,11 +62,14 @@ class StoreRecorder:
     """Writes decisions to a store; holds up to `capacity` that are not written yet; safe with several threads.
 
     A decision waits `together` seconds for others, to be written with them. To write each by itself would cost a call
-    several times what judging costs, and hold up the thread that makes the calls.
+    several times what judging costs, and hold up the thread that makes the calls. A `spool` keeps in a file what waits.
     """
 
-    def __init__(self, store: Ledger, capacity: int = 10_000, *, together: float = 0.02) -> None:
+    def __init__(
+        self, store: Ledger, capacity: int = 10_000, *, together: float = 0.02, spool: "Spool | None" = None
+    ) -> None:
         self._store = store
+        self._spool = spool
         self._capacity = capacity
         self._together = seconds("together", together)
         begin_in_each_process(self._begin)
@@ -103,15 +109,22 @@ class StoreRecorder:
                 # If the writer could not start before, nobody else would start it: no further decision is recorded.
                 self._ensure_writer()
                 raise Unavailable(f"cannot record another decision: {self._taken} wait to be written")
+            if self._spool is not None and self._spool.is_stuck:
+                raise Unavailable(
+                    f"cannot record another decision: the authority does not answer, and the spool cannot be written: "
+                    f"{self._spool.problem}"
+                )
             self._taken += 1
 
     def record(self, decision: Decision) -> None:
         """Queue a decision for the slot that was reserved; it is written soon."""
         # Encode here: the writer must not see values that the caller changes later.
-        forms = _forms(decision)
-        entry = _Record(next(forms), forms)
+        others = forms(decision)
+        entry = _Record(next(others), others)
         with self._changed:
             self._waiting.append(entry)
+            if self._spool is not None:
+                self._spool.keep(entry.form.body)
             self._ensure_writer()
             # Only when the writer waits for this: to wake it costs as much as to judge a call.
             if len(self._waiting) in {1, _BATCH}:
@@ -148,8 +161,11 @@ class StoreRecorder:
         return written
 
     def tell_unwritten(self) -> None:
-        """Warn how many decisions are lost if the process ends now."""
-        if count := self.unwritten:
+        """Warn how many decisions are lost if the process ends now; those in a spool are not."""
+        is_kept = self._spool is not None and self._spool.settle()
+        if (count := self.unwritten) and is_kept:
+            diagnostics.warn_once(f"{count} decisions wait in {self._spool}: the next process with it reports them")
+        elif count:
             diagnostics.warn_once(f"{count} decisions were not written and are lost with this process: {self.problem}")
 
     def _ensure_writer(self) -> None:
@@ -176,7 +192,7 @@ class StoreRecorder:
                 if len(batch) > 1:
                     suspects = len(batch)
                     continue
-                if self._change_form():
+                if self._change_form() or self._is_refused(error):
                     continue
             except Exception as error:  # noqa: BLE001 # if the writer ended, decisions would be lost
                 self.problem = error
@@ -196,8 +212,17 @@ class StoreRecorder:
         self._waiting[0] = replace(first, form=form)
         return True
 
+    def _is_refused(self, why: Exception) -> bool:
+        """Write the next decision beside the spool; return whether there is a spool, and this was possible."""
+        if self._spool is None or not self._spool.refuse(why):
+            return False
+        self._written(1)
+        return True
+
     def _written(self, count: int) -> None:
         with self._changed:
+            if self._spool is not None:
+                self._spool.answered(count)
             for _ in range(count):
                 self._waiting.popleft()
             self._taken -= count
@@ -217,17 +242,6 @@ class StoreRecorder:
     def _append(self, batch: list[_Record]) -> None:
         # A commit that reported a failure may have succeeded. So this may repeat decisions: the store skips them.
         self._store.record([entry.form for entry in batch])
-
-
-def _forms(decision: Decision) -> Iterator[DecisionRecord]:
-    """Give the forms of a decision's event that can be encoded, those that say most first."""
-    # A service's own caveat may refuse with a value that is not JSON.
-    without_given = tuple(replace(refusal, given=UNSET) for refusal in decision.refusals)
-    unproven = replace(decision, evidence=None, shown_args=None)
-    shorter = [(form, reasons) for form in (decision, unproven) for reasons in (decision.refusals, without_given)]
-    for form, reasons in (*shorter, (decision, ()), (unproven, ())):
-        with suppress(Exception):
-            yield DecisionRecord(form.id, form.at, json.encode(replace(form, refusals=reasons).body()))
 
 
 _open_recorders: "weakref.WeakSet[StoreRecorder]" = weakref.WeakSet()

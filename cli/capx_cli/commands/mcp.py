@@ -67,7 +67,7 @@ def guard(
     mcp_relay.demand_one_server(command, upstream)
     environ = os.environ
     mcp_relay.demand_apart(
-        command, [environ.get(name) for name in ("CAPX_KEY_FILE", "CAPX_LEDGER_KEY_FILE", "CAPX_STORE")]
+        command, [environ.get(f"CAPX_{name}") for name in ("KEY_FILE", "LEDGER_KEY_FILE", "SPOOL", "STORE")]
     )
     from capx.guard.mcp.gate import Gate
     from capx.guard.mcp.proxy import GuardHandler
