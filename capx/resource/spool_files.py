@@ -106,11 +106,11 @@ class SpoolFolder:
     """The folder of a spool, for the services with these keys."""
 
     def __init__(self, folder: Path, keys: AudienceKeys) -> None:
-        self.path = followed(folder.absolute(), ConfigurationProblem)
         # The authority too: what one has not answered for must not get into the log of another.
         self._name = f"{keys.audience}.{keys.authority or '-'}"
-        wanted = f"a spool needs a folder that only its service can write to, and {self.path} is none"
+        wanted = f"a spool needs a folder that only its service can write to, and {folder} is none"
         with explained(ConfigurationProblem, wanted):
+            self.path = followed(folder.absolute(), ConfigurationProblem)
             found = self.path.stat()
         if not S_ISDIR(found.st_mode):
             raise ConfigurationProblem(f"{wanted}: make a folder, and name that")
