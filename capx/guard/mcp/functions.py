@@ -11,7 +11,7 @@ Laws:
 """
 
 import functools
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
@@ -23,7 +23,6 @@ from capx.guard.call_facts import CallFacts, CallSpec, unjudgeable
 from capx.guard.current import allowed_by
 from capx.guard.guarded_request import GuardedRequest
 from capx.guard.judged_function import BoundCall, JudgedFunction, written
-from capx.guard.mcp.parameters import fields_of
 from capx.verify.decision import Denied
 
 _ATTRIBUTE: Final = "__capx_mcp__"
@@ -82,11 +81,12 @@ class GuardedFunction:
         self.spec = spec
         self.name: str = unguarded.__qualname__
         self.arguments = self._judged.signature.parameters.keys() - self._judged.injected
-        # Pydantic may read a default from `Field("")`.
-        fields = fields_of(unguarded, self.arguments)
-        self._judged.defaults = written({name: field.default for name, field in fields.items()})
         self.function = self._async() if returns_coroutine(unguarded) else self._sync()
         setattr(self.function, _ATTRIBUTE, self)
+
+    def read_defaults(self, defaults: Mapping[str, Any]) -> None:
+        """Take these static defaults, as the server's SDK reads them: it may find one in `Field("")`."""
+        self._judged.defaults = written(defaults)
 
     def _sync(self) -> Callable[..., Any]:
         @functools.wraps(self._unguarded)

@@ -115,6 +115,8 @@ class MCPGuard:
         def guarded(function: Callable[P, R]) -> Callable[P, R]:
             names = {*parameter_names(injected), *context_parameters(function)}
             made = GuardedFunction(function, spec, names, owner=self)
+            fields = fields_of(function, made.arguments)
+            made.read_defaults({name: field.default for name, field in fields.items()})
             self._functions.append(made)
             return cast("Callable[P, R]", made.function)
 
