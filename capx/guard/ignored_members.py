@@ -6,7 +6,7 @@ these ignores the members that it does not know, then the bearer can tell the va
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Final, cast
 
 from pydantic import TypeAdapter
@@ -77,8 +77,9 @@ class _Walk:
 def _faults(step: Mapping[str, Any], config: Mapping[str, Any], *, seen: bool) -> Iterator[str]:
     """Report what is wrong with an object; `seen` if a validator has got it."""
     name = step.get(_OBJECTS[step["type"]]) or getattr(step.get("cls"), "__name__", "typed dict")
-    fields = step["fields"]
-    aliases = [each.get("validation_alias") for each in (fields.values() if isinstance(fields, Mapping) else fields)]
+    fields: Any = step["fields"]
+    each_field = cast("Iterable[Any]", fields.values() if isinstance(fields, Mapping) else fields)
+    aliases: list[Any] = [each.get("validation_alias") for each in each_field]
     # Their members have the names in Python to caveats, and overwrite an extra member of that name.
     if any(aliases) and step["type"] != "model-fields":
         yield f"holds a {name}, whose members have an alias: make it a model, or {NAME_IT}"
@@ -93,9 +94,11 @@ def _faults(step: Mapping[str, Any], config: Mapping[str, Any], *, seen: bool) -
         yield f"holds a {name}, of which an AliasPath takes a part of a member that a validator sees: {NAME_IT}"
 
 
-def _is_path(alias: Any) -> bool:
+def _is_path(alias: str | list[Any] | None) -> bool:
     """Whether an alias, or one of several, leads into a member; pydantic then counts all of that member as used."""
-    return isinstance(alias, list) and (len(alias) > 1 if isinstance(alias[0], str) else any(map(_is_path, alias)))
+    if not isinstance(alias, list):
+        return False
+    return len(alias) > 1 if isinstance(alias[0], str) else any(map(_is_path, alias))
 
 
 def _is_of_library(function: Any) -> bool:

@@ -7,7 +7,7 @@ a member at any depth, is an object with fields whose very class is not in its t
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, TypeVar, get_origin
+from typing import Any, Final, TypeVar, cast, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -58,14 +58,14 @@ def _within(annotation: Any, seen: dict[int, Any]) -> Iterator[Any]:
     elif is_class(kind):
         yield kind
         # Values of a typed dict are plain dicts.
-        if issubclass(kind, dict):
+        if hasattr(kind, "__total__"):
             inner += parts(kind).values()
     for each in inner:
         yield from _within(each, seen)
 
 
 def _demand(name: str, value: Any, named: Classes) -> None:
-    kind: Any = type(value)
+    kind: Any = cast("type[object]", type(value))
     if kind in _SCALARS:
         return
     if has_parts(kind):
