@@ -74,8 +74,8 @@ def _kept(kind: type[object]) -> Iterator[str]:
 
 def _slots(kind: type[object]) -> set[str]:
     """Return the names in a class's slots in which it may hold something."""
-    stated = vars(kind).get("__slots__", ())
-    return {*([stated] if isinstance(stated, str) else stated)} - {"__weakref__", "__dict__"}
+    # One text is one slot: its letters are no names, but they say that there is one.
+    return {*vars(kind).get("__slots__", ())} - {"__weakref__", "__dict__"}
 
 
 def inner_types(annotation: Any) -> list[Any]:
