@@ -111,10 +111,9 @@ def test_principals_are_listed(home: Shell) -> None:
     public = home("principal", "new", "ana").out.strip()
     home("principal", "add", "ana", "--key", public, "--tenant", "[red]Acme[/red]", "--purpose", "qbr")
     home("principal", "add", "bo", "--group", "finance", "--group", "ops")
-    assert home("principal", "list", "--json").json == [
-        {"name": "ana", "key": public, "tenants": ["[red]Acme[/red]"], "purposes": ["qbr"], "groups": []},
-        {"name": "bo", "key": None, "tenants": [], "purposes": [], "groups": ["finance", "ops"]},
-    ]
+    ana = {"name": "ana", "key": public, "tenants": ["[red]Acme[/red]"], "purposes": ["qbr"], "groups": []}
+    bo = {"name": "bo", "key": None, "tenants": [], "purposes": [], "groups": ["finance", "ops"]}
+    assert home("principal", "list", "--json").json == [{**each, "max_waiting": 1_000} for each in (ana, bo)]
     listed = home("principal", "list").out
     assert "[red]Acme[/red]" in listed
     assert "finance, ops" in listed
