@@ -232,7 +232,7 @@ def test_a_file_stays_bounded_though_the_queue_is_never_empty(folder: Path) -> N
     assert list(folder.iterdir()) == []
 
 
-def test_no_decision_is_taken_while_neither_log_nor_disk_takes_one(tmp_path: Path) -> None:
+def test_no_decision_is_taken_while_log_and_disk_take_none(tmp_path: Path) -> None:
     with small_disk(tmp_path) as disk:
         log = Log(AWAY)
         recorder = StoreRecorder(log, spool=Spool(str(disk), KEYS))
@@ -314,7 +314,7 @@ def test_two_workers_of_one_key_file_have_a_file_each(
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_child_neither_holds_nor_doubles_its_parents_lines(folder: Path) -> None:
+def test_a_forked_child_reports_none_of_its_parents_lines(folder: Path) -> None:
     recorder = StoreRecorder(Log(AWAY), spool=Spool(str(folder), KEYS))
     decide(recorder, 1)
     until(lambda: kept(folder) == ["d1"])
