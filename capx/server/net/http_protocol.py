@@ -45,7 +45,8 @@ class BoundedHeadProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the timer for the first head."""
         super().connection_made(transport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        self.transport.set_write_buffer_limits(high=0)
+        # Not 0: with TLS, a buffer that is empty would then be full, and nothing would be written any more.
+        self.transport.set_write_buffer_limits(high=1, low=0)
         self._mind_time()
 
     def data_received(self, data: bytes) -> None:
