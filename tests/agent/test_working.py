@@ -106,3 +106,5 @@ def test_a_block_left_out_of_order_ends_the_task(lab: Authority, task: OpenedTas
         outer.__exit__(None, None, None)
     inner.__exit__(None, None, None)
     assert lab.task(task.id).state == "completed"
+    # Looking resets the block that was left too early: a copy of this context, as asyncio makes, could not.
+    assert current_actor() is None

@@ -1,8 +1,13 @@
 """A request is asked, answered, fetched, and ends by itself."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import pytest
 from msgspec import structs
 
+from capx.authority.requests import granting
 from capx.authority.requests.quotas import MOST_WAITING
 from capx.authority.requests.request_state import overdue, waiting
 from capx.errors import InvalidRequest
@@ -180,6 +185,26 @@ def test_requests_of_one_principal_wait_in_bounded_number(lab: GrantingLab) -> N
     assert lab.refused(tasks[3].bundle, "mail.send") == ("too_many",)
     lab.authority.end_overdue()
     lab.pending(tasks[3].bundle, "mail.send")
+
+
+def test_asks_of_many_tasks_at_once_keep_the_bound(lab: GrantingLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ana = structs.replace(people()["ana"], max_waiting=2)
+    lab.policy = policy(rule("ask", "mail.send"), principals=people(ana=ana))
+    tasks = [lab.open() for _ in range(5)]
+    decide, all_have_decided, has_decided = granting.decide, threading.Barrier(5), threading.local()
+
+    def together(*args: Any, **named: Any) -> Any:
+        found = decide(*args, **named)
+        if not hasattr(has_decided, "once"):
+            has_decided.once = True
+            all_have_decided.wait(20)
+        return found
+
+    monkeypatch.setattr(granting, "decide", together)
+    with ThreadPoolExecutor(5) as threads:
+        answers = list(threads.map(lambda opened: lab.ask(opened.bundle, "mail.send"), tasks))
+    assert sorted(type(answer).__name__ for answer in answers) == ["Pending"] * 2 + ["Refused"] * 3
+    assert len(lab.authority.requests(pending=True)) == 2
 
 
 def test_asks_that_are_refused_at_once_take_no_room(lab: GrantingLab) -> None:

@@ -31,7 +31,7 @@ from capx.authority.requests.approvers import demand_answer, excluded
 from capx.authority.requests.ask_evidence import record_ask
 from capx.authority.requests.inheritance import Asker, asker_of
 from capx.authority.requests.offering import NotOffered, Offered, ask_refusal, demand_unspent, offer
-from capx.authority.requests.quotas import demand_room
+from capx.authority.requests.quotas import demand_room, demand_room_of
 from capx.authority.requests.request_state import (
     calls_like,
     expire,
@@ -148,6 +148,9 @@ def answer(
     try:
         if before is not None and before.still_decided(transaction, keyring, policy, asker.task, now=now):
             decided: Answer | Grantable = before
+            if before.offered.needs_consent and not before.agreed:
+                # Asks of other tasks of the principal may have come in between.
+                demand_room_of(transaction, before.offered.request, policy.principals[before.offered.intent.principal])
         else:
             decided = decide(transaction, keyring, policy, asker, ask, now=now)
     except NotOffered as refused:

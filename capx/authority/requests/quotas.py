@@ -71,17 +71,22 @@ def demand_room(
         raise NotOffered(ask_refusal("too_many", why))
     if not waits:
         return
+    demand_room_of(reading, request, principal)
+    own = None if request is None else request.id
+    others = [one for one in waiting(reading, asker.task, now) if one.id != own and not is_of(one, asker, ask)]
+    if room(MOST_WAITING, counts_among(others, path, audience)) < 1:
+        why = f"at most {MOST_WAITING} of one task wait for people, {_SHARES}: ask again when some were answered"
+        raise NotOffered(ask_refusal("too_many", why))
+
+
+def demand_room_of(reading: Reading, request: RequestRecord | None, principal: Principal) -> None:
+    """Raise NotOffered if too many requests of a principal wait, of whichever tasks."""
     again = int(request is not None and request.state == "pending")
     if reading.waiting_count(principal.name) - again >= principal.max_waiting:
         why = (
             f"at most {principal.max_waiting} of one principal wait for people (max_waiting in the policy): ask again "
             "when some were answered"
         )
-        raise NotOffered(ask_refusal("too_many", why))
-    own = None if request is None else request.id
-    others = [one for one in waiting(reading, asker.task, now) if one.id != own and not is_of(one, asker, ask)]
-    if room(MOST_WAITING, counts_among(others, path, audience)) < 1:
-        why = f"at most {MOST_WAITING} of one task wait for people, {_SHARES}: ask again when some were answered"
         raise NotOffered(ask_refusal("too_many", why))
 
 

@@ -267,12 +267,12 @@ class Listener:
                 await answer.status(HTTPStatus.BAD_GATEWAY)
 
     async def _pass_event(self, data: bytes, headers: Mapping[str, str], answer: HttpAnswer) -> None:
-        with suppress(UnreadableMessage, NotAnswered):
+        with suppress(UnreadableMessage):
             message = read_message(data)
             if isinstance(message, Notification):
                 self._handler.noted(message)
             elif isinstance(message, Request) and not self._asked.note(headers.get(SESSION), message.id):
-                await send(self._client, self._url, _nobody_answers(message), sent_on(headers))
+                await _refuse_question(self._client, self._url, message, sent_on(headers))
                 return
             if not isinstance(message, Response):
                 await answer.event(message)
@@ -292,8 +292,12 @@ class Listener:
             await answer.status(came.status_code, sent_back(came.headers))
 
 
-def _nobody_answers(asked: Request) -> Response:
-    return failure(asked.id, INVALID_REQUEST, "this guard passes on what a server asks in a session only")
+async def _refuse_question(client: httpx.AsyncClient, url: str, asked: Request, headers: Mapping[str, str]) -> None:
+    """Tell a server that nobody can answer what it asks outside a session."""
+    why = "this guard passes on what a server asks in a session only"
+    # A server that does not take this has its own stream to answer nevertheless.
+    with suppress(NotAnswered):
+        await send(client, url, failure(asked.id, INVALID_REQUEST, why), headers)
 
 
 async def _unless_gone(working: "asyncio.Task[None]", receive: Receive) -> None:
@@ -342,7 +346,7 @@ class _Exchange(Struct, kw_only=True, eq=False):
             # The answer to `initialize` is the first that names the session.
             session = self.sent.get(SESSION) or self.headers.get(SESSION)
             if isinstance(message, Request) and not self.asked.note(session, message.id):
-                await send(self.client, self.url, _nobody_answers(message), self.sent)
+                await _refuse_question(self.client, self.url, message, self.sent)
                 return
             await self.answer.event(message, self.headers)
 
