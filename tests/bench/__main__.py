@@ -80,7 +80,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         metavar="COMMIT[:PART]",
         action="append",
         default=[],
-        help="run the same in this commit, in turn, or only `authority` or `verify` of it",
+        help="run the same in this commit, in turn, or only `authority`, `verify`, `guard` or `mcp` of it",
     )
     parser.add_argument(
         "--pairs", type=int, default=5, help="quick runs of the authority in an earlier commit (default 5)"

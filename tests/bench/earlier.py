@@ -5,9 +5,9 @@ Laws:
 - Each side runs as its own commit has it, in processes that import nothing of the other side.
 - The sides take turns, and each goes first in every second turn. A ratio is the median of the ratios within the turns,
   so that a drift of the machine does not show in it.
-- Verifications and what is done at a store have many short turns, in a process of each side that stays, all on one
-  core. In a turn both sides do the same as often, one right after the other. A write that is forced to the disk waits
-  for all writes before it, too, and so these are as many on both sides.
+- Verifications, guarded calls, and what is done at a store have many short turns, in a process of each side that
+  stays, all on one core. In a turn both sides do the same as often, one right after the other. A write that is forced
+  to the disk waits for all writes before it, too, and so these are as many on both sides.
 - What takes several processes, revocations and requests to `capx serve`, has a whole quick run of each side in a turn.
 - What belongs to neither side, such as the commit of one row, is compared too: it says how much is noise.
 """
@@ -29,7 +29,7 @@ from tests.bench.findings import Findings
 from tests.bench.measuring import Unmeasurable, count_for, rounded
 from tests.labs.commits import CHECKOUT, UnknownCommit, environment, unpack
 
-PARTS: Final = ("authority", "verify")
+PARTS: Final = ("authority", "verify", "guard", "mcp")
 """What can be compared."""
 _ROUNDS_OF_A_RUN: Final = 2
 _REVOCATIONS: Final = 100

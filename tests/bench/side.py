@@ -19,6 +19,8 @@ from capx.store.sqlite.store import SQLiteStore
 from tests.bench import ours, workload
 from tests.bench.authority import asking, keeping
 from tests.bench.authority.places import Places
+from tests.bench.guarding.requests import guarded_requests
+from tests.bench.mcp.gate import gate_contenders
 from tests.bench.measuring import cores, on_cores
 
 if TYPE_CHECKING:
@@ -44,7 +46,17 @@ def authority(stack: ExitStack, folder: Path, _: Sequence[int]) -> Iterable["Con
         yield from stack.enter_context(contenders(places))
 
 
-PARTS = {"authority": authority, "verify": verification}
+def guard(stack: ExitStack, folder: Path, _: Sequence[int]) -> Iterable["Contender"]:
+    """Requests to a route, guarded and bare."""
+    return stack.enter_context(guarded_requests(folder / "requests"))
+
+
+def mcp(stack: ExitStack, folder: Path, _: Sequence[int]) -> Iterable["Contender"]:
+    """Tool calls at the gate of MCP."""
+    return stack.enter_context(gate_contenders(folder / "gate"))
+
+
+PARTS = {"authority": authority, "verify": verification, "guard": guard, "mcp": mcp}
 
 
 def main(part: str, lengths: list[int]) -> None:

@@ -81,7 +81,7 @@ def ran(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Repor
 
 @pytest.fixture(scope="module")
 def guard(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, str]:
-    return run(checkout, tmp_path_factory.mktemp("guard") / "bench.json", *GUARD)
+    return run(checkout, tmp_path_factory.mktemp("guard") / "bench.json", *GUARD, "--earlier", "HEAD:guard")
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,14 @@ def test_the_authority_of_both_commits_has_short_turns(checkout: Path, authority
     demand_a_clone(checkout)
     (one,) = authority[0].earlier
     assert {figures.TASK, figures.COMMIT, *figures.KEEPING, *figures.ASKING} == {change.op for change in one.changes}
+    assert (one.pairs, one.rounds) == (0, 2)
+
+
+@nightly
+def test_guarded_requests_of_both_commits_have_short_turns(checkout: Path, guard: tuple[Report, str]) -> None:
+    demand_a_clone(checkout)
+    (one,) = guard[0].earlier
+    assert {REQUEST} == {change.op for change in one.changes}
     assert (one.pairs, one.rounds) == (0, 2)
 
 
