@@ -42,7 +42,6 @@ from capx.store.records import (
     RequestRecord,
     SignedAnswer,
     TaskRecord,
-    Waiting,
     WaitingGroup,
 )
 from capx.store.row_marks import MarkedRow, RowGuard, Table
@@ -260,7 +259,7 @@ class Reading(Protocol):
         """How many requests wait for people in the tasks of one principal."""
         ...
 
-    def waiting(self) -> Waiting:
+    def waiting(self) -> tuple[WaitingGroup, ...]:
         """The requests that wait for people, in groups."""
         ...
 
@@ -307,7 +306,8 @@ class Reading(Protocol):
     def check_columns(self, revocations: Mapping[str, int]) -> None:
         """Raise ChangedRow for a row whose columns beside its text, by which it is found, say something else.
 
-        Also for a task whose agents have made another number of revocations than this.
+        Also for a task whose agents have made another number of revocations than this, and for a group of which other
+        requests wait than it counts.
         """
         ...
 

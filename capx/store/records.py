@@ -338,24 +338,16 @@ class GrantRecord(Struct, frozen=True):
 
 
 class WaitingGroup(Struct, frozen=True):
-    """The `count` requests of one principal that wait for the same people: `asks` is that of `RequestRecord`."""
+    """The `count` requests of one principal that wait for the same people: `asks` is that of `RequestRecord`.
+
+    A request that comes, waits anew or ends adds to `changes`: equal groups are made of the same requests.
+    """
 
     principal: str
     asks: str
     approvers: tuple[str, ...]
     count: int
-
-
-class Waiting(Struct, frozen=True):
-    """All requests that wait, in groups.
-
-    `last` is the number of the newest one, and `ends` the sum of their ends: if it is equal to what it was before,
-    nothing has changed.
-    """
-
-    groups: tuple[WaitingGroup, ...]
-    last: int
-    ends: int
+    changes: int
 
 
 class RequestCounts(Struct, frozen=True):

@@ -31,9 +31,13 @@ NEW_SECOND = "until [[ $(date +%1N) = 0 ]]; do sleep 0.02; done"
 
 
 def plain_environment() -> dict[str, str]:
-    """The environment of the tests, without what tells an interpreter or capx where it works and how it writes."""
+    """The environment of the tests, without what tells an interpreter or capx where it works and how it writes.
+
+    PYTHONPATH stays: it says which commit's packages these are (`tests.labs.commits`).
+    """
     told = ("CAPX_", "PYTHON", "LC_", "LANG", "COLUMNS", "TERM", "NO_COLOR", "FORCE_COLOR")
-    return {**{name: value for name, value in os.environ.items() if not name.startswith(told)}, "LC_ALL": "C.UTF-8"}
+    kept = {name: value for name, value in os.environ.items() if name == "PYTHONPATH" or not name.startswith(told)}
+    return {**kept, "LC_ALL": "C.UTF-8"}
 
 
 @functools.cache

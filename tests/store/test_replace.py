@@ -182,7 +182,7 @@ def test_a_reader_of_a_file_that_lost_its_place_is_refused(tmp_path: Path, saved
     assert (done.kids, done.unread) == ((LEAKED,), False)
     assert done.kept is not None
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE type = 'trigger'").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'forgetting'").fetchone() == (0,)
     with contextlib.closing(SQLiteDeathSource(done.kept)) as source:
         for known in (None, Head(f"{authority_of(done.backup.epoch)}.0", 3, bytes(32), 0)):
             with pytest.raises(StoreProblem, match="a backup took its place"):

@@ -1,6 +1,8 @@
 """What every kind of store must do with intents, requests and grants."""
 
+from collections import Counter
 from collections.abc import Callable
+from random import Random
 
 import pytest
 from msgspec import structs
@@ -16,8 +18,8 @@ from capx.store.records import (
     RequestRecord,
     RequestState,
     TaskRecord,
-    Waiting,
 )
+from capx.store.row_marks import ChangedRow
 from capx.tokens.revocation_key import of_instant, of_kid
 from tests.labs.store_writes import granted_by
 from tests.store.conftest import KINDS, Places
@@ -97,7 +99,7 @@ def waiting_for(principal: str, *approvers: str, id_: str, until: int = NOW + 60
 
 def test_what_waits_is_counted_in_groups(store: Store) -> None:
     with store.read() as reading:
-        assert reading.waiting() == Waiting((), 0, 0)
+        assert reading.waiting() == ()
         assert reading.oldest_waiting([]) == []
     first = [
         waiting_for("ana", "finance", id_="a1"),
@@ -109,12 +111,11 @@ def test_what_waits_is_counted_in_groups(store: Store) -> None:
     keep(store, *first)
     with store.read() as reading:
         found = reading.waiting()
-        counts = {(one.principal, one.approvers): one.count for one in found.groups}
+        counts = {(one.principal, one.approvers): one.count for one in found}
         assert counts == {("ana", ("finance",)): 2, ("ana", ("finance", "legal")): 1, ("ben", ("finance",)): 1}
-        assert (found.last, found.ends) == (4, 4 * (NOW + 600))
         assert [reading.waiting_count(name) for name in ("ana", "ben", "eve")] == [3, 1, 0]
-        ana = [one for one in found.groups if one.principal == "ana"]
-        ben = [one for one in found.groups if one.principal == "ben"]
+        ana = [one for one in found if one.principal == "ana"]
+        ben = [one for one in found if one.principal == "ben"]
         for wanted, ids in (
             ([(ana, 2)], ["a1", "a2"]),
             ([(ana, 9), (ben, 1)], ["a1", "b1", "a2", "a3"]),
@@ -142,10 +143,54 @@ def test_what_waits_is_another_once_a_request_has_changed(store: Store, changed:
         assert reading.waiting() != before
 
 
+def test_groups_count_through_any_history(store: Store) -> None:
+    chosen = Random(7)
+    states: tuple[RequestState, ...] = ("pending", "pending", "granted", "denied", "expired")
+    for _ in range(60):
+        changed = [
+            structs.replace(
+                waiting_for("ana", chosen.choice(["finance", "legal"]), id_=f"{chosen.randrange(9)}"),
+                state=chosen.choice(states),
+                asked=NOW + chosen.randrange(9),
+            )
+            for _ in range(chosen.randrange(4))
+        ]
+        with store.write() as transaction:
+            for one in changed:
+                transaction.keep_request(one)
+            if chosen.random() < 0.1:
+                transaction.forget(NOW + chosen.randrange(5))
+        with store.read() as reading:
+            reading.check_columns({})
+            wait = Counter(one.approvers for one in reading.requests(pending=True))
+            assert {one.approvers: one.count for one in reading.waiting()} == wait
+            assert reading.waiting_count("ana") == wait.total()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE waiting SET count = count - 1",
+        "UPDATE waiting SET asks = 'x'",
+        "DELETE FROM waiting",
+        "INSERT INTO waiting VALUES ('eve', 'x', 1, 1)",
+    ],
+)
+def test_a_group_that_counts_others_is_found_by_a_check(store: Store, places: Places, statement: str) -> None:
+    keep(store, waiting_for("ana", "finance", id_="a"))
+    with store.read() as reading:
+        reading.check_columns({})
+    places.tamper(store, statement)
+    with store.read() as reading:
+        assert reading.waiting() == () or "eve" in statement
+        with pytest.raises(ChangedRow, match="of the table waiting counts other requests than wait"):
+            reading.check_columns({})
+
+
 def test_very_many_groups_are_read_at_once(store: Store) -> None:
     keep(store, *(waiting_for(f"person {nth}", f"group {nth % 3}", id_=f"{nth}") for nth in range(1_000)))
     with store.read() as reading:
-        groups = reading.waiting().groups
+        groups = reading.waiting()
         found = reading.oldest_waiting([([one], 1) for one in groups])
         assert [one.id for one in found] == [f"{nth}" for nth in range(1_000)]
 

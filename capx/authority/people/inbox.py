@@ -22,20 +22,20 @@ from capx.authority.people.person import Person
 from capx.authority.requests.request_state import overdue
 from capx.errors import UnknownRequest
 from capx.policy.policy import Policy
-from capx.store.records import RequestRecord, TaskRecord, Waiting, WaitingGroup
+from capx.store.records import RequestRecord, TaskRecord, WaitingGroup
 from capx_caveats import is_id
 
 
-def waiting(authority: Authority) -> Waiting:
+def waiting(authority: Authority) -> tuple[WaitingGroup, ...]:
     """What waits at one time: what the inboxes of all people are read from."""
     with authority.store.read() as reading:
         return reading.waiting()
 
 
-def inbox(authority: Authority, waits: Waiting, policy: Policy, person: Person, *, now: int) -> Inbox:
+def inbox(authority: Authority, waits: Sequence[WaitingGroup], policy: Policy, person: Person, *, now: int) -> Inbox:
     """The inbox of one person: one page of what waits."""
     of_principals: dict[str, list[WaitingGroup]] = defaultdict(list)
-    for group in waits.groups:
+    for group in waits:
         if any(_concerns(policy, person, group)):
             of_principals[group.principal].append(group)
     count = sum(group.count for of_one in of_principals.values() for group in of_one)

@@ -30,7 +30,7 @@ from capx.policy.policy import Policy
 from capx.server.faces.event_streams import Stream, event
 from capx.server.operation import answered
 from capx.server.service import Service
-from capx.store.records import Waiting
+from capx.store.records import WaitingGroup
 
 KIND: Final = "people"
 LASTS: Final = 900.0
@@ -39,7 +39,7 @@ _LOOK_EVERY: Final = 1.0
 _READ_EVERY: Final = 0.5
 _STILL_HERE: Final = 15.0
 
-_Seen = tuple[Waiting, Policy]
+_Seen = tuple[tuple[WaitingGroup, ...], Policy]
 
 
 class InboxStreams:
@@ -65,7 +65,7 @@ class InboxStreams:
         person.demand_known(policy)
         return answered(operations.inbox, await self._inbox(person, waits, policy))
 
-    async def _inbox(self, person: Person, waits: Waiting, policy: Policy) -> Inbox:
+    async def _inbox(self, person: Person, waits: tuple[WaitingGroup, ...], policy: Policy) -> Inbox:
         service, now = self._service, int(time.time())
         read = partial(inbox, service.authority, waits, policy, person, now=now)
         return await service.people.run_for(person.name, read)

@@ -86,6 +86,25 @@ CREATE INDEX requests_of_call ON capx.requests (node, call);
 -- Those that wait: by their end, and in groups (`WaitingGroup` of capx/store/records.py), by which inboxes find theirs.
 CREATE INDEX requests_due ON capx.requests (until, nth) WHERE state = 'pending';
 CREATE INDEX requests_waiting ON capx.requests (principal, asks, nth) WHERE state = 'pending';
+-- How many of each group wait, and how often that has changed.
+CREATE TABLE capx.waiting (
+    principal text NOT NULL, asks text NOT NULL, count bigint NOT NULL, changes bigint NOT NULL,
+    PRIMARY KEY (principal, asks)
+);
+CREATE FUNCTION capx.count_waiting() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' AND old.state = 'pending' THEN
+        UPDATE capx.waiting w SET count = w.count - 1, changes = w.changes + 1
+            WHERE w.principal = old.principal AND w.asks = old.asks;
+    END IF;
+    IF TG_OP <> 'DELETE' AND new.state = 'pending' THEN
+        INSERT INTO capx.waiting AS w VALUES (new.principal, new.asks, 1, 1)
+            ON CONFLICT (principal, asks) DO UPDATE SET count = w.count + 1, changes = w.changes + 1;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER request_waits AFTER INSERT OR UPDATE OF state, asks, until OR DELETE ON capx.requests
+    FOR EACH ROW EXECUTE FUNCTION capx.count_waiting();
 -- At which nodes a request counts: those of its path, until an operator revokes one of them. Then it counts no more at
 -- the nodes above that one. The root has depth 0.
 CREATE TABLE capx.request_nodes (

@@ -1,7 +1,7 @@
 """The rows of a store for intents (what people want), requests (what agents ask for), answers and grants."""
 
 from abc import abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
@@ -18,7 +18,6 @@ from capx.store.records import (
     RequestCounts,
     RequestRecord,
     SignedAnswer,
-    Waiting,
     WaitingGroup,
 )
 from capx.store.row_marks import (
@@ -42,7 +41,6 @@ _AT_ONCE = 400
 """Queries in one: SQLite takes at most 500."""
 # A literal, not a parameter: partial indexes fit only then.
 _WAITS = "state = 'pending'"
-_WAITING = f"FROM capx.requests WHERE {_WAITS}"
 _Key = TypeVar("_Key", bytes, str)
 
 _INTENT = "SELECT digest, principal, document, proof, opened, withdrawn FROM capx.intents"
@@ -165,22 +163,22 @@ class SqlRequestRows(SqlStatements):
         return [RequestRecord.parse(*row) for row in self._rows(f"{_REQUEST} WHERE {_WAITS} AND until <= ?", now)]
 
     def waiting_count(self, principal: str) -> int:
-        (count,) = self._row(f"SELECT count(*) {_WAITING} AND principal = ?", principal)
+        (count,) = self._row("SELECT coalesce(sum(count), 0) FROM capx.waiting WHERE principal = ?", principal)
         return int(count)
 
-    def waiting(self) -> Waiting:
-        found = self._rows(f"SELECT principal, asks, count(*) {_WAITING} GROUP BY principal, asks")
-        # One of each: a policy has few lists of approvers.
-        one = {asks: principal for principal, asks, _ in found}
-        query = f"SELECT body {_WAITING} AND principal = ? AND asks = ? LIMIT 1"
-        bodies = ((asks, *self._row(query, principal, asks)) for asks, principal in one.items())
-        approvers = {asks: RequestRecord.parse(body).approvers for asks, body in bodies}
-        groups = tuple([WaitingGroup(principal, asks, approvers[asks], count) for principal, asks, count in found])
-        last, ends = self._row(f"SELECT coalesce(max({self.nth}), 0), coalesce(sum(until), 0) {_WAITING}")
-        return Waiting(groups, int(last), int(ends))
+    def waiting(self) -> tuple[WaitingGroup, ...]:
+        one = f"{_REQUEST} WHERE {_WAITS} AND principal = w.principal AND asks = w.asks LIMIT 1"
+        columns = f"({one}), principal, asks, count, changes"
+        query = f"SELECT {columns} FROM capx.waiting w WHERE count > 0 ORDER BY 2, 3"  # noqa: S608 - columns of ours
+        found = [row for row in self._rows(query) if row[0] is not None]
+        # A policy has few lists of approvers.
+        bodies = {asks: body for body, _, asks, *_ in found}
+        approvers = {asks: RequestRecord.parse(body).approvers for asks, body in bodies.items()}
+        return tuple([WaitingGroup(principal, asks, approvers[asks], *counts) for _, principal, asks, *counts in found])
 
     def oldest_waiting(self, wanted: Sequence[tuple[Sequence[WaitingGroup], int]]) -> list[RequestRecord]:
-        oldest = f"SELECT principal, {self.nth} AS nth {_WAITING} AND principal = ? AND asks = ? ORDER BY 2 LIMIT ?"
+        which = f"{_WAITS} AND principal = ? AND asks = ? ORDER BY 2 LIMIT ?"
+        oldest = f"SELECT principal, {self.nth} AS nth FROM capx.requests WHERE {which}"  # noqa: S608 - columns of ours
         one = f"SELECT * FROM ({oldest}) AS one"  # noqa: S608 - columns of ours
         asked = [(group.principal, group.asks, most) for groups, most in wanted for group in groups]
         found = defaultdict[str, list[int]](list)
@@ -351,6 +349,10 @@ class SqlRequestRows(SqlStatements):
             demand_columns(RequestRecord.parse(body), *columns)
         for position, task, body in self._rows("SELECT position, task, body FROM capx.answers"):
             demand_answer_columns(SignedAnswer.parse(body), position, task)
+        waiting = Counter((one.principal, one.asks) for one in self.requests(pending=True))
+        rows = self._rows("SELECT principal, asks, count FROM capx.waiting WHERE count <> 0")
+        for (principal, _), _ in waiting.items() ^ {((principal, asks), count) for principal, asks, count in rows}:
+            raise changed_row("waiting", principal, "counts other requests than wait")
 
     def put_mark(self, row: MarkedRow, mark: bytes | None) -> None:
         key, read = _KEYS[row.table]

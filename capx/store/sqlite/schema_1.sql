@@ -66,6 +66,21 @@ CREATE INDEX requests_of_call ON requests (node, call);
 -- Those that wait: by their end, and in groups (`WaitingGroup` of capx/store/records.py), by which inboxes find theirs.
 CREATE INDEX requests_due ON requests (until, nth) WHERE state = 'pending';
 CREATE INDEX requests_waiting ON requests (principal, asks, nth) WHERE state = 'pending';
+-- How many of each group wait, and how often that has changed.
+CREATE TABLE waiting (
+    principal TEXT NOT NULL, asks TEXT NOT NULL, count INTEGER NOT NULL, changes INTEGER NOT NULL,
+    PRIMARY KEY (principal, asks)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER request_waits AFTER INSERT ON requests WHEN new.state = 'pending' BEGIN
+    INSERT INTO waiting VALUES (new.principal, new.asks, 1, 1)
+    ON CONFLICT DO UPDATE SET count = count + 1, changes = changes + 1; END;
+CREATE TRIGGER request_waits_again AFTER UPDATE OF state, asks, until ON requests WHEN new.state = 'pending' BEGIN
+    INSERT INTO waiting VALUES (new.principal, new.asks, 1, 1)
+    ON CONFLICT DO UPDATE SET count = count + 1, changes = changes + 1; END;
+CREATE TRIGGER request_waited AFTER UPDATE OF state, asks, until ON requests WHEN old.state = 'pending' BEGIN
+    UPDATE waiting SET count = count - 1, changes = changes + 1 WHERE principal = old.principal AND asks = old.asks; END;
+CREATE TRIGGER request_is_forgotten AFTER DELETE ON requests WHEN old.state = 'pending' BEGIN
+    UPDATE waiting SET count = count - 1, changes = changes + 1 WHERE principal = old.principal AND asks = old.asks; END;
 -- At which nodes a request counts: those of its path, but for the ones above a node that an operator revoked. The root
 -- has depth 0.
 CREATE TABLE request_nodes (
