@@ -89,9 +89,14 @@ def target_id(target: str | bytes | Bundle) -> str:
 
 def by_name(reading: Reading, target: str) -> Target:
     """The target of a node, capability, root or task id; a task id means its root. InvalidRequest for other text."""
-    # Ids of tasks, roots and nodes look alike, so the store has to say whether this one is a task or its root.
-    if is_id(target) and (task := reading.task(target) or reading.rooted(root_node(target))):
-        return _of_id(root_node(task.root), is_root=True, task=task.id)
+    if is_id(target):
+        # By the log: a row that somebody took away must not let the task go on.
+        opened = next(iter(reading.events(task=target, kind=events.TaskOpened.kind, limit=1)), None)
+        if opened is not None:
+            return _of_id(root_node(opened.read(events.TaskOpened).root), is_root=True, task=target)
+        # Roots and nodes look alike.
+        if task := reading.rooted(root_node(target)):
+            return _of_id(root_node(task.root), is_root=True, task=task.id)
     if not is_bytes(target, 16):
         raise InvalidRequest(
             f"{target!r:.80} cannot be revoked: give a node or capability id (22 characters, as capx graph and capx "

@@ -1,6 +1,8 @@
 """Roots, nodes, ids, kids, instants and selections are revoked; agents revoke below their own node."""
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,15 @@ def test_a_root_is_revoked_by_its_id_its_task_or_its_node(authority: Authority) 
             death = reading.death(root_node(task.root))
         assert death is not None
         assert (death.reason, death.position) == ("revoked", revoked.position)
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM tasks", "UPDATE tasks SET root = 'A' || root, node = x'00'"])
+def test_a_task_is_revoked_whatever_its_row_says(authority: Authority, statement: str) -> None:
+    opened = authority.open(allow=["a.b"])
+    with closing(sqlite3.connect(authority.store.place)) as file, file:
+        file.execute(statement)
+    revoked = authority.revoke(opened.id)
+    assert revoked.killed == (Killed(b64u(root_node(opened.root)), revoked.position, is_root=True),)
 
 
 def test_an_id_never_seen_before_can_be_revoked_and_dies_once(authority: Authority) -> None:
