@@ -1,6 +1,6 @@
 """What runs in full under `make nightly` only: what repeats, and tests that are marked `nightly`.
 
-What only repeats runs a tenth as often in `make test`, ten times at least.
+What only repeats runs a tenth as often in `make test`: ten times at least, or fewer where a round takes a second.
 
 A count is repeated where each further round says the same with more confidence: made-up examples, kills at random
 instants, inputs of a fuzzer, cases of a long enumeration. What says something of its own each time is never cut.
@@ -21,9 +21,9 @@ nightly = pytest.mark.skipif(not NIGHTLY, reason="it takes long: make nightly ru
 """Marks a test that runs the benchmark, and takes 15 seconds or more."""
 
 
-def repeated(full: int) -> int:
+def repeated(full: int, fewest: int = FEWEST) -> int:
     """How many of so many rounds are run."""
-    return full if NIGHTLY else min(full, max(FEWEST, full // 10))
+    return full if NIGHTLY else min(full, max(fewest, full // 10))
 
 
 def sampled(cases: Iterable[T]) -> list[T]:

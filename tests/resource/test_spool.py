@@ -15,12 +15,15 @@ from typing import Any
 
 import pytest
 
+from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
+from capx.authority.restore import restore
 from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
 from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
 from capx.resource.connection import connect, connect_from_env
 from capx.resource.recorder import StoreRecorder
 from capx.resource.spool import Spool
+from capx.store.backup import backup
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
 from tests.labs.commands import plain_environment
@@ -34,13 +37,15 @@ from tests.server.conftest import Served, new_home, serving
 KEYS = KeyRing(RootKey.generate()).exported("crm")
 
 SERVICE = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from capx.crypto.keys import AudienceKeys
 from capx.errors import Unavailable
 from capx.resource.connection import connect
 from capx.verify.decision import Decision, decision_id
 key_file, feed, spool, count, pause = sys.argv[1:]
+# As servers end: in order.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 connection = connect(AudienceKeys.load(Path(key_file), "crm"), feed=feed, spool=spool)
 print("ready", flush=True)
 for _ in range(int(count)):
@@ -187,6 +192,50 @@ def test_kill_between_spool_and_report_loses_and_doubles_nothing(
     log = logged(remote)
     assert not [one for one in seen if log[one] != 1]
     assert max(log.values()) == 1
+
+
+@pytest.mark.parametrize("authority", ["nowhere", "silent"])
+def test_a_service_that_a_signal_ends_loses_nothing(
+    request: pytest.FixtureRequest, keys: AudienceKeys, tmp_path: Path, folder: Path, authority: str
+) -> None:
+    url, expected = request.getfixturevalue(authority), list[str]()
+    for _ in range(repeated(20, fewest=2)):
+        process = service(tmp_path, url, 100_000, "0")
+        assert process.stdout is not None
+        ids = [process.stdout.readline().strip() for _ in range(random.randrange(2, 400))][1:]
+        process.terminate()
+        rest, told = process.communicate(timeout=30)
+        expected += ids + decided(rest)
+        assert ("decisions wait in" in told, "lost" in told) == (True, False), told
+    # The signal may have come before the last one was printed.
+    assert not set(expected) - set(kept(folder))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_a_restored_store_gets_what_was_kept(
+    request: pytest.FixtureRequest, tmp_path: Path, folder: Path, nowhere: str, kind: str
+) -> None:
+    home = new_home(tmp_path, request.getfixturevalue("postgres_url") if kind == "postgres" else None)
+    with Authority.open_home(home) as authority:
+        keys, place = authority.export_keys("crm"), authority.store.place
+        keys.save(tmp_path / "crm.keys")
+        backup(authority.store, tmp_path / "saved.db")
+    first = decided(service(tmp_path, nowhere).communicate(timeout=60)[0])
+    with serving(home) as served, RemoteAuthority(served.place) as remote:
+        for file in folder.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        reported(served, keys, folder)
+        assert logged(remote) == Counter(first)
+    # Of what the log lost, the service still had a file, and more is decided.
+    for file in tmp_path.glob("*.spool"):
+        file.rename(folder / file.name)
+        (folder / file.name).chmod(0o600)
+    restore(tmp_path / "saved.db", place)
+    second = decided(service(tmp_path, nowhere).communicate(timeout=60)[0])
+    with serving(home) as served, RemoteAuthority(served.place) as remote:
+        reported(served, keys, folder)
+        assert list(logged(remote)) == first + second
+        assert max(logged(remote).values()) == 1
 
 
 @pytest.mark.parametrize("authority", ["nowhere", "silent"])
