@@ -9,12 +9,13 @@ NPM := .npm-servers
 BIN := $(VENV)/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP_INSTALL)
+CHECKS := check-ruff check-mypy check-pyright check-imports
 PYTEST := -m pytest --numprocesses=auto --dist=loadfile
 
 # Modules are compiled once, and not by each of the thousands of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick frameworks nightly check generated docs bench bench-docs fuzz mutants clean
+.PHONY: demo test quick frameworks nightly check $(CHECKS) generated docs bench bench-docs fuzz mutants clean
 
 demo: $(VENV)/.demo
 	$(BIN)/capx demo
@@ -45,11 +46,22 @@ nightly: $(VENV)/.dev $(VENV)/.mutants
 	$(BIN)/python -m tests.fuzz --seconds $(NIGHTLY_SECONDS)
 	$(BIN)/python -m tests.mutants
 
-check: $(VENV)/.dev
+# Each part alone, too: make -j2 check
+check: $(CHECKS)
+
+$(CHECKS): $(VENV)/.dev
+
+check-ruff:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check-mypy:
 	$(BIN)/mypy
+
+check-pyright:
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check-imports:
 	$(BIN)/lint-imports
 
 # All files that programs write and tests compare: the reference, the table of look-alikes, the vectors, the golden files,

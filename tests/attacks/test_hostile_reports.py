@@ -22,7 +22,7 @@ from capx.authority.opening import OpenedTask
 from capx.crypto.base64url import b64u
 from capx.tokens.chain import nodes, root_node
 from tests.labs.commands import plain_environment, warm_python
-from tests.labs.counts import NIGHTLY, repeated
+from tests.labs.counts import NIGHTLY, nightly, repeated
 from tests.labs.hostile_reports import (
     HOSTILE,
     LABEL,
@@ -126,6 +126,7 @@ def too_costly(home: Path, task: str) -> dict[str, tuple[float, float]]:
     return {name: cost for name, cost in costs.items() if cost[0] > CPU_SECONDS or cost[1] > MEBIBYTES}
 
 
+@nightly
 @pytest.mark.timeout(600)
 def test_thirty_megabytes_of_reports_cost_an_operator_little(tmp_path: Path) -> None:
     home = tmp_path / "home"
@@ -136,6 +137,7 @@ def test_thirty_megabytes_of_reports_cost_an_operator_little(tmp_path: Path) -> 
     assert too_costly(home, tasks[0].id) == {}
 
 
+@nightly
 @pytest.mark.timeout(600)
 def test_a_label_spread_over_many_tasks_costs_little(tmp_path: Path) -> None:
     home = tmp_path / "home"
@@ -146,6 +148,7 @@ def test_a_label_spread_over_many_tasks_costs_little(tmp_path: Path) -> None:
     assert too_costly(home, tasks[0].id) == {}
 
 
+@nightly
 @pytest.mark.timeout(600)
 def test_the_smallest_decisions_of_a_role_cost_little(
     tmp_path: Path, postgres_server: Server, postgres_database: str

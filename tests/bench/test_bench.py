@@ -90,6 +90,7 @@ def authority(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return run(checkout, tmp_path_factory.mktemp("authority") / "bench.json", *AUTHORITY, *beside)
 
 
+@nightly
 def test_a_run_measures_every_operation_and_gives_its_ratios(ran: tuple[Report, str]) -> None:
     found, _ = ran
     operations = {"mint", "attenuate", "delegate", "present", "decode", "verify", "deny", "caveats", "deaths", "start"}

@@ -22,6 +22,7 @@ from capx_cli.demo.row import Row
 from capx_cli.demo.screen import Screen
 from capx_cli.demo.story import Outcome
 from tests.labs.commands import plain_environment, warm_capx, warm_python
+from tests.labs.counts import nightly
 from tests.labs.processes import ended_with_test
 
 DEMO = [sys.executable, "-m", "capx_cli.main", "demo"]
@@ -173,6 +174,7 @@ def test_one_way_that_is_open_makes_one_row_differ(kept: Kept, came: str) -> Non
         assert [row.happened for row in untried if not row.ok] == ["not tried"]
 
 
+@nightly
 def test_a_demo_with_a_wider_policy_shows_other_rows_and_fails(differing: dict[str, str]) -> None:
     assert {what: happened for what, happened in differing.items() if what not in NOT_COMPLETED} == {
         "sub-agent exports the CRM": "403 wrong_tenant at no hop",

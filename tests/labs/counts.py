@@ -18,7 +18,7 @@ NIGHTLY = os.environ.get("NIGHTLY") == "1"
 """Whether everything is repeated in full: `NIGHTLY=1`, as `make nightly` sets it."""
 FEWEST = 10
 nightly = pytest.mark.skipif(not NIGHTLY, reason="it takes long: make nightly runs it")
-"""Marks a test that runs the benchmark, and takes 15 seconds or more."""
+"""Marks a test that takes ten seconds or more, and whose kind `make test` shows by a smaller one."""
 
 
 def repeated(full: int, fewest: int = FEWEST) -> int:

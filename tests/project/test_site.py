@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.labs.counts import nightly
 from tests.reference.links import types_pages
 from tests.reference.site import write_pages
 
@@ -43,6 +44,7 @@ def html(site: Path) -> list[Path]:
     return sorted(site.rglob("*.html"))
 
 
+@nightly
 def test_every_page_of_the_checkout_is_a_page_of_the_site(site: Path, checkout: Path) -> None:
     pages = ["README.md", "CHANGELOG.md", *(str(path.relative_to(checkout)) for path in checkout.glob("docs/**/*.md"))]
     pages += [f"docs/reference/{page}.md" for page in types_pages()]

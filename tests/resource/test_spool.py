@@ -27,7 +27,7 @@ from capx.store.backup import backup
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
 from tests.labs.commands import plain_environment
-from tests.labs.counts import repeated
+from tests.labs.counts import nightly, repeated
 from tests.labs.processes import ended_with_test, in_a_child
 from tests.labs.read_only import AS_ANYBODY, obeys_permissions, without_writing
 from tests.labs.small_disk import fill, small_disk
@@ -211,6 +211,7 @@ def test_a_service_that_a_signal_ends_loses_nothing(
     assert not set(expected) - set(kept(folder))
 
 
+@nightly
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_a_restored_store_gets_what_was_kept(
     request: pytest.FixtureRequest, tmp_path: Path, folder: Path, nowhere: str, kind: str
@@ -350,6 +351,7 @@ def test_a_decision_refused_in_all_forms_goes_beside(folder: Path, caplog: pytes
     assert f"a decision is in no log, but in {beside}: never" in caplog.text
 
 
+@nightly
 def test_two_workers_of_one_key_file_have_a_file_each(
     served: Served, remote: RemoteAuthority, keys: AudienceKeys, folder: Path, nowhere: str
 ) -> None:

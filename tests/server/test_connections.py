@@ -22,6 +22,7 @@ import trustme
 from capx.authority.remote.client import RemoteAuthority
 from capx.server.net.connections import CONNECTIONS, HEAD_SECONDS, TAKEN_AT_ONCE, Limits, Loop
 from capx.server.net.sockets import Address, listen
+from tests.labs.counts import nightly
 from tests.labs.raw_http import connected
 from tests.labs.serving_process import HEALTHY, aborted, lives, report_begun
 from tests.labs.waiting import until, until_async
@@ -85,6 +86,7 @@ def test_operators_have_a_limit_of_their_own(tmp_path: Path, monkeypatch: pytest
             assert client.get("/healthz").status_code == 200
 
 
+@nightly
 def test_a_connection_that_owes_a_head_alone_is_dropped_in_time(tmp_path: Path) -> None:
     issuer: Any = trustme.CA()
     certificate = tmp_path / "own.pem"

@@ -204,7 +204,7 @@ def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(http_protocol, "READ_SECONDS", 0.3)
     with in_this_process(bytes(16 << 20)) as port, socket.create_connection(("127.0.0.1", port)) as connection:
         connection.sendall(HEALTHY)
-        until(lambda: remembered() == 1, seconds=4)
+        assert connection.recv(9) == b"HTTP/1.1 "
         # Long before any other timer of the connection, which would wait for the client, too.
         until(lambda: gc.collect() >= 0 and not remembered(), seconds=4)
 

@@ -22,6 +22,7 @@ from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
 from capx.server.running import TOGETHER
 from capx.store.log import check
+from tests.labs.counts import nightly
 from tests.labs.raw_http import connected
 from tests.labs.serving_process import HEALTHY, figure, locked, reachable, report_begun, streams
 from tests.labs.waiting import until
@@ -121,6 +122,7 @@ def test_signals_that_come_together_are_one(served: Served) -> None:
     assert served.ended() == (0, "")
 
 
+@nightly
 def test_what_is_never_sent_to_its_end_is_let_go_without_a_trace(served: Served) -> None:
     with contextlib.ExitStack() as stack:
         half = stack.enter_context(connected(served))

@@ -22,6 +22,7 @@ from capx.store.sqlite.death_source import SQLiteDeathSource
 from capx.store.sqlite.store import SQLiteStore
 from capx.tokens.bundle import Bundle
 from tests.labs.commands import plain_environment, start_program, warm_python
+from tests.labs.counts import nightly
 from tests.labs.restoring import KEYS, LEAKED, RESTORING, Service, killed_at
 
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ def test_a_restoration_killed_at_any_step_leaves_a_store(tmp_path: Path, saved: 
     restore(saved, str(path))
 
 
+@nightly
 def test_a_replacement_killed_at_any_step_can_be_done_again(tmp_path: Path, saved: Path) -> None:
     path = tmp_path / "capx.db"
     with Authority(SQLiteStore.create(path), KEYS) as authority:
