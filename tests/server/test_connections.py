@@ -148,7 +148,10 @@ def test_that_no_connection_can_be_taken_is_told_once_and_passes(served: Served)
         for connection in idle:
             connection.close()
     served.signal(signal.SIGTERM)
-    assert served.ended() == (0, "cannot accept connections now: Too many open files\n")
+    code, err = served.ended()
+    # The first checkpoint of the log, which opens files of its own, may have fallen into this time.
+    told = [line for line in err.splitlines() if not line.startswith("cannot sign a checkpoint of the log: ")]
+    assert (code, told) == (0, ["cannot accept connections now: Too many open files"])
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process cannot be read")
