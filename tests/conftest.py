@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import logging
-import math
 import os
 import signal
 from collections.abc import Iterator
@@ -27,10 +26,10 @@ logging.getLogger("capx").addHandler(logging.NullHandler())
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int | None:
-    """Three workers for two processors: tests that wait for other processes leave a third of their time to others."""
+    """Four workers for two processors: tests that wait for other processes leave half of their time to others."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return math.ceil(1.5 * (os.cpu_count() or 1))
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)

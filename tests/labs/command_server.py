@@ -193,12 +193,20 @@ def _become(asked: Asked, streams: list[int]) -> None:
         setattr(sys, f"__{name}__", new)
 
 
+def _stays(thread: threading.Thread) -> bool:
+    """Whether it is no thread that is about to end: asyncio does not join those that waited for a child."""
+    if thread is threading.main_thread():
+        return False
+    thread.join(0.5)
+    return thread.is_alive()
+
+
 def _end_as_interpreter(main: Callable[[], object], *, checked: bool) -> NoReturn:
     before, env = _descriptors(), _environment()
     code, interrupted = _run(main)
     threading._shutdown()  # type: ignore[attr-defined] # what an interpreter calls, and nothing public does
     atexit._run_exitfuncs()
-    left = [f"thread {each.name}" for each in threading.enumerate() if each is not threading.main_thread()]
+    left = [f"thread {each.name}" for each in threading.enumerate() if _stays(each)]
     left += [f"descriptor {number}" for number, _ in _descriptors() - before]
     left += ["another environment"] if _environment() != env else []
     for stream in (sys.stdout, sys.stderr):
