@@ -1,20 +1,22 @@
 """Proves to the authority that a request comes from a person: a signature of the key that the policy gives them.
 
-    Authorization: Capx-Person principal=P, at=SECONDS, nonce=N, sig=S
+    Authorization: Capx-Person principal=P, at=SECONDS, nonce=N, body=B, sig=S
 
 Laws: the signature covers all that `capx.intents.person_message` lists. A proof is good from 5 seconds before its time
 to 60 seconds after it, and once: the authority burns its message. Its form has one spelling. P is base64url of the name
-in UTF-8, because names may have any characters.
+in UTF-8, because names may have any characters. B is the SHA-256 of the body, so the head alone proves who sends.
 """
 
 import os
 import re
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.hashing import equal
 from capx.errors import CapxError, InvalidRequest, MalformedToken
 from capx.intents.person_message import PersonRequest
 from capx.tokens.binding import WINDOW_AFTER, WINDOW_BEFORE
@@ -32,7 +34,7 @@ UNPROVEN: Final = (
 _NONCE: Final = 16
 _HEADER: Final = re.compile(
     rf"{SCHEME} principal=([A-Za-z0-9_-]{{2,1024}}), at=(0|[1-9][0-9]{{0,15}}), nonce=([A-Za-z0-9_-]{{22}}), "
-    r"sig=([A-Za-z0-9_-]{86})"
+    r"body=([A-Za-z0-9_-]{43}), sig=([A-Za-z0-9_-]{86})"
 )
 _METHOD: Final = re.compile(r"[A-Z]{1,16}")
 _TARGET: Final = re.compile(r"/[!-~]{0,8191}")
@@ -46,28 +48,32 @@ class UnprovenPerson(CapxError):
 
 
 class PersonClaim(Struct, frozen=True):
-    """What a header says, which nobody has verified: a name, the time (Unix seconds), a nonce and a signature."""
+    """What a header says, which nobody has verified.
+
+    A name, the time (Unix seconds), a nonce, the SHA-256 of the body, and a signature.
+    """
 
     principal: str
     at: int
     nonce: bytes
+    body: bytes
     signature: str
 
     @classmethod
     def read(cls, header: str) -> "PersonClaim":
         """Return what the header of a request says; UnprovenPerson unless it has the one form."""
         if (parts := _HEADER.fullmatch(header)) is not None:
-            principal, at, nonce, signature = parts.groups()
+            principal, at, nonce, body, signature = parts.groups()
             try:
                 name = unb64u(principal).decode()
-                claim = cls(name, int(at), unb64u(nonce), signature)
+                claim = cls(name, int(at), unb64u(nonce), unb64u(body), signature)
                 unb64u(signature)
             except (MalformedToken, UnicodeDecodeError):
                 pass
             else:
                 if is_label(name):
                     return claim
-        raise UnprovenPerson(f"a person's request is proven by: {SCHEME} principal=…, at=…, nonce=…, sig=…")
+        raise UnprovenPerson(f"a person's request is proven by: {SCHEME} principal=…, at=…, nonce=…, body=…, sig=…")
 
     def demand_timely(self, now: int) -> None:
         """Raise UnprovenPerson outside the window of the proof; it says so before any name is looked up."""
@@ -77,12 +83,17 @@ class PersonClaim(Struct, frozen=True):
                 f"{WINDOW_BEFORE} seconds before to {WINDOW_AFTER} seconds after its time, so set the clock"
             )
 
+    def demand_body(self, body: bytes) -> None:
+        """Raise UnprovenPerson for another body than the header names."""
+        if not equal(sha256(body).digest(), self.body):
+            raise UnprovenPerson("the body of the request is another one than its header proves")
+
     @property
     def until(self) -> int:
         """The last second in which the proof is good (Unix seconds)."""
         return self.at + WINDOW_AFTER
 
-    def request(self, *, origin: str, epoch: str, method: str, target: str, body: bytes) -> PersonRequest:
+    def request(self, *, origin: str, epoch: str, method: str, target: str) -> PersonRequest:
         """Return the request that it would prove."""
         return PersonRequest(
             principal=self.principal,
@@ -90,7 +101,7 @@ class PersonClaim(Struct, frozen=True):
             epoch=epoch,
             method=method,
             target=target,
-            body=body,
+            body=self.body,
             at=self.at,
             nonce=self.nonce,
         )
@@ -106,10 +117,10 @@ def prove(key: "PrincipalKey", *, origin: str, epoch: str, method: str, target: 
         raise InvalidRequest("a request has a method in capitals, and a target of visible ASCII that begins with /")
     if not 0 <= at <= SAFE_INTEGER:
         raise InvalidRequest("the time of a request is in Unix seconds, 0 to 2^53 - 1")
-    claim = PersonClaim(key.name, at, os.urandom(_NONCE), "")
-    signature = key.sign(claim.request(origin=origin, epoch=epoch, method=method, target=target, body=body).message())
-    principal = b64u(key.name.encode())
-    return f"{SCHEME} principal={principal}, at={at}, nonce={b64u(claim.nonce)}, sig={signature}"
+    claim = PersonClaim(key.name, at, os.urandom(_NONCE), sha256(body).digest(), "")
+    signature = key.sign(claim.request(origin=origin, epoch=epoch, method=method, target=target).message())
+    principal, nonce = b64u(key.name.encode()), b64u(claim.nonce)
+    return f"{SCHEME} principal={principal}, at={at}, nonce={nonce}, body={b64u(claim.body)}, sig={signature}"
 
 
 def demand_origin(origin: str) -> None:

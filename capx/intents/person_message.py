@@ -6,8 +6,6 @@ Laws: it names the origin that the person dialled, and the epoch of the store. S
 request on to another one, and a request that was signed before a restoration is good for nothing.
 """
 
-from hashlib import sha256
-
 from msgspec import Struct
 
 from capx.crypto.hashing import digest
@@ -16,7 +14,7 @@ from capx.crypto.hashing import digest
 class PersonRequest(Struct, frozen=True, kw_only=True):
     """One request: `target` is path and query as sent, `at` in Unix seconds, `nonce` 16 random bytes.
 
-    `origin` is that of the authority as the person dials it: `https://host[:port]`.
+    `origin` is that of the authority as the person dials it: `https://host[:port]`. `body` is the SHA-256 of the body.
     """
 
     principal: str
@@ -32,4 +30,4 @@ class PersonRequest(Struct, frozen=True, kw_only=True):
         """Return the message that is signed: 32 bytes."""
         texts = (self.principal, self.origin, self.epoch, self.method, self.target)
         at = self.at.to_bytes(8)
-        return digest(b"capx/1/person-request", *map(str.encode, texts), at, self.nonce, sha256(self.body).digest())
+        return digest(b"capx/1/person-request", *map(str.encode, texts), at, self.nonce, self.body)

@@ -21,8 +21,9 @@ Modules:
     upkeep, log_limit        work in the background; a bound on the lines of the log
     operation, openapi       the route of an operation, and the OpenAPI document of a face
     faces/                   the operations of operators, agents and resources, and health
+    callers                  who has sent a request, as its head shows
     waiting/                 agents and followers that wait for news
-    net/                     sockets, connections, and limits on heads and bodies of unknown senders
+    net/                     sockets, connections, and limits on heads of unknown senders
     notify/                  hooks: programs elsewhere that are told what waits for people
     metrics                  figures for Prometheus
     workers, turns           threads with a bounded queue; a queue at which machines take turns

@@ -31,8 +31,8 @@ _OF_PROOFS: Final = (401, 403)
 _PROOFS: Final = {
     "presentation": "`Capx PRESENTATION`: the authority capability, presented for this very request; for a statement, "
     "the capability of its audience, presented for the call in the body.",
-    "report": f"`{SCHEME} audience=…, kid=…, at=…, mac=…`: a MAC under the audience's key.",
-    "person": f"`{person_auth.SCHEME} principal=…, at=…, nonce=…, sig=…`: a signature of the person's key.",
+    "report": f"`{SCHEME} audience=…, kid=…, at=…, body=…, mac=…`: a MAC under the audience's key.",
+    "person": f"`{person_auth.SCHEME} principal=…, at=…, nonce=…, body=…, sig=…`: a signature of the person's key.",
 }
 """What the header Authorization holds, by the name of the scheme."""
 _SECRETS: Final[dict[type, str]] = {

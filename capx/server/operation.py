@@ -7,7 +7,8 @@ Laws:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -23,6 +24,7 @@ from capx.api.problems import HttpRefusal, to_problem
 from capx.api.query_string import NoQuery, decode_query, demand_short
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import BODY_SECONDS, MAX_BODY, Gone, TooMuch, TooSlow, read_body, until_gone
+from capx.guard.asgi.slots import NoSlot, Slots
 from capx.server.service import Service
 from capx.server.workers import Shared, Workers
 
@@ -138,6 +140,21 @@ async def whole_body(request: Request, receive: Receive, limit: int = MAX_BODY) 
         raise HttpRefusal(408, "body_too_slow", f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
     except Gone:
         raise HttpRefusal(400, "client_gone", "the client closed the connection before the end of its body") from None
+
+
+@asynccontextmanager
+async def body_of(caller: bytes, request: Request, room: Slots, limit: int = MAX_BODY) -> AsyncGenerator[bytes]:
+    """The whole body of a caller whose head was proven. It takes room while the block runs.
+
+    HttpRefusal if it is too large, too slow, or incomplete, or if there is no room.
+    """
+    # Of a request without a length, the server reads no body (capx.server.net.heads).
+    declared = min(int(request.headers.get("content-length", "0")), limit)
+    try:
+        with room.taken(caller, declared):
+            yield await whole_body(request, request.receive, limit)
+    except NoSlot as error:
+        raise HttpRefusal(503, "unavailable", str(error)) from None
 
 
 def demand_json(request: Request) -> None:

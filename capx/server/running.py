@@ -121,7 +121,7 @@ class _Face:
         self._listening = listening
         config = bounded_config(
             app,
-            HeadQueue(),
+            HeadQueue(service.callers.sender_of),
             partial(service.metrics.count, name, "other", "other"),
             timeout_keep_alive=_KEEP_ALIVE,
             # One second after the abort, when only requests are left that wait for the store.

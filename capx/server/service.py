@@ -6,6 +6,8 @@ Laws:
 - Operators, agents, reports, payments, proofs of people, people, followers of the feed, followers that begin, and
   readers of single pages each have their own threads. So none of them can keep the others waiting. Followers that
   begin and readers of pages take turns by machine.
+- A body is read of a caller whose head has proven who they are. Agents, resources and people have room for the bytes of
+  their own bodies each, and one capability, audience or person has half of it.
 - A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish. Pages
   that have not begun are refused.
 """
@@ -18,8 +20,9 @@ from typing import Final
 from capx.authority.authority import Authority
 from capx.crypto.ed25519 import FeedSigner
 from capx.crypto.keys import KeyRing
+from capx.guard.asgi.slots import Slots
+from capx.server.callers import Callers
 from capx.server.metrics import Metrics
-from capx.server.net.unauthenticated_bodies import UnauthenticatedBodies
 from capx.server.turns import Turns
 from capx.server.waiting.askers import Waiting
 from capx.server.waiting.head_watch import HeadWatch
@@ -32,6 +35,8 @@ MOMENT: Final = 1.0
 _THREADS, _WAITING = 4, 200
 _CONNECTIONS = 1_000
 """As many as a face has: a proof is short, and each connection waits for one."""
+_BODIES = 32 << 20
+"""The most bytes of bodies that are held at once for agents, as many for resources, and as many for people."""
 
 
 class Service:
@@ -64,7 +69,10 @@ class Service:
         self.streams = OpenStreams(self.metrics.followers)
         self.inboxes = OpenStreams(self.metrics.followers, most=INBOXES, of_one=INBOXES_OF_ONE, which="of this person")
         self.waiting = Waiting(authority.store, self.watch, self.metrics.askers)
-        self.unauthenticated = UnauthenticatedBodies()
+        self.callers = Callers(self.verifier, lambda: self.ring, self.people_at)
+        self.bodies_of_agents = Slots(_BODIES, "bytes of agents")
+        self.bodies_of_resources = Slots(_BODIES, "bytes of reports")
+        self.bodies_of_people = Slots(_BODIES, "bytes of people")
         self.stopping = False
         """Whether the service stops, so that streams and waiting must end."""
         self._loop: asyncio.AbstractEventLoop | None = None

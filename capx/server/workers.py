@@ -36,8 +36,8 @@ class Workers:
         self._room = threads + waiting
         self._share = max(1, self._room // 4)
         self._of_one = threads if of_one is None else of_one
-        self._of = Counter[str]()
-        self._turns: dict[str, asyncio.Semaphore] = {}
+        self._of = Counter[bytes]()
+        self._turns: dict[bytes, asyncio.Semaphore] = {}
 
     async def run(self, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call a function in a thread; Busy if too many calls wait. A function that has begun always finishes."""
@@ -50,18 +50,18 @@ class Workers:
         finally:
             self._room += 1
 
-    async def run_for(self, whose: str, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    async def run_for(self, caller: bytes, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Do the same for one of several callers; Busy if this one has a quarter of the calls that may run and wait."""
-        if self._of[whose] >= self._share:
-            raise Busy(f"this authority gets too many requests of {whose} at once: try again in a moment")
-        self._of[whose] += 1
+        if self._of[caller] >= self._share:
+            raise Busy("this authority gets too many requests of this caller at once: try again in a moment")
+        self._of[caller] += 1
         try:
-            async with self._turns.setdefault(whose, asyncio.Semaphore(self._of_one)):
+            async with self._turns.setdefault(caller, asyncio.Semaphore(self._of_one)):
                 return await self.run(function, *args, **named)
         finally:
-            self._of[whose] -= 1
-            if not self._of[whose]:
-                del self._of[whose], self._turns[whose]
+            self._of[caller] -= 1
+            if not self._of[caller]:
+                del self._of[caller], self._turns[caller]
 
 
 class Shared:

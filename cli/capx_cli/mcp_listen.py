@@ -18,6 +18,7 @@ import uvicorn
 from capx.api.relay.http_exchange import http_client
 from capx.api.relay.http_headers import PRESENTED, SESSION
 from capx.errors import ConfigurationProblem
+from capx.guard.asgi.slots import By
 from capx.guard.mcp.listener import Listener
 from capx.server.net.connections import Limits, Loop
 from capx.server.net.head_queue import HeadQueue
@@ -62,11 +63,12 @@ async def _serve(handler: "GuardHandler", at: Address, upstream: str, most: int)
     async with http_client() as client:
         app = Listener(handler, client, upstream, warn=mcp_relay.warn, hosts=hosts, max_message=most)
 
-        def is_caller(head: bytes) -> bool:
+        def sender_of(head: bytes, machine: str) -> By:
             shown = {name.lower(): value.decode("latin-1") for name, value in _SHOWN.findall(head)}
-            return app.is_caller(shown.get(PRESENTED.encode()), shown.get(SESSION.encode()))
+            return app.sender_of(shown.get(PRESENTED.encode()), shown.get(SESSION.encode()), machine)
 
-        server = _Server(bounded_config(app, HeadQueue(is_caller), lambda _: None, timeout_graceful_shutdown=_GRACE))
+        heads = HeadQueue(sender_of, slows_strangers=True)
+        server = _Server(bounded_config(app, heads, lambda _: None, timeout_graceful_shutdown=_GRACE))
         with listen(at) as listening:
             listening.limit = Limits.of_process().network
             serving = asyncio.create_task(server.serve(sockets=[listening]))

@@ -30,6 +30,15 @@ def test_a_proof_is_read_back() -> None:
     claim = PersonClaim.read(proof())
     assert (claim.principal, claim.at, claim.until) == (ANA.name, NOW, NOW + 60)
     assert len(claim.nonce) == 16
+    claim.demand_body(b"")
+
+
+def test_a_proof_is_of_one_body() -> None:
+    claim = PersonClaim.read(proof(body=b"{}"))
+    claim.demand_body(b"{}")
+    for other in (b"", b"{} ", b"[]"):
+        with pytest.raises(UnprovenPerson, match="another one than its header proves"):
+            claim.demand_body(other)
 
 
 def test_each_proof_has_a_nonce_of_its_own() -> None:
@@ -60,6 +69,7 @@ SPELLINGS: list[Callable[[str], str]] = [
     *(replaced(", at=", ",at="), replaced(", at=", ",  at="), replaced("at=1", "at=01"), replaced("at=1", "at=+1")),
     *(with_part("principal", value) for value in ("", "YQ=", "YR", "_w", "AA")),
     *(with_part("nonce", value) for value in ("A" * 21 + "B", "A" * 21)),
+    *(with_part("body", value) for value in ("A" * 42 + "B", "A" * 42, "A" * 44)),
     *(with_part("sig", value) for value in ("A" * 85 + "B", "A" * 84)),
 ]
 

@@ -21,6 +21,8 @@ NOW = 1_800_000_000
 ROOT = RootKey(bytes(range(32)))
 RING = KeyRing(ROOT)
 KEY = ROOT.audience_key("crm")
+HASHED = sha256(b'{"a":1}').digest()
+BODY = b64u(HASHED)
 
 
 def proof(key: AudienceKey = KEY, at: int = NOW) -> str:
@@ -36,7 +38,9 @@ def verified(
     body: bytes = b'{"a":1}',
     now: int = NOW,
 ) -> AuthenticReport:
-    return resource_auth.verify(header, ring, method=method, target=target, body=body, now=now)
+    found = resource_auth.verify(header, ring, method=method, target=target, now=now)
+    found.demand_body(body)
+    return found
 
 
 def refused(header: str, ring: KeyRing = RING, **changes: Any) -> str:
@@ -47,16 +51,16 @@ def refused(header: str, ring: KeyRing = RING, **changes: Any) -> str:
 
 def test_a_report_names_the_audience_whose_key_made_it() -> None:
     header = proof()
-    assert header.startswith(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, mac=")
-    assert verified(header) == AuthenticReport("crm", ROOT.kid)
-    assert verified(proof(ROOT.audience_key("slides"))) == AuthenticReport("slides", ROOT.kid)
+    assert header.startswith(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, body={BODY}, mac=")
+    assert verified(header) == AuthenticReport("crm", ROOT.kid, HASHED)
+    assert verified(proof(ROOT.audience_key("slides"))) == AuthenticReport("slides", ROOT.kid, HASHED)
 
 
 def test_any_live_key_proves_a_report_and_a_retired_one_does_not() -> None:
     other = RootKey(bytes(range(1, 33)))
     header = proof(other.audience_key("crm"))
     assert "live key" in refused(header)
-    assert verified(header, KeyRing(ROOT, [other])) == AuthenticReport("crm", other.kid)
+    assert verified(header, KeyRing(ROOT, [other])) == AuthenticReport("crm", other.kid, HASHED)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +95,7 @@ def test_the_time_of_a_report_is_of_what_is_proven() -> None:
 
 def test_a_report_is_good_for_exactly_a_minute_to_either_side() -> None:
     for apart in (-60, 60):
-        assert verified(proof(), now=NOW + apart) == AuthenticReport("crm", ROOT.kid)
+        assert verified(proof(), now=NOW + apart) == AuthenticReport("crm", ROOT.kid, HASHED)
     for apart in (-61, 61):
         assert "set the clock" in refused(proof(), now=NOW + apart)
 
@@ -120,6 +124,7 @@ def test_a_report_has_one_spelling() -> None:
         " " + header,
         header + "=",
         header + ", mac=" + "A" * 43,
+        header.replace(f"body={BODY}, ", ""),
         header.replace(", ", ","),
         header.replace(", ", ",  "),
         header.replace("Capx-Resource", "capx-resource"),
@@ -144,12 +149,13 @@ def test_no_report_makes_a_token_and_no_token_a_report() -> None:
     nonce = b64u(bytes(16))
     identifier = Identifier(ROOT.kid, "crm", nonce, NOW).encode()
     tail = b64u(mac(KEY.mac_key, identifier))
-    refused(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, mac={tail}")
+    refused(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, body={BODY}, mac={tail}")
     capability = mint(KEY, grant(), now=NOW)
-    refused(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, mac={b64u(decode(capability.text).signature)}")
+    signature = b64u(decode(capability.text).signature)
+    refused(f"Capx-Resource audience=crm, kid={ROOT.kid}, at={NOW}, body={BODY}, mac={signature}")
     # What the MAC of a report is over begins with its label, and that of a token with a bracket.
     assert identifier.startswith(b"[")
-    parts = b"crm", b"POST", b"/decisions?wait=1", NOW.to_bytes(8), sha256(b'{"a":1}').digest()
+    parts = b"crm", b"POST", b"/decisions?wait=1", NOW.to_bytes(8), HASHED
     over = b"capx/1/report" + digest(b"capx/1/report", *parts)
     assert proof().endswith(f", mac={b64u(mac(KEY.mac_key, over))}")
 

@@ -15,9 +15,9 @@ from capx.api.jsonrpc import Notification, Request, UnreadableMessage, read_mess
 from capx.authority.authority import Authority
 from capx.errors import CapxError
 from capx.guard.asgi.messages import TooMuch
+from capx.guard.asgi.slots import By, NoSlot, Slots
 from capx.guard.mcp import inbound
 from capx.guard.mcp.inbound import LARGE, Inbound, InboundMessages, Unread
-from capx.guard.mcp.slots import By, NoSlot, Slots
 from capx.verify.decision import Denied
 from capx.verify.verifier import Authentic, Verifier
 

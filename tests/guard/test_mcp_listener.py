@@ -533,10 +533,10 @@ async def test_a_session_that_the_server_refuses_is_no_callers(guarded: Guarded)
         client.upstream.how = "login"
         await client.post(client.request("read"), mcp_session_id="made up")
         client.upstream.how = "stays open"
-        assert not client.app.is_caller(None, "made up")
+        assert client.app.sender_of(None, "made up", "10.0.0.1") == "10.0.0.1"
         client.upstream.how = "json"
         await client.post(client.request("read"), mcp_session_id="s1")
-        assert client.app.is_caller(None, "s1")
+        assert isinstance(client.app.sender_of(None, "s1", "10.0.0.1"), bytes)
 
 
 async def test_no_answer_passes_to_a_session_that_has_ended(guarded: Guarded) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from capx.api.mcp_messages import bound_request
 from capx.authority.authority import Authority
+from capx.guard.asgi.slots import NoSlot
 from capx.guard.mcp import sessions as module
 from capx.guard.mcp.sessions import Sessions
-from capx.guard.mcp.slots import NoSlot
 
 if TYPE_CHECKING:
     from capx.verify.verifier import Authentic

@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from capx.guard.mcp.slots import By, NoSlot, Slots
+from capx.guard.asgi.slots import By, NoSlot, Slots
 
 
 def takes(slots: Slots, by: By, amount: int = 1) -> bool:

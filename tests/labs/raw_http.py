@@ -27,4 +27,4 @@ def kid_of(served: Served) -> str:
 
 def claim(kid: str, at: int) -> str:
     """A header that looks like a proof, but is not one."""
-    return f"{resource_auth.SCHEME} audience=crm, kid={kid}, at={at}, mac={'A' * 43}"
+    return f"{resource_auth.SCHEME} audience=crm, kid={kid}, at={at}, body={'A' * 43}, mac={'A' * 43}"

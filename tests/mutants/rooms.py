@@ -364,7 +364,7 @@ ROOMS: Final = {
     "parameters": _capx("guard/mcp/parameters", "guard/test_parameters"),
     "server_middleware": _capx("guard/mcp/server_middleware", "guard/test_server_middleware", "guard/test_functions"),
     "http_messages": _capx("guard/mcp/http_messages", "guard/test_http_messages"),
-    "slots": _capx("guard/mcp/slots", "guard/test_slots"),
+    "slots": _capx("guard/asgi/slots", "guard/test_slots"),
     "sessions": _capx("guard/mcp/sessions", "guard/test_sessions"),
     "inbound": _capx("guard/mcp/inbound", "guard/test_inbound"),
     "head_queue": _capx("server/net/head_queue", "server/test_head_queue"),

@@ -14,9 +14,9 @@ AHEAD = int(LONGEST / SHORTEST) + 1
 """How many strangers begin without a pause."""
 
 
-def put(queue: HeadQueue, begin: Callable[[], None], head: bytes = b"") -> None:
+def put(queue: HeadQueue, begin: Callable[[], None], head: bytes = b"", machine: str = "") -> None:
     """Have a request begin, now or later."""
-    if queue.enter(head, begin):
+    if queue.enter(head, machine, begin):
         asyncio.get_running_loop().call_soon(begin)
 
 
@@ -26,7 +26,7 @@ def may_begin(queue: HeadQueue, head: bytes = b"") -> bool:
     def never() -> None:
         raise AssertionError
 
-    at_once = queue.enter(head, never)
+    at_once = queue.enter(head, "", never)
     queue.leave(never)
     return at_once
 
@@ -90,13 +90,24 @@ def test_one_that_fails_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> N
     assert begun == list(range(2 * AT_ONCE))
 
 
-def is_caller(head: bytes) -> bool:
-    return head == b"caller"
+def fill(queue: HeadQueue) -> None:
+    """Have as many begin as may in this turn."""
+    assert [may_begin(queue) for _ in range(AT_ONCE)] == AT_ONCE * [True]
 
 
-async def test_callers_begin_before_strangers() -> None:
+def sender_of(head: bytes, machine: str) -> str | bytes:
+    """The sender of a head that names a caller, or is a stranger's."""
+    return machine if head == b"stranger" else head
+
+
+def slowing() -> HeadQueue:
+    return HeadQueue(sender_of, slows_strangers=True)
+
+
+@pytest.mark.parametrize("slows_strangers", [True, False])
+async def test_callers_begin_before_strangers(slows_strangers: bool) -> None:
     begun: list[str] = []
-    queue = HeadQueue(is_caller)
+    queue = HeadQueue(sender_of, slows_strangers=slows_strangers)
     for _ in range(3 * AT_ONCE):
         put(queue, lambda: begun.append("stranger"), b"stranger")
     for _ in range(2 * AT_ONCE):
@@ -104,12 +115,47 @@ async def test_callers_begin_before_strangers() -> None:
     while len(begun) < 3 * AT_ONCE:
         await asyncio.sleep(0)
     # Only those that had come before the first caller.
-    assert begun == [*AT_ONCE * ["stranger"], *2 * AT_ONCE * ["caller"]]
+    assert begun[: 3 * AT_ONCE] == [*AT_ONCE * ["stranger"], *2 * AT_ONCE * ["caller"]]
+
+
+@pytest.mark.parametrize("heads", [(b"stranger", b"stranger"), (b"one", b"other")])
+async def test_senders_take_turns(heads: tuple[bytes, bytes]) -> None:
+    begun: list[str] = []
+    queue = HeadQueue(sender_of)
+    for number in range(3 * AT_ONCE):
+        put(queue, lambda number=number: begun.append(f"one {number}"), heads[0], "one")  # type: ignore[misc]
+    for number in range(3):
+        put(queue, lambda number=number: begun.append(f"other {number}"), heads[1], "other")  # type: ignore[misc]
+    while len(begun) < 3 * AT_ONCE + 3:
+        await asyncio.sleep(0)
+    first = [f"one {number}" for number in range(AT_ONCE)]
+    turns = [text for number in range(3) for text in (f"one {AT_ONCE + number}", f"other {number}")]
+    assert begun[: AT_ONCE + 6] == first + turns
+    assert begun[AT_ONCE + 6 :] == [f"one {number}" for number in range(AT_ONCE + 3, 3 * AT_ONCE)]
+
+
+async def test_a_sender_who_left_has_no_turn() -> None:
+    begun: list[str] = []
+    queue = HeadQueue(sender_of)
+    fill(queue)
+    gone = partial(begun.append, "gone")
+    put(queue, gone, b"stranger", "gone")
+    put(queue, partial(begun.append, "here"), b"stranger", "here")
+    queue.leave(gone)
+    await asyncio.sleep(0.05)
+    assert begun == ["here"]
+
+
+async def test_nobody_is_looked_at_who_need_not_wait() -> None:
+    queue = HeadQueue(lambda head, machine: pytest.fail("looked at"))
+    assert [may_begin(queue) for _ in range(AT_ONCE)] == AT_ONCE * [True]
+    with pytest.raises(pytest.fail.Exception):
+        may_begin(queue)
 
 
 async def test_strangers_have_a_pause_between() -> None:
     times: list[float] = []
-    queue = HeadQueue(is_caller)
+    queue = slowing()
     for _ in range(AHEAD + 12):
         put(queue, lambda: times.append(time.monotonic()), b"stranger")
     while len(times) < AHEAD + 12:
@@ -119,7 +165,7 @@ async def test_strangers_have_a_pause_between() -> None:
 
 async def test_strangers_wait_longer_while_the_process_works() -> None:
     begun: list[float] = []
-    queue = HeadQueue(is_caller)
+    queue = slowing()
     began, on_the_wall = time.process_time(), time.monotonic()
     for _ in range(10 * AT_ONCE):
         put(queue, lambda: begun.append(time.process_time() - began), b"stranger")
@@ -134,7 +180,7 @@ async def test_strangers_wait_longer_while_the_process_works() -> None:
 
 async def test_strangers_begin_though_callers_go_on() -> None:
     begun: list[int] = []
-    queue = HeadQueue(is_caller)
+    queue = slowing()
     for number in range(AHEAD + 4):
         put(queue, lambda number=number: begun.append(number), b"stranger")  # type: ignore[misc]
     async with asyncio.timeout(20):
@@ -158,7 +204,7 @@ async def test_who_has_left_does_not_begin() -> None:
 
 
 async def test_no_stranger_overtakes_one_that_waits() -> None:
-    queue = HeadQueue(is_caller)
+    queue = slowing()
     while may_begin(queue, b"stranger"):
         await asyncio.sleep(0)
     begun: list[str] = []

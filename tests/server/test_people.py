@@ -5,6 +5,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 import httpx
@@ -104,7 +105,6 @@ def test_a_proof_is_for_one_request_alone(people: People) -> None:
         (("GET", TASKS, b""), {"target": "/people/tasks?limit=1"}),
         (("GET", f"{TASKS}?limit=1", b""), {"target": TASKS}),
         (("GET", "/people/requests", b""), {"target": TASKS}),
-        (("POST", TASKS, body), {"body": body + b" "}),
         (("POST", TASKS, body), {"method": "GET"}),
         (("GET", TASKS, b""), {"epoch": people.epoch + "1"}),
         (("GET", TASKS, b""), {"origin": "https://capx.example"}),
@@ -114,6 +114,8 @@ def test_a_proof_is_for_one_request_alone(people: People) -> None:
         assert problem(people.sent(*sent[:2], header, sent[2]), 401, "unproven_person") == UNPROVEN
     # Nothing of it was carried out.
     assert people.asked(ana, "GET", TASKS).status_code == 200
+    other = people.sent("POST", TASKS, people.proof(ana, "POST", TASKS, body + b" "), body)
+    assert "another one than its header proves" in problem(other, 401, "unproven_person")
 
 
 def test_a_proof_is_not_for_a_target_with_an_empty_query(people: People) -> None:
@@ -145,7 +147,7 @@ def test_who_is_unknown_is_told_what_a_wrong_key_is_told(people: People) -> None
             epoch=people.epoch,
             method="GET",
             target=TASKS,
-            body=b"",
+            body=sha256(b"").digest(),
             at=int(time.time()),
             nonce=nonce(),
         )

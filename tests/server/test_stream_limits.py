@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from capx.server.waiting.stream_limits import STREAMS_OF_ONE, machine_at
+from capx.guard.asgi.slots import machine_at
+from capx.server.waiting.stream_limits import STREAMS_OF_ONE
 from tests.labs.serving_process import figure_now
 from tests.server.conftest import Served
 

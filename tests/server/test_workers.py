@@ -115,10 +115,10 @@ def test_nobody_waits_behind_the_calls_of_another() -> None:
 
     async def crowd() -> bool:
         workers = Workers(4, 100, of_one=1)
-        calls = [asyncio.create_task(workers.run_for("crm", done.wait)) for _ in range(20)]
+        calls = [asyncio.create_task(workers.run_for(b"crm", done.wait)) for _ in range(20)]
         await asyncio.sleep(0.1)
         try:
-            return await asyncio.wait_for(workers.run_for("billing", lambda: not done.is_set()), 20)
+            return await asyncio.wait_for(workers.run_for(b"billing", lambda: not done.is_set()), 20)
         finally:
             done.set()
             await asyncio.gather(*calls)
@@ -131,13 +131,13 @@ def test_no_caller_has_more_than_a_quarter_of_the_room() -> None:
 
     async def crowd() -> tuple[list[object], bool, bool]:
         workers = Workers(4, 12)
-        calls = [asyncio.create_task(workers.run_for("crm", done.wait)) for _ in range(6)]
-        other = asyncio.create_task(workers.run_for("billing", lambda: True))
+        calls = [asyncio.create_task(workers.run_for(b"crm", done.wait)) for _ in range(6)]
+        other = asyncio.create_task(workers.run_for(b"billing", lambda: True))
         # Each task begins before this goes on.
         await asyncio.sleep(0)
         done.set()
         found: list[object] = await asyncio.gather(*calls, return_exceptions=True)
-        return found, await other, await workers.run_for("crm", lambda: True)
+        return found, await other, await workers.run_for(b"crm", lambda: True)
 
     found, other, again = asyncio.run(crowd())
     assert found[:4] == [True] * 4
@@ -156,7 +156,7 @@ def test_the_calls_of_one_person_run_one_after_the_other() -> None:
         running.remove(threading.get_ident())
 
     async def crowd(service: Service) -> None:
-        await asyncio.gather(*(service.people.run_for("ana", work) for _ in range(4)))
+        await asyncio.gather(*(service.people.run_for(b"ana", work) for _ in range(4)))
 
     with Authority.temporary() as authority:
         asyncio.run(crowd(Service(authority)))

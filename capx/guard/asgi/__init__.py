@@ -17,6 +17,7 @@ Modules:
     guard            the middleware: it admits a request, then lets the application run
     response_gate    holds back an answer until its call was allowed
     messages         ASGI messages: the credential, the body, the answers of the guard
+    slots            how much of HTTP is served at once, and to whom
 """
 
 from capx.guard.asgi.guard import ASGIGuard, passage

@@ -17,7 +17,6 @@ Modules:
     http_messages      HTTP as that guard serves it
     server_requests    what a server over HTTP has asked its clients
     inbound            the messages of its clients: the head first, then the body
-    slots              how much of HTTP is served at once, and to whom
     sessions           the sessions of MCP that are a caller's, and the streams that are open
     gate               which requests pass, and what of the answers; no transport
     resource_uri       the one spelling in which a resource is served

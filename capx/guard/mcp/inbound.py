@@ -25,8 +25,7 @@ from capx.api.mcp_messages import HEADER, PRESENTATION, meta_of
 from capx.api.relay.http_headers import PRESENTED
 from capx.errors import CapxError
 from capx.guard.asgi.messages import Receive, arrived
-from capx.guard.mcp.sessions import capability_of
-from capx.guard.mcp.slots import By, Slots
+from capx.guard.asgi.slots import By, Slots, capability_of
 from capx.verify.decision import Denied
 from capx.verify.verifier import Authentic
 

@@ -44,6 +44,7 @@ from capx.api.relay.http_headers import SESSION, media_type
 from capx.api.relay.lines import MAX_MESSAGE, TooLong
 from capx.api.relay.relay import MOST_REQUESTS, OVERLOADED
 from capx.guard.asgi.messages import Gone, Receive, Scope, Send, TooMuch, TooSlow, until_gone
+from capx.guard.asgi.slots import By, NoSlot, Slots, capability_of, machine_at
 from capx.guard.mcp.http_messages import (
     HttpAnswer,
     headers_of,
@@ -56,7 +57,6 @@ from capx.guard.mcp.inbound import LARGE, Inbound, InboundMessages, Unread
 from capx.guard.mcp.proxy import GuardHandler
 from capx.guard.mcp.server_requests import ServerRequests
 from capx.guard.mcp.sessions import Sessions
-from capx.guard.mcp.slots import By, NoSlot, Slots
 from capx.verify.verifier import Authentic
 
 MAX_INBOUND: Final = 1 << 20
@@ -98,9 +98,12 @@ class Listener:
         self._judged: dict[tuple[str, type, object], _Exchange] = {}
         """The requests of sessions, by session and id."""
 
-    def is_caller(self, presentation: str | None, session: str | None) -> bool:
-        """Whether a head is a caller's, by the presentation and the session that it shows."""
-        return self._sessions.is_of_caller(session) or self._inbound.authentic(presentation) is not None
+    def sender_of(self, presentation: str | None, session: str | None, machine: str) -> By:
+        """Who has sent a head from a machine, by the presentation and the session that it shows."""
+        if (caller := self._sessions.caller_of(session)) is not None:
+            return caller
+        token = self._inbound.authentic(presentation)
+        return machine if token is None else capability_of(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send_: Send) -> None:
         """Serve one request of HTTP."""
@@ -108,7 +111,7 @@ class Listener:
             raise RuntimeError(f"this application serves no {scope['type']}")
         answer = HttpAnswer(send_)
         headers = headers_of(scope)
-        address = (scope.get("client") or ("",))[0]
+        address = machine_at((scope.get("client") or ("",))[0])
         if self._hosts is not None and host_of(headers.get("host", "")) not in self._hosts:
             self._warn("refused a request for another host: a proxy has to send the address of --listen as Host")
             await answer.status(HTTPStatus.MISDIRECTED_REQUEST)

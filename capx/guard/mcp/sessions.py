@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from capx.guard.mcp.slots import NoSlot
+from capx.guard.asgi.slots import NoSlot, capability_of
 from capx.verify.verifier import Authentic
 
 MOST_SESSIONS: Final = 1024
@@ -89,11 +89,6 @@ class Sessions:
         holders = [self.caller_of(stream.session) or b"" for stream in self._streams]
         holder, count = _most_common(holders)
         return self._streams[holders.index(holder)] if count >= holders.count(caller) + 2 else None
-
-
-def capability_of(token: Authentic) -> bytes:
-    """The capability of a token, and of all that its holders have narrowed it to: nobody can make up another one."""
-    return token.frame.identifier_bytes
 
 
 def _most_common(holders: Iterable[bytes]) -> tuple[bytes, int]:

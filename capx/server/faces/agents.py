@@ -25,6 +25,7 @@ from capx.authority.authority import Authority
 from capx.authority.requests.inheritance import read_asker
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import UnreadableHead, answer_denied, credential, http_request
+from capx.guard.asgi.slots import capability_of
 from capx.guard.call_facts import CallFacts
 from capx.server.faces import asks
 from capx.server.faces.redaction import redacted_denial
@@ -32,12 +33,12 @@ from capx.server.operation import (
     ROUTE,
     AnyOperation,
     answered,
+    body_of,
     demand_json,
     perform,
     read_query,
     route_to,
     unless_gone,
-    whole_body,
 )
 from capx.server.service import Service
 from capx.tokens.binding import HttpRequest, Received, ToolCall
@@ -115,14 +116,15 @@ class AgentRoute:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         request = Request(scope, receive)
         authentic = self._service.verifier.authenticate(credential(scope))
-        body = b""
+        caller = capability_of(authentic)
         if self._operation.has_body:
             demand_json(request)
-            body = await whole_body(request, receive)
-        received = http_request(scope, body, "")
-        # One thread does all the rest. The guard for applications looks revocations up on the event loop, and that is
-        # right only for a SQLite file (decision 23).
-        found = await unless_gone(request, self._service.agents.run(self._done, authentic, received, request))
+        async with body_of(caller, request, self._service.bodies_of_agents) as body:
+            received = http_request(scope, body, "")
+            # One thread does all the rest. The guard for applications looks revocations up on the event loop, and that
+            # is right only for a SQLite file (decision 23).
+            work = self._service.agents.run_for(caller, self._done, authentic, received, request)
+            found = await unless_gone(request, work)
         if isinstance(found, asks.AnsweredAsk):
             return await asks.ask_response(self._service, self._operation, request, found)
         return answered(self._operation, found)

@@ -21,11 +21,12 @@ from starlette.types import Receive, Scope, Send
 from capx.api.messages.base import encode
 from capx.authority.remote.messages import Happened, LogQuery
 from capx.errors import InvalidRequest, StoreProblem
+from capx.guard.asgi.slots import machine_at
 from capx.resource.feed.page import DEATHS_IN_A_PAGE, FeedCursor, SignedPage, sign_page
 from capx.server.service import Service
 from capx.server.turns import Turns
 from capx.server.waiting.head_watch import HEARTBEAT
-from capx.server.waiting.stream_limits import OpenStreams, machine_at
+from capx.server.waiting.stream_limits import OpenStreams
 from capx.store.log import Event
 
 EVENT_STREAM = "text/event-stream"

@@ -27,6 +27,7 @@ from capx.authority.people.messages import Inbox
 from capx.authority.people.person import Person
 from capx.errors import CapxError
 from capx.policy.policy import Policy
+from capx.server.callers import person_of
 from capx.server.faces.event_streams import Stream, event
 from capx.server.operation import answered
 from capx.server.service import Service
@@ -68,7 +69,7 @@ class InboxStreams:
     async def _inbox(self, person: Person, waits: tuple[WaitingGroup, ...], policy: Policy) -> Inbox:
         service, now = self._service, int(time.time())
         read = partial(inbox, service.authority, waits, policy, person, now=now)
-        return await service.people.run_for(person.name, read)
+        return await service.people.run_for(person_of(person.name), read)
 
     async def _events(self, person: Person, seen: _Seen) -> AsyncGenerator[bytes]:
         # A comment at once, so that the client and every proxy see that the stream has begun.

@@ -5,9 +5,10 @@ Laws:
 - A person proves each request by a signature (capx.api.person_auth), also one that only reads. A request that nobody
   has proven is not interpreted.
 - Nothing here gives operator power: `capx.authority.people.operations` has all that a person may do.
-- Proofs are checked in threads of their own, and none is refused because there are many: a check is short, and each
-  connection waits for one. What is proven runs in other threads, with a bound for each person. Which authority this is,
-  everybody learns from one answer for all. So strangers keep nobody out, and no person keeps out another.
+- The head proves who sends, before a byte of the body is read. Proofs are checked in threads of their own, and none is
+  refused because there are many: a check is short, and each connection waits for one. What is proven runs in other
+  threads, with a bound for each person. Which authority this is, everybody learns from one answer for all. So strangers
+  keep nobody out, and no person keeps out another.
 - The policy decides again when the request is carried out: it may have waited, and the person may be removed by then.
 """
 
@@ -24,12 +25,14 @@ from capx.authority.people import operations
 from capx.authority.people.person import Person
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import http_request
+from capx.server.callers import person_of
 from capx.server.faces.inbox_streams import InboxStreams
 from capx.server.faces.person_proof import PersonProof
 from capx.server.operation import (
     ROUTE,
     AnyOperation,
     answered,
+    body_of,
     demand_json,
     perform,
     read_query,
@@ -37,10 +40,8 @@ from capx.server.operation import (
     route_to,
     unless_gone,
     wants_stream,
-    whole_body,
 )
 from capx.server.service import Service
-from capx.server.waiting.stream_limits import machine_at
 
 OPERATIONS: Final = operations.OPERATIONS
 MAX_BODY: Final = 64 * 1024
@@ -64,16 +65,18 @@ class PersonRoute:
         request.scope[ROUTE] = operation.path
         self._proof.demand_people()
         claim = self._proof.claim(request.headers.getlist("authorization"))
-        machine = "" if request.client is None else machine_at(request.client.host)
         target = http_request(request.scope, b"", "").target
-        # Until the signature is checked, a stranger may have sent these bytes.
-        with service.unauthenticated.held(request.receive, machine) as receive:
-            body = await whole_body(request, receive, MAX_BODY)
 
-            def check() -> Person:
-                return self._proof.check(claim, method=operation.method, target=target, body=body)
+        def check() -> Person:
+            return self._proof.check(claim, method=operation.method, target=target)
 
-            person = await unless_gone(request, service.proofs.run(check))
+        person = await service.proofs.run(check)
+        async with body_of(person_of(person.name), request, service.bodies_of_people, MAX_BODY) as body:
+            claim.demand_body(body)
+            return await self._carried_out(person, request, body)
+
+    async def _carried_out(self, person: Person, request: Request, body: bytes) -> Response:
+        operation, service = self._operation, self._service
         asked = _asked(operation, request, body)
         if operation.streams and wants_stream(request):
             return await self._streams.open(person)
@@ -85,7 +88,7 @@ class PersonRoute:
             person.demand_known(service.authority.policy)
             return answered(operation, perform(operation, service, *given, **request.path_params))
 
-        return await unless_gone(request, service.people.run_for(person.name, done))
+        return await unless_gone(request, service.people.run_for(person_of(person.name), done))
 
 
 def _asked(operation: AnyOperation, request: Request, body: bytes) -> Any:
@@ -102,7 +105,7 @@ def _asked(operation: AnyOperation, request: Request, body: bytes) -> Any:
 
 def routes(service: Service) -> list[Route]:
     """The routes of all operations of people."""
-    proof = PersonProof(service.authority, service.people_at)
+    proof = PersonProof(service.authority, service.people_at, service.callers)
     streams = InboxStreams(service)
     return [
         route(one, service, service.authority, service.known)

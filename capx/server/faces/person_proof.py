@@ -2,8 +2,8 @@
 
 Laws:
 
-- The cheap checks come first: the form of the header and its time, then the body, then policy and signature. The proof
-  is burnt only after its signature is found good, and before the request is carried out.
+- The head proves all, before the body is read: the form of the header and its time, then policy and signature. The
+  proof is burnt only after its signature is found good. If then the body does not come, a new proof is needed.
 - A name that the policy does not know, and one without a key, are checked against a key of nobody: they cost what a
   wrong signature costs, and have the same answer.
 - A proof is burnt by its message and not by its signature, because one message may have several good signatures.
@@ -17,8 +17,9 @@ from capx.api.person_auth import UNPROVEN, PersonClaim, UnprovenPerson
 from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
 from capx.authority.people.person import Person
-from capx.crypto.ed25519 import SEED, Signer, is_signed_by, public_text
+from capx.crypto.ed25519 import SEED, Signer, public_text
 from capx.resource.replay import Replay
+from capx.server.callers import Callers, signed_message
 
 _BURNT = 16
 
@@ -26,11 +27,14 @@ _BURNT = 16
 class PersonProof:
     """Checks the proofs of people at one authority, whose `origins` are those that people dial.
 
-    `clock` returns Unix seconds.
+    `callers` are told who has proven a request. `clock` returns Unix seconds.
     """
 
-    def __init__(self, authority: Authority, origins: Sequence[str], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, authority: Authority, origins: Sequence[str], callers: Callers, clock: Callable[[], float] = time.time
+    ) -> None:
         self._authority = authority
+        self._callers = callers
         self.origins = tuple(origins)
         self._clock = clock
         self._replay = Replay.store(authority.store)
@@ -51,21 +55,18 @@ class PersonProof:
         claim.demand_timely(int(self._clock()))
         return claim
 
-    def check(self, claim: PersonClaim, *, method: str, target: str, body: bytes) -> Person:
+    def check(self, claim: PersonClaim, *, method: str, target: str) -> Person:
         """Return who has proven a request, and burn the proof; UnprovenPerson if nobody has. May wait for the store."""
-        # The body may have been long in coming.
+        # There may have been others before it.
         claim.demand_timely(int(self._clock()))
         known = self._authority.policy.principals.get(claim.principal)
         key = None if known is None else known.key
         epoch = self._authority.epoch()
-        messages = (
-            claim.request(origin=origin, epoch=epoch, method=method, target=target, body=body).message()
-            for origin in self.origins
-        )
         public = self._nobody if key is None else key
-        message = next((one for one in messages if is_signed_by(public, one, claim.signature)), None)
+        message = signed_message(claim, public, self.origins, epoch=epoch, method=method, target=target)
         if message is None or key is None:
             raise UnprovenPerson(UNPROVEN)
         if not self._replay.burn(message[:_BURNT], claim.until, int(self._clock())):
             raise UnprovenPerson("this request came before: sign each try anew")
+        self._callers.remember(claim.principal, key, epoch)
         return Person(claim.principal, public_text(key))

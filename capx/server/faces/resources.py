@@ -5,21 +5,20 @@ A *death* is the store's record that something is revoked, or that a task has en
 Laws:
 
 - Everybody may read the feed. It holds only ids, and is signed.
-- A report carries a MAC with the key of its audience, and speaks only for that audience.
+- A report carries a MAC with the key of its audience, and speaks only for that audience. The head proves it, before a
+  byte of the body is read.
 - Reporting the same decision twice is the same as reporting it once. So is paying twice with one presentation, and
   giving back twice.
 - A decision that could not be read back from the log is refused, so no resource can spoil the log for others.
 """
 
 import time
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final, cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive
 
 from capx.api import resource_auth
 from capx.api.messages.base import decode_body
@@ -44,23 +43,22 @@ from capx.crypto.base64url import unb64u
 from capx.errors import InvalidRequest
 from capx.guard.asgi.messages import MAX_BODY, http_request
 from capx.resource.feed.page import Envelope, FeedCursor, SignedPage
+from capx.server.callers import resource_of
 from capx.server.faces.event_streams import Feed
 from capx.server.faces.follower_acks import keep_follower_ack
-from capx.server.net.unauthenticated_bodies import demand_claim
 from capx.server.operation import (
     NO_STORE,
     ROUTE,
     AnyOperation,
     answered,
+    body_of,
     demand_json,
     read_query,
     route_to,
     unless_gone,
     wants_stream,
-    whole_body,
 )
 from capx.server.service import Service
-from capx.server.waiting.stream_limits import machine_at
 from capx.server.workers import Workers
 from capx.store.records import DecisionRecord
 from capx.tokens.revocation_key import of_kid
@@ -204,24 +202,21 @@ def _report_route(operation: AnyOperation, service: Service, workers: Workers) -
 
     most = MAX_BODY if operation is record else SMALL_BODY
 
-    def reading(request: Request) -> AbstractContextManager[Receive]:
-        if operation is not record:
-            return nullcontext(request.receive)
-        machine = "" if request.client is None else machine_at(request.client.host)
-        return service.unauthenticated.held(request.receive, machine)
-
     async def answer(request: Request) -> Response:
         request.scope[ROUTE] = operation.path
         target = http_request(request.scope, b"", "").target
-        # The cheap checks of the head come before the body, which a stranger could make large and slow.
-        claim = demand_claim(request.headers.getlist("authorization"), service.ring, now=int(time.time()))
+        headers = request.headers.getlist("authorization")
+        proven = resource_auth.verify(
+            headers[0] if len(headers) == 1 else "",
+            service.ring,
+            method=operation.method,
+            target=target,
+            now=int(time.time()),
+        )
         demand_json(request)
-        # Until the MAC is checked, a stranger may have sent these bytes.
-        with reading(request) as receive:
-            body = await whole_body(request, receive, most)
-            proven = resource_auth.verify(
-                claim, service.ring, method=operation.method, target=target, body=body, now=int(time.time())
-            )
-        return await unless_gone(request, workers.run_for(proven.audience, done, proven, body))
+        caller = resource_of(proven.audience)
+        async with body_of(caller, request, service.bodies_of_resources, most) as body:
+            proven.demand_body(body)
+            return await unless_gone(request, workers.run_for(caller, done, proven, body))
 
     return route_to(operation, answer)

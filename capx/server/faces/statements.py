@@ -22,17 +22,18 @@ from capx.authority.authority import Authority
 from capx.authority.statements import no_statements_for
 from capx.errors import InvalidRequest, MalformedToken
 from capx.guard.asgi.messages import UnreadableHead, answer_denied, credential
+from capx.guard.asgi.slots import capability_of
 from capx.server.faces.redaction import redacted_denial
 from capx.server.operation import (
     ROUTE,
     answered,
+    body_of,
     demand_json,
     perform,
     read_query,
     route,
     route_to,
     unless_gone,
-    whole_body,
 )
 from capx.server.service import Service
 from capx.tokens import wire
@@ -79,13 +80,15 @@ class StatementRoute:
         request = Request(scope, receive)
         token = credential(scope)
         # The policy may have changed, and to read it again may wait for a disk.
-        verifier = await self._service.agents.run(self._verifier, token)
+        verifier = await self._service.proofs.run(self._verifier, token)
         authentic = verifier.authenticate(token)
         del token
         read_query(request)
         demand_json(request)
-        body = await whole_body(request, receive)
-        return await unless_gone(request, self._service.agents.run(self._done, authentic, body))
+        caller = capability_of(authentic)
+        async with body_of(caller, request, self._service.bodies_of_agents) as body:
+            work = self._service.agents.run_for(caller, self._done, authentic, body)
+            return await unless_gone(request, work)
 
     def _verifier(self, token: str) -> Verifier:
         """The verifier of the audience that a token says it is for; that of the authority if it cannot be read."""

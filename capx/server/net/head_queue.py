@@ -4,11 +4,12 @@ Laws:
 
 - In one turn of the event loop, few requests begin. Between two turns, everything else of the loop is served: streams
   that are open, and answers under way. So the number of requests makes no turn longer.
-- A request begins at once if none waits and few have begun in this turn. Of those that wait, the first is the first to
-  begin. A connection waits with one request at most.
-- Where heads show who is a caller, callers begin before strangers. After a stranger, the next one waits four times as
-  long as this process has worked since the one before: at least SHORTEST, and at most LONGEST. So strangers have a
-  fifth of it, however many they are, unless one of them takes more than 12 ms.
+- A request begins at once if none waits and few have begun in this turn. A connection waits with one request at most.
+- Callers begin before strangers. Within each of the two, senders take turns, each with its oldest request: so neither
+  one machine nor one caller keeps the others waiting. Who has sent a head is only looked at if the request waits.
+- Where strangers are slowed, the next one after a stranger waits four times as long as this process has worked since
+  the one before: at least SHORTEST, and at most LONGEST. So strangers have a fifth of it, however many they are, unless
+  one of them takes more than 12 ms. Then it is looked at who has sent each head.
 """
 
 import asyncio
@@ -16,6 +17,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
+
+from capx.guard.asgi.slots import By
 
 AT_ONCE: Final = 8
 """Requests that begin in one turn of the event loop."""
@@ -25,17 +28,20 @@ LONGEST: Final = 0.05
 _PER_WORK: Final = 4
 
 Begin = Callable[[], None]
+SenderOf = Callable[[bytes, str], By]
+"""Who has sent a head, from a machine: a caller, or the machine as a stranger."""
 
 
 class HeadQueue:
     """Counts the requests that begin, and keeps those that must wait; belongs to one event loop.
 
-    `is_caller` says of a head whether it is a caller's. Without it, all are.
+    Without `sender_of`, all are strangers. `slows_strangers` says whether strangers wait for one another.
     """
 
-    def __init__(self, is_caller: Callable[[bytes], bool] | None = None) -> None:
-        self._is_caller = is_caller
-        self._waiting = OrderedDict[Begin, None](), OrderedDict[Begin, None]()
+    def __init__(self, sender_of: SenderOf | None = None, *, slows_strangers: bool = False) -> None:
+        self._sender_of = sender_of
+        self._slows_strangers = slows_strangers
+        self._waiting = _Line(), _Line()
         """The callers, and the strangers."""
         self._left = AT_ONCE
         self._used = 0.0
@@ -43,26 +49,30 @@ class HeadQueue:
         self._worked = time.process_time()
         self._is_due = False
 
-    def enter(self, head: bytes, begin: Begin) -> bool:
+    def enter(self, head: bytes, machine: str, begin: Begin) -> bool:
         """Whether a request may begin at once. If not, `begin` is called when it is its turn."""
-        rank = int(self._is_caller is not None and not self._is_caller(head))
+        if not self._slows_strangers and not any(self._waiting) and self._may_begin(0):
+            return True
+        by = machine if self._sender_of is None else self._sender_of(head, machine)
+        rank = int(isinstance(by, str))
         if not any(self._waiting[: rank + 1]) and self._may_begin(rank):
             return True
-        self._waiting[rank][begin] = None
+        self._waiting[rank].join(by, begin)
         self._see_next_turn()
         return False
 
     def leave(self, begin: Begin) -> None:
         """Forget a request that waits, because its connection has ended."""
         for waiting in self._waiting:
-            waiting.pop(begin, None)
+            waiting.leave(begin)
 
     def _may_begin(self, rank: int) -> bool:
         """Whether one more may begin now; then it counts."""
         now = asyncio.get_running_loop().time()
-        if not self._left or (rank and self._used > now + LONGEST):
+        is_slowed = rank and self._slows_strangers
+        if not self._left or (is_slowed and self._used > now + LONGEST):
             return False
-        if rank:
+        if is_slowed:
             before, self._worked = self._worked, time.process_time()
             pause = _PER_WORK * (self._worked - before)
             self._used = max(self._used, now) + min(max(SHORTEST, pause), LONGEST)
@@ -80,9 +90,38 @@ class HeadQueue:
         self._is_due, self._left = False, AT_ONCE
         for rank, waiting in enumerate(self._waiting):
             while waiting and self._may_begin(rank):
-                begin, _ = waiting.popitem(last=False)
                 # Each is a callback of its own, so an error in one ends no other.
-                asyncio.get_running_loop().call_soon(begin)
+                asyncio.get_running_loop().call_soon(waiting.next())
         if any(self._waiting) and not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(SHORTEST, self._turn)
+
+
+class _Line:
+    """Requests that wait; who has sent them take turns."""
+
+    def __init__(self) -> None:
+        self._of = OrderedDict[By, dict[Begin, None]]()
+        """By sender; the one whose turn comes first is the first."""
+        self._by: dict[Begin, By] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._by)
+
+    def join(self, by: By, begin: Begin) -> None:
+        self._of.setdefault(by, {})[begin] = None
+        self._by[begin] = by
+
+    def next(self) -> Begin:
+        by, own = next(iter(self._of.items()))
+        begin = next(iter(own))
+        self.leave(begin)
+        if own:
+            self._of.move_to_end(by)
+        return begin
+
+    def leave(self, begin: Begin) -> None:
+        if (by := self._by.pop(begin, None)) is not None:
+            del self._of[by][begin]
+            if not self._of[by]:
+                del self._of[by]

@@ -24,6 +24,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from capx.api.messages.base import encode
 from capx.api.problems import HttpRefusal, to_problem
 from capx.guard.asgi.messages import App, Receive, Scope, Send
+from capx.guard.asgi.slots import machine_at
 from capx.server.net.connections import HEAD_SECONDS, READ_SECONDS, UNREAD_BYTES
 from capx.server.net.head_queue import HeadQueue
 from capx.server.net.heads import NO_HTTP, Head, HeadReader
@@ -37,6 +38,7 @@ class BoundedHeadProtocol(H11Protocol):
         self._heads = heads
         self._refused = refused
         self._reader = HeadReader()
+        self._machine = ""
         self._waiting: Callable[[], None] | None = None
         self._body_left = 0
         self._overdue: asyncio.TimerHandle | None = None
@@ -45,6 +47,7 @@ class BoundedHeadProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the timer for the first head."""
         super().connection_made(transport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        self._machine = "" if self.client is None else machine_at(self.client[0])
         # Not 0: with TLS, a buffer that is empty would then be full, and nothing would be written any more.
         self.transport.set_write_buffer_limits(high=1, low=0)
         self._mind_time()
@@ -103,7 +106,7 @@ class BoundedHeadProtocol(H11Protocol):
         if found is None:
             return
         self._waiting = partial(self._begin_later, found)
-        if self._heads.enter(found.head, self._waiting):
+        if self._heads.enter(found.head, self._machine, self._waiting):
             self._waiting = None
             self._begin(found)
         else:

@@ -9,7 +9,6 @@ Laws:
 import contextlib
 from collections import Counter
 from collections.abc import Generator
-from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Final
 
 from capx.api.problems import HttpRefusal
@@ -65,16 +64,3 @@ class OpenStreams:
             self._by_owner[owner] += change
             if not self._by_owner[owner]:
                 del self._by_owner[owner]
-
-
-def machine_at(host: str) -> str:
-    """The key of a machine: its IPv4 address, or the /64 of its IPv6 address, because it can use all of that."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, IPv4Address):
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(IPv6Network((address.packed, 64), strict=False))

@@ -1,17 +1,20 @@
 """How much is served at once over HTTP: so many requests, and so many bytes of their bodies.
 
-Laws: a caller is who has shown a presentation whose MAC was good; until then, a request is a stranger's. Strangers
-together get a part of the whole, and one address of them half of this part. All who hold tokens of one capability get
-half of the whole together, or one thing that is larger. So strangers lock out no caller, one machine locks out no other
-stranger, and one capability, or who has seen a presentation of it, locks out no other.
+Laws: a caller is who has proven something, such as by a presentation whose MAC was good; until then, a request is a
+stranger's. Strangers together get a part of the whole, and one machine of them half of this part. A caller, such as all
+who hold tokens of one capability, gets half of the whole, or one thing that is larger. So strangers lock out no caller,
+one machine locks out no other stranger, and one caller, or who has seen what it shows, locks out no other.
 """
 
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv6Network, ip_address
+
+from capx.verify.verifier import Authentic
 
 By = str | bytes
-"""Who takes something: the address of a stranger (text), or the capability of a caller (its identifier, bytes)."""
+"""Who takes something: the machine of a stranger (text), or a caller (bytes), such as the capability that it shows."""
 
 
 class NoSlot(Exception):
@@ -61,3 +64,21 @@ class Slots:
             return alone == amount or alone <= self._most / 2
         strangers = sum(taken for one, taken in self._taken.items() if isinstance(one, str))
         return strangers + amount <= self._of_strangers and alone <= max(1, self._of_strangers / 2)
+
+
+def capability_of(token: Authentic) -> bytes:
+    """The capability of a token, and of all that its holders have narrowed it to: nobody can make up another one."""
+    return token.frame.identifier_bytes
+
+
+def machine_at(host: str) -> str:
+    """The key of a machine: its IPv4 address, or the /64 of its IPv6 address, because it can use all of that."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, IPv4Address):
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((address.packed, 64), strict=False))
