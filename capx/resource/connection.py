@@ -203,7 +203,7 @@ def _on_feed(
     from capx.resource.report_client import ResourceClient
     from capx.resource.spool import Spool
 
-    source = FeedSource(url, keys.feed, authority=keys.authority, tls=tls)
+    source = FeedSource(url, keys.feed, authority=keys.authority, tls=tls, proven_by=keys)
     kept = None if spool is None else Spool(spool, keys)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}
     # Three clients, because two of them must be quick. The thread that receives news sends the sightings: better to

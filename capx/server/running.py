@@ -121,7 +121,7 @@ class _Face:
         self._listening = listening
         config = bounded_config(
             app,
-            HeadQueue(service.callers.sender_of),
+            HeadQueue(service.callers.sender_of, slows_strangers=name == "everybody"),
             partial(service.metrics.count, name, "other", "other"),
             timeout_keep_alive=_KEEP_ALIVE,
             # One second after the abort, when only requests are left that wait for the store.

@@ -6,12 +6,10 @@ answers.
 
 import re
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
@@ -20,16 +18,19 @@ import pytest
 from capx.api.mcp_messages import OwnMeta, bound_request, with_own
 from capx.tokens.bundle import Bundle
 from tests.cli.test_mcp_listen import guard, upstream
-from tests.labs import mcp_flood
+from tests.labs import strangers
 from tests.labs.counts import NIGHTLY
+from tests.labs.flooding import strangers_at
 from tests.labs.mcp_home import McpHome
 
-CONNECTIONS = 500
+if TYPE_CHECKING:
+    import subprocess
+
 CALLS = 400 if NIGHTLY else 20
 MOST_MEMORY = 256 << 20
 # Measured on two idle cores: 1.0 to 2.0 times as long as without a flood. By day, other tests run meanwhile.
 MEDIAN = 0.2 if NIGHTLY else 2.0
-EVERY = tuple(mcp_flood.KINDS)
+EVERY = tuple(strangers.MCP)
 FLOODS = [(kind,) for kind in EVERY] + [EVERY] if NIGHTLY else [EVERY]
 
 
@@ -72,21 +73,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         process.communicate(timeout=20)
 
 
-@contextmanager
-def flooded(guarded: Guarded, addresses: int, kinds: tuple[str, ...]) -> Generator[None]:
-    """A block during which strangers flood the guard."""
-    found = httpx.URL(guarded.url)
-    command = [sys.executable, "-IS", mcp_flood.__file__, found.host, str(found.port), str(CONNECTIONS), str(addresses)]
-    with subprocess.Popen([*command, *kinds], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as flooder:
-        assert flooder.stdout is not None
-        assert flooder.stdout.readline() == b"began\n"
-        try:
-            yield
-        finally:
-            flooder.communicate(timeout=60)
-    assert flooder.returncode == 0
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux has so many addresses of its own")
 @pytest.mark.parametrize("addresses", [1, 4] if NIGHTLY else [4])
 @pytest.mark.parametrize("kinds", FLOODS, ids=lambda kinds: "all" if kinds == EVERY else kinds[0])
@@ -94,7 +80,7 @@ def flooded(guarded: Guarded, addresses: int, kinds: tuple[str, ...]) -> Generat
 def test_strangers_at_a_guard_keep_no_caller_waiting(guarded: Guarded, kinds: tuple[str, ...], addresses: int) -> None:
     with httpx.Client(timeout=60, trust_env=False) as client:
         guarded.called(client)
-        with flooded(guarded, addresses, kinds):
+        with strangers_at(guarded.url, kinds, addresses):
             time.sleep(1)
             times = [guarded.called(client) for _ in range(CALLS)]
     assert statistics.median(times) < MEDIAN

@@ -1,6 +1,6 @@
-"""A stranger without credentials who floods the network's face, and what operators and followers notice of it.
+"""Strangers without credentials who flood a server, and what operators and followers notice of it.
 
-The flood runs in a process of its own, `flood.py`. Nothing is faked.
+The flood runs in a process of its own, `flood.py` or `strangers.py`. Nothing is faked.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 
 import httpx
 from msgspec import Struct
@@ -19,7 +19,7 @@ from capx.authority.remote.client import RemoteAuthority
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
 from capx.server.waiting.stream_limits import STREAMS_OF_ONE
-from tests.labs import flood
+from tests.labs import flood, strangers
 from tests.labs.waiting import until
 from tests.server.conftest import Served
 
@@ -63,8 +63,25 @@ class Noticed(Struct):
 def flooded(served: Served, kind: str, seconds: float) -> Generator[None]:
     """A block at the beginning of which the flood begins. It ends after so many seconds, or with the block."""
     host, port = served.url.split("://")[1].split(":")
-    command = [sys.executable, "-IS", flood.__file__, host, port, kind, str(seconds)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as flooder:
+    with _running(flood.__file__, host, port, kind, str(seconds)):
+        yield
+
+
+@contextlib.contextmanager
+def strangers_at(
+    url: str, kinds: Sequence[str], addresses: int, *, connections: int = 500, kid: str = ""
+) -> Generator[None]:
+    """A block during which strangers flood a server in these ways, from so many addresses; `kid` is a live key."""
+    at = httpx.URL(url)
+    arguments = at.host, str(at.port), str(connections), str(addresses), *kinds
+    with _running(strangers.__file__, *arguments, env={"KID": kid}):
+        yield
+
+
+@contextlib.contextmanager
+def _running(script: str, *arguments: str, env: Mapping[str, str] | None = None) -> Generator[None]:
+    command = [sys.executable, "-IS", script, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as flooder:
         assert flooder.stdout is not None
         # All connections are there.
         assert flooder.stdout.readline() == b"began\n"
@@ -82,9 +99,9 @@ def noticed_during(served: Served, kind: str, seconds: float, *, least: float = 
     """
     found = Noticed()
     over = threading.Event()
-    keys = served.keys("crm").feed
-    followers = [Follower(FeedSource(served.url, keys)) for _ in range(2)]
-    later = Follower(FeedSource(served.url, keys))
+    keys = served.keys("crm")
+    followers = [Follower(FeedSource(served.url, keys.feed, proven_by=keys)) for _ in range(2)]
+    later = Follower(FeedSource(served.url, keys.feed, proven_by=keys))
     began = time.monotonic()
 
     def begin() -> None:

@@ -146,8 +146,9 @@ async def test_a_sender_who_left_has_no_turn() -> None:
     assert begun == ["here"]
 
 
-async def test_nobody_is_looked_at_who_need_not_wait() -> None:
-    queue = HeadQueue(lambda head, machine: pytest.fail("looked at"))
+@pytest.mark.parametrize("slows_strangers", [True, False])
+async def test_nobody_is_looked_at_who_need_not_wait(slows_strangers: bool) -> None:
+    queue = HeadQueue(lambda head, machine: pytest.fail("looked at"), slows_strangers=slows_strangers)
     assert [may_begin(queue) for _ in range(AT_ONCE)] == AT_ONCE * [True]
     with pytest.raises(pytest.fail.Exception):
         may_begin(queue)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import select
 import socket
 import struct
 import threading
@@ -14,7 +15,7 @@ import pytest
 import uvicorn
 from starlette.types import Send
 
-from capx.server.net import http_protocol
+from capx.server.net import head_queue, http_protocol
 from capx.server.net.head_queue import HeadQueue
 from capx.server.net.heads import HEAD_BYTES, HEAD_LINES
 from capx.server.net.http_protocol import BoundedHeadProtocol
@@ -198,6 +199,25 @@ def test_a_connection_that_was_reset_is_forgotten_at_once(sent: bytes) -> None:
         began = time.monotonic()
         until(lambda: gc.collect() >= 0 and not remembered(), seconds=4)
         assert time.monotonic() - began < 4
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="only Linux tells what was closed in order")
+@pytest.mark.parametrize("is_reset", [True, False])
+@pytest.mark.parametrize("sent", [HEALTHY, HEALTHY + bytes(1 << 16)])
+def test_a_client_that_leaves_while_it_waits_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes, is_reset: bool
+) -> None:
+    # No turn comes.
+    monkeypatch.setattr(head_queue, "AT_ONCE", 0)
+    with in_this_process() as port:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(sent)
+            until(lambda: remembered() == 1)
+            time.sleep(0.1)
+            assert remembered() == 1
+            if is_reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        until(lambda: gc.collect() >= 0 and not remembered(), seconds=4)
 
 
 def test_a_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

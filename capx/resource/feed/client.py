@@ -2,10 +2,11 @@
 
     GET URL/feed?since=SEQ&position=POSITION&epoch=EPOCH     Accept: text/event-stream; or application/json, one page
 
-Laws: the client trusts only what is signed, and sends no secret, so any proxy may be in between. It bounds what it
-reads: the length of a line, and the time until a page is complete. If the authority refuses a stream, the client asks
-for page after page, and for a stream again from time to time. So strangers who occupy all streams make no service
-stale.
+Laws: the client trusts only what is signed, and sends nothing that is of use to anybody else, so any proxy may be in
+between. Everybody may read the feed; a service proves who asks all the same, because proven callers begin before
+strangers. The client bounds what it reads: the length of a line, and the time until a page is complete. If the
+authority refuses a stream, the client asks for page after page, and for a stream again from time to time. So strangers
+who occupy all streams make no service stale.
 """
 
 import re
@@ -17,7 +18,9 @@ from typing import Final
 
 import httpx
 
+from capx.api import resource_auth
 from capx.api.sse import EventReader
+from capx.crypto.keys import AudienceKeys
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.resource.feed.page import MAX_PAGES, MAX_TEXT
 from capx.resource.feed.reader import PageReader
@@ -39,7 +42,8 @@ class FeedSource:
 
     `keys` are the feed's public keys by kid, and `authority` is the id of their authority. `tls` says which
     certificates to trust; the default is that of httpx. Over plain HTTP the pages are as trustworthy, but everybody on
-    the way can read them. Proxies come from the environment.
+    the way can read them. Proxies come from the environment. With `proven_by`, the keys of an audience prove who asks,
+    and a flood of strangers keeps this source waiting less.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class FeedSource:
         authority: str | None = None,
         tls: ssl.SSLContext | None = None,
         wall: Callable[[], float] = time.time,
+        proven_by: AudienceKeys | None = None,
     ) -> None:
         self._url = _feed_url(url)
         self._keys = dict(keys)
@@ -57,6 +62,7 @@ class FeedSource:
         self._reader = PageReader(keys, authority)
         self._tls = tls
         self._wall = wall
+        self._proven_by = proven_by
         self._closed = False
         self._lines: set[Line] = set()
 
@@ -96,7 +102,7 @@ class FeedSource:
             self._tls = self._tls or httpx.create_ssl_context()
         except OSError as error:
             raise no_news(self._url, error) from None
-        with httpx.Client(verify=self._tls, timeout=SILENCE) as client, Line(client, self._url) as line:
+        with httpx.Client(verify=self._tls, timeout=SILENCE) as client, Line(client, self._url, self._proof) as line:
             # Add first, then look: whichever order `close` comes in, it cuts this line or this line sees it.
             self._lines.add(line)
             try:
@@ -105,6 +111,13 @@ class FeedSource:
                 yield line
             finally:
                 self._lines.discard(line)
+
+    def _proof(self, target: str) -> str | None:
+        """The header that proves who asks for this target, if that is to be proven."""
+        live = () if self._proven_by is None else self._proven_by.live
+        if not live:
+            return None
+        return resource_auth.prove(live[0], method="GET", target=target, body=b"", at=int(self._wall()))
 
     def _streamed(self, line: Line) -> Iterator[News]:
         with line.answer(self._reader.cursor, "text/event-stream") as pieces:

@@ -4,7 +4,7 @@ Laws: if no page comes for five seconds, the connection counts as broken, whatev
 no redirect, and accepts nothing compressed.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -26,12 +26,16 @@ class FeedRefused(StoreProblem):
 
 
 class Line(Watchdog):
-    """Sends requests to the feed at `url`, one after the other, as long as pages are `heard`."""
+    """Sends requests to the feed at `url`, one after the other, as long as pages are `heard`.
 
-    def __init__(self, client: httpx.Client, url: str) -> None:
+    `proof` returns the header that proves who asks for a target, or None.
+    """
+
+    def __init__(self, client: httpx.Client, url: str, proof: Callable[[str], str | None]) -> None:
         super().__init__(SILENCE, f"no page came for {SILENCE:.0f} seconds: the connection is broken")
         self._client = client
         self._url = url
+        self._proof = proof
 
     @contextmanager
     def answer(self, asked: FeedCursor, kind: str) -> Generator[Iterator[bytes]]:
@@ -39,11 +43,14 @@ class Line(Watchdog):
 
         Raises FeedRefused if the status is not 200. An error of httpx becomes a StoreProblem.
         """
+        query = httpx.QueryParams(asked.query())
         headers = {"Accept": kind, **_HEADERS}
+        if (proof := self._proof(f"/feed?{query}")) is not None:
+            headers["Authorization"] = proof
         try:
             self._demand_uncut()
             with self._client.stream(
-                "GET", self._url, params=asked.query(), headers=headers, extensions={"trace": self.note}
+                "GET", self._url, params=query, headers=headers, extensions={"trace": self.note}
             ) as response:
                 _demand(response, kind, self._url)
                 yield self._pieces(response)

@@ -5,14 +5,16 @@ Laws:
 - In one turn of the event loop, few requests begin. Between two turns, everything else of the loop is served: streams
   that are open, and answers under way. So the number of requests makes no turn longer.
 - A request begins at once if none waits and few have begun in this turn. A connection waits with one request at most.
+  Nothing is read of it, so the event loop would not notice that its client has left: here this is looked for.
 - Callers begin before strangers. Within each of the two, senders take turns, each with its oldest request: so neither
-  one machine nor one caller keeps the others waiting. Who has sent a head is only looked at if the request waits.
+  one machine nor one caller keeps the others waiting. Who has sent a head is only looked at if a stranger had to wait.
 - Where strangers are slowed, the next one after a stranger waits four times as long as this process has worked since
   the one before: at least SHORTEST, and at most LONGEST. So strangers have a fifth of it, however many they are, unless
-  one of them takes more than 12 ms. Then it is looked at who has sent each head.
+  one of them takes more than 12 ms.
 """
 
 import asyncio
+import select
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -26,6 +28,10 @@ SHORTEST: Final = 0.003
 LONGEST: Final = 0.05
 """Seconds from one stranger to the next; the longest ones may be used ahead."""
 _PER_WORK: Final = 4
+_LOOKED: Final = 0.02
+"""Seconds between two looks for clients that have left."""
+_LEFT: Final[int] = getattr(select, "POLLRDHUP", 0)
+"""What a poll asks for; it always tells what was reset."""
 
 Begin = Callable[[], None]
 SenderOf = Callable[[bytes, str], By]
@@ -43,26 +49,33 @@ class HeadQueue:
         self._slows_strangers = slows_strangers
         self._waiting = _Line(), _Line()
         """The callers, and the strangers."""
+        self._clients = _Clients()
         self._left = AT_ONCE
         self._used = 0.0
         """The time up to which strangers have used theirs."""
         self._worked = time.process_time()
         self._is_due = False
 
-    def enter(self, head: bytes, machine: str, begin: Begin) -> bool:
-        """Whether a request may begin at once. If not, `begin` is called when it is its turn."""
-        if not self._slows_strangers and not any(self._waiting) and self._may_begin(0):
+    def enter(self, head: bytes, machine: str, begin: Begin, transport: asyncio.Transport | None = None) -> bool:
+        """Whether a request may begin at once. If not, `begin` is called when it is its turn.
+
+        If its client leaves before, the transport is aborted.
+        """
+        if not any(self._waiting) and self._may_begin(1):
             return True
         by = machine if self._sender_of is None else self._sender_of(head, machine)
         rank = int(isinstance(by, str))
-        if not any(self._waiting[: rank + 1]) and self._may_begin(rank):
+        if not rank and not self._waiting[0] and self._may_begin(0):
             return True
         self._waiting[rank].join(by, begin)
+        if transport is not None:
+            self._clients.watch(begin, transport)
         self._see_next_turn()
         return False
 
     def leave(self, begin: Begin) -> None:
         """Forget a request that waits, because its connection has ended."""
+        self._clients.forget(begin)
         for waiting in self._waiting:
             waiting.leave(begin)
 
@@ -88,10 +101,13 @@ class HeadQueue:
 
     def _turn(self) -> None:
         self._is_due, self._left = False, AT_ONCE
+        self._clients.abort_gone(asyncio.get_running_loop().time())
         for rank, waiting in enumerate(self._waiting):
             while waiting and self._may_begin(rank):
+                begin = waiting.next()
+                self._clients.forget(begin)
                 # Each is a callback of its own, so an error in one ends no other.
-                asyncio.get_running_loop().call_soon(waiting.next())
+                asyncio.get_running_loop().call_soon(begin)
         if any(self._waiting) and not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(SHORTEST, self._turn)
@@ -125,3 +141,31 @@ class _Line:
             del self._of[by][begin]
             if not self._of[by]:
                 del self._of[by]
+
+
+class _Clients:
+    """The clients of requests that wait."""
+
+    def __init__(self) -> None:
+        self._poll = select.poll()
+        self._watched: dict[Begin, int] = {}
+        self._transports: dict[int, asyncio.Transport] = {}
+        self._looked = 0.0
+
+    def watch(self, begin: Begin, transport: asyncio.Transport) -> None:
+        file: int = transport.get_extra_info("socket").fileno()
+        if file >= 0:
+            self._watched[begin] = file
+            self._transports[file] = transport
+            self._poll.register(file, _LEFT)
+
+    def forget(self, begin: Begin) -> None:
+        if (file := self._watched.pop(begin, None)) is not None:
+            del self._transports[file]
+            self._poll.unregister(file)
+
+    def abort_gone(self, now: float) -> None:
+        if self._watched and now > self._looked + _LOOKED:
+            self._looked = now
+            for file, _ in self._poll.poll(0):
+                self._transports[file].abort()

@@ -106,7 +106,7 @@ class BoundedHeadProtocol(H11Protocol):
         if found is None:
             return
         self._waiting = partial(self._begin_later, found)
-        if self._heads.enter(found.head, self._machine, self._waiting):
+        if self._heads.enter(found.head, self._machine, self._waiting, self.transport):
             self._waiting = None
             self._begin(found)
         else:

@@ -1,10 +1,13 @@
-"""A flood of a guard of MCP by strangers: `python mcp_flood.py HOST PORT CONNECTIONS ADDRESSES KIND…`.
+"""A flood by strangers, of a guard of MCP or of an authority: `strangers.py HOST PORT CONNECTIONS ADDRESSES KIND…`.
 
 It says "began" when it has all its connections, and ends when its standard input does. It imports nothing but what
-starts quickly. Each connection sends a request of one kind, waits for the answer, and sends the next one.
+starts quickly. Each connection sends a request of one kind, waits for the answer, and sends the next one. What trickles
+sends all but its last thousand bytes, and then a byte each second. KID in the environment is a live key of the
+authority.
 """
 
 import contextlib
+import os
 import random
 import selectors
 import socket
@@ -12,7 +15,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
-from itertools import cycle
+from itertools import count, cycle
 
 MADE_UP = "capx1_" + "A" * 600
 
@@ -36,7 +39,7 @@ def _nested(size: int, levels: int = 150) -> bytes:
 
 _META = b'{"dev.capx/presentation":"%b"}' % MADE_UP.encode()
 _OWN = b"capx-presentation: " + MADE_UP.encode()
-KINDS: dict[str, Callable[[], bytes]] = {
+MCP: dict[str, Callable[[], bytes]] = {
     "pings": lambda: _post(b'{"jsonrpc":"2.0","id":1,"method":"ping"}'),
     "calls": lambda: _post(_call(b"1")),
     "made up": lambda: _post(_call(b"1", _META)),
@@ -58,6 +61,47 @@ KINDS: dict[str, Callable[[], bytes]] = {
 }
 
 
+def _asked(method: bytes, target: bytes, shown: bytes = b"", size: int = 0, fields: bytes = b"") -> bytes:
+    proof = b"authorization: %b\r\n" % shown if shown else b""
+    head = b"%b %b HTTP/1.1\r\nhost: x\r\n%b%bcontent-length: %d\r\n\r\n" % (method, target, proof, fields, size)
+    return head + b"{" + b" " * (size - 1) if size else head
+
+
+def _person(name: bytes) -> bytes:
+    parts = (name, b"%d" % time.time(), b"A" * 22, b"A" * 43, b"A" * 86)
+    return b"Capx-Person principal=%b, at=%b, nonce=%b, body=%b, sig=%b" % parts
+
+
+def _report() -> bytes:
+    parts = (os.environ.get("KID", "").encode(), int(time.time()), b"A" * 43, b"A" * 43)
+    return b"Capx-Resource audience=crm, kid=%b, at=%d, body=%b, mac=%b" % parts
+
+
+_AGENT = b"Capx " + MADE_UP.encode()
+_ANA = b"YW5h"
+_number = count()
+AUTHORITY: dict[str, Callable[[], bytes]] = {
+    "health": lambda: _asked(b"GET", b"/healthz"),
+    "figures": lambda: _asked(b"GET", b"/metrics"),
+    "nothing": lambda: _asked(b"GET", b"/x"),
+    "pages": lambda: _asked(b"GET", b"/feed?since=%d" % next(_number)),
+    "news": lambda: _asked(b"GET", b"/feed?since=%d" % next(_number), fields=b"accept: text/event-stream\r\n"),
+    "heads that trickle": lambda: _asked(b"GET", b"/x", fields=b"x: %b\r\n" % (b"x" * 2_000)),
+    "people": lambda: _asked(b"POST", b"/people/tasks", _person(b"bm9ib2R5"), 300),
+    "people of a known name": lambda: _asked(b"POST", b"/people/tasks", _person(_ANA), 300),
+    "inboxes": lambda: _asked(b"GET", b"/people/requests", _person(_ANA), fields=b"accept: text/event-stream\r\n"),
+    "bodies of people that trickle": lambda: _asked(b"POST", b"/people/tasks", _person(_ANA), 60_000),
+    "reports": lambda: _asked(b"POST", b"/decisions", _report(), 1 << 20),
+    "payments": lambda: _asked(b"POST", b"/spend", _report(), 30_000),
+    "bodies of reports that trickle": lambda: _asked(b"POST", b"/decisions", _report(), 1 << 20),
+    "agents": lambda: _asked(b"POST", b"/agent/ask", _AGENT, 300),
+    "statements": lambda: _asked(b"POST", b"/agent/statement", _AGENT, 300),
+    "bodies of agents that trickle": lambda: _asked(b"POST", b"/agent/ask", _AGENT, 60_000),
+    "requests that are reset": lambda: _asked(b"POST", b"/people/tasks", _person(_ANA), 300),
+}
+KINDS = MCP | AUTHORITY
+
+
 class _Connection:
     def __init__(self, address: tuple[str, int], source: str, kind: str) -> None:
         self.socket = socket.socket()
@@ -66,6 +110,9 @@ class _Connection:
         with contextlib.suppress(BlockingIOError):
             self.socket.connect(address)
         self.kind = kind
+        self.trickles = "trickle" in kind
+        self.resets = "reset" in kind
+        self.streams = kind in {"streams", "news", "inboxes"}
         self.rest = KINDS[kind]()
         self.next = 0.0
 
@@ -75,6 +122,7 @@ class _Flood:
         self._address = address
         self._selector = selectors.DefaultSelector()
         sources = [f"127.0.0.{number + 1}" for number in range(addresses)]
+        self._moved = False
         self._waiting = [pair for pair, _ in zip(cycle((s, k) for k in kinds for s in sources), range(connections))]
 
     def run(self) -> None:
@@ -86,6 +134,7 @@ class _Flood:
             self._connect()
             ready = self._selector.select(0.01)
             random.shuffle(ready)
+            self._moved = False
             for key, mask in ready:
                 if key.data is None:
                     return
@@ -95,6 +144,9 @@ class _Flood:
                     pass
                 except OSError:
                     self._end(key.data)
+            if not self._moved:
+                # Those that trickle are always ready.
+                time.sleep(0.005)
 
     def _connect(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -106,29 +158,32 @@ class _Flood:
         if mask & selectors.EVENT_READ:
             if not (answer := connection.socket.recv(1 << 16)):
                 raise ConnectionError
+            self._moved = True
             # Each answer here has one piece; a stream goes on.
-            if connection.kind != "streams" or not answer.startswith(b"HTTP/1.1 200"):
+            if not connection.streams or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5")):
                 connection.rest = KINDS[connection.kind]()
                 self._selector.modify(connection.socket, selectors.EVENT_READ | selectors.EVENT_WRITE, connection)
         if not mask & selectors.EVENT_WRITE or not connection.rest:
             return
         most = 1 << 16
-        if connection.kind == "trickles" and len(connection.rest) < 60_000:
-            # The head and the beginning of the body have gone; then a byte now and then.
-            if (now := time.monotonic()) < connection.next:
-                return
-            most, connection.next = 1, now + 1
-        sent = connection.socket.send(connection.rest[: 200 if connection.kind == "trickles" and most > 1 else most])
+        if connection.trickles:
+            most = min(most, len(connection.rest) - 1_000)
+            if most <= 0:
+                if (now := time.monotonic()) < connection.next:
+                    return
+                most, connection.next = 1, now + 1
+        self._moved = True
+        sent = connection.socket.send(connection.rest[:most])
         connection.rest = connection.rest[sent:]
         if not connection.rest:
-            if connection.kind == "resets":
+            if connection.resets:
                 raise ConnectionError
             self._selector.modify(connection.socket, selectors.EVENT_READ, connection)
 
     def _end(self, connection: _Connection) -> None:
         source = connection.socket.getsockname()[0]
         self._selector.unregister(connection.socket)
-        if connection.kind == "resets":
+        if connection.resets:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.socket.close()
         self._waiting.append((source if source != "0.0.0.0" else "127.0.0.1", connection.kind))
