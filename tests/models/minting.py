@@ -14,6 +14,7 @@ import hypothesis.strategies as st
 from hypothesis import note
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from msgspec import UNSET
+from msgspec.structs import replace as changed
 
 from capx.api.messages.outcomes import Revocation
 from capx.authority.history import PATIENCE
@@ -37,10 +38,10 @@ from capx.tokens.bundle import Bundle
 from capx.tokens.capability import Capability
 from capx.tokens.chain import root_node
 from capx.tokens.grants import ASK
-from capx.verify.ask import Answer, Ask, Granted, Pending
+from capx.verify.ask import Answer, Ask, Granted, Pending, Refused
 from capx.verify.decision import Denied
 from capx_caveats import Tenant, action, anything
-from tests.labs.granting_lab import GrantingLab
+from tests.labs.granting_lab import GrantingLab, people, policy
 from tests.labs.granting_lab import rule as policy_rule
 from tests.labs.lab import Clock
 from tests.labs.tampering import Behind, Change, Rows
@@ -57,7 +58,7 @@ RULES = (
     policy_rule("on_request", QUERY),
     policy_rule("ask", action(PAY, to=anything()), uses=1, pinned=True),
 )
-MOST_TASKS, TTL, MOST_COPIES, MOMENTS = 2, 600, 2, 4
+MOST_TASKS, MOST_WAITING, TTL, MOST_COPIES, MOMENTS = 2, 2, 600, 2, 4
 
 PERSON = PrincipalKey.generate("who").public
 AGENTS = {key.public: key for key in (AgentKey.generate(f"agent {nth}") for nth in range(4))}
@@ -79,6 +80,7 @@ class Minting(RuleBasedStateMachine):
     def start(self) -> None:
         """Start the authority and a service on the store."""
         self.lab = GrantingLab(*RULES, clock=self.clock, store=self.store, keyring=self.ring)
+        self.lab.policy = policy(*RULES, principals=people(ana=changed(people()["ana"], max_waiting=MOST_WAITING)))
         self.authority: Authority = self.lab.authority
         self.liveness = StoreLiveness(self.store.source(), poll=0)
         self.verifier = self.authority.verifier("crm", liveness=self.liveness)
@@ -252,6 +254,8 @@ class Minting(RuleBasedStateMachine):
         request, expected = (asker.task, what), self.world.answer(asker, what, self.now)
         if request not in self.admitted:
             return None
+        if expected is Pending and self.has_no_room(asker):
+            expected = Refused
         try:
             answer = self.authority.answer_asker(*self.admitted[request])
         except StoreProblem:
@@ -273,6 +277,16 @@ class Minting(RuleBasedStateMachine):
             self.world.requests[request] = "granted"
             self.world.granted[request] = self.world.granted.get(request, frozenset()) | {b64u(token.ids[0])}
         return answer
+
+    def has_no_room(self, asker: Capability) -> bool:
+        """Whether the person has as many requests that wait as may, in all their tasks. A wrong row may hide some."""
+        others = [one for one in self.askers if one.task != asker.task and self.world.waits(one, PAY, self.now)]
+        if self.changed is not None or len(others) < MOST_WAITING or self.world.waits(asker, PAY, self.now):
+            return False
+        # A request that nobody can answer waits until the authority has looked.
+        self.authority.end_overdue()
+        self.expire()
+        return True
 
     @precondition(lambda self: self.askers)
     @rule(data=st.data(), yes=st.booleans())

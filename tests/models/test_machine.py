@@ -4,6 +4,8 @@ The store, the authority, the follower, the meter and the verifier are real; onl
 """
 
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from os import urandom
 from pathlib import Path
@@ -18,19 +20,24 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from capx.authority.ending import NOTICED_WITHIN
 from capx.authority.restore import restore
 from capx.crypto.base64url import b64u
-from capx.crypto.keys import KeyRing, RootKey
-from capx.errors import ConfigurationProblem, StoreProblem
+from capx.crypto.keys import AudienceKeys, KeyRing, RootKey
+from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
 from capx.policy.policy import MAX_TTL
+from capx.resource.recorder import StoreRecorder
+from capx.resource.spool import Spool
 from capx.store.backup import backup
 from capx.store.factory import create_store
-from capx.store.records import KEPT_BEYOND_TTL
+from capx.store.records import KEPT_BEYOND_TTL, DecisionRecord
 from capx.tokens.binding import WINDOW_BEFORE, ToolCall
 from capx.tokens.bundle import Bundle
+from capx.verify.decision import Decision
+from capx.verify.verifier import Verifier
 from capx_caveats import Call, Hop, budget, expires
 from tests.labs.counts import repeated
 from tests.labs.hostile_reports import claimed, decided, recordable
 from tests.labs.lab import Clock
 from tests.labs.postgres import shared_server
+from tests.labs.waiting import until
 from tests.models.minting import AGENTS, Minting, untouched
 from tests.models.world import ACTION, World
 
@@ -38,6 +45,16 @@ if TYPE_CHECKING:
     from capx.tokens.capability import Capability
 
 DEAD = frozenset({"revoked", "task_completed", "task_withdrawn", "task_expired", "expired"})
+
+
+class Away:
+    """An authority that is away."""
+
+    is_over = False
+
+    def record(self, decisions: Sequence[DecisionRecord]) -> None:
+        if not self.is_over:
+            raise Unavailable("it is away")
 
 
 class Machine(Minting):
@@ -61,6 +78,12 @@ class Machine(Minting):
         self.held: list[Bundle] = []
         self.used: list[Capability] = []
         """The tokens of sub-agents of which an honest verifier has recorded a decision."""
+        self.late: list[Capability] = []
+        """Those whose decisions are only in a spool."""
+        self.unheard: list[str] = []
+        """The ids of all decisions that are."""
+        self.spool = Path(self.folder.name) / "spool"
+        self.spool.mkdir(mode=0o700)
         self.saved: tuple[Path, World] | None = None
         self.backups = 0
         self.open_on(fresh=True)
@@ -198,21 +221,57 @@ class Machine(Minting):
     def spend(self, data: st.DataObject) -> None:
         self.spend_with(self.some_bundle(data))
 
-    def spend_with(self, bundle: Bundle) -> None:
-        token = next(iter(bundle))
+    @untouched
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), calls=st.integers(1, 3))
+    def a_service_ends_while_the_authority_is_away(self, data: st.DataObject, calls: int) -> None:
+        bundle, away = self.some_bundle(data), Away()
+        recorder = StoreRecorder(away, together=0, spool=Spool(str(self.spool), self.crm_keys))
+        service, used = self.authority.verifier("crm", liveness=self.liveness, recorder=recorder), len(self.used)
+        for _ in range(calls):
+            decision = self.spend_with(bundle, service)
+            self.unheard += [decision.id] if decision.allowed else []
+        recorder.close(timeout=0.01)
+        # Its thread ends, as with the process. What it does not report is for its successor.
+        away.is_over = True
+        self.late += self.used[used:]
+        del self.used[used:]
+
+    @untouched
+    @precondition(lambda self: self.unheard)
+    @rule()
+    def its_successor_starts(self) -> None:
+        spool = Spool(str(self.spool), self.crm_keys)
+        spool.take_over(self.store.record)
+        until(lambda: len(list(self.spool.glob("*.spool"))) == 1)
+        spool.settle()
+        with self.store.read() as reading:
+            logged = Counter(event.facts()["id"] for event in reading.events(kind="decision"))
+        assert [logged[one] for one in self.unheard] == [1] * len(self.unheard)
+        self.unheard.clear()
+        self.used += self.late
+        self.late.clear()
+
+    @property
+    def crm_keys(self) -> AudienceKeys:
+        return self.authority.keyring.exported("crm")
+
+    def spend_with(self, bundle: Bundle, service: Verifier | None = None) -> Decision:
+        token, verifier = next(iter(bundle)), service or self.verifier
         call = ToolCall(ACTION, {})
         presented = token.present(call, now=self.now).text
-        tenant = self.verifier.explain(token.text, Call(ACTION)).lineage
-        decision = self.verifier.decide(presented, call, Call(ACTION, tenant=tenant.tenant if tenant else None))
+        tenant = verifier.explain(token.text, Call(ACTION)).lineage
+        decision = verifier.decide(presented, call, Call(ACTION, tenant=tenant.tenant if tenant else None))
         may = not self.world.kills(token, self.now) and self.world.affords(token)
         if may and self.now < self.latest and not decision.allowed:
             # What was presented before the clock was set back may have been cleared away.
             assert [refusal.code for refusal in decision.refusals] == ["replayed"]
-            return
+            return decision
         assert decision.allowed == may, decision.refusals
         if may:
             self.world.spend(token)
             self.used += [token] if len(token.path) > 1 else []
+        return decision
 
     @rule(seconds=st.sampled_from([1, 5, 25, 700]))
     def wait(self, seconds: int) -> None:
@@ -287,6 +346,7 @@ class Machine(Minting):
         for task in known.expiry:
             known.ended.setdefault(task, "expired" if restored.issued >= known.expiry[task] else "withdrawn")
         self.used.clear()
+        self.late.clear()
         self.intents.clear()
         # A key that was revoked stays so; all else that happened since the backup is not known any more.
         self.world = replace(known, revoked_until=max(known.revoked_until, restored.issued), dead=known.dead | keys)

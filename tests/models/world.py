@@ -64,6 +64,11 @@ class World:
             return Refused
         return Granted if what == QUERY or state in {"approved", "granted"} else Pending
 
+    def waits(self, asker: Capability, what: str, now: int) -> bool:
+        """Whether a person can answer what an agent has asked for."""
+        lives = asker.task in self.expiry and not self.kills(asker, now)
+        return lives and self.requests.get((asker.task, what)) == "pending"
+
     def budgets(self, token: Capability) -> Iterator[tuple[str, Decimal]]:
         """The counter and the limit of each budget."""
         hops = 0
