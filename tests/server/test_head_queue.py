@@ -1,6 +1,7 @@
 """Few requests begin in one turn of the event loop, in their order, and everything else has its turn in between."""
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -216,3 +217,22 @@ async def test_no_stranger_overtakes_one_that_waits() -> None:
     while len(begun) < 2:
         await asyncio.sleep(SHORTEST)
     assert begun == ["first", "second"]
+
+
+async def test_strangers_begin_up_to_the_longest_pause_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also on a machine that has just started, whose clock begins at 0."""
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 0.0)
+    monkeypatch.setattr(time, "process_time", itertools.count().__next__)  # each pause is the longest one
+    queue = HeadQueue(is_caller)
+    assert [may_begin(queue, b"stranger") for _ in range(4)] == [True, True, False, False]
+
+
+async def test_all_strangers_that_wait_share_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[float] = []
+    loop, queue = asyncio.get_running_loop(), HeadQueue(is_caller)
+    monkeypatch.setattr(loop, "time", lambda: 0.0)
+    monkeypatch.setattr(loop, "call_later", lambda seconds, _: timers.append(seconds))
+    for _ in range(AHEAD + 20):
+        put(queue, lambda: None, b"stranger")
+        await asyncio.sleep(0)
+    assert timers == [SHORTEST]
