@@ -19,6 +19,8 @@ _SEE_ALL: Final = frozenset({"function-before", "function-wrap", "chain"})
 """The steps of a validation in which a function gets what was sent, or may have changed it before the next step."""
 _OBJECTS: Final = {"model-fields": "model_name", "dataclass-args": "dataclass_name", "typed-dict": "cls_name"}
 """The steps that read an object member by member, by the key of the object's name."""
+_OWN_CONFIG: Final = frozenset({"model", "dataclass", "typed-dict"})
+"""The steps that pydantic validates by their own configuration alone, whatever is around them."""
 _LIBRARIES: Final = frozenset({"fastapi", "pydantic", "pydantic_core", "pydantic_extra_types"})
 _NO_STEPS: Final = frozenset({"config", "default", "metadata", "serialization"})
 """What a step holds beside other steps."""
@@ -31,7 +33,7 @@ def ignored_members(field: Any) -> Iterator[str]:
     try:
         # As pydantic itself wrote it down: that has the validators of annotations, of subclasses and of fields.
         schema = TypeAdapter[Any](field).core_schema
-        yield from dict.fromkeys(_Walk().through(schema, {}, seen=False))
+        yield from dict.fromkeys(_Walk().through(schema))
     except (PydanticUserError, PydanticUndefinedAnnotation) as error:
         yield f"cannot be read ({error.message}): {NAME_IT}"
 
@@ -43,8 +45,11 @@ class _Walk:
         self._definitions: dict[str, Any] = {}
         self._been: set[tuple[str, bool]] = set()
 
-    def through(self, step: Any, config: Mapping[str, Any], *, seen: bool) -> Iterator[str]:
-        """Report the objects that ignore members; `seen` if a validator has got what this step gets."""
+    def through(self, step: Any, config: Mapping[str, Any] | None = None, *, seen: bool = False) -> Iterator[str]:
+        """Report the objects that ignore members; `seen` if a validator has got what this step gets.
+
+        `config` is that of the model or dataclass whose members are read. What they hold has its own, or none.
+        """
         if isinstance(step, list | tuple):
             for each in cast("list[Any]", step):
                 yield from self.through(each, config, seen=seen)
@@ -55,22 +60,23 @@ class _Walk:
         kind = step.get("type")
         if not isinstance(kind, str):
             # By the names of members, or by the tags of a union.
-            yield from self.through(list(step.values()), config, seen=seen)
+            yield from self.through(list(step.values()), seen=seen)
             return
         if kind == "definitions":
-            self._definitions |= {one["ref"]: one for one in step["definitions"]}
-            yield from self.through(step["schema"], config, seen=seen)
+            # Pydantic gathers all of them in the outermost step, and refuses any others.
+            self._definitions.update({one["ref"]: one for one in step["definitions"]})
+            yield from self.through(step["schema"])
         elif kind == "definition-ref":
             if (key := (step["schema_ref"], seen)) not in self._been:
                 self._been.add(key)
-                yield from self.through(self._definitions.get(step["schema_ref"]), config, seen=seen)
+                yield from self.through(self._definitions.get(step["schema_ref"]), seen=seen)
         elif kind == "function-plain" and not _is_of_library(step["function"]["function"]):
             yield f"has a plain validator, which sees what nobody judges: let it run after, or {NAME_IT}"
         else:
-            config = step.get("config", config)
+            config = step.get("config", None if kind in _OWN_CONFIG else config)
             seen = seen or kind in _SEE_ALL or step.get("custom_init") is True or callable(step.get("discriminator"))
             if kind in _OBJECTS:
-                yield from _faults(step, config, seen=seen)
+                yield from _faults(step, config or {}, seen=seen)
             yield from self.through([step[key] for key in step.keys() - _NO_STEPS], config, seen=seen)
 
 
@@ -106,5 +112,5 @@ def _is_of_library(function: Any) -> bool:
     # A method of an object, such as a TypeAdapter, or of a class of the service may run all of its validators.
     owner = getattr(function, "__self__", None)
     return (owner is None or inspect.isclass(owner)) and all(
-        str(getattr(each, "__module__", "")).partition(".")[0] in _LIBRARIES for each in (function, owner or function)
+        str(getattr(each, "__module__", None)).partition(".")[0] in _LIBRARIES for each in (function, owner or function)
     )
