@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from types import GenericAlias
 from typing import Annotated, Any, Generic, NamedTuple, NewType, TypeVar
 
 import pytest
@@ -16,6 +17,8 @@ from capx.guard.fastapi import FastAPIGuard
 from capx.guard.fastapi.named_classes import judged, named_classes
 from capx_caveats import Entry, action, anything, fields
 from tests.labs.orders import client_of, refusal
+
+Of = TypeVar("Of")
 
 
 class Draft(BaseModel):
@@ -82,6 +85,10 @@ class Table(TypedDict):
     op: Picked
 
 
+class TableOf(TypedDict, Generic[Of]):
+    of: Of
+
+
 class Extras(BaseModel):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Picked]
@@ -98,7 +105,6 @@ class Either:
         return handler(Send | Draft)
 
 
-Of = TypeVar("Of")
 Bound = TypeVar("Bound", bound=Draft)
 
 
@@ -189,6 +195,26 @@ def test_an_alias_that_holds_itself_is_read_once() -> None:
     assert named_classes(itself) == {list}
 
 
+def test_types_that_aliases_make_anew_are_told_apart() -> None:
+    class Anew:
+        """Makes its type when it is read; another one may get its place in memory afterwards."""
+
+        def __init__(self, held: Any) -> None:
+            self.held = held
+
+        @property
+        def __value__(self) -> Any:
+            return GenericAlias(list, self.held)
+
+    aliases: Any = Anew(Draft), Anew(Send)
+    assert named_classes(tuple[aliases]) == {tuple, list, Draft, Send}
+
+
+def test_a_value_that_is_no_json_is_told_by_its_name() -> None:
+    with pytest.raises(InvalidRequest, match=r"^the argument 'x' cannot be judged, because it is not JSON"):
+        seen(object, object())
+
+
 @pytest.mark.parametrize(
     ("kind", "sent"),
     [
@@ -200,6 +226,7 @@ def test_an_alias_that_holds_itself_is_read_once() -> None:
         (Box[Draft], {"of": DRAFT}),
         (Case[Draft], {"of": DRAFT}),
         (Case[list[Draft]], {"of": [DRAFT]}),
+        (TableOf[Draft], {"of": DRAFT}),
         (dict[str, tuple[Draft, Send]], {"a": [DRAFT, SEND]}),
         (frozenset[str], ["a"]),
         (Any, {"a": [1, None]}),
