@@ -83,7 +83,7 @@ def test_an_ordinary_uri_has_no_problem(uri: str) -> None:
         ),
         *(
             (uri, "is empty, `.` or `..`")
-            for uri in ("n://a/../b", "n://a/.", "n:..", "n://a//b", "n://a?b/../c", "n://.")
+            for uri in ("n://a/../b", "n://a/.", "n:..", "n://a//b", "n://a?b/../c", "n://.", "n:?a", "file:///?a")
         ),
     ],
 )

@@ -19,7 +19,8 @@ _FILE: Final = re.compile(rf"file:///(?!/){_REST}")
 _PLACE: Final = rf"//(?:{_NAME}@)?{_NAME}(?::[1-9][0-9]{{0,4}})?(?=[/?]|$)"
 _OTHER: Final = re.compile(rf"(?!(?:https?|wss?|ftp|file):)[a-z][a-z0-9+.-]*:(?:{_PLACE}|(?!/)){_REST}")
 _PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21"}
-_DIVIDING: Final = frozenset("/?#[]@:!$&'()*+,;=%\\\x7f")
+_UNCODED: Final = frozenset("-._~/?#[]@:!$&'()*+,;=%\\\x7f")
+"""What needs no code, beside letters and digits, and what divides."""
 
 
 def uri_problem(uri: str) -> str | None:
@@ -43,4 +44,4 @@ def uri_problem(uri: str) -> str | None:
 def _is_needed(code: str) -> bool:
     """Whether a character has to be written as this code, and divides nothing."""
     byte = chr(int(code or "0", 16))
-    return byte >= " " and not (byte.isascii() and (byte.isalnum() or byte in "-._~" or byte in _DIVIDING))
+    return byte >= " " and not (byte.isascii() and (byte.isalnum() or byte in _UNCODED))
