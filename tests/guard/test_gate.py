@@ -282,6 +282,7 @@ def test_a_text_that_a_lenient_server_parses_is_refused(lab: Authority, table: T
     )
     assert found.code == "argument_refused"
     assert "may parse" in str(found)
+    assert found.refusals[0].wanted == "unambiguous values"
     assert text not in str(found)
     assert found.decision.action == "files.read"
 
@@ -305,7 +306,8 @@ def test_arguments_that_are_no_object_are_not_served(server: Server, reader: Cap
 @pytest.mark.parametrize("number", [2**53, -(2**53), 2**70, float("inf")])
 def test_a_number_that_no_presentation_covers_is_not_served(server: Server, reader: Capability, number: float) -> None:
     meta = presented(reader, call(path="/a"))["_meta"]
-    assert "cannot be presented" in str(unserved(server, {**call(path="/a", limit=number), "_meta": meta}))
+    told = unserved(server, {**call(path="/a", limit=number), "_meta": meta})
+    assert (told.code, "cannot be presented" in str(told)) == (-32602, True)
     run(server.serve(presented(reader, call(path="/a", limit=2**53 - 1))))
 
 
@@ -338,6 +340,13 @@ def test_the_list_is_read_once_and_again_after_a_change(server: Server, reader: 
     server.gate.noted("notifications/tools/list_changed")
     run(server.serve(presented(reader, call(path="/a"))))
     assert server.listed == 2
+
+
+def test_the_list_of_a_server_that_changes_without_a_word(lab: Authority, table: ToolTable, reader: Capability) -> None:
+    server = Server(Gate(lab.verifier("files"), table, kept=0))
+    for listed in (1, 2):
+        run(server.serve(presented(reader, call(path="/a"))))
+        assert server.listed == listed
 
 
 def test_a_tool_whose_definition_changed_is_hidden_and_refused(lab: Authority, reader: Capability) -> None:
