@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from capx.api.mcp_messages import LISTS, OPEN
-from capx.guard.mcp.closed_params import demand_judged, passing_params
+from capx.guard.mcp.closed_params import client_meta, demand_judged, passing_params
 from capx.guard.mcp.requested_call import Unserved
 
 KNOWN = {
@@ -98,6 +98,12 @@ def test_a_trace_is_a_text_of_a_bounded_length(name: str, value: Any) -> None:
     assert passing_params("ping", sent) == {}
     with pytest.raises(Unserved, match=f"`{name}` in `_meta`"):
         judged("tools/call", sent)
+
+
+def test_a_list_of_the_guard_says_of_its_client_no_more() -> None:
+    params: dict[str, Any] = {"name": "read", "_meta": {**OF_CLIENT, "progressToken": 1, "traceparent": "00-1"}}
+    assert client_meta(params) == {"_meta": OF_CLIENT}
+    assert client_meta({"_meta": {"progressToken": 1}}) == client_meta(None) == {}
 
 
 def test_a_version_that_nobody_presents_is_refused() -> None:
