@@ -86,10 +86,12 @@ class Sessions:
 
     def _spare(self, caller: bytes) -> _Stream | None:
         """Return a stream of the capability that has most, if the caller's has at least two less."""
-        holders = [self.caller_of(stream.session) or b"" for stream in self._streams]
+        holders = [self.caller_of(stream.session) for stream in self._streams]
         holder, count = _most_common(holders)
         return self._streams[holders.index(holder)] if count >= holders.count(caller) + 2 else None
 
 
-def _most_common(holders: Iterable[bytes]) -> tuple[bytes, int]:
-    return Counter(holders).most_common(1)[0]
+def _most_common(holders: Iterable[bytes | None]) -> tuple[bytes | None, int]:
+    counts = Counter(holders)
+    holder = max(counts, key=counts.__getitem__)
+    return holder, counts[holder]
