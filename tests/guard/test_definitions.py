@@ -131,8 +131,9 @@ def test_tools_that_change_while_they_are_read_are_read_again(changes: int, is_s
         assert found is not None
         assert found.digest == definition_digest(READ | {"description": "The last one."})
     else:
-        with pytest.raises(Unserved, match="change all the time"):
+        with pytest.raises(Unserved, match="change all the time") as error:
             asyncio.run(definitions.get("read", changing))
+        assert error.value.code == -32603
 
 
 def test_a_definition_is_used_for_some_seconds_alone() -> None:
