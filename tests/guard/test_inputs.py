@@ -53,7 +53,19 @@ def deferred_with_the_other(id: int, check: Check) -> None: ...
 def with_filters(filters: Annotated[Filters, Query()]) -> None: ...
 
 
+def with_filters_or_none(filters: Annotated[Filters | None, Query()] = None) -> None: ...
+
+
 def with_one_body(order: Order) -> None: ...
+
+
+def with_two_bodies(order: Order, other: Order) -> None: ...
+
+
+def with_an_embedded_list(skus: Annotated[list[str], Body(embed=True)]) -> None: ...
+
+
+def with_a_member_of_that_name(order: Order, amount: int) -> None: ...
 
 
 def with_a_list(orders: list[Order]) -> None: ...
@@ -141,6 +153,8 @@ def by_path(id: Annotated[int, InPath()]) -> None: ...
         ({}, with_the_socket, "the whole request"),
         ({}, with_a_reading_dependency, "of a dependency holds the whole request"),
         ({}, with_one_below, "of a dependency holds the whole request"),
+        ({}, with_filters_or_none, "filters is a model of several parameters"),
+        ({}, with_a_member_of_that_name, r"order\.amount both as amount"),
         ({}, with_one_name_twice, "amount and cap both as amount"),
         ({}, with_one_name_in_two_places, "amount and cap both as amount"),
         ({}, with_a_secret, "holds a secret"),
@@ -188,10 +202,15 @@ def with_a_file(file: UploadFile) -> None: ...
 def with_one_field(name: Annotated[str, Form()]) -> None: ...
 
 
+def with_a_form_of_a_model(order: Annotated[Order, Form()]) -> None: ...
+
+
 def test_a_file_needs_args_and_a_form_s_field_does_not(guard: FastAPIGuard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fastapi.dependencies.utils, "ensure_multipart_is_installed", lambda: None)
     with pytest.raises(ConfigurationProblem, match="a file"):
         guard.action("crm.x")(with_a_file)
+    with pytest.raises(ConfigurationProblem, match="order is the body as a whole, and no model"):
+        guard.action("crm.x")(with_a_form_of_a_model)
     guard.action("crm.x")(with_one_field)
 
 
@@ -268,8 +287,8 @@ def test_an_endpoint_that_can_be_judged_can_be_made(guard: FastAPIGuard) -> None
 
     guard.action("crm.x", args=stated)(with_a_dependency)
     guard.action("crm.x")(by_path)
-    guard.action("crm.x")(with_filters)
-    guard.action("crm.x")(with_one_body)
+    for endpoint in (with_filters, with_one_body, with_two_bodies, with_an_embedded_list):
+        guard.action("crm.x")(endpoint)
     for endpoint in (with_the_request, with_a_reading_dependency, with_a_secret):
         guard.action("crm.x", args={})(endpoint)
 

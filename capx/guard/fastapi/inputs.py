@@ -49,7 +49,7 @@ def unnamed(dependant: Dependant, gate: Callable[..., Awaitable[object]]) -> Ite
 def overridden(dependant: Dependant, overrides: Mapping[Any, Callable[..., Any]]) -> Dependant:
     """Return a dependant with the dependencies that FastAPI runs if an application overrides some."""
     dependencies = [
-        get_dependant(path=each.path or "", call=overrides[each.call]) if each.call in overrides else each
+        get_dependant(path=str(each.path), call=overrides[each.call]) if each.call in overrides else each
         for each in dependant.dependencies
     ]
     return replace(dependant, dependencies=[overridden(each, overrides) for each in dependencies])
@@ -150,7 +150,7 @@ def _inputs(dependant: Dependant) -> Iterable[str]:
 
 
 def _embedded(info: Any) -> bool:
-    return bool(getattr(info, "embed", None)) or (isinstance(info, params.Form) and not _is_model(info.annotation))
+    return bool(info.embed) or (isinstance(info, params.Form) and not _is_model(info.annotation))
 
 
 def _is_json(field: Any) -> bool:
