@@ -256,8 +256,11 @@ def test_a_route_added_after_start_up_does_not_run(lab: Authority) -> None:
         assert not ran
 
 
-@pytest.mark.parametrize("sub", [FastAPI(openapi_url=None), APIRouter()])
-def test_a_late_route_of_a_mounted_application_does_not_run(lab: Authority, sub: FastAPI | APIRouter) -> None:
+@pytest.mark.parametrize("made", [functools.partial(FastAPI, openapi_url=None), APIRouter])
+def test_a_late_route_of_a_mounted_application_does_not_run(
+    lab: Authority, made: Callable[[], FastAPI | APIRouter]
+) -> None:
+    sub = made()
     app, inner, guard = FastAPI(openapi_url=None), FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)
     for each in (sub, inner):
