@@ -429,6 +429,20 @@ def test_a_path_is_left_out_unless_each_step_was_sent() -> None:
     assert table.stated(values) == ({"sum": 1, "street": "a"}, {"copies": 1, "to": "b", "floor": 0})
 
 
+class Endless(BaseModel):
+    until: float = float("inf")
+
+
+def test_a_step_of_a_path_that_cannot_be_judged_is_named() -> None:
+    own = OWN | {"endless": FieldInfo(annotation=Endless)}
+    for path, value, told in (
+        ("job.amount", Parcel(), r"job\.amount cannot be judged: a validator returned something else than the model"),
+        ("endless.until", Endless(), r"the argument 'until' cannot be judged, because it is not JSON"),
+    ):
+        with pytest.raises(InvalidRequest, match=f"^{told}"):
+            ArgsTable({"x": path}, own).stated({path.partition(".")[0]: value})
+
+
 def test_a_path_may_lead_through_an_annotated_model() -> None:
     table = ArgsTable({"sum": "boxed.amount"}, OWN)
     assert table.stated({"boxed": Job(amount=5)}) == ({"sum": 5}, {})

@@ -309,6 +309,7 @@ ROOMS: Final = {
         "guard/test_argument_sources",
         "guard/test_endpoint",
         "guard/test_defaults_computed",
+        "guard/test_named_classes",
     ),
     "endpoint": _capx(
         "guard/fastapi/endpoint",
@@ -321,9 +322,22 @@ ROOMS: Final = {
         "guard/test_routes",
     ),
     "named_classes": _capx("guard/fastapi/named_classes", "guard/test_named_classes"),
-    "inputs": _capx("guard/fastapi/inputs", "guard/test_inputs"),
+    "inputs": _capx(
+        "guard/fastapi/inputs",
+        "guard/test_inputs",
+        "guard/test_routes",
+        "guard/test_argument_sources",
+        "guard/test_denied_arguments",
+    ),
     "routes": _capx("guard/fastapi/routes", "guard/test_routes"),
-    "hidden_fields": _capx("guard/hidden_fields", "guard/test_hidden_fields"),
+    "hidden_fields": _capx(
+        "guard/hidden_fields",
+        "guard/test_hidden_fields",
+        "guard/test_unions",
+        "guard/test_model_values",
+        "guard/test_named_classes",
+        "guard/test_inputs",
+    ),
     "unions": _capx("guard/unions", "guard/test_unions"),
     "model_values": _capx(
         "guard/model_values",
