@@ -112,22 +112,20 @@ def _looks(annotation: Any) -> Iterator[Look]:
             yield from _looks(type(value))
     elif isinstance(kind, TypeVar):
         # Pydantic takes the default (PEP 696), if there is one, for a generic model without parameters.
-        bounds = [one for one in (kind.__bound__, *_default(kind)) if one is not None]
+        bounds = [one for one in (kind.__bound__, _default(kind)) if one is not None]
         for choice in kind.__constraints__ or bounds or (Any,):
             yield from _looks(choice)
     elif (behind := getattr(kind, "__value__", None) or getattr(kind, "__supertype__", None)) is not None:
         yield from _looks(behind)
-    elif kind is None:
-        yield "null", NoneType
     elif inspect.isclass(kind) and kind is not object:
         yield from _looks_of_class(_NO_CLASSES_OF_VALUES.get(kind, kind), annotation)
     else:
         yield from _ANY.items()
 
 
-def _default(variable: Any) -> tuple[Any, ...]:
+def _default(variable: Any) -> Any:
     found = getattr(variable, "__default__", None)
-    return () if found is None or type(found).__name__ == "NoDefaultType" else (found,)
+    return None if type(found).__name__ == "NoDefaultType" else found
 
 
 def _looks_of_class(kind: type[Any], annotation: Any) -> Iterator[Look]:
@@ -175,4 +173,4 @@ def _may_have_a_tag(member: Any) -> bool:
 
 
 def _named(member: Any) -> str:
-    return member.__name__ if inspect.isclass(member) and not get_args(member) else inspect.formatannotation(member)
+    return member.__name__ if inspect.isclass(member) else inspect.formatannotation(member)

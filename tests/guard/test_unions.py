@@ -1,6 +1,7 @@
 """A consent to one member of a union must not fit another one that caveats would see alike."""
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -10,6 +11,7 @@ from pathlib import PurePath
 from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar
 from uuid import UUID
 
+import attrs
 import msgspec
 import pytest
 import typing_extensions
@@ -31,6 +33,9 @@ from typing_extensions import TypeAliasType, TypedDict
 from capx.authority.authority import Authority
 from capx.errors import ConfigurationProblem
 from capx.guard.fastapi import FastAPIGuard
+from capx.guard.unions import alike
+
+Of = TypeVar("Of")
 
 
 class Draft(BaseModel):
@@ -78,6 +83,15 @@ class Struct(msgspec.Struct):
     to: str
 
 
+class Row(msgspec.Struct, array_like=True):
+    to: str
+
+
+@attrs.define
+class Attrs:
+    to: str
+
+
 class Size(StrEnum):
     BIG = "big"
 
@@ -85,6 +99,10 @@ class Size(StrEnum):
 class Place(Enum):
     FIRST = 1
     BEST = "best"
+
+
+class Nothing(Enum):
+    NONE = None
 
 
 class Number(IntEnum):
@@ -122,6 +140,11 @@ class Root(RootModel[str]): ...
 class TellingRoot(RootModel[Annotated[Cat | Dog, Discriminator("kind")]]): ...
 
 
+@dataclasses.dataclass
+class Case(Generic[Of]):
+    of: Of
+
+
 class Marker:
     @classmethod
     def __get_pydantic_core_schema__(cls, _: Any, handler: Callable[[Any], Any]) -> Any:
@@ -137,6 +160,12 @@ Renamed = NewType("Renamed", list[Alias])
 Pet = TypeAliasType("Pet", Cat | Dog)
 Either = TypeVar("Either", Send, Draft)
 Otherwise = typing_extensions.TypeVar("Otherwise", default=Send | Draft)
+
+
+Meant = typing_extensions.TypeVar("Meant", default=Send)
+Drafted = typing_extensions.TypeVar("Drafted", bound=Draft)
+Sent = NewType("Sent", Send)
+Sending = TypeAliasType("Sending", Send)
 
 
 class Generous(BaseModel, Generic[Otherwise]):
@@ -225,6 +254,28 @@ def test_a_value_of_another_type_in_the_same_spelling(guard: FastAPIGuard, kind:
         guard.action("crm.x")(taking(Annotated[kind, Body(embed=True)]))
 
 
+@pytest.mark.parametrize(
+    ("kind", "members"),
+    [
+        (Meant | Draft, "Send and Draft"),
+        (Drafted | Send, "Draft and Send"),
+        (Of | Send, "Any and Send"),
+        (Sent | Draft, "Send and Draft"),
+        (Sending | Draft, "Send and Draft"),
+        (Nothing | object, "Nothing and NoneType"),
+        (Row | list[int], "Row and list.int."),
+        *[(Marker | kind, f"Marker and {kind.__name__}") for kind in (bool, float, str, Row, Pair)],
+    ],
+)
+def test_a_member_is_found_behind_its_name(kind: Any, members: str) -> None:
+    assert re.match(f"holds a union of {members}, and caveats", alike(kind) or "")
+
+
+@pytest.mark.parametrize("kind", [Drafted | str, Marker | None, Attrs | str, Row | Send])
+def test_members_that_differ_behind_their_names(kind: Any) -> None:
+    assert alike(kind) is None
+
+
 def test_a_struct_looks_like_a_model(guard: FastAPIGuard) -> None:
     class Odd(BaseModel):
         model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -235,9 +286,14 @@ def test_a_struct_looks_like_a_model(guard: FastAPIGuard) -> None:
 
 
 def test_a_discriminator_is_advised_where_one_may_be(guard: FastAPIGuard) -> None:
-    for kind in (Send | Draft, Send | Record, BY_NAME | Draft):
+    for kind in (Send | Draft, Send | Record, BY_NAME | Draft, Send | Typed, Send | Case[int]):
         with pytest.raises(ConfigurationProblem, match="give it a discriminator, or name what is judged with `args=`"):
             guard.action("crm.x")(taking(Annotated[kind, Body(embed=True)]))
+
+
+def test_no_discriminator_is_advised_beside_a_root() -> None:
+    problem = alike(Annotated[Cat | TellingRoot, Discriminator("kind")] | Draft) or ""
+    assert problem.endswith("could not see which one it is: name what is judged with `args=`")
 
 
 @pytest.mark.parametrize(
