@@ -83,6 +83,7 @@ class Pair(NamedTuple):
 class Colour(enum.Enum):
     RED = "red"
     RAW = b"raw"
+    BOTH = ["red", "blue"]  # noqa: RUF012 # a member, and no attribute
 
 
 class Size(enum.IntEnum):
@@ -273,6 +274,7 @@ def grown(value: Any, **more: Any) -> Any:
         (grown(Narrow(1), role="admin"), {"id": 1, "role": "admin"}),
         (Pair(1, Row(2)), [1, {"_id": 2, "inner": None}]),
         ({Colour.RED: {Size.BIG}}, {"red": [3]}),
+        (Colour.BOTH, ["red", "blue"]),
         (Same.DECK, "deck-42"),
         (Named(a=1), {"a": 1}),
         (Harmless("ann"), {"to": "ann"}),
