@@ -5,9 +5,13 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import pytest
+from msgspec.structs import replace
 
-from capx.authority.requests.overdue import OverdueRequests
+from capx.authority.requests import overdue as module
+from capx.authority.requests.overdue import OverdueRequests, expire_all
+from capx.authority.row_guard import KeyedRowGuard
 from capx.errors import Unavailable
+from capx.store.row_marks import MARK_BYTES
 from capx.store.sql.request_rows import SqlRequestRows
 from capx_caveats import Hop
 from tests.labs.granting_asks import lab, own
@@ -23,7 +27,7 @@ class Asked:
         self.authority = lab.authority
         self.clock = lab.clock
         opened, other = lab.open(), lab.open()
-        self.task = opened.id
+        self.task, self.other = opened.id, other.id
         self.bundle = own(opened.bundle)
         self.child = self.bundle.delegate(to="sub", may_ask=["mail.send"])
         asking = (opened.bundle, self.child, other.bundle)
@@ -55,6 +59,7 @@ def asked(lab: GrantingLab) -> Asked:
 
 DEATHS: Final[dict[str, tuple[Callable[[Asked], object], list[int]]]] = {
     "a task completed": (lambda asked: asked.authority.complete(asked.task), [2]),
+    "two tasks completed": (lambda asked: [asked.authority.complete(one) for one in (asked.task, asked.other)], []),
     "a task withdrawn": (lambda asked: asked.authority.withdraw(asked.task), [2]),
     "a root revoked": (lambda asked: asked.authority.revoke(asked.task), [2]),
     "a node revoked by its delegator": (Asked.revoke_below, [0, 2]),
@@ -85,7 +90,9 @@ def test_what_nobody_answers_ends_in_time(asked: Asked) -> None:
         assert asked.waits == left
 
 
-def test_no_look_reads_all_that_waits(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_reads_no_more_than_may_have_ended(
+    lab: GrantingLab, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[Any] = []
     requests = SqlRequestRows.requests
 
@@ -94,12 +101,43 @@ def test_no_look_reads_all_that_waits(asked: Asked, monkeypatch: pytest.MonkeyPa
         return requests(self, **which)
 
     monkeypatch.setattr(SqlRequestRows, "requests", noted)
-    asked.authority.end_overdue()
-    assert read == []
-    asked.authority.complete(asked.task)
-    for _ in range(2):
-        asked.authority.end_overdue()
-        assert read == [{"task": asked.task, "pending": True}]
+    steps: list[tuple[list[Callable[[], object]], list[Any]]] = [
+        ([], []),
+        ([lab.open, asked.revoke_below], [{"task": asked.task, "pending": True}]),
+        ([asked.revoke_minted], [{"pending": True}]),
+        ([lambda: asked.authority.complete(asked.other)], [{"task": asked.other, "pending": True}]),
+    ]
+    for acts, reads in steps:
+        for act in acts:
+            act()
+        read.clear()
+        for _ in range(2):
+            asked.authority.end_overdue()
+            assert read == reads
+
+
+def test_requests_end_a_few_at_a_time_unless_they_changed(
+    lab: GrantingLab, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_AT_ONCE", 2)
+    for task in (asked.task, asked.other):
+        asked.authority.complete(task)
+    with asked.authority.store.read() as reading:
+        found, _ = OverdueRequests().find(reading, int(asked.clock.now))
+    with asked.authority.store.write() as transaction:
+        (changed,) = [row for row in transaction.marked_rows("requests") if row.id == asked.ids[0]]
+        transaction.put_mark(changed, bytes(MARK_BYTES))
+    begun: list[None] = []
+
+    def writing() -> Any:
+        begun.append(None)
+        return asked.authority._writing(KeyedRowGuard(asked.authority.keyring))
+
+    # The second time, all but the first have ended, and one is forgotten.
+    for more in ([], [replace(found[0], id="unknown")]):
+        expire_all([*found, *more], writing)
+        assert asked.waits == [0]
+    assert (len(begun), lab.kinds().count("request_expired")) == (4, 2)
 
 
 def test_what_could_not_be_written_is_found_again(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
