@@ -248,7 +248,9 @@ ROOMS: Final = {
         "authority/test_consent",
         "authority/test_verdict",
     ),
-    "quotas": _capx("authority/requests/quotas", "authority/test_quotas", "attacks/test_quotas"),
+    "quotas": _capx(
+        "authority/requests/quotas", "authority/test_quotas", "attacks/test_quotas", "authority/test_request_state"
+    ),
     "overdue": _capx("authority/requests/overdue", "authority/test_overdue", "authority/test_request_state"),
     "answers": _capx("authority/requests/answers", "authority/test_answers", "authority/test_call_approvals_edges"),
     "ask_evidence": _capx("authority/requests/ask_evidence", "authority/test_ask_evidence"),
