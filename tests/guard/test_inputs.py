@@ -289,8 +289,8 @@ def test_an_endpoint_that_can_be_judged_can_be_made(guard: FastAPIGuard) -> None
     guard.action("crm.x")(by_path)
     for endpoint in (with_filters, with_one_body, with_two_bodies, with_an_embedded_list):
         guard.action("crm.x")(endpoint)
-    for endpoint in (with_the_request, with_a_reading_dependency, with_a_secret):
-        guard.action("crm.x", args={})(endpoint)
+    for other in (with_the_request, with_a_reading_dependency, with_a_secret):
+        guard.action("crm.x", args={})(other)
 
 
 def test_a_model_in_the_json_of_a_parameter_has_the_name_of_that(lab: Authority) -> None:

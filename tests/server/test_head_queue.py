@@ -223,13 +223,13 @@ async def test_strangers_begin_up_to_the_longest_pause_ahead(monkeypatch: pytest
     """Also on a machine that has just started, whose clock begins at 0."""
     monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: 0.0)
     monkeypatch.setattr(time, "process_time", itertools.count().__next__)  # each pause is the longest one
-    queue = HeadQueue(is_caller)
+    queue = slowing()
     assert [may_begin(queue, b"stranger") for _ in range(4)] == [True, True, False, False]
 
 
 async def test_all_strangers_that_wait_share_one_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     timers: list[float] = []
-    loop, queue = asyncio.get_running_loop(), HeadQueue(is_caller)
+    loop, queue = asyncio.get_running_loop(), slowing()
     monkeypatch.setattr(loop, "time", lambda: 0.0)
     monkeypatch.setattr(loop, "call_later", lambda seconds, _: timers.append(seconds))
     for _ in range(AHEAD + 20):
