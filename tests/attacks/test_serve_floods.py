@@ -33,7 +33,7 @@ from tests.server.conftest import serving
 CALLS = 100 if NIGHTLY else 8
 EVERY = tuple(AUTHORITY)
 FLOODS = [(kind,) for kind in EVERY] + [EVERY] if NIGHTLY else [EVERY]
-MOST_TIMES = 5.0 if NIGHTLY else 60.0
+MOST_TIMES = 5.0 if NIGHTLY else 25.0
 """How much longer than alone a caller may take. By day, other tests run meanwhile."""
 REVOKED_WITHIN = 1.0 if NIGHTLY else 8.0
 LINUX = pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has so many addresses of its own")
