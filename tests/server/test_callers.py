@@ -81,6 +81,17 @@ def test_an_agent_is_the_capability_that_it_shows(door: Door, form: str) -> None
     assert sender(own, skip=1) == MACHINE
 
 
+@pytest.mark.parametrize(
+    "form",
+    ["Authorization: Bearer {}\r\n", "Authorization: Capx \v{}\r\n", "Authorization: {}\r\n", "capx-token: {}\v\r\n"],
+)
+def test_a_presentation_in_another_form_is_a_strangers(door: Door, form: str) -> None:
+    shown = door.authority.open(allow=["crm.read"]).bundle.present(
+        "authority", HttpRequest(method="GET", target="/agent/status", body=b"")
+    )
+    assert door.sender(form.format(shown.text), "/agent/status") == MACHINE
+
+
 def test_a_resource_is_its_audience(door: Door) -> None:
     assert door.sender(door.report(), "/decisions", "POST") == b"resource crm"
     assert door.sender(door.report(), "/spend", "POST") == MACHINE
@@ -94,6 +105,8 @@ def test_a_person_is_known_once_they_have_proven_a_request(door: Door) -> None:
     assert door.sender(door.person(ana)) == MACHINE
     door.remember(ana)
     assert door.sender(door.person(ana)) == b"person ana"
+    assert door.sender(door.person(ana).replace("\r\n", " \t\r\n")) == b"person ana"
+    assert door.sender(door.person(ana).replace("\r\n", "\v\r\n")) == MACHINE
     assert door.sender(door.person(PrincipalKey.generate("ana"))) == MACHINE
     assert door.sender(door.person(ana, "/people/requests")) == MACHINE
     shown = door.person(ana)
