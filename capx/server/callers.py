@@ -4,7 +4,8 @@ Laws:
 
 - Nothing is allowed here: a caller gets a place in the queue (capx.server.net.head_queue), and the route checks all of
   it again.
-- An agent's presentation and a resource's report are known by their MAC. The signature of a person takes longer to
+- An agent's presentation and a resource's report are known by their MAC: caveats are not read here, because that may
+  take milliseconds, and each head that waits is looked at when it arrives. The signature of a person takes longer to
   check: this is done only for a key that has proven a request within the last KEPT seconds. So a stranger who makes up
   names, or all else, costs no check of a signature.
 """
@@ -23,8 +24,7 @@ from capx.api.resource_auth import SCHEME as RESOURCE
 from capx.api.resource_auth import UnauthenticatedReport
 from capx.crypto.ed25519 import is_signed_by
 from capx.crypto.keys import KeyRing
-from capx.guard.asgi.slots import By, capability_of
-from capx.verify.decision import Denied
+from capx.guard.asgi.slots import By
 from capx.verify.verifier import Verifier
 
 KEPT: Final = 600
@@ -59,6 +59,8 @@ class Callers:
         self._origins = tuple(origins)
         self._clock = clock
         self._people: dict[str, _Seen] = {}
+        self.revoked_kids: frozenset[str] = frozenset()
+        """The root keys that were dead at the last look (`Service.revoked_kids`)."""
 
     def remember(self, principal: str, key: bytes, epoch: str) -> None:
         """Remember that the key of a principal of the policy has proven a request at this epoch of the store."""
@@ -81,10 +83,7 @@ class Callers:
         return (self._agent(presented.strip(" \t")) or machine) if scheme.lower() == "capx" else machine
 
     def _agent(self, presented: str) -> bytes | None:
-        try:
-            return capability_of(self._verifier.authenticate(presented))
-        except Denied:
-            return None
+        return self._verifier.capability(presented)
 
     def _resource(self, header: str, method: str, target: str) -> bytes | None:
         now = int(self._clock())
@@ -92,17 +91,20 @@ class Callers:
             proven = resource_auth.verify(header, self._ring(), method=method, target=target, now=now)
         except UnauthenticatedReport:
             return None
-        return resource_of(proven.audience)
+        return None if proven.kid in self.revoked_kids else resource_of(proven.audience)
 
     def _person(self, header: str, method: str, target: str) -> bytes | None:
-        now = self._clock()
         try:
             claim = PersonClaim.read(header)
-            claim.demand_timely(int(now))
+            claim.demand_timely(int(self._clock()))
         except UnprovenPerson:
             return None
+        return self.person(claim, method, target)
+
+    def person(self, claim: PersonClaim, method: str, target: str) -> bytes | None:
+        """The person who has signed this request, if their key is remembered; None for all others."""
         seen = self._people.get(claim.principal)
-        if seen is None or now > seen.at + KEPT:
+        if seen is None or self._clock() > seen.at + KEPT:
             return None
         if signed_message(claim, seen.key, self._origins, epoch=seen.epoch, method=method, target=target) is None:
             return None

@@ -3,11 +3,11 @@
 Laws:
 
 - A service belongs to one event loop. In a process that serves, each face has a service and a loop of its own.
-- Operators, agents, reports, payments, proofs of people, people, followers of the feed, followers that begin, and
-  readers of single pages each have their own threads. So none of them can keep the others waiting. Followers that
-  begin and readers of pages take turns by machine.
+- Operators, agents, reports, payments, proofs of people, proofs of people who are remembered, people, followers of the
+  feed, followers that begin, and readers of single pages each have their own threads. So none of them can keep the
+  others waiting. Followers that begin and readers of pages take turns by machine.
 - A body is read of a caller whose head has proven who they are. Agents, resources and people have room for the bytes of
-  their own bodies each, and one capability, audience or person has half of it.
+  their own bodies each, and one capability, audience or person has half of what the others leave.
 - A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish. Pages
   that have not begun are refused.
 """
@@ -28,6 +28,7 @@ from capx.server.waiting.askers import Waiting
 from capx.server.waiting.head_watch import HeadWatch
 from capx.server.waiting.stream_limits import INBOXES, INBOXES_OF_ONE, OpenStreams
 from capx.server.workers import Shared, Workers
+from capx.tokens.revocation_key import of_kid
 
 MOMENT: Final = 1.0
 """Seconds for which figures, and that the store is ready, are kept: everybody may ask for them."""
@@ -51,10 +52,11 @@ class Service:
         self.people_at = tuple(people_at)
         self._feed = feed or self
         self.operators = Workers(_THREADS, _WAITING)
-        self.agents = Workers(_THREADS, _WAITING)
+        self.agents = Workers(_THREADS, _WAITING, of_one=_THREADS // 2)
         self.resources = Workers(_THREADS, _WAITING)
         self.payments = Workers(_THREADS, _WAITING)
         self.proofs = Workers(_THREADS, _CONNECTIONS)
+        self.proofs_of_known = Workers(_THREADS, _WAITING, of_one=1)
         self.people = Workers(_THREADS, _WAITING, of_one=1)
         self.inbox_reader = Workers(1, 0)
         self.known = Shared(MOMENT)
@@ -63,6 +65,7 @@ class Service:
         self.readers = Turns()
         self.scrapes = Shared(MOMENT)
         self.ready = Shared(MOMENT)
+        self._revoked = Shared(MOMENT)
         self.watch = HeadWatch(authority.store)
         self.metrics: Metrics = Metrics(authority, self.watch) if feed is None else feed.metrics
         self.verifier = authority.own_verifier()
@@ -101,6 +104,15 @@ class Service:
     def signer(self) -> FeedSigner:
         """The signer of the feed. Its key is derived from the active root key."""
         return self.ring.active.feed_signer()
+
+    async def revoked_kids(self) -> frozenset[str]:
+        """Which root keys are dead, by a look that is a moment old at most; StoreProblem if none can be had."""
+        kids = self.callers.revoked_kids = await self._revoked.run(self._look_for_revoked)
+        return kids
+
+    def _look_for_revoked(self) -> frozenset[str]:
+        with self.authority.store.read() as reading:
+            return frozenset(kid for kid in self.ring.kids if reading.death(of_kid(kid)))
 
     @property
     def ring(self) -> KeyRing:

@@ -50,10 +50,14 @@ class Workers:
         finally:
             self._room += 1
 
-    async def run_for(self, caller: bytes, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Do the same for one of several callers; Busy if this one has a quarter of the calls that may run and wait."""
+    def demand_room(self, caller: bytes) -> None:
+        """Raise Busy if this caller has a quarter of the calls that may run and wait."""
         if self._of[caller] >= self._share:
             raise Busy("this authority gets too many requests of this caller at once: try again in a moment")
+
+    async def run_for(self, caller: bytes, function: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Do the same for one of several callers; Busy if this one has a quarter of the calls that may run and wait."""
+        self.demand_room(caller)
         self._of[caller] += 1
         try:
             async with self._turns.setdefault(caller, asyncio.Semaphore(self._of_one)):

@@ -136,6 +136,16 @@ class _Known(Struct, frozen=True):
     approved: list[_Approved]
 
 
+class _Verified(Struct, frozen=True):
+    """A token whose MAC is good, and the tail before its last block; of its caveats nothing is read."""
+
+    frame: wire.Frame
+    key: AudienceKey
+    tail: bytes
+    known: _Known | None
+    discharges: tuple[str, ...]
+
+
 class Verifier:
     """Checks tokens for one audience.
 
@@ -230,6 +240,22 @@ class Verifier:
             return
         del token
         raise self.denial(refusal)
+
+    def capability(self, token: str) -> bytes | None:
+        """The capability of a presentation whose MAC is good and that is not too old; None for all else.
+
+        It says who sends, and nothing of what that may do: no caveat before the presentation is read, so the work is
+        little, whatever the token says. The token may have ended, or been denied.
+        """
+        try:
+            verified = self._verified(token)
+            with bounded_patterns(0):
+                mark = _mark(caveats_of(verified.frame.blocks[-1], self._vocabulary))
+        except TokenRefused:
+            return None
+        if mark is None or self._evaluator.now() > mark.at + WINDOW_AFTER:
+            return None
+        return verified.frame.identifier_bytes
 
     def denial(self, refusal: Refusal, action: str | None = None) -> Denied:
         """A denial for a caller who has shown no authority. It is not recorded, or anybody could fill the log."""
@@ -345,6 +371,12 @@ class Verifier:
         return Authentic(token.frame, token.key, read, token.discharges)
 
     def _authentic(self, token: str) -> Authentic:
+        found = self._verified(token)
+        read = self._said(found.frame, found.key, found.tail, found.known, found.discharges)
+        return Authentic(found.frame, found.key, read, found.discharges)
+
+    def _verified(self, token: str) -> "_Verified":
+        """Steps 1-3, but for the discharges; raises TokenRefused."""
         if not token or token[0] == ",":
             raise TokenRefused(NO_TOKEN)
         text, discharges = split_credential(token) if "," in token else (token, ())
@@ -371,7 +403,7 @@ class Verifier:
         tail = known.tail if known else chain.tail_of(key, frame.identifier_bytes, frame.blocks[:-1])
         if not chain.verify_mac(tail, frame.blocks[-1], frame.signature):
             raise TokenRefused(_NOT_AUTHENTIC)
-        return Authentic(frame, key, self._said(frame, key, tail, known, discharges), discharges)
+        return _Verified(frame, key, tail, known, discharges)
 
     def _known(self, frame: wire.Frame, key: AudienceKey) -> _Known | None:
         known = self._cache.get(frame.body)

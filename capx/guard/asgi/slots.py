@@ -2,8 +2,9 @@
 
 Laws: a caller is who has proven something, such as by a presentation whose MAC was good; until then, a request is a
 stranger's. Strangers together get a part of the whole, and one machine of them half of this part. A caller, such as all
-who hold tokens of one capability, gets half of the whole, or one thing that is larger. So strangers lock out no caller,
-one machine locks out no other stranger, and one caller, or who has seen what it shows, locks out no other.
+who hold tokens of one capability, gets half of what the other callers leave, or one thing that is larger. So strangers
+lock out no caller, one machine locks out no other stranger, and neither one caller, nor who has seen what it shows, nor
+a few callers together lock out another.
 """
 
 from collections import Counter
@@ -57,12 +58,13 @@ class Slots:
             move(None)
 
     def _has_room(self, by: By, amount: int) -> bool:
-        alone = self._taken[by] + amount
-        if self._taken.total() + amount > self._most:
+        alone, total = self._taken[by] + amount, self._taken.total()
+        if total + amount > self._most:
             return False
-        if isinstance(by, bytes):
-            return alone == amount or alone <= self._most / 2
         strangers = sum(taken for one, taken in self._taken.items() if isinstance(one, str))
+        if isinstance(by, bytes):
+            other_callers = total - strangers - self._taken[by]
+            return alone == amount or alone <= (self._most - other_callers) / 2
         return strangers + amount <= self._of_strangers and alone <= max(1, self._of_strangers / 2)
 
 

@@ -115,7 +115,12 @@ class AgentRoute:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         request = Request(scope, receive)
-        authentic = self._service.verifier.authenticate(credential(scope))
+        token = credential(scope)
+        # Before the caveats are read: that may take milliseconds, which a caller beyond its share does not get.
+        if (caller := self._service.verifier.capability(token)) is not None:
+            self._service.agents.demand_room(caller)
+        authentic = self._service.verifier.authenticate(token)
+        del token
         caller = capability_of(authentic)
         if self._operation.has_body:
             demand_json(request)

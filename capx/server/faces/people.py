@@ -5,10 +5,11 @@ Laws:
 - A person proves each request by a signature (capx.api.person_auth), also one that only reads. A request that nobody
   has proven is not interpreted.
 - Nothing here gives operator power: `capx.authority.people.operations` has all that a person may do.
-- The head proves who sends, before a byte of the body is read. Proofs are checked in threads of their own, and none is
-  refused because there are many: a check is short, and each connection waits for one. What is proven runs in other
-  threads, with a bound for each person. Which authority this is, everybody learns from one answer for all. So strangers
-  keep nobody out, and no person keeps out another.
+- The head proves who sends, before a byte of the body is read. Proofs are checked in threads of their own, and no
+  stranger is refused because there are many: a check is short, and each connection waits for one. Who is remembered
+  from a request before has one check at a time, and a bound for those that wait. What is proven runs in other threads,
+  with a bound for each person. Which authority this is, everybody learns from one answer for all. So strangers keep
+  nobody out, and no person keeps out another.
 - The policy decides again when the request is carried out: it may have waited, and the person may be removed by then.
 """
 
@@ -70,7 +71,11 @@ class PersonRoute:
         def check() -> Person:
             return self._proof.check(claim, method=operation.method, target=target)
 
-        person = await service.proofs.run(check)
+        known = service.callers.person(claim, operation.method, target)
+        if known is None:
+            person = await service.proofs.run(check)
+        else:
+            person = await service.proofs_of_known.run_for(known, check)
         async with body_of(person_of(person.name), request, service.bodies_of_people, MAX_BODY) as body:
             claim.demand_body(body)
             return await self._carried_out(person, request, body)

@@ -192,12 +192,10 @@ def _feed_route(service: Service) -> Route:
 def _report_route(operation: AnyOperation, service: Service, workers: Workers) -> Route:
     def done(proven: AuthenticReport, body: bytes) -> Response:
         asked: Any = decode_body(body, operation.asks or Reports)
-        # Here and not with the MAC: this reads the store, and so runs in a thread.
+        # Once more: it may have died since the head came.
         with service.authority.store.read() as reading:
             if reading.death(of_kid(proven.kid)):
-                raise UnauthenticatedReport(
-                    f"the key {proven.kid} was revoked: export the keys again with capx keys export"
-                )
+                raise _revoked(proven.kid)
         return answered(operation, operation.act(service.authority, proven.audience, asked))
 
     most = MAX_BODY if operation is record else SMALL_BODY
@@ -213,6 +211,8 @@ def _report_route(operation: AnyOperation, service: Service, workers: Workers) -
             target=target,
             now=int(time.time()),
         )
+        if proven.kid in await service.revoked_kids():
+            raise _revoked(proven.kid)
         demand_json(request)
         caller = resource_of(proven.audience)
         async with body_of(caller, request, service.bodies_of_resources, most) as body:
@@ -220,3 +220,7 @@ def _report_route(operation: AnyOperation, service: Service, workers: Workers) -
             return await unless_gone(request, workers.run_for(caller, done, proven, body))
 
     return route_to(operation, answer)
+
+
+def _revoked(kid: str) -> UnauthenticatedReport:
+    return UnauthenticatedReport(f"the key {kid} was revoked: export the keys again with capx keys export")

@@ -79,8 +79,7 @@ class StatementRoute:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         request = Request(scope, receive)
         token = credential(scope)
-        # The policy may have changed, and to read it again may wait for a disk.
-        verifier = await self._service.proofs.run(self._verifier, token)
+        verifier = await self._verifier(token)
         authentic = verifier.authenticate(token)
         del token
         read_query(request)
@@ -90,15 +89,19 @@ class StatementRoute:
             work = self._service.agents.run_for(caller, self._done, authentic, body)
             return await unless_gone(request, work)
 
-    def _verifier(self, token: str) -> Verifier:
+    async def _verifier(self, token: str) -> Verifier:
         """The verifier of the audience that a token says it is for; that of the authority if it cannot be read."""
         service = self._service
         try:
-            audience = wire.decode(token.partition(",")[0]).identifier.audience
+            frame = wire.decode(token.partition(",")[0])
         except MalformedToken:
             return service.verifier
+        audience = frame.identifier.audience
         try:
-            return service.authority.statements.verifier(audience)
+            # The policy may have changed, and to read it again may wait for a disk. Nothing is proven yet: whoever says
+            # to hold this capability shares its part, and takes none of another.
+            look = service.authority.statements.verifier
+            return await service.proofs.run_for(frame.identifier_bytes, look, audience)
         except InvalidRequest:
             raise no_statements_for(service.verifier, audience) from None
 

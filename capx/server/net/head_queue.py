@@ -6,8 +6,10 @@ Laws:
   that are open, and answers under way. So the number of requests makes no turn longer.
 - A request begins at once if none waits and few have begun in this turn. A connection waits with one request at most.
   Nothing is read of it, so the event loop would not notice that its client has left: here this is looked for.
-- Callers begin before strangers. Within each of the two, senders take turns, each with its oldest request: so neither
-  one machine nor one caller keeps the others waiting. Who has sent a head is only looked at if a stranger had to wait.
+- Callers begin before strangers. Within each of the two, senders take turns, each with its oldest request. In one turn
+  of the loop, each caller that waits begins one request, and as long as some still wait, one stranger does. So neither
+  one machine nor one caller keeps the others waiting, and callers do not keep strangers from health checks and proofs.
+  Who has sent a head is only looked at if a stranger had to wait.
 - Where strangers are slowed, the next one after a stranger waits four times as long as this process has worked since
   the one before: at least SHORTEST, and at most LONGEST. So strangers have a fifth of it, however many they are, unless
   one of them takes more than 12 ms.
@@ -83,7 +85,8 @@ class HeadQueue:
         """Whether one more may begin now; then it counts."""
         now = asyncio.get_running_loop().time()
         is_slowed = rank and self._slows_strangers
-        if not self._left or (is_slowed and self._used > now + LONGEST):
+        kept = 0 if rank else min(1, len(self._waiting[1]))
+        if self._left <= kept or (is_slowed and self._used > now + LONGEST):
             return False
         if is_slowed:
             before, self._worked = self._worked, time.process_time()
@@ -102,15 +105,22 @@ class HeadQueue:
     def _turn(self) -> None:
         self._is_due, self._left = False, AT_ONCE
         self._clients.abort_gone(asyncio.get_running_loop().time())
-        for rank, waiting in enumerate(self._waiting):
-            while waiting and self._may_begin(rank):
-                begin = waiting.next()
-                self._clients.forget(begin)
-                # Each is a callback of its own, so an error in one ends no other.
-                asyncio.get_running_loop().call_soon(begin)
+        callers, strangers = self._waiting
+        self._begin_waiting(0, callers.senders)
+        self._begin_waiting(1, 1 if callers else AT_ONCE)
         if any(self._waiting) and not self._is_due:
             self._is_due = True
             asyncio.get_running_loop().call_later(SHORTEST, self._turn)
+
+    def _begin_waiting(self, rank: int, most: int) -> None:
+        waiting = self._waiting[rank]
+        for _ in range(min(most, len(waiting))):
+            if not self._may_begin(rank):
+                return
+            begin = waiting.next()
+            self._clients.forget(begin)
+            # Each is a callback of its own, so an error in one ends no other.
+            asyncio.get_running_loop().call_soon(begin)
 
 
 class _Line:
@@ -121,8 +131,13 @@ class _Line:
         """By sender; the one whose turn comes first is the first."""
         self._by: dict[Begin, By] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._by)
+    def __len__(self) -> int:
+        return len(self._by)
+
+    @property
+    def senders(self) -> int:
+        """How many senders wait."""
+        return len(self._of)
 
     def join(self, by: By, begin: Begin) -> None:
         self._of.setdefault(by, {})[begin] = None

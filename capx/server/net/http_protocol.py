@@ -25,7 +25,7 @@ from capx.api.messages.base import encode
 from capx.api.problems import HttpRefusal, to_problem
 from capx.guard.asgi.messages import App, Receive, Scope, Send
 from capx.guard.asgi.slots import machine_at
-from capx.server.net.connections import HEAD_SECONDS, READ_SECONDS, UNREAD_BYTES
+from capx.server.net.connections import HEAD_SECONDS, READ_BYTES, READ_SECONDS, UNREAD_BYTES
 from capx.server.net.head_queue import HeadQueue
 from capx.server.net.heads import NO_HTTP, Head, HeadReader
 
@@ -48,6 +48,8 @@ class BoundedHeadProtocol(H11Protocol):
         """Start the timer for the first head."""
         super().connection_made(transport)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         self._machine = "" if self.client is None else machine_at(self.client[0])
+        # What comes behind a head stays in memory while the head waits.
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]
         # Not 0: with TLS, a buffer that is empty would then be full, and nothing would be written any more.
         self.transport.set_write_buffer_limits(high=1, low=0)
         self._mind_time()
