@@ -1,4 +1,4 @@
-"""Strangers who flood `capx serve`: who has proven something goes on, and nothing that was decided is lost.
+"""Strangers, or one caller, who flood `capx serve`: all others go on, and nothing that was decided is lost.
 
 In `make nightly`, every kind of flood runs alone, and all together. By day, all run together until each caller has had
 some answers.
@@ -25,7 +25,7 @@ from tests.labs.counts import NIGHTLY
 from tests.labs.flooding import strangers_at
 from tests.labs.office import Office
 from tests.labs.people import People
-from tests.labs.strangers import AUTHORITY
+from tests.labs.strangers import AUTHORITY, REPLAYED
 from tests.labs.waiting import until
 from tests.resource.test_spool import SERVICE, decided, logged
 from tests.server.conftest import serving
@@ -75,6 +75,26 @@ class Callers:
         shown = self.bundle.present("authority", request).authorization
         self._answered(self.http.get("/agent/status", headers={"authorization": shown}))
 
+    def stranger(self) -> None:
+        """Ask whether the authority lives."""
+        self._answered(self.http.get("/healthz"))
+
+    def head_of(self, who: str) -> str:
+        """The head of a request of another person, agent or resource."""
+        method, target, body = ("POST", "/sighted", b"{}") if who == "resource" else ("GET", "/agent/status", b"")
+        if who == "person":
+            target = "/people/tasks"
+            proof = self.people.proof(self.people.office.ben, "GET", target)
+            self._answered(self.http.get(target, headers={"authorization": proof}))
+        elif who == "agent":
+            other = self.operator.open(allow=["crm.read"]).bundle
+            proof = other.present("authority", HttpRequest(method=method, target=target, body=body)).authorization
+        else:
+            key = self.people.served.keys("warehouse").live[0]
+            proof = resource_auth.prove(key, method=method, target=target, body=body, at=int(time.time()))
+        content = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n" if body else ""
+        return f"{method} {target} HTTP/1.1\r\nhost: x\r\nauthorization: {proof}\r\n{content}\r\n{body.decode()}"
+
     def revocation(self) -> None:
         """Revoke a task, until the follower knows of it."""
         task, known = self.operator.open(allow=["crm.read"]).id, len(self.follower.deaths)
@@ -84,9 +104,9 @@ class Callers:
     def _answered(self, answer: httpx.Response) -> None:
         assert answer.status_code == 200, answer.text
 
-    def medians(self, calls: int) -> dict[str, float]:
+    def medians(self, calls: int, last: Callable[[], None] | None = None) -> dict[str, float]:
         """How long each takes, in seconds; they take turns."""
-        kinds: tuple[Callable[[], None], ...] = self.person, self.resource, self.agent, self.revocation
+        kinds: tuple[Callable[[], None], ...] = self.person, self.resource, self.agent, last or self.revocation
         took: dict[str, list[float]] = {kind.__name__: [] for kind in kinds}
         for _ in range(calls):
             for kind in kinds:
@@ -121,6 +141,19 @@ def test_strangers_keep_no_proven_caller_waiting(
     ratios = {name: flooded[name] / alone[name] for name in alone}
     assert flooded["revocation"] < REVOKED_WITHIN, (alone, flooded)
     assert max(ratios.values()) < MOST_TIMES, (alone, flooded)
+
+
+@LINUX
+@pytest.mark.parametrize("who", ["person", "agent", "resource"] if NIGHTLY else ["person", "agent"])
+@pytest.mark.timeout(300)
+def test_one_caller_keeps_nobody_waiting(people: People, who: str) -> None:
+    with closing(Callers(people)) as callers:
+        callers.medians(3, callers.stranger)
+        alone = callers.medians(CALLS, callers.stranger)
+        with strangers_at(people.origin, tuple(REPLAYED), 1, connections=600, head=callers.head_of(who)):
+            time.sleep(1)
+            flooded = callers.medians(CALLS, callers.stranger)
+    assert max(flooded[name] / alone[name] for name in alone) < 2 * MOST_TIMES, (alone, flooded)
 
 
 @LINUX

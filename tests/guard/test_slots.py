@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from capx.guard.asgi.slots import By, NoSlot, Slots
+from capx.guard.asgi.slots import By, NoSlot, Slots, machine_at
 
 
 def takes(slots: Slots, by: By, amount: int = 1) -> bool:
@@ -60,6 +60,10 @@ def test_one_capability_locks_out_no_other() -> None:
         proven(b"narrow")
         assert not takes(slots, b"narrow")
         assert takes(slots, b"other", 3)
+    # Others get half of what is left, or one thing.
+    with slots.taken(b"one", 4), slots.taken(b"two"), slots.taken(b"two"):
+        assert not takes(slots, b"two")
+        assert takes(slots, b"three", 2)
     # What is larger than half is taken alone.
     with slots.taken(b"narrow", 5):
         assert not takes(slots, b"narrow")
@@ -83,6 +87,20 @@ def test_amounts_count_together(most: int, part: float, all_of_them: int) -> Non
         assert not takes(slots, "b", 2)
         assert takes(slots, "c")
         assert not takes(slots, "c", 2)
+
+
+@pytest.mark.parametrize(
+    ("host", "machine"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:8000::", "2001:db8:1:2::/64"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_a_machine_is_an_address_or_all_that_it_can_use(host: str, machine: str) -> None:
+    assert machine_at(host) == machine
 
 
 def test_a_block_that_fails_gives_back() -> None:

@@ -69,12 +69,15 @@ def flooded(served: Served, kind: str, seconds: float) -> Generator[None]:
 
 @contextlib.contextmanager
 def strangers_at(
-    url: str, kinds: Sequence[str], addresses: int, *, connections: int = 500, kid: str = ""
+    url: str, kinds: Sequence[str], addresses: int, *, connections: int = 500, kid: str = "", head: str = ""
 ) -> Generator[None]:
-    """A block during which strangers flood a server in these ways, from so many addresses; `kid` is a live key."""
+    """A block during which strangers flood a server in these ways, from so many addresses.
+
+    `kid` is a live key, and `head` the head that they send again and again.
+    """
     at = httpx.URL(url)
     arguments = at.host, str(at.port), str(connections), str(addresses), *kinds
-    with _running(strangers.__file__, *arguments, env={"KID": kid}):
+    with _running(strangers.__file__, *arguments, env={"KID": kid, "HEAD": head}):
         yield
 
 

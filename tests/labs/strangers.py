@@ -99,7 +99,12 @@ AUTHORITY: dict[str, Callable[[], bytes]] = {
     "bodies of agents that trickle": lambda: _asked(b"POST", b"/agent/ask", _AGENT, 60_000),
     "requests that are reset": lambda: _asked(b"POST", b"/people/tasks", _person(_ANA), 300),
 }
-KINDS = MCP | AUTHORITY
+REPLAYED: dict[str, Callable[[], bytes]] = {
+    "one head": lambda: os.environb[b"HEAD"],
+    "one head that is reset": lambda: os.environb[b"HEAD"],
+}
+"""Whoever has seen the head of a caller, and sends it again and again."""
+KINDS = MCP | AUTHORITY | REPLAYED
 
 
 class _Connection:

@@ -92,6 +92,19 @@ def test_a_presentation_in_another_form_is_a_strangers(door: Door, form: str) ->
     assert door.sender(form.format(shown.text), "/agent/status") == MACHINE
 
 
+def test_only_a_presentation_of_this_minute_shows_a_capability(door: Door) -> None:
+    bundle = door.authority.open(allow=["crm.read"]).bundle
+    request = HttpRequest(method="GET", target="/agent/status", body=b"")
+    old = bundle.present("authority", request, now=int(door.now) - 61)
+    for shown in (old.text, bundle.candidates("authority")[0].text, f",{old.text}", ""):
+        assert door.sender(f"capx-token: {shown}\r\n", "/agent/status") == MACHINE
+
+
+def test_a_resource_with_a_revoked_key_is_a_stranger(door: Door) -> None:
+    door.callers.revoked_kids = frozenset({door.authority.keyring.active.kid})
+    assert door.sender(door.report(), "/decisions", "POST") == MACHINE
+
+
 def test_a_resource_is_its_audience(door: Door) -> None:
     assert door.sender(door.report(), "/decisions", "POST") == b"resource crm"
     assert door.sender(door.report(), "/spend", "POST") == MACHINE

@@ -113,10 +113,39 @@ async def test_callers_begin_before_strangers(slows_strangers: bool) -> None:
         put(queue, lambda: begun.append("stranger"), b"stranger")
     for _ in range(2 * AT_ONCE):
         put(queue, lambda: begun.append("caller"), b"caller")
-    while len(begun) < 3 * AT_ONCE:
+    while begun.count("caller") < 2 * AT_ONCE:
         await asyncio.sleep(0)
-    # Only those that had come before the first caller.
-    assert begun[: 3 * AT_ONCE] == [*AT_ONCE * ["stranger"], *2 * AT_ONCE * ["caller"]]
+    # Those that had come before the first caller; then one in each turn, if it is not slowed.
+    before, after = begun[:AT_ONCE], begun[AT_ONCE:]
+    assert before == AT_ONCE * ["stranger"]
+    assert after[:4] == ["caller", "stranger", "caller", "stranger"]
+    assert after.count("stranger") <= after.count("caller")
+
+
+async def test_in_one_turn_each_caller_begins_one_request() -> None:
+    begun: list[bytes] = []
+    seen: list[int] = []
+    queue = HeadQueue(sender_of)
+    fill(queue)
+    for head in 5 * [b"one"] + 3 * [b"other"]:
+        put(queue, partial(begun.append, head), head)
+    while len(begun) < 8:
+        await asyncio.sleep(0)
+        seen.append(len(begun))
+    assert begun == [*3 * [b"one", b"other"], b"one", b"one"]
+    assert max(later - before for before, later in zip([0, *seen], seen, strict=False)) == 2
+
+
+async def test_callers_leave_a_place_to_a_stranger_that_waits() -> None:
+    begun: list[bytes] = []
+    queue = HeadQueue(sender_of)
+    fill(queue)
+    for number in range(3 * AT_ONCE):
+        put(queue, partial(begun.append, b"caller"), b"%d" % number)
+    put(queue, partial(begun.append, b"stranger"), b"stranger")
+    while len(begun) < AT_ONCE:
+        await asyncio.sleep(0)
+    assert begun == [*(AT_ONCE - 1) * [b"caller"], b"stranger"]
 
 
 @pytest.mark.parametrize("heads", [(b"stranger", b"stranger"), (b"one", b"other")])
