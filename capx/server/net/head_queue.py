@@ -105,7 +105,7 @@ class HeadQueue:
     def _turn(self) -> None:
         self._is_due, self._left = False, AT_ONCE
         self._clients.abort_gone(asyncio.get_running_loop().time())
-        callers, _strangers = self._waiting
+        callers = self._waiting[0]
         self._begin_waiting(0, callers.senders)
         self._begin_waiting(1, 1 if callers else AT_ONCE)
         if any(self._waiting) and not self._is_due:
