@@ -75,7 +75,7 @@ def _kept(kind: type[object]) -> Iterator[str]:
 def _slots(kind: type[object]) -> set[str]:
     """Return the names in a class's slots in which it may hold something."""
     # One text is one slot: its letters are no names, but they say that there is one.
-    return {*vars(kind).get("__slots__", ())} - {"__weakref__", "__dict__"}
+    return {*vars(kind).get("__slots__", ())} - {"__weakref__"}
 
 
 def inner_types(annotation: Any) -> list[Any]:

@@ -1,13 +1,23 @@
 """Members of a body that no model names are judged, or refused."""
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import (
     Body,
     FastAPI,
 )
-from pydantic import BaseModel, ConfigDict, Field, RootModel, SecretStr, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    RootModel,
+    SecretStr,
+    model_serializer,
+    model_validator,
+)
 
 from capx.authority.authority import Authority
 from capx.guard.fastapi import FastAPIGuard
@@ -106,3 +116,81 @@ def test_only_slots_that_hold_something_are_private() -> None:
     assert list(hidden_fields(Weak)) == list(hidden_fields(BaseModel)) == []
     for kind in (Slotted, SlottedToo):
         assert any("private attributes" in problem for problem in hidden_fields(kind))
+
+
+class Private(BaseModel):
+    a: int
+    _hid: int = PrivateAttr(0)
+
+
+def test_private_attributes_are_found() -> None:
+    assert any("private attributes" in problem for problem in hidden_fields(Private))
+
+
+class Stated(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: "dict[str, SecretStr]"
+
+
+def test_extra_members_whose_type_is_a_text_are_not_trusted() -> None:
+    assert any("holds dict[str, SecretStr], which cannot be read" in problem for problem in hidden_fields(Stated))
+
+
+class Itself(BaseModel):
+    children: "list[Itself]"
+
+
+def test_a_model_that_holds_itself_is_read_once() -> None:
+    assert list(hidden_fields(Itself)) == []
+
+
+@dataclasses.dataclass
+class Init:
+    a: int
+    hid: dataclasses.InitVar[int]
+
+
+def test_what_only_the_start_of_a_dataclass_sees_is_found() -> None:
+    assert any("whose hid is not a field" in problem for problem in hidden_fields(Init))
+
+
+class Peeping(BaseModel):
+    a: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def peep(cls, data: Any) -> Any:
+        return data
+
+
+def test_members_that_only_a_validator_sees_are_found() -> None:
+    assert list(hidden_fields(Peeping))
+
+
+Limited = TypeVar("Limited", int, SecretStr)
+
+
+def test_the_constraints_of_a_type_variable_are_types() -> None:
+    assert any("a secret" in problem for problem in hidden_fields(list[Limited]))  # type: ignore[valid-type] # as a generic model states it
+
+
+def test_what_annotates_a_type_is_no_type() -> None:
+    assert list(hidden_fields(Annotated[int, SecretStr])) == []
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+
+
+@dataclasses.dataclass
+class Owner:
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+def test_a_union_in_a_dataclass_may_state_its_discriminator() -> None:
+    assert list(hidden_fields(Owner)) == []
+    assert list(hidden_fields(Cat | Dog))

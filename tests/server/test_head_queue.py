@@ -3,8 +3,10 @@
 import asyncio
 import itertools
 import logging
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -44,6 +46,7 @@ async def test_few_begin_in_one_turn_in_their_order() -> None:
         seen.append(len(begun))
     assert begun == list(range(5 * AT_ONCE))
     assert max(later - before for before, later in zip([0, *seen], seen, strict=False)) == AT_ONCE
+    assert len(seen) <= 2 * 5  # as many as may in each turn, and one more turn to call them
 
 
 async def test_few_begin_at_once_in_one_turn() -> None:
@@ -142,7 +145,8 @@ async def test_callers_leave_a_place_to_a_stranger_that_waits() -> None:
     fill(queue)
     for number in range(3 * AT_ONCE):
         put(queue, partial(begun.append, b"caller"), b"%d" % number)
-    put(queue, partial(begun.append, b"stranger"), b"stranger")
+    for _ in range(2):
+        put(queue, partial(begun.append, b"stranger"), b"stranger")
     while len(begun) < AT_ONCE:
         await asyncio.sleep(0)
     assert begun == [*(AT_ONCE - 1) * [b"caller"], b"stranger"]
@@ -265,3 +269,51 @@ async def test_all_strangers_that_wait_share_one_timer(monkeypatch: pytest.Monke
         put(queue, lambda: None, b"stranger")
         await asyncio.sleep(0)
     assert timers == [SHORTEST]
+
+
+@asynccontextmanager
+async def connected() -> AsyncGenerator[tuple[asyncio.Transport, socket.socket]]:
+    """A connection of which nothing is read, and its client."""
+    here, client = socket.socketpair()
+    transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=here)
+    transport.pause_reading()
+    with client:
+        yield transport, client
+        transport.abort()
+
+
+async def test_clients_that_left_while_they_waited_are_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1.0
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    monkeypatch.setattr(time, "process_time", itertools.count().__next__)  # each pause is the longest one
+    queue = slowing()
+    while may_begin(queue, b"stranger"):
+        pass
+    async with connected() as (gone, gone_client), connected() as (here, _), connected() as (late, late_client):
+        for transport in (gone, here, late):
+            assert not queue.enter(b"stranger", "", partial(pytest.fail, "began"), transport)
+        gone_client.close()
+        queue._turn()
+        assert [each.is_closing() for each in (gone, here, late)] == [True, False, False]
+        late_client.close()
+        queue._turn()
+        assert not late.is_closing()  # all are looked for at most once in this time
+        now += 0.03
+        queue._turn()
+        assert [each.is_closing() for each in (here, late)] == [False, True]
+
+
+async def test_a_client_whose_request_began_is_not_watched() -> None:
+    begun: list[int] = []
+    queue = HeadQueue()
+    async with connected() as (transport, client), connected() as (other, _):
+        fill(queue)
+        assert not queue.enter(b"", "", partial(begun.append, 1), transport)
+        while not begun:
+            await asyncio.sleep(0)
+        fill(queue)
+        assert not queue.enter(b"", "", partial(begun.append, 2), other)
+        client.close()
+        await asyncio.sleep(0.05)
+        assert not transport.is_closing()
+        assert begun == [1, 2]
