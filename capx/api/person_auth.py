@@ -9,6 +9,7 @@ in UTF-8, because names may have any characters. B is the SHA-256 of the body, s
 
 import os
 import re
+from collections.abc import Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from capx.crypto.base64url import b64u, unb64u
+from capx.crypto.ed25519 import is_signed_by
 from capx.crypto.hashing import equal
 from capx.errors import CapxError, InvalidRequest, MalformedToken
 from capx.intents.person_message import PersonRequest
@@ -56,7 +58,7 @@ class PersonClaim(Struct, frozen=True):
     principal: str
     at: int
     nonce: bytes
-    body: bytes
+    body_digest: bytes
     signature: str
 
     @classmethod
@@ -85,7 +87,7 @@ class PersonClaim(Struct, frozen=True):
 
     def demand_body(self, body: bytes) -> None:
         """Raise UnprovenPerson for another body than the header names."""
-        if not equal(sha256(body).digest(), self.body):
+        if not equal(sha256(body).digest(), self.body_digest):
             raise UnprovenPerson("the body of the request is another one than its header proves")
 
     @property
@@ -101,10 +103,18 @@ class PersonClaim(Struct, frozen=True):
             epoch=epoch,
             method=method,
             target=target,
-            body=self.body,
+            body_digest=self.body_digest,
             at=self.at,
             nonce=self.nonce,
         )
+
+    def message_signed_by(
+        self, key: bytes, origins: Iterable[str], *, epoch: str, method: str, target: str
+    ) -> bytes | None:
+        """Return the message of the request that a public key has signed for one of the origins; None without one."""
+        requests = (self.request(origin=origin, epoch=epoch, method=method, target=target) for origin in origins)
+        messages = (request.message() for request in requests)
+        return next((message for message in messages if is_signed_by(key, message, self.signature)), None)
 
 
 def prove(key: "PrincipalKey", *, origin: str, epoch: str, method: str, target: str, body: bytes, at: int) -> str:
@@ -120,7 +130,7 @@ def prove(key: "PrincipalKey", *, origin: str, epoch: str, method: str, target: 
     claim = PersonClaim(key.name, at, os.urandom(_NONCE), sha256(body).digest(), "")
     signature = key.sign(claim.request(origin=origin, epoch=epoch, method=method, target=target).message())
     principal, nonce = b64u(key.name.encode()), b64u(claim.nonce)
-    return f"{SCHEME} principal={principal}, at={at}, nonce={nonce}, body={b64u(claim.body)}, sig={signature}"
+    return f"{SCHEME} principal={principal}, at={at}, nonce={nonce}, body={b64u(claim.body_digest)}, sig={signature}"
 
 
 def demand_origin(origin: str) -> None:

@@ -4,7 +4,7 @@
 
 Laws: the MAC covers the audience, the method, the target as sent, the time and BODY, the SHA-256 of the body. So the
 head alone proves who sends. What is under the MAC begins with a label that no token identifier begins with, so nobody
-can make a token from a report, or a report from a token. A report is good for a minute, and may be sent several times
+can make a token from a report, or a report from a token. A proof is good for a minute, and may be sent several times
 in it: so its request must have the same effect when it comes twice.
 """
 
@@ -44,16 +44,16 @@ class UnauthenticatedReport(InvalidRequest):
 class AuthenticReport(Struct, frozen=True):
     """The audience whose resource made a request, and the root key from which the audience's key is derived.
 
-    `body` is the SHA-256 of the body that the request has.
+    `body_digest` is the SHA-256 of the body that the head names.
     """
 
     audience: str
     kid: str
-    body: bytes
+    body_digest: bytes
 
     def demand_body(self, body: bytes) -> None:
         """Raise UnauthenticatedReport for another body than the MAC covers."""
-        if not equal(sha256(body).digest(), self.body):
+        if not equal(sha256(body).digest(), self.body_digest):
             raise UnauthenticatedReport("the body of the report is another one than its header proves")
 
 

@@ -14,7 +14,8 @@ from capx.crypto.hashing import digest
 class PersonRequest(Struct, frozen=True, kw_only=True):
     """One request: `target` is path and query as sent, `at` in Unix seconds, `nonce` 16 random bytes.
 
-    `origin` is that of the authority as the person dials it: `https://host[:port]`. `body` is the SHA-256 of the body.
+    `origin` is that of the authority as the person dials it: `https://host[:port]`. `body_digest` is the SHA-256 of the
+    body.
     """
 
     principal: str
@@ -22,7 +23,7 @@ class PersonRequest(Struct, frozen=True, kw_only=True):
     epoch: str
     method: str
     target: str
-    body: bytes
+    body_digest: bytes
     at: int
     nonce: bytes
 
@@ -30,4 +31,4 @@ class PersonRequest(Struct, frozen=True, kw_only=True):
         """Return the message that is signed: 32 bytes."""
         texts = (self.principal, self.origin, self.epoch, self.method, self.target)
         at = self.at.to_bytes(8)
-        return digest(b"capx/1/person-request", *map(str.encode, texts), at, self.nonce, self.body)
+        return digest(b"capx/1/person-request", *map(str.encode, texts), at, self.nonce, self.body_digest)

@@ -4,10 +4,10 @@ Laws:
 
 - A decision that waits is in the file of its process some 20 ms after it was recorded, and leaves it only after the
   authority has answered for it. So who kills the process loses what was recorded within these 20 ms, and nothing else.
-- The lines are on the disk before the process ends in order, and also while the authority has answered for nothing
+- The lines are on the disk before the process ends normally, and also while the authority has answered for nothing
   within a second. While it is well, no line is fsynced, and no call waits for a disk.
 - A decision that the authority refuses in all forms goes to a file beside, and the logger `capx` is told.
-- The file holds what the recorder's queue holds, and answered lines in front of it: at most three times as many lines.
+- The file holds what waits, and answered lines in front of it: at most as many as wait, and 10 000 more.
 - While the authority is away and the file cannot be written, the recorder takes no further decision.
 """
 
@@ -61,7 +61,7 @@ class Spool:
         # The lines that wait. Counted from the first of this process: how many were answered for, and are in a file.
         self._waiting: deque[bytes] = deque()
         self._answered = self._saved = 0
-        self._moved = 0.0
+        self._waiting_since = 0.0
 
     def __repr__(self) -> str:
         return f"Spool({str(self._folder.path)!r})"
@@ -73,13 +73,13 @@ class Spool:
 
     @property
     def _is_away(self) -> bool:
-        return bool(self._waiting) and time.monotonic() - self._moved > _AWAY
+        return bool(self._waiting) and time.monotonic() - self._waiting_since > _AWAY
 
     def keep(self, line: bytes) -> None:
         """Take a decision that waits; a thread writes it soon."""
         with self._lock:
             if not self._waiting:
-                self._moved = time.monotonic()
+                self._waiting_since = time.monotonic()
             self._waiting.append(line)
             if self._keeper is None:
                 self._start_keeper()
@@ -93,7 +93,7 @@ class Spool:
             for _ in range(count):
                 self._waiting.popleft()
             self._answered += count
-            self._moved = time.monotonic()
+            self._waiting_since = time.monotonic()
         self._news.set()
 
     def refuse(self, why: Exception) -> bool:

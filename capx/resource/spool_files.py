@@ -2,8 +2,8 @@
 
 Laws: no other user can write to the folder. A file is made with its mode, and only its owner can use it. Who finds a
 file without a lock finds one whose process is gone. The folder is locked while files are made and taken over, so nobody
-takes over a file that is being made. A line is in a file as a whole or, if the process or the disk fails, not at its
-end: what is written next takes its place.
+takes over a file that is being made. Only the last line can be incomplete, after the process or the disk has failed.
+The next write takes its place.
 """
 
 import fcntl
@@ -133,7 +133,7 @@ class SpoolFolder:
             with locked(self.path / self._name, ConfigurationProblem):
                 for path in self.path.iterdir():
                     if path.name.startswith(f"{self._name}.") and path.suffix == _SUFFIX:
-                        # Its process may have ended in order at this moment, and have removed it.
+                        # Its process may have ended normally at this moment, and have removed it.
                         with explained(ConfigurationProblem, f"cannot take over {path}"), suppress(FileNotFoundError):
                             file = SpoolFile(path)
                             taken += [file] if file.lock() else []

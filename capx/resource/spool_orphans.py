@@ -79,7 +79,7 @@ class Orphans:
         """Return whether the authority has answered for all decisions in the file; False if the service ends before."""
         found = self._decisions(file)
         while piece := list(islice(found, _TOGETHER)):
-            while not self._is_reported(piece, report):
+            while not self._try_to_report(piece, report):
                 if self._over.wait(_PAUSE):
                     return False
         return not self._over.is_set()
@@ -97,7 +97,7 @@ class Orphans:
             else:
                 yield DecisionRecord(read.id, read.at, line[:-1]) if read.audience == self._audience else line[:-1]
 
-    def _is_reported(self, piece: Sequence[DecisionRecord | bytes], report: Report) -> bool:
+    def _try_to_report(self, piece: Sequence[DecisionRecord | bytes], report: Report) -> bool:
         try:
             self._report([one for one in piece if isinstance(one, DecisionRecord)], report)
             for line in piece:

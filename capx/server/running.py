@@ -143,7 +143,7 @@ class _Face:
             runner.run(self.serve())
 
     def stop(self) -> None:
-        """End in order. May be called from any thread."""
+        """End normally. May be called from any thread."""
         self._service.soon(self._service.stop)
         self.server.should_exit = True
 
@@ -181,7 +181,7 @@ async def _serve(authority: Authority, plan: Plan, network: Listener, started: C
 
 
 class _Stopping:
-    """What signals do: the first one stops the faces in order, and a later one the process."""
+    """What signals do: the first one stops the faces normally, and a later one the process."""
 
     def __init__(self, socket: OwnSocket, *faces: _Face) -> None:
         self._socket = socket

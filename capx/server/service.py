@@ -5,7 +5,8 @@ Laws:
 - A service belongs to one event loop. In a process that serves, each face has a service and a loop of its own.
 - Operators, agents, reports, payments, proofs of people, proofs of people who are remembered, people, followers of the
   feed, followers that begin, and readers of single pages each have their own threads. So none of them can keep the
-  others waiting. Followers that begin and readers of pages take turns by machine.
+  others waiting. Followers that begin and readers of pages take turns by machine. The threads of the proofs of people
+  also take the first look at an agent's statement, because nothing is proven before it.
 - A body is read of a caller whose head has proven who they are. Agents, resources and people have room for the bytes of
   their own bodies each, and one capability, audience or person has half of what the others leave.
 - A stop is for everybody: streams end, callers who wait get an answer, and requests that are under way finish. Pages
@@ -23,6 +24,7 @@ from capx.crypto.keys import KeyRing
 from capx.guard.asgi.slots import Slots
 from capx.server.callers import Callers
 from capx.server.metrics import Metrics
+from capx.server.net.connections import CONNECTIONS
 from capx.server.turns import Turns
 from capx.server.waiting.askers import Waiting
 from capx.server.waiting.head_watch import HeadWatch
@@ -34,8 +36,6 @@ MOMENT: Final = 1.0
 """Seconds for which figures, and that the store is ready, are kept: everybody may ask for them."""
 
 _THREADS, _WAITING = 4, 200
-_CONNECTIONS = 1_000
-"""As many as a face has: a proof is short, and each connection waits for one."""
 _BODIES = 32 << 20
 """The most bytes of bodies that are held at once for agents, as many for resources, and as many for people."""
 
@@ -55,8 +55,8 @@ class Service:
         self.agents = Workers(_THREADS, _WAITING, of_one=_THREADS // 2)
         self.resources = Workers(_THREADS, _WAITING)
         self.payments = Workers(_THREADS, _WAITING)
-        self.proofs = Workers(_THREADS, _CONNECTIONS)
-        self.proofs_of_known = Workers(_THREADS, _WAITING, of_one=1)
+        self.proofs = Workers(_THREADS, CONNECTIONS)  # a proof is short, and each connection waits for one
+        self.proofs_of_remembered = Workers(_THREADS, _WAITING, of_one=1)
         self.people = Workers(_THREADS, _WAITING, of_one=1)
         self.inbox_reader = Workers(1, 0)
         self.known = Shared(MOMENT)

@@ -306,8 +306,8 @@ class Reading(Protocol):
     def check_columns(self, revocations: Mapping[str, int]) -> None:
         """Raise ChangedRow for a row whose columns beside its text, by which it is found, say something else.
 
-        Also for a task whose agents have made another number of revocations than this, and for a group of which other
-        requests wait than it counts.
+        Also for a task whose agents have made another number of revocations than `revocations` says, and for a group
+        that counts other requests than wait.
         """
         ...
 

@@ -1,7 +1,7 @@
 """The verifier that a resource embeds. It decides whether one call may be made, now, with the token that came with it.
 
     1  limits of the wire, strict decoding                       wire.decode
-    2  our audience, and a live key                              Verifier._authentic
+    2  our audience, and a live key                              Verifier._verified
     3  the MAC chain over all blocks, in constant time           chain.tail_of, chain.verify_mac
        each discharge belongs to this token                      approvals.match_discharges
     4  marks are at their places, nothing has ended, it fits     lineage.read_lineage, Verifier._ended, _mismatch
@@ -375,7 +375,7 @@ class Verifier:
         read = self._said(found.frame, found.key, found.tail, found.known, found.discharges)
         return Authentic(found.frame, found.key, read, found.discharges)
 
-    def _verified(self, token: str) -> "_Verified":
+    def _verified(self, token: str) -> _Verified:
         """Steps 1-3, but for the discharges; raises TokenRefused."""
         if not token or token[0] == ",":
             raise TokenRefused(NO_TOKEN)

@@ -18,7 +18,7 @@ import uvicorn
 from capx.api.relay.http_exchange import http_client
 from capx.api.relay.http_headers import PRESENTED, SESSION
 from capx.errors import ConfigurationProblem
-from capx.guard.asgi.slots import By
+from capx.guard.asgi.slots import Sender
 from capx.guard.mcp.listener import Listener
 from capx.server.net.connections import Limits, Loop
 from capx.server.net.head_queue import HeadQueue
@@ -63,7 +63,7 @@ async def _serve(handler: "GuardHandler", at: Address, upstream: str, most: int)
     async with http_client() as client:
         app = Listener(handler, client, upstream, warn=mcp_relay.warn, hosts=hosts, max_message=most)
 
-        def sender_of(head: bytes, machine: str) -> By:
+        def sender_of(head: bytes, machine: str) -> Sender:
             shown = {name.lower(): value.decode("latin-1") for name, value in _SHOWN.findall(head)}
             return app.sender_of(shown.get(PRESENTED.encode()), shown.get(SESSION.encode()), machine)
 

@@ -15,7 +15,7 @@ from capx.api.jsonrpc import Notification, Request, UnreadableMessage, read_mess
 from capx.authority.authority import Authority
 from capx.errors import CapxError
 from capx.guard.asgi.messages import TooMuch
-from capx.guard.asgi.slots import By, NoSlot, Slots
+from capx.guard.asgi.slots import NoSlot, Sender, Slots
 from capx.guard.mcp import inbound
 from capx.guard.mcp.inbound import LARGE, Inbound, InboundMessages, Unread
 from capx.verify.decision import Denied
@@ -47,7 +47,7 @@ class Lab:
         self.checked.append(text)
         return TOKEN if text == "good" else self.verifier.authenticate(text)
 
-    async def read(self, body: bytes, by: By = "a", **headers: str) -> Inbound:
+    async def read(self, body: bytes, by: Sender = "a", **headers: str) -> Inbound:
         async def receive() -> Any:
             self.received += 1
             return {"type": "http.request", "body": body}

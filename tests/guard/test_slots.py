@@ -4,10 +4,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from capx.guard.asgi.slots import By, NoSlot, Slots, machine_at
+from capx.guard.asgi.slots import NoSlot, Sender, Slots, machine_at
 
 
-def takes(slots: Slots, by: By, amount: int = 1) -> bool:
+def takes(slots: Slots, by: Sender, amount: int = 1) -> bool:
     """Whether somebody gets slots, which are given back at once."""
     try:
         with slots.taken(by, amount):

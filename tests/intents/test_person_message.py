@@ -17,7 +17,7 @@ REQUEST = PersonRequest(
     epoch="OYZ7VqUQJ9PBa0YXjDBPsw.1795500000",
     method="POST",
     target="/people/tasks",
-    body=sha256(b"{}").digest(),
+    body_digest=sha256(b"{}").digest(),
     at=1_795_600_000,
     nonce=bytes(range(16)),
 )
@@ -36,7 +36,7 @@ def test_the_signature_is_that_of_the_specification() -> None:
         {"epoch": "OYZ7VqUQJ9PBa0YXjDBPsw.1795500001"},
         {"method": "GET"},
         {"target": "/people/tasks?limit=1"},
-        {"body": bytes(32)},
+        {"body_digest": bytes(32)},
         {"at": 1_795_600_001},
         {"nonce": bytes(16)},
     ],

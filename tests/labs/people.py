@@ -75,7 +75,7 @@ def signed_header(key: PrincipalKey, request: PersonRequest, name: str | None = 
     """The header of a request under any name, which need not be that of the key."""
     named = b64u((name or request.principal).encode())
     signature = key.sign(request.message())
-    nonce, body = b64u(request.nonce), b64u(request.body)
+    nonce, body = b64u(request.nonce), b64u(request.body_digest)
     return f"{SCHEME} principal={named}, at={request.at}, nonce={nonce}, body={body}, sig={signature}"
 
 

@@ -9,7 +9,6 @@ import pytest
 from capx.api import person_auth, resource_auth
 from capx.authority.authority import Authority
 from capx.intents.principal_key import PrincipalKey
-from capx.server import callers
 from capx.server.callers import KEPT, Callers
 from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
@@ -132,7 +131,7 @@ def test_a_person_is_known_once_they_have_proven_a_request(door: Door) -> None:
 
 
 def test_made_up_names_cost_no_check_of_a_signature(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "is_signed_by", None)
+    monkeypatch.setattr(person_auth, "is_signed_by", None)
     assert door.sender(door.person(PrincipalKey.generate("stranger"))) == MACHINE
     assert door.sender(door.person(door.office.ana)) == MACHINE
 

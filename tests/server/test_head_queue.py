@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,23 @@ AHEAD = int(LONGEST / SHORTEST) + 1
 """How many strangers begin without a pause."""
 
 
+class Closed(asyncio.Transport):
+    """The transport of a socket that is closed, so nobody looks for its client."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        found = socket.socket()
+        found.close()
+        return found
+
+
+def unsorted() -> HeadQueue:
+    """A queue for which all are strangers, and none is slowed."""
+    return HeadQueue(lambda head, machine: machine, slows_strangers=False)
+
+
 def put(queue: HeadQueue, begin: Callable[[], None], head: bytes = b"", machine: str = "") -> None:
     """Have a request begin, now or later."""
-    if queue.enter(head, machine, begin):
+    if queue.enter(head, machine, begin, Closed()):
         asyncio.get_running_loop().call_soon(begin)
 
 
@@ -29,7 +44,7 @@ def may_begin(queue: HeadQueue, head: bytes = b"") -> bool:
     def never() -> None:
         raise AssertionError
 
-    at_once = queue.enter(head, "", never)
+    at_once = queue.enter(head, "", never, Closed())
     queue.leave(never)
     return at_once
 
@@ -37,7 +52,7 @@ def may_begin(queue: HeadQueue, head: bytes = b"") -> bool:
 async def test_few_begin_in_one_turn_in_their_order() -> None:
     begun: list[int] = []
     seen: list[int] = []
-    queue = HeadQueue()
+    queue = unsorted()
     for number in range(5 * AT_ONCE):
         put(queue, lambda number=number: begun.append(number))  # type: ignore[misc]
     assert begun == []
@@ -50,7 +65,7 @@ async def test_few_begin_in_one_turn_in_their_order() -> None:
 
 
 async def test_few_begin_at_once_in_one_turn() -> None:
-    queue = HeadQueue()
+    queue = unsorted()
     for _ in range(3):
         assert [may_begin(queue) for _ in range(AT_ONCE + 2)] == [*AT_ONCE * [True], False, False]
         await asyncio.sleep(0)
@@ -58,7 +73,7 @@ async def test_few_begin_at_once_in_one_turn() -> None:
 
 async def test_nobody_begins_before_those_that_wait() -> None:
     begun: list[int] = []
-    queue = HeadQueue()
+    queue = unsorted()
     for number in range(2 * AT_ONCE):
         put(queue, lambda number=number: begun.append(number))  # type: ignore[misc]
     while len(begun) < 2 * AT_ONCE:
@@ -71,7 +86,7 @@ async def test_nobody_begins_before_those_that_wait() -> None:
 
 async def test_a_queue_that_was_empty_goes_on() -> None:
     begun: list[str] = []
-    queue = HeadQueue()
+    queue = unsorted()
     for name in "ab":
         put(queue, lambda name=name: begun.append(name))  # type: ignore[misc]
         await asyncio.sleep(0.01)
@@ -82,7 +97,7 @@ def test_one_that_fails_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> N
     begun: list[int] = []
 
     async def run() -> None:
-        queue = HeadQueue()
+        queue = unsorted()
         put(queue, lambda: begun[0])  # type: ignore[arg-type]
         for number in range(2 * AT_ONCE):
             put(queue, lambda number=number: begun.append(number))  # type: ignore[misc]
@@ -128,7 +143,7 @@ async def test_callers_begin_before_strangers(slows_strangers: bool) -> None:
 async def test_in_one_turn_each_caller_begins_one_request() -> None:
     begun: list[bytes] = []
     seen: list[int] = []
-    queue = HeadQueue(sender_of)
+    queue = HeadQueue(sender_of, slows_strangers=False)
     fill(queue)
     for head in 5 * [b"one"] + 3 * [b"other"]:
         put(queue, partial(begun.append, head), head)
@@ -141,7 +156,7 @@ async def test_in_one_turn_each_caller_begins_one_request() -> None:
 
 async def test_callers_leave_a_place_to_a_stranger_that_waits() -> None:
     begun: list[bytes] = []
-    queue = HeadQueue(sender_of)
+    queue = HeadQueue(sender_of, slows_strangers=False)
     fill(queue)
     for number in range(3 * AT_ONCE):
         put(queue, partial(begun.append, b"caller"), b"%d" % number)
@@ -155,7 +170,7 @@ async def test_callers_leave_a_place_to_a_stranger_that_waits() -> None:
 @pytest.mark.parametrize("heads", [(b"stranger", b"stranger"), (b"one", b"other")])
 async def test_senders_take_turns(heads: tuple[bytes, bytes]) -> None:
     begun: list[str] = []
-    queue = HeadQueue(sender_of)
+    queue = HeadQueue(sender_of, slows_strangers=False)
     for number in range(3 * AT_ONCE):
         put(queue, lambda number=number: begun.append(f"one {number}"), heads[0], "one")  # type: ignore[misc]
     for number in range(3):
@@ -170,7 +185,7 @@ async def test_senders_take_turns(heads: tuple[bytes, bytes]) -> None:
 
 async def test_a_sender_who_left_has_no_turn() -> None:
     begun: list[str] = []
-    queue = HeadQueue(sender_of)
+    queue = HeadQueue(sender_of, slows_strangers=False)
     fill(queue)
     gone = partial(begun.append, "gone")
     put(queue, gone, b"stranger", "gone")
@@ -227,7 +242,7 @@ async def test_strangers_begin_though_callers_go_on() -> None:
 
 async def test_who_has_left_does_not_begin() -> None:
     begun: list[int] = []
-    queue = HeadQueue()
+    queue = unsorted()
     waiting = [partial(begun.append, number) for number in range(3 * AT_ONCE)]
     for begin in waiting:
         put(queue, begin)
@@ -305,7 +320,7 @@ async def test_clients_that_left_while_they_waited_are_aborted(monkeypatch: pyte
 
 async def test_a_client_whose_request_began_is_not_watched() -> None:
     begun: list[int] = []
-    queue = HeadQueue()
+    queue = unsorted()
     async with connected() as (transport, client), connected() as (other, _):
         fill(queue)
         assert not queue.enter(b"", "", partial(begun.append, 1), transport)

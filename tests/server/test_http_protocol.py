@@ -167,7 +167,7 @@ def in_this_process(body: bytes = b"") -> Generator[int]:
     async def serve() -> None:
         await server.serve(sockets=[listening])
 
-    queue = HeadQueue()
+    queue = HeadQueue(lambda head, machine: machine, slows_strangers=False)
     config = uvicorn.Config(answer, http=protocol, lifespan="off", log_config=None, ws="none")  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:

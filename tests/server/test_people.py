@@ -147,7 +147,7 @@ def test_who_is_unknown_is_told_what_a_wrong_key_is_told(people: People) -> None
             epoch=people.epoch,
             method="GET",
             target=TASKS,
-            body=sha256(b"").digest(),
+            body_digest=sha256(b"").digest(),
             at=int(time.time()),
             nonce=nonce(),
         )

@@ -14,8 +14,8 @@ from ipaddress import IPv4Address, IPv6Network, ip_address
 
 from capx.verify.verifier import Authentic
 
-By = str | bytes
-"""Who takes something: the machine of a stranger (text), or a caller (bytes), such as the capability that it shows."""
+Sender = str | bytes
+"""Who has sent something: a stranger's machine (text), or a caller (bytes), such as the capability that it shows."""
 
 
 class NoSlot(Exception):
@@ -23,25 +23,25 @@ class NoSlot(Exception):
 
 
 class Slots:
-    """`most` of what a text says, such as `requests`; strangers get this part of it."""
+    """Room for `most` of something, such as requests. `what` names it in errors, and `strangers` is their part."""
 
     def __init__(self, most: int, what: str, *, strangers: float = 0.5) -> None:
         self._most = most
         self._of_strangers = max(1, int(most * strangers))
         self._what = what
-        self._taken: Counter[By] = Counter()
+        self._taken: Counter[Sender] = Counter()
 
     @contextmanager
-    def taken(self, by: By, amount: int = 1) -> Generator[Callable[[bytes], None]]:
+    def taken(self, by: Sender, amount: int = 1) -> Generator[Callable[[bytes], None]]:
         """Take an amount for a stranger or a caller; raises NoSlot.
 
         The block gets a function that says which caller the stranger has turned out to be.
         """
         if not self._has_room(by, amount):
             raise NoSlot(f"too many {self._what} are being served already: wait for an answer, then try again")
-        holder: By | None = by
+        holder: Sender | None = by
 
-        def move(to: By | None) -> None:
+        def move(to: Sender | None) -> None:
             nonlocal holder
             if holder is not None:
                 self._taken[holder] -= amount
@@ -57,7 +57,7 @@ class Slots:
         finally:
             move(None)
 
-    def _has_room(self, by: By, amount: int) -> bool:
+    def _has_room(self, by: Sender, amount: int) -> bool:
         alone, total = self._taken[by] + amount, self._taken.total()
         if total + amount > self._most:
             return False
@@ -74,7 +74,7 @@ def capability_of(token: Authentic) -> bytes:
 
 
 def machine_at(host: str) -> str:
-    """The key of a machine: its IPv4 address, or the /64 of its IPv6 address, because it can use all of that."""
+    """What stands for a machine: its IPv4 address, or the /64 of its IPv6 address, because it can use all of that."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -25,7 +25,7 @@ from capx.api.mcp_messages import HEADER, PRESENTATION, meta_of
 from capx.api.relay.http_headers import PRESENTED
 from capx.errors import CapxError
 from capx.guard.asgi.messages import Receive, arrived
-from capx.guard.asgi.slots import By, Slots, capability_of
+from capx.guard.asgi.slots import Sender, Slots, capability_of
 from capx.verify.decision import Denied
 from capx.verify.verifier import Authentic
 
@@ -76,11 +76,11 @@ class InboundMessages:
         self._authenticate = authenticate
         self._has_ended = has_ended
         self._bytes = Slots(max(BYTES, most), "bytes", strangers=_OF_STRANGERS)
-        self._turns = WeakValueDictionary[By, asyncio.Lock]()
+        self._turns = WeakValueDictionary[Sender, asyncio.Lock]()
         """Who parses in turn: all strangers together, and each capability."""
 
     @asynccontextmanager
-    async def read(self, headers: Mapping[str, str], receive: Receive, by: By) -> AsyncGenerator[Inbound]:
+    async def read(self, headers: Mapping[str, str], receive: Receive, by: Sender) -> AsyncGenerator[Inbound]:
         """Read a message, whose slot is taken while the block runs. `by` is who has sent it, without its presentation.
 
         Raises Unread, NoSlot, TooMuch, TooSlow, Gone or UnreadableMessage.
@@ -134,7 +134,7 @@ class InboundMessages:
             raise Unread(f"this message was not read: {why}")
         return size
 
-    async def _in_turn(self, body: bytes, by: By) -> Message:
+    async def _in_turn(self, body: bytes, by: Sender) -> Message:
         clock = asyncio.get_running_loop().time
         group, rest = (by, _REST_OF_CALLERS) if isinstance(by, bytes) else ("", _REST)
         async with self._turns.setdefault(group, asyncio.Lock()):

@@ -44,7 +44,7 @@ from capx.api.relay.http_headers import SESSION, media_type
 from capx.api.relay.lines import MAX_MESSAGE, TooLong
 from capx.api.relay.relay import MOST_REQUESTS, OVERLOADED
 from capx.guard.asgi.messages import Gone, Receive, Scope, Send, TooMuch, TooSlow, until_gone
-from capx.guard.asgi.slots import By, NoSlot, Slots, capability_of, machine_at
+from capx.guard.asgi.slots import NoSlot, Sender, Slots, capability_of, machine_at
 from capx.guard.mcp.http_messages import (
     HttpAnswer,
     headers_of,
@@ -98,7 +98,7 @@ class Listener:
         self._judged: dict[tuple[str, type, object], _Exchange] = {}
         """The requests of sessions, by session and id."""
 
-    def sender_of(self, presentation: str | None, session: str | None, machine: str) -> By:
+    def sender_of(self, presentation: str | None, session: str | None, machine: str) -> Sender:
         """Who has sent a head from a machine, by the presentation and the session that it shows."""
         if (caller := self._sessions.caller_of(session)) is not None:
             return caller
@@ -155,7 +155,7 @@ class Listener:
         except Gone:
             return
 
-    def _by(self, headers: Mapping[str, str], address: str) -> By:
+    def _by(self, headers: Mapping[str, str], address: str) -> Sender:
         """Return who sends a request: the caller whose session it is in, or the stranger at an address."""
         return self._sessions.caller_of(headers.get(SESSION)) or address
 

@@ -2,11 +2,11 @@
 
     GET URL/feed?since=SEQ&position=POSITION&epoch=EPOCH     Accept: text/event-stream; or application/json, one page
 
-Laws: the client trusts only what is signed, and sends nothing that is of use to anybody else, so any proxy may be in
-between. Everybody may read the feed; a service proves who asks all the same, because proven callers begin before
-strangers. The client bounds what it reads: the length of a line, and the time until a page is complete. If the
-authority refuses a stream, the client asks for page after page, and for a stream again from time to time. So strangers
-who occupy all streams make no service stale.
+Laws: the client trusts only what is signed, and sends no secret, so any proxy may be in between. Everybody may read the
+feed; a service proves who asks all the same, because proven callers begin before strangers. Who sees such a proof can
+only take this audience's turns in the queue with it, for a minute. The client bounds what it reads: the length of a
+line, and the time until a page is complete. If the authority refuses a stream, the client asks for page after page, and
+for a stream again from time to time. So strangers who occupy all streams make no service stale.
 """
 
 import re

@@ -116,7 +116,7 @@ class AgentRoute:
     async def _answer(self, scope: Scope, receive: Receive) -> Response:
         request = Request(scope, receive)
         token = credential(scope)
-        # Before the caveats are read: that may take milliseconds, which a caller beyond its share does not get.
+        # Reading the caveats may take milliseconds: a caller who has its share already is refused before.
         if (caller := self._service.verifier.capability(token)) is not None:
             self._service.agents.demand_room(caller)
         authentic = self._service.verifier.authenticate(token)

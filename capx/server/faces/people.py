@@ -71,11 +71,11 @@ class PersonRoute:
         def check() -> Person:
             return self._proof.check(claim, method=operation.method, target=target)
 
-        known = service.callers.person(claim, operation.method, target)
-        if known is None:
+        remembered = service.callers.person(claim, operation.method, target)
+        if remembered is None:
             person = await service.proofs.run(check)
         else:
-            person = await service.proofs_of_known.run_for(known, check)
+            person = await service.proofs_of_remembered.run_for(remembered, check)
         async with body_of(person_of(person.name), request, service.bodies_of_people, MAX_BODY) as body:
             claim.demand_body(body)
             return await self._carried_out(person, request, body)

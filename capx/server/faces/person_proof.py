@@ -19,7 +19,7 @@ from capx.authority.authority import Authority
 from capx.authority.people.person import Person
 from capx.crypto.ed25519 import SEED, Signer, public_text
 from capx.resource.replay import Replay
-from capx.server.callers import Callers, signed_message
+from capx.server.callers import Callers
 
 _BURNT = 16
 
@@ -63,7 +63,7 @@ class PersonProof:
         key = None if known is None else known.key
         epoch = self._authority.epoch()
         public = self._nobody if key is None else key
-        message = signed_message(claim, public, self.origins, epoch=epoch, method=method, target=target)
+        message = claim.message_signed_by(public, self.origins, epoch=epoch, method=method, target=target)
         if message is None or key is None:
             raise UnprovenPerson(UNPROVEN)
         if not self._replay.burn(message[:_BURNT], claim.until, int(self._clock())):

@@ -31,7 +31,7 @@ READ_SECONDS: Final = 20.0
 UNREAD_BYTES: Final = 64 * 1024
 """How many bytes of what waits for it a client reads at least in READ_SECONDS, unless that is all."""
 READ_BYTES: Final = 16 * 1024
-"""How many bytes are read of a connection at once: so much may stand behind a head that waits."""
+"""Bytes that are read of a connection at once: so many may stand behind a head that waits. With TLS, 256 KiB may."""
 WAITING: Final = 512
 """Connections that the system queues until they are accepted."""
 TAKEN_AT_ONCE: Final = 8

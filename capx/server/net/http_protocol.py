@@ -71,7 +71,7 @@ class BoundedHeadProtocol(H11Protocol):
             self._heads.leave(self._waiting)
         self._forgive()
         self._stop_watching()
-        # uvicorn stops this one only if the client has closed the connection in order.
+        # uvicorn stops this one only if the client has closed the connection normally.
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 

@@ -171,7 +171,7 @@ class SqlRequestRows(SqlStatements):
         columns = f"({one}), principal, asks, count, changes"
         query = f"SELECT {columns} FROM capx.waiting w WHERE count > 0 ORDER BY 2, 3"  # noqa: S608 - columns of ours
         found = [row for row in self._rows(query) if row[0] is not None]
-        # A policy has few lists of approvers.
+        # Requests with equal `asks` name the same approvers: one of each is parsed.
         bodies = {asks: body for body, _, asks, *_ in found}
         approvers = {asks: RequestRecord.parse(body).approvers for asks, body in bodies.items()}
         return tuple([WaitingGroup(principal, asks, approvers[asks], *counts) for _, principal, asks, *counts in found])
