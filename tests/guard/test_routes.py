@@ -21,17 +21,18 @@ from fastapi.responses import PlainTextResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
-from starlette.routing import Mount, Route, Router
+from starlette.routing import BaseRoute, Match, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 
 from capx.agent import httpx_client
 from capx.authority.authority import Authority
 from capx.guard.asgi.messages import Scope
 from capx.guard.fastapi import GRANTED, FastAPIGuard
+from capx.guard.fastapi.routes import path_of
 from capx.tokens.binding import HttpRequest
 from capx.tokens.bundle import Bundle
 from capx_caveats import action
-from tests.labs.orders import asked, awaited, client_of, paged, ran, reading, refusal, started
+from tests.labs.orders import asked, awaited, client_of, noted, paged, ran, reading, refusal, started
 from tests.labs.serving import served
 
 # What an application is made of, and whether it starts.
@@ -58,13 +59,37 @@ def included(guard: FastAPIGuard, endpoint: Any) -> APIRouter:
     return outer
 
 
+class Own(BaseRoute):
+    """A route of a kind that no framework has, which takes every path."""
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return "Own()"
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return Match.FULL, {"endpoint": self}
+
+    async def handle(self, scope: Scope, receive: Any, send: Any) -> None:
+        await plain(scope, receive, send)
+
+
 def frontend(app: FastAPI, folder: Path) -> None:
     (folder / "index.html").write_text("secret")
     app.frontend("/front", directory=folder)
 
 
 FAULTS: dict[str, Callable[[FastAPI, FastAPIGuard, Path], Any]] = {
-    "states no action": lambda app, guard, folder: app.get("/x")(unmarked),
+    "/x: it states no action: mark it with the guard, right below the decorator of the route, or list it in public=": (
+        lambda app, guard, folder: app.get("/x")(unmarked)
+    ),
+    "/x: it states": lambda app, guard, folder: app.host("own.example", Router([Route("/x", starlette_endpoint)])),
+    "/a/x: it states": lambda app, guard, folder: app.mount("", Router([Route("/a/x", starlette_endpoint)])),
+    "/sub/in/plain: the guard cannot see": lambda app, guard, folder: app.mount(
+        "/sub", Router([Mount("/in", Router([Mount("/plain", plain)]))])
+    ),
+    "Own(): the guard cannot see into what is mounted here": lambda app, guard, folder: app.router.routes.append(Own()),
     "/inner/more/x: it states no action": lambda app, guard, folder: app.include_router(included(guard, unmarked)),
     "/plain: the guard cannot see into what is mounted": lambda app, guard, folder: app.mount("/plain", plain),
     "/static: the guard cannot see": lambda app, guard, folder: app.mount("/static", StaticFiles(directory=folder)),
@@ -287,6 +312,67 @@ def test_a_late_route_of_a_public_mount_is_public(lab: Authority) -> None:
     with served(app) as origin:
         sub.get("/late")(unmarked)
         assert httpx.get(f"{origin}/sub/late").json() == "secret"
+
+
+def test_what_stands_in_a_public_mount_is_public(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app, public=["/sub"])
+    routes = [Route("/x", starlette_endpoint), Mount("/in", Router([Mount("/plain", plain)])), Own()]
+    app.mount("/sub", Router(routes))
+    app.get("/x")(guard.action("crm.x")(lambda: "x"))
+    with served(app) as origin:
+        for path in ("/sub/x", "/sub/in/plain/any", "/sub/own"):
+            assert httpx.get(origin + path).text == "secret"
+        assert refusal(httpx.get(f"{origin}/x")) == (401, "no_token")
+
+
+def test_a_route_of_an_own_kind_is_public_with_all_below_it(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app, public=["/own/"])
+    app.router.routes.append(Own("/own/"))
+    with served(app) as origin:
+        for path in ("/own/", "/own/y"):
+            assert httpx.get(origin + path).text == "secret"
+        for path in ("/own", "/other"):
+            assert refusal(httpx.get(origin + path)) == (401, "no_token")
+
+
+def test_the_path_of_a_host_opens_nothing_below_it(lab: Authority) -> None:
+    app, guard = FastAPI(openapi_url=None), FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app, public=["/open"])
+    app.host("own.example", Router([Route("/open", starlette_endpoint), Route("/open/x", starlette_endpoint)]))
+    (answer,) = started(app)
+    assert "/open/x: it states no action" in answer["message"]
+    assert "/open: " not in answer["message"]
+
+
+def test_a_dependency_of_a_mounted_application_does_not_run_for_a_late_route(lab: Authority) -> None:
+    app, sub = FastAPI(openapi_url=None), FastAPI(openapi_url=None, dependencies=[Depends(noted)])
+    guard = FastAPIGuard(lab.verifier("crm"))
+    guard.protect(app)
+    sub.get("/x")(guard.action("crm.x")(lambda: "x"))
+    app.mount("/sub", sub)
+    with client_of(app, lab.open(allow=["crm.x"]).bundle) as client:
+        assert client.get("/sub/x").json() == "x"
+        sub.get("/late")(unmarked)
+        ran.clear()
+        assert refusal(client.get("/sub/late")) == (500, "withheld")
+        assert not ran
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "expected"),
+    [
+        (None, "/a/b", "/a/b"),
+        ("", "/a/b", "/a/b"),
+        ("/a", "/a/b", "/b"),
+        ("/a/", "/a/b", "/b"),
+        ("/a", "/ab", "/ab"),
+        ("/a", "/a", "/a"),
+    ],
+)
+def test_a_path_is_without_the_root_path(root: str | None, path: str, expected: str) -> None:
+    assert path_of({"path": path} if root is None else {"path": path, "root_path": root}) == expected
 
 
 def _route(app: FastAPI, path: str, endpoint: Any) -> Any:
