@@ -49,6 +49,9 @@ ROOMS: Final = {
         "capx/verify/verifier.py",
         (
             "tests/verify/test_verifier.py",
+            "tests/verify/test_approvals.py",
+            "tests/verify/test_evidence.py",
+            "tests/verify/test_explanation.py",
             "tests/verify/test_ended_tokens.py",
             "tests/verify/test_admitted.py",
             "tests/verify/test_decision.py",
@@ -57,6 +60,7 @@ ROOMS: Final = {
             "tests/tokens/test_revocation_key.py",
             "tests/tokens/test_lineage.py",
             "tests/tokens/test_binding.py",
+            "tests/attacks/test_approvals.py",
             "tests/attacks/test_stolen_keys.py",
         ),
     ),

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from itertools import chain as joined
 from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ from capx.tokens import chain, wire
 from capx.tokens.binding import HttpRequest, ToolCall
 from capx.tokens.capability import Capability
 from capx.verify import verifier
+from capx.verify.approvals import with_approvals
 from capx.verify.decision import Denied
 from capx.verify.meter import Payer
 from capx.verify.verifier import Verifier
@@ -40,6 +42,7 @@ from capx_caveats import (
     tenant,
     where,
 )
+from tests.labs.approving import ARGS, BEN, ApprovalLab, approved, demanding, keyed
 from tests.labs.enumerations import each_case
 from tests.labs.lab import (
     KEY,
@@ -579,3 +582,101 @@ def test_a_bare_token_pays_anew_for_each_admission(meter: NotingMeter) -> None:
     for payer in meter.payers:
         assert payer == Payer(payer.admission, payer.admission, capability.ids[1], "crm", "")
         assert len(payer.admission) == 16
+
+
+# Who sends
+
+
+def test_a_good_mac_says_of_which_capability_a_presentation_is() -> None:
+    lab = Lab()
+    shown = lab.present(TOKEN)
+    # Whatever the token allows, and though it has ended.
+    assert lab.verifier.capability(shown) == wire.decode(shown).identifier_bytes
+    lab.deaths.deaths["T1"] = "task_completed"
+    assert lab.verifier.capability(shown) == wire.decode(shown).identifier_bytes
+    for other in ("", "x", TOKEN.text, spoiled(shown), lab.present(minted(audience="mail"))):
+        assert lab.verifier.capability(other) is None
+
+
+def test_a_pattern_that_presents_nothing_says_nothing_of_the_sender() -> None:
+    assert Lab().verifier.capability(holding([where("args.id", regex("A.*"))]).text) is None
+
+
+def test_the_sender_of_an_old_presentation_is_not_known() -> None:
+    lab = Lab()
+    shown = lab.present(minted())
+    for age, is_known in ((60, True), (61, False)):
+        lab.clock.now = NOW + age
+        assert (lab.verifier.capability(shown) is not None) == is_known
+
+
+def test_whether_a_token_has_ended_is_asked_of_the_news() -> None:
+    lab = Lab()
+    expired, token = (lab.verifier.authenticate(lab.present(each)) for each in (minted(expires=NOW + 5), minted()))
+    assert not lab.verifier.has_ended(token)
+    assert not lab.verifier.has_ended(expired)
+    lab.clock.now = NOW + 5
+    assert lab.verifier.has_ended(expired)
+    assert not lab.verifier.has_ended(token)
+    lab.deaths.deaths["T1"] = "task_completed"
+    assert lab.verifier.has_ended(token)
+
+
+# Approvals
+
+
+class Counted(ApprovalLab):
+    """Counts how often what a discharge says is joined to a lineage."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+        super().__init__(**options)
+        self.joined = 0
+
+        def joining(*given: Any) -> Any:
+            self.joined += 1
+            return with_approvals(*given)
+
+        monkeypatch.setattr(verifier, "with_approvals", joining)
+
+
+def test_the_approvals_that_came_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Counted(monkeypatch)
+    capability, other = demanding(), keyed(BEN, nonce=b"2" * 16)
+    one, two = approved(capability, uses=9), approved(capability, uses=8)
+    for expected, discharge in ((1, one), (1, one), (2, two), (2, two), (3, one)):
+        assert lab.told(capability, discharge) == ()
+        assert lab.joined == expected
+    # As many, of another demand; and one more.
+    both = capability.demanding(other)
+    of_ben = approved(both, BEN, said={"cid": other.cid}, uses=9)
+    for expected, discharges in ((4, (one,)), (5, (of_ben,)), (6, (one, of_ben)), (7, (one,)), (7, (one,))):
+        lab.told(both, *discharges)
+        assert lab.joined == expected
+
+
+def test_a_bare_token_is_approved_as_well() -> None:
+    lab = ApprovalLab(bearer=True)
+    capability = demanding()
+    bound = approved(capability).bound_to(wire.decode(capability.text).signature)
+    assert lab.told_of(f"{capability.text},{bound}") == ()
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_what_another_verifier_has_read_is_approved_as_well(remembers: bool) -> None:
+    lab = ApprovalLab()
+    there = Lab(keys=lab.verifier._keys)
+    text = lab.text(demanding(), approved(demanding(), uses=9))
+    if remembers:
+        lab.verifier.explain(text, Call("a.write", ARGS))
+    found = there.verifier.authenticate(text)
+    received = ToolCall("a.write", ARGS)
+    assert lab.verifier.decide(found, received, Call("a.write", ARGS)).allowed
+
+
+def test_what_another_verifier_has_read_is_recorded_with_its_bytes() -> None:
+    lab = Lab()
+    there = Lab(keys=lab.verifier._keys)
+    found = there.verifier.authenticate(lab.present(TOKEN))
+    lab.verifier.admit(found, READ).judge(CALL)
+    (decision,) = lab.records.decisions
+    assert decision.presentation is not None
