@@ -183,13 +183,14 @@ async def test_senders_take_turns(heads: tuple[bytes, bytes]) -> None:
     assert begun[AT_ONCE + 6 :] == [f"one {number}" for number in range(AT_ONCE + 3, 3 * AT_ONCE)]
 
 
-async def test_a_sender_who_left_has_no_turn() -> None:
+@pytest.mark.parametrize("heads", [(b"stranger", b"stranger"), (b"gone", b"here")])
+async def test_a_sender_who_left_has_no_turn(heads: tuple[bytes, bytes]) -> None:
     begun: list[str] = []
     queue = HeadQueue(sender_of, slows_strangers=False)
     fill(queue)
     gone = partial(begun.append, "gone")
-    put(queue, gone, b"stranger", "gone")
-    put(queue, partial(begun.append, "here"), b"stranger", "here")
+    put(queue, gone, heads[0], "gone")
+    put(queue, partial(begun.append, "here"), heads[1], "here")
     queue.leave(gone)
     await asyncio.sleep(0.05)
     assert begun == ["here"]
@@ -326,6 +327,7 @@ async def test_a_client_whose_request_began_is_not_watched() -> None:
         assert not queue.enter(b"", "", partial(begun.append, 1), transport)
         while not begun:
             await asyncio.sleep(0)
+        await asyncio.sleep(0.03)  # all are looked for at most once in this time
         fill(queue)
         assert not queue.enter(b"", "", partial(begun.append, 2), other)
         client.close()
