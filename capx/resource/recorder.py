@@ -84,7 +84,7 @@ class StoreRecorder:
         self._changed = threading.Condition()
         self._waiting: deque[_Record] = deque()
         self._taken = 0
-        self._closing = False
+        self._closing = self._closed = False
         self._flushing = 0
         self._writer: threading.Thread | None = None
         self._problem: Exception | None = None
@@ -97,7 +97,8 @@ class StoreRecorder:
     @problem.setter
     def problem(self, problem: Exception | None) -> None:
         self._problem = problem
-        if problem is not None:
+        # What waits was told at the end; the writer may still try, over a connection that is closed.
+        if problem is not None and not self._closed:
             diagnostics.warn_once(f"decisions are not written: {problem}")
 
     def reserve(self) -> None:
@@ -158,6 +159,7 @@ class StoreRecorder:
         if writer is not None and written:
             writer.join(max(0.0, ends - time.monotonic()))
         self.tell_unwritten()
+        self._closed = True
         return written
 
     def tell_unwritten(self) -> None:

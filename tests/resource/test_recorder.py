@@ -24,6 +24,7 @@ from capx.verify.evidence import Evidence
 from capx.verify.protocols import NO_RECORDER
 from capx_caveats import Refusal
 from tests.labs.processes import in_a_child
+from tests.labs.waiting import until
 
 NOW = 1_800_000_000
 
@@ -355,6 +356,10 @@ def test_decisions_that_are_lost_are_said_to_be(
         record(recorder, 1)
         record(recorder, 2)
         assert not recorder.close(timeout=0.2)
+        # The thread goes on trying, over what may be closed by now: all was told.
+        patch.setattr(store, "record", broken_by("the client has been closed"))
+        until(lambda: "closed" in str(recorder.problem))
+    assert "the client has been closed" not in caplog.text
     assert "decisions are not written: the role does not record for this audience" in caplog.text
     assert "2 decisions were not written and are lost with this process" in caplog.text
     assert recorder.flush()
