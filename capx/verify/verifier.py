@@ -190,7 +190,7 @@ class Verifier:
         self._require = frozenset(require)
         if unknown := self._require - _REQUIRABLE:
             hint = ". What a policy calls agent_key is holder here" if "agent_key" in unknown else ""
-            only = ", ".join(_REQUIRABLE)
+            only = ", ".join(sorted(_REQUIRABLE))
             raise ConfigurationProblem(f"cannot require {', '.join(sorted(unknown))}: only {only}{hint}")
         self._keys = keys
         self._replay = replay

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain as joined
 from itertools import combinations
 from typing import Any
@@ -44,6 +45,8 @@ from capx_caveats import (
 )
 from tests.labs.approving import ARGS, BEN, ApprovalLab, approved, demanding, keyed
 from tests.labs.enumerations import each_case
+from tests.labs.keyed import PLANNER, mark
+from tests.labs.keyed import keyed as keyed_token
 from tests.labs.lab import (
     KEY,
     NONCES,
@@ -411,7 +414,7 @@ def test_a_verifier_set_up_wrongly_says_what_is_wrong() -> None:
     keys = AudienceKeys("slides", [ROOT_KEY.audience_key("slides")])
     with pytest.raises(ConfigurationProblem, match=r"'slides'.*'crm'"):
         Lab("crm", keys)
-    with pytest.raises(ConfigurationProblem, match=r"colour, shape.*tenant"):
+    with pytest.raises(ConfigurationProblem, match=r"colour, shape: only holder, intent, tenant$"):
         Lab(require=["tenant", "shape", "colour"])
     with pytest.raises(ConfigurationProblem, match="What a policy calls agent_key is holder here"):
         Lab(require=["agent_key"])
@@ -680,3 +683,54 @@ def test_what_another_verifier_has_read_is_recorded_with_its_bytes() -> None:
     lab.verifier.admit(found, READ).judge(CALL)
     (decision,) = lab.records.decisions
     assert decision.presentation is not None
+
+
+def test_a_presentation_pays_with_its_approvals(meter: NotingMeter) -> None:
+    lab = ApprovalLab(meter=meter)
+    text = lab.text(demanding(None, budget("calls", 2)), approved(demanding(None, budget("calls", 2))))
+    assert lab.told_of(text) == ()
+    assert {payer.text for payer in meter.payers} == {text}
+
+
+class Awaited(Failing):
+    """A memory for async code, with a burn of its own."""
+
+    async def burn_async(self, presentation: bytes, until: int, now: int) -> bool:
+        self.thread = None
+        return self.burn(presentation, until, now)
+
+
+@pytest.mark.parametrize(("answer", "said"), [(None, "unavailable"), (False, "replayed"), (True, None)])
+def test_a_memory_for_async_code_is_awaited(answer: bool | None, said: str | None) -> None:
+    replay = Awaited(blocking=True, answer=answer)
+    lab = Lab(replay=replay)
+    expected: AbstractContextManager[object] = nullcontext()
+    if said is not None:
+        expected = pytest.raises(Denied, check=lambda denied: denied.code == said)
+    with expected:
+        asyncio.run(lab.verifier.admit_async(lab.present(TOKEN), READ))
+    # Not in a thread of a pool.
+    assert replay.thread is threading.main_thread()
+
+
+def test_an_explanation_takes_a_bare_token_for_one_that_its_holder_signed() -> None:
+    lab = Lab()
+    token = keyed_token(PLANNER)
+    assert lab.verifier.explain(token.text, CALL).allowed
+    unsigned = appended(token, encode_block((mark(READ),)))
+    assert lab.verifier.explain(unsigned.text, CALL).refusals == lab.decide(unsigned.text).refusals != ()
+
+
+def test_an_explanation_says_what_approvals_do_not_fit() -> None:
+    lab = ApprovalLab()
+    text = lab.text(demanding(), approved(demanding(), action="a.other"))
+    told = lab.verifier.explain(text, Call("a.write", ARGS))
+    assert codes_of(told.refusals) == codes(lab.verifier.decide(text, ToolCall("a.write", ARGS), Call("a.write", ARGS)))
+    assert told.refusals
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_verifier_in_the_stead_of_its_audience_says_so(*, stated: bool) -> None:
+    evidence = Lab(stated=stated).decide(Lab().present(minted())).evidence
+    assert evidence is not None
+    assert evidence.stated == stated
