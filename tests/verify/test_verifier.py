@@ -707,8 +707,10 @@ def test_a_memory_for_async_code_is_awaited(answer: bool | None, said: str | Non
     expected: AbstractContextManager[object] = nullcontext()
     if said is not None:
         expected = pytest.raises(Denied, check=lambda denied: denied.code == said)
-    with expected:
+    with expected as denied:
         asyncio.run(lab.verifier.admit_async(lab.present(TOKEN), READ))
+    if isinstance(denied, pytest.ExceptionInfo) and answer is None:
+        assert denied.value.decision.refusals[0].sentence == "the disk is full"
     # Not in a thread of a pool.
     assert replay.thread is threading.main_thread()
 
@@ -723,8 +725,10 @@ def test_an_explanation_takes_a_bare_token_for_one_that_its_holder_signed() -> N
 
 def test_an_explanation_says_what_approvals_do_not_fit() -> None:
     lab = ApprovalLab()
-    text = lab.text(demanding(), approved(demanding(), action="a.other"))
+    # Of another audience than this one.
+    text = lab.text(demanding(), approved(demanding(), said={"audience": "mail"}))
     told = lab.verifier.explain(text, Call("a.write", ARGS))
+    assert "bad_discharge" in codes_of(told.refusals)
     assert codes_of(told.refusals) == codes(lab.verifier.decide(text, ToolCall("a.write", ARGS), Call("a.write", ARGS)))
     assert told.refusals
 
