@@ -450,8 +450,8 @@ def test_uses_and_lasts_are_those_of_the_approver(parties: Parties) -> None:
 
 
 def test_an_approval_whose_time_is_up_opens_nothing(parties: Parties) -> None:
-    approved = parties.approved(parties.token(), "--lasts", "1s")
-    time.sleep(2)
+    approved = parties.approved(parties.token(), "--lasts", "3s")
+    time.sleep(4)
     assert "needs_discharge: " in parties.verify(approved, code=1).out
     assert "there is no approval of this call here" in parties.agent("explain", *FORTY, token=approved, code=1).out
 
@@ -795,15 +795,15 @@ def test_who_asked_is_asked_on_a_terminal(capx: Shell, office: Office, clerk: Bu
 
 def test_an_approval_that_has_expired_is_not_added(parties: Parties) -> None:
     token = parties.token()
-    old = parties.approval(parties.asked(token), "--lasts", "1s")
-    time.sleep(1.1)
+    old = parties.approval(parties.asked(token), "--lasts", "3s")
+    time.sleep(3.1)
     only_line(parties.add(old, token, code=2), "this approval has expired: ask for another one")
 
 
 def test_a_first_signature_that_is_too_old_is_begun_anew(capx: Shell, office: Office) -> None:
     _, request = asked_of_two(capx, office)
-    capx("requests", "approve", request, *as_(office, "ben"), "--yes", "--lasts", "1s")
-    time.sleep(1.1)
+    capx("requests", "approve", request, *as_(office, "ben"), "--yes", "--lasts", "3s")
+    time.sleep(3.1)
     said = capx("requests", "approve", request, *as_(office, "eve"), "--yes")
     assert "was signed by eve" in said.out
     assert "was approved by" in capx("requests", "approve", request, *as_(office, "ben"), "--yes").out
