@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from capx.api import person_auth
 from capx.api.person_auth import UNPROVEN, PersonClaim, UnprovenPerson, prove
 from capx.api.problems import HttpRefusal
 from capx.authority.authority import Authority
@@ -13,7 +14,6 @@ from capx.authority.people.person import Person
 from capx.crypto.ed25519 import is_signed_by
 from capx.errors import ConfigurationProblem
 from capx.intents.principal_key import PrincipalKey
-from capx.server import callers
 from capx.server.callers import Callers
 from capx.server.faces.person_proof import PersonProof
 from tests.labs.office import Office
@@ -77,7 +77,7 @@ def test_the_unknown_cost_what_a_wrong_signature_costs(
         checked.append(public)
         return real(public, message, signature)
 
-    monkeypatch.setattr(callers, "is_signed_by", counted)
+    monkeypatch.setattr(person_auth, "is_signed_by", counted)
     rules = office.policy.read_text()
     office.rule(f'{rules}\n[principal.sso]\ntenants = ["Acme"]\npurposes = ["refund"]\n')
     counts: list[int] = []
