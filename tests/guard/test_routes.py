@@ -346,7 +346,7 @@ def test_the_path_of_a_host_opens_nothing_below_it(lab: Authority) -> None:
     assert "/open: " not in answer["message"]
 
 
-def test_a_dependency_of_a_mounted_application_does_not_run_for_a_late_route(lab: Authority) -> None:
+def test_a_dependency_of_a_mount_does_not_run_for_a_late_route(lab: Authority) -> None:
     app, sub = FastAPI(openapi_url=None), FastAPI(openapi_url=None, dependencies=[Depends(noted)])
     guard = FastAPIGuard(lab.verifier("crm"))
     guard.protect(app)

@@ -601,7 +601,7 @@ def test_a_good_mac_says_of_which_capability_a_presentation_is() -> None:
         assert lab.verifier.capability(other) is None
 
 
-def test_a_pattern_that_presents_nothing_says_nothing_of_the_sender() -> None:
+def test_a_pattern_of_no_token_says_nothing_of_the_sender() -> None:
     assert Lab().verifier.capability(holding([where("args.id", regex("A.*"))]).text) is None
 
 
@@ -676,7 +676,7 @@ def test_what_another_verifier_has_read_is_approved_as_well(remembers: bool) -> 
     assert lab.verifier.decide(found, received, Call("a.write", ARGS)).allowed
 
 
-def test_what_another_verifier_has_read_is_recorded_with_its_bytes() -> None:
+def test_what_another_verifier_read_is_recorded_with_its_bytes() -> None:
     lab = Lab()
     there = Lab(keys=lab.verifier._keys)
     found = there.verifier.authenticate(lab.present(TOKEN))
@@ -715,7 +715,7 @@ def test_a_memory_for_async_code_is_awaited(answer: bool | None, said: str | Non
     assert replay.thread is threading.main_thread()
 
 
-def test_an_explanation_takes_a_bare_token_for_one_that_its_holder_signed() -> None:
+def test_an_explanation_takes_a_bare_token_for_a_signed_one() -> None:
     lab = Lab()
     token = keyed_token(PLANNER)
     assert lab.verifier.explain(token.text, CALL).allowed
