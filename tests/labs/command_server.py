@@ -204,7 +204,7 @@ def _stays(thread: threading.Thread) -> bool:
 def _end_as_interpreter(main: Callable[[], object], *, checked: bool) -> NoReturn:
     before, env = _descriptors(), _environment()
     code, interrupted = _run(main)
-    # `timeout` sends its signal twice: to the command, and to its group. The second may come when the command has ended.
+    # `timeout` sends its signal to the command and to its group: the second may come when the command has ended.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading._shutdown()  # type: ignore[attr-defined] # what an interpreter calls, and nothing public does
     atexit._run_exitfuncs()
