@@ -119,9 +119,7 @@ class Server:
         self.port = _free_port()
         if self._user is not None:
             os.chown(self.folder, self._user, pwd.getpwuid(self._user).pw_gid)
-        self._run("initdb", "-D", self._data, "-U", ADMIN, "-E", "UTF8", "--locale=C", "-N", "-A", "trust")
-        # After initdb, which wants an empty folder and its own file.
-        self._write("pg_hba.conf", "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n")
+        self._make()
 
     def __enter__(self) -> Self:
         self.start()
@@ -255,6 +253,13 @@ class Server:
             self._emptied.append(database)
         else:
             self.give_back(database)
+
+    def _make(self) -> None:
+        """Make the folder with its data."""
+        self._run("initdb", "-D", self._data, "-U", ADMIN, "-E", "UTF8", "--locale=C", "-N", "-A", "trust")
+        # After initdb, which wants an empty folder and its own file.
+        let_in = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        self._write("pg_hba.conf", let_in)
 
     @property
     def _data(self) -> Path:
