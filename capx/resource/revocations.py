@@ -24,6 +24,7 @@ from capx.background import begin_in_each_process
 from capx.crypto.instants import seconds
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.intents.epoch import authority_of
+from capx.store.continuity import unconfirmed
 from capx.store.protocols import DeathSource
 from capx.store.records import Head, News
 from capx.tokens import revocation_key
@@ -131,13 +132,18 @@ class StoreLiveness(PolledView):
         self._clock = clock
         self._next_look = -math.inf
         self._confirmed = -math.inf
+        self._confirmation_age: Callable[[], float] | None = None
 
     def age(self) -> float:
-        """Look if it is due, and return the seconds since the last look that succeeded; infinite before the first."""
+        """Look if it is due, and return the seconds since the last look that succeeded; infinite before the first.
+
+        On PostgreSQL, the age is also that of the last write which the server has confirmed.
+        """
         if self._clock() >= self._next_look:
             # The look of another thread will do. With `poll=0` it will not: it may have begun before this question.
             self._look_once(wait=self._poll == 0)
-        return max(0.0, self._clock() - self._confirmed)
+        confirmation_age = 0.0 if self._confirmation_age is None else self._confirmation_age()
+        return max(0.0, self._clock() - self._confirmed, confirmation_age)
 
     def close(self) -> None:
         """Close the store; a later question opens it again."""
@@ -162,7 +168,8 @@ class StoreLiveness(PolledView):
                 view.deaths = dict(view.deaths)
             view.learn(news)
             self._view = view
-            self._confirmed, self.problem = began, None
+            self._confirmed, self._confirmation_age = began, news.confirmation_age
+            self.problem = unconfirmed(0.0 if news.confirmation_age is None else news.confirmation_age())
         self._next_look = self._clock() + self._poll
 
 

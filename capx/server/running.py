@@ -107,7 +107,7 @@ def serve(authority: Authority, plan: Plan, *, started: Callable[[Address], None
     network = listen(plan.listen)
     network.limit, plan.socket.listening.limit = limits.network, limits.operators
     try:
-        with LogLimit().on(*_LOGGERS), asyncio.Runner(loop_factory=Loop) as runner:
+        with LogLimit().on(*_LOGGERS), authority.store.beating(), asyncio.Runner(loop_factory=Loop) as runner:
             return runner.run(_serve(authority, plan, network, started))
     finally:
         network.close()

@@ -4,8 +4,16 @@ Law: without these checks an older copy of a store could make a revoked token va
 that is behind what it knows, and goes on with its old knowledge until that is too old.
 """
 
-from capx.errors import StoreProblem
+import math
+from typing import Final
+
+from capx.errors import StoreProblem, Unavailable
 from capx.store.records import REPLACED, Head, News
+
+UNCONFIRMED: Final = "its server waits for a standby, or is no primary any more; look at its server"
+"""Why a store may confirm no write."""
+LONG: Final = 5.0
+"""Seconds without a confirmed write after which this is a problem; a process has one confirmed each second."""
 
 
 def succeeding(known: Head | None, head: Head, hash_there: bytes | None) -> Head | None:
@@ -39,10 +47,22 @@ class StateLost(StoreProblem):
 
 def demand_not_behind(known: Head, head: Head) -> None:
     """Raise StateLost if a head is behind one that was known in the same epoch."""
-    if head.position < known.position or head.deaths < known.deaths or head.forgotten < known.forgotten:
-        raise StateLost(
-            f"the store went back from position {known.position} to {head.position}: an older copy was put in its place"
-        )
+    for what in ("position", "deaths", "forgotten"):
+        before, now = getattr(known, what), getattr(head, what)
+        if now < before:
+            said = {"position": "position {}", "deaths": "{} deaths", "forgotten": "{} forgotten deaths"}[what]
+            raise StateLost(
+                f"the store went back from {said.format(before)} to {now}: an older copy was put in its place, or a "
+                "standby that lacked something became the primary"
+            )
+
+
+def unconfirmed(seconds: float) -> Unavailable | None:
+    """The problem that a store has confirmed no write of this process for so long; None if that is not long."""
+    if seconds <= LONG:
+        return None
+    since = "yet" if math.isinf(seconds) else f"for {seconds:.0f} seconds"
+    return Unavailable(f"the store has confirmed no write of this process {since}: {UNCONFIRMED}")
 
 
 def demand_whole(known: Head | None, news: News) -> News:

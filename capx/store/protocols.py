@@ -41,6 +41,7 @@ from capx.store.records import (
     RequestCounts,
     RequestRecord,
     SignedAnswer,
+    Standbys,
     TaskRecord,
     WaitingGroup,
 )
@@ -54,6 +55,10 @@ class Reading(Protocol):
 
     def head(self) -> Head:
         """The epoch, the last event and the number of deaths."""
+        ...
+
+    def confirmation_age(self) -> float:
+        """Seconds since the server that is read confirmed a write of this process; 0 where a look is its own proof."""
         ...
 
     def tasks_named(self, ids: Collection[str]) -> dict[str, TaskRecord]:
@@ -513,6 +518,14 @@ class Store(ResourceStore, Protocol):
         With a row guard, `task`, `intent`, `request`, `requests` and `requests_for` raise ChangedRow as
         capx.store.row_marks says.
         """
+        ...
+
+    def standbys(self) -> Standbys | None:
+        """For how many standbys each commit waits; None if the store is a file."""
+        ...
+
+    def beating(self) -> AbstractContextManager[None]:
+        """A block in which this process has the store confirm a write in each second, if a look is no proof."""
         ...
 
     def write(self, guard: RowGuard | None = None, *, durable: bool = True) -> AbstractContextManager[Writing]:

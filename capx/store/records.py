@@ -1,5 +1,6 @@
 """The rows that a store takes and returns, and the errors that distinguish a damaged store from a missing one."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -404,6 +405,26 @@ class Pruned(Struct, frozen=True):
     requests: int = 0
 
 
+class Standbys(Struct, frozen=True):
+    """For how many standbys each commit waits, and how many are listed for it; None if any standby counts."""
+
+    waited_for: int
+    listed: int | None
+
+    @property
+    def sentence(self) -> str:
+        """What that means, for people."""
+        if self.waited_for == 0:
+            return "no commit waits for a standby: with its machine, the last answered acts are lost"
+        if self.waited_for == self.listed:
+            return f"each commit waits for {self.waited_for} of {self.listed} standbys"
+        count = "any number of" if self.listed is None else self.listed
+        return (
+            f"each commit waits for {self.waited_for} of {count} standbys: if the primary is cut off together with one "
+            "of them, only a fence of its own ends it"
+        )
+
+
 class Burn(Struct, frozen=True):
     """Whether a presentation's id was new, and whether the store still had the earlier id that the caller named."""
 
@@ -424,7 +445,8 @@ class News(Struct, frozen=True):
 
     `anew`: these are all deaths that there are, and they replace what the follower knew. The first `lasting` of them
     are never forgotten, and have a number up to `head.forgotten`. `at` is when the authority wrote this, in Unix
-    seconds by its own clock; None if it was read from the store itself.
+    seconds by its own clock; None if it was read from the store itself. `confirmation_age` gives the seconds since the
+    server confirmed a write of this process; None if a look at the store is its own proof.
     """
 
     head: Head
@@ -432,3 +454,4 @@ class News(Struct, frozen=True):
     anew: bool = False
     lasting: int = 0
     at: float | None = None
+    confirmation_age: Callable[[], float] | None = None

@@ -5,6 +5,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from capx.resource.feed import follower
 from capx.resource.feed.client import FeedSource
 from capx.resource.feed.follower import Follower
 from capx.resource.feed.page import PageProblem
@@ -18,7 +21,7 @@ def test_a_connection_that_is_cut_is_made_again_for_news(line: Line) -> None:
     line.follower.age()
     head = line.feed.head()
     line.app.cut.set()
-    assert eventually(lambda: "503" in str(line.follower.problem))
+    assert eventually(lambda: "answered 503: the authority is away" in str(line.follower.problem))
     assert line.follower.deaths[node(1)] == "revoked"
     line.feed.kill(node(2))
     line.app.cut.clear()
@@ -66,12 +69,16 @@ def test_an_authority_whose_clock_is_ahead_is_refused(line: Line) -> None:
     assert eventually(lambda: line.follower.age() < 1)
 
 
-def test_a_heartbeat_sent_again_and_again_confirms_nothing(line: Line) -> None:
+def test_a_heartbeat_sent_again_and_again_confirms_nothing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "_LATE", 1.0)
     replayed = event(line.feed.page(now=time.time()).text)
     line.app.before, line.app.only = lambda: replayed, True
     line.follower.age()
-    assert eventually(lambda: line.follower.age() > 1)
-    assert "old answer" in str(line.follower.problem)
+    assert eventually(lambda: line.follower.age() > 0.5)
+    # Several processes at one store may send their pages in another order: only what lasts is a problem.
+    assert line.follower.problem is None
+    assert eventually(lambda: "old answer" in str(line.follower.problem))
+    assert line.follower.age() > 1
 
 
 def test_pages_that_are_forged_are_not_believed(line: Line) -> None:

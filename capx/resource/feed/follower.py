@@ -4,7 +4,9 @@ Laws:
 
 - `age()` does not block, except briefly before the first news.
 - The age of knowledge is the larger of two: the time since it was received, and the time since its source sent it, by
-  the clocks of both machines. News that is received a second time confirms nothing.
+  the clocks of both machines. Of a database, it is also the time since that confirmed a write of this process.
+- News that is not newer than the news before confirms nothing. This is a problem if it lasts: the news of several
+  authority processes at one store may come in another order.
 - No error takes a death back, and no error ends the thread.
 - A forked child follows by itself, from the beginning.
 """
@@ -13,15 +15,20 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Final, Protocol
 
 from capx import diagnostics
-from capx.background import begin_in_each_process
+from capx.background import begin_in_each_process, run_in_thread
 from capx.crypto.instants import seconds
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.resource.revocations import View
+from capx.store.continuity import unconfirmed
 from capx.store.records import Head, News
 from capx.tokens.revocation_key import RevocationKey
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 # All in seconds. The pauses between attempts double from the first to the longest.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
@@ -53,9 +60,8 @@ class Follower:
     """The deaths that `source` sends; `close` closes the source, too.
 
     The thread begins with the first question, or with `start`. For `patience` seconds after that, questions wait for
-    the first news. The thread calls `sighted` with the number of known deaths, when it changed and every ten seconds.
-    An error of `sighted` is kept as `sighting_problem`, and the call is repeated. It holds up the news, so it must be
-    quick.
+    the first news. Another thread calls `sighted` with the number of known deaths, when it changed and every ten
+    seconds. An error of `sighted` is kept as `sighting_problem`, and the call is repeated.
     """
 
     def __init__(
@@ -142,6 +148,8 @@ class _Watch:
         self._confirmed = -math.inf, -math.inf
         # When the next news were asked for, by both clocks.
         self._asked = -math.inf, -math.inf
+        self._confirmation_age: Callable[[], float] | None = None
+        self._reporting: Future[None] | None = None
         self._reported: int = -1
         self._report_at = -math.inf
         self._lock = threading.Lock()
@@ -184,14 +192,19 @@ class _Watch:
         if self._thread is None or self._end.is_set():
             return None
         since = self._clock() - max(self._began, self._confirmed[0])
-        return None if since <= _LONG else StoreProblem(f"no news came for {since:.0f} seconds, and nothing says why")
+        if since > _LONG:
+            return StoreProblem(f"no news came for {since:.0f} seconds, and nothing says why")
+        return unconfirmed(min(self._unconfirmed(), self._clock() - self._began))
 
     def age(self) -> float:
         if not self._first.is_set() and (wait := self._wait_until - self._clock()) > 0:
             self._first.wait(wait)
         # One read of one tuple: the thread replaces both times at once.
         received, said = self._confirmed
-        return max(0.0, self._clock() - received, self._wall() - said)
+        return max(0.0, self._clock() - received, self._wall() - said, self._unconfirmed())
+
+    def _unconfirmed(self) -> float:
+        return 0.0 if self._confirmation_age is None else self._confirmation_age()
 
     def close(self) -> None:
         with self._lock:
@@ -237,13 +250,15 @@ class _Watch:
 
     def _learn(self, news: News) -> None:
         self.view.learn(news)
+        self._confirmation_age = news.confirmation_age
         if news.at is None:
             self._confirmed, self.problem = self._asked, None
         elif news.at > self._confirmed[1]:
             self._confirmed, self.problem = (self._clock(), news.at), _lateness(self._wall() - news.at)
         else:
             # A cache or an attacker repeats an old page. Its deaths count, but it must not make them look fresh.
-            self.problem = StoreProblem("the news is not newer than the news before: it is an old answer")
+            if self._clock() - self._confirmed[0] > _LATE:
+                self.problem = StoreProblem("the news is not newer than the news before: it is an old answer")
             return
         self._first.set()
 
@@ -253,8 +268,13 @@ class _Watch:
         now, known = self._clock(), self.view.head.deaths
         if now < self._report_at and (known == self._reported or self.sighting_problem is not None):
             return
+        # A report may hang for as long as its server does.
+        if self._reporting is None or self._reporting.done():
+            self._reporting = run_in_thread(partial(self._tell, self._sighted, known), name="capx-sighting")
+
+    def _tell(self, sighted: Callable[[int], None], known: int) -> None:
         try:
-            self._sighted(known)
+            sighted(known)
         except Exception as error:  # noqa: BLE001 # a report that fails must not stop the news
             self.sighting_problem = error
             self._report_at = self._clock() + _SIGHTING_AGAIN

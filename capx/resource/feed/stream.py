@@ -78,6 +78,8 @@ def _demand(response: httpx.Response, kind: str, url: str) -> None:
     if response.is_redirect:
         where = response.headers.get("location", "")
         raise StoreProblem(f"{url} redirects to {where!a:.200}, and capx follows no redirect: set it if it is right")
+    if response.status_code == 503:
+        raise FeedRefused(f"{url} answered 503: the authority is away, or its store is; it is asked again")
     if response.status_code != 200:
         raise FeedRefused(f"{url} answered {response.status_code} and gave no feed: is it the URL of an authority?")
     found = response.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -12,6 +12,7 @@ Laws:
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator
 
@@ -27,6 +28,7 @@ from capx.server.service import Service
 from capx.server.turns import Turns
 from capx.server.waiting.head_watch import HEARTBEAT
 from capx.server.waiting.stream_limits import OpenStreams
+from capx.store.continuity import unconfirmed
 from capx.store.log import Event
 
 EVENT_STREAM = "text/event-stream"
@@ -168,6 +170,11 @@ class Feed:
     def _sign(self, asked: FeedCursor, at_most: int = DEATHS_IN_A_PAGE) -> SignedPage:
         now = time.time()
         with self._service.authority.store.read() as reading:
+            # As old as what the server has confirmed: one that was cut off still answers.
+            age = reading.confirmation_age()
+            if math.isinf(age) and (problem := unconfirmed(age)) is not None:
+                raise problem
+            now = min(now, time.time() - age)
             page = sign_page(reading, self._service.signer(), asked, now=now, at_most=at_most)
         self._service.metrics.pages.inc()
         return page

@@ -16,6 +16,8 @@ from starlette.routing import Route
 from capx.api.operation import OperationTable
 from capx.server.operation import route
 from capx.server.service import Service
+from capx.store.continuity import unconfirmed
+from capx.store.records import Standbys
 
 OPERATIONS: Final = OperationTable()
 """All operations of monitoring."""
@@ -29,11 +31,15 @@ class Alive(Struct, frozen=True):
 
 
 class Ready(Struct, frozen=True):
-    """The answer of an authority whose store can be read and written, with the last position and number of deaths."""
+    """The answer of an authority whose store can be read and written, with the last position and number of deaths.
+
+    `standbys` says for how many standbys of a database each commit waits; null if the store is a file.
+    """
 
     epoch: str
     position: int
     deaths: int
+    standbys: Standbys | None
 
 
 @operation("GET", "/healthz")
@@ -46,11 +52,16 @@ def healthz(service: Service) -> Alive:
 @operation("GET", "/readyz")
 def readyz(service: Service) -> Ready:
     """Whether the store can be read and written; if not, the answer is 503."""
-    # A full disk refuses no transaction that writes nothing.
-    with service.authority.store.write() as transaction:
+    store = service.authority.store
+    with store.read() as reading:
+        # Before a write, which would hang as the beats do.
+        if (problem := unconfirmed(reading.confirmation_age())) is not None:
+            raise problem
+    # A full disk refuses no transaction that writes nothing, and a database that is read-only takes beats.
+    with store.write() as transaction:
         transaction.probe()
         head = transaction.head()
-    return Ready(head.epoch, head.position, head.deaths)
+    return Ready(head.epoch, head.position, head.deaths, store.standbys())
 
 
 @operation("GET", "/metrics", answers=None, media=CONTENT_TYPE_LATEST)

@@ -4,7 +4,8 @@ Laws:
 
 - If the server is silent for `patience` seconds, the connection is given up, whatever it was doing. psycopg itself
   would wait for ever.
-- What is committed over the connection is on the server's disk.
+- What is committed over the connection is on the server's disk, and on that of each standby for which it waits. If the
+  server warns with a commit, somebody has cancelled that wait: this is an error, and not a yes.
 - A statement whose result nobody reads is not waited for. It goes out with the next statement, at the latest with
   COMMIT. If it fails, nothing after it is done, COMMIT neither.
 - The server is a primary, and holds a store of a known version.
@@ -17,7 +18,7 @@ import re
 import select
 import time
 import weakref
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import zip_longest
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -29,7 +30,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.store.postgres import schema
-from capx.store.postgres.errors import Silent, explained, keeping
+from capx.store.postgres.errors import Silent, explained, keeping, unconfirmed
 from capx.store.records import NoStore
 from capx.store.sql.version import demand_version
 
@@ -76,10 +77,28 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     """Whether the connection is given up: each wait on it then ends with an error, from any thread."""
     awake = False
     """Whether a notification has arrived since this was last set to False."""
+    server = ""
+    """Which server this is: two servers that ever were at one address differ."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._unsent: list[_Statement] = []
+        self._warning: str | None = None
+        self._confirmed: Callable[[str, float], None] | None = None
+        self.add_notice_handler(self._note)
+
+    def tell(self, confirmed: Callable[[str, float], None]) -> None:
+        """Tell each write that is confirmed: its server, and when it began, by the monotonic clock."""
+        self._confirmed = confirmed
+
+    def confirm(self, began: float) -> None:
+        """Tell that a write was confirmed."""
+        if self._confirmed is not None:
+            self._confirmed(self.server, began)
+
+    def _note(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self._warning = notice.message_primary or "it warned"
 
     def wait(self, gen: PQGen[Result], *args: Any, **options: Any) -> Result:
         """Wait as psycopg does, but only `patience` seconds without an answer."""
@@ -165,19 +184,34 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     @contextlib.contextmanager
     def writing(self, begin: str) -> Generator[tuple[Any, ...] | None]:
-        """A transaction that begins with these statements; it is committed if its block ends without an error."""
+        """A transaction that begins with these statements; it is committed if its block ends without an error.
+
+        What it begins with writes: otherwise it would confirm nothing.
+        """
+        began = time.monotonic()
         try:
             yield self._begun(begin)
             if self._has_heard():
                 # Most likely that the server has ended the transaction. Asked now, it says so, and nothing is kept.
                 self._alone("SELECT")
-            with keeping(self.place):
+            with self.keeping():
                 ended = self.execute("COMMIT").statusmessage
             # For a transaction that has failed, the server answers COMMIT with ROLLBACK, and without an error.
             self._demand_kept(ended)
+            self.confirm(began)
         except BaseException:
             self._roll_back()
             raise
+
+    @contextlib.contextmanager
+    def keeping(self) -> Generator[None]:
+        """A block that commits something; StoreProblem if the server may or may not have kept it."""
+        self._warning = None
+        with keeping(self.place):
+            yield
+        # Whatever it says: the text may be in any language.
+        if self._warning is not None:
+            raise unconfirmed(self.place, self._warning)
 
     def _demand_kept(self, ended: str | None) -> None:
         if ended != "COMMIT":
@@ -254,12 +288,17 @@ def open_link(address: Address, patience: float = PATIENCE) -> Link:
         # `enable_seqscan`: a table that was counted when it was empty would be read from end to end for each row, as it
         # grows, until it is counted again.
         # `synchronous_commit`: raised if a role or a database has set it too low, and else left as the operator set it.
-        link.execute(
+        # `client_min_messages`: a role or a database may have set it so high that no warning comes.
+        cursor = link.execute(
             "SET search_path = pg_catalog, pg_temp; SET default_transaction_isolation = 'read committed'; "
             f"SET lock_timeout = {round(patience * 750)}; SET jit = off; SET enable_seqscan = off; "
-            "SELECT set_config('synchronous_commit', 'on', false) "
-            "WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')"
+            "SET client_min_messages = warning; SELECT set_config('synchronous_commit', 'on', false) "
+            "WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write'); "
+            "SELECT concat_ws(' ', pg_postmaster_start_time(), inet_server_addr(), inet_server_port())"
         )
+        while cursor.nextset():
+            pass
+        (link.server,) = cursor.fetchone() or ("",)
     except BaseException:
         link.close()
         raise

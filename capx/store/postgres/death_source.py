@@ -7,7 +7,8 @@ Laws:
   the same store, everything is read again.
 - A notification only wakes the follower. The follower believes only the rows that it then reads.
 - Deaths are numbered without gaps, so a missing one is noticed.
-- Only a primary is followed, because a standby may lag without a bound.
+- Only a primary is followed, because a standby may lag without a bound. Beats tell whether it is one still
+  (capx.store.postgres.beats): if another server confirms them, the stream ends, so that it finds that one.
 """
 
 import contextlib
@@ -16,11 +17,15 @@ import socket
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from capx.background import begin_in_each_process
 from capx.errors import StoreProblem
 from capx.store.continuity import demand_whole, succeeding
+from capx.store.postgres.beats import Beats
 from capx.store.postgres.connection import PATIENCE, Address, Link, open_store_link
 from capx.store.postgres.errors import explained
 from capx.store.postgres.pool import Pool
@@ -44,14 +49,17 @@ _NEWS = (
 class PostgresDeathSource:
     """A source of the deaths in the store at `url`, which need not exist yet; safe with several threads.
 
-    A stream looks when it is woken, and at the latest after `poll` seconds.
+    A stream looks when it is woken, and at the latest after `poll` seconds. `beats` are those of the store, if this
+    process has it open.
     """
 
-    def __init__(self, url: str, *, poll: float = 1.0, patience: float = PATIENCE) -> None:
+    def __init__(self, url: str, *, poll: float = 1.0, patience: float = PATIENCE, beats: Beats | None = None) -> None:
         self._address = Address(url)
         self._poll = poll
         self._patience = patience
-        self._pool = Pool(self._address.shown, self._open, most=1, patience=patience)
+        # One for looks, and one for a beat.
+        self._pool = Pool(self._address.shown, self._open, most=2, patience=patience)
+        self._beats = beats or Beats(self._address.shown, self._pool)
         begin_in_each_process(self._begin)
 
     def _begin(self) -> None:
@@ -63,8 +71,11 @@ class PostgresDeathSource:
 
     def news(self, known: Head | None) -> News:
         """Return what died since `known`; StoreProblem if the store cannot be read or trusted."""
+        # Without one, knowledge is old, and not wrong: what was read is true of this server.
+        with contextlib.suppress(StoreProblem):
+            self._beats.freshen()
         with explained(self._address.shown), self._pool.link() as link:
-            return _since(link, known)
+            return _since(link, known, self._beats)
 
     def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
         """Endless news: the first at once, then whenever something died, and at the latest after `poll` seconds.
@@ -72,7 +83,7 @@ class PostgresDeathSource:
         `known` is called before each look, and gives what the caller knows then. News without deaths means that nothing
         has died. A StoreProblem ends the stream. `close`, from any thread, ends it without an error.
         """
-        stream = _Stream(self._address, self._open, self._poll)
+        stream = _Stream(self._address, self._open, self._poll, self._beats)
         self._streams.add(stream)
         return stream.news(known)
 
@@ -83,16 +94,19 @@ class PostgresDeathSource:
         self._pool.close(for_good=False)
 
     def _open(self) -> Link:
-        return open_store_link(self._address, self._patience)
+        link = open_store_link(self._address, self._patience)
+        link.tell(self._beats.confirm)
+        return link
 
 
 class _Stream:
     """One stream, which another thread can end."""
 
-    def __init__(self, address: Address, open_: Callable[[], Link], poll: float) -> None:
+    def __init__(self, address: Address, open_: Callable[[], Link], poll: float, beats: Beats) -> None:
         self._address = address
         self._open = open_
         self._poll = poll
+        self._beats = beats
         self._link: Link | None = None
         self._ended = False
         # Another thread cannot wake a `select` by itself, so it writes one byte into this pair.
@@ -100,13 +114,14 @@ class _Stream:
 
     def news(self, known: Callable[[], Head | None]) -> Iterator[News]:
         try:
-            with explained(self._address.shown), contextlib.closing(self._open()) as link:
+            with self._beats.going(), explained(self._address.shown), contextlib.closing(self._open()) as link:
                 self._link = link
                 # LISTEN before the first look: a death between the look and the wait then wakes the stream.
                 link.execute(f"LISTEN {CHANNEL}")
                 while not self._ended:
-                    yield _since(link, known())
+                    yield _since(link, known(), self._beats)
                     self._wait(link)
+                    self._demand_primary(link)
         except StoreProblem:
             if not self._ended:
                 raise
@@ -121,6 +136,11 @@ class _Stream:
         with contextlib.suppress(OSError):
             self._waker.send(b"!")
 
+    def _demand_primary(self, link: Link) -> None:
+        confirming = self._beats.server
+        if confirming not in {None, link.server}:
+            raise StoreProblem(f"the store {self._address.shown} is at another server now: this one was the primary")
+
     def _wait(self, link: Link) -> None:
         # Any role can send notifications without end. This short rest bounds how often they make a follower look.
         select.select([self._woken.fileno()], [], [], _REST)
@@ -128,11 +148,12 @@ class _Stream:
             select.select([link.fileno(), self._woken.fileno()], [], [], self._poll)
 
 
-def _since(link: Link, known: Head | None) -> News:
+def _since(link: Link, known: Head | None, beats: Beats) -> News:
     # Before the snapshot is taken: a notification that came earlier is about something that the snapshot shows.
     link.awake = False
     little = None if known is None else _little_news(link, known)
-    return _all_news(link, known) if little is None else little
+    news = _all_news(link, known) if little is None else little
+    return replace(news, confirmation_age=partial(beats.age, link.server))
 
 
 def _little_news(link: Link, known: Head) -> News | None:

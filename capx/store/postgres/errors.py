@@ -36,10 +36,14 @@ def keeping(place: str) -> Generator[None]:
         # With any other state the server said that it kept nothing, so the usual explanation is right.
         if state is not None and (state[:2] not in _LOST or state == _CANCELLED):
             raise
-        raise StoreProblem(
-            f"the store {place} did not confirm that it kept this, and it may have: look before you do it again "
-            f"({_words(error)})"
-        ) from error
+        raise unconfirmed(place, _words(error)) from error
+
+
+def unconfirmed(place: str, why: str) -> StoreProblem:
+    """The error for what a server may have kept, and may lose again."""
+    return StoreProblem(
+        f"the store {place} did not confirm that it kept this, and it may have: look before you do it again ({why})"
+    )
 
 
 def _explanation(place: str, error: psycopg.Error) -> StoreProblem:

@@ -4,7 +4,8 @@ Laws:
 
 - A connection is lent to one transaction at a time. It is used again only if it is idle, and its server has sent
   nothing since.
-- If one connection is lost, all idle ones are closed too, because they go to the same server.
+- If one connection is lost, all others that are open are closed too, the lent ones when they come back: they go to the
+  same server.
 - There are never more than `most` connections. If all are lent, a caller waits.
 - A forked child begins without connections.
 """
@@ -32,6 +33,9 @@ class Pool:
         self._most = most
         self._patience = patience
         self._idle: list[Link] = []
+        self._losses = 0
+        self._opened: weakref.WeakKeyDictionary[Link, int] = weakref.WeakKeyDictionary()
+        """How many had been lost when a connection was opened."""
         self._closed = False
         self.begin()
         weakref.finalize(self, _close, self._idle)
@@ -75,14 +79,18 @@ class Pool:
                 if link.fresh:
                     return link
                 _close([link])
+            losses = self._losses
         # Outside of the lock: connecting may take seconds, and others can give their connections back meanwhile.
-        return self._connect()
+        link = self._connect()
+        self._opened[link] = losses
+        return link
 
     def _take_back(self, link: Link) -> None:
         with self.lock:
             if not link.idle:
+                self._losses += 1
                 _close(self._idle)
-            elif not self._closed and len(self._idle) < _IDLE:
+            elif not self._closed and len(self._idle) < _IDLE and self._opened.get(link) == self._losses:
                 self._idle.append(link)
                 return
         _close([link])

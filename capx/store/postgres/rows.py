@@ -5,7 +5,7 @@ head in memory, and writes the row once, at the end.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
 from typing import Any, cast
 
@@ -84,10 +84,20 @@ class Rows(SqlRows):
         "FOR UPDATE SKIP LOCKED) AS old WHERE s.follower = old.follower"
     )
 
-    def __init__(self, link: Link, head: tuple[Any, ...] | None, guard: RowGuard | None = None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        head: tuple[Any, ...] | None,
+        guard: RowGuard | None = None,
+        confirmation_age: Callable[[str], float] | None = None,
+    ) -> None:
         self._db = link
         self._guard = guard
+        self._confirmation_age = confirmation_age
         self._head = self._written = head_of(head)
+
+    def confirmation_age(self) -> float:
+        return super().confirmation_age() if self._confirmation_age is None else self._confirmation_age(self._db.server)
 
     def counters(self, ids: Sequence[str] | None = None) -> list[Counter]:
         # A resource may report a counter that PostgreSQL cannot even look for.

@@ -12,7 +12,8 @@ Laws:
 import contextlib
 import os
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Any, Self
 
@@ -24,13 +25,15 @@ from capx.errors import StoreProblem
 from capx.intents.epoch import authority_of, new_epoch
 from capx.store.log import GENESIS
 from capx.store.postgres import schema
+from capx.store.postgres.beats import Beats
 from capx.store.postgres.connection import PATIENCE, Address, Link, open_link, open_store_link, version_of
 from capx.store.postgres.death_source import PostgresDeathSource
-from capx.store.postgres.errors import explained, keeping
+from capx.store.postgres.errors import explained
 from capx.store.postgres.pool import Pool
 from capx.store.postgres.rows import READ, WRITE, Rows, text
+from capx.store.postgres.standbys import standbys_of
 from capx.store.protocols import Reading, Writing
-from capx.store.records import Burn, Damaged, DecisionRecord
+from capx.store.records import Burn, Damaged, DecisionRecord, Standbys
 from capx.store.row_marks import RowGuard
 from capx.store.sql.version import OldSchema, demand_version
 from capx.verify.meter import Paid, Payer, Spend, Tally
@@ -47,6 +50,7 @@ class PostgresStore:
         self._patience = patience
         self._address = Address(url)
         self._pool = Pool(self._address.shown, self._open, patience=patience)
+        self._beats = Beats(self._address.shown, self._pool)
         # Opened once now, so that a wrong URL is an error here and not at the first call.
         with explained(self.place), self._pool.link():
             pass
@@ -78,7 +82,7 @@ class PostgresStore:
     def read(self, guard: RowGuard | None = None) -> Generator[Reading]:
         """A transaction that reads one instant."""
         with explained(self.place), self._pool.link() as link, link.reading(READ) as head:
-            yield Rows(link, head, guard)
+            yield Rows(link, head, guard, self._beats.age)
 
     @contextlib.contextmanager
     def write(
@@ -101,7 +105,7 @@ class PostgresStore:
         """Mark a presentation's id as used until its window has passed; see `ResourceStore.burn`."""
         earlier = remembered or (None, None)
         query = "SELECT * FROM capx.burn(%s, %s::bigint, %s::bigint, %s, %s::bigint)"
-        return Burn(*self._kept(query, presentation, until, now, *earlier))
+        return Burn(*self._kept(query, presentation, until, now, *earlier, is_proof=lambda burnt: burnt[0]))
 
     def burn_all(
         self,
@@ -122,7 +126,8 @@ class PostgresStore:
             "FROM unnest(%s::bytea[], %s::bigint[]) WITH ORDINALITY AS p (presentation, until, nth), "
             "capx.burn(p.presentation, p.until, %s::bigint, %s, %s::bigint) AS b"
         )
-        fresh, kept = self._kept(query, list(ids), list(untils), now, *(remembered or (None, None)))
+        earlier = remembered or (None, None)
+        fresh, kept = self._kept(query, list(ids), list(untils), now, *earlier, is_proof=lambda burnt: any(burnt[0]))
         burnt = dict(zip(order, fresh, strict=True))
         return tuple([Burn(burnt[nth], kept) for nth in range(len(presented))])
 
@@ -170,19 +175,38 @@ class PostgresStore:
 
     def source(self) -> PostgresDeathSource:
         """A source of the deaths in this store, with its own connection."""
-        return PostgresDeathSource(self._url, patience=self._patience)
+        return PostgresDeathSource(self._url, patience=self._patience, beats=self._beats)
+
+    def standbys(self) -> Standbys:
+        """For how many standbys each commit waits."""
+        with explained(self.place), self._pool.link() as link:
+            return standbys_of(link)
+
+    def beating(self) -> AbstractContextManager[None]:
+        """A block in which this process has a write confirmed in each second, so that it knows of no old primary."""
+        return self._beats.going()
 
     def close(self) -> None:
         """Close the idle connections now, and the others when their transactions end."""
         self._pool.close()
 
     def _open(self) -> Link:
-        return open_store_link(self._address, self._patience)
+        link = open_store_link(self._address, self._patience)
+        link.tell(self._beats.confirm)
+        return link
 
-    def _kept(self, query: str, *values: object) -> Any:
-        """Call a function of the store that writes, and give its row; one statement is one transaction."""
-        with explained(self.place), self._pool.link() as link, keeping(self.place):
-            return link.execute(query, values).fetchone()
+    def _kept(self, query: str, *values: object, is_proof: Callable[[Any], bool] | None = None) -> Any:
+        """Call a function of the store that writes, and give its row; one statement is one transaction.
+
+        `is_proof` says from the row whether something was certainly written, so that a server has confirmed it.
+        """
+        with explained(self.place), self._pool.link() as link:
+            began = time.monotonic()
+            with link.keeping():
+                row = link.execute(query, values).fetchone()
+            if is_proof is not None and is_proof(row):
+                link.confirm(began)
+            return row
 
 
 def migrate(url: str) -> tuple[int, int]:

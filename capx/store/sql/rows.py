@@ -109,6 +109,9 @@ class SqlRows(SqlRequestRows, SqlTreeRows):
             self._head = self._written = head_of(self._row(HEAD))
         return self._head
 
+    def confirmation_age(self) -> float:
+        return 0.0
+
     def keep_head(self) -> None:
         """Write the head, if it changed. Whoever commits calls this first."""
         if self._head is not None and self._head != self._written:

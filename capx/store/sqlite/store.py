@@ -15,6 +15,7 @@ Laws:
 import contextlib
 import sqlite3
 from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import Self
@@ -140,6 +141,14 @@ class SQLiteStore:
         """The id of the authority whose store this is."""
         with self._reading() as rows:
             return authority_of(rows.head().epoch)
+
+    def standbys(self) -> None:
+        """A file has none."""
+        return
+
+    def beating(self) -> AbstractContextManager[None]:
+        """Nothing: a look at the file proves what it shows."""
+        return nullcontext()
 
     def source(self) -> SQLiteDeathSource:
         """A source of the deaths in this store, with its own connection."""

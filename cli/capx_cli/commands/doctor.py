@@ -69,7 +69,9 @@ def _findings(home: Path) -> Iterator[Finding]:
         if (left := home / f"{ROOT_KEYS}.new").exists():
             yield "root keys", WARNING, f"an interrupted change left {left}, which holds keys: remove it"
     if (home / PLACE).exists():
-        yield _tried("store", lambda: _reached(home))
+        yield (store := _tried("store", lambda: _reached(home)))
+        if store[1] == OK:
+            yield from _database(home)
     else:
         yield (store := _owned("store", home / STORE, "only you may read it"))
         if store[1] != FAIL and not all(os.access(path, os.W_OK) for path in (home, home / STORE)):
@@ -146,6 +148,23 @@ def _reached(home: Path) -> str:
     with _reading(home) as (store, reading):
         reading.head()
         return f"{PLACE} names {store.place}, which answers"
+
+
+def _database(home: Path) -> Iterator[Finding]:
+    """Say what a database does when its machine is lost."""
+    from capx.errors import CapxError
+    from capx.store.continuity import unconfirmed
+
+    try:
+        with _reading(home) as (store, _):
+            if (standbys := store.standbys()) is not None:
+                yield "standbys", OK if standbys.waited_for == standbys.listed else WARNING, standbys.sentence
+                with store.beating(), store.read() as reading:
+                    problem = unconfirmed(reading.confirmation_age())
+                says = "the server confirms writes" if problem is None else without_passwords(str(problem))
+                yield "confirmation", OK if problem is None else FAIL, says
+    except CapxError as error:
+        yield "standbys", FAIL, without_passwords(str(error))
 
 
 def _identity(home: Path) -> str:

@@ -148,15 +148,19 @@ def _say(authority: "Authority", plan: "Plan", bound: "Address", as_json: bool) 
 
     id_, socket = authority_of(authority.epoch()), plan.socket.path
     url, people = f"{plan.scheme}://{bound}", plan.people_at(bound.port)
+    standbys = authority.store.standbys()
     if as_json:
         shown = {"authority": id_, "socket": str(socket), "url": url, "people": list(people), "pid": os.getpid()}
-        screen.as_json_line(shown)
+        waits = None if standbys is None else {"waited_for": standbys.waited_for, "listed": standbys.listed}
+        screen.as_json_line(shown | {"standbys": waits})
     else:
         screen.say(f"authority             {id_}")
         screen.say(f"operators             unix:{socket}", screen.STRONG)
         screen.say(f"agents and resources  {url}", screen.STRONG)
         for origin in people:
             screen.say(f"people                {origin}", screen.STRONG)
+        if standbys is not None:
+            screen.say(f"store                 {standbys.sentence}")
         screen.say(f"try: curl --unix-socket {socket} http://capx/tasks", screen.QUIET)
         screen.say("Ctrl-C stops it in order")
     sys.stdout.flush()
