@@ -99,6 +99,8 @@ def test_what_is_gone_begins_in_no_child() -> None:
 
 
 def test_an_object_that_is_gone_is_forgotten() -> None:
+    # Objects of other tests may be gone, and not be collected yet.
+    gc.collect()
     before = len(background._beginnings)
     locked = Locked()
     assert len(background._beginnings) == before + 1

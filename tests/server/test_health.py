@@ -95,7 +95,11 @@ def test_on_a_read_only_database_it_is_not_ready(postgres_server: Server, postgr
 
 
 def test_a_database_without_room_is_not_ready(postgres_server: Server, postgres_url: str) -> None:
-    with admin(postgres_server, postgres_url) as connection, Authority(PostgresStore(postgres_url), RING) as authority:
+    with (
+        admin(postgres_server, postgres_url) as connection,
+        Authority(PostgresStore(postgres_url), RING) as authority,
+        authority.store.beating(),
+    ):
         assert readiness(authority) == 200
         connection.execute(
             "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS "
