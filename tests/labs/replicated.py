@@ -66,19 +66,28 @@ class Replicated:
     def __enter__(self) -> Self:
         self.primary = self._open.enter_context(Server())
         self.standbys: list[Standby] = []
-        for _ in range(self._count):
-            standby = Standby(self.primary)
-            self._open.callback(standby.end)
-            standby.start()
-            self.standbys.append(standby)
-        self.nodes: list[Server] = [self.primary, *self.standbys]
-        names = ", ".join(standby.name for standby in self.standbys)
-        self.wait_for(self._waits_for.format(count=self._count, names=names))
+        self._follow()
         self.address = self._open.enter_context(Address(self.primary))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open.close()
+
+    def follow(self) -> None:
+        """Give the primary new standbys, as an operator does after a loss, and wait for them as at the beginning."""
+        for standby in self.standbys:
+            standby.kill()
+        self._follow()
+
+    def _follow(self) -> None:
+        self.standbys = []
+        for _ in range(self._count):
+            standby = Standby(self.primary)
+            self._open.callback(standby.end)
+            standby.start()
+            self.standbys.append(standby)
+        names = ", ".join(standby.name for standby in self.standbys)
+        self.wait_for(self._waits_for.format(count=self._count, names=names))
 
     def url(self, database: str = "postgres", role: str = OWNER) -> str:
         """The URL of a database at the address that leads to the primary."""
@@ -104,8 +113,12 @@ class Replicated:
             standby.resume()
 
     def kill(self) -> Server:
-        """Kill the primary and all its processes, promote the first standby, and lead the address there."""
+        """Kill the primary and all its processes, promote the first standby, and lead the address there.
+
+        Standbys that were paused go on when the primary is gone, without what it did not send.
+        """
         self.primary.kill()
+        self.resume_replication()
         return self._promote()
 
     def cut_off(self) -> Server:

@@ -21,7 +21,7 @@ from capx.resource.replay import StoreReplay
 from capx.store.events import RequestMade
 from capx.store.factory import open_store
 from capx.store.protocols import Store
-from capx.store.records import DecisionRecord, GrantRecord, RequestRecord
+from capx.store.records import DecisionRecord, GrantRecord, HookCursor, RequestRecord
 from capx.verify.meter import Spend
 from capx_caveats import Entry, amount
 from tests.labs.payers import payer
@@ -33,7 +33,19 @@ LIMIT = amount("1000000000")
 COST = amount("0.1")
 AUDIENCES = 3
 CROWD = 16
-_WHAT = ("open", "open on an intent", "end", "revoke", "spend", "give back", "record", "burn", "burn together", "ask")
+_WHAT = (
+    "open",
+    "open on an intent",
+    "end",
+    "revoke",
+    "spend",
+    "give back",
+    "record",
+    "burn",
+    "burn together",
+    "ask",
+    "tell a hook",
+)
 _OFFERS = (Offer("crm", Entry("crm.read")), Offer("slides", Entry("slides.write")))
 _WORK = Purpose(
     name="work",
@@ -93,6 +105,16 @@ def ask(store: Store, chance: random.Random, now: int) -> None:
     acknowledge(what="ask", id=record.id, token=b64u(token), capability=b64u(capability), position=position)
 
 
+def tell_a_hook(store: Store) -> None:
+    """Keep that a hook of this process was told of one more event."""
+    name = f"hook-{os.getpid()}"
+    with store.write() as transaction:
+        earlier = transaction.hook(name)
+        position = 1 if earlier is None else earlier.position + 1
+        transaction.move_hook(HookCursor(name, transaction.head().epoch, position))
+    acknowledge(what="tell a hook", hook=name, position=position)
+
+
 async def burn_together(replay: StoreReplay, presentations: list[bytes], now: int) -> None:
     """Burn, as concurrent requests of a service do; each is acknowledged by itself."""
 
@@ -136,6 +158,8 @@ def write(authority: Authority, intent: Intent, replay: StoreReplay, chance: ran
         asyncio.run(burn_together(replay, [chance.randbytes(16) for _ in range(CROWD)], now))
     elif what == "ask":
         ask(store, chance, now)
+    elif what == "tell a hook":
+        tell_a_hook(store)
     else:
         by_hand: dict[str, Any] = {"allow": ["crm.read", "slides.write"], "tenant": "Acme"}
         on = None if what == "open" else intent
