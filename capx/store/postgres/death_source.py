@@ -75,6 +75,10 @@ class PostgresDeathSource:
         with contextlib.suppress(StoreProblem):
             self._beats.freshen()
         with explained(self._address.shown), self._pool.link() as link:
+            # The beats may have another pool, which found the new primary, while this link is still at the old one.
+            if not _is_at_primary(link, self._beats):
+                link.close()
+                raise _moved(self._address)
             return _since(link, known, self._beats)
 
     def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
@@ -121,7 +125,8 @@ class _Stream:
                 while not self._ended:
                     yield _since(link, known(), self._beats)
                     self._wait(link)
-                    self._demand_primary(link)
+                    if not _is_at_primary(link, self._beats):
+                        raise _moved(self._address)
         except StoreProblem:
             if not self._ended:
                 raise
@@ -136,16 +141,20 @@ class _Stream:
         with contextlib.suppress(OSError):
             self._waker.send(b"!")
 
-    def _demand_primary(self, link: Link) -> None:
-        confirming = self._beats.server
-        if confirming not in {None, link.server}:
-            raise StoreProblem(f"the store {self._address.shown} is at another server now: this one was the primary")
-
     def _wait(self, link: Link) -> None:
         # Any role can send notifications without end. This short rest bounds how often they make a follower look.
         select.select([self._woken.fileno()], [], [], _REST)
         if not link.awake:
             select.select([link.fileno(), self._woken.fileno()], [], [], self._poll)
+
+
+def _is_at_primary(link: Link, beats: Beats) -> bool:
+    """Whether no other server has confirmed the last write."""
+    return beats.server in {None, link.server}
+
+
+def _moved(address: Address) -> StoreProblem:
+    return StoreProblem(f"the store {address.shown} is at another server now: this one was the primary")
 
 
 def _since(link: Link, known: Head | None, beats: Beats) -> News:
