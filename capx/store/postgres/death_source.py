@@ -23,7 +23,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from capx.background import begin_in_each_process
-from capx.errors import StoreProblem
+from capx.errors import StoreProblem, Unavailable
 from capx.store.continuity import demand_whole, succeeding
 from capx.store.postgres.beats import Beats
 from capx.store.postgres.connection import PATIENCE, Address, Link, open_store_link
@@ -153,8 +153,8 @@ def _is_at_primary(link: Link, beats: Beats) -> bool:
     return beats.server in {None, link.server}
 
 
-def _moved(address: Address) -> StoreProblem:
-    return StoreProblem(f"the store {address.shown} is at another server now: this one was the primary")
+def _moved(address: Address) -> Unavailable:
+    return Unavailable(f"the store {address.shown} is at another server now: this one was the primary; try again")
 
 
 def _since(link: Link, known: Head | None, beats: Beats) -> News:
