@@ -4,7 +4,7 @@ Laws:
 
 - `age()` does not block, except briefly before the first news.
 - The age of knowledge is the larger of two: the time since it was received, and the time since its source sent it, by
-  the clocks of both machines. Of a database, it is also the time since that confirmed a write of this process.
+  the clocks of both machines. On PostgreSQL it is at least the time since the server confirmed a write of this process.
 - News that is not newer than the news before confirms nothing. This is a problem if it lasts: the news of several
   authority processes at one store may come in another order.
 - No error takes a death back, and no error ends the thread.
