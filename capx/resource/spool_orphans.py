@@ -61,6 +61,10 @@ class Orphans:
         if self._reporting is not None:
             with suppress(Exception):
                 self._reporting.result(_PATIENCE)
+            if not self._reporting.done():
+                # The thread still uses them. It lets go of them when its request is over.
+                return
+        self.let_go()
 
     def let_go(self) -> None:
         """Close all files, so that another process may take them over."""

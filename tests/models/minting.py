@@ -266,7 +266,7 @@ class Minting(RuleBasedStateMachine):
             assert not self.mints or self.changed is not None
             return None
         assert ANSWERS.index(type(answer)) <= ANSWERS.index(expected)
-        assert type(answer) is expected or self.changed is not None
+        assert type(answer) is expected or self.changed is not None, (answer, expected)
         if isinstance(answer, Pending):
             self.world.requests[request] = "pending"
         elif isinstance(answer, Granted):

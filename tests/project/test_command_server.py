@@ -184,12 +184,14 @@ def test_a_command_of_another_locale_is_refused_and_started_anew(place: Path, tm
 
 def test_the_server_of_the_commands_has_no_thread() -> None:
     place = str(served_commands() / "asked").encode()
-    # What it has forked shows the same arguments.
+    # What it has forked shows the same arguments, and is no child of this process.
+    children = (
+        number for thread in Path("/proc/self/task").iterdir() for number in (thread / "children").read_text().split()
+    )
     (server,) = (
-        folder
-        for folder in Path("/proc").glob("[0-9]*")
-        if place in (folder / "cmdline").read_bytes().split(b"\0")
-        and f"\nPPid:\t{os.getpid()}\n" in (folder / "status").read_text()
+        child
+        for child in map(Path("/proc").joinpath, children)
+        if place in (child / "cmdline").read_bytes().split(b"\0")
     )
     assert len(list((server / "task").iterdir())) == 1
 

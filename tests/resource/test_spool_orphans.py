@@ -138,6 +138,18 @@ def test_orphans_wait_while_the_authority_is_away(folder: SpoolFolder) -> None:
     assert log.ids == ["d1"]
 
 
+def test_who_ends_before_reporting_leaves_files_to_the_next(folder: SpoolFolder, tmp_path: Path) -> None:
+    heir = left(folder, line(0))
+    assert not folder.orphans()
+    heir.end()
+    (file,) = folder.orphans()
+    log = Log()
+    next_heir = Orphans(folder, "crm", [file])
+    next_heir.begin(log.record)
+    until(lambda: not any(tmp_path.glob("*.spool")))
+    assert log.ids == ["d0"]
+
+
 def thousands(tmp_path: Path, count: int) -> None:
     """Report a file of so many lines to a real authority, and look at its log."""
     home, at = new_home(tmp_path), int(time.time())
