@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from capx.resource.feed.follower import Follower
 from capx.resource.feed.page import FeedCursor
 from capx.store.records import Head, News
@@ -229,6 +231,35 @@ def test_what_a_store_says_is_as_old_as_the_look_at_it(feed: Feed) -> None:
         assert 50 <= follower.age() < 55
 
 
+class Confirmed(Polled):
+    """A store whose server has confirmed a write so many seconds ago."""
+
+    age = math.inf
+
+    def stream(self, known: Callable[[], Head | None]) -> Iterator[News]:
+        for news in super().stream(known):
+            yield replace(news, confirmation_age=lambda: self.age)
+
+
+def test_what_a_store_says_is_as_old_as_what_it_confirmed(feed: Feed) -> None:
+    clock, source = ShiftedClock(time.monotonic), Confirmed(feed)
+    with closing(Follower(source, clock=clock)) as follower:
+        assert follower.age() == math.inf
+        assert eventually(lambda: follower.authority is not None)
+        assert follower.age() == math.inf
+        # A process that has just begun has not had the time for a write.
+        assert follower.problem is None
+        clock.by = 6
+        assert "confirmed no write of this process for 6 seconds" in str(follower.problem)
+        source.age = 4
+        assert eventually(lambda: 4 <= follower.age() < 5)
+        assert follower.problem is None
+        # The news come, and say nothing.
+        clock.by, source.age = 60, 40
+        assert eventually(lambda: 40 <= follower.age() < 41)
+        assert "confirmed no write of this process for 40 seconds" in str(follower.problem)
+
+
 # Sightings
 
 
@@ -267,6 +298,27 @@ def test_a_sighting_that_fails_is_noted_and_told_again_later(feed: Feed) -> None
         assert eventually(lambda: calls == [0, 1])
         assert eventually(lambda: follower.sighting_problem is None)
         assert follower.problem is None
+
+
+def test_a_sighting_that_hangs_delays_no_news(feed: Feed) -> None:
+    calls: list[int] = []
+    go, clock = threading.Event(), ShiftedClock(time.monotonic)
+
+    def sighted(deaths: int) -> None:
+        calls.append(deaths)
+        go.wait()
+
+    with closing(Follower(Polled(feed), sighted=sighted, clock=clock)) as follower:
+        follower.start()
+        assert eventually(lambda: calls == [0])
+        clock.by = 20
+        feed.kill(node(1))
+        assert eventually(lambda: node(1) in follower.deaths)
+        assert eventually(lambda: follower.age() < 1)
+        # No second one begins beside it.
+        assert calls == [0]
+        go.set()
+        assert eventually(lambda: calls == [0, 1])
 
 
 FORKED = f"""
