@@ -9,7 +9,7 @@ from functools import partial
 import psycopg
 import pytest
 
-from capx.errors import StoreProblem
+from capx.errors import StoreProblem, Unavailable
 from capx.resource.feed.follower import Follower
 from capx.resource.revocations import StoreLiveness
 from capx.store.continuity import LONG
@@ -261,3 +261,20 @@ def test_a_confirmation_counts_for_its_server_alone(store: PostgresStore) -> Non
     # Of many servers, the latest ones are remembered.
     store._beats.confirm("another 3", time.monotonic())
     assert age(store) == float("inf")
+
+
+def test_who_follows_an_old_primary_moves_to_the_new_one(store: PostgresStore) -> None:
+    with closing(store.source()) as source:
+        assert source.news(None).head.deaths == 0
+        stream = source.stream(lambda: None)
+        assert next(stream).head.deaths == 0
+        # The beats of this process have another link, which found another server.
+        store._beats.confirm("another", time.monotonic())
+        with pytest.raises(Unavailable, match="is at another server now: this one was the primary; try again"):
+            source.news(None)
+        with pytest.raises(Unavailable, match="is at another server now"):
+            for _ in range(3):
+                next(stream)
+        # The next link leads to where the writes are confirmed.
+        kill(store, "T1")
+        assert source.news(None).head.deaths == 1
