@@ -25,6 +25,7 @@ from capx_caveats import Call, fresh
 from tests.labs.commands import plain_environment, run_command
 from tests.labs.counts import NIGHTLY, nightly
 from tests.labs.office import Office
+from tests.labs.postgres import faketime
 from tests.labs.replicated import Replicated, cancel_waits
 from tests.labs.waiting import until
 from tests.labs.writers import Expected, Writer, burnt_again, wait_for_more
@@ -171,6 +172,26 @@ def test_an_idle_service_is_as_fresh_as_three_seconds(site: Site, place: str) ->
         time.sleep(0.1)
     assert max(ages) < 3
     assert is_allowed(service, bundle)
+
+
+@nightly
+@pytest.mark.skipif(faketime() is None, reason="libfaketime is not installed")
+@pytest.mark.parametrize("clock", [-5, 5])
+def test_clocks_of_the_nodes_change_no_age(tmp_path: Path, clock: int) -> None:
+    with Replicated(clock=clock) as nodes, ExitStack() as opened:
+        with closing(nodes.primary.admin()) as connection:
+            (theirs,) = connection.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone() or (0,)
+        assert clock - 1 < float(theirs) - time.time() < clock + 1
+        site = Site(tmp_path, nodes, opened)
+        services = [site.service(store=nodes.url(site.database)), site.service(feed=site.serve().url)]
+        for before in (True, False):
+            for service in services:
+                until(lambda service=service: service.liveness.age() < 1.5, seconds=20)
+                ages = [service.liveness.age() for _ in range(40) if not time.sleep(0.1)]
+                assert max(ages) < MAX_STALENESS
+            if before:
+                # The other node has another clock.
+                nodes.kill()
 
 
 # Killed

@@ -55,16 +55,18 @@ class Standby(Server):
 class Replicated:
     """A primary and standbys; `waits_for` is what it sets as `synchronous_standby_names`, with the standbys' names.
 
-    By default each commit waits for all standbys; with "" for none.
+    By default each commit waits for all standbys; with "" for none. The clock of the first primary is wrong by `clock`
+    seconds.
     """
 
-    def __init__(self, standbys: int = 1, *, waits_for: str = "{count} ({names})") -> None:
+    def __init__(self, standbys: int = 1, *, waits_for: str = "{count} ({names})", clock: int = 0) -> None:
         self._count = standbys
+        self._clock = clock
         self._waits_for = waits_for
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self.primary = self._open.enter_context(Server())
+        self.primary = self._open.enter_context(Server(clock=self._clock))
         self.standbys: list[Standby] = []
         self._follow()
         self.address = self._open.enter_context(Address(self.primary))
