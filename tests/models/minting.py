@@ -258,6 +258,11 @@ class Minting(RuleBasedStateMachine):
             expected = Refused
         try:
             answer = self.authority.answer_asker(*self.admitted[request])
+            if self.changed is None and expected is Pending and isinstance(answer, Refused):
+                # It counts requests that nobody can answer any more, until it has looked.
+                self.authority.end_overdue()
+                self.expire()
+                answer = self.authority.answer_asker(*self.admitted[request])
         except StoreProblem:
             if self.changed is None:
                 raise
@@ -281,12 +286,7 @@ class Minting(RuleBasedStateMachine):
     def has_no_room(self, asker: Capability) -> bool:
         """Whether the person has as many requests that wait as may, in all their tasks. A wrong row may hide some."""
         others = [one for one in self.askers if one.task != asker.task and self.world.waits(one, PAY, self.now)]
-        if self.changed is not None or len(others) < MOST_WAITING or self.world.waits(asker, PAY, self.now):
-            return False
-        # A request that nobody can answer waits until the authority has looked.
-        self.authority.end_overdue()
-        self.expire()
-        return True
+        return self.changed is None and len(others) >= MOST_WAITING and not self.world.waits(asker, PAY, self.now)
 
     @precondition(lambda self: self.askers)
     @rule(data=st.data(), yes=st.booleans())
