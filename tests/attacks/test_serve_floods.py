@@ -35,6 +35,8 @@ EVERY = tuple(AUTHORITY)
 FLOODS = [(kind,) for kind in EVERY] + [EVERY] if NIGHTLY else [EVERY]
 MOST_TIMES = 5.0 if NIGHTLY else 25.0
 """How much longer than alone a caller may take. By day, other tests run meanwhile."""
+MOST_TIMES_BESIDE_ONE = 20.0 if NIGHTLY else 50.0
+"""The same beside one proven caller with hundreds of connections, which waits in the same queue as the others."""
 REVOKED_WITHIN = 1.0 if NIGHTLY else 8.0
 LINUX = pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has so many addresses of its own")
 
@@ -153,7 +155,7 @@ def test_one_caller_keeps_nobody_waiting(people: People, who: str) -> None:
         with strangers_at(people.origin, tuple(REPLAYED), 1, connections=600, head=callers.head_of(who)):
             time.sleep(1)
             flooded = callers.medians(CALLS, callers.stranger)
-    assert max(flooded[name] / alone[name] for name in alone) < 2 * MOST_TIMES, (alone, flooded)
+    assert max(flooded[name] / alone[name] for name in alone) < MOST_TIMES_BESIDE_ONE, (alone, flooded)
 
 
 @LINUX
