@@ -17,18 +17,21 @@ from capx.authority.authority import Authority
 from capx.authority.remote.client import RemoteAuthority
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import StoreProblem
+from capx.resource.feed.reader import PageReader
 from capx.server.app import everybody
 from capx.server.metrics import Metrics
 from capx.server.service import Service
+from capx.store.continuity import LONG
 from capx.store.postgres.store import PostgresStore
 from capx.store.sqlite.store import SQLiteStore
 from tests.labs.postgres import Server
 from tests.labs.postgres_cuts import admin, name_of
 from tests.labs.read_only import mounted_read_only
+from tests.labs.replicated import Replicated
 from tests.labs.serving_process import figure
 from tests.labs.small_disk import fill, small_disk
 from tests.labs.waiting import until
-from tests.server.conftest import Served
+from tests.server.conftest import Served, new_home, serving
 
 RING = KeyRing(RootKey(bytes(range(32))))
 
@@ -172,3 +175,30 @@ def test_whoever_scrapes_keeps_no_readiness_check_waiting(monkeypatch: pytest.Mo
 
     with Authority.temporary() as authority:
         asyncio.run(run(authority))
+
+
+def test_it_is_as_ready_as_its_standby_confirms(tmp_path: Path) -> None:
+    with (
+        Replicated() as nodes,
+        serving(new_home(tmp_path, nodes.url(nodes.primary.database()))) as served,
+        served.everybody() as client,
+    ):
+        feed = served.keys("crm").feed
+
+        def page_age() -> float:
+            text = client.get("/feed", headers={"accept": "application/json"}).text
+            news = PageReader(feed).take(text.strip(), now=time.time())
+            assert news is not None
+            assert news.at is not None
+            return time.time() - news.at
+
+        assert client.get("/readyz").json()["standbys"] == {"waited_for": 1, "listed": 1}
+        assert page_age() < 2
+        nodes.pause_replication()
+        paused = time.time()
+        until(lambda: client.get("/readyz").status_code == 503, seconds=LONG + 5)
+        # Its pages come, and are as old as the last write.
+        assert page_age() > time.time() - paused - 0.1
+        nodes.resume_replication()
+        until(lambda: client.get("/readyz").status_code == 200, seconds=15)
+        until(lambda: page_age() < 2, seconds=5)
