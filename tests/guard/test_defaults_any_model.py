@@ -311,8 +311,10 @@ def unjudged(case: Case, model: Any, call: Call) -> dict[str, Any]:
     for name, value in got.items():
         one = by_name.get(name)
         spelt = (one.alias or name) if one and not case.tabled else name
-        # The test's own word for it: equal in Python, of the same type, and written in the class.
-        is_static = one is not None and type(value) is type(one.default) and value == one.default
+        # The test's own word for it: equal in Python, of the same type, and written in the class. A model that has only
+        # a root is that root.
+        held, written = (each.root if isinstance(each, RootModel) else each for each in (value, one and one.default))
+        is_static = one is not None and type(held) is type(written) and held == written
         if not (covers(call.args[spelt], value) if spelt in call.args else is_static):
             past[name] = value
     return past
