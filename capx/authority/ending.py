@@ -8,6 +8,7 @@ Laws:
 """
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import msgspec
 
@@ -24,6 +25,7 @@ from capx_caveats import is_id
 
 NOTICED_WITHIN = 86_400
 """Seconds within which an operator notices a wrong clock and sets it right."""
+_STATES: Final = {reason: state for state, reason in lifecycle.DEATH.items()}
 
 
 def known_task(reading: Reading, task_id: str) -> TaskRecord:
@@ -104,14 +106,19 @@ def end(transaction: Writing, task: TaskRecord, move: lifecycle.Move, *, now: in
     if has_ended(transaction, task, now):
         return Ended(task.id, task.state, task.position, again=True)
     state = _end(task, move, now)
-    # The event comes first, because the end and the death name its position.
+    # The death comes first, because it says whether there is one: somebody may have made the row active again. Then the
+    # log gets no second end, which would cause no death.
+    position = transaction.head().position + 1
+    death = transaction.kill(task.id, lifecycle.DEATH[state], at=now, position=position)
+    if death.position != position and (before := _STATES.get(death.reason)) is not None:
+        transaction.end_task(task.id, before, at=death.at, position=death.position)
+        return Ended(task.id, before, death.position, again=True)
     fact = TASK_ENDS[state](task.id)
     if by is not None and isinstance(fact, TaskWithdrawn):
         fact = msgspec.structs.replace(fact, by=by)
-    event = fact.write(transaction, at=now)
-    transaction.end_task(task.id, state, at=now, position=event.position)
-    transaction.kill(task.id, lifecycle.DEATH[state], at=now, position=event.position)
-    return Ended(task.id, state, event.position)
+    fact.write(transaction, at=now)
+    transaction.end_task(task.id, state, at=now, position=position)
+    return Ended(task.id, state, position)
 
 
 def _end(task: TaskRecord, move: lifecycle.Move, now: int) -> lifecycle.State:

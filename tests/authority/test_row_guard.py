@@ -481,6 +481,22 @@ def test_a_changed_task_is_not_minted_for(world: World, column: str) -> None:
             lab.authority.mint(world.task, allow=["files.read"])
 
 
+@pytest.mark.parametrize("end", ["complete", "upkeep"])
+def test_a_task_that_is_made_active_again_has_no_second_end(world: World, end: str) -> None:
+    with world.authority() as lab:
+        position = lab.authority.complete(world.task).position
+        with world.behind() as behind:
+            behind.do("UPDATE tasks SET state = 'active', ended = NULL, position = NULL WHERE id = ?", world.task)
+        if end == "complete":
+            ended = lab.authority.withdraw(world.task)
+            assert (ended.end, ended.position, ended.again) == ("completed", position, True)
+        else:
+            world.clock.now += 26 * 3_600
+            lab.authority.end_overdue()
+        assert lab.authority.task(world.task).state == "completed"
+        lab.authority.check()
+
+
 def test_an_end_that_was_taken_back_is_remembered(world: World) -> None:
     with world.authority() as lab, world.behind() as behind:
         lab.authority.complete(world.task)
