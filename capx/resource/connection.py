@@ -206,8 +206,7 @@ def _on_feed(
     source = FeedSource(url, keys.feed, authority=keys.authority, tls=tls, proven_by=keys)
     kept = None if spool is None else Spool(spool, keys)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}
-    # Three clients, because two of them must be quick. The thread that receives news sends the sightings: better to
-    # lose a sighting than to delay a revocation. A payment delays a call.
+    # Three clients, because two of them must be quick. A payment delays a call, and a sighting the end of a service.
     reports, sightings, payments = (
         ResourceClient(url, keys, **settings),
         ResourceClient(url, keys, timeout=_SIGHTING_SECONDS, **settings),

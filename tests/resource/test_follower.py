@@ -321,6 +321,20 @@ def test_a_sighting_that_hangs_delays_no_news(feed: Feed) -> None:
         assert eventually(lambda: calls == [0, 1])
 
 
+def test_at_the_end_a_sighting_under_way_is_waited_for(feed: Feed) -> None:
+    began, told = threading.Event(), list[int]()
+
+    def sighted(deaths: int) -> None:
+        began.set()
+        time.sleep(0.2)
+        told.append(deaths)
+
+    with closing(Follower(Polled(feed), sighted=sighted)) as follower:
+        follower.start()
+        assert began.wait(10)
+    assert told == [0]
+
+
 FORKED = f"""
 {IN_A_CHILD}
 source = FeedSource(sys.argv[1], KEYS)

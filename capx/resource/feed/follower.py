@@ -15,6 +15,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -217,6 +218,10 @@ class _Watch:
         self._source.close()
         if thread is not threading.current_thread():
             thread.join(_TO_END)
+        if self._reporting is not None:
+            # Who reports through a client closes it next. A connection that is then being made would stay open.
+            with suppress(Exception):
+                self._reporting.result(_TO_END)
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
