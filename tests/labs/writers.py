@@ -87,6 +87,8 @@ class Expected:
         elif one["what"] == "ask":
             assert reading.request(one["id"]) is not None
             assert granted_by(reading, unb64u(one["token"])) == [unb64u(one["capability"])]
+        elif one["what"] == "approve":
+            assert reading.request(one["id"]).state == "approved"
         elif one["what"] == "revoke":
             assert reading.death(unb64u(one["key"])).position == one["position"]
         elif one["what"] == "record":

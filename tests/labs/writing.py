@@ -10,6 +10,8 @@ import random
 import time
 from typing import Any
 
+from msgspec import structs
+
 from capx.authority.authority import Authority
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import KeyRing, RootKey
@@ -18,9 +20,9 @@ from capx.intents.intent import Intent
 from capx.policy.policy import Policy, Principal, Purpose
 from capx.policy.terms import Offer, Rule
 from capx.resource.replay import StoreReplay
-from capx.store.events import RequestMade
+from capx.store.events import RequestApproved, RequestMade
 from capx.store.factory import open_store
-from capx.store.protocols import Store
+from capx.store.protocols import Store, Writing
 from capx.store.records import DecisionRecord, GrantRecord, HookCursor, RequestRecord
 from capx.verify.meter import Spend
 from capx_caveats import Entry, amount
@@ -44,6 +46,7 @@ _WHAT = (
     "burn",
     "burn together",
     "ask",
+    "approve",
     "tell a hook",
 )
 _OFFERS = (Offer("crm", Entry("crm.read")), Offer("slides", Entry("slides.write")))
@@ -78,11 +81,10 @@ def asked_for(store: Store) -> Intent:
     )
 
 
-def ask(store: Store, chance: random.Random, now: int) -> None:
-    """Write, as one thing, that an agent asked, and that it was granted on the strength of its token."""
-    request, token, capability = (chance.randbytes(16) for _ in range(3))
+def made(transaction: Writing, token: bytes, now: int) -> tuple[RequestRecord, int]:
+    """Keep a request of an agent with this token, and give it with the position of its event."""
     record = RequestRecord(
-        id=b64u(request),
+        id=b64u(os.urandom(16)),
         task="task-1",
         audience="crm",
         action="crm.read",
@@ -97,12 +99,30 @@ def ask(store: Store, chance: random.Random, now: int) -> None:
         asked=now,
         until=now,
     )
-    made = RequestMade(record.id, record.task, record.path, (), record.audience, record.action, now, (), record.round)
+    event = RequestMade(record.id, record.task, record.path, (), record.audience, record.action, now, (), record.round)
+    position = event.write(transaction, at=now).position
+    transaction.keep_request(record)
+    return record, position
+
+
+def ask(store: Store, chance: random.Random, now: int) -> None:
+    """Write, as one thing, that an agent asked, and that it was granted on the strength of its token."""
+    token, capability = (chance.randbytes(16) for _ in range(2))
     with store.write() as transaction:
-        position = made.write(transaction, at=now).position
-        transaction.keep_request(record)
+        record, position = made(transaction, token, now)
         transaction.keep_grant(GrantRecord(capability, (token,), record.kid, now, now))
     acknowledge(what="ask", id=record.id, token=b64u(token), capability=b64u(capability), position=position)
+
+
+def approve(store: Store, chance: random.Random, now: int) -> None:
+    """Write that an agent asked; then, as another thing, that a person approved."""
+    with store.write() as transaction:
+        record, _ = made(transaction, chance.randbytes(16), now)
+    with store.write() as transaction:
+        RequestApproved(record.id, record.task, "ben", "signature").write(transaction, at=now)
+        answer = {"state": "approved", "approver": "ben", "answered": now, "signature": "signature"}
+        transaction.keep_request(structs.replace(record, **answer))
+    acknowledge(what="approve", id=record.id)
 
 
 def tell_a_hook(store: Store) -> None:
@@ -158,6 +178,8 @@ def write(authority: Authority, intent: Intent, replay: StoreReplay, chance: ran
         asyncio.run(burn_together(replay, [chance.randbytes(16) for _ in range(CROWD)], now))
     elif what == "ask":
         ask(store, chance, now)
+    elif what == "approve":
+        approve(store, chance, now)
     elif what == "tell a hook":
         tell_a_hook(store)
     else:
