@@ -335,6 +335,9 @@ class Minting(RuleBasedStateMachine):
 
     def change(self, dice: Random) -> None:
         """Change one row, and let everybody try to get more by it."""
+        # Who has seen a death remembers it.
+        self.liveness.age()
+        self.authority._liveness.age()
         with self.behind() as behind:
             self.changed = behind.change(dice, self.earlier)
         if self.changed is not None:
@@ -376,8 +379,6 @@ class Minting(RuleBasedStateMachine):
         self.start()
         self.world = self.before
         self.intents.clear()
-        # Both have to know the deaths before the next row is changed.
-        self.liveness.age()
         self.everybody_tries()
 
     def undo(self, behind: Behind, changed: Change) -> bool:

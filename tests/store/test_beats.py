@@ -273,8 +273,7 @@ def test_who_follows_an_old_primary_moves_to_the_new_one(store: PostgresStore) -
         with pytest.raises(Unavailable, match="is at another server now: this one was the primary; try again"):
             source.news(None)
         with pytest.raises(Unavailable, match="is at another server now"):
-            for _ in range(3):
-                next(stream)
+            next(stream)
         # The next link leads to where the writes are confirmed.
         kill(store, "T1")
         assert source.news(None).head.deaths == 1
