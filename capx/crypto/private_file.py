@@ -242,12 +242,30 @@ def locked(path: "Path", problem: Problem) -> Generator[None]:
     with explained(problem, f"cannot write {path}"):
         # Lock the folder, not the file: a new file takes the place of the file, and would not have its lock.
         folder = os.open(path.parent, os.O_RDONLY)
+    _folders.add(folder)
     try:
         with explained(problem, f"cannot write {path}"):
             _lock(folder, path, problem)
         yield
     finally:
+        # In a child that was forked within the block it is closed.
+        if folder in _folders:
+            _folders.discard(folder)
+            os.close(folder)
+
+
+_folders: set[int] = set()
+"""The folders that this process has open to lock them."""
+
+
+def _close_folders() -> None:
+    """Close the folders of the parent in a forked child, which would keep them locked for as long as it lives."""
+    for folder in _folders:
         os.close(folder)
+    _folders.clear()
+
+
+os.register_at_fork(after_in_child=_close_folders)
 
 
 def _lock(folder: int, path: "Path", problem: Problem) -> None:

@@ -204,7 +204,6 @@ def _on_feed(
     from capx.resource.spool import Spool
 
     source = FeedSource(url, keys.feed, authority=keys.authority, tls=tls, proven_by=keys)
-    kept = None if spool is None else Spool(spool, keys)
     settings: dict[str, Any] = {} if tls is None else {"verify": tls}
     # Three clients, because two of them must be quick. A payment delays a call, and a sighting the end of a service.
     reports, sightings, payments = (
@@ -212,6 +211,8 @@ def _on_feed(
         ResourceClient(url, keys, timeout=_SIGHTING_SECONDS, **settings),
         ResourceClient(url, keys, timeout=_PAYMENT_SECONDS, **settings),
     )
+    # After all that can fail: it takes over files, and locks them.
+    kept = None if spool is None else Spool(spool, keys)
     # Longer than for a store: a request over HTTP costs as much as to write a hundred decisions.
     recorder = StoreRecorder(reports, together=0.1, spool=kept)
     if kept is not None:

@@ -123,9 +123,10 @@ class StoreRecorder:
         others = forms(decision)
         entry = _Record(next(others), others)
         with self._changed:
-            self._waiting.append(entry)
+            # First to the spool. What was in the queue alone, as something was raised between, would never leave it.
             if self._spool is not None:
                 self._spool.keep(entry.form.body)
+            self._waiting.append(entry)
             self._ensure_writer()
             # Only when the writer waits for this: to wake it costs as much as to judge a call.
             if len(self._waiting) in {1, _BATCH}:
@@ -164,11 +165,13 @@ class StoreRecorder:
 
     def tell_unwritten(self) -> None:
         """Warn how many decisions are lost if the process ends now; those in a spool are not."""
-        is_kept = self._spool is not None and self._spool.settle()
-        if (count := self.unwritten) and is_kept:
-            diagnostics.warn_once(f"{count} decisions wait in {self._spool}: the next process with it reports them")
-        elif count:
-            diagnostics.warn_once(f"{count} decisions were not written and are lost with this process: {self.problem}")
+        count = self.unwritten
+        lost = count if self._spool is None else min(count, self._spool.settle())
+        if self._spool is not None and count > lost:
+            where = f"the spool {self._spool.path}"
+            diagnostics.warn_once(f"{count - lost} decisions wait in {where}: the next process with it reports them")
+        if lost:
+            diagnostics.warn_once(f"{lost} decisions were not written and are lost with this process: {self.problem}")
 
     def _ensure_writer(self) -> None:
         """Start the writer if there is something to write; if no thread can be started, the next caller tries again."""

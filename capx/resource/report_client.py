@@ -16,7 +16,7 @@ from capx.api import resource_auth
 from capx.api.deadline import SINGLE, WholeResponse, seconds_of, whole_response
 from capx.api.messages.base import encode
 from capx.api.messages.resources import Charge, Charged, GaveBack, GiveBack, Noted, Recorded, Sighted
-from capx.api.responses import NoAnswer, detail, read_response, unreachable
+from capx.api.responses import NoAnswer, detail, problem_of, read_response, unreachable
 from capx.api.tls import reads_certificates
 from capx.crypto.base64url import b64u
 from capx.crypto.keys import AudienceKey, AudienceKeys
@@ -114,7 +114,8 @@ class ResourceClient:
         refused: StoreProblem | None = None
         for key in sorted(self._keys.live, key=lambda key: key is not self._last):
             answer = self._posted(path, body, key)
-            if answer.status in {400, 413}:
+            # A gateway on the way may answer so, too. The authority gets the request then when the gateway is well.
+            if answer.status in {400, 413} and problem_of(answer) is not None:
                 raise Unwritable(f"the authority at {self.url} does not accept this request: {detail(answer)}")
             if answer.status not in {401, 403}:
                 self._last = key

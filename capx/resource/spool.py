@@ -45,14 +45,14 @@ class Spool:
         self._orphans: Orphans | None = None
         begin_in_each_process(self._begin)
         self._orphans = Orphans(self._folder, keys.audience, self._folder.orphans())
-        self._file = self._folder.create()
+        try:
+            self._file = self._folder.create()
+        except BaseException:
+            self._orphans.end()
+            raise
 
     def _begin(self) -> None:
-        # A forked child makes a file when it decides. While it had its parent's files open, they would stay locked.
-        if self._file is not None:
-            self._file.close()
-        if self._orphans is not None:
-            self._orphans.let_go()
+        # A forked child makes a file when it decides.
         self._file = self._orphans = None
         self.problem: Exception | None = None
         self._lock, self._writing = threading.Lock(), threading.Lock()
@@ -64,7 +64,12 @@ class Spool:
         self._waiting_since = 0.0
 
     def __repr__(self) -> str:
-        return f"Spool({str(self._folder.path)!r})"
+        return f"Spool({str(self.path)!r})"
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._folder.path
 
     @property
     def is_stuck(self) -> bool:
@@ -101,25 +106,26 @@ class Spool:
         try:
             self._folder.keep_refused(self._waiting[0], why)
         except Exception as error:  # noqa: BLE001 # it stays in the queue
-            diagnostics.warn_once(f"a decision that no log takes cannot be kept in {self._folder.path}: {error}")
+            diagnostics.warn_once(f"a decision that no log takes cannot be kept in {self.path}: {error}")
             return False
         return True
 
-    def settle(self) -> bool:
-        """Have what waits on the disk, and let another process take it over; return whether all of it is there."""
+    def settle(self) -> int:
+        """Have what waits on the disk, and let another process take it over; return how many could not be written."""
         if self._orphans is not None:
             self._orphans.end()
         self._keeper = None
         self._news.set()
         with self._writing:
-            saved = self._try_to_save(sync=True)
+            self._try_to_save(sync=True)
             file, self._file = self._file, None
+            with self._lock:
+                is_over = self._saved <= self._answered
+                unwritten = len(self._waiting) - max(0, self._saved - self._answered)
             if file is not None:
-                with self._lock:
-                    is_over = self._saved <= self._answered
                 with suppress(OSError):
                     (file.remove if is_over else file.close)()
-        return saved
+        return unwritten
 
     def take_over(self, report: Report) -> None:
         """Begin to report what processes that are gone have left, beside the decisions of this one."""
@@ -148,18 +154,19 @@ class Spool:
             with self._writing:
                 self._try_to_save(sync=self._is_away)
 
-    def _try_to_save(self, *, sync: bool) -> bool:
+    def _try_to_save(self, *, sync: bool) -> None:
         try:
             self._save(sync=sync)
         except Exception as error:  # noqa: BLE001 # a thread that ended would save nothing any more
             self.problem = error
-            diagnostics.warn_once(f"decisions cannot be kept in the spool {self._folder.path}: {error}")
-            return False
-        self.problem = None
-        return True
+            diagnostics.warn_once(f"decisions cannot be kept in the spool {self.path}: {error}")
+        else:
+            self.problem = None
 
     def _save(self, *, sync: bool) -> None:
         """Write what waits and is in no file yet; take away what was answered for, if that is much or all."""
+        if self._file is not None and not self._file.is_there:
+            self._lose_file()
         with self._lock:
             answered, until = self._answered, self._answered + len(self._waiting)
             new = list(islice(self._waiting, max(0, self._saved - answered), None))
@@ -174,6 +181,13 @@ class Spool:
         self._saved = until
         if sync and self._file is not None and not self._file.synced:
             self._file.sync()
+
+    def _lose_file(self) -> None:
+        """Write again, into another file, what was in one that somebody has removed."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+        self._saved = 0
 
     def _is_long(self, waiting: int) -> bool:
         return self._file is not None and self._file.count > 2 * waiting + _ANSWERED and self._saved > self._answered

@@ -8,7 +8,9 @@ The next write takes its place.
 
 import fcntl
 import os
+import re
 import secrets
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +25,8 @@ from capx.errors import ConfigurationProblem
 # Empty lines, so that a disk without room is noticed when the service starts.
 _ROOM: Final = b"\n" * 4096
 _SUFFIX: Final = ".spool"
+MOST: Final = 50
+"""Files that a process takes over at once. A service that was killed again and again has left many."""
 
 
 class SpoolFile:
@@ -31,12 +35,12 @@ class SpoolFile:
     def __init__(self, path: Path, flags: int = 0) -> None:
         self.path = path
         self.count = 0
+        self._handle: int | None = None
+        _open_files.add(self)
         # O_NONBLOCK: opening a pipe would otherwise wait for its writer.
-        self._handle: int | None = os.open(
-            path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o600
-        )
+        self._handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | flags, 0o600)
         found = os.fstat(self._open)
-        self._size, self.synced, self.changed = found.st_size, True, found.st_mtime_ns
+        self._size, self.synced = found.st_size, True
         try:
             _demand_ours(path, found)
         except ConfigurationProblem:
@@ -52,6 +56,15 @@ class SpoolFile:
             return False
         return True
 
+    @property
+    def is_there(self) -> bool:
+        """Whether its name still leads to it; somebody may have removed it."""
+        found = os.fstat(self._open)
+        with suppress(OSError):
+            there = self.path.lstat()
+            return (there.st_dev, there.st_ino) == (found.st_dev, found.st_ino)
+        return False
+
     def append(self, lines: Sequence[bytes]) -> None:
         """Write lines behind the others; after an error, none of them is there."""
         text = memoryview(b"".join([line + b"\n" for line in lines]))
@@ -65,6 +78,11 @@ class SpoolFile:
                 os.ftruncate(self._open, self._size)
             raise
         self._size, self.count, self.synced = size, self.count + len(lines), False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its last line has its end."""
+        return self._size == 0 or os.pread(self._open, 1, self._size - 1) == b"\n"
 
     def sync(self) -> None:
         """Wait until the lines are on the disk."""
@@ -102,6 +120,18 @@ class SpoolFile:
         return self._handle
 
 
+_open_files: "weakref.WeakSet[SpoolFile]" = weakref.WeakSet()
+
+
+def _close_files() -> None:
+    """Close the files of the parent in a forked child, which would keep them locked for as long as it lives."""
+    for file in list(_open_files):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_files)
+
+
 class SpoolFolder:
     """The folder of a spool, for the services with these keys."""
 
@@ -127,21 +157,32 @@ class SpoolFolder:
             return file
 
     def orphans(self) -> list[SpoolFile]:
-        """Take over the files whose process is gone, the oldest first."""
+        """Take over the files whose process is gone, at most 50, the oldest first."""
         taken: list[SpoolFile] = []
         try:
             with locked(self.path / self._name, ConfigurationProblem):
-                for path in self.path.iterdir():
-                    if path.name.startswith(f"{self._name}.") and path.suffix == _SUFFIX:
-                        # Its process may have ended normally at this moment, and have removed it.
-                        with explained(ConfigurationProblem, f"cannot take over {path}"), suppress(FileNotFoundError):
-                            file = SpoolFile(path)
-                            taken += [file] if file.lock() else []
+                for path in self._oldest():
+                    if len(taken) == MOST:
+                        break
+                    # Its process may have ended normally at this moment, and have removed it.
+                    with explained(ConfigurationProblem, f"cannot take over {path}"), suppress(FileNotFoundError):
+                        file = SpoolFile(path)
+                        taken += [file] if file.lock() else []
         except BaseException:
             for file in taken:
                 file.close()
             raise
-        return sorted(taken, key=lambda file: file.changed)
+        return taken
+
+    def _oldest(self) -> list[Path]:
+        """The files of such services, the one that was written longest ago first."""
+        name = re.compile(re.escape(self._name) + rf"\.[0-9a-f]{{16}}\{_SUFFIX}")
+        found: list[tuple[int, Path]] = []
+        with explained(ConfigurationProblem, f"cannot read {self.path}"):
+            for path in self.path.iterdir():
+                with suppress(FileNotFoundError):
+                    found += [(path.lstat().st_mtime_ns, path)] if name.fullmatch(path.name) else []
+        return [path for _, path in sorted(found)]
 
     def keep_refused(self, line: bytes, why: object) -> None:
         """Write a line that no log takes into a file beside the others, and tell the logger `capx`."""
@@ -149,7 +190,7 @@ class SpoolFolder:
         with locked(path, ConfigurationProblem), explained(ConfigurationProblem, f"cannot write {path}"):
             file = SpoolFile(path, os.O_CREAT)
             try:
-                file.append([line])
+                file.append([line] if file.is_whole else [b"", line])
                 file.sync()
             finally:
                 file.close()

@@ -3,7 +3,8 @@
 Laws: each file is reported in its order, and removed when the authority has answered for all of it. Until then it may
 be reported again, by this process or the next: the log has each decision once. A last line that was cut off is passed
 over. What is no decision of the audience, or is refused in all forms, goes to a file beside. While the authority is
-away, a thread keeps trying; the process does not wait for it.
+away, a thread keeps trying; the process does not wait for it. Once a minute it looks for files of processes that have
+ended since.
 """
 
 import threading
@@ -17,7 +18,7 @@ from msgspec import MsgspecError, Struct, json
 from capx import diagnostics
 from capx.background import run_in_thread
 from capx.resource.decision_forms import shorter
-from capx.resource.spool_files import SpoolFile, SpoolFolder
+from capx.resource.spool_files import MOST, SpoolFile, SpoolFolder
 from capx.store.records import DecisionRecord, Unwritable
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ Report = Callable[[Sequence[DecisionRecord]], None]
 """Reports decisions, and returns when the authority has answered for all of them."""
 
 _TOGETHER: Final = 500
-# Seconds between two tries, and for which the end of a service waits for a report that is under way.
+# Seconds between two tries, between two looks for files, and for which the end of a service waits for a report that is
+# under way.
 _PAUSE: Final = 1.0
+_AGAIN: Final = 60.0
 _PATIENCE: Final = 2.0
 
 
@@ -51,9 +54,8 @@ class Orphans:
         self._reporting: Future[None] | None = None
 
     def begin(self, report: Report) -> None:
-        """Report them in a thread."""
-        if self._files:
-            self._reporting = run_in_thread(lambda: self._report_all(report), name="capx-spool-orphans")
+        """Report them in a thread, and from time to time those of processes that end later."""
+        self._reporting = run_in_thread(lambda: self._report_all(report), name="capx-spool-orphans")
 
     def end(self) -> None:
         """End the thread, and leave what is not reported to the next process."""
@@ -64,9 +66,9 @@ class Orphans:
             if not self._reporting.done():
                 # The thread still uses them. It lets go of them when its request is over.
                 return
-        self.let_go()
+        self._let_go()
 
-    def let_go(self) -> None:
+    def _let_go(self) -> None:
         """Close all files, so that another process may take them over."""
         for file in self._files:
             file.close()
@@ -74,10 +76,27 @@ class Orphans:
 
     def _report_all(self, report: Report) -> None:
         try:
-            while self._files and self._report_file(self._files[0], report):
-                self._files.pop(0).remove()
+            while not self._over.is_set():
+                try:
+                    took = self._report_taken(report)
+                except Exception as error:  # noqa: BLE001 # if the thread ended, they would wait for the next start
+                    diagnostics.warn_once(f"decisions of a process that ended are not reported: {error}")
+                    self._over.wait(_PAUSE)
+                else:
+                    # So many, and there may be more.
+                    self._over.wait(0 if took == MOST else _AGAIN)
         finally:
-            self.let_go()
+            self._let_go()
+
+    def _report_taken(self, report: Report) -> int:
+        """Report the files that were taken over, or else others; return how many they were."""
+        if not self._files:
+            self._files = self._folder.orphans()
+        took = len(self._files)
+        while self._files and self._report_file(self._files[0], report):
+            self._files[0].remove()
+            del self._files[0]
+        return took
 
     def _report_file(self, file: SpoolFile, report: Report) -> bool:
         """Return whether the authority has answered for all decisions in the file; False if the service ends before."""
@@ -125,7 +144,11 @@ class Orphans:
             self._report(records[half:], report)
 
     def _report_shorter(self, record: DecisionRecord, report: Report, why: Exception) -> None:
-        for form in shorter(record):
+        shorter_forms: list[DecisionRecord] = []
+        # Somebody wrote into the file what is no decision.
+        with suppress(Exception):
+            shorter_forms += shorter(record)
+        for form in shorter_forms:
             try:
                 report([form])
             except Unwritable as error:

@@ -522,3 +522,19 @@ def test_a_change_waits_for_another_one_to_end(file: Path) -> None:
 def test_an_error_within_a_change_is_what_it_was(file: Path) -> None:
     with pytest.raises(TimeoutError), changing(file, KeyProblem):
         raise TimeoutError
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_that_is_forked_meanwhile_keeps_no_lock(tmp_path: Path) -> None:
+    with locked(tmp_path / "file", ConfigurationProblem):
+        child = os.fork()
+        if child == 0:
+            time.sleep(30)
+            os._exit(0)
+    try:
+        began = time.monotonic()
+        with locked(tmp_path / "file", ConfigurationProblem):
+            assert time.monotonic() - began < 1
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -18,7 +18,7 @@ from capx.authority.remote.client import RemoteAuthority
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import StoreProblem, Unavailable
 from capx.resource.report_client import ResourceClient
-from capx.store.records import Unwritable
+from capx.store.records import DecisionRecord, Unwritable
 from capx.tokens.binding import ToolCall
 from capx.verify.meter import Paid, Payer, Spend, Tally
 from capx_caveats import Call, budget
@@ -255,6 +255,17 @@ def test_an_answer_that_is_none_to_a_payment_denies_the_call(status: str, body: 
         decision = lab.decide(lab.present(minted(budget("calls", 5))))
     assert [refusal.code for refusal in decision.refusals] == ["unavailable"]
     assert "hi bearer" not in str(decision.refusals)
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "413 Too Large"])
+@pytest.mark.parametrize("who", ["a gateway", "the authority"])
+def test_only_the_authority_refuses_a_decision_for_good(status: str, who: str) -> None:
+    keys = KeyRing(RootKey.generate()).exported("crm")
+    body = b"<html>no</html>" if who == "a gateway" else PROBLEM % int(status[:3])
+    with at_url(lambda: answer(body, status)) as url, contextlib.closing(ResourceClient(url, keys)) as client:
+        with pytest.raises(StoreProblem) as caught:
+            client.record([DecisionRecord("d", NOW, b'{"id":"d","audience":"crm"}')])
+        assert isinstance(caught.value, Unwritable) == (who == "the authority")
 
 
 def test_a_sender_writes_no_lines_of_its_own_into_the_log() -> None:

@@ -23,6 +23,7 @@ from capx.errors import ConfigurationProblem, StoreProblem, Unavailable
 from capx.resource.connection import connect, connect_from_env
 from capx.resource.recorder import StoreRecorder
 from capx.resource.spool import Spool
+from capx.resource.spool_files import SpoolFile, SpoolFolder
 from capx.store.backup import backup
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import Decision
@@ -162,7 +163,7 @@ def test_what_was_decided_while_the_authority_was_away_is_logged(
     tmp_path = folder.parent
     for pause in ("0.001", "0"):
         said, told = service(tmp_path, nowhere, pause=pause).communicate(timeout=60)
-        assert f"50 decisions wait in Spool('{folder}')" in told
+        assert f"50 decisions wait in the spool {folder}: " in told
         assert "lost" not in told
         assert kept(folder) == decided(said)
         (file,) = folder.iterdir()
@@ -281,7 +282,7 @@ def test_a_file_stays_bounded_though_the_queue_is_never_empty(folder: Path) -> N
         spool.answered(2_000)
     assert 5_000 < most < 20_000
     spool.answered(1)
-    assert spool.settle()
+    assert spool.settle() == 0
     assert list(folder.iterdir()) == []
 
 
@@ -385,7 +386,69 @@ def test_a_forked_child_reports_none_of_its_parents_lines(folder: Path) -> None:
     heir.take_over(log.record)
     until(lambda: len(list(folder.iterdir())) == 1)
     assert sorted(one.id for one in log.taken) == ["d1", "d2"]
-    assert heir.settle()
+    assert heir.settle() == 0
+
+
+def test_who_cannot_connect_keeps_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = Spool(str(folder), KEYS)
+    left.keep(b"1")
+    left.settle()
+    with monkeypatch.context() as patched:
+        patched.setenv("SSL_CERT_FILE", str(folder / "nowhere.pem"))
+        with pytest.raises(ConfigurationProblem):
+            connect(KEYS, feed="https://authority.internal", spool=str(folder))
+    (file,) = SpoolFolder(folder, KEYS).orphans()
+    assert list(file.lines()) == [b"1\n"]
+    file.close()
+
+
+def test_who_can_make_no_file_keeps_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = Spool(str(folder), KEYS)
+    left.keep(b"1")
+    left.settle()
+
+    def fail(self: SpoolFolder) -> None:
+        raise ConfigurationProblem("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SpoolFolder, "create", fail)
+        with pytest.raises(ConfigurationProblem):
+            Spool(str(folder), KEYS)
+    (file,) = SpoolFolder(folder, KEYS).orphans()
+    file.close()
+
+
+@pytest.mark.parametrize("gone", ["file", "folder"])
+def test_what_was_in_a_file_that_is_gone_is_written_again(folder: Path, gone: str) -> None:
+    recorder = StoreRecorder(Log(AWAY), spool=Spool(str(folder), KEYS))
+    decide(recorder, 1)
+    until(lambda: kept(folder) == ["d1"])
+    if gone == "file":
+        (file,) = folder.iterdir()
+        file.unlink()
+    else:
+        folder.rename(folder.with_name("elsewhere"))
+        folder.mkdir(mode=0o700)
+    decide(recorder, 2)
+    until(lambda: sorted(kept(folder)) == ["d1", "d2"])
+    assert not recorder.close(timeout=0.1)
+
+
+def test_what_is_in_no_file_is_told_as_lost(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder = StoreRecorder(Log(AWAY), spool=Spool(str(folder), KEYS))
+    decide(recorder, 1)
+    until(lambda: kept(folder) == ["d1"])
+
+    def fail(self: SpoolFile, lines: Sequence[bytes]) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(SpoolFile, "append", fail)
+    decide(recorder, 2)
+    assert not recorder.close(timeout=0.1)
+    assert f"1 decisions wait in the spool {folder}: " in caplog.text
+    assert "1 decisions were not written and are lost with this process" in caplog.text
 
 
 def test_what_a_closed_service_still_decides_is_kept(folder: Path) -> None:

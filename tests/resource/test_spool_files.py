@@ -1,16 +1,19 @@
 """The files of a spool: who may have made them, who has them, and what is at their end."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import ConfigurationProblem
-from capx.resource.spool_files import SpoolFile, SpoolFolder
+from capx.resource.spool_files import MOST, SpoolFile, SpoolFolder
 from tests.labs.small_disk import fill, small_disk
+from tests.labs.waiting import until
 
 RING = KeyRing(RootKey.generate(), authority="A" * 22)
 KEYS = RING.exported("crm")
@@ -139,6 +142,49 @@ def test_what_is_refused_is_appended(folder: SpoolFolder, caplog: pytest.LogCapt
     assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"1\n2\n", 0o600)
     assert f"a decision is in no log, but in {file}: too odd" in caplog.text
     assert folder.orphans() == []
+
+
+def test_a_refused_line_that_was_cut_off_spoils_no_other(folder: SpoolFolder) -> None:
+    folder.keep_refused(b"1", "too odd")
+    (file,) = folder.path.iterdir()
+    file.write_bytes(b"1\n2")
+    folder.keep_refused(b"3", "too odd")
+    assert file.read_bytes() == b"1\n2\n3\n"
+
+
+def test_so_many_files_are_taken_over_at_once_and_no_more(folder: SpoolFolder) -> None:
+    for _ in range(MOST + 3):
+        folder.create().close()
+    taken = folder.orphans()
+    rest = folder.orphans()
+    assert (len(taken), len(rest)) == (MOST, 3)
+    for file in (*taken, *rest):
+        file.remove()
+
+
+def test_an_audience_whose_name_begins_as_this_one_is_another(tmp_path: Path) -> None:
+    keys = KeyRing(RootKey.generate())
+    other = SpoolFolder(tmp_path, keys.exported("crm.-"))
+    other.create().close()
+    assert SpoolFolder(tmp_path, keys.exported("crm")).orphans() == []
+    (file,) = other.orphans()
+    file.remove()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_keeps_no_file_locked(folder: SpoolFolder) -> None:
+    file = folder.create()
+    child = os.fork()
+    if child == 0:
+        time.sleep(30)
+        os._exit(0)
+    try:
+        file.close()
+        # The child closes it as soon as it runs.
+        until(lambda: [taken.remove() for taken in folder.orphans()], seconds=10)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_a_file_that_is_gone_can_be_removed(folder: SpoolFolder) -> None:

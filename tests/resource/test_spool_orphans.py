@@ -11,7 +11,7 @@ from capx.authority.authority import Authority
 from capx.crypto.keys import KeyRing, RootKey
 from capx.errors import StoreProblem
 from capx.resource.connection import connect
-from capx.resource.spool_files import SpoolFolder
+from capx.resource.spool_files import SpoolFile, SpoolFolder
 from capx.resource.spool_orphans import Orphans
 from capx.store.records import DecisionRecord, Unwritable
 from capx.verify.decision import decision_id
@@ -136,6 +136,58 @@ def test_orphans_wait_while_the_authority_is_away(folder: SpoolFolder) -> None:
     Orphans(folder, "crm", [file]).begin(log.record)
     until(lambda: not list(folder.path.iterdir()))
     assert log.ids == ["d1"]
+
+
+@pytest.mark.parametrize(
+    "others", [{"reasons": None}, {"reasons": ["x"]}, {"action": "bad"}], ids=["null", "no object", "a bad byte"]
+)
+def test_a_line_that_has_no_form_is_kept_beside(folder: SpoolFolder, others: dict[str, object]) -> None:
+    odd = line(0, **others).replace(b"bad", b"\xff")
+    log = Log(lambda record: record.id == "d0")
+    orphans = left(folder, odd + line(1))
+    orphans.begin(log.record)
+    until(lambda: log.ids == ["d1"])
+    orphans.end()
+    (beside,) = folder.path.iterdir()
+    assert (beside.suffix, beside.read_bytes()) == (".refused", odd)
+
+
+def test_a_file_that_cannot_be_removed_is_told_and_tried_again(
+    folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[Path] = []
+    remove = SpoolFile.remove
+
+    def fails_first(file: SpoolFile) -> None:
+        tries.append(file.path)
+        if len(tries) == 1:
+            raise PermissionError("not yours")
+        remove(file)
+
+    monkeypatch.setattr(SpoolFile, "remove", fails_first)
+    log = Log()
+    orphans = left(folder, line(0))
+    orphans.begin(log.record)
+    until(lambda: not any(folder.path.iterdir()))
+    orphans.end()
+    assert "decisions of a process that ended are not reported: not yours" in caplog.text
+    assert set(log.ids) == {"d0"}
+
+
+def test_files_of_processes_that_end_later_are_reported_too(
+    folder: SpoolFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capx.resource.spool_orphans._AGAIN", 0.05)
+    other, log = folder.create(), Log()
+    orphans = Orphans(folder, "crm", folder.orphans())
+    orphans.begin(log.record)
+    time.sleep(0.2)
+    other.append([line(0)[:-1]])
+    assert log.ids == []
+    other.close()
+    until(lambda: log.ids == ["d0"])
+    orphans.end()
+    assert not any(folder.path.iterdir())
 
 
 def test_who_ends_before_reporting_leaves_files_to_the_next(folder: SpoolFolder, tmp_path: Path) -> None:
