@@ -181,7 +181,8 @@ def test_a_forked_child_keeps_no_file_locked(folder: SpoolFolder) -> None:
     try:
         file.close()
         # The child closes it as soon as it runs.
-        until(lambda: [taken.remove() for taken in folder.orphans()], seconds=10)
+        (taken,) = until(folder.orphans, seconds=10)
+        taken.remove()
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -139,10 +139,10 @@ def test_orphans_wait_while_the_authority_is_away(folder: SpoolFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    "others", [{"reasons": None}, {"reasons": ["x"]}, {"action": "bad"}], ids=["null", "no object", "a bad byte"]
+    ("member", "value"), [("reasons", None), ("reasons", ["x"]), ("action", "bad")], ids=["null", "text", "a bad byte"]
 )
-def test_a_line_that_has_no_form_is_kept_beside(folder: SpoolFolder, others: dict[str, object]) -> None:
-    odd = line(0, **others).replace(b"bad", b"\xff")
+def test_a_line_that_has_no_form_is_kept_beside(folder: SpoolFolder, member: str, value: object) -> None:
+    odd = line(0, **{member: value}).replace(b"bad", b"\xff")  # type: ignore[arg-type] # never the audience
     log = Log(lambda record: record.id == "d0")
     orphans = left(folder, odd + line(1))
     orphans.begin(log.record)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from functools import partial
 
@@ -178,7 +179,9 @@ def test_who_writes_anyway_writes_no_beat(store: PostgresStore, monkeypatch: pyt
     assert len(beats) == 2
 
 
-def test_a_beat_that_hangs_delays_nothing(nodes: Replicated, store: PostgresStore) -> None:
+@pytest.mark.parametrize("by", ["message", "burn"])
+def test_a_beat_that_hangs_delays_nothing(nodes: Replicated, store: PostgresStore, by: str) -> None:
+    store._beats._burns = by == "burn"
     with closing(Follower(store.source())) as follower:
         assert follower.age() < 1
         nodes.pause_replication()
@@ -213,6 +216,35 @@ def test_a_role_that_may_emit_nothing_burns_instead(
         finally:
             connection.execute(f"GRANT EXECUTE ON {emit} TO PUBLIC".encode())
     assert "it burns instead" in caplog.text
+
+
+def test_a_burn_that_wrote_nothing_confirms_nothing(store: PostgresStore) -> None:
+    with closing(psycopg.connect(store.place, autocommit=True)) as connection:
+        connection.execute("UPDATE capx.forgotten SET until = 4102444800")
+    store._beats._burns = True
+    before = store._beats._confirmed
+    with pytest.raises(StoreProblem, match="has confirmed no write"):
+        store._beats._beat()
+    assert store._beats._confirmed is before
+
+
+def test_who_looks_meanwhile_sees_every_confirmation(store: PostgresStore) -> None:
+    over, ages = threading.Event(), list[float]()
+
+    def look() -> None:
+        while not over.is_set():
+            ages.append(store._beats.age("here"))
+            assert store._beats.server is not None
+
+    store._beats.confirm("here", time.monotonic())
+    with ThreadPoolExecutor(2) as pool:
+        looks = [pool.submit(look) for _ in range(2)]
+        for number in range(50_000):
+            store._beats.confirm("here" if number % 2 else "there", time.monotonic())
+        over.set()
+        for each in looks:
+            each.result()
+    assert max(ages) < 10
 
 
 def test_a_look_by_question_has_a_write_confirmed_first(nodes: Replicated, store: PostgresStore) -> None:

@@ -8,9 +8,10 @@ Laws:
 - A write counts from its beginning, for the server that confirmed it and no other one, and only if it has certainly
   written something: a transaction of the log, a burn that was new, or a beat.
 - A beat is a message in the write-ahead log: no row, no lock, and no time of the server. It is written only if nothing
-  else was confirmed within a second.
-- A beat that hangs delays no call and no news: it has a thread of its own, and a connection of the pool. No second one
-  begins before it has ended, or was given up and cancelled.
+  else was confirmed within a second. A role that may write no message burns a presentation instead.
+- A beat that hangs delays no news of a stream, and no call that goes by them: it has a thread of its own, and a
+  connection of the pool. A look by question waits for its beat, as a write would. No second beat begins before the one
+  before has ended, or was given up and cancelled.
 """
 
 import contextlib
@@ -38,10 +39,14 @@ _FIRST: Final = 1.0
 _TO_END: Final = 2.0
 _SERVERS: Final = 4
 """Servers that are remembered: the one before, if a process finds the next one, and two more."""
-_BEAT: Final = "SELECT pg_logical_emit_message(true, 'capx', '')"
-_END: Final = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = %s AND query = %s"
+_BEAT: Final = "/* beat */ SELECT pg_logical_emit_message(true, 'capx', '')"
 # Any role may burn. It stays for as long as one that was presented now.
-_BURN: Final = "SELECT capx.burn(%s, %s::bigint, %s::bigint, NULL, NULL::bigint)"
+_BURN: Final = "/* beat */ SELECT fresh FROM capx.burn(%s, %s::bigint, %s::bigint, NULL, NULL::bigint)"
+_STAYS: Final = 60
+_END: Final = (
+    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = %s AND state = 'active' AND query LIKE "
+    "'/* beat */%%'"
+)
 
 
 class Beats:
@@ -55,7 +60,10 @@ class Beats:
     def _begin(self) -> None:
         self._lock, self._beating = threading.Lock(), threading.Lock()
         self._confirmed: dict[str, float] = {}
-        """By server: when the last write began that it confirmed, by the monotonic clock. The latest is the last."""
+        """By server: when the last write began that it confirmed, by the monotonic clock. The latest is the last.
+
+        Nobody changes it: another one takes its place, because readers take no lock.
+        """
         self._first, self._over = threading.Event(), threading.Event()
         self._users, self._tried, self._wait_until = 0, -math.inf, -math.inf
         self._left: tuple[str, int] | None = None
@@ -63,7 +71,7 @@ class Beats:
         self._thread: threading.Thread | None = None
         self._link: Link | None = None
         """That of the beat under way."""
-        self.problem: StoreProblem | None = None
+        self._burns = False
 
     @property
     def server(self) -> str | None:
@@ -73,9 +81,9 @@ class Beats:
     def confirm(self, server: str, began: float) -> None:
         """Note that a server has confirmed a write that began at this time, by the monotonic clock."""
         with self._lock:
-            self._confirmed[server] = max(began, self._confirmed.pop(server, -math.inf))
-            if len(self._confirmed) > _SERVERS:
-                del self._confirmed[next(iter(self._confirmed))]
+            others = [(other, at) for other, at in self._confirmed.items() if other != server]
+            latest = max(began, self._confirmed.get(server, -math.inf))
+            self._confirmed = dict([*others[1 - _SERVERS :], (server, latest)])
         self._first.set()
 
     def age(self, server: str) -> float:
@@ -126,14 +134,21 @@ class Beats:
         try:
             thread.start()
         except (RuntimeError, MemoryError) as error:
-            self.problem = StoreProblem(f"cannot start a thread for beats: {error}")
+            diagnostics.warn_once(f"the store {self._place} confirms no write: cannot start a thread: {error}")
         else:
             self._thread = thread
 
     def _run(self, over: threading.Event) -> None:
         while not over.is_set():
-            with contextlib.suppress(StoreProblem):
+            try:
                 self.freshen()
+            except StoreProblem:
+                # The follower says how old the last confirmed write is.
+                pass
+            except Exception as error:  # noqa: BLE001 # a thread that ended would have nothing confirmed any more
+                diagnostics.warn_once(
+                    f"no write to the store {self._place} is confirmed: {type(error).__name__}: {error}"
+                )
             # At least a little: another thread may be at it.
             over.wait(max(0.05, self._due_in()))
 
@@ -143,13 +158,8 @@ class Beats:
 
     def _beat(self) -> None:
         self._tried = time.monotonic()
-        try:
-            with explained(self._place), self._pool.link() as link:
-                self._write(link)
-        except StoreProblem as problem:
-            self.problem = problem
-            raise
-        self.problem = None
+        with explained(self._place), self._pool.link() as link:
+            self._write(link)
 
     def _write(self, link: Link) -> None:
         self._end_left(link)
@@ -166,18 +176,27 @@ class Beats:
         link.confirm(self._tried)
 
     def _emit(self, link: Link) -> None:
+        if not self._burns:
+            try:
+                with link.keeping():
+                    link.execute(_BEAT)
+            except psycopg.errors.InsufficientPrivilege:
+                self._burns = True
+                diagnostics.warn_once(
+                    f"the store {self._place} lets {link.info.user} emit no message: it burns instead"
+                )
+            else:
+                return
         now = int(time.time())
-        try:
-            with link.keeping():
-                link.execute(_BEAT)
-        except psycopg.errors.InsufficientPrivilege:
-            diagnostics.warn_once(f"the store {self._place} lets {link.info.user} emit no message: it burns instead")
-            with link.keeping():
-                link.execute(_BURN, (os.urandom(16), now, now))
+        with link.keeping():
+            row = link.execute(_BURN, (os.urandom(16), now + _STAYS, now)).fetchone()
+        if row != (True,):
+            # As when a clock is far ahead. A transaction that has written nothing waits for no standby.
+            raise StoreProblem(f"the store {self._place} has burnt nothing")
 
     def _end_left(self, link: Link) -> None:
         """End the beat that was given up: its server would go on with it, and so with each that follows."""
         left, self._left = self._left, None
         if left is not None and left[0] == link.server:
             # Not by libpq, which holds up the whole process until the server is reached.
-            link.execute(_END, (left[1], _BEAT))
+            link.execute(_END, (left[1],))
