@@ -3,9 +3,9 @@
 Laws:
 
 - A decision that waits is in the file of its process some 20 ms after it was recorded, and leaves it only after the
-  authority has answered for it. So who kills the process loses what was recorded within these 20 ms, and nothing else.
+  authority has answered for it. Whoever kills the process loses what was recorded within these 20 ms, and nothing else.
 - The lines are on the disk before the process ends normally, and also while the authority has answered for nothing
-  within a second. While it is well, no line is fsynced, and no call waits for a disk.
+  within a second. While it answers, lines are fsynced only if the file is begun anew. No call waits for a disk.
 - A decision that the authority refuses in all forms goes to a file beside, and the logger `capx` is told.
 - The file holds what waits, and answered lines in front of it: at most as many as wait, and 10 000 more.
 - While the authority is away and the file cannot be written, the recorder takes no further decision.

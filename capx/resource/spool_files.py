@@ -3,7 +3,7 @@
 Laws: no other user can write to the folder. A file is made with its mode, and only its owner can use it. Who finds a
 file without a lock finds one whose process is gone. The folder is locked while files are made and taken over, so nobody
 takes over a file that is being made. Only the last line can be incomplete, after the process or the disk has failed.
-The next write takes its place.
+The next write takes its place, and in the file beside it comes after it.
 """
 
 import fcntl

@@ -416,12 +416,14 @@ class Standbys(Struct, frozen=True):
         """What that means, for people."""
         if self.waited_for == 0:
             return "no commit waits for a standby: with its machine, the last answered acts are lost"
+        if self.listed is not None and self.waited_for > self.listed:
+            return f"each commit waits for {self.waited_for} standbys, and {self.listed} are listed: none can end"
         if self.waited_for == self.listed:
             return f"each commit waits for {self.waited_for} of {self.listed} standbys"
         count = "any number of" if self.listed is None else self.listed
         return (
             f"each commit waits for {self.waited_for} of {count} standbys: if the primary is cut off together with one "
-            "of them, only a fence of its own ends it"
+            "of them, only the manager of the database can stop it"
         )
 
 

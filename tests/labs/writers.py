@@ -61,7 +61,6 @@ class Expected:
         self.spends = 0
         self.returned: set[str] = set()
         self.problems = 0
-        self.unsure = 0
 
     def demand(self, store: Store, said: Said) -> None:
         """Every acknowledged thing is in the store."""

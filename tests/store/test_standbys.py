@@ -1,4 +1,4 @@
-"""For which standbys a commit waits: what PostgreSQL lets an operator set, and what capx says of it."""
+"""For how many standbys a commit waits: what PostgreSQL lets an operator set, and what capx says of it."""
 
 from contextlib import closing
 
@@ -49,7 +49,8 @@ def test_another_form_is_refused() -> None:
     [
         (Standbys(0, 0), "no commit waits for a standby"),
         (Standbys(2, 2), "each commit waits for 2 of 2 standbys"),
-        (Standbys(1, 2), "1 of 2 standbys: if the primary is cut off together with one of them, only a fence"),
+        (Standbys(1, 2), "1 of 2 standbys: if the primary is cut off together with one of them, only the manager"),
+        (Standbys(2, 1), "each commit waits for 2 standbys, and 1 are listed: none can end"),
         (Standbys(1, None), "1 of any number of standbys: if the primary is cut off"),
     ],
 )

@@ -103,7 +103,7 @@ class Follower:
 
     @property
     def problem(self) -> StoreProblem | None:
-        """Why no news came at the last attempt, or that none came for ten seconds; None while news arrives."""
+        """Why no news came, or none for ten seconds, or no confirmed write for five; None while news arrives."""
         return self._watch.problem or self._watch.silence()
 
     @property
@@ -116,7 +116,10 @@ class Follower:
         self._watch.ensure()
 
     def age(self) -> float:
-        """Return the seconds since the last news, by the clock that gives the larger age; infinite before the first."""
+        """Return the seconds since the last news, by the clock that gives the larger age; infinite before the first.
+
+        It is at least the time since the server confirmed a write of this process.
+        """
         self._watch.ensure()
         return self._watch.age()
 

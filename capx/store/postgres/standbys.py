@@ -1,4 +1,4 @@
-"""For which standbys each commit waits, as the server is set."""
+"""For how many standbys each commit waits, as the server is set."""
 
 import re
 from typing import Final
