@@ -7,7 +7,7 @@ Laws:
 - A task whose time ran out ends as `expired`, even if somebody completes it later.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -25,7 +25,7 @@ from capx_caveats import is_id
 
 NOTICED_WITHIN = 86_400
 """Seconds within which an operator notices a wrong clock and sets it right."""
-_STATES: Final = {reason: state for state, reason in lifecycle.DEATH.items()}
+_STATES: Final[Mapping[str, lifecycle.State]] = {reason: state for state, reason in lifecycle.DEATH.items()}
 
 
 def known_task(reading: Reading, task_id: str) -> TaskRecord:

@@ -12,7 +12,7 @@ from capx.store.records import REPLACED, Head, News
 
 UNCONFIRMED: Final = "its server waits for a standby, or is no primary any more; look at its server"
 """Why a store may confirm no write."""
-LONG: Final = 5.0
+LONG_UNCONFIRMED: Final = 5.0
 """Seconds without a confirmed write after which this is a problem; a process has one confirmed each second."""
 
 
@@ -59,7 +59,7 @@ def demand_not_behind(known: Head, head: Head) -> None:
 
 def unconfirmed(seconds: float) -> Unavailable | None:
     """The problem that a store has confirmed no write of this process for so long; None if that is not long."""
-    if seconds <= LONG:
+    if seconds <= LONG_UNCONFIRMED:
         return None
     since = "yet" if math.isinf(seconds) else f"for {seconds:.0f} seconds"
     return Unavailable(f"the store has confirmed no write of this process {since}: {UNCONFIRMED}")

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +28,8 @@ from tests.labs.counts import NIGHTLY, nightly
 from tests.labs.office import Office
 from tests.labs.postgres import faketime
 from tests.labs.replicated import Replicated, cancel_waits
-from tests.labs.waiting import until
-from tests.labs.writers import Expected, Writer, burnt_again, wait_for_more
+from tests.labs.waiting import eventually, until
+from tests.labs.writers import Expected, Writer, answered, burnt_again, wait_for_more
 from tests.server.conftest import Served, new_home, serving
 
 if TYPE_CHECKING:
@@ -329,18 +330,8 @@ class Callers:
                     self.passed.append(text)
         authority.complete(task.id)
         self.ended.append(task.id)
-        heard = [service for service in self._services if _hears(service, task.id)]
+        heard = [one for one in self._services if eventually(partial(_has_heard, one, task.id), 1)]
         self.allowed_when_ended += [task.id for service in heard if is_allowed(service, task.bundle)]
-
-
-def _hears(service: Connection, task: str) -> bool:
-    """Whether a service hears of the end in a second."""
-    ends = time.monotonic() + 1
-    while time.monotonic() < ends:
-        if task in service.liveness.deaths:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 class Heard:
@@ -366,9 +357,8 @@ def asked(authority: Authority, bundle: Bundle) -> bool:
     return True
 
 
-def answered(writers: list[Writer]) -> int:
-    """How often the writers were answered."""
-    return sum(one["what"] != "problem" for writer in writers for one in writer.said())
+def _has_heard(service: Connection, task: str) -> bool:
+    return task in service.liveness.deaths
 
 
 def _is_told_well(problem: str) -> bool:

@@ -114,31 +114,29 @@ class Replicated:
         for standby in self.standbys:
             standby.resume()
 
-    def kill(self) -> Server:
+    def kill(self) -> None:
         """Kill the primary and all its processes, promote the first standby, and lead the address there.
 
         Standbys that were paused go on when the primary is gone, without what it did not send.
         """
         self.primary.kill()
         self.resume_replication()
-        return self._promote()
+        self._promote()
+        self.address.lead_to(self.primary)
 
     def cut_off(self) -> Server:
         """Promote the first standby while the primary goes on, and give the old primary.
 
         The address still leads to the old one.
         """
-        old, before = self.primary, self.address.leads_to
+        old = self.primary
         self._promote()
-        self.address.lead_to(before)
         return old
 
-    def _promote(self) -> Server:
+    def _promote(self) -> None:
         chosen = self.standbys.pop(0)
         chosen.promote()
         self.primary = chosen
-        self.address.lead_to(chosen)
-        return chosen
 
 
 class Address:

@@ -130,10 +130,15 @@ def burnt_again(store: Store, said: Said) -> list[str]:
     ]
 
 
+def answered(writers: list[Writer]) -> int:
+    """How often the writers were answered."""
+    return sum(one["what"] != "problem" for writer in writers for one in writer.said())
+
+
 def wait_for_more(writers: list[Writer], *, than: int) -> int:
     """Wait until the writers have been answered again; gives how often that was so far."""
     ends = time.monotonic() + 30
-    while (answered := sum(bool(one["what"] != "problem") for writer in writers for one in writer.said())) <= than:
+    while (found := answered(writers)) <= than:
         assert time.monotonic() < ends, [writer.said()[-1] for writer in writers]
         time.sleep(0.01)
-    return answered
+    return found

@@ -21,7 +21,7 @@ from capx.resource.feed.reader import PageReader
 from capx.server.app import everybody
 from capx.server.metrics import Metrics
 from capx.server.service import Service
-from capx.store.continuity import LONG
+from capx.store.continuity import LONG_UNCONFIRMED
 from capx.store.postgres.store import PostgresStore
 from capx.store.sqlite.store import SQLiteStore
 from tests.labs.postgres import Server
@@ -196,7 +196,7 @@ def test_it_is_as_ready_as_its_standby_confirms(tmp_path: Path) -> None:
         assert page_age() < 2
         nodes.pause_replication()
         paused = time.time()
-        until(lambda: client.get("/readyz").status_code == 503, seconds=LONG + 5)
+        until(lambda: client.get("/readyz").status_code == 503, seconds=LONG_UNCONFIRMED + 5)
         # Its pages come, and are as old as the last write.
         assert page_age() > time.time() - paused - 0.1
         nodes.resume_replication()

@@ -13,7 +13,7 @@ import pytest
 from capx.errors import StoreProblem, Unavailable
 from capx.resource.feed.follower import Follower
 from capx.resource.revocations import StoreLiveness
-from capx.store.continuity import LONG
+from capx.store.continuity import LONG_UNCONFIRMED
 from capx.store.postgres.beats import EVERY
 from capx.store.postgres.connection import Link
 from capx.store.postgres.store import PostgresStore
@@ -257,7 +257,7 @@ def test_a_look_by_question_has_a_write_confirmed_first(nodes: Replicated, store
         # It looks all the same, and says how long ago a write was confirmed.
         assert liveness.age() > EVERY
         assert liveness.problem is None
-        until(lambda: liveness.age() > LONG, seconds=15)
+        until(lambda: liveness.age() > LONG_UNCONFIRMED, seconds=15)
         assert "has confirmed no write of this process for " in str(liveness.problem)
 
 

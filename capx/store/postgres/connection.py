@@ -30,7 +30,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.store.postgres import schema
-from capx.store.postgres.errors import Silent, explained, keeping, unconfirmed
+from capx.store.postgres.errors import Silent, explained, keeping, may_be_kept
 from capx.store.records import NoStore
 from capx.store.sql.version import demand_version
 
@@ -84,17 +84,14 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         super().__init__(*args, **options)
         self._unsent: list[_Statement] = []
         self._warning: str | None = None
-        self._confirmed: Callable[[str, float], None] | None = None
+        self.on_confirmed: Callable[[str, float], None] | None = None
+        """What is told of each confirmed write: its server, and when it began, by the monotonic clock."""
         self.add_notice_handler(self._note)
-
-    def tell(self, confirmed: Callable[[str, float], None]) -> None:
-        """Tell each write that is confirmed: its server, and when it began, by the monotonic clock."""
-        self._confirmed = confirmed
 
     def confirm(self, began: float) -> None:
         """Tell that a write was confirmed."""
-        if self._confirmed is not None:
-            self._confirmed(self.server, began)
+        if self.on_confirmed is not None:
+            self.on_confirmed(self.server, began)
 
     def _note(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING":
@@ -186,7 +183,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     def writing(self, begin: str) -> Generator[tuple[Any, ...] | None]:
         """A transaction that begins with these statements; it is committed if its block ends without an error.
 
-        What it begins with writes: otherwise it would confirm nothing.
+        Who has confirmations told begins with a statement that writes: another one would confirm nothing.
         """
         began = time.monotonic()
         try:
@@ -211,7 +208,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             yield
         # Whatever it says: the text may be in any language.
         if self._warning is not None:
-            raise unconfirmed(self.place, self._warning)
+            raise may_be_kept(self.place, self._warning)
 
     def _demand_kept(self, ended: str | None) -> None:
         if ended != "COMMIT":

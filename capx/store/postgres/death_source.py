@@ -99,7 +99,7 @@ class PostgresDeathSource:
 
     def _open(self) -> Link:
         link = open_store_link(self._address, self._patience)
-        link.tell(self._beats.confirm)
+        link.on_confirmed = self._beats.confirm
         return link
 
 

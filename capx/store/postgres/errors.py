@@ -36,10 +36,10 @@ def keeping(place: str) -> Generator[None]:
         # With any other state the server said that it kept nothing, so the usual explanation is right.
         if state is not None and (state[:2] not in _LOST or state == _CANCELLED):
             raise
-        raise unconfirmed(place, _words(error)) from error
+        raise may_be_kept(place, _words(error)) from error
 
 
-def unconfirmed(place: str, why: str) -> StoreProblem:
+def may_be_kept(place: str, why: str) -> StoreProblem:
     """The error for what a server may have kept, and may lose again."""
     return StoreProblem(
         f"the store {place} did not confirm that it kept this, and it may have: look before you do it again ({why})"

@@ -192,7 +192,7 @@ class PostgresStore:
 
     def _open(self) -> Link:
         link = open_store_link(self._address, self._patience)
-        link.tell(self._beats.confirm)
+        link.on_confirmed = self._beats.confirm
         return link
 
     def _kept(self, query: str, *values: object, is_proof: Callable[[Any], bool] | None = None) -> Any:
