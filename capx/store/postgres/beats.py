@@ -62,7 +62,7 @@ class Beats:
         self._confirmed: dict[str, float] = {}
         """By server: when the last write began that it confirmed, by the monotonic clock. The latest is the last.
 
-        Nobody changes it: another one takes its place, because readers take no lock.
+        Its keys never change: another one takes its place, because readers take no lock.
         """
         self._first, self._over = threading.Event(), threading.Event()
         self._users, self._tried, self._wait_until = 0, -math.inf, -math.inf
@@ -81,9 +81,12 @@ class Beats:
     def confirm(self, server: str, began: float) -> None:
         """Note that a server has confirmed a write that began at this time, by the monotonic clock."""
         with self._lock:
-            others = [(other, at) for other, at in self._confirmed.items() if other != server]
             latest = max(began, self._confirmed.get(server, -math.inf))
-            self._confirmed = dict([*others[1 - _SERVERS :], (server, latest)])
+            if server == self.server:
+                self._confirmed[server] = latest
+            else:
+                others = [(other, at) for other, at in self._confirmed.items() if other != server]
+                self._confirmed = dict([*others[1 - _SERVERS :], (server, latest)])
         self._first.set()
 
     def age(self, server: str) -> float:
