@@ -36,7 +36,7 @@ EVERY: Final = 1.0
 """Seconds from the beginning of one write to the next beat."""
 _FIRST: Final = 1.0
 """Seconds for which a question waits for the first beat."""
-_TO_END: Final = 2.0
+_TO_END: Final = 1.0
 _SERVERS: Final = 4
 """Servers that are remembered: the one before, if a process finds the next one, and two more."""
 _BEAT: Final = "/* beat */ SELECT pg_logical_emit_message(true, 'capx', '')"

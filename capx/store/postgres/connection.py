@@ -30,7 +30,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from capx.errors import ConfigurationProblem, StoreProblem
 from capx.store.postgres import schema
-from capx.store.postgres.errors import Silent, explained, keeping, may_be_kept
+from capx.store.postgres.errors import Silent, explained, kept_nothing, may_be_kept
 from capx.store.records import NoStore
 from capx.store.sql.version import demand_version
 
@@ -204,8 +204,13 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     def keeping(self) -> Generator[None]:
         """A block that commits something; StoreProblem if the server may or may not have kept it."""
         self._warning = None
-        with keeping(self.place):
+        try:
             yield
+        except psycopg.OperationalError as error:
+            # If it kept nothing, the usual explanation is right.
+            if kept_nothing(error):
+                raise
+            raise may_be_kept(self.place, error) from error
         # Whatever it says: the text may be in any language.
         if self._warning is not None:
             raise may_be_kept(self.place, self._warning)

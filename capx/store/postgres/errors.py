@@ -26,21 +26,15 @@ def explained(place: str) -> Generator[None]:
         raise _explanation(place, error) from error
 
 
-@contextlib.contextmanager
-def keeping(place: str) -> Generator[None]:
-    """A block that commits something: if the answer is lost, the server may or may not have kept it."""
-    try:
-        yield
-    except psycopg.OperationalError as error:
-        state = error.sqlstate
-        # With any other state the server said that it kept nothing, so the usual explanation is right.
-        if state is not None and (state[:2] not in _LOST or state == _CANCELLED):
-            raise
-        raise may_be_kept(place, _words(error)) from error
+def kept_nothing(error: psycopg.OperationalError) -> bool:
+    """Whether the server said that it kept nothing; without an answer it may or may not have."""
+    state = error.sqlstate
+    return state is not None and (state[:2] not in _LOST or state == _CANCELLED)
 
 
-def may_be_kept(place: str, why: str) -> StoreProblem:
+def may_be_kept(place: str, why: psycopg.Error | str) -> StoreProblem:
     """The error for what a server may have kept, and may lose again."""
+    why = why if isinstance(why, str) else _words(why)
     return StoreProblem(
         f"the store {place} did not confirm that it kept this, and it may have: look before you do it again ({why})"
     )
